@@ -1,0 +1,57 @@
+# Two commands do all the set-up: `make demo` and `make test`. The versions are those of
+# constraints.txt, so that a fresh machine gets what was tested.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types unit format wheel benchmarks clean help
+help:
+	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
+	@echo "make test        lint, types and the test suite"
+	@echo "make format      rewrite the code in the house style"
+	@echo "make wheel       build dist/*.whl"
+	@echo "make benchmarks  print every table of the README again"
+
+demo: $(VENV)/.ready
+	$(BIN)/crossband demo --out out/demo
+
+test: lint types unit
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-test
+	$(BIN)/mypy
+
+# Two processes of one thread each: the tests are many and small.
+unit: $(VENV)/.ready-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+format: $(VENV)/.ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.ready
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+benchmarks: $(VENV)/.ready-test
+	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python benchmarks/rgb2nir.py
+
+clean:
+	rm -rf $(VENV) out dist build
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Crossband needs Python 3.11 or later; set one with: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@# torch first and pinned, so that no other package asks for its newest build.
+	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(PIP) -e '.[test]'
+	@touch $@

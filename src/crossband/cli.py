@@ -1,0 +1,325 @@
+"""The command `crossband`: each subcommand is a thin call into the rooms below.
+
+Nothing here imports torch before a subcommand needs it, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crossband import __version__
+from crossband.errors import CrossbandError, Interrupted, OutputError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that name the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        raise CrossbandError(message)
+
+    def check_unknown(self, unknown: Sequence[str]) -> None:
+        """Raise for options that no subcommand knows."""
+        if unknown:
+            options = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
+            name = unknown[0].split("=")[0]
+            raise CrossbandError(f"unknown option {unknown[0]!r}: {nearest(name, options)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        with _stderr_of_our_own():
+            try:
+                return _run(list(sys.argv[1:] if argv is None else argv))
+            except CrossbandError as error:
+                print(f"crossband: {error}", file=sys.stderr)
+                return error.exit_code
+            except KeyboardInterrupt:
+                print("crossband: interrupted; nothing half-written was left", file=sys.stderr)
+                return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`crossband models | head`).
+        sys.stderr.close()
+        return 141
+
+
+@contextlib.contextmanager
+def _stderr_of_our_own() -> Iterator[None]:
+    """Keep file descriptor 2 from C libraries: libtiff prints there whatever GDAL is told.
+
+    Python's `sys.stderr` goes on to where it went; only a real one (not pytest's) is moved.
+    """
+    try:
+        real = sys.stderr is sys.__stderr__ and sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        real = False
+    if not real:
+        yield
+        return
+    old, kept = sys.stderr, os.dup(2)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        sys.stderr.close()
+        sys.stderr = old
+
+
+def _run(argv: list[str]) -> int:
+    parser, commands = _parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    if not argv[0].startswith("-") and argv[0] not in commands:
+        raise CrossbandError(f"unknown command {argv[0]!r}: {nearest(argv[0], commands)}")
+    arguments, unknown = parser.parse_known_args(argv)
+    if arguments.run is not _fit:
+        commands[argv[0]].check_unknown(unknown)
+    else:
+        arguments.overrides = unknown
+    result: int = arguments.run(arguments)
+    return result
+
+
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(
+        prog="crossband",
+        description="Translate the image of one sensor into the image another would have taken.",
+    )
+    parser.add_argument("--version", action="version", version=f"crossband {__version__}")
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+
+    p = sub.add_parser("translate", help="translate scenes with a model")
+    p.set_defaults(run=_translate)
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="rasters that GDAL reads, PNG, JPEG")
+    p.add_argument("-o", "--output", required=True, help="file (one input) or folder")
+    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
+    p.add_argument("--bands", help="as in red=3,green=2,blue=1: band numbers or names in the file")
+    p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
+    p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
+    p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")
+    p.add_argument("--dtype", help="float32 for physical units; default: as the source")
+    p.add_argument("--index", action="append", default=[], help="also write this spectral index")
+    p.add_argument("--tile", type=int, help="pixels that the network sees at once (default 1024)")
+    p.add_argument("--overwrite", action="store_true", help="replace existing files")
+    p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    _computing(p)
+
+    p = sub.add_parser("models", help="list the bundled models, or describe one")
+    p.set_defaults(run=_models)
+    p.add_argument("model", nargs="?", help="print this model's card")
+
+    p = sub.add_parser("sensors", help="list the sensors that --sensor takes")
+    p.set_defaults(run=_sensors)
+
+    p = sub.add_parser(
+        "fit",
+        help="train a recipe on a manifest of pairs",
+        epilog="Any constructor argument is an option, as in --data.manifest pairs.csv "
+        "--method.max_steps 5000 --method.generator.width 32.",
+    )
+    p.set_defaults(run=_fit)
+    p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")
+    p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
+
+    p = sub.add_parser("evaluate", help="hold a model against true pairs and its baselines")
+    p.set_defaults(run=_evaluate)
+    p.add_argument("--model", action="append", required=True, help="repeat to compare models")
+    p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
+    p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
+    p.add_argument("-o", "--output", required=True, help="folder of the report")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    _computing(p)
+
+    p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
+    p.set_defaults(run=_demo)
+    p.add_argument("--out", default="out/demo", help="folder for the results")
+    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
+    _computing(p)
+    return parser, dict(sub.choices)
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+
+
+def _translate(a: argparse.Namespace) -> int:
+    from crossband.raster.scene import check_exists, parse_bands
+    from crossband.raster.write import check_output, make_folder
+
+    bands = parse_bands(a.bands) if a.bands else None
+    if len(a.inputs) == 1:
+        check_exists(a.inputs[0])
+    jobs = _jobs(a.inputs, a.output)
+    if len(jobs) == 1:
+        check_output(jobs[0][1], a.overwrite, jobs[0][0])
+    else:
+        make_folder(jobs[0][1].parent)
+    from crossband import load, translator
+
+    model = load(a.model)
+    jobs = _jobs(a.inputs, a.output, "_".join(model.signature.target))
+    failed = 0
+    for source, output in jobs:
+        bar = _Bar(source, quiet=a.quiet)
+        try:
+            path = translator.translate(
+                model,
+                source,
+                output,
+                bands=bands,
+                sensor=a.sensor,
+                scale=a.scale,
+                offset=a.offset,
+                dtype=a.dtype,
+                indices=a.index,
+                device=a.device,
+                precision=a.precision,
+                tile=a.tile or translator.TILE,
+                overwrite=a.overwrite,
+                progress=bar,
+            )
+        except CrossbandError as error:
+            bar.close()
+            if len(jobs) == 1:
+                raise
+            print(f"crossband: {error}", file=sys.stderr)
+            failed += 1
+        else:
+            bar.finish(path)
+    if failed:
+        raise CrossbandError(f"{failed} of {len(jobs)} scenes failed; the others are written")
+    return 0
+
+
+def _jobs(inputs: Sequence[str], output: str, suffix: str = "target") -> list[tuple[str, Path]]:
+    """Pair inputs with outputs; a folder gets `<stem>_<target bands>.<tif or png>`."""
+    out = Path(output)
+    to_folder = output.endswith(("/", "\\")) or out.is_dir() or len(inputs) > 1
+    if not to_folder:
+        return [(inputs[0], out)]
+    if out.is_file():
+        raise OutputError(f"{out}: several inputs need a folder, and this is a file")
+    jobs = []
+    for source in inputs:
+        path = Path(source)
+        ending = ".png" if path.suffix.lower() in (".png", ".jpg", ".jpeg") else ".tif"
+        jobs.append((source, out / f"{path.stem}_{suffix}{ending}"))
+    names = [target for _, target in jobs]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise OutputError(f"{twice}: two inputs would be written under this name")
+    return jobs
+
+
+class _Bar:
+    """A progress bar with pixels per second on a terminal, one line at the end elsewhere."""
+
+    def __init__(self, source: str, *, quiet: bool) -> None:
+        import time
+
+        self.source, self.quiet, self.start = source, quiet, time.monotonic()
+        self.bar: Any = None
+        self.pixels = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self.quiet and sys.stderr.isatty():
+            if self.bar is None:
+                from tqdm import tqdm
+
+                name = Path(self.source).name
+                self.bar = tqdm(total=total, unit="px", unit_scale=True, desc=name, leave=False)
+            self.bar.update(done - self.bar.n)
+        self.pixels = done
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def finish(self, path: Path) -> None:
+        import time
+
+        self.close()
+        if not self.quiet:
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            print(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
+
+
+def _models(a: argparse.Namespace) -> int:
+    from crossband.model import bundled, load, table
+
+    if a.model:
+        model = load(a.model)
+        print((model.folder / "README.md").read_text() if model.folder else model.name)
+    else:
+        print(table(bundled()))
+    return 0
+
+
+def _sensors(a: argparse.Namespace) -> int:
+    from crossband.sensors import SENSORS
+
+    width = max(map(len, SENSORS))
+    for sensor in SENSORS.values():
+        bands = " ".join(b.name for b in sensor.bands)
+        print(f"{sensor.name:{width}}  {sensor.unit:11}  {sensor.title}\n{'':{width}}  {bands}")
+    return 0
+
+
+def _fit(a: argparse.Namespace) -> int:
+    from crossband.fit import fit, recipes
+
+    if a.recipe is None:
+        for name, title in recipes().items():
+            print(f"{name:24}  {title}")
+        return 0
+    folder = fit(
+        a.recipe,
+        a.overrides,
+        output=Path(a.output) if a.output else None,
+        resume=a.resume,
+        overwrite=a.overwrite,
+        fast_run=a.fast_run,
+    )
+    print(folder)
+    return 0
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from crossband.evaluate import evaluate, table
+
+    report = evaluate(
+        a.model,
+        Path(a.manifest),
+        Path(a.output),
+        split=a.split,
+        device=a.device,
+        precision=a.precision,
+        overwrite=a.overwrite,
+    )
+    print(table(report))
+    return 0
+
+
+def _demo(a: argparse.Namespace) -> int:
+    from crossband import load
+    from crossband.demo import run, table
+
+    print(table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
+    return 0

@@ -1,0 +1,41 @@
+"""Where to compute and in which precision: what the machine does natively, unless told otherwise."""
+
+from __future__ import annotations
+
+import torch
+
+from crossband.errors import CrossbandError, nearest
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Return the device to use; CrossbandError where the one asked for is not there."""
+    if name not in DEVICES:
+        raise CrossbandError(f"unknown device {name!r}: {nearest(name, DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((d for d, ok in there.items() if ok), "cpu"))
+    if not there.get(name, True):
+        raise CrossbandError(f"--device {name}: this machine has none; use --device auto or cpu")
+    return torch.device(name)
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Say whether the device multiplies bfloat16 in hardware; emulation is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    return False
+
+
+def resolve_precision(device: torch.device, name: str = "auto") -> str:
+    """Return `fp32` or `bf16`; `auto` takes bf16 where the device has it natively."""
+    if name not in PRECISIONS:
+        raise CrossbandError(f"unknown precision {name!r}: {nearest(name, PRECISIONS)}")
+    if name == "auto":
+        return "bf16" if has_native_bf16(device) else "fp32"
+    return name

@@ -1,0 +1,75 @@
+"""What can go wrong for a user: each error is one line that says what to do, and exits with code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CrossbandError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        # GDAL and jsonargparse messages may span lines; a user gets one.
+        return " ".join(super().__str__().split())
+
+
+class InputError(CrossbandError):
+    """The source cannot be read: missing, truncated, not an image, complex numbers, all nodata."""
+
+
+class BandError(CrossbandError):
+    """The bands that a model needs are not there, or cannot be told apart."""
+
+
+class UnitError(CrossbandError):
+    """The physical unit of the values is unknown, or is not one that the model was trained on."""
+
+
+class OutputError(CrossbandError):
+    """The result cannot be written: exists already, folder not writable, disk full."""
+
+
+class ModelError(CrossbandError):
+    """A model folder is missing, incomplete, altered, or in a form that is never loaded."""
+
+
+class RecipeError(CrossbandError):
+    """A recipe or one of its options is unknown or has a wrong value."""
+
+
+class ManifestError(CrossbandError):
+    """A manifest is missing a column, a file, or a split."""
+
+
+class TrainingError(CrossbandError):
+    """Training cannot go on: a loss that is not finite, a checkpoint that does not fit."""
+
+
+class Interrupted(CrossbandError):
+    """The user pressed Ctrl-C; nothing half-written is left."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name: the closest known one, or the list.
+
+    >>> nearest("rgb2nri", ["rgb2nir", "sar2optical"])
+    "did you mean 'rgb2nir'?"
+    >>> nearest("xyz", ["a", "b"])
+    'known: a, b'
+    >>> nearest("NVDI", ["NMDI", "NDVI"])
+    "did you mean 'NDVI'?"
+    """
+    names = sorted(known)
+    lowered = {n.lower(): n for n in names}
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, list(lowered), n=5, cutoff=0.6)
+    if close:
+        # Two letters swapped is the most common slip; difflib does not count it as one.
+        swapped = [c for c in close if sorted(c) == sorted(wanted)]
+        return f"did you mean {lowered[(swapped or close)[0]]!r}?"
+    return f"known: {', '.join(names)}" if names else "none is known"

@@ -1,0 +1,137 @@
+"""Spectral indices: six closed forms for losses and metrics, and every other name through spyndex.
+
+The six work on any array with arithmetic (NumPy, torch), take physical reflectance, and divide by
+exactly what the paper divides by. Losses add their own guard against a vanishing denominator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crossband.errors import BandError, nearest
+
+#: spyndex's letters for STAC common names (spyndex.bands).
+SPYNDEX = {
+    "A": "coastal",
+    "B": "blue",
+    "G": "green",
+    "R": "red",
+    "RE1": "rededge071",
+    "RE2": "rededge075",
+    "RE3": "rededge078",
+    "N": "nir",
+    "N2": "nir08",
+    "WV": "nir09",
+    "S1": "swir16",
+    "S2": "swir22",
+    "Y": "yellow",
+    "T": "thermal",
+    "VV": "vv",
+    "VH": "vh",
+}
+
+
+def ndvi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """NDVI = (N - R) / (N + R) as (numerator, denominator). Rouse et al. 1974."""
+    n, r = bands["nir"], bands["red"]
+    return n - r, n + r
+
+
+def ndwi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """NDWI = (G - N) / (G + N). McFeeters 1996."""
+    n, g = bands["nir"], bands["green"]
+    return g - n, g + n
+
+
+def gndvi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """GNDVI = (N - G) / (N + G). Gitelson et al. 1996."""
+    n, g = bands["nir"], bands["green"]
+    return n - g, n + g
+
+
+def evi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """EVI = 2.5 (N - R) / (N + 6 R - 7.5 B + 1). Huete et al. 2002."""
+    n, r, b = bands["nir"], bands["red"], bands["blue"]
+    return 2.5 * (n - r), n + 6.0 * r - 7.5 * b + 1.0
+
+
+def savi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """SAVI = 1.5 (N - R) / (N + R + 0.5). Huete 1988, L = 0.5."""
+    n, r = bands["nir"], bands["red"]
+    return 1.5 * (n - r), n + r + 0.5
+
+
+def msavi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
+    """MSAVI = 0.5 (2N + 1 - sqrt((2N + 1)^2 - 8 (N - R))). Qi et al. 1994."""
+    n, r = bands["nir"], bands["red"]
+    return 0.5 * (2.0 * n + 1.0 - ((2.0 * n + 1.0) ** 2 - 8.0 * (n - r)) ** 0.5), 1.0
+
+
+#: Closed forms: name -> (function giving numerator and denominator, bands it needs).
+CLOSED: dict[str, tuple[Callable[[Mapping[str, Any]], tuple[Any, Any]], tuple[str, ...]]] = {
+    "NDVI": (ndvi, ("nir", "red")),
+    "NDWI": (ndwi, ("nir", "green")),
+    "EVI": (evi, ("nir", "red", "blue")),
+    "SAVI": (savi, ("nir", "red")),
+    "MSAVI": (msavi, ("nir", "red")),
+    "GNDVI": (gndvi, ("nir", "green")),
+}
+
+
+def required_bands(name: str) -> tuple[str, ...]:
+    """Return the common names of the bands that an index needs.
+
+    Args:
+        name: any spyndex short name, as spyndex writes it (`NDVI`, `EVI`, `NBR2`, ...).
+
+    Raises:
+        BandError: an unknown index, or one that needs more than bands and known constants.
+    """
+    if name in CLOSED:
+        return CLOSED[name][1]
+    import spyndex
+
+    if name not in spyndex.indices:
+        raise BandError(f"unknown index {name!r}: {nearest(name, [*spyndex.indices])}")
+    needed = []
+    for letter in spyndex.indices[name].bands:
+        if letter in SPYNDEX:
+            needed.append(SPYNDEX[letter])
+        elif letter not in spyndex.constants or spyndex.constants[letter].default is None:
+            raise BandError(f"index {name} needs {letter}, which Crossband does not provide")
+    return tuple(needed)
+
+
+def check(name: str, available: Mapping[str, Any] | set[str]) -> None:
+    """Raise BandError, saying which band is missing, where an index cannot be computed."""
+    missing = [b for b in required_bands(name) if b not in available]
+    if missing:
+        raise BandError(
+            f"index {name} needs {', '.join(required_bands(name))}; "
+            f"there is no {', '.join(missing)} among {', '.join(sorted(available))}"
+        )
+
+
+def compute(name: str, bands: Mapping[str, Any]) -> Any:
+    """Compute an index from bands in physical reflectance; division by zero gives NaN or inf.
+
+    Args:
+        name: spyndex short name.
+        bands: common name -> array (any one shape).
+
+    Returns:
+        An array of the same shape, dimensionless.
+    """
+    check(name, bands)
+    if name in CLOSED:
+        numerator, denominator = CLOSED[name][0](bands)
+        return numerator / denominator
+    import spyndex
+
+    letters = {letter: bands[b] for letter, b in SPYNDEX.items() if b in bands}
+    params = {k: v for k, v in letters.items() if k in spyndex.indices[name].bands}
+    for letter in spyndex.indices[name].bands:
+        if letter not in params:
+            params[letter] = spyndex.constants[letter].default
+    return spyndex.computeIndex(name, params=params)

@@ -1,0 +1,55 @@
+"""What every network says of itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from crossband.registry import Registered
+
+
+class Generator(Registered, nn.Module, family="Generator"):
+    """Source -> target in normalised values: [B, Cs, H, W] -> [B, Ct, H * scale, W * scale].
+
+    Subclasses are found by class name and rebuilt from their constructor's arguments. A subclass
+    accepts any H, W >= 1: it pads on the bottom and the right to its stride and crops again, so
+    that a window whose origin lies on the stride sees what the whole scene would have shown it.
+
+    Attributes:
+        in_channels: source bands.
+        out_channels: target bands.
+        margin: how far, in source pixels, an output pixel can see, at most over all phases; None
+            where it sees everything.
+        stride: total downsampling step; tile origins are multiples of it.
+        scale: output pixels per source pixel along one side.
+    """
+
+    in_channels: int
+    out_channels: int
+    margin: int | None = 0
+    stride: int = 1
+    scale: int = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Translate a batch of normalised sources."""
+        raise NotImplementedError
+
+
+class Discriminator(Registered, nn.Module, family="Discriminator"):
+    """(source, target) -> scores: [B, Cs, H, W], [B, Ct, H, W] -> [B, 1, h, w], no sigmoid.
+
+    Attributes:
+        minimum_size: smallest H = W that gives at least one score.
+    """
+
+    minimum_size: ClassVar[int] = 1
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Score a batch of pairs; higher means more like a true target."""
+        raise NotImplementedError
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable and frozen parameters."""
+    return sum(p.numel() for p in network.parameters())

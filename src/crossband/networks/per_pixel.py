@@ -1,0 +1,108 @@
+"""Networks that see one pixel: the trivial baselines beside every model's number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator
+
+
+class _Solved(Generator):
+    """A network that is linear in `features(x)`, so that its best weights have a closed form."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> [B, F, H, W], what the output is a linear combination of."""
+        raise NotImplementedError
+
+    def set_solution(self, weights: Tensor) -> None:
+        """Take the solution [F, Ct] of least squares."""
+        raise NotImplementedError
+
+
+class PerPixelMean(_Solved):
+    """The same value everywhere: the mean target.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+    """
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 1) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.mean = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> [B, Ct, H, W]."""
+        return self.mean.view(1, -1, 1, 1).expand(x.shape[0], -1, *x.shape[-2:])
+
+    def features(self, x: Tensor) -> Tensor:
+        """A constant: [B, 1, H, W]."""
+        return torch.ones_like(x[:, :1])
+
+    @torch.no_grad()
+    def set_solution(self, weights: Tensor) -> None:
+        """Take [1, Ct]."""
+        self.mean.copy_(weights[0])
+
+
+class PerPixelLinear(_Solved):
+    """A straight line through the source bands of each pixel.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+    """
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 1) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.line = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> [B, Ct, H, W]."""
+        out: Tensor = self.line(x)
+        return out
+
+    def features(self, x: Tensor) -> Tensor:
+        """The bands and a constant: [B, Cs + 1, H, W]."""
+        return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+    @torch.no_grad()
+    def set_solution(self, weights: Tensor) -> None:
+        """Take [Cs + 1, Ct]; the last row is the constant."""
+        self.line.weight.copy_(weights[:-1].T[:, :, None, None])
+        if self.line.bias is not None:
+            self.line.bias.copy_(weights[-1])
+
+
+class PerPixelMLP(Generator):
+    """A curve through the source bands of each pixel: 1 x 1 convolutions with GELU between.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: hidden channels.
+        depth: hidden layers.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 1, width: int = 64, depth: int = 2
+    ) -> None:
+        super().__init__()
+        if width < 1 or depth < 1:
+            raise RecipeError("PerPixelMLP needs width and depth of at least 1")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, width, 1), nn.GELU()]
+            channels = width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> [B, Ct, H, W]."""
+        out: Tensor = self.layers(x)
+        return out

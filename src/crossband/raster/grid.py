@@ -1,0 +1,133 @@
+"""Where pixels lie: a rectangle of pixels, a grid on the ground, values with mask and grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.windows import Window as RasterioWindow
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: first row and column, height and width."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    def scaled(self, scale: int) -> Box:
+        """Return the same rectangle in pixels `scale` times finer."""
+        return Box(self.row * scale, self.col * scale, self.height * scale, self.width * scale)
+
+    def slices(self) -> tuple[slice, slice]:
+        """Return row and column slices."""
+        return (
+            slice(self.row, self.row + self.height),
+            slice(self.col, self.col + self.width),
+        )
+
+    def inside(self, outer: Box) -> Box:
+        """Return this rectangle counted from the origin of `outer`."""
+        return replace(self, row=self.row - outer.row, col=self.col - outer.col)
+
+    def rasterio(self) -> RasterioWindow:
+        """Return rasterio's form."""
+        return RasterioWindow(self.col, self.row, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shape, affine and CRS of a raster; ground-control points where there is no affine.
+
+    `transform` maps (column, row) to map coordinates and may be rotated. `crs` is None for a
+    picture without georeference. `gcps` are rasterio's GroundControlPoint objects, `gcps_crs`
+    theirs.
+    """
+
+    height: int
+    width: int
+    transform: Affine = Affine.identity()
+    crs: CRS | None = None
+    gcps: tuple[Any, ...] = ()
+    gcps_crs: CRS | None = None
+
+    @property
+    def box(self) -> Box:
+        """The whole grid as a rectangle of pixels."""
+        return Box(0, 0, self.height, self.width)
+
+    def zoom(self, scale: int) -> Grid:
+        """Return the grid with pixels `scale` times finer; the one place where that is done."""
+        gcps = []
+        for point in self.gcps:
+            moved = type(point)(
+                point.row * scale, point.col * scale, point.x, point.y, point.z, point.id
+            )
+            gcps.append(moved)
+        return replace(
+            self,
+            height=self.height * scale,
+            width=self.width * scale,
+            transform=self.transform @ Affine.scale(1 / scale),
+            gcps=tuple(gcps),
+        )
+
+    def crop(self, box: Box) -> Grid:
+        """Return the grid of a part; ground-control points move with the origin."""
+        gcps = tuple(
+            type(p)(p.row - box.row, p.col - box.col, p.x, p.y, p.z, p.id) for p in self.gcps
+        )
+        return replace(
+            self,
+            height=box.height,
+            width=box.width,
+            transform=self.transform @ Affine.translation(box.col, box.row),
+            gcps=gcps,
+        )
+
+    def pixel_size(self) -> float:
+        """Return the pixel's side in metres; NaN where the CRS is unknown.
+
+        For geographic coordinates: the north-south side, at 111,320 m a degree.
+        """
+        if self.crs is None or self.transform == Affine.identity():
+            return float("nan")
+        side = float(np.hypot(self.transform.b, self.transform.e))
+        if self.crs.is_geographic:
+            return side * 111_320.0
+        return side * float(self.crs.linear_units_factor[1])
+
+    def lonlat(self) -> tuple[float, float]:
+        """Return longitude and latitude of the centre in degrees; NaN where unknown."""
+        if self.crs is None or self.transform == Affine.identity():
+            return float("nan"), float("nan")
+        from rasterio.warp import transform
+
+        x, y = self.transform @ (self.width / 2, self.height / 2)
+        lon, lat = transform(self.crs, "EPSG:4326", [x], [y])
+        return float(lon[0]), float(lat[0])
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pixels of a scene in physical units.
+
+    Attributes:
+        values: float32 [C, H, W]; masked pixels hold a finite fill value, never NaN.
+        mask: bool [H, W], True where every band is valid.
+        grid: where they lie.
+        bands: common names of the channels.
+        unit: physical unit of the values.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    grid: Grid
+    bands: tuple[str, ...]
+    unit: str

@@ -1,0 +1,418 @@
+"""Open a raster, tell its bands and its radiometry, read windows in physical units.
+
+Bands and radiometry come from the file's metadata, from the caller's explicit options, or from the
+sensor that the caller declares. They are never guessed from pixel values.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+from crossband import sensors
+from crossband.errors import BandError, InputError, UnitError, nearest
+from crossband.raster.grid import Box, Grid, Window
+
+#: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
+#: half; folders are not listed for each file (slow on object stores); the cache is bounded.
+GDAL_OPTIONS: dict[str, Any] = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_CACHEMAX": 256,
+}
+
+_UNITS = {
+    "reflectance": sensors.REFLECTANCE,
+    "1": None,  # dimensionless says nothing
+    "db": sensors.DECIBEL,
+    "decibel": sensors.DECIBEL,
+    "kelvin": sensors.KELVIN,
+    "k": sensors.KELVIN,
+    "display": sensors.DISPLAY,
+}
+
+# rasterio logs GDAL's own words beside the exception that carries them.
+for _name in ("rasterio", "rasterio._err", "rasterio._env"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def gdal(**options: Any) -> Iterator[None]:
+    """Set GDAL's options for what is inside; pictures without georeference are no news."""
+    with warnings.catch_warnings(), rasterio.Env(**GDAL_OPTIONS, **options):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """How the stored numbers of the chosen bands become physical values.
+
+    physical = stored x scale + offset, then 10 log10 where `power`.
+    """
+
+    unit: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    nodata: tuple[float | None, ...]
+    power: bool
+    said_by: str
+
+
+class Scene:
+    """A raster on disk, opened; use as a context manager.
+
+    Attributes:
+        path: as given.
+        grid: shape, affine, CRS.
+        bands: common names of the bands that `read` returns, in this order.
+        numbers: their 1-based band numbers in the file.
+        dtype: stored data type of the first of them.
+        unit: physical unit of what `read` returns.
+        radiometry: how stored numbers become physical values.
+        has_mask: the file carries an alpha band or an internal mask.
+    """
+
+    def __init__(self, dataset: Any, path: str, numbers: dict[str, int], r: Radiometry) -> None:
+        self._dataset = dataset
+        self.path = path
+        self.bands = tuple(numbers)
+        self.numbers = tuple(numbers.values())
+        self.radiometry = r
+        self.unit = r.unit
+        self.grid = _grid(dataset)
+        self.dtype: str = dataset.dtypes[self.numbers[0] - 1]
+        self._alpha = _alpha_band(dataset, set(self.numbers))
+        flags = dataset.mask_flag_enums[self.numbers[0] - 1]
+        self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        self.has_mask = self._internal or self._alpha is not None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        bands: Mapping[str, int | str] | None = None,
+        sensor: str | None = None,
+        scale: float | None = None,
+        offset: float | None = None,
+        nodata: float | None = None,
+        *,
+        needed: Sequence[str],
+    ) -> Scene:
+        """Open a raster for reading the bands `needed`.
+
+        Args:
+            path: anything that GDAL reads.
+            bands: common name -> band number (1-based) or the band's name in the file.
+            sensor: name in `crossband.sensors`.
+            scale: physical = stored x scale + offset; over the file's and the sensor's own.
+            offset: see scale.
+            nodata: stored number that means "no data"; over the file's own.
+            needed: common names, in the order that `read` returns.
+
+        Raises:
+            InputError: missing, not an image, complex numbers, a colour table.
+            BandError: a needed band is not there or not named.
+            UnitError: the physical unit is not declared anywhere.
+        """
+        declared = sensors.get(sensor) if sensor is not None else None
+        dataset = _open(path)
+        try:
+            numbers = _find_bands(dataset, path, needed, bands or {}, declared)
+            radiometry = _radiometry(dataset, path, numbers, declared, scale, offset, nodata)
+            return cls(dataset, str(path), numbers, radiometry)
+        except BaseException:
+            dataset.close()
+            raise
+
+    def read(self, box: Box | None = None) -> Window:
+        """Read a window (the whole scene by default) in physical units.
+
+        Returns:
+            Values float32 [C, H, W], 0 where masked; a pixel is valid where every band is: not
+            nodata, finite, inside the file's own mask.
+        """
+        box = box or self.grid.box
+        at = box.rasterio()
+        indexes = list(self.numbers)
+        try:
+            stored = self._dataset.read(indexes, window=at)
+            mask = np.ones(stored.shape[1:], dtype=bool)
+            if self._alpha is not None:
+                mask &= self._dataset.read(self._alpha, window=at) > 0
+            elif self._internal:
+                mask &= self._dataset.read_masks(indexes[0], window=at) > 0
+        except (RasterioError, OSError) as error:
+            raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+        values, valid = self._physical(stored)
+        mask &= valid
+        values[:, ~mask] = 0.0
+        return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
+
+    def _physical(self, stored: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        r = self.radiometry
+        valid = np.isfinite(stored).all(axis=0)
+        for channel, nodata in zip(stored, r.nodata, strict=True):
+            # An internal mask or alpha is authoritative: a valid zero stays valid.
+            if nodata is not None and not np.isnan(nodata) and not self.has_mask:
+                valid &= channel != nodata
+        scale = np.array(r.scale, dtype=np.float64)[:, None, None]
+        offset = np.array(r.offset, dtype=np.float64)[:, None, None]
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            values = (stored * scale + offset).astype(np.float32)
+            if r.power:
+                valid &= (values > 0).all(axis=0)
+                values = 10.0 * np.log10(values, dtype=np.float32)
+        valid &= np.isfinite(values).all(axis=0)
+        return values, valid
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def parse_bands(text: str) -> dict[str, int | str]:
+    """Parse `red=3,green=2,blue=1` or `red=B04,...`.
+
+    >>> parse_bands("red=3,nir=B08")
+    {'red': 3, 'nir': 'B08'}
+    """
+    chosen: dict[str, int | str] = {}
+    for part in text.split(","):
+        name, sign, value = (p.strip() for p in part.partition("="))
+        if not sign or not name or not value:
+            raise BandError(f"bands are given as name=number, as in red=3,green=2,blue=1: {text!r}")
+        if name in chosen:
+            raise BandError(f"band {name} is given twice: {text!r}")
+        chosen[name] = int(value) if value.isdigit() else value
+    return chosen
+
+
+def check_exists(path: str | Path) -> None:
+    """Raise InputError for a local path that is not there or empty."""
+    text = str(path)
+    if "://" in text or text.startswith("/vsi"):
+        return
+    if not Path(text).exists():
+        raise InputError(f"{text}: no such file")
+    if Path(text).is_file() and Path(text).stat().st_size == 0:
+        raise InputError(f"{text}: the file is empty")
+
+
+def _open(path: str | Path) -> Any:
+    text = str(path)
+    check_exists(text)
+    try:
+        with gdal():
+            dataset = rasterio.open(text)
+    except (RasterioIOError, RasterioError, OSError) as error:
+        raise InputError(f"{text}: not a raster that can be opened: {reason(error)}") from error
+    try:
+        if dataset.count == 0:
+            parts = ", ".join(dataset.subdatasets[:3])
+            raise InputError(
+                f"{text}: it has no bands of its own"
+                + (f"; open one of its parts: {parts}" if parts else "")
+            )
+        if any(d.startswith("complex") for d in dataset.dtypes):
+            raise InputError(f"{text}: complex numbers; give amplitude or intensity instead")
+        if dataset.colorinterp[0] == ColorInterp.palette:
+            raise InputError(
+                f"{text}: a colour table, not bands; expand it first: gdal_translate -expand rgb"
+            )
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def reason(error: BaseException) -> str:
+    """One line of GDAL's reason, without the path that the message repeats."""
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split()) or type(error).__name__
+
+
+def _grid(dataset: Any) -> Grid:
+    gcps, gcps_crs = dataset.gcps
+    return Grid(
+        dataset.height, dataset.width, dataset.transform, dataset.crs, tuple(gcps), gcps_crs
+    )
+
+
+def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
+    """Band number -> common name, from descriptions and band tags."""
+    found = {}
+    for number, description in enumerate(dataset.descriptions, start=1):
+        tags = dataset.tags(number)
+        for label in (tags.get("common_name"), tags.get("eo:common_name"), description):
+            if not label:
+                continue
+            name = sensor.common_name(label) if sensor else None
+            if name is None and label.strip().lower() in sensors.COMMON_NAMES:
+                name = label.strip().lower()
+            if name is not None:
+                found[number] = name
+                break
+    return found
+
+
+def _find_bands(
+    dataset: Any,
+    path: str | Path,
+    needed: Sequence[str],
+    given: Mapping[str, int | str],
+    sensor: sensors.Sensor | None,
+) -> dict[str, int]:
+    """Return common name -> band number for every needed band."""
+    described = _described(dataset, sensor)
+    coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
+    in_order: dict[int, str] = {}
+    if sensor and sensor.ordered and dataset.count == len(sensor.bands) and not described:
+        in_order = dict(enumerate((b.name for b in sensor.bands), start=1))
+    for name in given:
+        if name not in needed:
+            raise BandError(
+                f"the model does not take a band {name!r}: it takes {', '.join(needed)}"
+            )
+    numbers: dict[str, int] = {}
+    for name in needed:
+        if name in given:
+            numbers[name] = _given_band(dataset, path, name, given[name])
+            continue
+        for source in (described, coloured, in_order):
+            matches = [n for n, known in source.items() if known == name]
+            if len(matches) > 1:
+                raise BandError(
+                    f"{path}: bands {', '.join(map(str, matches))} are all named {name}; "
+                    f"choose with --bands {name}=NUMBER"
+                )
+            if matches:
+                numbers[name] = matches[0]
+                break
+    missing = [n for n in needed if n not in numbers]
+    if missing and dataset.count < len(needed):
+        raise BandError(
+            f"{path}: it has {dataset.count} band{'s' * (dataset.count > 1)}, the model needs "
+            f"{len(needed)}: {', '.join(needed)}"
+        )
+    if missing:
+        names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(dataset.descriptions, start=1))
+        example = ",".join(f"{n}={i}" for i, n in enumerate(needed, start=1))
+        raise BandError(
+            f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
+            f"say it with --bands {example} (numbers or names) or --sensor"
+        )
+    numbers_used = list(numbers.values())
+    if len(set(numbers_used)) < len(numbers_used):
+        raise BandError(f"{path}: one band is chosen twice: {numbers}")
+    return numbers
+
+
+def _given_band(dataset: Any, path: str | Path, name: str, value: int | str) -> int:
+    if isinstance(value, int):
+        if not 1 <= value <= dataset.count:
+            raise BandError(
+                f"{path}: --bands {name}={value}, but its bands are 1 to {dataset.count}"
+            )
+        return value
+    labels = [d or "" for d in dataset.descriptions]
+    exact = [n for n, d in enumerate(labels, start=1) if d == value]
+    loose = [n for n, d in enumerate(labels, start=1) if d.lower() == value.lower()]
+    matches = exact or loose
+    if len(matches) != 1:
+        known = [d for d in labels if d]
+        raise BandError(f"{path}: no single band is named {value!r}: {nearest(value, known)}")
+    return matches[0]
+
+
+def _radiometry(
+    dataset: Any,
+    path: str | Path,
+    numbers: dict[str, int],
+    sensor: sensors.Sensor | None,
+    scale: float | None,
+    offset: float | None,
+    nodata: float | None,
+) -> Radiometry:
+    chosen = list(numbers.values())
+    dtype = dataset.dtypes[chosen[0] - 1]
+    stated = {(_UNITS.get((dataset.units[n - 1] or "").strip().lower())) for n in chosen} - {None}
+    if len(stated) > 1:
+        raise UnitError(f"{path}: its bands have different units: {', '.join(map(str, stated))}")
+    unit = stated.pop() if stated else None
+    if sensor is not None and unit is not None and unit != sensor.unit:
+        raise UnitError(f"{path}: the file says {unit}, but sensor {sensor.name} is {sensor.unit}")
+    if unit is None and sensor is None:
+        raise UnitError(
+            f"{path}: {dtype} numbers of unknown unit; declare them: --sensor display for a "
+            f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
+            f"and --offset"
+        )
+    in_file = any(dataset.scales[n - 1] != 1 or dataset.offsets[n - 1] != 0 for n in chosen)
+    if scale is not None:
+        scales, offsets = [scale] * len(chosen), [offset or 0.0] * len(chosen)
+        said_by = "--scale and --offset"
+    elif in_file:
+        scales = [dataset.scales[n - 1] for n in chosen]
+        offsets = [dataset.offsets[n - 1] for n in chosen]
+        said_by = "the file"
+    elif sensor is not None:
+        scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
+        offsets = [sensor.offset] * len(chosen)
+        said_by = f"sensor {sensor.name}"
+    else:
+        scales, offsets = [1.0] * len(chosen), [0.0] * len(chosen)
+        said_by = "the file"
+    if offset is not None:
+        offsets = [offset] * len(chosen)
+        said_by = "--offset" if scale is None else said_by
+    if any(not np.isfinite(s) or s == 0 for s in scales):
+        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
+    fallback = sensor.nodata if sensor is not None else None
+    declared = [dataset.nodatavals[n - 1] for n in chosen]
+    if nodata is not None:
+        declared = [nodata] * len(chosen)
+    return Radiometry(
+        unit=unit or (sensor.unit if sensor else ""),
+        scale=tuple(map(float, scales)),
+        offset=tuple(map(float, offsets)),
+        nodata=tuple(fallback if d is None else float(d) for d in declared),
+        power=bool(sensor and sensor.power),
+        said_by=said_by,
+    )
+
+
+def _alpha_band(dataset: Any, used: set[int]) -> int | None:
+    """Return the number of the alpha band, unless it holds one of the bands in use or has a name.
+
+    GDAL calls the fourth band of an 8-bit RGB + NIR picture alpha when its writer did not say
+    otherwise; a description ("nir") or an explicit choice says otherwise.
+    """
+    for number, colour in enumerate(dataset.colorinterp, start=1):
+        named = bool(dataset.descriptions[number - 1])
+        if colour == ColorInterp.alpha and number not in used and not named:
+            return number
+    return None

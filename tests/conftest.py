@@ -1,0 +1,140 @@
+"""Fixtures: generated rasters, tiny models, and the real images that lie beside the project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+
+from crossband.model import Model
+from crossband.networks.identity import Identity
+from crossband.networks.local_unet import LocalUNet
+from crossband.signature import Signature, UnitRange
+
+UTM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    """Tests run side by side; one thread each keeps them from fighting."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real images; skip where it is absent (a user's machine)."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CROSSBAND_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("the real images are not beside the repository (set CROSSBAND_DATA)")
+    return folder
+
+
+@pytest.fixture
+def make_raster(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a raster: values [C, H, W], band names, tags of all kinds."""
+
+    def make(
+        name: str = "scene.tif",
+        values: np.ndarray | None = None,
+        *,
+        names: tuple[str | None, ...] = ("red", "green", "blue"),
+        unit: str | None = "reflectance",
+        scale: float | None = None,
+        offset: float | None = None,
+        mask: np.ndarray | None = None,
+        **profile: Any,
+    ) -> Path:
+        if values is None:
+            values = random_values(len(names) or 3, 40, 50)
+        path = tmp_path / name
+        defaults = {
+            "driver": {"png": "PNG", "jpg": "JPEG"}.get(path.suffix[1:], "GTiff"),
+            "count": values.shape[0],
+            "height": values.shape[1],
+            "width": values.shape[2],
+            "dtype": values.dtype,
+        }
+        if defaults["driver"] == "GTiff":
+            defaults |= {"crs": "EPSG:32633", "transform": UTM}
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            with rasterio.open(path, "w", **(defaults | profile)) as out:
+                out.write(values)
+                if defaults["driver"] == "GTiff":
+                    for number, band in enumerate(names, start=1):
+                        if band:
+                            out.set_band_description(number, band)
+                    if unit:
+                        out.units = [unit] * values.shape[0]
+                    if scale is not None:
+                        out.scales = [scale] * values.shape[0]
+                    if offset is not None:
+                        out.offsets = [offset] * values.shape[0]
+                if mask is not None:
+                    out.write_mask(mask.astype(np.uint8) * 255)
+        return path
+
+    return make
+
+
+def random_values(bands: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return reflectance-like float32 noise in 0.02..0.6."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0.02, 0.6, (bands, height, width)).astype(np.float32)
+
+
+def rgb2nir_signature() -> Signature:
+    """Return red, green, blue -> nir for reflectance and display."""
+    ranges = UnitRange([(0.0, 0.5)] * 3, [(0.0, 0.8)])
+    whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
+    return Signature(["red", "green", "blue"], ["nir"], {"reflectance": ranges, "display": whole})
+
+
+@pytest.fixture
+def identity_model() -> Callable[..., Model]:
+    """Return a function that makes a model which gives back its source."""
+
+    def make(bands: tuple[str, ...] = ("red", "green", "blue"), scale: int = 1) -> Model:
+        ranges = UnitRange([(0.0, 1.0)] * len(bands), [(0.0, 1.0)] * len(bands))
+        signature = Signature(list(bands), list(bands), dict.fromkeys(("reflectance", "display"), ranges))
+        return Model(Identity(len(bands), scale), signature, name="identity", task="identity")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a saved model folder: a small LocalUNet with random weights, so that output varies."""
+    torch.manual_seed(0)
+    network = LocalUNet(3, 1, widths=(8, 12, 16), depths=(1, 1, 1), pixel_width=8)
+    torch.nn.init.normal_(network.head[-1].weight, std=0.2)
+    model = Model(network, rgb2nir_signature(), name="tiny", task="rgb2nir")
+    return model.save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def crossband_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the real command in a process of its own."""
+
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, "-m", "crossband", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=options.pop("timeout", 300),
+            env=environment,
+            check=False,
+            **options,
+        )
+
+    return run

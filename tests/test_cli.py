@@ -1,0 +1,335 @@
+"""The command as users run it: end to end, and every bad input as one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from conftest import random_values
+
+
+def one_line(done, *words):
+    """Check for exit code 2, one line on stderr, no traceback, and these words in it."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stderr.startswith("crossband: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+@pytest.fixture
+def source(make_raster):
+    values = (random_values(3, 60, 70) * 10000).astype(np.uint16)
+    return make_raster(values=values, scale=1e-4, nodata=0)
+
+
+def test_help_is_fast_and_imports_no_torch():
+    code = "import sys; from crossband.cli import main\ntry:\n main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit('torch' in sys.modules or 'rasterio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "translate" in done.stdout
+
+
+def test_translate_imports_no_lightning(source, tiny_model, tmp_path):
+    code = (
+        "import sys; from crossband.cli import main; code = main(sys.argv[1:]);"
+        "names = {m.split('.')[0] for m in sys.modules};"
+        "bad = names & {'lightning', 'matplotlib', 'kornia', 'gradio', 'pandas', 'jsonargparse'};"
+        "print(bad); sys.exit(code or bool(bad))"
+    )
+    arguments = ["translate", source, "-o", tmp_path / "n.tif", "--model", tiny_model]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_scene(crossband_command, source, tiny_model, tmp_path):
+    out = tmp_path / "nir.tif"
+    done = crossband_command("translate", source, "-o", out, "--model", tiny_model, "--index", "NDVI")
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    with rasterio.open(out) as a, rasterio.open(source) as b:
+        assert a.crs == b.crs
+        assert a.dtypes[0] == "uint16"
+        assert a.read(1).std() > 0
+    assert (tmp_path / "nir_NDVI.tif").exists()
+
+
+def test_many_scenes_into_a_folder(crossband_command, make_raster, tiny_model, tmp_path):
+    a, b = make_raster("a.tif"), make_raster("b.tif")
+    photo = make_raster("c.png", (random_values(3, 20, 20) * 255).astype(np.uint8))
+    bad = tmp_path / "bad.tif"
+    bad.write_text("no")
+    common = ["-o", f"{tmp_path}/out/", "--model", tiny_model]
+    done = crossband_command("translate", a, bad, b, *common)
+    assert done.returncode == 2
+    assert "bad.tif" in done.stderr
+    assert "1 of 3 scenes failed" in done.stderr
+    done = crossband_command("translate", photo, *common, "--sensor", "display", "--quiet")
+    assert done.returncode == 0
+    assert done.stdout == done.stderr == ""
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_nir.tif", "b_nir.tif", "c_nir.png"]
+
+
+def test_two_inputs_of_one_name(crossband_command, make_raster, tiny_model, tmp_path):
+    a = make_raster("a.tif")
+    (tmp_path / "x").mkdir()
+    b = shutil.copy(a, tmp_path / "x" / "a.tif")
+    one_line(
+        crossband_command("translate", a, b, "-o", tmp_path / "out", "--model", tiny_model),
+        "two inputs would be written",
+    )
+
+
+def raster_of(case, make_raster, tmp_path):
+    """Return a bad scene for a case."""
+    if case == "missing":
+        return tmp_path / "none.tif"
+    if case == "not an image":
+        path = tmp_path / "words.tif"
+        path.write_text("words")
+        return path
+    if case == "empty":
+        path = tmp_path / "empty.tif"
+        path.touch()
+        return path
+    if case == "truncated":
+        path = make_raster("t.tif", random_values(3, 300, 300))
+        path.write_bytes(path.read_bytes()[:40_000])
+        return path
+    if case == "truncated png":
+        path = make_raster("t.png", (random_values(3, 300, 300) * 255).astype(np.uint8))
+        path.write_bytes(path.read_bytes()[:40_000])
+        return path
+    if case == "truncated jpeg":
+        path = make_raster("t.jpg", (random_values(3, 300, 300) * 255).astype(np.uint8))
+        path.write_bytes(path.read_bytes()[:20_000])
+        return path
+    if case == "zero bands":
+        path = tmp_path / "vector.gpkg"
+        import sqlite3
+
+        sqlite3.connect(path).execute("create table t (a)").connection.commit()
+        return path
+    if case == "few bands":
+        return make_raster("f.tif", random_values(2, 9, 9), names=("red", "green"))
+    if case == "unknown bands":
+        return make_raster("u.tif", random_values(4, 9, 9), names=(None, None, "x", None))
+    if case == "all nodata":
+        return make_raster("n.tif", np.zeros((3, 9, 9), np.uint16), scale=1e-4, nodata=0)
+    if case == "all nan":
+        return make_raster("n.tif", np.full((3, 9, 9), np.nan, np.float32))
+    if case == "complex":
+        return make_raster("c.tif", random_values(3, 9, 9).astype(np.complex64))
+    if case == "uint8 of no sensor":
+        return make_raster("b.tif", np.full((3, 9, 9), 50, np.uint8), unit=None)
+    raise AssertionError(case)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("missing", ["no such file"]),
+        ("not an image", ["not a raster"]),
+        ("empty", ["empty"]),
+        ("truncated", []),
+        ("truncated png", []),
+        ("truncated jpeg", []),
+        ("zero bands", ["vector.gpkg"]),
+        ("few bands", ["it has 2 bands", "red, green, blue"]),
+        ("unknown bands", ["--bands red=1,green=2,blue=3", "--sensor"]),
+        ("all nodata", ["masked"]),
+        ("all nan", ["masked"]),
+        ("complex", ["complex"]),
+        ("uint8 of no sensor", ["--sensor display", "--sensor naip"]),
+    ],
+)
+def test_bad_scenes(crossband_command, make_raster, tiny_model, tmp_path, case, words):
+    scene = raster_of(case, make_raster, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = crossband_command("translate", scene, "-o", tmp_path / "o.tif", "--model", tiny_model)
+    one_line(done, scene.name, *words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sensor", "sentinel-2-l2b"], ["sentinel-2-l2"]),
+        (["--bands", "red=7"], ["1 to 3"]),
+        (["--bands", "red"], ["red=3,green=2,blue=1"]),
+        (["--dtype", "uint8"], ["--dtype"]),
+        (["--index", "NVDI"], ["NDVI"]),
+        (["--index", "NBR"], ["swir22"]),
+        (["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "gpu"], ["device"]),
+        (["--precision", "fp8"], ["precision"]),
+        (["--scale", "x"], ["--scale"]),
+        (["--senser", "naip"], ["--sensor"]),
+        (["--tile", "-3"], ["--tile"]),
+    ],
+)
+def test_bad_options(crossband_command, source, tiny_model, tmp_path, arguments, words):
+    out = tmp_path / "o.tif"
+    done = crossband_command("translate", source, "-o", out, "--model", tiny_model, *arguments)
+    one_line(done, *words)
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_bad_outputs(crossband_command, source, tiny_model, tmp_path):
+    run = lambda out, *more: crossband_command(  # noqa: E731
+        "translate", source, "-o", out, "--model", tiny_model, *more
+    )
+    one_line(run(source, "--overwrite"), "the output is the input")
+    (tmp_path / "there.tif").write_text("mine")
+    one_line(run(tmp_path / "there.tif"), "--overwrite")
+    one_line(run(tmp_path / "o.jp2"), ".tif")
+    one_line(run(tmp_path / "there.tif" / "o.tif"), "cannot write")
+    one_line(run(tmp_path / "o.png", "--dtype", "float32"), "PNG holds uint8 or uint16")
+    assert (tmp_path / "there.tif").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_is_not_writable(crossband_command, source, tiny_model, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    done = crossband_command("translate", source, "-o", folder / "o.tif", "--model", tiny_model)
+    one_line(done, "cannot write")
+
+
+def test_read_only_file_system(crossband_command, source, tiny_model):
+    """/proc takes no files, not even from root."""
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("no /proc on this machine")
+    done = crossband_command("translate", source, "-o", "/proc/o.tif", "--model", tiny_model)
+    one_line(done, "/proc", "cannot write")
+
+
+def change(folder, **changes):
+    """Rewrite keys of model.json; None removes a key."""
+    path = folder / "model.json"
+    data = json.loads(path.read_text())
+    for key, value in changes.items():
+        data.pop(key, None)
+        if value is not None:
+            data[key] = value
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("unknown name", ["rgb2nir"]),
+        ("missing key", ["'signature'", "missing"]),
+        ("wrong key", ["'netwrok'", "network"]),
+        ("not JSON", ["JSON"]),
+        ("unknown network", ["LocalUnet", "LocalUNet"]),
+        ("import path", ["os.system"]),
+        ("wrong argument", ["'widht'", "widths"]),
+        ("other weights", ["SHA-256"]),
+        ("pickled weights", ["pickle"]),
+        ("a pickle file", ["pickle"]),
+        ("no weights", ["missing"]),
+        ("newer format", ["format"]),
+    ],
+)
+def test_bad_models(crossband_command, source, tiny_model, tmp_path, case, words):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    weights = folder / "model.safetensors"
+    network = json.loads((folder / "model.json").read_text())["network"]
+    name = folder
+    if case == "unknown name":
+        name = "rgb2nit"
+    elif case == "missing key":
+        change(folder, signature=None)
+    elif case == "wrong key":
+        change(folder, netwrok={})
+    elif case == "not JSON":
+        (folder / "model.json").write_text("{")
+    elif case == "unknown network":
+        change(folder, network={**network, "class": "LocalUnet"})
+    elif case == "import path":
+        change(folder, network={**network, "class": "os.system"})
+    elif case == "wrong argument":
+        change(folder, network={**network, "arguments": {"widht": 3}})
+    elif case == "other weights":
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    elif case == "pickled weights":
+        weights.unlink()
+        torch.save({"a": torch.zeros(1)}, folder / "model.pth")
+    elif case == "a pickle file":
+        name = tmp_path / "model.pt"
+        torch.save({"a": torch.zeros(1)}, name)
+    elif case == "no weights":
+        weights.unlink()
+    elif case == "newer format":
+        change(folder, format=99)
+    done = crossband_command("translate", source, "-o", tmp_path / "o.tif", "--model", name)
+    one_line(done, *words)
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_ctrl_c_leaves_nothing(make_raster, tiny_model, tmp_path):
+    source = make_raster(values=random_values(3, 1500, 1500))
+    out = tmp_path / "nir.tif"
+    arguments = ["translate", source, "-o", out, "--model", tiny_model, "--tile", "64"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crossband", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    for _ in range(600):
+        if any(p.name.startswith(".nir.tif") for p in tmp_path.iterdir()):
+            break
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert process.poll() is None, "finished before it could be interrupted"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trnslate"], ["translate"]),
+        (["translate"], ["INPUT"]),
+        (["fit", "rgb2nir/local-unt"], ["rgb2nir/local-unet"]),
+        (["fit", "rgb2nir/local-unet", "--method.max_stps", "3"], ["max_steps"]),
+        (["evaluate", "--model", "rgb2nir", "--manifest", "none.csv", "-o", "x"], ["none.csv"]),
+    ],
+)
+def test_bad_commands(crossband_command, tmp_path, arguments, words):
+    one_line(crossband_command(*arguments, cwd=tmp_path), *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sensors_and_models_are_listed(crossband_command):
+    done = crossband_command("sensors")
+    assert done.returncode == 0
+    for name in ("sentinel-2-l2a", "landsat-c2-l2", "naip", "spot-6", "sentinel-1-grd-db", "display"):
+        assert name in done.stdout
+    done = crossband_command("models")
+    assert done.returncode == 0
+    for word in ("rgb2nir", "task", "bands", "units", "sensors", "margin", "MiB", "measured"):
+        assert word in done.stdout

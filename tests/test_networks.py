@@ -1,0 +1,103 @@
+"""Every registered generator keeps its word about margin, stride, scale and shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from crossband.networks import Discriminator, Generator
+from crossband.networks.local_unet import LocalUNet
+from crossband.raster.grid import Grid, Window
+from crossband.model import Model
+from crossband.registry import build
+from crossband.signature import Signature, UnitRange
+from crossband.translator import translate_window
+
+SMALL = {"LocalUNet": [{"widths": (6, 8), "depths": (2, 1)}, {"widths": (6, 8, 8), "depths": (1, 1, 2)}]}
+CASES = [(name, arguments) for name in Generator.known for arguments in SMALL.get(name, [{}])]
+
+
+def waken(network: torch.nn.Module) -> torch.nn.Module:
+    """Give every parameter a value that matters: some start at zero or one."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_rebuilt_from_its_arguments(name, arguments):
+    first = waken(build(Generator, name, arguments))
+    second = build(Generator, name, first.arguments)
+    second.load_state_dict(first.state_dict())
+    x = torch.rand(1, first.in_channels, 16, 12)
+    assert torch.equal(first(x), second.eval()(x))
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (13, 1), (7, 10), (16, 16)])
+def test_any_shape(name, arguments, shape):
+    network = build(Generator, name, arguments).eval()
+    out = network(torch.rand(2, network.in_channels, *shape))
+    assert out.shape == (2, network.out_channels, shape[0] * network.scale, shape[1] * network.scale)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
+    network = waken(build(Generator, name, arguments))
+    if network.margin is None:
+        pytest.skip("sees the whole image, and says so")
+    stride, margin = network.stride, network.margin
+    centre = -(-(margin + stride) // stride) * stride
+    size = 2 * centre + stride
+    base = torch.rand(1, network.in_channels, size, size)
+    before = network(base)
+    farthest = 0
+    for phase in range(stride):
+        at = centre + phase
+        changed = base.clone()
+        changed[:, :, at, at] += 10.0
+        moved = (network(changed) - before).abs().amax((0, 1)).nonzero()
+        # From the perturbed pixel the margin is seen the other way round: which outputs see it.
+        distance = (moved // network.scale - at).abs().max().item() if len(moved) else 0
+        assert distance <= margin
+        farthest = max(farthest, distance)
+    assert farthest == margin  # not only an upper bound: a larger margin would waste the halo
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+@pytest.mark.parametrize(("shape", "tile"), [((61, 83), 48), ((100, 35), 64), ((30, 30), 40)])
+def test_tiled_equals_whole(name, arguments, shape, tile):
+    network = waken(build(Generator, name, arguments))
+    if network.margin is None:
+        pytest.skip("sees the whole image, and says so")
+    bands = [f"b{i}" for i in range(network.in_channels)]
+    outs = [f"t{i}" for i in range(network.out_channels)]
+    ranges = UnitRange([(0.0, 1.0)] * len(bands), [(0.0, 1.0)] * len(outs))
+    # Decibels may be negative: nothing is clipped, so that no difference can hide.
+    model = Model(network, Signature(bands, outs, {"db": ranges}), name="m", task="t")
+    rng = np.random.default_rng(2)
+    mask = rng.random(shape) > 0.05
+    values = rng.random((len(bands), *shape), np.float32) * mask
+    window = Window(values, mask, Grid(*shape), tuple(bands), "db")
+    whole = translate_window(model, window, precision="fp32", tile=4096)
+    tiled = translate_window(model, window, precision="fp32", tile=tile)
+    assert np.abs(whole.values - tiled.values).max() <= 1e-5
+    assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
+
+
+def test_margin_at_the_default_size():
+    network = LocalUNet()
+    assert (network.margin, network.stride) == (30, 4)
+
+
+@pytest.mark.parametrize("name", list(Discriminator.known))
+def test_discriminators_score_patches(name):
+    network = build(Discriminator, name, {"source_channels": 3, "target_channels": 1})
+    size = 128
+    scores = network(torch.rand(2, 3, size, size), torch.rand(2, 1, size, size))
+    assert scores.shape[:2] == (2, 1)
+    assert scores.isfinite().all()
+    assert (scores < 0).any() or (scores > 1).any() or scores.numel() > 1

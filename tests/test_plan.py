@@ -1,0 +1,62 @@
+"""The tile plan covers every pixel once, on the stride, and the identity comes back pixel-exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.plan import halo, overhead, plan
+from crossband.translator import translate_window
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    tile=st.integers(1, 100),
+    margin=st.integers(0, 20),
+    stride=st.sampled_from([1, 2, 4, 8]),
+)
+def test_cores_cover_each_pixel_once(height, width, tile, margin, stride):
+    seen = np.zeros((height, width), int)
+    for t in plan(height, width, tile, margin, stride):
+        seen[t.core.slices()] += 1
+        assert t.source.row % stride == t.source.col % stride == 0
+        for low, high, core_low, core_high, end in (
+            (t.source.row, t.source.row + t.source.height, t.core.row, t.core.row + t.core.height, height),
+            (t.source.col, t.source.col + t.source.width, t.core.col, t.core.col + t.core.width, width),
+        ):
+            assert low == max(core_low - halo(margin, stride), 0)
+            assert high == min(core_high + halo(margin, stride), end)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (53, 1), (7, 5), (64, 64), (65, 127)])
+@pytest.mark.parametrize("tile", [1, 16, 33, 64, 1024])
+def test_identity_is_exact(identity_model, shape, tile, scale):
+    rng = np.random.default_rng(1)
+    values = rng.random((3, *shape), np.float32)
+    mask = rng.random(shape) > 0.1
+    mask[0, 0] = True
+    values[:, ~mask] = 0
+    window = Window(values, mask, Grid(*shape), ("red", "green", "blue"), "reflectance")
+    out = translate_window(identity_model(scale=scale), window, tile=tile, precision="fp32")
+    assert np.array_equal(out.values, values.repeat(scale, 1).repeat(scale, 2))
+    assert np.array_equal(out.mask, mask.repeat(scale, 0).repeat(scale, 1))
+
+
+def test_default_tile_costs_at_most_15_percent():
+    from crossband.networks.local_unet import LocalUNet
+    from crossband.translator import TILE
+
+    network = LocalUNet()
+    assert overhead(8000, 8000, TILE, network.margin, network.stride) <= 0.15
+
+
+def test_box_inside_and_scaled():
+    assert Box(8, 12, 4, 5).inside(Box(4, 4, 20, 20)) == Box(4, 8, 4, 5)
+    assert Box(1, 2, 3, 4).scaled(2) == Box(2, 4, 6, 8)
