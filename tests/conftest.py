@@ -66,21 +66,23 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
         }
         if defaults["driver"] == "GTiff":
             defaults |= {"crs": "EPSG:32633", "transform": UTM}
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            with rasterio.open(path, "w", **(defaults | profile)) as out:
-                out.write(values)
-                if defaults["driver"] == "GTiff":
-                    for number, band in enumerate(names, start=1):
-                        if band:
-                            out.set_band_description(number, band)
-                    if unit:
-                        out.units = [unit] * values.shape[0]
-                    if scale is not None:
-                        out.scales = [scale] * values.shape[0]
-                    if offset is not None:
-                        out.offsets = [offset] * values.shape[0]
-                if mask is not None:
-                    out.write_mask(mask.astype(np.uint8) * 255)
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "w", **(defaults | profile)) as out,
+        ):
+            out.write(values)
+            if defaults["driver"] == "GTiff":
+                for number, band in enumerate(names, start=1):
+                    if band:
+                        out.set_band_description(number, band)
+                if unit:
+                    out.units = [unit] * values.shape[0]
+                if scale is not None:
+                    out.scales = [scale] * values.shape[0]
+                if offset is not None:
+                    out.offsets = [offset] * values.shape[0]
+            if mask is not None:
+                out.write_mask(mask.astype(np.uint8) * 255)
         return path
 
     return make
@@ -105,7 +107,9 @@ def identity_model() -> Callable[..., Model]:
 
     def make(bands: tuple[str, ...] = ("red", "green", "blue"), scale: int = 1) -> Model:
         ranges = UnitRange([(0.0, 1.0)] * len(bands), [(0.0, 1.0)] * len(bands))
-        signature = Signature(list(bands), list(bands), dict.fromkeys(("reflectance", "display"), ranges))
+        signature = Signature(
+            list(bands), list(bands), dict.fromkeys(("reflectance", "display"), ranges)
+        )
         return Model(Identity(len(bands), scale), signature, name="identity", task="identity")
 
     return make
@@ -115,8 +119,7 @@ def identity_model() -> Callable[..., Model]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a saved model folder: a small LocalUNet with random weights, so that output varies."""
     torch.manual_seed(0)
-    network = LocalUNet(3, 1, widths=(8, 12, 16), depths=(1, 1, 1), pixel_width=8)
-    torch.nn.init.normal_(network.head[-1].weight, std=0.2)
+    network = LocalUNet(3, 1, width=16, depth=2, hidden=8, members=2)
     model = Model(network, rgb2nir_signature(), name="tiny", task="rgb2nir")
     return model.save(tmp_path_factory.mktemp("models") / "tiny")
 

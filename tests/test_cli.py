@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-
 from conftest import random_values
 
 
@@ -35,7 +34,8 @@ def source(make_raster):
 
 
 def test_help_is_fast_and_imports_no_torch():
-    code = "import sys; from crossband.cli import main\ntry:\n main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from crossband.cli import main\n"
+    code += "try:\n main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('torch' in sys.modules or 'rasterio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -51,14 +51,19 @@ def test_translate_imports_no_lightning(source, tiny_model, tmp_path):
     )
     arguments = ["translate", source, "-o", tmp_path / "n.tif", "--model", tiny_model]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_scene(crossband_command, source, tiny_model, tmp_path):
     out = tmp_path / "nir.tif"
-    done = crossband_command("translate", source, "-o", out, "--model", tiny_model, "--index", "NDVI")
+    done = crossband_command(
+        "translate", source, "-o", out, "--model", tiny_model, "--index", "NDVI"
+    )
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     with rasterio.open(out) as a, rasterio.open(source) as b:
@@ -81,7 +86,11 @@ def test_many_scenes_into_a_folder(crossband_command, make_raster, tiny_model, t
     done = crossband_command("translate", photo, *common, "--sensor", "display", "--quiet")
     assert done.returncode == 0
     assert done.stdout == done.stderr == ""
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_nir.tif", "b_nir.tif", "c_nir.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a_nir.tif",
+        "b_nir.tif",
+        "c_nir.png",
+    ]
 
 
 def test_two_inputs_of_one_name(crossband_command, make_raster, tiny_model, tmp_path):
@@ -174,7 +183,10 @@ def test_bad_scenes(crossband_command, make_raster, tiny_model, tmp_path, case, 
         (["--dtype", "uint8"], ["--dtype"]),
         (["--index", "NVDI"], ["NDVI"]),
         (["--index", "NBR"], ["swir22"]),
-        (["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "gpu"], ["device"]),
+        (
+            ["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "gpu"],
+            ["device"],
+        ),
         (["--precision", "fp8"], ["precision"]),
         (["--scale", "x"], ["--scale"]),
         (["--senser", "naip"], ["--sensor"]),
@@ -238,7 +250,7 @@ def change(folder, **changes):
         ("not JSON", ["JSON"]),
         ("unknown network", ["LocalUnet", "LocalUNet"]),
         ("import path", ["os.system"]),
-        ("wrong argument", ["'widht'", "widths"]),
+        ("wrong argument", ["'widht'", "width"]),
         ("other weights", ["SHA-256"]),
         ("pickled weights", ["pickle"]),
         ("a pickle file", ["pickle"]),
@@ -327,7 +339,14 @@ def test_bad_commands(crossband_command, tmp_path, arguments, words):
 def test_sensors_and_models_are_listed(crossband_command):
     done = crossband_command("sensors")
     assert done.returncode == 0
-    for name in ("sentinel-2-l2a", "landsat-c2-l2", "naip", "spot-6", "sentinel-1-grd-db", "display"):
+    for name in (
+        "sentinel-2-l2a",
+        "landsat-c2-l2",
+        "naip",
+        "spot-6",
+        "sentinel-1-grd-db",
+        "display",
+    ):
         assert name in done.stdout
     done = crossband_command("models")
     assert done.returncode == 0

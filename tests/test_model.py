@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import random_values, rgb2nir_signature
 
 import crossband
-from conftest import random_values, rgb2nir_signature
 from crossband.devices import resolve_device, resolve_precision
 from crossband.errors import CrossbandError, ModelError, OutputError, UnitError
 from crossband.model import Model, bundled, table
@@ -63,7 +63,7 @@ def test_saving_does_not_eat_other_folders(tiny_model, tmp_path):
 
 def test_channels_must_fit_the_signature():
     with pytest.raises(ModelError, match="takes 4 bands"):
-        Model(LocalUNet(4, 1, (4,), (1,)), rgb2nir_signature(), name="x", task="x")
+        Model(LocalUNet(4, 1, width=4, depth=1), rgb2nir_signature(), name="x", task="x")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,9 @@ def test_from_the_hub(tiny_model, tmp_path, monkeypatch):
 def test_bf16_is_close_to_fp32(tiny_model):
     model = crossband.load(tiny_model)
     values = random_values(3, 96, 96)
-    window = Window(values, np.ones((96, 96), bool), Grid(96, 96), ("red", "green", "blue"), "reflectance")
+    window = Window(
+        values, np.ones((96, 96), bool), Grid(96, 96), ("red", "green", "blue"), "reflectance"
+    )
     a = translate_window(model, window, precision="fp32").values
     b = translate_window(model, window, precision="bf16").values
     assert 0 < np.abs(a - b).mean() < 0.01

@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from crossband.model import Model
 from crossband.networks import Discriminator, Generator
 from crossband.networks.local_unet import LocalUNet
 from crossband.raster.grid import Grid, Window
-from crossband.model import Model
 from crossband.registry import build
 from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
-SMALL = {"LocalUNet": [{"widths": (6, 8), "depths": (2, 1)}, {"widths": (6, 8, 8), "depths": (1, 1, 2)}]}
+SMALL = {
+    "LocalUNet": [
+        {"width": 6, "depth": 2, "hidden": 5},
+        {"width": 8, "depth": 0, "hidden": 4, "members": 3, "out_channels": 2},
+    ]
+}
 CASES = [(name, arguments) for name in Generator.known for arguments in SMALL.get(name, [{}])]
 
 
@@ -40,7 +45,12 @@ def test_rebuilt_from_its_arguments(name, arguments):
 def test_any_shape(name, arguments, shape):
     network = build(Generator, name, arguments).eval()
     out = network(torch.rand(2, network.in_channels, *shape))
-    assert out.shape == (2, network.out_channels, shape[0] * network.scale, shape[1] * network.scale)
+    assert out.shape == (
+        2,
+        network.out_channels,
+        shape[0] * network.scale,
+        shape[1] * network.scale,
+    )
     assert out.isfinite().all()
 
 
@@ -88,9 +98,21 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
 
 
-def test_margin_at_the_default_size():
+def test_local_unet_at_its_default_size():
     network = LocalUNet()
-    assert (network.margin, network.stride) == (30, 4)
+    assert (network.margin, network.stride) == (27, 4)
+    assert sum(p.numel() for p in network.parameters()) == 1_012_481
+
+
+def test_members_share_the_batch_while_training_and_answer_together_afterwards():
+    network = waken(LocalUNet(3, 1, width=6, depth=1, hidden=5, members=2))
+    x = torch.rand(4, 3, 8, 8)
+    first, second = network.members
+    with torch.no_grad():
+        assert torch.allclose(network(x), (first(x) + second(x)) / 2)
+        network.train()
+        assert torch.equal(network(x), torch.cat([first(x[:2]), second(x[2:])]))
+        assert network(x[:1]).shape == (1, 1, 8, 8)
 
 
 @pytest.mark.parametrize("name", list(Discriminator.known))

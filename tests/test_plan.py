@@ -26,8 +26,20 @@ def test_cores_cover_each_pixel_once(height, width, tile, margin, stride):
         seen[t.core.slices()] += 1
         assert t.source.row % stride == t.source.col % stride == 0
         for low, high, core_low, core_high, end in (
-            (t.source.row, t.source.row + t.source.height, t.core.row, t.core.row + t.core.height, height),
-            (t.source.col, t.source.col + t.source.width, t.core.col, t.core.col + t.core.width, width),
+            (
+                t.source.row,
+                t.source.row + t.source.height,
+                t.core.row,
+                t.core.row + t.core.height,
+                height,
+            ),
+            (
+                t.source.col,
+                t.source.col + t.source.width,
+                t.core.col,
+                t.core.col + t.core.width,
+                width,
+            ),
         ):
             assert low == max(core_low - halo(margin, stride), 0)
             assert high == min(core_high + halo(margin, stride), end)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from conftest import UTM, random_values
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.grid import Box
 from crossband.raster.scene import Scene, parse_bands

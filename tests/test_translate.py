@@ -15,11 +15,11 @@ import rasterio
 import rioxarray
 import spyndex
 from affine import Affine
+from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
-from conftest import UTM, random_values
 from crossband.errors import CrossbandError, InputError, OutputError, UnitError
 from crossband.raster.write import Encoding
 
@@ -156,7 +156,9 @@ def test_control_points_are_kept(make_raster, identity_model, tmp_path):
     out = identity_model().translate(source, tmp_path / "o.tif", precision="fp32")
     with rasterio.open(out) as file:
         kept, crs = file.gcps
-        assert [(p.row, p.col, p.x, p.y) for p in kept] == [(p.row, p.col, p.x, p.y) for p in points]
+        assert [(p.row, p.col, p.x, p.y) for p in kept] == [
+            (p.row, p.col, p.x, p.y) for p in points
+        ]
         assert crs.to_epsg() == 4326
 
 
@@ -195,7 +197,7 @@ def test_indices_equal_spyndex(make_raster, tiny_model, tmp_path):
     names = ["NDVI", "EVI", "OSAVI"]
     out = model.translate(source, tmp_path / "nir.tif", indices=names, precision="fp32")
     with rasterio.open(out) as file, rasterio.open(source) as rgb:
-        n, (r, g, b) = file.read(1), rgb.read()
+        n, r, b = file.read(1), rgb.read(1), rgb.read(3)
     for name in names:
         with rasterio.open(tmp_path / f"nir_{name}.tif") as file:
             params = {"N": n, "R": r, "B": b, "g": 2.5, "C1": 6.0, "C2": 7.5, "L": 1.0}
@@ -307,7 +309,10 @@ def test_disk_full_leaves_nothing(make_raster, tiny_model, tmp_path):
     assert resource.RLIMIT_FSIZE is not None
     arguments = ["translate", source, "-o", tmp_path / "nir.tif", "--model", tiny_model]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
@@ -342,3 +347,10 @@ def test_model_card_is_written(tiny_model):
     data = json.loads((tiny_model / "model.json").read_text())
     assert data["network"]["class"] == "LocalUNet"
     assert "red, green, blue" in (tiny_model / "README.md").read_text()
+
+
+def test_infinite_answers_are_masked_and_not_clipped(make_raster, tiny_model, tmp_path):
+    model = crossband.load(tiny_model)
+    model.network.members[0].pixel_out.bias.data.fill_(float("inf"))
+    array = model.translate(make_raster(), precision="fp32")
+    assert np.isnan(array.values).all()

@@ -56,14 +56,15 @@ def _stderr_of_our_own() -> Iterator[None]:
 
     Python's `sys.stderr` goes on to where it went; only a real one (not pytest's) is moved.
     """
+    old = sys.stderr
     try:
-        real = sys.stderr is sys.__stderr__ and sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):
+        real = old is sys.__stderr__ and old is not None and old.fileno() == 2
+    except (OSError, ValueError):
         real = False
-    if not real:
+    if not real or old is None:
         yield
         return
-    old, kept = sys.stderr, os.dup(2)
+    kept = os.dup(2)
     sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -283,11 +284,12 @@ def _sensors(a: argparse.Namespace) -> int:
 
 
 def _fit(a: argparse.Namespace) -> int:
-    from crossband.fit import fit, recipes
+    from crossband import recipe
+    from crossband.fit import fit
 
     if a.recipe is None:
-        for name, title in recipes().items():
-            print(f"{name:24}  {title}")
+        for name, path in recipe.available().items():
+            print(f"{name:24}  {path.read_text().splitlines()[0].removeprefix('# ')}")
         return 0
     folder = fit(
         a.recipe,

@@ -1,4 +1,4 @@
-"""Where to compute and in which precision: what the machine does natively, unless told otherwise."""
+"""Where to compute, and in which precision: what the machine does natively by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 def has_native_bf16(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 in hardware; emulation is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return bool(can.get("avx512_bf16") or can.get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""What can go wrong for a user: each error is one line that says what to do, and exits with code 2."""
+"""What can go wrong for a user: one line that says what to do, and exit code 2."""
 
 from __future__ import annotations
 

@@ -307,7 +307,8 @@ def make_card(model: Model) -> str:
     s, n, about = model.signature, model.network, model.about
     rows = []
     for unit, r in s.units.items():
-        bounds = ", ".join(f"{b} {lo:g}..{hi:g}" for b, (lo, hi) in zip(s.source, r.source))
+        pairs = zip(s.source, r.source, strict=True)
+        bounds = ", ".join(f"{b} {lo:g}..{hi:g}" for b, (lo, hi) in pairs)
         rows.append(f"| {unit} | {bounds} | {s.target_unit(unit)} |")
     lines = [
         f"# {model.name}",
@@ -328,7 +329,7 @@ def make_card(model: Model) -> str:
 
 
 def table(folders: dict[str, Path]) -> str:
-    """Return the lines of `crossband models`: one row of facts and one of numbers for each model."""
+    """Return the text of `crossband models`: the facts and numbers of each model."""
     out = []
     for name, folder in folders.items():
         d = _read_description(folder)

@@ -262,8 +262,13 @@ def get(name: str) -> Sensor:
 
 #: STAC common names (eo:common_name, v2) that name one band on their own.
 COMMON_NAMES = frozenset(
-    "pan coastal blue green green05 yellow red rededge rededge071 rededge075 rededge078 nir nir08 "
-    "nir09 cirrus swir16 swir22 lwir lwir11 lwir12 thermal vv vh hh hv".split()
+    {
+        *("pan", "coastal", "blue", "green", "green05", "yellow", "red"),
+        *("rededge", "rededge071", "rededge075", "rededge078"),
+        *("nir", "nir08", "nir09", "cirrus", "swir16", "swir22"),
+        *("lwir", "lwir11", "lwir12", "thermal"),
+        *("vv", "vh", "hh", "hv"),
+    }
 )
 
 

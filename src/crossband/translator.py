@@ -50,7 +50,9 @@ class Engine:
         self.model, self.tile = model, tile
         self.device = resolve_device(device)
         self.precision = resolve_precision(self.device, precision)
-        model.eval().to(self.device, memory_format=torch.channels_last)
+        model.eval().to(self.device)
+        network: Any = model.network
+        network.to(memory_format=torch.channels_last)
 
     def __call__(self, values: NDArray[np.float32], mask: NDArray[np.bool_], unit: str) -> Any:
         """Translate one window: physical [C, H, W] and mask [H, W] -> physical [Ct, H*s, W*s]."""
@@ -101,13 +103,13 @@ def translate_window(
             window.unit,
         )
 
-    for box, values, _, _ in _run(engine, window.grid, read):
+    mask = np.zeros((grid.height, grid.width), bool)
+    for box, values, valid, _ in _run(engine, window.grid, read):
         rows, cols = box.slices()
-        out[:, rows, cols] = values
-    mask = window.mask.repeat(scale, 0).repeat(scale, 1)
+        out[:, rows, cols], mask[rows, cols] = values, valid
     out[:, ~mask] = 0.0
     unit = model.signature.target_unit(window.unit)
-    return Window(_clipped(out, unit), mask, grid, tuple(model.signature.target), unit)
+    return Window(out, mask, grid, tuple(model.signature.target), unit)
 
 
 def translate_to_array(
@@ -153,7 +155,8 @@ def translate_to_array(
     if g.crs is not None:
         array = array.rio.write_crs(g.crs)
     array = array.rio.write_transform(g.transform)
-    return array.rio.write_nodata(float("nan"))
+    marked: xr.DataArray = array.rio.write_nodata(float("nan"))
+    return marked
 
 
 def translate(
@@ -284,7 +287,10 @@ def _run(
         if mask.any():
             out = engine(window.values, window.mask, window.unit)
             rows, cols = inner.scaled(scale).slices()
-            values = _clipped(out[:, rows, cols], unit)
+            out = out[:, rows, cols]
+            # What a network answers with NaN or infinity is no value, and must not become one.
+            mask &= np.isfinite(out).all(axis=0)
+            values = np.where(mask, _clipped(out, unit), np.float32(0.0))
         else:
             shape = (len(engine.model.signature.target), box.height, box.width)
             values = np.zeros(shape, np.float32)
@@ -305,9 +311,7 @@ def _index(
     return np.where(defined, values, 0.0)[None], defined
 
 
-def index_paths(
-    output: Path, names: Mapping[str, str | Path] | Sequence[str]
-) -> dict[str, Path]:
+def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
     """Return index name -> file: `nir.tif` and NDVI give `nir_NDVI.tif`."""
     if isinstance(names, Mapping):
         return {name: Path(path) for name, path in names.items()}

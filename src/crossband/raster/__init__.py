@@ -1,0 +1,1 @@
+"""Rasters on disk: open, window, plan, write."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.windows import Window as RasterioWindow
 
+_NOWHERE = Affine.identity()
+
 
 @dataclass(frozen=True)
 class Box:
@@ -52,7 +54,7 @@ class Grid:
 
     height: int
     width: int
-    transform: Affine = Affine.identity()
+    transform: Affine = _NOWHERE
     crs: CRS | None = None
     gcps: tuple[Any, ...] = ()
     gcps_crs: CRS | None = None

@@ -38,7 +38,8 @@ def plan(height: int, width: int, tile: int, margin: int, stride: int) -> Iterat
     """Cover a scene with tiles, row by row.
 
     Args:
-        height, width: the scene, in source pixels.
+        height: rows of the scene, in source pixels.
+        width: columns of the scene.
         tile: side of the window that the network sees, halo included; grows where the halo alone
             would fill it.
         margin: the network's margin in source pixels.

@@ -174,7 +174,7 @@ class Scene:
             values = (stored * scale + offset).astype(np.float32)
             if r.power:
                 valid &= (values > 0).all(axis=0)
-                values = 10.0 * np.log10(values, dtype=np.float32)
+                values = (10.0 * np.log10(values)).astype(np.float32)
         valid &= np.isfinite(values).all(axis=0)
         return values, valid
 

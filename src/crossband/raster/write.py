@@ -1,4 +1,4 @@
-"""Write a scene: Cloud Optimized GeoTIFF or PNG, window by window, renamed into place at the end."""
+"""Write a scene as COG or PNG: window by window, renamed into place at the end."""
 
 from __future__ import annotations
 
@@ -196,9 +196,7 @@ class SceneWriter:
     def _environment(self) -> Any:
         return gdal(GDAL_TIFF_INTERNAL_MASK=True)
 
-    def write(
-        self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]
-    ) -> None:
+    def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Write physical values [C, h, w] and mask [h, w] at `box` of the result's grid."""
         low, high = VALID_RANGE.get(self.unit, (-np.inf, np.inf))
         stored = self.encoding.encode(np.clip(values, low, high), mask)
@@ -250,7 +248,6 @@ class SceneWriter:
 
     def _write_cog(self, final: Path) -> None:
         source = self._folder / "body.tif"
-        options = {}
         if self.encoding.mask_band and self._all_valid:
             # Nothing is masked: a mask band would only cost space.
             with rasterio.open(source) as body:
@@ -268,14 +265,13 @@ class SceneWriter:
             statistics="YES",
             bigtiff="IF_SAFER",
             num_threads="ALL_CPUS",
-            **options,
         )
 
     def _write_picture(self, final: Path) -> None:
         with rasterio.open(self._folder / "body.tif") as body:
             stored = body.read()
             mask = body.dataset_mask() if self.encoding.mask_band else None
-        profile = {
+        profile: dict[str, Any] = {
             "driver": "PNG",
             "height": self.grid.height,
             "width": self.grid.width,

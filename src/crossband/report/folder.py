@@ -1,0 +1,56 @@
+"""A folder of results appears whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crossband.errors import OutputError
+
+
+def check_folder(output: Path, overwrite: bool, mark: str) -> None:
+    """Raise OutputError where the folder must not be written; see `appearing`."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise OutputError(f"{output}: exists already; give --overwrite to replace it")
+    # --overwrite must never wipe a folder that is of another kind.
+    empty = output.is_dir() and not any(output.iterdir())
+    if not empty and not (output / mark).is_file():
+        raise OutputError(f"{output}: there is no {mark} in it, so it is not replaced")
+
+
+@contextmanager
+def appearing(output: Path, overwrite: bool, mark: str) -> Iterator[Path]:
+    """Give a hidden folder that takes the final name when all went well, and else vanishes.
+
+    Args:
+        output: final name.
+        overwrite: replace an existing folder, provided that it is empty or holds `mark`.
+        mark: a file that every such folder holds.
+
+    Raises:
+        OutputError: the folder exists, is of another kind, or cannot be written.
+    """
+    hidden: Path | None = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        folder = hidden / "new"
+        folder.mkdir()
+        yield folder
+        check_folder(output, overwrite, mark)
+        if output.exists():
+            os.replace(output, hidden / "old")
+        os.replace(folder, output)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if hidden is not None:
+            if (hidden / "old").exists() and not output.exists():
+                os.replace(hidden / "old", output)  # interrupted between the two renames
+            shutil.rmtree(hidden, ignore_errors=True)
