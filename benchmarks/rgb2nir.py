@@ -54,7 +54,8 @@ ONE_PLACE = (
 def pairs(folder: Path) -> pd.DataFrame:
     """Return the manifest: one row a file, source and target in the same file."""
     rows = []
-    for r in pd.read_csv(folder / "manifest.csv").to_dict("records"):
+    for record in pd.read_csv(folder / "manifest.csv").to_dict("records"):
+        r = {str(k): v for k, v in record.items()}
         name = str(r["file"])
         if name.startswith(LEFT_OUT):
             continue
@@ -134,12 +135,13 @@ def run_folds(a: argparse.Namespace) -> None:
         if not (run / "model" / "baselines" / BASELINES[0]).is_dir():
             crossband("fit", RECIPE, "--data.manifest", manifest, "-o", run, "--overwrite", *a.more)
         crossband("evaluate", "--model", run / "model", "--manifest", manifest, "--split", "test",
-                  "-o", run / "report", "--overwrite", "--index", "NDVI")  # fmt: skip
+                  "-o", run / "report", "--overwrite")  # fmt: skip
 
 
 def crossband(*arguments: Any) -> None:
     """Run the real command."""
-    subprocess.run([sys.executable, "-m", "crossband", *map(str, arguments)], check=True)
+    command = [sys.executable, "-m", "crossband", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def places(output: Path) -> pd.DataFrame:
@@ -195,6 +197,37 @@ def text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def train(a: argparse.Namespace) -> None:
+    """Train on all pairs and put the model, with its card, into the package."""
+    from rgb2nir_card import card, describe
+
+    from crossband.model import load
+
+    # Relative to the repository: the model stores its configuration, and no path of a machine.
+    run, manifest = Path("runs/rgb2nir"), Path("runs/rgb2nir-pairs.csv")
+    (ROOT / manifest).parent.mkdir(exist_ok=True)
+    table = pairs(a.data)
+    table.assign(split="train").to_csv(ROOT / manifest, index=False)
+    if not (ROOT / run / "model" / "baselines" / BASELINES[0]).is_dir():
+        crossband("fit", RECIPE, "--data.manifest", manifest, "-o", run, "--overwrite", *a.more)
+    held_out = places(a.output)
+    rows = summary(held_out)
+    model = load(ROOT / run / "model")
+    target = ROOT / "src" / "crossband" / "weights" / "rgb2nir"
+    # What is measured is what ships: the weights as they are stored.
+    model.save(target, dtype="bfloat16")
+    training = model.about
+    model = load(target)
+    model.about = training
+    scene = describe(model, table, rows)
+    folds = held_out["fold"].nunique()
+    model.save(
+        target, dtype="bfloat16", card=card(model, table, scene, text(rows), held_out, folds)
+    )
+    print(text(rows))
+    print(target.relative_to(ROOT))
+
+
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
@@ -206,12 +239,16 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--fold", type=int, help="only this one")
     parser.add_argument("--json", type=Path, help="write the numbers of every place to FILE")
-    a, a.more = parser.parse_known_args()
+    a, more = parser.parse_known_args()
+    a.more = more
     if a.what == "pairs":
         target = ROOT / "runs" / "rgb2nir-pairs.csv"
         target.parent.mkdir(exist_ok=True)
         pairs(a.data).to_csv(target, index=False)
         print(target)
+        return
+    if a.what == "train":
+        train(a)
         return
     if a.what == "folds":
         run_folds(a)

@@ -17,7 +17,7 @@ from crossband.translator import translate_window
 SMALL = {
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},
-        {"width": 8, "depth": 0, "hidden": 4, "members": 3, "out_channels": 2},
+        {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
     ]
 }
 CASES = [(name, arguments) for name in Generator.known for arguments in SMALL.get(name, [{}])]

@@ -144,6 +144,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
     p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
     p.add_argument("-o", "--output", required=True, help="folder of the report")
+    p.add_argument("--index", action="append", help="index to judge (default: NDVI, NDWI, EVI)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
     _computing(p)
 
@@ -304,13 +305,14 @@ def _fit(a: argparse.Namespace) -> int:
 
 
 def _evaluate(a: argparse.Namespace) -> int:
-    from crossband.evaluate import evaluate, table
+    from crossband.evaluate import INDICES, evaluate, table
 
     report = evaluate(
         a.model,
         Path(a.manifest),
         Path(a.output),
         split=a.split,
+        indices=a.index or INDICES,
         device=a.device,
         precision=a.precision,
         overwrite=a.overwrite,

@@ -79,7 +79,7 @@ def run(
     )
     with Scene.open(output / SCENE, needed=model.signature.source) as scene:
         source = scene.read()
-    truth = _window(stored["nir"][None] * _SCALE, ("nir",))
+    truth = window(stored["nir"][None] * _SCALE, ("nir",))
     # The model is judged by the file that a user gets, rounded to its 16 bits.
     with Scene.open(output / NIR, needed=("nir",)) as scene:
         made = scene.read()
@@ -87,8 +87,8 @@ def run(
     for name, baseline in model.baselines.items():
         results[name] = translate_window(baseline, source, device=device, precision="fp32")
     numbers = {
-        name: compare_windows(window, source, truth, ["NDVI"]).numbers()
-        for name, window in results.items()
+        name: compare_windows(result, source, truth, ["NDVI"]).numbers()
+        for name, result in results.items()
     }
     metrics = _report(model, numbers)
     own = numbers["model"]
@@ -134,17 +134,18 @@ def write_scene(path: Path, stored: Mapping[str, np.ndarray]) -> Path:
     from crossband.raster.write import Encoding, SceneWriter
 
     values = np.stack([stored[b] for b in _SOURCE]) * np.float32(_SCALE)
-    window = _window(values, _SOURCE)
+    pixels = window(values, _SOURCE)
     tags = {"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-2 sample of the spyndex package, measured"}
     encoding = Encoding("uint16", _SCALE)
     with SceneWriter(
-        path, window.grid, window.bands, window.unit, encoding, tags, overwrite=True
+        path, pixels.grid, pixels.bands, pixels.unit, encoding, tags, overwrite=True
     ) as writer:
-        writer.write(window.grid.box, window.values, window.mask)
+        writer.write(pixels.grid.box, pixels.values, pixels.mask)
         return writer.commit()
 
 
-def _window(values: np.ndarray, bands: tuple[str, ...]) -> Window:
+def window(values: np.ndarray, bands: tuple[str, ...]) -> Window:
+    """Return pixels without a place, all valid, in reflectance."""
     shape = values.shape[1:]
     valid = np.ones(shape, dtype=bool)
     return Window(values.astype(np.float32), valid, Grid(*shape), bands, REFLECTANCE)

@@ -156,7 +156,8 @@ class Model(nn.Module):
             k: (v.to(_DTYPES[dtype]) if v.is_floating_point() else v).contiguous().cpu()
             for k, v in self.network.state_dict().items()
         }
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "crossband": self.name})
+        # One key: with two, their order in the file, and so the hash, would change by chance.
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         self.weights_hash = _sha256(folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(self.describe(dtype), indent=2) + "\n")
         (folder / CARD).write_text(card or make_card(self))

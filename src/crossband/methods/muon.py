@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix is made orthogonal, beside AdamW for what is no matrix.
+"""MuonAdamW: momentum whose matrix is made orthogonal, beside AdamW for what is no matrix.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". PyTorch's own takes
 only two-dimensional parameters; here a convolution's weights are the matrix [out, in x k x k], and
@@ -16,7 +16,7 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(torch.optim.Optimizer):
+class MuonAdamW(torch.optim.Optimizer):
     """Muon for matrices with both sides of at least `smallest`, AdamW for the rest.
 
     Args:
@@ -101,11 +101,13 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return nearly U V^T of the matrix's singular value decomposition U S V^T.
 
-    Five Newton-Schulz steps in bfloat16; the singular values end between about 0.7 and 1.2.
+    Five Newton-Schulz steps; the singular values end between about 0.7 and 1.2. In bfloat16 on a
+    GPU, as in the source; on a CPU such small products are faster in float32.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    x = x.bfloat16() if x.is_cuda else x.contiguous()
     a, b, c = COEFFICIENTS
     for _ in range(5):
         gram = x @ x.T

@@ -5,6 +5,10 @@ small perceptron, the spectral part. The lower one works at stride 4 (the pictur
 channels, then residual blocks) and sees fields, edges and texture; unfolded again, it is added to
 the perceptron's first hidden layer and so steers how a pixel's colour is read in its surroundings.
 
+Surroundings mislead where nothing like them was seen in training. So the perceptron also learns to
+answer alone (for a share of the samples the context is left out while training), and the network's
+answer is a weighted mean of the two: `anchor` is the share of the perceptron.
+
 Several members of this form may be trained side by side in one network: while training each sees
 its own share of every batch, afterwards they answer together with their mean. An average of
 members that saw different crops errs less at places that none of them knows (bagging, Breiman
@@ -79,10 +83,12 @@ class Member(nn.Module):
         width: int,
         depth: int,
         hidden: int,
+        anchor: float,
         drop_path: float,
         drop_context: float,
     ) -> None:
         super().__init__()
+        self.anchor = anchor
         self.stem = nn.Conv2d(in_channels * STRIDE**2, width, 3, padding=1)
         self.body = nn.Sequential(*(Block(width, drop_path) for _ in range(depth)))
         self.norm = ChannelNorm()
@@ -99,10 +105,19 @@ class Member(nn.Module):
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised."""
         folded = self.stem(functional.pixel_unshuffle(x, STRIDE))
         context = self.context(self.dropout(self.norm(self.body(folded))))
-        y = functional.gelu(self.pixel_in(x) + functional.pixel_shuffle(context, STRIDE))
-        y = functional.gelu(self.pixel_mix(y))
+        colour, context = self.pixel_in(x), functional.pixel_shuffle(context, STRIDE)
+        if self.training:
+            with_context = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.anchor
+            return self._answer(colour + context * with_context.to(context.dtype))
+        answer = self._answer(colour + context)
+        if self.anchor > 0:
+            answer = torch.lerp(answer, self._answer(colour), self.anchor)
+        return answer
+
+    def _answer(self, hidden: Tensor) -> Tensor:
+        y = functional.gelu(self.pixel_mix(functional.gelu(hidden)))
         # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(y.device.type, enabled=False):
             answer: Tensor = self.pixel_out(y.float())
         return answer
 
@@ -117,6 +132,7 @@ class LocalUNet(Generator):
         depth: residual blocks of the lower level; each adds 4 px to the margin.
         hidden: channels of the per-pixel perceptron.
         members: networks that are trained side by side and answer with their mean.
+        anchor: share of the answer without context, 0 (never left out) to below 1.
         drop_path: probability of skipping a block for a sample while training.
         drop_context: probability of dropping a channel of the context while training.
     """
@@ -129,11 +145,14 @@ class LocalUNet(Generator):
         depth: int = 5,
         hidden: int = 64,
         members: int = 1,
+        anchor: float = 0.0,
         drop_path: float = 0.0,
         drop_context: float = 0.0,
     ) -> None:
         if min(width, hidden, members) < 1 or depth < 0:
             raise ValueError("width, hidden and members must be at least 1, depth at least 0")
+        if not 0.0 <= anchor < 1.0:
+            raise ValueError("anchor must be in 0..1, below 1")
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride = STRIDE
@@ -147,6 +166,7 @@ class LocalUNet(Generator):
                 width=width,
                 depth=depth,
                 hidden=hidden,
+                anchor=anchor,
                 drop_path=drop_path,
                 drop_context=drop_context,
             )

@@ -1,0 +1,4 @@
+"""Data: the manifest, pairs, sampling, augmentation.
+
+Nothing is imported here: `crossband.data.manifest` must not wait for Lightning.
+"""

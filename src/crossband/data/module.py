@@ -1,0 +1,185 @@
+"""The data of a recipe: a manifest, split into training and validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from crossband.data import manifest as manifests
+from crossband.data.pairs import PairDataset, WindowDataset
+from crossband.data.reader import PairReader
+from crossband.data.sampler import Positions
+from crossband.data.transforms import Transform
+from crossband.errors import ManifestError, RecipeError
+from crossband.signature import Signature
+
+
+class Pairs(lightning.LightningDataModule):
+    """Pairs from a manifest.
+
+    Which bands are read, and which units are accepted, is the signature of the method in training.
+
+    Args:
+        manifest: CSV or parquet; see `crossband.data.manifest`.
+        crop: side of a training crop, in source pixels.
+        batch: crops of a batch, on each device.
+        steps: batches between two validations (an epoch).
+        balance: columns of the manifest to balance over, outermost first.
+        transforms: augmentations, in this order.
+        resolution: range of a random factor that makes crops coarser (above 1) or finer (below 1).
+        resolution_probability: how often that is done.
+        mix: how often a crop is mixed with another one; see `PairDataset`.
+        min_valid: share of valid pixels that a crop should have.
+        val_fraction: share of the groups that is held out where the manifest has no `split`; 0
+            trains on everything and validates nothing.
+        fold: hold out this fold of `folds`, whatever the manifest's split; rows of split `test`
+            stay out of both.
+        folds: number of folds.
+        val_tile: largest side of a validation window, in source pixels.
+        val_windows: most validation windows of a pair.
+        scale: target pixels per source pixel along one side.
+        cache_mb: memory for decoded scenes, in MiB; with workers, for each of them.
+        workers: processes that load; 0 loads in the training process, which is best where scenes
+            fit the cache.
+        seed: of the split, the crops and the augmentation; the run's own where None.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        *,
+        crop: int = 128,
+        batch: int = 16,
+        steps: int = 250,
+        balance: list[str] | None = None,
+        transforms: list[Transform] | None = None,
+        resolution: tuple[float, float] = (1.0, 1.0),
+        resolution_probability: float = 0.5,
+        mix: float = 0.0,
+        min_valid: float = 0.3,
+        val_fraction: float = 0.15,
+        fold: int | None = None,
+        folds: int = 4,
+        val_tile: int = 512,
+        val_windows: int = 4,
+        scale: int = 1,
+        cache_mb: int = 2048,
+        workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("crop", crop), ("batch", batch), ("steps", steps), ("scale", scale)):
+            if value < 1:
+                raise RecipeError(f"data.{name} must be at least 1, not {value}")
+        if fold is not None and not 0 <= fold < folds:
+            raise RecipeError(f"data.fold must be 0 to {folds - 1}, not {fold}")
+        self.manifest, self.crop, self.batch, self.steps = manifest, crop, batch, steps
+        self.balance = ["group"] if balance is None else balance
+        self.transforms = transforms or []
+        self.resolution, self.resolution_probability = resolution, resolution_probability
+        self.mix, self.min_valid = mix, min_valid
+        self.val_fraction, self.fold, self.folds = val_fraction, fold, folds
+        self.val_tile, self.val_windows = val_tile, val_windows
+        self.scale, self.cache_mb, self.workers = scale, cache_mb, workers
+        self.seed = seed
+        self._train: PairDataset | None = None
+        self._val: WindowDataset | None = None
+
+    def split(self, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the training and the validation rows; no group is in both."""
+        table = manifests.read(self.manifest)
+        if self.fold is None:
+            split = manifests.assign(table, self.val_fraction, seed)
+            return table[split == "train"], table[split == "val"]
+        if "split" in table.columns:
+            table = table[table["split"] != "test"]
+        held_out = manifests.deal(table, self.folds, seed) == self.fold
+        if held_out.all() or not held_out.any():
+            raise ManifestError(f"{self.manifest}: fold {self.fold} holds out all rows or none")
+        return table[~held_out], table[held_out]
+
+    def manifest_with_split(self, run_seed: int) -> pd.DataFrame:
+        """Return the rows of both sides with a column `split` that says which."""
+        train, val = self.split(self.seed_of(run_seed))
+        both = pd.concat([train.assign(split="train"), val.assign(split="val")])
+        return both.sort_values("row").drop(columns=["row"])
+
+    def seed_of(self, run: int) -> int:
+        """Return the seed of the split and the crops: this module's own, or the run's."""
+        return run if self.seed is None else self.seed
+
+    def load(self, signature: Signature, run_seed: int) -> None:
+        """Read the manifest and open the pairs, once.
+
+        Args:
+            signature: which bands to read, which units to accept.
+            run_seed: used where `seed` is None.
+        """
+        if self._train is not None:
+            return
+        seed = self.seed_of(run_seed)
+        train, val = self.split(seed)
+        reader = PairReader(train, signature, self.scale, self.cache_mb)
+        reader.check()
+        self._train = PairDataset(
+            reader,
+            train,
+            crop=self.crop,
+            seed=seed,
+            balance=self.balance,
+            transforms=self.transforms,
+            resolution=self.resolution,
+            resolution_probability=self.resolution_probability,
+            mix=self.mix,
+            min_valid=self.min_valid,
+        )
+        reader = PairReader(val, signature, self.scale, self.cache_mb)
+        self._val = WindowDataset(reader, self.val_tile, self.val_windows)
+
+    def setup(self, stage: str) -> None:
+        """Load what the method in training asks for."""
+        assert self.trainer is not None
+        method: Any = self.trainer.lightning_module
+        self.load(method.signature, method.seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return batches that go on where the method stopped consuming."""
+        assert self.trainer is not None
+        assert self._train is not None
+        method: Any = self.trainer.lightning_module
+        sampler = Positions(
+            self.batch,
+            self.steps,
+            lambda: int(method.consumed),
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        return self._loader(self._train, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the validation windows of this rank, one a batch."""
+        assert self.trainer is not None
+        assert self._val is not None
+        if len(self._val) == 0:
+            return []
+        # Every rank gets as many; what is seen twice is counted once (Validation.finish).
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        rounds = -(-len(self._val) // world)
+        mine = [(rank + i * world) % len(self._val) for i in range(rounds)]
+        return self._loader(self._val, batch_sampler=[[i] for i in mine])
+
+    def _loader(self, dataset: Any, batch_sampler: Any) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # A generator of its own: making an iterator must not draw from the global one.
+            generator=torch.Generator(),
+        )

@@ -1,0 +1,124 @@
+"""Augmentation in physical units: (sample, random generator) -> sample.
+
+A transform draws from the generator that it is given and from nothing else, so that a sample stays
+a pure function of (seed, position).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossband.errors import RecipeError
+from crossband.registry import Registered
+from crossband.sensors import DISPLAY
+
+Sample = dict[str, Any]
+#: Keys of a sample whose last two axes are rows and columns.
+SPATIAL = ("source", "target", "mask", "source_mask")
+
+
+class Transform(Registered, family="Transform"):
+    """Base of all augmentations.
+
+    A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool
+    [1, h * s, w * s], `source_mask` bool [1, h, w] (True where the source is valid), `lonlat`,
+    `gsd`, `unit`. Values are physical; what is masked is filled afterwards.
+    """
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the changed sample; tensors of the given one are not changed in place."""
+        raise NotImplementedError
+
+
+class Flip(Transform):
+    """One of the eight flips and quarter turns, the same for source, target and masks.
+
+    Args:
+        turns: also quarter turns (crops are square).
+    """
+
+    def __init__(self, turns: bool = True) -> None:
+        self.turns = turns
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Flip and turn."""
+        mirror, turns = bool(rng.integers(2)), int(rng.integers(4))
+        upside = bool(rng.integers(2))
+        out = dict(sample)
+        for key in SPATIAL:
+            if key not in out:
+                continue
+            x: Tensor = out[key]
+            if mirror:
+                x = x.flip(-1)
+            if self.turns:
+                x = torch.rot90(x, turns, (-2, -1))
+            elif upside:
+                x = x.flip(-2)
+            out[key] = x
+        return out
+
+
+class RadiometricJitter(Transform):
+    """What differs between two pictures of one place: light, calibration, haze, noise, stretch.
+
+    In this order; each range is symmetric in the logarithm unless said otherwise.
+
+    Args:
+        gain: factor exp(-gain..gain) on source and target alike (light, calibration).
+        display_gamma: power exp(-g..g) on source and target alike, in unit `display` only: a
+            picture that somebody stretched.
+        band_gain: factor exp(-b..b) on each source band by itself (calibration between bands).
+        haze: what path radiance adds to each source band at most, in physical units, one number
+            for all bands or one for each; -0.3..1 times that, and 0.7..1.3 times by band.
+        noise: standard deviation of white noise on the source, 0..noise in physical units.
+    """
+
+    def __init__(
+        self,
+        gain: float = 0.0,
+        display_gamma: float = 0.0,
+        band_gain: float = 0.0,
+        haze: float | Sequence[float] = 0.0,
+        noise: float = 0.0,
+    ) -> None:
+        self.haze = [haze] if isinstance(haze, int | float) else list(haze)
+        if min(gain, display_gamma, band_gain, noise, *self.haze) < 0:
+            raise RecipeError("RadiometricJitter takes no negative ranges")
+        self.gain, self.display_gamma = gain, display_gamma
+        self.band_gain, self.noise = band_gain, noise
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Change the values; masks stay."""
+        source, target = sample["source"], sample["target"]
+        bands = source.shape[0]
+        if len(self.haze) not in (1, bands):
+            raise RecipeError(f"RadiometricJitter: {len(self.haze)} haze values, {bands} bands")
+        # Every number is drawn whatever the ranges, so that one range does not move the others.
+        gain, gamma = rng.uniform(-1, 1, 2)
+        by_band = rng.uniform(-1, 1, bands)
+        amount, tint = rng.uniform(-0.3, 1.0), rng.uniform(0.7, 1.3, bands)
+        sigma = rng.uniform(0, 1)
+        if self.display_gamma and sample["unit"] == DISPLAY:
+            power = float(np.exp(gamma * self.display_gamma))
+            source, target = source.clamp_min(0) ** power, target.clamp_min(0) ** power
+        if self.gain:
+            factor = float(np.exp(gain * self.gain))
+            source, target = source * factor, target * factor
+        if self.band_gain:
+            source = source * _column(np.exp(by_band * self.band_gain))
+        if any(self.haze):
+            source = source + _column(amount * tint * np.asarray(self.haze))
+        if self.noise:
+            white = rng.standard_normal(tuple(source.shape), dtype=np.float32)
+            source = source + torch.from_numpy(white) * float(sigma * self.noise)
+        return {**sample, "source": source, "target": target}
+
+
+def _column(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))[:, None, None]

@@ -1,0 +1,348 @@
+"""Train a recipe: from a name and a manifest to a model folder."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from crossband import __version__, recipe
+from crossband.data import manifest as manifests
+from crossband.data.module import Pairs
+from crossband.devices import resolve_device, resolve_precision
+from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError
+from crossband.methods.base import Method
+from crossband.methods.callbacks import BEST, LAST, Checkpoints, Progress
+from crossband.model import Model
+
+#: What a baseline takes from the main run's data: which pairs it sees, not how they are cut.
+SHARED = (
+    "manifest",
+    "balance",
+    "min_valid",
+    "val_fraction",
+    "fold",
+    "folds",
+    "scale",
+    "cache_mb",
+    "workers",
+    "seed",
+)
+CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
+    "config.yaml",
+    "pairs.csv",
+    "checkpoints",
+    "logs",
+    "model",
+)
+
+
+def fit(
+    name: str | Path,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    fast_run: bool = False,
+) -> Path:
+    """Train a recipe and save the model with its baselines.
+
+    Args:
+        name: recipe inside the package (`rgb2nir/local-unet`) or a YAML file.
+        overrides: `--data.manifest pairs.csv --method.max_steps 20`; see `crossband.recipe.load`.
+        output: folder of the run; `runs/<name>` where None. Gets `config.yaml`, `pairs.csv` (the
+            manifest with the split that was used), `checkpoints/`, `logs/` and `model/`.
+        resume: go on from `checkpoints/last.ckpt`.
+        overwrite: replace a run that is there.
+        fast_run: two steps of everything, to see that it works.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        RecipeError: unknown names, wrong values.
+        ManifestError: unusable data.
+        OutputError: there is a run already, or nothing to resume.
+        TrainingError: a loss is not finite, or the checkpoint is of another network.
+        Interrupted: Ctrl-C; `last.ckpt` is up to date.
+    """
+    started = time.time()
+    config = recipe.load(name, overrides)
+    if fast_run:
+        _shorten(config)
+    settings = recipe.parse(config)
+    for baseline in settings.baselines or []:
+        recipe.load(baseline)  # an unknown name is said before the training, not after
+    folder = output or Path("runs") / str(settings.name)
+    _check_folder(folder, resume, overwrite)
+    run = _Run(settings, str(settings.name), folder)
+    try:
+        with _quiet():
+            run.prepare()
+            if _is_first_process():
+                if not resume:
+                    _make_folder(folder)
+                (folder / CONFIG).write_text(recipe.dump(settings))
+                if isinstance(run.data, Pairs):
+                    split = run.data.manifest_with_split(run.method.seed)
+                    split.to_csv(folder / PAIRS, index=False)
+            trained = run.train(resume)
+            if not run.is_first_process:
+                return folder / MODEL
+            model = _model(run, settings, trained)
+            model.about["training"] = _about(run, settings, time.time() - started)
+            model.save(folder / MODEL)
+            for baseline in settings.baselines or []:
+                short = Path(baseline).stem
+                model.baselines[short] = _fit_baseline(baseline, config, settings, fast_run)
+            if model.baselines:
+                model.save(folder / MODEL)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; go on with --resume") from None
+    return folder / MODEL
+
+
+class _Run:
+    """One training: its configuration, its objects, its Trainer."""
+
+    def __init__(self, settings: Any, title: str, folder: Path | None) -> None:
+        self.settings, self.title, self.folder = settings, title, folder
+        lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
+        built = recipe.instantiate(settings)
+        self.method: Method = built.method
+        self.data: lightning.LightningDataModule = built.data
+        self.options: recipe.TrainerOptions = built.trainer
+        self.method.seed = int(settings.seed)
+        self.device = resolve_device(str(settings.device))
+        self.precision = resolve_precision(self.device, str(settings.precision))
+        self.checkpoints = Checkpoints(
+            folder / CHECKPOINTS if folder else None, self.options.checkpoint_every
+        )
+        self.is_first_process = True
+
+    def prepare(self) -> None:
+        """Read the manifest before anything is written."""
+        if isinstance(self.data, Pairs):
+            self.data.load(self.method.signature, self.method.seed)
+
+    def train(self, resume: bool = False) -> dict[str, Any]:
+        """Train to the last step, and return the weights that become the model's."""
+        last = self.checkpoints.folder / LAST if self.checkpoints.folder and resume else None
+        state = self._state(last) if last else None
+        if state is None or state["crossband"]["step"] < self.method.max_steps:
+            trainer = self._trainer()
+            with _stopping(self.checkpoints):
+                try:
+                    trainer.fit(self.method, self.data, ckpt_path=last, weights_only=True)
+                except SystemExit as error:  # Lightning's answer to a second Ctrl-C
+                    raise KeyboardInterrupt from error
+            self.is_first_process = trainer.is_global_zero
+        best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
+        if self.settings.weights == "best" and best and best.is_file():
+            self._state(best)
+        return self.method.model_network.state_dict()
+
+    def _state(self, path: Path) -> dict[str, Any]:
+        """Load a checkpoint into the method; TrainingError where it does not fit."""
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.method.load_state_dict(state["state_dict"])
+        except (RuntimeError, KeyError, EOFError, OSError, ValueError) as error:
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TrainingError(f"{path}: does not fit this recipe: {first}") from error
+        return state
+
+    def _trainer(self) -> lightning.Trainer:
+        several = self.options.devices * self.options.num_nodes > 1
+        loggers: list[Any] = []
+        if self.folder is not None and self.options.logger == "tensorboard":
+            loggers = [TensorBoardLogger(self.folder, name="", version=LOGS)]
+        elif self.folder is not None and self.options.logger == "csv":
+            loggers = [CSVLogger(self.folder, name="", version=LOGS)]
+        return lightning.Trainer(
+            accelerator=self.device.type,
+            devices=self.options.devices,
+            num_nodes=self.options.num_nodes,
+            # A generator step uses no weights of the discriminator: plain ddp would wait for them.
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+            max_epochs=-1,
+            max_time=self.options.max_time,
+            logger=loggers,
+            callbacks=[self.checkpoints, Progress(self.title)],
+            limit_val_batches=1.0 if self.folder is not None else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=self.folder,
+        )
+
+
+def _fit_baseline(name: str, config: dict[str, Any], settings: Any, fast_run: bool) -> Model:
+    """Fit a baseline on the same pairs, with the same inputs, normalisation and seed."""
+    own = recipe.load(name)
+    arguments = own["method"].setdefault("init_args", {})
+    signature = settings.method.init_args.signature
+    arguments["signature"] = config["method"]["init_args"]["signature"]
+    recipe.put(own, "method.generator.in_channels", len(signature.source))
+    recipe.put(own, "method.generator.out_channels", len(signature.target))
+    theirs = config["data"]
+    if theirs["class_path"].rpartition(".")[2] == Pairs.__name__:
+        same = {k: v for k, v in (theirs.get("init_args") or {}).items() if k in SHARED}
+        own["data"]["init_args"] = (own["data"].get("init_args") or {}) | same
+    else:
+        own["data"] = theirs
+    for key in ("seed", "device", "precision"):
+        if key in config:
+            own[key] = config[key]
+    if fast_run:
+        _shorten(own)
+    parsed = recipe.parse(own)
+    run = _Run(parsed, f"baseline {Path(name).stem}", None)
+    run.prepare()
+    return _model(run, parsed, run.train())
+
+
+def _model(run: _Run, settings: Any, weights: dict[str, Any]) -> Model:
+    """Return the trained network as a model."""
+    network = run.method.model_network
+    network.load_state_dict(weights)
+    network = network.cpu().float().eval().requires_grad_(False)
+    return Model(network, run.method.signature, name=str(settings.name), task=str(settings.task))
+
+
+def _about(run: _Run, settings: Any, seconds: float) -> dict[str, Any]:
+    """Return what must be known to train the model again."""
+    import numpy
+    import rasterio
+
+    about: dict[str, Any] = {
+        "seed": run.method.seed,
+        "steps": run.method.step,
+        "samples": run.method.consumed,
+        "seconds": round(seconds, 1),
+        "device": _device_name(run.device),
+        "precision": run.precision,
+        "versions": {
+            "crossband": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "lightning": str(lightning.__version__),
+            "numpy": numpy.__version__,
+            "rasterio": rasterio.__version__,
+        },
+        "config": yaml.safe_load(recipe.dump(settings)),
+    }
+    if isinstance(run.data, Pairs):
+        train, val = run.data.split(run.data.seed_of(run.method.seed))
+        about["data"] = {
+            "manifest": Path(run.data.manifest).name,
+            "fingerprint": manifests.fingerprint(train),
+            "pairs": len(train),
+            "groups": int(train["group"].nunique()),
+            "val_groups": sorted(map(str, val["group"].unique())),
+        }
+    return about
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _shorten(config: dict[str, Any]) -> None:
+    recipe.put(config, "method.max_steps", 2)
+    if "class_path" not in config.get("data", {}) or "Pairs" in config["data"]["class_path"]:
+        for key, value in (("steps", 2), ("val_windows", 1), ("val_tile", 64)):
+            recipe.put(config, f"data.{key}", value)
+
+
+def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise RecipeError("--resume and --overwrite exclude each other")
+    if resume and not (folder / CHECKPOINTS / LAST).is_file():
+        raise OutputError(f"{folder}: nothing to resume: no {CHECKPOINTS}/{LAST} in it")
+    if not _is_first_process():
+        return  # the first process has made the folder
+    if resume or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / CONFIG).is_file():
+        raise OutputError(f"{folder}: exists and is no training run; choose another --output")
+    if not overwrite:
+        raise OutputError(f"{folder}: a run is there already; use --resume or --overwrite")
+
+
+def _is_first_process() -> bool:
+    """Say so before there is a Trainer: only one process may touch the output folder."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        if (folder / CONFIG).is_file():  # --overwrite; nothing else is ever removed
+            (folder / CONFIG).unlink()
+            for part in (CHECKPOINTS, LOGS, MODEL):
+                shutil.rmtree(folder / part, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+
+
+@contextmanager
+def _stopping(checkpoints: Checkpoints) -> Iterator[None]:
+    """First Ctrl-C: finish the step, save, stop. Second: stop at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(number: int, frame: Any) -> None:
+        checkpoints.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stderr.write("\nstopping after this step (Ctrl-C again stops at once)\n")
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says that means nothing to a user."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", module=r"torch\.utils\.data\..*")
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)

@@ -1,0 +1,75 @@
+"""Adversarial objectives: what a discriminator's scores are worth to either side.
+
+Each takes scores [B, 1, h, w] without sigmoid and gives one value for each sample, [B], in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crossband.errors import RecipeError, nearest
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One adversarial game.
+
+    Attributes:
+        generator: scores of the output -> what the generator minimises, [B].
+        discriminator: scores of the target, scores of the output -> what the discriminator
+            minimises, [B].
+    """
+
+    generator: Callable[[Tensor], Tensor]
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.flatten(1).mean(dim=1)
+
+
+def _lsgan_generator(output: Tensor) -> Tensor:
+    return _mean((output.float() - 1.0) ** 2)
+
+
+def _lsgan_discriminator(target: Tensor, output: Tensor) -> Tensor:
+    return 0.5 * (_mean((target.float() - 1.0) ** 2) + _mean(output.float() ** 2))
+
+
+def _bce_generator(output: Tensor) -> Tensor:
+    return _mean(functional.softplus(-output.float()))
+
+
+def _bce_discriminator(target: Tensor, output: Tensor) -> Tensor:
+    real, made = functional.softplus(-target.float()), functional.softplus(output.float())
+    return 0.5 * (_mean(real) + _mean(made))
+
+
+def _hinge_generator(output: Tensor) -> Tensor:
+    return -_mean(output.float())
+
+
+def _hinge_discriminator(target: Tensor, output: Tensor) -> Tensor:
+    real, made = torch.relu(1.0 - target.float()), torch.relu(1.0 + output.float())
+    return 0.5 * (_mean(real) + _mean(made))
+
+
+#: lsgan: Mao et al. 2017; bce: Goodfellow et al. 2014, the non-saturating form; hinge: Lim and Ye
+#: 2017. The discriminator's sum is halved, as in pix2pix (Isola et al. 2017).
+OBJECTIVES: dict[str, Objective] = {
+    "lsgan": Objective(_lsgan_generator, _lsgan_discriminator),
+    "bce": Objective(_bce_generator, _bce_discriminator),
+    "hinge": Objective(_hinge_generator, _hinge_discriminator),
+}
+
+
+def objective(name: str) -> Objective:
+    """Return an adversarial objective by name; RecipeError with the nearest one."""
+    if name not in OBJECTIVES:
+        raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, OBJECTIVES)}")
+    return OBJECTIVES[name]

@@ -1,0 +1,308 @@
+"""Recipes: YAML that names a method, networks, losses and data; found, overridden, checked.
+
+jsonargparse turns a recipe into constructor calls. Before that, every name in it is looked up here,
+so that an unknown option or class is one line with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import difflib
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+import lightning
+import torch
+import yaml
+
+import crossband.losses
+import crossband.networks  # noqa: F401  (fills the registries that recipes name)
+from crossband.data.module import Pairs
+from crossband.devices import DEVICES, PRECISIONS
+from crossband.errors import CrossbandError, RecipeError, nearest
+from crossband.methods import Method
+from crossband.registry import Registered, find
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerOptions:
+    """The arguments of Lightning's Trainer that a recipe may set.
+
+    Attributes:
+        devices: processes on one machine; more than one trains with DDP.
+        num_nodes: machines.
+        max_time: stop after `DD:HH:MM:SS`.
+        logger: where numbers and pictures go, inside the output folder.
+        checkpoint_every: generator steps between two checkpoints.
+    """
+
+    devices: int = 1
+    num_nodes: int = 1
+    max_time: str | None = None
+    logger: Literal["tensorboard", "csv", "none"] = "tensorboard"
+    checkpoint_every: int = 500
+
+
+#: Everything that a recipe may say: key -> type, default, meaning.
+KEYS: dict[str, tuple[Any, Any, str]] = {
+    "name": (str, "model", "name of the model"),
+    "task": (str, "", "what the model does, as in rgb2nir"),
+    "seed": (int, 0, "of everything random"),
+    "device": (Literal[DEVICES], "auto", "where to compute"),
+    "precision": (Literal[PRECISIONS], "auto", "auto takes bf16 where the machine has it"),
+    "weights": (Literal["last", "best"], "last", "which checkpoint becomes the model"),
+    "method": (Method, None, "how it is trained, and the networks"),
+    "data": (lightning.LightningDataModule, None, "the pairs"),
+    "trainer": (TrainerOptions, None, "a few options of the Trainer"),
+    "baselines": (list[str] | None, None, "recipes of the baselines fitted beside the model"),
+}
+
+
+def available() -> dict[str, Path]:
+    """Return the recipes inside the package: name -> file."""
+    root = Path(str(resources.files("crossband") / "recipes"))
+    files = sorted(root.rglob("*.yaml"))
+    return {f.relative_to(root).with_suffix("").as_posix(): f for f in files}
+
+
+def locate(name: str | Path) -> Path:
+    """Return the file of a recipe, given by name (`rgb2nir/local-unet`) or by path."""
+    known = available()
+    if str(name) in known:
+        return known[str(name)]
+    if Path(name).suffix in (".yaml", ".yml"):
+        if not Path(name).is_file():
+            raise RecipeError(f"{name}: no such recipe file")
+        return Path(name)
+    raise RecipeError(f"unknown recipe {str(name)!r}: {nearest(str(name), known)}")
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a recipe with overrides as plain data, all names checked.
+
+    Args:
+        name: see `locate`.
+        overrides: `--data.manifest pairs.csv --method.max_steps=20`: keys as in the YAML, joined
+            by dots; `init_args` may be left out, items of a list go by number.
+    """
+    path = locate(name)
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not YAML that can be read: {error}") from error
+    if not isinstance(config, dict):
+        raise RecipeError(f"{path}: a recipe is a YAML mapping with a method and data")
+    for key, value in _pairs(overrides):
+        put(config, key, value)
+    for key, value in config.items():
+        if key not in KEYS:
+            raise RecipeError(
+                f"unknown option --{key}: {nearest(f'--{key}', [f'--{k}' for k in KEYS])}"
+            )
+        _check(value, KEYS[key][0], str(key))
+    return config
+
+
+def put(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set one option of a recipe by its dotted name."""
+    node: Any = config
+    *path, last = key.split(".")
+    for part in path:
+        node, place = _place(node, part, key)
+        inside = node.get(place, {}) if isinstance(node, dict) else node[place]
+        if inside is None:
+            raise RecipeError(f"--{key}: {part} is null; name its class first")
+        node[place] = {"class_path": inside} if isinstance(inside, str) else inside
+        node = node[place]
+    node, place = _place(node, last, key)
+    there = node.get(place) if isinstance(node, dict) else node[place]
+    if isinstance(value, str) and isinstance(there, dict) and "class_path" in there:
+        value = {"class_path": value}  # another class has other arguments
+    node[place] = value
+
+
+def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
+    """Return the container and the key in it that a part of a dotted name means."""
+    if isinstance(node, list):
+        if not part.isdigit() or int(part) >= len(node):
+            raise RecipeError(f"--{key}: {part!r} is none of the {len(node)} numbered from 0")
+        return node, int(part)
+    if not isinstance(node, dict):
+        raise RecipeError(f"--{key}: {node!r} has no option {part!r}")
+    if "class_path" in node and part not in ("class_path", "init_args"):
+        node["init_args"] = node.get("init_args") or {}
+        return node["init_args"], part
+    return node, part
+
+
+def parse(config: dict[str, Any]) -> Any:
+    """Return the typed configuration, defaults filled in; RecipeError for a wrong value."""
+    try:
+        return _parser().parse_object(config)
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(_plain(str(error))) from error
+
+
+def instantiate(config: Any) -> Any:
+    """Call the constructors; what they refuse is a one-line RecipeError."""
+    try:
+        return _parser().instantiate(config)
+    except CrossbandError:
+        raise
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(_plain(str(error))) from error
+
+
+def dump(config: Any) -> str:
+    """Return the full configuration as YAML."""
+    return str(_parser().dump(config, skip_none=False))
+
+
+def _parser() -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    for key, (kind, default, meaning) in KEYS.items():
+        if kind is TrainerOptions:
+            parser.add_argument(f"--{key}", type=kind, default=TrainerOptions(), help=meaning)
+        elif key in ("method", "data"):
+            parser.add_argument(f"--{key}", type=kind, required=True, help=meaning)
+        else:
+            parser.add_argument(f"--{key}", type=kind, default=default, help=meaning)
+    return parser
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    """Split `--key value` and `--key=value`; values are YAML."""
+    found, rest = [], list(overrides)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise RecipeError(f"unexpected {word!r}: options are given as --method.max_steps 1000")
+        key, sign, text = word[2:].partition("=")
+        if not sign:
+            if not rest or (rest[0].startswith("--") and not _number(rest[0])):
+                raise RecipeError(f"--{key} needs a value")
+            text = rest.pop(0)
+        found.append((key, _value(text)))
+    return found
+
+
+def _number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
+
+
+def _value(text: str) -> Any:
+    if _number(text) and not text.lstrip("+-").isdigit():
+        return float(text)  # YAML 1.1 takes 1e-3 for a text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _check(value: Any, hint: Any, path: str) -> None:
+    """Look up every class and argument name below one option."""
+    kind, inner = _kind(hint)
+    if kind == "list" and isinstance(value, list):
+        for number, item in enumerate(value):
+            _check(item, inner, f"{path}.{number}")
+    elif kind == "dict" and isinstance(value, dict):
+        for key, item in value.items():
+            _check(item, inner, f"{path}.{key}")
+    elif kind == "dataclass" and isinstance(value, dict):
+        _check_arguments(inner, value, path)
+    elif kind == "class" and isinstance(value, str):
+        _check_arguments(_resolve(inner, value, path), {}, path)
+    elif kind == "class" and isinstance(value, dict):
+        if inner is lightning.LightningDataModule and "class_path" not in value:
+            value["class_path"], arguments = "Pairs", dict(value)
+            for key in arguments:
+                del value[key]
+            value["init_args"] = arguments
+        if "class_path" not in value:
+            raise RecipeError(f"--{path} needs the name of a class (class_path)")
+        for key in value:
+            if key not in ("class_path", "init_args"):
+                raise RecipeError(f"{path}: unknown key {key!r}: known: class_path, init_args")
+        cls = _resolve(inner, str(value["class_path"]), path)
+        _check_arguments(cls, value.get("init_args") or {}, path)
+
+
+def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
+    known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs", "params")]
+    hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
+    for key, value in arguments.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean --{path}.{close[0]}?" if close else nearest(str(key), known)
+            raise RecipeError(f"unknown option --{path}.{key} ({cls.__name__}): {hint}")
+        _check(value, hints.get(key), f"{path}.{key}")
+
+
+def _kind(hint: Any) -> tuple[str, Any]:
+    """Say what a type hint holds that has names: list, dict, dataclass, class."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [_kind(part) for part in inner]
+        return next((k for k in kinds if k[0]), ("", None))
+    if origin in (list, dict):
+        return origin.__name__, inner[-1]
+    if origin is collections.abc.Callable and inner[-1] is torch.optim.Optimizer:
+        return "class", torch.optim.Optimizer
+    if not inspect.isclass(hint):
+        return "", None
+    families = Registered | Method | lightning.LightningDataModule
+    kind = "dataclass" if dataclasses.is_dataclass(hint) else "class"
+    return (kind, hint) if kind == "dataclass" or issubclass(hint, families) else ("", None)
+
+
+def _resolve(base: Any, name: str, path: str) -> Any:
+    """Find a class by its name among the subclasses of `base`, or by its import path."""
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise RecipeError(f"--{path}: cannot import {name}: {error}") from error
+    if issubclass(base, Registered):
+        try:
+            return find(base, name)
+        except CrossbandError as error:
+            raise RecipeError(f"--{path}: {error}") from error
+    if base is torch.optim.Optimizer:
+        known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c)}
+        own = (c for c in _subclasses(base) if c.__module__.startswith("crossband."))
+        known |= {c.__name__: c for c in own}
+    else:
+        known = {c.__name__: c for c in _subclasses(base)}
+    if name not in known:
+        raise RecipeError(f"--{path}: unknown class {name!r}: {nearest(name, known)}")
+    return known[name]
+
+
+def _subclasses(base: Any) -> list[Any]:
+    return [s for c in base.__subclasses__() for s in (c, *_subclasses(c))]
+
+
+def _plain(message: str) -> str:
+    """Turn jsonargparse's nested message into `--a.b.c: reason`."""
+    keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    missing = re.search(r"following arguments are required: (.*)", message)
+    if missing:
+        name = missing[1].split(",")[0].strip()
+        return f"--{keys + '.' if keys else ''}{name} is missing, and has no default"
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    reason = next((line for line in lines if line.startswith("Expected")), lines[-1])
+    reason = re.sub(r"<class '([\w.]+)'>", r"\1", reason).replace("typing.", "")
+    return f"--{keys}: {reason}" if keys else reason
+
+
+_ = Pairs  # named in recipes as data's default class

@@ -1,0 +1,527 @@
+"""The manifest, the split, samples that are pure functions of (seed, position), augmentation."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from crossband.data import manifest
+from crossband.data.pairs import Balance, PairDataset, WindowDataset
+from crossband.data.reader import PairReader
+from crossband.data.sampler import Positions
+from crossband.data.transforms import Flip, RadiometricJitter, Transform
+from crossband.errors import ManifestError, RecipeError
+from crossband.signature import Signature, UnitRange
+
+RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
+SIGNATURE = Signature(["red", "green", "blue"], ["nir"], {"reflectance": RANGES, "display": RANGES})
+NAMES = ("blue", "green", "red", "nir")
+
+
+def values(seed=0, height=40, width=50):
+    """uint16 [4, H, W]; red is 1, 2, 3, ... over the pixels and nir = red + 5000."""
+    rng = np.random.default_rng(seed)
+    out = rng.integers(1, 9000, (4, height, width)).astype(np.uint16)
+    out[2] = 1 + np.arange(height * width).reshape(height, width)
+    out[3] = out[2] + 5000
+    return out
+
+
+@pytest.fixture
+def pairs(tmp_path, make_raster):
+    """Write a manifest of some four-band files, which are source and target at once."""
+
+    def make(count=4, columns=None, **raster):
+        for i in range(count):
+            given = {"names": NAMES, "scale": 1e-4, **raster}
+            given.setdefault("values", values(i))
+            make_raster(f"{i}.tif", **given)
+        table = pd.DataFrame({"source": [f"{i}.tif" for i in range(count)]})
+        table["target"] = table["source"]
+        for name, column in (columns or {}).items():
+            table[name] = column
+        table.to_csv(tmp_path / "pairs.csv", index=False)
+        return tmp_path / "pairs.csv"
+
+    return make
+
+
+def dataset(path, crop=16, **options):
+    table = manifest.read(path)
+    reader = PairReader(table, SIGNATURE, options.pop("scale", 1), options.pop("cache_mb", 0))
+    return PairDataset(reader, table, crop=crop, **options)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value.nan_to_num(-1), b[key].nan_to_num(-1)), key
+        else:
+            assert value == b[key], key
+
+
+# The manifest.
+
+
+def test_read_resolves_paths_and_fills_in(pairs, tmp_path):
+    table = manifest.read(pairs(2, {"group": ["a", None], "weight": [None, 3], "mine": [1, 2]}))
+    assert table["source"].tolist() == [str(tmp_path / "0.tif"), str(tmp_path / "1.tif")]
+    assert table["group"].tolist() == ["a", "1.tif"]
+    assert table["weight"].tolist() == [1.0, 3.0]
+    assert table["mine"].tolist() == [1, 2]
+    assert table["row"].tolist() == [1, 2]
+    parquet = tmp_path / "pairs.parquet"
+    pd.read_csv(tmp_path / "pairs.csv").to_parquet(parquet)
+    pd.testing.assert_frame_equal(manifest.read(parquet), table, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sorce,target\na,b\n", "no column 'source': did you mean 'sorce'?"),
+        ("source,target\n", "it has no rows"),
+        ("source,target\n0.tif,0.tif\n0.tif,9.tif\n", "row 2: target .*9.tif: no such file"),
+        ("source,target\n0.tif,\n", "row 1: target is empty"),
+        ("source,target,scale\n0.tif,0.tif,big\n", "row 1: scale 'big' is not a number"),
+        ("source,target,weight\n0.tif,0.tif,-1\n", "row 1: weight below 0"),
+        ("source,target,split\n0.tif,0.tif,dev\n", "row 1: split is 'dev', but must be"),
+        ("source,target,split\n0.tif,0.tif,\n", "row 1: split is None"),
+        (
+            "source,target,split,group\n0.tif,0.tif,train,g\n0.tif,0.tif,val,g\n",
+            "group 'g' is in train and val: a split must not cut a group",
+        ),
+    ],
+)
+def test_a_bad_manifest_is_one_line(tmp_path, make_raster, text, message):
+    make_raster("0.tif", names=NAMES, values=values())
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(ManifestError, match=message) as error:
+        manifest.read(tmp_path / "pairs.csv")
+    assert "\n" not in str(error.value)
+
+
+def test_no_manifest(tmp_path):
+    with pytest.raises(ManifestError, match="no such manifest"):
+        manifest.read(tmp_path / "nothing.csv")
+
+
+def test_where_the_files_lie_changes_neither_split_nor_fingerprint(pairs, tmp_path):
+    path = pairs(6)
+    here = manifest.read(path)
+    shutil.copytree(tmp_path, tmp_path / "moved")
+    there = manifest.read(tmp_path / "moved" / "pairs.csv")
+    assert manifest.assign(here, 0.4, 3).tolist() == manifest.assign(there, 0.4, 3).tolist()
+    assert manifest.fingerprint(here) == manifest.fingerprint(there)
+    (tmp_path / "moved" / "3.tif").write_bytes(b"shorter")
+    assert manifest.fingerprint(here) != manifest.fingerprint(there)
+
+
+# The split.
+
+
+def table_of(groups):
+    return pd.DataFrame({"group": groups, "sensor": ["s"] * len(groups)})
+
+
+def test_split_is_stable_when_rows_are_added_and_cuts_no_group():
+    few = [f"g{i}" for i in range(60) for _ in range(2)]
+    many = [f"new{i}" for i in range(40)] + few
+    a = dict(zip(few, manifest.assign(table_of(few), 0.2, 7), strict=True))
+    split = manifest.assign(table_of(many), 0.2, 7)
+    b = dict(zip(many, split, strict=True))
+    assert a == {g: b[g] for g in a}
+    assert table_of(many).assign(split=split).groupby("group")["split"].nunique().max() == 1
+    assert 0.1 < (split == "val").mean() < 0.3
+    assert b != dict(zip(many, manifest.assign(table_of(many), 0.2, 8), strict=True))
+    assert set(manifest.assign(table_of(many), 0.0, 7)) == {"train"}
+
+
+def test_split_of_few_groups_leaves_no_side_empty():
+    for seed in range(20):
+        for fraction in (0.01, 0.99):
+            split = manifest.assign(table_of(["a", "b", "b"]), fraction, seed)
+            assert set(split) == {"train", "val"}
+    with pytest.raises(ManifestError, match="single group"):
+        manifest.assign(table_of(["a", "a"]), 0.2, 0)
+
+
+def test_the_manifests_own_split_wins():
+    table = table_of(["a", "b", "c"]).assign(split=["train", "test", "val"])
+    assert manifest.assign(table, 0.5, 0).tolist() == ["train", "test", "val"]
+    with pytest.raises(ManifestError, match="no row with split 'train'"):
+        manifest.assign(table.assign(split="test"), 0.5, 0)
+
+
+def test_folds_are_even_in_each_sensor_and_cut_no_group():
+    groups = [f"g{i}" for i in range(12) for _ in range(3)]
+    table = table_of(groups).assign(sensor=["x"] * 24 + ["y"] * 12)
+    fold = manifest.deal(table, 4, 0)
+    assert table.assign(fold=fold).groupby("group")["fold"].nunique().max() == 1
+    assert fold.value_counts().tolist() == [9, 9, 9, 9]
+    assert set(fold[table["sensor"] == "y"]) == {0, 1, 2, 3}
+
+
+# Reading.
+
+
+def test_a_sample_holds_the_files_numbers(pairs):
+    data = dataset(pairs())
+    for position in range(5):
+        s = data[position]
+        assert s["source"].shape == (3, 16, 16)
+        assert s["target"].shape == (1, 16, 16)
+        assert s["mask"].shape == (1, 16, 16)
+        assert s["mask"].all()
+        assert s["mask"].dtype == torch.bool
+        torch.testing.assert_close(s["target"][0], s["source"][0] + 0.5)
+        stored = values(int(s["row"]) - 1)
+        first = round(float(s["source"][0, 0, 0]) * 1e4) - 1
+        row, col = divmod(first, 50)
+        window = stored[[2, 1, 0], row : row + 16, col : col + 16] * 1e-4
+        np.testing.assert_allclose(s["source"], window, atol=1e-6)
+        assert s["gsd"].item() == 10.0
+        assert s["unit"] == "reflectance"
+        assert s["lonlat"][0].item() == pytest.approx(15.0, abs=0.01)
+        assert s["lonlat"][1].item() == pytest.approx(45.15, abs=0.01)
+
+
+def test_the_manifests_word_wins_over_the_file(pairs):
+    path = pairs(2, {"gsd": [3.0, 3.0], "lon": [7.0, 7.0], "lat": [-8.0, -8.0]})
+    s = dataset(path)[0]
+    assert s["gsd"].item() == 3.0
+    assert s["lonlat"].tolist() == [7.0, -8.0]
+
+
+def test_bands_and_scale_from_the_manifest(pairs):
+    path = pairs(
+        1,
+        {
+            "source_bands": ["red=3,green=2,blue=1,swir16=1"],
+            "target_bands": ["nir=4"],
+            "sensor": ["sentinel-2-l2a-no-offset"],
+            "offset": [0.1],
+            "scale": [2e-4],
+        },
+        names=(None,) * 4,
+        unit=None,
+        scale=None,
+    )
+    s = dataset(path)[3]
+    torch.testing.assert_close(s["target"][0], s["source"][0] + 1.0)
+    assert s["source"][0].min() >= 0.1
+
+
+def test_source_and_target_with_radiometry_of_their_own(pairs, tmp_path, make_raster):
+    path = pairs(1)
+    rgb = np.random.default_rng(0).integers(0, 255, (3, 40, 50)).astype(np.uint8)
+    make_raster("picture.tif", values=rgb, unit=None)
+    row = {"source": "picture.tif", "sensor": "display"}
+    row |= {"target": "0.tif", "target_sensor": "sentinel-2-l2a-no-offset"}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    table = manifest.read(path)
+    with pytest.raises(ManifestError, match=r"row 1: the target is reflectance, but .* display"):
+        PairReader(table, SIGNATURE).check()
+    ranges = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)], "reflectance")
+    mixed = Signature(SIGNATURE.source, SIGNATURE.target, {"display": ranges})
+    s = PairDataset(PairReader(table, mixed), table, crop=40)[0]
+    assert s["unit"] == "display"
+    at = round(float(s["target"][0, 0, 0]) * 1e4) - 5001
+    np.testing.assert_allclose(s["source"], rgb[:, :, at : at + 40] / 255, atol=1e-6)
+
+
+def test_what_does_not_fit_names_the_row(pairs, make_raster):
+    path = pairs(3)
+    make_raster("1.tif", names=NAMES, values=values(), unit="K")
+    with pytest.raises(ManifestError, match=r"row 2: .*kelvin.*trained on reflectance"):
+        PairReader(manifest.read(path), SIGNATURE).check()
+    make_raster("1.tif", names=NAMES[:3], values=values()[:3])
+    with pytest.raises(ManifestError, match=r"row 2: .*1.tif"):
+        PairReader(manifest.read(path), SIGNATURE).check()
+
+
+def test_nodata_is_masked_and_filled(pairs):
+    stored = values()
+    stored[0, :, :25] = 0
+    data = dataset(pairs(1, values=stored, nodata=0), min_valid=0.4)
+    shares = []
+    for position in range(20):
+        s = data[position]
+        hidden = ~s["mask"][0]
+        shares.append(s["mask"].float().mean().item())
+        assert (s["source"][:, hidden] == 0).all()
+        assert (s["target"][:, hidden] == 0).all()
+        assert (s["source"][:, ~hidden] > 0).all()
+    assert min(shares) >= 0.4
+    assert min(shares) < 1
+
+
+def test_a_small_scene_is_padded_never_resized(pairs):
+    s = dataset(pairs(1, values=values(0, 5, 7)), crop=12)[0]
+    expected = torch.zeros(12, 12, dtype=torch.bool)
+    expected[:5, :7] = True
+    assert torch.equal(s["mask"][0], expected)
+    np.testing.assert_allclose(s["source"][0, :5, :7], values(0, 5, 7)[2] * 1e-4, atol=1e-6)
+    assert s["source"][:, ~expected].abs().max() == 0
+
+
+def test_a_finer_target(pairs, make_raster, tmp_path):
+    path = pairs(1)
+    coarse = values(0, 20, 25)
+    fine = coarse[3:].repeat(2, axis=1).repeat(2, axis=2)
+    fine[0, 6, 7] = 0
+    make_raster("s.tif", names=NAMES[:3], values=coarse[:3], scale=1e-4)
+    make_raster("t.tif", names=("nir",), values=fine, scale=1e-4, nodata=0)
+    pd.DataFrame([{"source": "s.tif", "target": "t.tif"}]).to_csv(path, index=False)
+    data = dataset(path, crop=20, scale=2)
+    for position in range(10):
+        s = data[position]
+        assert s["target"].shape == s["mask"].shape == (1, 40, 40)
+        up = s["source"][0].repeat_interleave(2, 0).repeat_interleave(2, 1) + 0.5
+        torch.testing.assert_close(s["target"][s["mask"]], up[None][s["mask"]])
+        assert (~s["mask"]).sum() <= 1
+    with pytest.raises(ManifestError, match=r"row 1: the target has 40 x 50 .* at scale 1"):
+        dataset(path, scale=1)[0]
+
+
+# Purity.
+
+
+def test_a_sample_is_a_pure_function_of_seed_and_position(pairs):
+    path = pairs()
+    jitter = RadiometricJitter(gain=0.3, band_gain=0.1, haze=0.02, noise=0.01, display_gamma=0.2)
+    options = {"transforms": [Flip(), jitter], "resolution": (1.0, 2.0), "seed": 5}
+    data = dataset(path, **options)
+    wanted = [data[i] for i in range(6)]
+    torch.manual_seed(1)
+    np.random.seed(1)  # the global generators must not matter
+    again = dataset(path, cache_mb=64, **options)
+    for i in reversed(range(6)):
+        same(again[i], wanted[i])
+    assert not torch.equal(wanted[0]["source"], wanted[1]["source"])
+    other = dataset(path, **{**options, "seed": 6})
+    assert not torch.equal(other[0]["source"], wanted[0]["source"])
+
+
+def test_workers_do_not_matter(pairs):
+    data = dataset(pairs(), transforms=[Flip(), RadiometricJitter(noise=0.1)])
+    batches = {}
+    for workers in (0, 2):
+        sampler = Positions(3, 4, lambda: 6)
+        loader = DataLoader(data, batch_sampler=sampler, num_workers=workers)
+        batches[workers] = list(loader)
+    assert len(batches[0]) == 4
+    for a, b in zip(batches[0], batches[2], strict=True):
+        same(a, b)
+
+
+def test_positions_go_on_where_training_stopped_and_are_dealt_to_ranks():
+    consumed = {"n": 0}
+    one = Positions(4, 3, lambda: consumed["n"])
+    assert list(one) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    consumed["n"] = 8
+    assert next(iter(one)) == [8, 9, 10, 11]
+    ranks = [list(Positions(2, 3, lambda: 8, rank, 2)) for rank in (0, 1)]
+    together = [a + b for a, b in zip(*ranks, strict=True)]
+    assert together == list(one)
+
+
+# Balance.
+
+
+def counts(balance, n=4000):
+    return np.bincount([balance.draw(0, i) for i in range(n)], minlength=5) / n
+
+
+def test_balance_is_hierarchical():
+    table = pd.DataFrame(
+        {"sensor": ["a", "a", "a", "b"], "group": ["1", "1", "2", "3"], "weight": 1.0}
+    )
+    shares = counts(Balance.of(table, ["sensor", "group"]))
+    np.testing.assert_allclose(shares[:4], [1 / 8, 1 / 8, 1 / 4, 1 / 2], atol=0.03)
+    shares = counts(Balance.of(table, []))
+    np.testing.assert_allclose(shares[:4], [0.25] * 4, atol=0.03)
+    weighted = table.assign(weight=[1, 1, 1, 3])
+    shares = counts(Balance.of(weighted, ["sensor"]))
+    np.testing.assert_allclose(shares[:4], [1 / 12, 1 / 12, 1 / 12, 3 / 4], atol=0.03)
+    nothing = counts(Balance.of(table.assign(weight=[0, 1, 1, 1]), ["group"]))
+    assert nothing[0] == 0
+    with pytest.raises(ManifestError, match="did you mean 'sensor'"):
+        Balance.of(table, ["sensr"])
+    with pytest.raises(ManifestError, match="weight 0"):
+        Balance.of(table.assign(weight=0.0), [])
+
+
+def test_groups_are_dealt_like_cards():
+    groups = [f"g{i}" for i in range(10) for _ in range(i + 1)]
+    table = pd.DataFrame({"group": groups, "weight": 1.0})
+    balance = Balance.of(table, ["group"])
+    rounds = [[groups[balance.draw(3, 10 * r + i)] for i in range(10)] for r in range(20)]
+    assert all(len(set(dealt)) == 10 for dealt in rounds)
+    assert len({tuple(dealt) for dealt in rounds}) == 20
+
+
+# Augmentation.
+
+
+def sample(unit="reflectance"):
+    rng = torch.Generator().manual_seed(0)
+    source = torch.rand(3, 8, 8, generator=rng) * 0.5 + 0.1
+    mask = torch.rand(1, 8, 8, generator=rng) > 0.3
+    return {
+        "source": source,
+        "target": source[:1].clone(),
+        "mask": mask,
+        "source_mask": mask.clone(),
+        "unit": unit,
+    }
+
+
+def test_every_registered_transform_is_tested_here():
+    assert set(Transform.known) == {"Flip", "RadiometricJitter"}
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_flip_moves_everything_together(turns):
+    seen = set()
+    for seed in range(60):
+        s = sample()
+        out = Flip(turns)(s, np.random.default_rng(seed))
+        assert torch.equal(out["target"], out["source"][:1])
+        assert torch.equal(out["mask"], out["source_mask"])
+        torch.testing.assert_close(
+            out["source"][:, out["mask"][0]].sum(), s["source"][:, s["mask"][0]].sum()
+        )
+        seen.add(tuple(out["source"].flatten().tolist()))
+    assert len(seen) == (8 if turns else 4)
+
+
+def jittered(seed=0, unit="reflectance", **ranges):
+    s = sample(unit)
+    out = RadiometricJitter(**ranges)(s, np.random.default_rng(seed))
+    assert torch.equal(out["mask"], s["mask"])
+    return s, out
+
+
+def test_gain_and_gamma_are_shared_by_source_and_target():
+    s, out = jittered(gain=0.3)
+    assert torch.equal(out["target"], out["source"][:1])
+    factor = (out["source"] / s["source"]).flatten()
+    assert factor.std() < 1e-6
+    assert 0.74 < factor[0] < 1.36
+    assert factor[0] != 1
+    s, out = jittered(unit="display", display_gamma=0.3)
+    assert torch.equal(out["target"], out["source"][:1])
+    power = (out["source"].log() / s["source"].log()).flatten()
+    assert power.std() < 1e-5
+    assert 0.74 < power[0] < 1.36
+    assert power[0] != 1
+    s, out = jittered(unit="reflectance", display_gamma=0.3)
+    assert torch.equal(out["source"], s["source"])
+
+
+def test_band_gain_haze_and_noise_touch_the_source_only():
+    s, out = jittered(band_gain=0.1)
+    assert torch.equal(out["target"], s["target"])
+    factors = (out["source"] / s["source"]).flatten(1)
+    assert factors.std(dim=1).max() < 1e-6
+    assert len(set(factors[:, 0].tolist())) == 3
+    s, out = jittered(haze=[0.0, 0.01, 0.02])
+    added = (out["source"] - s["source"]).flatten(1)
+    assert added.std(dim=1).max() < 1e-6
+    assert added[0].abs().max() == 0
+    for seed in range(50):
+        s, out = jittered(seed, haze=[0.0, 0.01, 0.02])
+        added = (out["source"] - s["source"]).amax(dim=(1, 2))
+        assert (added >= -0.3 * 1.3 * 0.02 - 1e-6).all()
+        assert (added <= 1.3 * torch.tensor([0, 0.01, 0.02]) + 1e-6).all()
+    s, out = jittered(noise=0.01)
+    assert torch.equal(out["target"], s["target"])
+    assert 0 < (out["source"] - s["source"]).std() < 0.011
+    with pytest.raises(RecipeError, match="2 haze values, 3 bands"):
+        jittered(haze=[0.1, 0.1])
+    with pytest.raises(RecipeError, match="negative"):
+        RadiometricJitter(gain=-1)
+
+
+def test_coarser_resolution_is_antialiased_and_shared(pairs):
+    stored = values()
+    stored[2] = 1000 + 4000 * (np.arange(50) % 2)  # one-pixel stripes average out
+    stored[3] = stored[2] + 5000
+    path = pairs(1, values=stored)
+    data = dataset(path, crop=20, resolution=(2.0, 2.0), resolution_probability=1.0)
+    s = data[0]
+    assert s["source"].shape == (3, 20, 20)
+    assert s["gsd"].item() == pytest.approx(20.0)
+    torch.testing.assert_close(s["target"][0], s["source"][0] + 0.5)
+    inner = s["source"][0, :, 2:-2]
+    assert inner.std() < 0.02
+    assert inner.mean() == pytest.approx(0.3, abs=0.01)
+    finer = dataset(path, crop=20, resolution=(0.5, 0.5), resolution_probability=1.0)[0]
+    assert finer["gsd"].item() == pytest.approx(5.0)
+
+
+def test_a_coarser_pixel_is_valid_only_if_all_it_is_made_of_is(pairs):
+    stored = values()
+    stored[:, 20, 20] = 0
+    data = dataset(
+        pairs(1, values=stored, nodata=0), crop=20, resolution=(2.0, 2.0), resolution_probability=1
+    )
+    holes = [(~data[i]["mask"]).sum().item() for i in range(10)]
+    assert max(holes) >= 4  # the antialiased kernel is four pixels wide
+    for i in range(10):
+        s = data[i]
+        torch.testing.assert_close(
+            s["target"][s["mask"]], s["source"][:1][s["mask"]] + 0.5, atol=1e-3, rtol=0
+        )
+
+
+def test_mixing_adds_what_reflectance_adds(pairs, make_raster):
+    stored = [np.full((4, 40, 50), v, np.uint16) for v in (1000, 3000)]
+    stored[1][:, :, :10] = 0
+    path = pairs(2)
+    for i, v in enumerate(stored):
+        make_raster(f"{i}.tif", v, names=NAMES, scale=1e-4, nodata=0)
+    data = dataset(path, crop=40, mix=1.0)
+    levels = set()
+    for i in range(20):
+        s = data[i]
+        assert torch.equal(s["target"], s["source"][:1])
+        level = s["source"][0][s["mask"][0]]
+        assert level.std() < 1e-6
+        assert 0.1 - 1e-6 <= level[0] <= 0.3 + 1e-6
+        levels.add(round(level[0].item(), 5))
+    assert len(levels) > 5
+    plain = dataset(path)
+    assert {round(plain[i]["source"].max().item(), 5) for i in range(9)} == {0.1, 0.3}
+
+
+def test_the_size_of_the_scene_bounds_the_resolution(pairs):
+    data = dataset(pairs(1), crop=30, resolution=(1.0, 3.0), resolution_probability=1.0)
+    gsd = [data[i]["gsd"].item() for i in range(20)]
+    assert min(gsd) < 11
+    assert 12 < max(gsd) <= 10 * 40 / 30 + 0.01
+    assert all(data[i]["mask"].all() for i in range(5))
+
+
+# Validation windows.
+
+
+def test_windows_are_fixed_and_cover_small_scenes_whole(pairs):
+    table = manifest.read(pairs(2, {"group": ["a", "b"]}))
+    whole = WindowDataset(PairReader(table, SIGNATURE), tile=64)
+    assert len(whole) == 2
+    s = whole[1]
+    np.testing.assert_allclose(s["source"][0], values(1)[2] * 1e-4, atol=1e-6)
+    assert (s["group"], s["row"]) == ("b", 2)
+    tiled = WindowDataset(PairReader(table, SIGNATURE), tile=16, per_pair=100)
+    assert len(tiled) == 2 * 3 * 4
+    assert sum(tiled[i]["mask"].numel() for i in range(12)) == 40 * 50
+    few = WindowDataset(PairReader(table, SIGNATURE), tile=16, per_pair=3)
+    assert [box for _, box in few.windows[:3]] == [tiled.windows[i][1] for i in (0, 6, 11)]
+    same(few[1], few[1])

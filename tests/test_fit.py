@@ -1,0 +1,367 @@
+"""`fit`: recipes by name, overrides, what lies in the output folder, resume, Ctrl-C, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+import yaml
+from affine import Affine
+
+from crossband import recipe
+from crossband.data import manifest
+from crossband.errors import (
+    CrossbandError,
+    Interrupted,
+    ManifestError,
+    OutputError,
+    RecipeError,
+    TrainingError,
+)
+from crossband.fit import fit
+from crossband.methods.base import Method
+from crossband.model import load
+
+RECIPE = Path(__file__).parent / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Four small scenes in which NIR is a straight line through red and green."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
+        values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
+        profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32", "crs": "EPSG:32633"}
+        where = Affine(10, 0, 5e5, 0, -10, 5e6)
+        with rasterio.open(folder / f"{i}.tif", "w", transform=where, **profile) as out:
+            out.write(values)
+            out.descriptions = ("blue", "green", "red", "nir")
+    names = [f"{i}.tif" for i in range(4)]
+    table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
+    table.to_csv(folder / "pairs.csv", index=False)
+    return folder / "pairs.csv"
+
+
+def options(pairs, *more):
+    return ["--data.manifest", str(pairs), *more]
+
+
+def model_names(model):
+    return list(model.network.state_dict())
+
+
+def same_weights(one, other):
+    a, b = (load(folder).network.state_dict() for folder in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("name", list(recipe.available()))
+def test_every_recipe_runs_fast(name, pairs, tmp_path):
+    small = ["--data.crop", "16", "--data.batch", "2"]
+    folder = fit(name, options(pairs, *small), tmp_path / "run", fast_run=True)
+    assert folder == tmp_path / "run" / "model"
+    model = load(folder)
+    source = torch.rand(3, 20, 20) * 0.3
+    assert model(source).isfinite().all()
+    wanted = recipe.load(name, options(pairs)).get("baselines") or []
+    assert set(model.baselines) == {w.rpartition("/")[2] for w in wanted}
+    for baseline in model.baselines.values():
+        assert baseline.signature == model.signature
+        assert baseline(source).shape == model(source).shape
+
+
+def test_what_a_run_leaves(pairs, tmp_path, capsys):
+    small = options(pairs, "--method.max_steps", "6", "--data.steps", "3")
+    folder = fit(RECIPE, [*small, "--seed=3"], tmp_path / "run")
+    about = json.loads((folder / "model.json").read_text())["about"]["training"]
+    assert (about["seed"], about["steps"], about["samples"]) == (3, 6, 12)
+    assert about["versions"]["torch"] == torch.__version__
+    assert (about["data"]["pairs"], len(about["data"]["val_groups"])) == (3, 1)
+    assert len(about["data"]["fingerprint"]) == 64
+    assert about["config"]["method"]["init_args"]["generator"]["init_args"]["width"] == 8
+    found = {p.name for p in (tmp_path / "run").iterdir()}
+    assert found == {"config.yaml", "pairs.csv", "checkpoints", "logs", "model"}
+    split = manifest.read(tmp_path / "run/pairs.csv")
+    held_out = split.loc[split["split"] == "val", "group"]
+    assert held_out.tolist() == about["data"]["val_groups"]
+    assert len(split) == 4
+    assert {p.name for p in (tmp_path / "run/checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert list((tmp_path / "run/logs").glob("events.*"))
+    # The configuration that lies there is a recipe, and gives the same weights again.
+    again = fit(tmp_path / "run/config.yaml", [], tmp_path / "again")
+    assert same_weights(again, folder)
+    err = capsys.readouterr().err
+    assert "val 0." in err
+    assert "Lightning" not in err
+    assert "warn" not in err.lower()
+
+
+def test_the_models_weights_are_the_averages(pairs, tmp_path):
+    arguments = options(pairs, "--method.max_steps", "4")
+    model = load(fit(RECIPE, arguments, tmp_path / "run"))
+    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, state[f"average.{name}"])
+    same = [torch.equal(state[f"average.{n}"], state[f"generator.{n}"]) for n in model_names(model)]
+    assert not all(same)
+
+
+def test_baselines_are_fitted_on_the_same_pairs(pairs, tmp_path):
+    """The truth is a straight line, so the linear baseline must find it."""
+    arguments = options(pairs, "--method.max_steps", "2", "--data.steps", "2")
+    arguments += ["--baselines", "[rgb2nir/linear, rgb2nir/mean]"]
+    model = load(fit(RECIPE, arguments, tmp_path / "run"))
+    source = torch.rand(3, 8, 8) * 0.25
+    expected = 0.05 + 0.6 * source[:1] + 0.4 * source[1:2]
+    torch.testing.assert_close(model.baselines["linear"](source), expected, atol=1e-4, rtol=0)
+    assert model.baselines["mean"](source).unique().numel() == 1
+    assert model.baselines["mean"](source).mean().item() == pytest.approx(0.21, abs=0.01)
+
+
+# Overrides and their names.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method.generator.widht", "3"], "unknown option --method.generator.widht (LocalUNet)"),
+        (["--data.manifst", "x"], "did you mean --data.manifest?"),
+        (["--method.optimizer.lrr", "1"], "did you mean --method.optimizer.lr?"),
+        (["--method.losses.1.indx", "EVI"], "did you mean --method.losses.1.index?"),
+        (["--data.transforms.1.gian", "1"], "did you mean --data.transforms.1.gain?"),
+        (["--method.signature.sources", "[red]"], "did you mean --method.signature.source?"),
+        (["--trainer.device", "2"], "did you mean --trainer.devices?"),
+        (["--metod.max_steps", "1"], "did you mean '--method'?"),
+        (["--method.generator", "LocalUnt"], "unknown Generator 'LocalUnt': did you mean"),
+        (["--method", "PairedGN"], "unknown class 'PairedGN': did you mean 'PairedGAN'?"),
+        (["--method.optimizer", "Adm"], "did you mean 'Adam'?"),
+        (["--method.generator", "os.system"], "--method.generator"),
+        (["--method.losses.9.weight", "1"], "'9' is none of the 2"),
+        (["--method.max_steps", "many"], "--method.max_steps: Expected a int. Got value: many"),
+        (["--method.generator.width", "[8]"], "--method.generator.width"),
+        (["--method.schedule", "cosin"], "'constant', 'cosine'"),
+        (["--method.losses.1.index", "NDVY"], "did you mean 'NDVI'?"),
+        (["--method.generator.in_channels", "4"], "the generator takes 4 bands"),
+        (["--method.discriminator.width", "8"], "name of a class"),
+        (["--method.adversarial_weight", "1"], "there is no discriminator"),
+        (["--data.fold", "9"], "data.fold must be 0 to 3"),
+        (["--seed"], "--seed needs a value"),
+        (["max_steps=1"], "unexpected 'max_steps=1'"),
+        (["--baselines", "[rgb2nir/maen]"], "did you mean 'rgb2nir/mean'?"),
+        (["--device", "gpu"], "--device: Expected"),
+    ],
+)
+def test_wrong_options_are_one_line_and_nothing_is_written(pairs, tmp_path, arguments, message):
+    with pytest.raises(RecipeError) as error:
+        fit(RECIPE, options(pairs, *arguments), tmp_path / "run")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_recipes(tmp_path):
+    with pytest.raises(RecipeError, match="did you mean 'rgb2nir/local-unet'"):
+        fit("rgb2nir/local-unt", [], tmp_path / "run")
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        fit(tmp_path / "mine.yaml", [], tmp_path / "run")
+    (tmp_path / "mine.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match="not YAML"):
+        fit(tmp_path / "mine.yaml", [], tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"--data.manifest is missing"):
+        fit(RECIPE, [], tmp_path / "run")
+
+
+def test_bad_data_writes_nothing(pairs, tmp_path):
+    with pytest.raises(ManifestError, match="no such manifest"):
+        fit(RECIPE, ["--data.manifest", "nothing.csv"], tmp_path / "run")
+    with pytest.raises(ManifestError, match="no column 'biome'"):
+        fit(RECIPE, options(pairs, "--data.balance", "[biome]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_overrides_reach_the_constructors(pairs):
+    arguments = options(pairs, "--method.optimizer.lr=1e-3", "--method.losses.1.weight=.5")
+    arguments += ["--method.generator", "PerPixelMLP", "--method.generator.width", "9"]
+    arguments += ["--data.resolution", "[1, 2]", "--method.generator.in_channels=3"]
+    built = recipe.instantiate(recipe.parse(recipe.load(RECIPE, arguments)))
+    assert type(built.method.generator).__name__ == "PerPixelMLP"
+    assert built.method.generator.layers[0].out_channels == 9
+    assert built.method.losses[1].weight == 0.5
+    assert built.method.configure_optimizers()[0].defaults["lr"] == 1e-3
+    assert built.data.resolution == (1.0, 2.0)
+
+
+def test_what_a_recipe_leaves_out_is_the_classes_own_default(pairs):
+    """A default of another optimiser once leaked its weight decay into the MLP baseline's Adam."""
+    built = recipe.instantiate(recipe.parse(recipe.load("rgb2nir/mlp", options(pairs))))
+    for group in built.method.configure_optimizers()[0].param_groups:
+        assert group["weight_decay"] == 0.0
+        assert group["betas"] == (0.9, 0.999)
+    arguments = options(pairs, "--method.optimizer", "Adam", "--method.optimizer.lr", "0.5")
+    built = recipe.instantiate(recipe.parse(recipe.load(RECIPE, arguments)))
+    defaults = built.method.configure_optimizers()[0].defaults
+    assert (defaults["lr"], defaults["weight_decay"]) == (0.5, 0.0)
+
+
+# The output folder.
+
+
+def test_a_run_is_not_overwritten_unasked(pairs, tmp_path):
+    arguments = options(pairs)
+    fit(RECIPE, arguments, tmp_path / "run", fast_run=True)
+    with pytest.raises(OutputError, match="a run is there already; use --resume or --overwrite"):
+        fit(RECIPE, arguments, tmp_path / "run", fast_run=True)
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)
+    assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="no training run"):
+        fit(RECIPE, arguments, tmp_path / "other", fast_run=True, overwrite=True)
+    with pytest.raises(OutputError, match="nothing to resume"):
+        fit(RECIPE, arguments, tmp_path / "new", resume=True)
+    with pytest.raises(RecipeError, match="exclude each other"):
+        fit(RECIPE, arguments, tmp_path / "run", resume=True, overwrite=True)
+
+
+# Stop and go on.
+
+
+def test_a_stopped_run_goes_on_to_the_same_model(pairs, tmp_path, monkeypatch):
+    arguments = options(pairs, "--method.max_steps", "9", "--data.steps", "4")
+    whole = fit(RECIPE, arguments, tmp_path / "whole")
+
+    original = Method.training_step
+
+    def interrupted(self, batch, index):
+        original(self, batch, index)
+        if self.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "training_step", interrupted)
+        with pytest.raises(Interrupted, match="stopped after step 6; go on with --resume") as error:
+            fit(RECIPE, arguments, tmp_path / "parts")
+    assert error.value.exit_code == 130
+    assert not (tmp_path / "parts/model").exists()
+    parts = fit(RECIPE, arguments, tmp_path / "parts", resume=True)
+    assert same_weights(parts, whole)
+    # A run that has done all its steps is only saved again.
+    assert fit(RECIPE, arguments, tmp_path / "parts", resume=True) == parts
+    assert same_weights(parts, whole)
+
+
+def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
+    arguments = options(pairs)
+    fit(RECIPE, arguments, tmp_path / "run", fast_run=True)
+    other = [*arguments, "--method.generator.width", "12"]
+    with pytest.raises(TrainingError, match=r"last\.ckpt: does not fit this recipe") as error:
+        fit(RECIPE, other, tmp_path / "run", resume=True)
+    assert "\n" not in str(error.value)
+    (tmp_path / "run/checkpoints/last.ckpt").write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match=r"last\.ckpt: does not fit"):
+        fit(RECIPE, arguments, tmp_path / "run", resume=True)
+
+
+def test_killed_in_a_process_of_its_own(pairs, tmp_path):
+    """SIGKILL, when some steps are done: what is left resumes and ends."""
+    arguments = options(pairs, "--method.max_steps", "2000", "--data.steps", "50")
+    arguments += ["--trainer.checkpoint_every", "1"]
+    code = "import sys, pathlib; from crossband.fit import fit;"
+    code += "fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(RECIPE), str(tmp_path / "run"), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    end = time.time() + 60
+    while not last.exists() and time.time() < end:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+    state = torch.load(last, weights_only=True)
+    step = state["crossband"]["step"]
+    assert 0 < step < 2000
+    longer = [*arguments, "--method.max_steps", str(step + 3)]
+    fit(RECIPE, longer, tmp_path / "run", resume=True)
+    assert torch.load(last, weights_only=True)["crossband"]["step"] == step + 3
+
+
+def test_nan_is_one_line_and_leaves_no_model(pairs, tmp_path, monkeypatch):
+    from crossband.losses.pixel import L1
+
+    monkeypatch.setattr(L1, "forward", lambda self, p: p.output.mean(dim=(1, 2, 3)) * float("nan"))
+    with pytest.raises(TrainingError, match="step 1: L1 is nan"):
+        fit(RECIPE, options(pairs), tmp_path / "run")
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_an_adversarial_recipe_from_the_command_line(pairs, tmp_path):
+    arguments = options(pairs, "--method.adversarial_weight", "0.1")
+    arguments += ["--method.discriminator", "PatchGAN", "--data.crop", "32"]
+    arguments += ["--weights", "best", "--trainer.logger", "csv"]
+    folder = fit(RECIPE, arguments, tmp_path / "run", fast_run=True)
+    assert not any("discriminator" in k for k in load(folder).network.state_dict())
+    text = (tmp_path / "run/logs/metrics.csv").read_text()
+    assert "loss/discriminator" in text
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["method"]["init_args"]["discriminator"]["class_path"].endswith("PatchGAN")
+
+
+def test_two_processes_equal_one(pairs, tmp_path):
+    """DDP over gloo, half the batch each, against one process with the whole batch."""
+    arguments = options(pairs, "--method.max_steps", "6", "--data.steps", "6")
+    arguments += [
+        "--method.generator.drop_path",
+        "0",
+        "--device",
+        "cpu",
+        "--method.adversarial_weight",
+        "0.1",
+    ]
+    arguments += [
+        "--method.discriminator",
+        "{class_path: PatchGAN, init_args: {norm: none, width: 4}}",
+    ]
+    arguments += ["--data.crop", "24"]
+    code = "import sys, pathlib; from crossband.fit import fit;"
+    code += "fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))"
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    run = [sys.executable, str(script), str(RECIPE), str(tmp_path / "two"), *arguments]
+    done = subprocess.run(
+        [*run, "--trainer.devices", "2", "--data.batch", "2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    one = fit(RECIPE, [*arguments, "--data.batch", "4"], tmp_path / "one")
+    a, b = (load(p).network.state_dict() for p in (one, tmp_path / "two/model"))
+    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-5
+
+
+def test_crossband_errors_only(pairs, tmp_path):
+    """Whatever a user writes in a recipe, no traceback of jsonargparse comes out."""
+    for text in ("method: 3", "method: {class_path: PairedGAN}", "data: [1]", "method: null", "[]"):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(CrossbandError) as error:
+            fit(tmp_path / "mine.yaml", [], tmp_path / "run")
+        assert "\n" not in str(error.value)
