@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -180,9 +180,9 @@ def _absolute(places: pd.DataFrame) -> str:
         "|---|---|" + "---|" * 8,
     ]  # fmt: skip
     for key, part in places.groupby(["family", "unit"], sort=False):
-        family, unit = map(str, key)
-        means = part.groupby("by")[["mae", "NDVI_mae"]].mean()
-        cells = [f"{means.loc[w, m]:.4f}" for m in ("mae", "NDVI_mae") for w in WHO]
+        family, unit = cast(tuple[str, str], key)
+        means = part.groupby("by")[["mae", "NDVI_mae"]].mean().to_dict()
+        cells = [f"{means[m][w]:.4f}" for m in ("mae", "NDVI_mae") for w in WHO]
         lines.append(
             f"| {family}, {unit} | {part['group'].nunique()} | " + " | ".join(cells) + " |"
         )

@@ -8,17 +8,28 @@ import torch
 
 from crossband.model import Model
 from crossband.networks import Discriminator, Generator
+from crossband.networks.blend import Blend
 from crossband.networks.local_unet import LocalUNet
+from crossband.networks.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
 from crossband.registry import build
 from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
 SMALL = {
+    "Blend": [
+        {
+            "parts": [
+                {"class": "LocalUNet", "arguments": {"width": 6, "depth": 1, "hidden": 4}},
+                {"class": "PerPixelMLP", "arguments": {"width": 5}},
+            ],
+            "shares": [0.75, 0.25],
+        }
+    ],
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
-    ]
+    ],
 }
 CASES = [(name, arguments) for name in Generator.known for arguments in SMALL.get(name, [{}])]
 
@@ -123,3 +134,14 @@ def test_discriminators_score_patches(name):
     assert scores.shape[:2] == (2, 1)
     assert scores.isfinite().all()
     assert (scores < 0).any() or (scores > 1).any() or scores.numel() > 1
+
+
+def test_a_blend_is_the_weighted_mean():
+    parts = [waken(LocalUNet(width=6, depth=1, hidden=4)), waken(PerPixelMLP())]
+    x = torch.rand(1, 3, 9, 10)
+    expected = 0.7 * parts[0](x) + 0.3 * parts[1](x)
+    assert torch.allclose(Blend.of(parts, [0.7, 0.3]).eval()(x), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="sum to 1"):
+        Blend.of(parts, [0.7, 0.7])
+    with pytest.raises(ValueError, match="in_channels"):
+        Blend.of([parts[0], PerPixelMLP(4)], [0.5, 0.5])

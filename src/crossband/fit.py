@@ -25,10 +25,11 @@ from crossband import __version__, recipe
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
 from crossband.devices import resolve_device, resolve_precision
-from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError
+from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError, nearest
 from crossband.methods.base import Method
 from crossband.methods.callbacks import BEST, LAST, Checkpoints, Progress
 from crossband.model import Model
+from crossband.networks.blend import Blend
 
 #: What a baseline takes from the main run's data: which pairs it sees, not how they are cut.
 SHARED = (
@@ -89,6 +90,7 @@ def fit(
     settings = recipe.parse(config)
     for baseline in settings.baselines or []:
         recipe.load(baseline)  # an unknown name is said before the training, not after
+    _check_blend(settings)
     folder = output or Path("runs") / str(settings.name)
     _check_folder(folder, resume, overwrite)
     run = _Run(settings, str(settings.name), folder)
@@ -111,6 +113,8 @@ def fit(
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
                 model.baselines[short] = _fit_baseline(baseline, config, settings, fast_run)
+            if settings.blend:
+                model = _blended(model, settings.blend)
             if model.baselines:
                 model.save(folder / MODEL)
     except KeyboardInterrupt:
@@ -219,6 +223,29 @@ def _fit_baseline(name: str, config: dict[str, Any], settings: Any, fast_run: bo
     run = _Run(parsed, f"baseline {Path(name).stem}", None)
     run.prepare()
     return _model(run, parsed, run.train())
+
+
+def _check_blend(settings: Any) -> None:
+    """See that a blend names baselines of the recipe, and leaves a share for the network."""
+    shares = settings.blend or {}
+    known = [Path(b).stem for b in settings.baselines or []]
+    for name in shares:
+        if name not in known:
+            raise RecipeError(
+                f"--blend: {name!r} is no baseline of this run: {nearest(name, known)}"
+            )
+    if shares and not (min(shares.values()) > 0 and sum(shares.values()) < 1):
+        raise RecipeError(f"--blend: shares must be above 0 and sum to less than 1, not {shares}")
+
+
+def _blended(model: Model, shares: dict[str, float]) -> Model:
+    """Return the model whose answer is a weighted mean of its own and its baselines'."""
+    networks = [model.network, *(model.baselines[name].network for name in shares)]
+    weights = [1.0 - sum(shares.values()), *shares.values()]
+    network = Blend.of(networks, weights).eval().requires_grad_(False)
+    blended = Model(network, model.signature, name=model.name, task=model.task, about=model.about)
+    blended.baselines = model.baselines
+    return blended
 
 
 def _model(run: _Run, settings: Any, weights: dict[str, Any]) -> Model:

@@ -64,6 +64,7 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "data": (lightning.LightningDataModule, None, "the pairs"),
     "trainer": (TrainerOptions, None, "a few options of the Trainer"),
     "baselines": (list[str] | None, None, "recipes of the baselines fitted beside the model"),
+    "blend": (dict[str, float] | None, None, "share of baselines in the answer, as in {mlp: 0.5}"),
 }
 
 

@@ -100,9 +100,13 @@ class PerPixelMLP(Generator):
         for _ in range(depth):
             layers += [nn.Conv2d(channels, width, 1), nn.GELU()]
             channels = width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, out_channels, 1))
+        self.hidden = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] -> [B, Ct, H, W]."""
-        out: Tensor = self.layers(x)
+        """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
+        hidden = self.hidden(x)
+        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = self.last(hidden.float())
         return out
