@@ -352,3 +352,61 @@ def test_sensors_and_models_are_listed(crossband_command):
     assert done.returncode == 0
     for word in ("rgb2nir", "task", "bands", "units", "sensors", "margin", "MiB", "measured"):
         assert word in done.stdout
+
+
+@pytest.fixture
+def pairs(make_raster, tmp_path):
+    """Return a manifest of three scenes whose NIR follows from red and green."""
+    rows = ["source,target,group"]
+    for i in range(3):
+        rgb = random_values(3, 40, 44, seed=i)
+        values = np.concatenate([rgb, 0.1 + 0.5 * rgb[:1] + 0.2 * rgb[1:2]])
+        make_raster(f"p{i}.tif", values, names=("red", "green", "blue", "nir"))
+        rows.append(f"p{i}.tif,p{i}.tif,place-{i}")
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("recipe", ["mean", "linear", "mlp", "local-unet"])
+def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, recipe):
+    """Fit, translate, evaluate: what a user does with a recipe, each in its own process."""
+    run = tmp_path / "run"
+    small = ["--data.manifest", pairs, "--data.crop", "16", "--data.batch", "4", "--fast-run"]
+    done = crossband_command("fit", f"rgb2nir/{recipe}", "-o", run, *small)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run / "model")
+    done = crossband_command("fit", f"rgb2nir/{recipe}", "-o", run, *small)
+    one_line(done, "--resume", "--overwrite")
+    done = crossband_command("fit", f"rgb2nir/{recipe}", "-o", run, *small, "--resume")
+    assert done.returncode == 0, done.stderr
+    done = crossband_command(
+        "translate", tmp_path / "p0.tif", "-o", tmp_path / "n.tif", "--model", run / "model"
+    )
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "n.tif") as file:
+        assert np.isfinite(file.read()).all()
+    arguments = ["--model", run / "model", "--manifest", run / "pairs.csv", "--index", "NDVI"]
+    done = crossband_command("evaluate", *arguments, "-o", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert "split val" in done.stdout
+    made = {p.name for p in (tmp_path / "report").iterdir()}
+    assert made == {"metrics.json", "per_image.csv", "per_image.parquet", "table.txt", "pictures"}
+    one_line(crossband_command("evaluate", *arguments, "-o", tmp_path / "report"), "--overwrite")
+
+
+def test_demo_with_the_bundled_model(crossband_command, tmp_path):
+    done = crossband_command("demo", "--out", tmp_path / "d", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = {"scene.tif", "nir.tif", "ndvi.tif", "comparison.png", "metrics.json"}
+    assert {p.name for p in (tmp_path / "d").iterdir()} == names
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0].strip(" *") for line in lines[1:5]] == [
+        "model",
+        "per-pixel linear",
+        "per-pixel MLP",
+        "mean",
+    ]
+    scores = json.loads((tmp_path / "d" / "metrics.json").read_text())["scores"]
+    # The model must be worth its name on this scene: better than a constant by far.
+    assert scores["model"]["mae"] < 0.5 * scores["mean"]["mae"]

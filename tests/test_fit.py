@@ -365,3 +365,17 @@ def test_crossband_errors_only(pairs, tmp_path):
         with pytest.raises(CrossbandError) as error:
             fit(tmp_path / "mine.yaml", [], tmp_path / "run")
         assert "\n" not in str(error.value)
+
+
+def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, tmp_path):
+    arguments = options(pairs, "--method.max_steps", "4", "--baselines", "[rgb2nir/linear]")
+    plain = load(fit(RECIPE, arguments, tmp_path / "plain"))
+    blended = load(fit(RECIPE, [*arguments, "--blend", "{linear: 0.25}"], tmp_path / "blend"))
+    source = torch.rand(3, 12, 12) * 0.2 + 0.1
+    expected = 0.75 * plain(source) + 0.25 * plain.baselines["linear"](source)
+    torch.testing.assert_close(blended(source), expected, atol=1e-5, rtol=0)
+    assert (plain(source) - blended(source)).abs().max() > 1e-4
+    for wrong in ("{mlp: 0.5}", "{linear: 1.5}"):
+        with pytest.raises(RecipeError, match="--blend"):
+            fit(RECIPE, [*arguments, "--blend", wrong], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()

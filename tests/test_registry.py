@@ -1,0 +1,68 @@
+"""Classes by name: arguments remembered, nothing imported by path, other packages may join."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crossband import registry
+from crossband.errors import CrossbandError
+from crossband.networks import Generator
+from crossband.networks.local_unet import LocalUNet
+from crossband.registry import Registered, build, find
+
+
+def test_arguments_are_remembered_with_defaults():
+    network = LocalUNet(4, width=6)
+    assert network.arguments["in_channels"] == 4
+    assert network.arguments["width"] == 6
+    assert network.arguments["members"] == 1
+
+
+@pytest.mark.parametrize("name", ["localunet", "os.system", "crossband.networks.identity.Identity"])
+def test_only_registered_names(name):
+    with pytest.raises(CrossbandError, match="unknown Generator"):
+        find(Generator, name)
+
+
+def test_wrong_arguments_are_one_line():
+    with pytest.raises(CrossbandError, match="did you mean 'width'"):
+        build(Generator, "LocalUNet", {"widht": 3})
+    with pytest.raises(CrossbandError, match="cannot be built"):
+        build(Generator, "LocalUNet", {"members": 0})
+
+
+def test_another_package_joins_through_an_entry_point(monkeypatch):
+    class Entry:
+        name = "Halver"
+
+        @staticmethod
+        def load():
+            class Halver(Generator):
+                def __init__(self, channels: int = 1) -> None:
+                    super().__init__()
+                    self.in_channels = self.out_channels = channels
+
+                def forward(self, x):
+                    return x / 2
+
+            return Halver
+
+    groups = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: groups.append(group) or [Entry])
+    monkeypatch.setattr(Generator, "known", dict(Generator.known))
+    network = build(Generator, "Halver", {"channels": 2})
+    assert groups[0] == "crossband.generator"
+    assert network(torch.ones(1, 2, 1, 1)).mean() == 0.5
+
+
+def test_two_classes_of_one_name_are_refused():
+    class Family(Registered, family="Family"):
+        pass
+
+    class One(Family):
+        pass
+
+    with pytest.raises(TypeError, match="two Family classes"):
+        type("One", (Family,), {"__module__": "elsewhere"})
+    assert Family.known == {"One": One}
