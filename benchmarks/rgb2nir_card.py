@@ -93,9 +93,14 @@ def card(
         files=("source", "size"), places=("group", "nunique")
     )
     data = "\n".join(f"| {f} | {r.files} | {r.places} |" for f, r in counts.iterrows())
+    formats = {"mae": ".4f", "rmse": ".4f", "psnr": ".2f", "ssim": ".4f", "r": ".4f"}
     scores = "\n".join(
-        f"| {who} | {s['mae']:.4f} | {s['rmse']:.4f} | {s['psnr']:.2f} | {s['ssim']:.4f} | "
-        f"{s['r']:.4f} | {s['NDVI_mae']:.4f} |"
+        f"| {who} | "
+        + " | ".join(
+            "-" if s[k] is None else format(s[k], f)
+            for k, f in {**formats, "NDVI_mae": ".4f"}.items()
+        )
+        + " |"
         for who, s in scene["scores"].items()
     )
     return f"""\
