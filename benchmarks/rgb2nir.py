@@ -153,7 +153,7 @@ def places(output: Path) -> pd.DataFrame:
         keys = ["fold", "family", "unit", "group", "by"]
         for key, part in images.groupby(keys):
             record = dict(zip(keys, key, strict=True))
-            for metric, count in (("mae", "n_valid"), ("NDVI_mae", "NDVI_n")):
+            for metric, count in (("mae", "n_valid"), ("bias", "n_valid"), ("NDVI_mae", "NDVI_n")):
                 known = part[part[count] > 0]
                 record[metric] = float(np.average(known[metric], weights=known[count]))
             rows.append({**record, "pixels": int(part["n_valid"].sum())})

@@ -109,6 +109,7 @@ def fit(
                 return folder / MODEL
             model = _model(run, settings, trained)
             model.about["training"] = _about(run, settings, time.time() - started)
+            model.about["training"]["resumed"] = resume
             model.save(folder / MODEL)
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
@@ -157,6 +158,8 @@ class _Run:
                 except SystemExit as error:  # Lightning's answer to a second Ctrl-C
                     raise KeyboardInterrupt from error
             self.is_first_process = trainer.is_global_zero
+        else:  # it was finished; its counters say with how many steps
+            self.method.on_load_checkpoint(state)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
             self._state(best)

@@ -158,6 +158,7 @@ class Model(nn.Module):
         }
         # One key: with two, their order in the file, and so the hash, would change by chance.
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
         self.weights_hash = _sha256(folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(json.dumps(self.describe(dtype), indent=2) + "\n")
         (folder / CARD).write_text(card or make_card(self))
