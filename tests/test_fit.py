@@ -198,7 +198,7 @@ def test_overrides_reach_the_constructors(pairs):
     arguments += ["--data.resolution", "[1, 2]", "--method.generator.in_channels=3"]
     built = recipe.instantiate(recipe.parse(recipe.load(RECIPE, arguments)))
     assert type(built.method.generator).__name__ == "PerPixelMLP"
-    assert built.method.generator.layers[0].out_channels == 9
+    assert built.method.generator.hidden[0].out_channels == 9
     assert built.method.losses[1].weight == 0.5
     assert built.method.configure_optimizers()[0].defaults["lr"] == 1e-3
     assert built.data.resolution == (1.0, 2.0)

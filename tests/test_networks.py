@@ -31,7 +31,9 @@ SMALL = {
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
     ],
 }
-CASES = [(name, arguments) for name in Generator.known for arguments in SMALL.get(name, [{}])]
+# Other tests define generators of their own, some broken on purpose.
+OURS = [n for n, c in Generator.known.items() if c.__module__.startswith("crossband.")]
+CASES = [(name, arguments) for name in OURS for arguments in SMALL.get(name, [{}])]
 
 
 def waken(network: torch.nn.Module) -> torch.nn.Module:
