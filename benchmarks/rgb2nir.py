@@ -221,11 +221,25 @@ def train(a: argparse.Namespace) -> None:
     model.about = training
     scene = describe(model, table, rows)
     folds = held_out["fold"].nunique()
-    model.save(
-        target, dtype="bfloat16", card=card(model, table, scene, text(rows), held_out, folds)
-    )
+    ratios = f"{text(rows)}\n\n{intervals(held_out)}"
+    written = card(model, table, scene, ratios, held_out, folds)
+    model.save(target, dtype="bfloat16", card=written)
     print(text(rows))
     print(target.relative_to(ROOT))
+
+
+def intervals(table: pd.DataFrame, draws: int = 4000) -> str:
+    """Return a line with the bootstrap 95% intervals over places of the ratios to each baseline."""
+    wide = table.pivot(index=["family", "group"], columns="by", values=["mae", "NDVI_mae"])
+    rng = np.random.default_rng(0)
+    words = []
+    for metric, name in (("mae", "MAE"), ("NDVI_mae", "NDVI MAE")):
+        for baseline in BASELINES:
+            ratio = np.log(wide[metric]["model"] / wide[metric][baseline]).to_numpy()
+            means = rng.choice(ratio, (draws, len(ratio))).mean(axis=1)
+            low, high = np.exp(np.percentile(means, [2.5, 97.5]))
+            words.append(f"{name} / {baseline} {low:.2f} to {high:.2f}")
+    return "95% intervals over places (bootstrap), all sensors: " + ", ".join(words) + "."
 
 
 def main() -> None:
@@ -256,6 +270,7 @@ def main() -> None:
         table = places(a.output)
         rows = summary(table)
         print(text(rows))
+        print("\n" + intervals(table))
         if a.json:
             data = {"summary": rows, "places": table.to_dict("records")}
             a.json.write_text(json.dumps(data, indent=1) + "\n")
