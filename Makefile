@@ -11,7 +11,7 @@ help:
 	@echo "make test        lint, types and the test suite"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
-	@echo "make benchmarks  print every table of the README again"
+	@echo "make benchmarks  print every table of the README again (an hour)"
 
 demo: $(VENV)/.ready
 	$(BIN)/crossband demo --out out/demo
@@ -38,7 +38,7 @@ wheel: $(VENV)/.ready
 
 benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
-	$(BIN)/python benchmarks/rgb2nir.py
+	$(BIN)/python benchmarks/rgb2nir.py folds
 
 clean:
 	rm -rf $(VENV) out dist build

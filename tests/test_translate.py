@@ -4,8 +4,6 @@ is there whole or not at all."""
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import subprocess
 import sys
 
@@ -305,8 +303,6 @@ def test_disk_full_leaves_nothing(make_raster, tiny_model, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    assert hasattr(signal, "SIGXFSZ")
-    assert resource.RLIMIT_FSIZE is not None
     arguments = ["translate", source, "-o", tmp_path / "nir.tif", "--model", tiny_model]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
