@@ -28,6 +28,7 @@ from crossband.devices import resolve_device, resolve_precision
 from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError, nearest
 from crossband.methods.base import Method
 from crossband.methods.callbacks import BEST, LAST, Checkpoints, Progress
+from crossband.methods.parallel import Replicas
 from crossband.model import Model
 from crossband.networks.blend import Blend
 
@@ -150,7 +151,9 @@ class _Run:
         """Train to the last step, and return the weights that become the model's."""
         last = self.checkpoints.folder / LAST if self.checkpoints.folder and resume else None
         state = self._state(last) if last else None
-        if state is None or state["crossband"]["step"] < self.method.max_steps:
+        if state is not None:
+            self.method.on_load_checkpoint(state)
+        if not self.method.finished:
             trainer = self._trainer()
             with _stopping(self.checkpoints):
                 try:
@@ -158,8 +161,6 @@ class _Run:
                 except SystemExit as error:  # Lightning's answer to a second Ctrl-C
                     raise KeyboardInterrupt from error
             self.is_first_process = trainer.is_global_zero
-        else:  # it was finished; its counters say with how many steps
-            self.method.on_load_checkpoint(state)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
             self._state(best)
@@ -186,8 +187,7 @@ class _Run:
             accelerator=self.device.type,
             devices=self.options.devices,
             num_nodes=self.options.num_nodes,
-            # A generator step uses no weights of the discriminator: plain ddp would wait for them.
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            strategy=Replicas() if several else "auto",
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_epochs=-1,
             max_time=self.options.max_time,
