@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -99,6 +100,28 @@ def rgb2nir_signature() -> Signature:
     ranges = UnitRange([(0.0, 0.5)] * 3, [(0.0, 0.8)])
     whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
     return Signature(["red", "green", "blue"], ["nir"], {"reflectance": ranges, "display": whole})
+
+
+@pytest.fixture(scope="session")
+def make_pairs() -> Callable[[Path], Path]:
+    """Return a function that writes four small scenes, NIR a line through red and green."""
+
+    def make(folder: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for i in range(4):
+            blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
+            values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
+            profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32"}
+            profile |= {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+            with rasterio.open(folder / f"{i}.tif", "w", **profile) as out:
+                out.write(values)
+                out.descriptions = ("blue", "green", "red", "nir")
+        names = [f"{i}.tif" for i in range(4)]
+        table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
+        table.to_csv(folder / "pairs.csv", index=False)
+        return folder / "pairs.csv"
+
+    return make
 
 
 @pytest.fixture
