@@ -148,12 +148,29 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
     _computing(p)
 
+    _blending(sub)
+
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
     _computing(p)
     return parser, dict(sub.choices)
+
+
+def _blending(sub: Any) -> None:
+    p = sub.add_parser(
+        "blend",
+        help="make a model whose weights lie between those of two models",
+        epilog="The weights are interpolated, so the result is one network. A recipe's key `blend` "
+        "averages the answers of several networks instead.",
+    )
+    p.set_defaults(run=_blend)
+    p.add_argument("a", metavar="A", help="bundled name, folder or hf://owner/name")
+    p.add_argument("b", metavar="B", help="another of the same architecture and signature")
+    p.add_argument("--weight", type=float, default=0.5, help="share of B, 0 to 1 (default 0.5)")
+    p.add_argument("-o", "--output", required=True, help="folder of the new model")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
 
 def _computing(parser: argparse.ArgumentParser) -> None:
@@ -318,6 +335,15 @@ def _evaluate(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
     )
     print(table(report))
+    return 0
+
+
+def _blend(a: argparse.Namespace) -> int:
+    from crossband.interpolate import blend
+
+    folder, line = blend(a.a, a.b, Path(a.output), weight=a.weight, overwrite=a.overwrite)
+    print(line, file=sys.stderr)
+    print(folder)
     return 0
 
 
