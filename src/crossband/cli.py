@@ -134,6 +134,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     p.set_defaults(run=_fit)
     p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")
     p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
+    p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
@@ -305,6 +306,8 @@ def _fit(a: argparse.Namespace) -> int:
     from crossband import recipe
     from crossband.fit import fit
 
+    if a.sweep is not None:
+        return _sweep(a)
     if a.recipe is None:
         for name, path in recipe.available().items():
             print(f"{name:24}  {path.read_text().splitlines()[0].removeprefix('# ')}")
@@ -318,6 +321,25 @@ def _fit(a: argparse.Namespace) -> int:
         fast_run=a.fast_run,
     )
     print(folder)
+    return 0
+
+
+def _sweep(a: argparse.Namespace) -> int:
+    from crossband.sweep import sweep, table
+
+    if a.recipe is None:
+        raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
+    rows, best = sweep(
+        a.recipe,
+        Path(a.sweep),
+        a.overrides,
+        output=Path(a.output) if a.output else None,
+        resume=a.resume,
+        overwrite=a.overwrite,
+        fast_run=a.fast_run,
+    )
+    print(table(rows))
+    print(best)
     return 0
 
 

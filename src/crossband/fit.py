@@ -110,8 +110,8 @@ def fit(
             if _is_first_process():
                 if not resume:
                     _make_folder(folder)
-                    start.note(begun, folder / CHECKPOINTS)
                 (folder / CONFIG).write_text(recipe.dump(settings))
+                start.note(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)
                     split.to_csv(folder / PAIRS, index=False)
