@@ -31,7 +31,6 @@ from crossband import recipe
 from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
 from crossband.fit import CHECKPOINTS, CONFIG, fit
 from crossband.methods.base import Method
-from crossband.methods.callbacks import LAST
 from crossband.networks.adapt import difference
 from crossband.space import Spec, read
 
@@ -109,7 +108,8 @@ def sweep(
         raise Interrupted("stopped; go on with --resume") from None
     except CrossbandError as error:
         # Bad input that shows in the first trial only (a manifest, a start) leaves nothing either.
-        if not (resume or isinstance(error, Interrupted) or (folder / TABLE).exists()):
+        bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another
+        if bad_input and not resume and not (folder / TABLE).exists():
             _clear(folder)
             with contextlib.suppress(OSError):  # it holds something of the user's
                 folder.rmdir()
@@ -240,7 +240,7 @@ class _Study:
         chosen = {p.name: p.suggest(trial) for p in self.spec.parameters}
         folder = self.folder / f"trial-{trial.number:03d}"
         overrides = [f"--{name}={json.dumps(value)}" for name, value in chosen.items()]
-        resume = (folder / CHECKPOINTS / LAST).is_file()
+        resume = any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
         states, state = self.optuna.trial.TrialState, "COMPLETE"
         started, why = time.monotonic(), ""
         try:
@@ -257,11 +257,9 @@ class _Study:
             state = "PRUNED"
         except (TrainingError, torch.OutOfMemoryError) as error:
             state, why = "FAIL", f": {str(error).splitlines()[0]}"
-        except Interrupted as error:
-            raise Interrupted(f"trial {trial.number}: {error}") from None
         except CrossbandError as error:
-            # Bad input, which would come again in every trial. This one is left as it is, so
-            # that it is run when the input is mended and the sweep resumed.
+            # Stopped, or bad input, which would come again in every trial. This one is left as it
+            # is, so that it goes on when the sweep is resumed.
             raise type(error)(f"trial {trial.number}: {error}") from error
         score = _lowest(self.study.trials[trial.number].intermediate_values)
         if score is None and state == "COMPLETE":
