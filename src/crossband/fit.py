@@ -18,10 +18,11 @@ from typing import Any
 import lightning
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from crossband import __version__, recipe
+from crossband import __version__, recipe, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
 from crossband.devices import resolve_device, resolve_precision
@@ -62,6 +63,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     fast_run: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train a recipe and save the model with its baselines.
 
@@ -73,6 +75,7 @@ def fit(
         resume: go on from `checkpoints/last.ckpt`.
         overwrite: replace a run that is there.
         fast_run: two steps of everything, to see that it works.
+        callbacks: more that watches the training (not that of the baselines).
 
     Returns:
         The model folder.
@@ -94,7 +97,14 @@ def fit(
     _check_blend(settings)
     folder = output or Path("runs") / str(settings.name)
     _check_folder(folder, resume, overwrite)
-    run = _Run(settings, str(settings.name), folder)
+    run = _Run(settings, str(settings.name), folder, callbacks)
+    begun = start.begin(
+        run.method,
+        settings.start,
+        folder / CHECKPOINTS,
+        resume=resume,
+        quiet=not _is_first_process(),
+    )
     try:
         with _quiet():
             run.prepare()
@@ -102,6 +112,7 @@ def fit(
                 if not resume:
                     _make_folder(folder)
                 (folder / CONFIG).write_text(recipe.dump(settings))
+                start.note(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)
                     split.to_csv(folder / PAIRS, index=False)
@@ -111,6 +122,7 @@ def fit(
             model = _model(run, settings, trained)
             model.about["training"] = _about(run, settings, time.time() - started)
             model.about["training"]["resumed"] = resume
+            model.about["training"]["start"] = begun
             model.save(folder / MODEL)
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
@@ -127,7 +139,14 @@ def fit(
 class _Run:
     """One training: its configuration, its objects, its Trainer."""
 
-    def __init__(self, settings: Any, title: str, folder: Path | None) -> None:
+    def __init__(
+        self,
+        settings: Any,
+        title: str,
+        folder: Path | None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.callbacks = list(callbacks)
         self.settings, self.title, self.folder = settings, title, folder
         lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
         built = recipe.instantiate(settings)
@@ -192,7 +211,7 @@ class _Run:
             max_epochs=-1,
             max_time=self.options.max_time,
             logger=loggers,
-            callbacks=[self.checkpoints, Progress(self.title)],
+            callbacks=[self.checkpoints, Progress(self.title), *self.callbacks],
             limit_val_batches=1.0 if self.folder is not None else 0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
