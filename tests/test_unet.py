@@ -103,8 +103,22 @@ def test_the_answer_is_0_to_1(make):
         other = make(**size, norm="none", activation=name).eval()
         other.load_state_dict(network.state_dict())
         assert torch.allclose(other(x), expected, atol=1e-5)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert network(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", [UNet, ResNet])
+def test_answers_are_finer_than_bf16(make):
+    network = make(width=3, **({"levels": 2} if make is UNet else {"blocks": 1}))
+    x = torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        trained, answer = network.train()(x), network.eval()(x)
+    assert trained.dtype == answer.dtype == torch.float32
+
+    def fits_bf16(y):  # before the last activation
+        y = torch.logit(y.double()).float()
+        return (y - y.bfloat16().float()).abs().le(1e-5 * y.abs().max()).float().mean()
+
+    assert fits_bf16(trained) > 0.99
+    assert fits_bf16(answer) < 0.5
 
 
 @pytest.mark.parametrize("make", [UNet, ResNet])

@@ -49,9 +49,10 @@ def upsample_layers(
 
 
 class Head(nn.Module):
-    """The last convolution and what follows it, in fp32.
+    """The last convolution and what follows it; answers are computed in fp32.
 
     In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+    While training that is noise which costs nothing, and fp32 at full resolution costs a lot.
 
     Args:
         layers: the convolution, with its padding; bias at the end.
@@ -66,8 +67,11 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> float32 [B, Ct, H, W]."""
-        with torch.autocast(x.device.type, enabled=False):
-            y: Tensor = self.layers(x.float())
+        if self.training:
+            y: Tensor = self.layers(x).float()
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                y = self.layers(x.float())
         if self.activation == "tanh":
             return torch.sigmoid(2.0 * y)
         # Without an activation, too, -1..1 becomes 0..1 and a new network answers with the middle.
