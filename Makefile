@@ -38,6 +38,8 @@ wheel: $(VENV)/.ready
 
 benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/train.py --profile
 	$(BIN)/python benchmarks/rgb2nir.py folds
 
 clean:
