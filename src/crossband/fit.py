@@ -25,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from crossband import __version__, recipe, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
-from crossband.devices import resolve_device, resolve_precision
+from crossband.devices import keep_memory, resolve_device, resolve_precision
 from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError, nearest
 from crossband.methods.base import Method
 from crossband.methods.callbacks import BEST, LAST, Checkpoints, Progress
@@ -155,6 +155,8 @@ class _Run:
         self.options: recipe.TrainerOptions = built.trainer
         self.method.seed = int(settings.seed)
         self.device = resolve_device(str(settings.device))
+        if self.device.type == "cpu":
+            keep_memory()
         self.precision = resolve_precision(self.device, str(settings.precision))
         self.checkpoints = Checkpoints(
             folder / CHECKPOINTS if folder else None, self.options.checkpoint_every
