@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -86,6 +87,24 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def line_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a manifest of four small scenes in which NIR is a straight line of red and green."""
+    folder = tmp_path_factory.mktemp("line")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
+        values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
+        profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32", "crs": "EPSG:32633"}
+        with rasterio.open(folder / f"{i}.tif", "w", transform=UTM, **profile) as out:
+            out.write(values)
+            out.descriptions = ("blue", "green", "red", "nir")
+    names = [f"{i}.tif" for i in range(4)]
+    table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
+    table.to_csv(folder / "pairs.csv", index=False)
+    return folder / "pairs.csv"
 
 
 def random_values(bands: int, height: int, width: int, seed: int = 0) -> np.ndarray:
