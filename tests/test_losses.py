@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from crossband.errors import BandError, RecipeError
 from crossband.losses import Loss, Prediction, masked_mean
-from crossband.losses.adversarial import OBJECTIVES, objective
+from crossband.losses.adversarial import OBJECTIVES, gradient_penalty, objective
 from crossband.losses.index import IndexLoss
 from crossband.losses.pixel import L1, Charbonnier
 from crossband.losses.relative import Relative
@@ -240,13 +240,33 @@ def test_objectives_against_torch():
         ),
         "bce": (bce(made, one), 0.5 * (bce(true, one) + bce(made, zero))),
         "hinge": (-made.mean(), 0.5 * ((1 - true).relu().mean() + (1 + made).relu().mean())),
+        "wasserstein": (-made.mean(), made.mean() - true.mean()),
+        "relativistic": (bce(made - true, one), bce(true - made, one)),
     }
     assert set(expected) == set(OBJECTIVES)
     for name, (generator, discriminator) in expected.items():
         game = objective(name)
-        assert game.generator(made).shape == (3,)
-        torch.testing.assert_close(game.generator(made).mean(), generator)
+        assert game.generator(true, made).shape == (3,)
+        torch.testing.assert_close(game.generator(true, made).mean(), generator)
         torch.testing.assert_close(game.discriminator(true, made).mean(), discriminator)
-        assert game.generator(made.bfloat16()).dtype == torch.float32
+        assert game.generator(true, made.bfloat16()).dtype == torch.float32
     with pytest.raises(RecipeError, match="did you mean 'lsgan'"):
         objective("lsgn")
+
+
+def test_the_gradient_penalty_is_known_for_a_linear_critic():
+    """The score's gradient is the critic's weight over the number of scores."""
+    weight = torch.randn(1, 2, 1, 1, dtype=torch.float64, requires_grad=True)
+
+    def critic(x):
+        return functional.conv2d(x, weight.to(x.dtype))
+
+    mixed = torch.rand(3, 2, 4, 5, dtype=torch.float64)
+    value = gradient_penalty(critic, mixed)
+    slope = weight.norm() / 20**0.5  # 20 pixels, each with the gradient weight / 20
+    torch.testing.assert_close(value.double(), ((slope - 1) ** 2).expand(3), atol=1e-6, rtol=1e-6)
+    value.sum().backward()
+    expected = 3 * 2 * (slope - 1) / 20**0.5 * (weight / weight.norm())
+    torch.testing.assert_close(weight.grad, expected.detach(), atol=1e-6, rtol=1e-6)
+    flat = gradient_penalty(lambda x: (x * 0).sum(1, keepdim=True), mixed)
+    assert flat.isfinite().all()

@@ -20,9 +20,11 @@ from crossband.losses.pixel import L1
 from crossband.methods.base import Method, frozen
 from crossband.methods.checkpoints import Checkpoints
 from crossband.methods.least_squares import LeastSquares
-from crossband.methods.optimisers import Schedule, make_optimizer
+from crossband.methods.optimisers import make_optimizer
 from crossband.methods.paired_gan import PairedGAN
 from crossband.methods.progress import Progress
+from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule
+from crossband.methods.steplog import StepLog
 from crossband.networks import Discriminator, Generator, parameter_count
 from crossband.networks.patchgan import PatchGAN
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
@@ -53,7 +55,8 @@ class Noise(Dataset):
         mask = torch.rand(1, self.size, self.size, generator=rng) > torch.rand(1, generator=rng) / 2
         target = (source[:1] * 1.5 + 0.2 * source[2:] ** 2).masked_fill(~mask, 0.0)
         unit = "display" if i % 3 == 0 else "reflectance"
-        return {"source": source, "target": target, "mask": mask, "unit": unit, "row": i}
+        return {"source": source, "target": target, "mask": mask, "unit": unit, "row": i,
+                "name": f"{i}.tif"}  # fmt: skip
 
 
 class Windows(Dataset):
@@ -190,7 +193,10 @@ def test_steps_are_the_generators_though_two_optimisers_step():
     assert trainer.global_step == 12  # why it cannot be used
     assert method.consumed == 24
     steps = [step for step, line in log.lines if "loss/total" in line]
-    assert steps == [2, 4, 6]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    rates = {step: line for step, line in log.lines if "learning_rate/discriminator" in line}
+    assert list(rates) == [2, 4, 6]  # log_every
+    assert {"gradient/generator", "score/target", "spread/output"} <= set(rates[4])
 
 
 def test_accumulated_batches_are_not_steps():
@@ -221,15 +227,18 @@ def test_adversarial_weight_needs_a_discriminator():
 
 
 class Watched(Discriminator):
-    """Notes in which calls its weights want gradients, and what it was shown."""
+    """Counts how often its weights' gradients are computed, and notes what it was shown."""
 
     def __init__(self) -> None:
         super().__init__()
         self.score = nn.Conv2d(4, 1, 1)
-        self.wanted, self.seen = [], []
+        self.seen, self.computed = [], 0
+        self.score.weight.register_hook(self.count)
+
+    def count(self, gradient):
+        self.computed += 1
 
     def forward(self, source, target):
-        self.wanted.append(self.score.weight.requires_grad)
         self.seen.append(target.detach().clone())
         return self.score(torch.cat([source, target], 1))
 
@@ -242,9 +251,10 @@ def test_one_generator_run_a_step_and_no_discriminator_gradients_in_its_part():
     )  # fmt: skip
     run(method)
     assert method.generator.calls == 1
-    assert critic.wanted == [False, True, True]
-    output, true, made = critic.seen
-    assert torch.equal(output, made)
+    # Scored once each, and the weights' gradients computed once, in the discriminator's own part.
+    assert len(critic.seen) == 2
+    assert critic.computed == 1
+    output, true = critic.seen
     mask = torch.stack([Noise()[i]["mask"] for i in range(4)])
     assert true[~mask].abs().max() == 0
     assert output[~mask].abs().max() == 0
@@ -311,13 +321,33 @@ class Rates(lightning.Callback):
 
 def test_the_schedule_is_stepped():
     rates = Rates()
-    run(make(max_steps=6, warmup=2, adversarial_weight=0.1), callbacks=[rates])
+    run(make(max_steps=6, schedule=Cosine(warmup=2), adversarial_weight=0.1), callbacks=[rates])
     factors = [0.5, *(0.5 * (1 + math.cos(math.pi * s / 6)) for s in range(1, 6))]
     for step, factor in zip(rates.rates, factors, strict=True):
         assert step == pytest.approx([1e-2 * factor] * len(step))
-    assert Schedule("constant", 0, 10).factor(9) == 1.0
-    with pytest.raises(RecipeError, match="did you mean 'cosine'"):
-        Schedule("cosin", 0, 10)
+    with pytest.raises(RecipeError, match="warmup of at least 0"):
+        Cosine(warmup=-1)
+
+
+def test_schedules_are_what_they_say():
+    assert [Constant().factor(s, 10) for s in (0, 5, 10)] == [1.0, 1.0, 1.0]
+    line = Linear(start=0.5, end=0.2)
+    assert [line.factor(s, 10) for s in (0, 5, 10)] == pytest.approx([1.0, 1.0, 0.2])
+    assert line.factor(7, 10) == pytest.approx(1.0 - 0.8 * 0.4)
+    assert Cosine(end=0.1).factor(10, 10) == pytest.approx(0.1)
+    assert set(Schedule.known) == {"Constant", "Cosine", "Linear", "Plateau"}
+
+
+def test_plateau_falls_after_validations_that_are_not_better():
+    schedule = Plateau(by=0.5, patience=2, end=0.2)
+    factors = []
+    for score in (1.0, 0.9, 0.95, 0.9, 0.89, 0.89, 0.89, 0.89, 0.89, 0.89, 0.89):
+        schedule.validated(score)
+        factors.append(schedule.factor(0, 100))
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2]
+    other = Plateau(by=0.5, patience=2, end=0.2)
+    other.load_state_dict(schedule.state_dict())
+    assert other.factor(3, 9) == 0.2
 
 
 def test_no_weight_decay_for_what_does_not_mix_channels():
@@ -399,7 +429,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
     assert equal(state_of(second), state_of(whole))
 
     def numbers(lines):
-        kept = [(s, {k: v for k, v in d.items() if k != "samples_per_second"}) for s, d in lines]
+        kept = [(s, {k: v for k, v in d.items() if k != "images_per_second"}) for s, d in lines]
         return sorted(kept, key=lambda x: (x[0], len(x[1])))
 
     assert numbers(log.lines) == numbers(whole_log.lines)
@@ -452,7 +482,7 @@ def test_checkpoints_are_whole_or_absent(tmp_path, monkeypatch):
 
 
 def test_best_is_the_lowest_validation_score(tmp_path):
-    method = make(max_steps=20, optimizer=lambda p: torch.optim.SGD(p, lr=0.5), schedule="constant")
+    method = make(max_steps=20, optimizer=lambda p: torch.optim.SGD(p, lr=0.5), schedule=Constant())
     log = Numbers()
     run(method, Data(steps=4, validate=True), [Checkpoints(tmp_path)], logger=log)
     scores = {step: line["val/score"] for step, line in log.lines if "val/score" in line}
@@ -466,7 +496,9 @@ def test_best_is_the_lowest_validation_score(tmp_path):
 
 def test_nan_stops_with_step_and_name_and_keeps_good_weights(tmp_path):
     method = make(losses=[L1(), BreaksAt(4)], max_steps=10)
-    with pytest.raises(TrainingError, match=r"step 4: BreaksAt is nan .* last batch: 12, 13, "):
+    with pytest.raises(
+        TrainingError, match=r"step 4: BreaksAt is nan .files of the batch: 12.tif, 13.tif, "
+    ):
         run(method, callbacks=[Checkpoints(tmp_path, every=1)])
     assert method.step == 3
     assert weights(method).isfinite().all()
@@ -477,25 +509,129 @@ def test_nan_stops_with_step_and_name_and_keeps_good_weights(tmp_path):
 def test_on_an_accelerator_nan_is_found_at_the_next_line_of_the_log(tmp_path, monkeypatch):
     method = make(losses=[L1(), BreaksAt(3)], max_steps=10, log_every=4)
     looked = []
-    original = Method.check_finite
+    original = StepLog.broken
 
-    def check(self):
-        if len(looked) < 100:
-            looked.append(self.step)
-        original(self)
+    def broken(self):
+        looked.append(self.now.number - 1)
+        return original(self)
 
-    monkeypatch.setattr(Method, "check_finite", check)
+    monkeypatch.setattr(StepLog, "broken", broken)
     monkeypatch.setattr(Method, "device", property(lambda self: torch.device("meta")))
     monkeypatch.setattr(Method, "fp32", lambda self: torch.autocast("cpu", enabled=False))
-    with pytest.raises(TrainingError, match="step 3: BreaksAt is nan"):
+    with pytest.raises(
+        TrainingError, match=r"step 3: BreaksAt is nan .files of the batch: 8.tif, 9.tif"
+    ):
         run(method, callbacks=[Checkpoints(tmp_path)])
     assert looked == [4]
+
+
+class SometimesNan(Dataset):
+    """Every fifth sample's target is NaN where it is valid."""
+
+    def __len__(self):
+        return 10**6
+
+    def __getitem__(self, i):
+        sample = Noise()[i]
+        if i % 5 == 4:
+            sample["target"] = sample["target"] * math.nan
+        return sample
+
+
+class Bad(Data):
+    def train_dataloader(self):
+        from crossband.data.sampler import Positions
+
+        method = self.trainer.lightning_module
+        sampler = Positions(self.batch, self.steps, lambda: method.consumed)
+        return DataLoader(SometimesNan(), batch_sampler=sampler, generator=torch.Generator())
+
+
+def test_steps_that_break_are_skipped_and_counted_up_to_a_bound():
+    method = make(adversarial_weight=0.1, max_steps=6, on_nan="skip")
+    run(method, Bad(batch=1, steps=4))
+    assert (method.step, method.skipped, method.consumed) == (6, 1, 7)
+    assert method.latest["skipped"] == 1.0
+    assert weights(method).isfinite().all()
+    # As if the bad sample had not been there: with one sample a batch, nothing else is left out.
+    bounded = make(max_steps=60, on_nan="skip", max_skips=2)
+    with pytest.raises(TrainingError, match=r"step 13: .* is nan .files of the batch: 14.tif.*; 2"):
+        run(bounded, Bad(batch=1, steps=4))
+    assert bounded.step == 12
+
+
+def test_a_loss_that_explodes_stops():
+    with pytest.raises(TrainingError, match=r"step 1: L1 is 0\.\d+ "):
+        run(make(loss_limit=1e-3))
+
+
+# Inner steps of the discriminators.
+
+
+def test_critic_steps_see_batches_of_their_own():
+    critic = Watched()
+    method = PairedGAN(
+        SIGNATURE, Wobbly(), losses=[L1()], discriminator=critic, adversarial_weight=1.0,
+        adversarial="wasserstein", penalty=10.0, optimizer=adam, max_steps=2, critic_steps=3,
+        ema_decay=0.0,
+    )  # fmt: skip
+    log = Numbers()
+    trainer = run(method, Data(batch=2, steps=3), logger=log)
+    assert (method.step, method.consumed) == (2, 12)
+    assert trainer.global_step == 2 + 6
+    assert critic.computed == 6
+    shown = [critic.seen[3 * i + 1] for i in range(6)]  # the targets: output, target, mixed
+    assert len({float(x.sum()) for x in shown}) == 6
+    assert {"loss/penalty", "gradient/discriminator"} <= set(log.lines[0][1])
+
+
+def test_the_generator_has_no_gradient_in_inner_steps():
+    wanted = []
+
+    class Noting(Wobbly):
+        def forward(self, x):
+            out = super().forward(x)
+            wanted.append(out.requires_grad)
+            return out
+
+    Noting.known.pop("Noting")
+    method = PairedGAN(
+        SIGNATURE, Noting(), losses=[L1()], discriminator=PatchGAN(width=4, layers=2),
+        adversarial_weight=1.0, optimizer=adam, max_steps=2, critic_steps=2, ema_decay=0.0,
+    )  # fmt: skip
+    run(method)
+    assert wanted == [False, True, False, True]
+
+
+def test_wasserstein_needs_its_penalty():
+    with pytest.raises(RecipeError, match=r"needs method.penalty above 0"):
+        make(adversarial_weight=1.0, adversarial="wasserstein")
+
+
+# Early stopping.
+
+
+def test_training_ends_when_validation_does_not_become_better(tmp_path):
+    log = Numbers()
+    rate = {
+        "optimizer": lambda p: torch.optim.SGD(p, lr=0.0),
+        "schedule": Constant(),
+        "ema_decay": 0.0,
+    }
+    method = make(max_steps=100, patience=3, **rate)
+    run(method, Data(steps=2, validate=True), [Checkpoints(tmp_path)], logger=log)
+    # The first validation is the best one; three more are not better.
+    assert method.step == 8
+    assert method.finished
+    resumed = make(max_steps=100, patience=3, **rate)
+    resumed.on_load_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
+    assert resumed.finished
 
 
 # Validation.
 
 
-class Constant(Generator):
+class Flat(Generator):
     def __init__(self, value: float = 0.0) -> None:
         super().__init__()
         self.in_channels, self.out_channels = 3, 1
@@ -506,9 +642,7 @@ class Constant(Generator):
 
 
 def test_validation_counts_a_group_once_and_units_apart():
-    method = PairedGAN(
-        SIGNATURE, Constant(), losses=[L1()], optimizer=adam, ema_decay=0.0, pictures=1
-    )
+    method = PairedGAN(SIGNATURE, Flat(), losses=[L1()], optimizer=adam, ema_decay=0.0, pictures=1)
     log = Numbers()
     trainer = lightning.Trainer(
         accelerator="cpu", logger=log, enable_progress_bar=False, enable_checkpointing=False
@@ -530,7 +664,7 @@ def test_pictures_go_to_tensorboard(tmp_path):
     assert events.Tags()["images"] == ["validation/a", "validation/b"]
     assert events.Images("validation/b")[0].width == 6 * events.Images("validation/b")[0].height
     assert events.Images("validation/b")[0].step == 2
-    assert [e.step for e in events.Scalars("loss/total")] == [2]
+    assert [e.step for e in events.Scalars("loss/total")] == [1, 2]
 
 
 # Plain data, precision, signature.
@@ -648,5 +782,5 @@ def test_the_bar_says_where_training_is(capsys):
 
 
 # Other tests go over the registries, which are for the package's own classes.
-for _class in (Wobbly, Constant, Watched, BreaksAt):
+for _class in (Wobbly, Flat, Watched, BreaksAt):
     _class.known.pop(_class.__name__)

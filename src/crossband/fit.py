@@ -34,6 +34,7 @@ from crossband.methods.base import Method
 from crossband.methods.checkpoints import BEST, Checkpoints
 from crossband.methods.health import Health
 from crossband.methods.memory import Memory
+from crossband.methods.parallel import Replicas
 from crossband.methods.progress import Progress
 from crossband.methods.stopping import Wish, no_requeue, was_launched
 from crossband.model import Model
@@ -170,10 +171,9 @@ class _Run:
             found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
         if found is not None:
             self._fill(*found)
-        if found is None or found[1]["crossband"]["step"] < self.method.max_steps:
-            self._fit(found[0] if found else None)
-        else:  # it was finished; its counters say with how many steps
             self.method.on_load_checkpoint(found[1])
+        if not self.method.finished:
+            self._fit(found[0] if found else None)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
             self._fill(best, checkpoints.read(best))
@@ -209,8 +209,7 @@ class _Run:
             accelerator=self.device.type,
             devices=self.options.devices,
             num_nodes=self.options.num_nodes,
-            # A generator step uses no weights of the discriminator: plain ddp would wait for them.
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            strategy=Replicas() if several else "auto",
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_epochs=-1,
             max_time=self.options.max_time,

@@ -245,14 +245,33 @@ def _check(value: Any, hint: Any, path: str) -> None:
 
 
 def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
-    known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs", "params")]
-    hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
+    if not inspect.isclass(cls):
+        raise RecipeError(f"--{path}: {getattr(cls, '__name__', cls)!r} is not a class")
+    hints = _hints(cls)
+    known = [n for n in hints if n not in ("args", "kwargs", "params")]
     for key, value in arguments.items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean --{path}.{close[0]}?" if close else nearest(str(key), known)
             raise RecipeError(f"unknown option --{path}.{key} ({cls.__name__}): {hint}")
         _check(value, hints.get(key), f"{path}.{key}")
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the type of each constructor argument; `**options` are those of the next base."""
+    if dataclasses.is_dataclass(cls):
+        return typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        hints = typing.get_type_hints(base.__init__)
+        parameters = [*inspect.signature(base.__init__).parameters.values()][1:]
+        plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        found = {p.name: hints.get(p.name) for p in plain} | found
+        if len(plain) == len(parameters):
+            break
+    return found
 
 
 def _kind(hint: Any) -> tuple[str, Any]:

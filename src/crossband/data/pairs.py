@@ -147,7 +147,7 @@ class PairDataset(Dataset[Sample]):
             sample = _resample(sample, self.crop, scale)
         row = self.reader.rows[index]
         sample |= where(row, grid, box, size / self.crop)
-        sample |= {"unit": unit, "row": int(row["row"])}
+        sample |= {"unit": unit, "row": int(row["row"]), "name": str(row["source"])}
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample

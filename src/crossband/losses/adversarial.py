@@ -20,12 +20,11 @@ class Objective:
     """One adversarial game.
 
     Attributes:
-        generator: scores of the output -> what the generator minimises, [B].
-        discriminator: scores of the target, scores of the output -> what the discriminator
-            minimises, [B].
+        generator: scores of the target, scores of the output -> what the generator minimises, [B].
+        discriminator: the same scores -> what the discriminator minimises, [B].
     """
 
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -33,7 +32,7 @@ def _mean(values: Tensor) -> Tensor:
     return values.flatten(1).mean(dim=1)
 
 
-def _lsgan_generator(output: Tensor) -> Tensor:
+def _lsgan_generator(target: Tensor, output: Tensor) -> Tensor:
     return _mean((output.float() - 1.0) ** 2)
 
 
@@ -41,7 +40,7 @@ def _lsgan_discriminator(target: Tensor, output: Tensor) -> Tensor:
     return 0.5 * (_mean((target.float() - 1.0) ** 2) + _mean(output.float() ** 2))
 
 
-def _bce_generator(output: Tensor) -> Tensor:
+def _bce_generator(target: Tensor, output: Tensor) -> Tensor:
     return _mean(functional.softplus(-output.float()))
 
 
@@ -50,7 +49,7 @@ def _bce_discriminator(target: Tensor, output: Tensor) -> Tensor:
     return 0.5 * (_mean(real) + _mean(made))
 
 
-def _hinge_generator(output: Tensor) -> Tensor:
+def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
     return -_mean(output.float())
 
 
@@ -59,12 +58,33 @@ def _hinge_discriminator(target: Tensor, output: Tensor) -> Tensor:
     return 0.5 * (_mean(real) + _mean(made))
 
 
+def _wasserstein_generator(target: Tensor, output: Tensor) -> Tensor:
+    return -_mean(output.float())
+
+
+def _wasserstein_discriminator(target: Tensor, output: Tensor) -> Tensor:
+    return _mean(output.float()) - _mean(target.float())
+
+
+def _relativistic_generator(target: Tensor, output: Tensor) -> Tensor:
+    return _mean(functional.softplus(target.float() - output.float()))
+
+
+def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
+    return _mean(functional.softplus(output.float() - target.float()))
+
+
 #: lsgan: Mao et al. 2017; bce: Goodfellow et al. 2014, the non-saturating form; hinge: Lim and Ye
-#: 2017. The discriminator's sum is halved, as in pix2pix (Isola et al. 2017).
+#: 2017; wasserstein: Arjovsky et al. 2017, with a gradient penalty; relativistic:
+#: Jolicoeur-Martineau 2018, eq. 5 and 6, target and output of one place compared with each other.
+#: Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al.
+#: 2017).
 OBJECTIVES: dict[str, Objective] = {
     "lsgan": Objective(_lsgan_generator, _lsgan_discriminator),
     "bce": Objective(_bce_generator, _bce_discriminator),
     "hinge": Objective(_hinge_generator, _hinge_discriminator),
+    "wasserstein": Objective(_wasserstein_generator, _wasserstein_discriminator),
+    "relativistic": Objective(_relativistic_generator, _relativistic_discriminator),
 }
 
 
@@ -73,3 +93,21 @@ def objective(name: str) -> Objective:
     if name not in OBJECTIVES:
         raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, OBJECTIVES)}")
     return OBJECTIVES[name]
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tensor:
+    """Return (|gradient of the critic's score| - 1)^2 of each sample, [B], in fp32.
+
+    Gulrajani et al. 2017, eq. 3: `mixed` lies at random on the line from the output to the target
+    of each sample. The score is the mean over patches. It has gradients with respect to the
+    critic's weights, which are gradients of gradients: run it with autocast off.
+
+    Args:
+        critic: [B, C, H, W] -> scores [B, 1, h, w].
+        mixed: [B, C, H, W], without a graph of its own.
+    """
+    mixed = mixed.detach().requires_grad_(True)
+    scores = _mean(critic(mixed).float())
+    (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+    # The root of zero has no gradient: a critic that is flat would give NaN.
+    return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

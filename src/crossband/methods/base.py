@@ -1,33 +1,41 @@
 """How networks are trained: the base of all methods.
 
-Lightning's Trainer brings loggers, DDP, callbacks and SLURM; adversarial training needs manual
-optimisation, and that has traps. They are handled here, once:
+Lightning's Trainer brings loggers, callbacks, launchers and SLURM; adversarial training needs
+manual optimisation, and that has traps. They are handled here, once:
 
 - Lightning's `global_step` counts the steps of every optimiser; `step` counts the generator's, and
   drives budgets, schedules, logging and checkpoints.
 - Optimisers are stepped through `self.optimizers()`: stepping a raw one stops checkpoints.
 - Clipping and accumulation are arguments of the method: the Trainer refuses its own, and its
   validation would throw away gradients that are half accumulated.
-- What a step draws at random is a pure function of (seed, step, rank), and the data's position is
-  one integer counted here, when a batch is consumed: a resumed run repeats an uninterrupted one.
-- A loss that is not finite stops the run with its name, without waiting for the device each step.
+- DDP's wrapper expects one backward pass a step: gradients are averaged here (`parallel`).
+- What a step draws at random is a pure function of (seed, sample), and the data's position is one
+  integer counted here, when a batch is consumed: a resumed run repeats an uninterrupted one, and
+  several processes repeat one.
+- A loss that breaks stops the run with its name, without waiting for the device each step.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
-from crossband.methods.optimisers import Schedule, ScheduleName
+from crossband.methods.loggers import log_pictures
+from crossband.methods.optimisers import make_optimizer, set_learning_rate
+from crossband.methods.parallel import any_process, average_gradients
+from crossband.methods.schedules import Cosine, Schedule
+from crossband.methods.steplog import StepLog
 from crossband.methods.validation import Validation
 from crossband.networks.base import Generator
 from crossband.signature import Signature
@@ -35,29 +43,41 @@ from crossband.signature import Signature
 Batch = dict[str, Any]
 N = TypeVar("N", bound=nn.Module)
 
+#: The part that steps once a step; the other parts step `critic_steps` times.
+GENERATOR = "generator"
+
 
 class Method(lightning.LightningModule):
-    """Base of all methods; a subclass says what its losses are, in `backward_losses`.
+    """Base of all methods; a subclass names its `parts` and their losses, in `backward_losses`.
 
     Args:
         signature: bands, units, ranges of what is learned.
         generator: the network that becomes the model.
         max_steps: generator steps of the whole training.
-        schedule: learning rate over the steps, `constant` or `cosine`.
-        warmup: steps of a linear rise of the learning rate.
+        schedule: learning rate over the steps; `Cosine` where None.
         ema_decay: the model is an average of the generator over about 1 / (1 - ema_decay) steps;
             0 takes the last weights instead.
-        clip: largest norm of each optimiser's gradient; 0 does not clip.
-        accumulate: batches whose gradients make one step.
-        log_every: generator steps between two lines in the log.
-        pictures: validation windows whose pictures go to TensorBoard.
+        clip: largest norm of each part's gradient; 0 does not clip.
+        accumulate: batches whose gradients make one step of an optimiser.
+        critic_steps: steps of the discriminators for each one of the generator, all on batches of
+            their own; the last of them shares the generator's.
+        patience: validations without a better score after which training ends; 0 never does.
+        on_nan: `stop` at a loss that breaks, or `skip` its step. Skipping looks at the losses in
+            each step, which on an accelerator costs a wait.
+        max_skips: skipped steps of a training before it stops all the same.
+        loss_limit: a loss beyond it has exploded; losses are of order 1 (normalised values).
+        log_every: generator steps between two looks at the numbers.
+        pictures: validation windows whose pictures go to the log.
 
     Attributes:
         step: generator steps done.
         consumed: training samples consumed, on all ranks together.
         seed: of everything random in a step.
-        latest: the last logged numbers.
+        skipped: steps left out because a loss broke.
+        latest: means of the last logged numbers.
+        log_lines: how often `latest` was set.
         score: validation's mean over groups of the normalised absolute error; lower is better.
+        stale: validations since the best score.
     """
 
     seed: int = 0
@@ -68,11 +88,15 @@ class Method(lightning.LightningModule):
         generator: Generator,
         *,
         max_steps: int = 1000,
-        schedule: ScheduleName = "cosine",
-        warmup: int = 0,
+        schedule: Schedule | None = None,
         ema_decay: float = 0.0,
         clip: float = 0.0,
         accumulate: int = 1,
+        critic_steps: int = 1,
+        patience: int = 0,
+        on_nan: Literal["stop", "skip"] = "stop",
+        max_skips: int = 20,
+        loss_limit: float = 1e6,
         log_every: int = 50,
         pictures: int = 4,
     ) -> None:
@@ -84,32 +108,54 @@ class Method(lightning.LightningModule):
                 f"the generator takes {generator.in_channels} bands and gives "
                 f"{generator.out_channels}, the signature says {bands[0]} and {bands[1]}"
             )
-        if accumulate < 1 or log_every < 1:
-            raise RecipeError("a method needs accumulate and log_every of at least 1")
-        if not 0.0 <= ema_decay < 1.0 or clip < 0:
-            raise RecipeError("a method needs ema_decay in 0..1 (below 1) and clip of at least 0")
+        counts = {
+            "max_steps": max_steps,
+            "accumulate": accumulate,
+            "critic_steps": critic_steps,
+            "log_every": log_every,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise RecipeError(f"method.{name} must be at least 1, not {value}")
+        if not 0.0 <= ema_decay < 1.0 or clip < 0 or patience < 0 or max_skips < 0:
+            raise RecipeError(
+                "a method needs ema_decay of 0 to below 1, and clip, patience and max_skips of at "
+                "least 0"
+            )
         self.signature = signature
         self.generator = channels_last(generator)
         self.average: Generator | None = None
         if ema_decay:
             self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self.max_steps = max_steps
-        self.schedule = Schedule(schedule, warmup, max_steps)
-        self.ema_decay, self.clip, self.accumulate = ema_decay, clip, accumulate
+        self.schedule = schedule or Cosine()
+        self.ema_decay, self.clip = ema_decay, clip
+        self.accumulate, self.critic_steps = accumulate, critic_steps
+        self.patience, self.on_nan, self.max_skips = patience, on_nan, max_skips
         self.log_every = log_every
         self.validation = Validation(pictures)
-        self.step = self.consumed = self._batches = 0
+        self.log_of_steps = StepLog(loss_limit)
+        self.step = self.consumed = self.skipped = self.log_lines = self.stale = 0
         self.latest: dict[str, float] = {}
         self.score: float | None = None
-        self._sums: dict[str, Tensor] = {}  # of this step, over accumulated batches
-        self._pending: list[tuple[int, dict[str, Tensor]]] = []  # steps not looked at yet
-        self._rows: list[int] = []
+        self._best: float | None = None
+        self._batches = 0  # since the start of the training
+        self._into = 0  # batches into the current step
         self._clock: tuple[float, int] | None = None
 
     # What a subclass says.
 
-    def backward_losses(self, batch: Batch) -> None:
-        """Compute losses, `record` each under a name, and hand sums to `self.backward_of`."""
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
+        """Return what is optimised together: name -> optimiser, networks. One is `generator`."""
+        raise NotImplementedError
+
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
+        """Compute losses, `record` each under a name, and hand sums to `backward_of`.
+
+        Args:
+            batch: samples, stacked.
+            generator: whether this batch is for the generator too, or for the discriminators only.
+        """
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -125,7 +171,21 @@ class Method(lightning.LightningModule):
     @property
     def between_steps(self) -> bool:
         """No gradient is half accumulated, so that a checkpoint holds the whole state."""
-        return self._batches % self.accumulate == 0
+        return self._into == 0
+
+    @property
+    def finished(self) -> bool:
+        """All steps are done, or validation has not become better for too long."""
+        return self.step >= self.max_steps or bool(self.patience and self.stale >= self.patience)
+
+    @property
+    def looks(self) -> bool:
+        """The numbers of the current step will be looked at: time for the costlier ones."""
+        return (self.step + 1) % self.log_every == 0 or self.step + 1 >= self.max_steps
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser for each part."""
+        return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
 
     def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
         """Run a generator on a batch; everything in the result is normalised and fp32.
@@ -140,7 +200,8 @@ class Method(lightning.LightningModule):
             mask = torch.ones_like(target[:, :1], dtype=torch.bool)
         source = self.signature.normalise(source, units, "source")
         target = self.signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
-        output = network(source.contiguous(memory_format=torch.channels_last)).float()
+        with record_function("crossband/generator"):
+            output = network(source.contiguous(memory_format=torch.channels_last)).float()
         return Prediction(output, target, source, mask, self.signature, units)
 
     def fp32(self) -> Any:
@@ -148,53 +209,92 @@ class Method(lightning.LightningModule):
         return torch.autocast(self.device.type, enabled=False)
 
     def record(self, name: str, value: Tensor) -> None:
-        """Note a loss of this step for the log and for the check that it is finite."""
-        value = value.detach().float() / self.accumulate
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        """Note a loss of this step for the log and for the check that it has not broken."""
+        self.log_of_steps.add(f"loss/{name}", value)
 
-    def backward_of(self, loss: Tensor) -> None:
-        """Add the gradient of a loss, as a share of the whole step."""
-        self.manual_backward(loss / self.accumulate)
+    def note(self, key: str, value: Tensor) -> None:
+        """Note another number of this step for the log, as in `score/target`."""
+        self.log_of_steps.add(key, value)
+
+    def note_spread(self, output: Tensor, target: Tensor) -> None:
+        """Note the mean standard deviation over the pixels of a sample: a collapse shows here."""
+        with torch.no_grad():
+            self.note("spread/output", output.flatten(2).std(dim=2).mean())
+            self.note("spread/target", target.flatten(2).std(dim=2).mean())
+
+    def backward_of(self, loss: Tensor, *modules: nn.Module, keep: bool = False) -> None:
+        """Add the gradient of a loss, as a share of the whole step.
+
+        Args:
+            loss: a scalar.
+            modules: whose weights get gradients; nothing is computed for any other.
+            keep: keep the graph, for another loss over it.
+        """
+        wanted = [p for m in modules for p in m.parameters() if p.requires_grad]
+        with record_function("crossband/backward"):
+            self.manual_backward(loss / self.accumulate, inputs=wanted, retain_graph=keep)
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Draw from 0..1: [count, *shape], each sample's a pure function of its position."""
+        first = self.consumed + self.trainer.global_rank * count
+        rows = []
+        for position in range(first, first + count):
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
+            rows.append(torch.rand(shape, generator=generator))
+        return torch.stack(rows).to(self.device, non_blocking=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accumulate gradients; at the last batch of a step, step every optimiser."""
+        """Accumulate gradients; at the last batch of a round, step the optimisers."""
         self._seed_step()
         if self._clock is None:
             self._clock = time.perf_counter(), self.consumed
-        if "row" in batch:
-            self._rows = (self._rows if not self.between_steps else []) + batch["row"].tolist()
-        self.backward_losses(batch)
+        self.log_of_steps.now.files += list(batch.get("name", ()))
+        self._into += 1
+        last = self._into > self.accumulate * (self.critic_steps - 1)
+        self.backward_losses(batch, last)
         self.consumed += len(batch["source"]) * self.trainer.world_size
         self._batches += 1
-        if self.between_steps:
-            self._step_all()
+        if self._into % self.accumulate == 0:
+            self._end_round(last)
 
-    def _step_all(self) -> None:
-        found: Any = self.optimizers()
-        optimizers = found if isinstance(found, list) else [found]
-        for number, optimizer in enumerate(optimizers):
+    def _end_round(self, last: bool) -> None:
+        parts: dict[str, Any] = {}
+        if names := self.parts():
+            found: Any = self.optimizers()
+            parts = dict(zip(names, found if isinstance(found, list) else [found], strict=True))
+        stepped = {name: o for name, o in parts.items() if last or name != GENERATOR}
+        for name, optimizer in stepped.items():
             parameters = [p for g in optimizer.param_groups for p in g["params"]]
+            average_gradients(parameters)
             grads = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
-            self._sums[f"gradient_{number}"] = norm
+            self.note(f"gradient/{name}", norm)
             if self.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
-        self._pending.append((self.step + 1, self._sums))
-        self._sums = {}
-        if self.device.type == "cpu":
-            self.check_finite()  # nothing to wait for: the weights are still the last good ones
-        factor = self.schedule.factor(self.step)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        # On a CPU there is nothing to wait for, and the weights are still the last good ones.
+        if (self.device.type == "cpu" or self.on_nan == "skip") and self._broken():
+            self._skip(parts)
+            return
+        factor = self.schedule.factor(self.step, self.max_steps)
+        with record_function("crossband/optimiser"):
+            for optimizer in stepped.values():
+                set_learning_rate(optimizer, factor)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        if last:
+            self._end_step(stepped)
+
+    def _end_step(self, parts: dict[str, Any]) -> None:
+        self.log_of_steps.close()
         self.step += 1
-        self._update_average()
+        self._into = 0
+        with record_function("crossband/average"):
+            self._update_average()
         if self.step == self.max_steps:
             self.finish()
         if self.step % self.log_every == 0 or self.step >= self.max_steps:
-            self._log_losses(factor)
+            with record_function("crossband/log"):
+                self._log(parts)
         if self.step >= self.max_steps:
             self.trainer.should_stop = True
 
@@ -215,41 +315,60 @@ class Method(lightning.LightningModule):
             old.copy_(new)
 
     def _seed_step(self) -> None:
+        """For what networks draw themselves (dropout): by batch and process."""
         rank = self.trainer.global_rank
         torch.manual_seed((self.seed * 1_000_003 + self._batches) * 8191 + rank)
 
-    def check_finite(self) -> None:
-        """Raise TrainingError at the first loss since the last look that is not finite."""
-        for step, losses in self._pending:
-            for name, value in losses.items():
-                if not bool(torch.isfinite(value)):
-                    rows = ", ".join(map(str, sorted(set(self._rows)))) or "unknown"
-                    raise TrainingError(
-                        f"step {step}: {name} is {float(value)} (manifest rows of the last "
-                        f"batch: {rows}); lower the learning rate, or set method.clip"
-                    )
+    # What breaks.
 
-    def _log_losses(self, factor: float) -> None:
-        """Look at the losses since the last time: the one place that waits for the device."""
-        self.check_finite()
-        numbers: dict[str, float] = {}
-        for name in {n: None for _, losses in self._pending for n in losses}:
-            values = torch.stack([losses[name] for _, losses in self._pending if name in losses])
-            numbers[f"loss/{name}"] = float(values.mean())
-        self._pending = []
-        numbers["learning_rate_factor"] = factor
+    def _broken(self) -> bool:
+        """Say whether a loss broke; raise where that is not to be skipped."""
+        found = self.log_of_steps.broken()
+        if not any_process(found is not None, self.device):
+            return False
+        if self.on_nan == "skip" and self.skipped < self.max_skips:
+            return True
+        if found is None:
+            raise TrainingError(f"step {self.step + 1}: a loss broke in another process")
+        advice = "lower the learning rate, or set method.clip or method.on_nan skip"
+        if self.on_nan == "skip":
+            advice = f"{self.skipped} steps were skipped before it (method.max_skips)"
+        raise TrainingError(f"{found}; {advice}")
+
+    def _skip(self, parts: dict[str, Any]) -> None:
+        """Leave out a step; its samples are consumed, its number is used by the next."""
+        for optimizer in parts.values():
+            optimizer.zero_grad(set_to_none=True)
+        self.log_of_steps.drop()
+        self._into = 0
+        self.skipped += 1
+
+    def check_finite(self) -> None:
+        """Raise TrainingError at the first loss since the last look that broke."""
+        self._broken()
+
+    # The log.
+
+    def _log(self, parts: dict[str, Any]) -> None:
+        """Look at the numbers since the last time: the one place that waits for the device."""
+        self._broken()
+        lines, means = self.log_of_steps.take()
+        extra = {f"learning_rate/{n}": float(o.param_groups[0]["lr"]) for n, o in parts.items()}
+        extra["skipped"] = float(self.skipped)
         now = time.perf_counter()
         if self._clock is not None and now > self._clock[0]:
-            numbers["samples_per_second"] = (self.consumed - self._clock[1]) / (
-                now - self._clock[0]
-            )
+            images = self.consumed - self._clock[1]
+            extra["images_per_second"] = images / (now - self._clock[0])
         self._clock = now, self.consumed
-        self.latest = numbers
-        self._write(numbers)
+        self.latest = means | extra
+        self.log_lines += 1
+        for step, numbers in lines[:-1]:
+            self._write(numbers, step)
+        self._write((lines[-1][1] if lines else {}) | extra, self.step)
 
-    def _write(self, numbers: dict[str, float]) -> None:
+    def _write(self, numbers: dict[str, float], step: int) -> None:
         for logger in self.trainer.loggers:
-            logger.log_metrics(numbers, step=self.step)
+            logger.log_metrics(numbers, step=step)
 
     # Validation.
 
@@ -274,13 +393,19 @@ class Method(lightning.LightningModule):
         if not numbers or self.trainer.sanity_checking:
             return
         self.score = numbers["val/score"]
+        self._judge(self.score)
         self.log_dict(numbers, logger=False, sync_dist=False)
-        self._write(numbers)
+        self._write(numbers, self.step)
         for logger in self.trainer.loggers:
-            board: Any = getattr(logger, "experiment", None)
-            if hasattr(board, "add_image"):
-                for name, picture in pictures.items():
-                    board.add_image(name, picture, self.step)
+            log_pictures(logger, pictures, self.step)
+
+    def _judge(self, score: float) -> None:
+        """Count validations since the best score; end the training after `patience` of them."""
+        self.schedule.validated(score)
+        better = self._best is None or score < self._best
+        self._best, self.stale = (score, 0) if better else (self._best, self.stale + 1)
+        if self.finished:
+            self.trainer.should_stop = True
 
     # Checkpoints.
 
@@ -291,23 +416,25 @@ class Method(lightning.LightningModule):
             "consumed": self.consumed,
             "batches": self._batches,
             "seed": self.seed,
-            # Losses since the last line in the log, so that the next line is the same.
-            "pending": [(s, {n: float(v) for n, v in d.items()}) for s, d in self._pending],
+            "skipped": self.skipped,
+            "best": self._best,
+            "stale": self.stale,
+            "schedule": self.schedule.state_dict(),
+            "log": self.log_of_steps.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counters."""
         state = checkpoint["crossband"]
-        self.step, self.consumed = state["step"], state["consumed"]
-        self._batches = state["batches"]
-        self._pending = [
-            (s, {n: torch.tensor(v, device=self.device) for n, v in d.items()})
-            for s, d in state["pending"]
-        ]
         if state["seed"] != self.seed:
             raise TrainingError(
                 f"the checkpoint was made with seed {state['seed']}, this run has {self.seed}"
             )
+        self.step, self.consumed = state["step"], state["consumed"]
+        self._batches, self.skipped = state["batches"], state["skipped"]
+        self._best, self.stale = state["best"], state["stale"]
+        self.schedule.load_state_dict(state["schedule"])
+        self.log_of_steps.load_state_dict(state["log"], self.device)
 
 
 def channels_last(network: N) -> N:
@@ -318,9 +445,9 @@ def channels_last(network: N) -> N:
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Compute no gradients of a network's weights; gradients pass through it all the same."""
-    trained = [p for p in network.parameters() if p.requires_grad]
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Compute no gradients of networks' weights; gradients pass through them all the same."""
+    trained = [p for n in networks for p in n.parameters() if p.requires_grad]
     for p in trained:
         p.requires_grad_(False)
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
 
 from crossband.errors import RecipeError
 from crossband.methods.base import Batch, Method
@@ -49,11 +52,15 @@ class LeastSquares(Method):
         self._moments = torch.zeros(count, count, dtype=torch.float64)
         self._products = torch.zeros(count, generator.out_channels, dtype=torch.float64)
 
-    def configure_optimizers(self) -> None:
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
         """None: the solution is in closed form."""
+        return {}
+
+    def configure_optimizers(self) -> None:
+        """None either."""
 
     @torch.no_grad()
-    def backward_losses(self, batch: Batch) -> None:
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Add the sums of a batch."""
         with self.fp32():
             p = self.predict_batch(self.generator, batch)

@@ -205,7 +205,7 @@ def fits(trainer: lightning.Trainer, method: Method, batch: Batch, accumulate: i
         for _ in range(2):
             for _ in range(min(accumulate, 2)):
                 with precision.train_step_context():
-                    method.backward_losses(batch)
+                    method.backward_losses(batch, True)
             for optimizer in trainer.optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
+from torch.profiler import record_function
 
 from crossband.errors import RecipeError
 from crossband.losses import Loss
-from crossband.losses.adversarial import objective
-from crossband.methods.base import Batch, Method, channels_last, frozen
-from crossband.methods.optimisers import ScheduleName, make_optimizer
+from crossband.losses.adversarial import gradient_penalty, objective
+from crossband.losses.base import Prediction
+from crossband.methods.base import Batch, Method, channels_last
 from crossband.networks import Discriminator, Generator
 from crossband.signature import Signature
 
@@ -20,9 +22,10 @@ from crossband.signature import Signature
 class PairedGAN(Method):
     """pix2pix and its relatives: a sum of losses, and adversarial_weight times a discriminator's.
 
-    The generator runs once a step. Both gradients are taken at the weights before the step, then
-    both optimisers step: so that accumulated batches give the same as one large batch. With
-    adversarial_weight 0 there is no discriminator, and none of its work is done.
+    The generator runs once a step, and so does the discriminator on its output: that one pass has
+    the generator's gradient and the discriminator's. Both are taken at the weights before the
+    step, then both optimisers step, so that accumulated batches give the same as one large batch.
+    With adversarial_weight 0 there is no discriminator, and none of its work is done.
 
     Args:
         signature: bands, units, ranges of what is learned.
@@ -30,18 +33,11 @@ class PairedGAN(Method):
         losses: terms, each with its weight.
         optimizer: the generator's.
         discriminator: needed where adversarial_weight is above 0.
-        adversarial: `lsgan`, `bce` or `hinge`.
+        adversarial: which game is played; see `crossband.losses.adversarial.OBJECTIVES`.
         adversarial_weight: factor of the adversarial term.
+        penalty: factor of the gradient penalty (Gulrajani et al. 2017), which `wasserstein` needs.
         discriminator_optimizer: the discriminator's; `optimizer` where None.
-        max_steps: generator steps of the whole training.
-        schedule: learning rate over the steps, `constant` or `cosine`.
-        warmup: steps of a linear rise of the learning rate.
-        ema_decay: the model is an average of the generator over about 1 / (1 - ema_decay) steps;
-            0 takes the last weights instead.
-        clip: largest norm of each optimiser's gradient; 0 does not clip.
-        accumulate: batches whose gradients make one step.
-        log_every: generator steps between two lines in the log.
-        pictures: validation windows whose pictures go to TensorBoard.
+        options: see `Method`.
     """
 
     def __init__(
@@ -53,32 +49,16 @@ class PairedGAN(Method):
         # No default: jsonargparse would mix a default's arguments into another class's.
         optimizer: OptimizerCallable,
         discriminator: Discriminator | None = None,
-        adversarial: Literal["lsgan", "bce", "hinge"] = "lsgan",
+        adversarial: Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"] = "lsgan",
         adversarial_weight: float = 0.0,
+        penalty: float = 0.0,
         discriminator_optimizer: OptimizerCallable | None = None,
-        max_steps: int = 1000,
-        schedule: ScheduleName = "cosine",
-        warmup: int = 0,
         ema_decay: float = 0.999,
-        clip: float = 0.0,
-        accumulate: int = 1,
-        log_every: int = 50,
-        pictures: int = 4,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            signature,
-            generator,
-            max_steps=max_steps,
-            schedule=schedule,
-            warmup=warmup,
-            ema_decay=ema_decay,
-            clip=clip,
-            accumulate=accumulate,
-            log_every=log_every,
-            pictures=pictures,
-        )
-        if adversarial_weight < 0:
-            raise RecipeError("method.adversarial_weight must not be negative")
+        super().__init__(signature, generator, ema_decay=ema_decay, **options)
+        if adversarial_weight < 0 or penalty < 0:
+            raise RecipeError("method.adversarial_weight and method.penalty must not be negative")
         if adversarial_weight > 0 and discriminator is None:
             raise RecipeError(
                 "method.adversarial_weight is above 0, but there is no discriminator: give "
@@ -86,8 +66,15 @@ class PairedGAN(Method):
             )
         if not losses and not adversarial_weight:
             raise RecipeError("method.losses is empty and adversarial_weight is 0")
+        if adversarial == "wasserstein" and adversarial_weight > 0 and penalty == 0:
+            raise RecipeError(
+                "method.adversarial wasserstein needs method.penalty above 0 (10 is usual): "
+                "nothing else bounds the scores"
+            )
+        if self.critic_steps > 1 and adversarial_weight == 0:
+            raise RecipeError("method.critic_steps is above 1, but adversarial_weight is 0")
         self.losses = nn.ModuleList(losses)
-        self.adversarial_weight = adversarial_weight
+        self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.objective = objective(adversarial)
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
@@ -95,38 +82,59 @@ class PairedGAN(Method):
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
 
-    def configure_optimizers(self) -> list[Any]:
-        """The generator's optimiser first, then the discriminator's."""
-        optimizers = [make_optimizer(self.optimizer, self.generator)]
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
+        """The generator, and the discriminator where there is one."""
+        parts: dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]] = {
+            "generator": (self.optimizer, [self.generator])
+        }
         if self.discriminator is not None:
-            optimizers.append(make_optimizer(self.discriminator_optimizer, self.discriminator))
-        return optimizers
+            parts["discriminator"] = (self.discriminator_optimizer, [self.discriminator])
+        return parts
 
-    def backward_losses(self, batch: Batch) -> None:
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the generator, then of the discriminator."""
-        p = self.predict_batch(self.generator, batch)
+        with torch.set_grad_enabled(generator):
+            p = self.predict_batch(self.generator, batch)
         total = p.output.new_zeros(())
-        with self.fp32():
-            for module in self.losses:
-                assert isinstance(module, Loss)
-                value = module(p).mean()
-                self.record(module.label, value)
-                total = total + module.weight * value
-        if self.discriminator is None:
+        if generator:
+            with self.fp32(), record_function("crossband/losses"):
+                for module in self.losses:
+                    assert isinstance(module, Loss)
+                    value = module(p).mean()
+                    self.record(module.label, value)
+                    total = total + module.weight * value
+            if self.looks:
+                self.note_spread(p.output, p.target)
+        if self.discriminator is not None:
+            self._play(self.discriminator, p, total, generator)
+        elif generator:
             self.record("total", total)
-            self.backward_of(total)
-            return
+            self.backward_of(total, self.generator)
+
+    def _play(self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool) -> None:
+        """Score target and output once each, and take both sides' gradients."""
         # What is masked must not tell target from output.
         source = p.source.contiguous(memory_format=torch.channels_last)
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
-        with frozen(self.discriminator):
-            value = self.objective.generator(self.discriminator(source, output)).mean()
-        self.record("adversarial", value)
-        total = total + self.adversarial_weight * value
-        self.record("total", total)
-        self.backward_of(total)
-        true = self.discriminator(source, target)
-        made = self.discriminator(source, output.detach())
+        with record_function("crossband/discriminator"):
+            made, true = critic(source, output), critic(source, target)
+        if generator:
+            # The scores of the target move the discriminator only.
+            value = self.objective.generator(true.detach(), made).mean()
+            self.record("adversarial", value)
+            total = total + self.adversarial_weight * value
+            self.record("total", total)
+            self.backward_of(total, self.generator, keep=True)
         value = self.objective.discriminator(true, made).mean()
         self.record("discriminator", value)
-        self.backward_of(value)
+        if self.looks:
+            self.note("score/target", true.float().mean())
+            self.note("score/output", made.float().mean())
+        if self.penalty:
+            mix = self.uniform(len(target), 1, 1, 1)
+            with self.fp32(), record_function("crossband/penalty"):
+                mixed = torch.lerp(output.detach(), target, mix)
+                slope = gradient_penalty(lambda x: critic(source, x), mixed).mean()
+            self.record("penalty", slope)
+            value = value + self.penalty * slope
+        self.backward_of(value, critic)

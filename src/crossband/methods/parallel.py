@@ -1,0 +1,83 @@
+"""Many processes: each holds the whole networks, gradients are averaged before a step.
+
+Lightning's own `ddp` wraps the module and averages inside every backward pass. That wrapper wants
+one backward pass a step over all parameters: adversarial training has several, over parts of them,
+some with gradients of gradients. So nothing is wrapped here; the method calls `average_gradients`
+once for each optimiser, when a step's batches are through: one message a step however many batches
+are accumulated, and the same result as one process with the whole batch. FSDP is not offered:
+Lightning cannot combine it with manual optimisation (#20138), and these networks fit one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, distributed, nn
+
+#: Gradients are sent in pieces of about this size: fewer calls, and little memory beside them.
+PIECE_BYTES = 64 * 2**20
+
+
+class Replicas(DDPStrategy):
+    """DDP's processes, groups and launchers, without its wrapper."""
+
+    def configure_ddp(self) -> None:
+        """Start every process with the weights of the first."""
+        assert isinstance(self.model, nn.Module)
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            distributed.broadcast(tensor.detach(), 0)
+
+
+def world_size() -> int:
+    """Return how many processes train together."""
+    ready = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if ready else 1
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the processes.
+
+    What has no gradient has none anywhere: every process runs the same graph.
+    """
+    if world_size() == 1:
+        return
+    piece: list[Tensor] = []
+    size = 0
+    for p in parameters:
+        if p.grad is None:
+            continue
+        if piece and (size >= PIECE_BYTES or piece[0].dtype != p.grad.dtype):
+            _average(piece)
+            piece, size = [], 0
+        piece.append(p.grad)
+        size += p.grad.numel() * p.grad.element_size()
+    if piece:
+        _average(piece)
+
+
+def _average(tensors: Sequence[Tensor]) -> None:
+    flat = torch.cat([t.flatten() for t in tensors])
+    distributed.all_reduce(flat)
+    flat /= world_size()
+    for tensor, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view(tensor.shape))
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total / world_size()
+
+
+def any_process(here: bool, device: torch.device) -> bool:
+    """Say whether something is so on at least one process; waits for the others."""
+    if world_size() == 1:
+        return here
+    flag = torch.tensor(float(here), device=device)
+    distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+    return bool(flag > 0)
