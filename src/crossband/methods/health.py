@@ -24,10 +24,12 @@ ENOUGH = 8
 #: The discriminator has won where its own loss is this near to 0 (all three objectives are of order
 #: 1 where it guesses, 0 where it is certain), ...
 CERTAIN = 0.05
-#: ... the scores of targets and outputs are this far apart (lsgan asks for 1, hinge for 2), ...
-APART = 0.9
-#: ... and the generator's loss is this high: for lsgan 1, hinge 1, bce 3 where it never deceives.
-BEATEN = 0.8
+#: ... the scores of targets and outputs are this far apart (lsgan asks for 1, hinge for 2, but a
+#: line has the scores of one batch), ...
+APART = 0.5
+#: ... and the generator's loss is this high: lsgan's is 0.25 where the discriminator guesses and 1
+#: where it is never deceived, hinge's 0 and 1, bce's 0.7 and above 3.
+BEATEN = 0.5
 #: Scores as near to each other as this, relative to their size, tell nothing apart ...
 SAME = 1e-3
 #: ... and a gradient norm below this moves nothing: a living one is about 1e-2 to 1e2.
