@@ -102,6 +102,7 @@ def fit(
     for baseline in settings.baselines or []:
         recipe.load(baseline)  # an unknown name is said before the training, not after
     _check_blend(settings)
+    loggers.check(settings.trainer.logger)
     folder = output or Path("runs") / str(settings.name)
     _check_folder(folder, resume, overwrite)
     wish = Wish()

@@ -119,22 +119,30 @@ def _wandb(folder: Path, title: str) -> Logger:
     import wandb
 
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    logger = WandbLogger(
-        name=title,
-        project=os.environ.get("WANDB_PROJECT", "crossband"),
-        save_dir=folder / LOGS,
-        id=_identity(folder / LOGS / "wandb.id"),
-        # It would print a summary of the run, and put itself between us and the terminal.
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    options: dict[str, Any] = {
+        "name": title,
+        "project": os.environ.get("WANDB_PROJECT", "crossband"),
+        "id": _identity(folder / LOGS / "wandb.id"),
+    }
+    if not _is_first():
+        return WandbLogger(**options)  # only the first process writes
     try:
-        _ = logger.experiment
-    except wandb.errors.Error as error:
+        run = wandb.init(
+            **options,
+            dir=folder / LOGS,
+            resume="allow",
+            # It would print a summary of the run, and put itself between us and the terminal.
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+    except (wandb.errors.Error, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise RecipeError(
             f"--trainer.logger wandb: {first} (WANDB_MODE=offline needs no account)"
         ) from error
-    return logger
+    # Lightning's name for the step that is handed to `log_metrics`: here the generator's.
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(**options, experiment=run)
 
 
 def _identity(path: Path) -> str:
