@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit format wheel benchmarks clean help
+.PHONY: demo test lint types unit format wheel benchmarks soak clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
 	@echo "make test        lint, types and the test suite"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
+	@echo "make soak        run the long checks and write docs/soak.md"
 	@echo "make benchmarks  print every table of the README again (an hour)"
 
 demo: $(VENV)/.ready
@@ -39,6 +40,9 @@ wheel: $(VENV)/.ready
 benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
 	$(BIN)/python benchmarks/rgb2nir.py folds
+
+soak: $(VENV)/.ready-test
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) out dist build

@@ -90,21 +90,11 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def line_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a manifest of four small scenes in which NIR is a straight line of red and green."""
-    folder = tmp_path_factory.mktemp("line")
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
-        values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
-        profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32", "crs": "EPSG:32633"}
-        with rasterio.open(folder / f"{i}.tif", "w", transform=UTM, **profile) as out:
-            out.write(values)
-            out.descriptions = ("blue", "green", "red", "nir")
-    names = [f"{i}.tif" for i in range(4)]
-    table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
-    table.to_csv(folder / "pairs.csv", index=False)
-    return folder / "pairs.csv"
+def line_pairs(
+    tmp_path_factory: pytest.TempPathFactory, make_pairs: Callable[[Path], Path]
+) -> Path:
+    """Return the manifest of `make_pairs`, for tests that only read it."""
+    return make_pairs(tmp_path_factory.mktemp("line"))
 
 
 def random_values(bands: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -118,6 +108,28 @@ def rgb2nir_signature() -> Signature:
     ranges = UnitRange([(0.0, 0.5)] * 3, [(0.0, 0.8)])
     whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
     return Signature(["red", "green", "blue"], ["nir"], {"reflectance": ranges, "display": whole})
+
+
+@pytest.fixture(scope="session")
+def make_pairs() -> Callable[[Path], Path]:
+    """Return a function that writes four small scenes, NIR a line through red and green."""
+
+    def make(folder: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for i in range(4):
+            blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
+            values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
+            profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32"}
+            profile |= {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+            with rasterio.open(folder / f"{i}.tif", "w", **profile) as out:
+                out.write(values)
+                out.descriptions = ("blue", "green", "red", "nir")
+        names = [f"{i}.tif" for i in range(4)]
+        table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
+        table.to_csv(folder / "pairs.csv", index=False)
+        return folder / "pairs.csv"
+
+    return make
 
 
 @pytest.fixture

@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-import rasterio
 import torch
 import yaml
-from affine import Affine
 
 from crossband import recipe
 from crossband.data import manifest
@@ -36,22 +29,8 @@ RECIPE = Path(__file__).parent / "recipe.yaml"
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    """Four small scenes in which NIR is a straight line through red and green."""
-    folder = tmp_path_factory.mktemp("pairs")
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        blue, green, red = rng.uniform(0.02, 0.3, (3, 24, 30)).astype(np.float32)
-        values = np.stack([blue, green, red, 0.05 + 0.6 * red + 0.4 * green])
-        profile = {"height": 24, "width": 30, "count": 4, "dtype": "float32", "crs": "EPSG:32633"}
-        where = Affine(10, 0, 5e5, 0, -10, 5e6)
-        with rasterio.open(folder / f"{i}.tif", "w", transform=where, **profile) as out:
-            out.write(values)
-            out.descriptions = ("blue", "green", "red", "nir")
-    names = [f"{i}.tif" for i in range(4)]
-    table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
-    table.to_csv(folder / "pairs.csv", index=False)
-    return folder / "pairs.csv"
+def pairs(tmp_path_factory, make_pairs):
+    return make_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 def options(pairs, *more):
@@ -282,32 +261,6 @@ def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
         fit(RECIPE, arguments, tmp_path / "run", resume=True)
 
 
-def test_killed_in_a_process_of_its_own(pairs, tmp_path):
-    """SIGKILL, when some steps are done: what is left resumes and ends."""
-    arguments = options(pairs, "--method.max_steps", "2000", "--data.steps", "50")
-    arguments += ["--trainer.checkpoint_every", "1"]
-    code = "import sys, pathlib; from crossband.fit import fit;"
-    code += "fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(RECIPE), str(tmp_path / "run"), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    last = tmp_path / "run/checkpoints/last.ckpt"
-    end = time.time() + 60
-    while not last.exists() and time.time() < end:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    process.kill()
-    process.wait()
-    state = torch.load(last, weights_only=True)
-    step = state["crossband"]["step"]
-    assert 0 < step < 2000
-    longer = [*arguments, "--method.max_steps", str(step + 3)]
-    fit(RECIPE, longer, tmp_path / "run", resume=True)
-    assert torch.load(last, weights_only=True)["crossband"]["step"] == step + 3
-
-
 def test_nan_is_one_line_and_leaves_no_model(pairs, tmp_path, monkeypatch):
     from crossband.losses.pixel import L1
 
@@ -327,41 +280,6 @@ def test_an_adversarial_recipe_from_the_command_line(pairs, tmp_path):
     assert "loss/discriminator" in text
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["method"]["init_args"]["discriminator"]["class_path"].endswith("PatchGAN")
-
-
-def test_two_processes_equal_one(pairs, tmp_path):
-    """DDP over gloo, half the batch each, against one process with the whole batch."""
-    arguments = options(pairs, "--method.max_steps", "6", "--data.steps", "6")
-    arguments += [
-        "--method.generator.drop_path",
-        "0",
-        "--device",
-        "cpu",
-        "--method.adversarial_weight",
-        "0.1",
-    ]
-    arguments += [
-        "--method.discriminator",
-        "{class_path: PatchGAN, init_args: {norm: none, width: 4}}",
-    ]
-    arguments += ["--data.crop", "24"]
-    code = "import sys, pathlib; from crossband.fit import fit;"
-    code += "fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))"
-    script = tmp_path / "train.py"
-    script.write_text(code)
-    run = [sys.executable, str(script), str(RECIPE), str(tmp_path / "two"), *arguments]
-    done = subprocess.run(
-        [*run, "--trainer.devices", "2", "--data.batch", "2"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    one = fit(RECIPE, [*arguments, "--data.batch", "4"], tmp_path / "one")
-    a, b = (load(p).network.state_dict() for p in (one, tmp_path / "two/model"))
-    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-5
 
 
 def test_crossband_errors_only(pairs, tmp_path):

@@ -178,6 +178,47 @@ def test_out_of_memory_in_the_validation(line_pairs, tmp_path, monkeypatch):
         fit(RECIPE, [*arguments, "--data.steps", "2"], tmp_path / "run")
 
 
+def test_what_is_replayed_does_not_stand_in_the_way_of_a_smaller_crop(line_pairs, tmp_path):
+    """The sixth step fails; five have filled the replay with outputs of the whole size."""
+    recipe = RECIPE.with_name("cyclegan.yaml")
+    arguments = options(line_pairs, 32**2, first=10)
+    with pytest.raises(TrainingError, match=r"not even one crop fits; --data\.crop 32 --data"):
+        fit(recipe, [*arguments, "--data.batch", "2"], tmp_path / "run")
+
+
+def test_the_other_process_says_so_in_one_line(line_pairs, tmp_path):
+    """Only the first one's memory is full; the other one would wait for its gradients."""
+    code = Path(__file__).read_text().partition("def options(")[0]
+    code = code.replace("from __future__ import annotations", "")
+    code += """
+import os
+from crossband.cli import main
+forward = Hungry.forward
+def one_of_two(self, x):
+    self.pixels = 10**9 if os.environ.get("LOCAL_RANK") == "1" else 64**2
+    return forward(self, x)
+Hungry.forward = one_of_two
+Generator.known["Hungry"] = Hungry
+sys.exit(main())
+"""
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    hungry = "{class_path: Hungry, init_args: {in_channels: 3, out_channels: 1, pixels: 1}}"
+    command = ["fit", RECIPE, "--data.manifest", line_pairs, "--method.generator", hungry]
+    command += ["--data.batch", "12", "--data.crop", "64", "--trainer.devices", "2"]
+    done = subprocess.run(
+        [sys.executable, script, *map(str, command), "--device", "cpu", "-o", tmp_path / "run"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--data.batch 1 --method.accumulate 12 was tried" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux")
 def test_a_real_allocation_that_is_refused(line_pairs, tmp_path):
     """RLIMIT_AS, set in the first step to what is in use and a little more."""

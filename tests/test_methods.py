@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import signal
 
 import lightning
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 from crossband.errors import Interrupted, RecipeError, TrainingError
@@ -19,10 +21,12 @@ from crossband.losses.index import IndexLoss
 from crossband.losses.pixel import L1
 from crossband.methods.base import Method, frozen
 from crossband.methods.checkpoints import Checkpoints
+from crossband.methods.cycle_gan import CycleGAN
 from crossband.methods.least_squares import LeastSquares
 from crossband.methods.optimisers import make_optimizer
 from crossband.methods.paired_gan import PairedGAN
 from crossband.methods.progress import Progress
+from crossband.methods.replay import Replay
 from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule
 from crossband.methods.steplog import StepLog
 from crossband.networks import Discriminator, Generator, parameter_count
@@ -149,6 +153,44 @@ def make(adversarial_weight=0.0, optimizer=adam, seed=0, noisy=True, **options):
         optimizer=optimizer,
         **options,
     )
+
+
+def make_cycle(seed=0, noisy=True, replay=3, **options):
+    torch.manual_seed(seed)
+    networks = Wobbly(3, 1), Wobbly(1, 3)
+    for network in networks:
+        network.noisy = noisy
+    critics = [
+        PatchGAN(s, t, width=4, layers=2, norm="none", conditional=False)
+        for s, t in ((3, 1), (1, 3))
+    ]
+    options = {"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options}
+    return CycleGAN(
+        SIGNATURE,
+        networks[0],
+        back=networks[1],
+        discriminator=critics[0],
+        back_discriminator=critics[1],
+        optimizer=adam,
+        replay=replay,
+        **options,
+    )
+
+
+def make_lines(seed=0, **options):
+    torch.manual_seed(seed)
+    return LeastSquares(SIGNATURE, PerPixelLinear(), max_steps=options["max_steps"], log_every=2)
+
+
+#: Every method, in the forms that have states of their own.
+MAKERS = {
+    "paired": lambda **o: make(adversarial_weight=0.2, schedule=Plateau(patience=1), **o),
+    "wasserstein": lambda **o: make(
+        adversarial_weight=0.2, adversarial="wasserstein", penalty=1.0, critic_steps=2, **o
+    ),
+    "cycle": make_cycle,
+    "lines": make_lines,
+}
 
 
 class Numbers(lightning.pytorch.loggers.logger.DummyLogger):
@@ -406,19 +448,29 @@ def equal(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("step", [3, 5, 7, 10])
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
-    """Steps of two batches, epochs of five: inside an epoch, at its end, across it."""
-    options = {"adversarial_weight": 0.2, "max_steps": 12, "accumulate": 2, "clip": 0.5}
+def test_the_methods_below_are_all_there_are():
+    kinds = {type(m(max_steps=1)) for m in MAKERS.values()}
+    known = {c for c in Method.__subclasses__() if c.__module__.startswith("crossband.")}
+    assert kinds == known
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("step", [3, 5, "random"])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, step):
+    """Steps of two or four batches, epochs of five: inside an epoch, at its end, anywhere."""
+    step = random.SystemRandom().randint(1, 11) if step == "random" else step
+    options = {"max_steps": 12}
+    if name != "lines":
+        options |= {"accumulate": 2, "clip": 0.5}
     whole_log, log = Numbers(), Numbers()
-    whole = make(**options)
+    whole = MAKERS[name](**options)
     run(whole, Data(validate=True), [Checkpoints(tmp_path / "whole")], logger=whole_log)
-    first = make(**options)
+    first = MAKERS[name](**options)
     checkpoints = Checkpoints(tmp_path / "parts")
     with pytest.raises(Interrupted, match=f"after step {step}; go on with --resume"):
         run(first, Data(validate=True), [checkpoints, Stop(checkpoints, step)], logger=log)
     assert first.step == step
-    second = make(seed=99, **options)  # other weights: all must come from the checkpoint
+    second = MAKERS[name](seed=99, **options)  # other weights: all must come from the checkpoint
     run(
         second,
         Data(validate=True),
@@ -426,19 +478,22 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
         ckpt_path=tmp_path / "parts" / "last.ckpt",
         logger=log,
     )
-    assert equal(state_of(second), state_of(whole))
+    assert second.step == whole.step == 12
+    assert equal(weights(second), weights(whole)), step
+    if name != "lines":
+        assert equal(state_of(second), state_of(whole)), step
 
     def numbers(lines):
         kept = [(s, {k: v for k, v in d.items() if k != "images_per_second"}) for s, d in lines]
         return sorted(kept, key=lambda x: (x[0], len(x[1])))
 
-    assert numbers(log.lines) == numbers(whole_log.lines)
+    assert numbers(log.lines) == numbers(whole_log.lines), step
     a, b = (
         torch.load(tmp_path / part / "last.ckpt", weights_only=True) for part in ("whole", "parts")
     )
-    assert equal(a["state_dict"], b["state_dict"])
+    assert equal(a["state_dict"], b["state_dict"]), step
     assert a["callbacks"].keys() == b["callbacks"].keys()
-    assert a["crossband"] == b["crossband"]
+    assert equal(a["crossband"], b["crossband"]), step
 
 
 def test_another_seed_does_not_resume(tmp_path):
@@ -447,19 +502,6 @@ def test_another_seed_does_not_resume(tmp_path):
     other.seed = 1
     with pytest.raises(TrainingError, match="seed 0, this run has 1"):
         run(other, ckpt_path=tmp_path / "last.ckpt")
-
-
-def test_least_squares_resumes(tmp_path):
-    def fresh():
-        return LeastSquares(SIGNATURE, PerPixelLinear(), max_steps=12)
-
-    whole, second = fresh(), fresh()
-    run(whole)
-    checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(Interrupted):
-        run(fresh(), callbacks=[checkpoints, Stop(checkpoints, 7)])
-    run(second, ckpt_path=tmp_path / "last.ckpt")
-    assert torch.equal(weights(second), weights(whole))
 
 
 # Checkpoints.
@@ -608,6 +650,49 @@ def test_wasserstein_needs_its_penalty():
         make(adversarial_weight=1.0, adversarial="wasserstein")
 
 
+# Without pairs.
+
+
+def test_the_generators_undo_each_other_and_see_no_discriminator_gradients():
+    computed = []
+    method = make_cycle(max_steps=2, noisy=False)
+    for critic in (method.discriminator, method.back_discriminator):
+        critic.layers[0].weight.register_hook(computed.append)
+    log = Numbers()
+    run(method, logger=log)
+    assert (method.generator.calls, method.back.calls) == (4, 4)  # twice a step
+    assert len(computed) == 4  # each once a step, in the discriminators' own part
+    names = {key for _, line in log.lines for key in line}
+    assert {"loss/cycle", "loss/cycle_back", "loss/discriminator_back", "score/output"} <= names
+    assert len(method.replays["target"].kept) == 3
+
+
+def test_cycle_needs_generators_that_fit():
+    with pytest.raises(RecipeError, match="the way back is from 1 to 3"):
+        CycleGAN(
+            SIGNATURE, Wobbly(3, 1), back=Wobbly(3, 1), discriminator=PatchGAN(width=4),
+            back_discriminator=PatchGAN(width=4), optimizer=adam,
+        )  # fmt: skip
+    with pytest.raises(RecipeError, match=r"method\.identity needs as many"):
+        CycleGAN(
+            SIGNATURE, Wobbly(3, 1), back=Wobbly(1, 3), discriminator=PatchGAN(width=4),
+            back_discriminator=PatchGAN(width=4), optimizer=adam, identity=1.0,
+        )  # fmt: skip
+
+
+def test_a_replay_keeps_and_exchanges():
+    replay = Replay(2)
+    outputs = torch.arange(4.0)[:, None, None, None]
+    draws = torch.tensor([[0.9, 0.0], [0.9, 0.0], [0.4, 0.0], [0.6, 0.7]])
+    # The first two are kept and shown; the third is shown; the fourth is exchanged for the second.
+    assert replay.exchange(outputs, draws).flatten().tolist() == [0, 1, 2, 1]
+    assert [x.item() for x in replay.kept] == [0, 3]
+    other = Replay(2)
+    other.load_state_dict(replay.state_dict(), torch.device("cpu"))
+    assert [x.item() for x in other.kept] == [0, 3]
+    assert torch.equal(Replay(0).exchange(outputs, draws), outputs)
+
+
 # Early stopping.
 
 
@@ -626,6 +711,42 @@ def test_training_ends_when_validation_does_not_become_better(tmp_path):
     resumed = make(max_steps=100, patience=3, **rate)
     resumed.on_load_checkpoint(torch.load(tmp_path / "last.ckpt", weights_only=True))
     assert resumed.finished
+
+
+# Speed.
+
+
+class Reads(TorchDispatchMode):
+    """Counts tensors whose value is read by Python: on an accelerator each one waits."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["paired", "wasserstein"])
+def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name):
+    reads = []
+    original = Method.training_step
+
+    def watched(self, batch, index):
+        with Reads() as mode:
+            original(self, batch, index)
+        reads.append(mode.count)
+
+    # As on an accelerator: there the losses are looked at with the log only.
+    monkeypatch.setattr(Method, "device", property(lambda self: torch.device("meta")))
+    monkeypatch.setattr(Method, "fp32", lambda self: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(Method, "training_step", watched)
+    method = MAKERS[name](max_steps=6, log_every=3, clip=0.5)
+    run(method)
+    quiet = [n for i, n in enumerate(reads) if (i + 1) % (3 * method.critic_steps)]
+    assert quiet
+    assert set(quiet) == {0}
+    assert max(reads) > 0  # the mode sees those that there are
 
 
 # Validation.

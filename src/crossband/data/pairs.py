@@ -101,6 +101,8 @@ class PairDataset(Dataset[Sample]):
         mix: how often a crop is mixed with a second one of the same unit, 50 to 100% of the first:
             values of coarse pixels are such sums. Valid is what is valid in both.
         min_valid: share of valid pixels that a crop should have.
+        paired: False takes the target from another crop, of a row of the same unit: what unpaired
+            training sees. The sample then has `source_mask` too.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class PairDataset(Dataset[Sample]):
         resolution_probability: float = 0.5,
         mix: float = 0.0,
         min_valid: float = 0.3,
+        paired: bool = True,
     ) -> None:
         low, high = resolution
         if crop < 1 or not 0 < low <= high:
@@ -124,7 +127,7 @@ class PairDataset(Dataset[Sample]):
         self.balance = Balance.of(table, balance)
         self.transforms = list(transforms)
         self.resolution, self.probability = (low, high), resolution_probability
-        self.mix, self.min_valid = mix, min_valid
+        self.mix, self.min_valid, self.paired = mix, min_valid, paired
 
     def __getitem__(self, position: int) -> Sample:
         """Return the sample at a position, any integer >= 0."""
@@ -134,7 +137,18 @@ class PairDataset(Dataset[Sample]):
             other = self._crop(self.balance.draw(self.seed + 1, position), rng)
             if other["unit"] == sample["unit"]:
                 sample = _mixed(sample, other, float(rng.uniform(0.5, 1.0)))
-        return _filled(sample)
+        if self.paired:
+            return _filled(sample)
+        return _unpaired(_filled(sample, keep=True), _filled(self._other(sample, position, rng)))
+
+    def _other(self, sample: Sample, position: int, rng: np.random.Generator) -> Sample:
+        """Cut a crop for the target: any row's, of the unit of the source."""
+        for attempt in range(TRIES):
+            # A deal of its own: the row does not depend on the source's.
+            row = self.balance.draw(self.seed + 2 + attempt, position)
+            if self.reader.facts(row)[1] == sample["unit"]:
+                return self._crop(row, rng)
+        return self._crop(self.balance.draw(self.seed, position), rng)
 
     def _crop(self, index: int, rng: np.random.Generator) -> Sample:
         """Cut and augment a crop of a row."""
@@ -275,9 +289,14 @@ def _mixed(one: Sample, other: Sample, share: float) -> Sample:
     return out
 
 
-def _filled(sample: Sample) -> Sample:
-    """Fill what is masked with 0, as `Scene.read` does, and drop the helper mask."""
-    known = sample.pop("source_mask")
+def _unpaired(one: Sample, other: Sample) -> Sample:
+    """Return the source of one sample with the target of another."""
+    return one | {key: other[key] for key in ("target", "mask")}
+
+
+def _filled(sample: Sample, keep: bool = False) -> Sample:
+    """Fill what is masked with 0, as `Scene.read` does, and drop (or keep) the source's mask."""
+    known = sample["source_mask"] if keep else sample.pop("source_mask")
     sample["source"] = sample["source"].masked_fill(~known, 0.0).contiguous()
     sample["target"] = sample["target"].masked_fill(~sample["mask"], 0.0).contiguous()
     sample["mask"] = sample["mask"].contiguous()

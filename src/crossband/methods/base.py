@@ -187,8 +187,8 @@ class Method(lightning.LightningModule):
         """One optimiser for each part."""
         return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
 
-    def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
-        """Run a generator on a batch; everything in the result is normalised and fp32.
+    def normalised(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+        """Return source and target in normalised values, the target's mask, the units.
 
         A batch needs `source` and `target` in physical units; `mask` is everywhere and `unit` the
         signature's first where they are missing.
@@ -200,8 +200,14 @@ class Method(lightning.LightningModule):
             mask = torch.ones_like(target[:, :1], dtype=torch.bool)
         source = self.signature.normalise(source, units, "source")
         target = self.signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
+        layout = torch.channels_last
+        return source.contiguous(memory_format=layout), target, mask, units
+
+    def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
+        """Run a generator on a batch; everything in the result is normalised and fp32."""
+        source, target, mask, units = self.normalised(batch)
         with record_function("crossband/generator"):
-            output = network(source.contiguous(memory_format=torch.channels_last)).float()
+            output = network(source).float()
         return Prediction(output, target, source, mask, self.signature, units)
 
     def fp32(self) -> Any:
@@ -235,13 +241,13 @@ class Method(lightning.LightningModule):
             self.manual_backward(loss / self.accumulate, inputs=wanted, retain_graph=keep)
 
     def uniform(self, count: int, *shape: int) -> Tensor:
-        """Draw from 0..1: [count, *shape], each sample's a pure function of its position."""
+        """Draw from 0..1: [count, *shape] on the CPU, each row a pure function of its sample."""
         first = self.consumed + self.trainer.global_rank * count
         rows = []
         for position in range(first, first + count):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
             rows.append(torch.rand(shape, generator=generator))
-        return torch.stack(rows).to(self.device, non_blocking=True)
+        return torch.stack(rows)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate gradients; at the last batch of a round, step the optimisers."""
@@ -265,7 +271,7 @@ class Method(lightning.LightningModule):
         stepped = {name: o for name, o in parts.items() if last or name != GENERATOR}
         for name, optimizer in stepped.items():
             parameters = [p for g in optimizer.param_groups for p in g["params"]]
-            average_gradients(parameters)
+            average_gradients(parameters, self.trainer.world_size)
             grads = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             self.note(f"gradient/{name}", norm)
@@ -324,7 +330,7 @@ class Method(lightning.LightningModule):
     def _broken(self) -> bool:
         """Say whether a loss broke; raise where that is not to be skipped."""
         found = self.log_of_steps.broken()
-        if not any_process(found is not None, self.device):
+        if not any_process(found is not None, self.trainer.world_size, self.device):
             return False
         if self.on_nan == "skip" and self.skipped < self.max_skips:
             return True
@@ -352,7 +358,7 @@ class Method(lightning.LightningModule):
     def _log(self, parts: dict[str, Any]) -> None:
         """Look at the numbers since the last time: the one place that waits for the device."""
         self._broken()
-        lines, means = self.log_of_steps.take()
+        lines, means = self.log_of_steps.take(self.trainer.world_size)
         extra = {f"learning_rate/{n}": float(o.param_groups[0]["lr"]) for n, o in parts.items()}
         extra["skipped"] = float(self.skipped)
         now = time.perf_counter()

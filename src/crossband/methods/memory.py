@@ -24,6 +24,8 @@ from crossband.networks import parameter_count
 WORDS = re.compile(
     r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
 )
+#: What is said where another process of a training has ended in the middle of a step.
+LOST = re.compile(r"connection (was )?(closed|reset)|remote process exited", re.IGNORECASE)
 #: A crop smaller than this teaches nothing about its surroundings.
 SMALLEST_CROP = 16
 
@@ -110,10 +112,12 @@ class Memory(Callback):
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Context that turns what a full memory raises into one line."""
+        """Context that turns what a full memory raises into one line, in every process."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
+            if self.message is None and LOST.search(str(error)):
+                raise TrainingError("another process of the training ended; it says why") from error
             if self.message is None and not is_shortage(error):
                 raise
             raise TrainingError(self.message or f"out of memory: {error}") from None
@@ -201,6 +205,9 @@ def fits(trainer: lightning.Trainer, method: Method, batch: Batch, accumulate: i
     beside it, and no later one has more.
     """
     precision = trainer.strategy.precision_plugin
+    replays: dict[str, Any] = getattr(method, "replays", {})
+    for replay in replays.values():
+        replay.kept = []  # older outputs have the size of whole crops
     try:
         for _ in range(2):
             for _ in range(min(accumulate, 2)):

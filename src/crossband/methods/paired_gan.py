@@ -114,10 +114,9 @@ class PairedGAN(Method):
     def _play(self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool) -> None:
         """Score target and output once each, and take both sides' gradients."""
         # What is masked must not tell target from output.
-        source = p.source.contiguous(memory_format=torch.channels_last)
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
         with record_function("crossband/discriminator"):
-            made, true = critic(source, output), critic(source, target)
+            made, true = critic(p.source, output), critic(p.source, target)
         if generator:
             # The scores of the target move the discriminator only.
             value = self.objective.generator(true.detach(), made).mean()
@@ -131,10 +130,10 @@ class PairedGAN(Method):
             self.note("score/target", true.float().mean())
             self.note("score/output", made.float().mean())
         if self.penalty:
-            mix = self.uniform(len(target), 1, 1, 1)
+            mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
                 mixed = torch.lerp(output.detach(), target, mix)
-                slope = gradient_penalty(lambda x: critic(source, x), mixed).mean()
+                slope = gradient_penalty(lambda x: critic(p.source, x), mixed).mean()
             self.record("penalty", slope)
             value = value + self.penalty * slope
         self.backward_of(value, critic)

@@ -30,18 +30,16 @@ class Replicas(DDPStrategy):
             distributed.broadcast(tensor.detach(), 0)
 
 
-def world_size() -> int:
-    """Return how many processes train together."""
-    ready = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if ready else 1
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     """Replace each gradient by its mean over the processes.
 
     What has no gradient has none anywhere: every process runs the same graph.
+
+    Args:
+        parameters: whose gradients.
+        world: number of processes that train together.
     """
-    if world_size() == 1:
+    if world == 1:
         return
     piece: list[Tensor] = []
     size = 0
@@ -49,34 +47,34 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if p.grad is None:
             continue
         if piece and (size >= PIECE_BYTES or piece[0].dtype != p.grad.dtype):
-            _average(piece)
+            _average(piece, world)
             piece, size = [], 0
         piece.append(p.grad)
         size += p.grad.numel() * p.grad.element_size()
     if piece:
-        _average(piece)
+        _average(piece, world)
 
 
-def _average(tensors: Sequence[Tensor]) -> None:
+def _average(tensors: Sequence[Tensor], world: int) -> None:
     flat = torch.cat([t.flatten() for t in tensors])
     distributed.all_reduce(flat)
-    flat /= world_size()
+    flat /= world
     for tensor, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(mean.view(tensor.shape))
 
 
-def mean_over_processes(values: Tensor) -> Tensor:
+def mean_over_processes(values: Tensor, world: int) -> Tensor:
     """Return the mean of a tensor over the processes."""
-    if world_size() == 1:
+    if world == 1:
         return values
     total = values.clone()
     distributed.all_reduce(total)
-    return total / world_size()
+    return total / world
 
 
-def any_process(here: bool, device: torch.device) -> bool:
+def any_process(here: bool, world: int, device: torch.device) -> bool:
     """Say whether something is so on at least one process; waits for the others."""
-    if world_size() == 1:
+    if world == 1:
         return here
     flag = torch.tensor(float(here), device=device)
     distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)

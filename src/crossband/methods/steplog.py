@@ -93,10 +93,10 @@ class StepLog:
                     return Break(step.number, key, number, step.files)
         return None
 
-    def take(self) -> tuple[list[tuple[int, dict[str, float]]], dict[str, float]]:
+    def take(self, world: int = 1) -> tuple[list[tuple[int, dict[str, float]]], dict[str, float]]:
         """Return the finished steps' numbers and their means, and forget them.
 
-        With several processes these are means over all of them. Waits for the device.
+        With several processes (`world`) these are means over all. Waits for the device.
         """
         lines: list[tuple[int, dict[str, float]]] = []
         found: list[tuple[int, str, Tensor]] = [
@@ -106,7 +106,7 @@ class StepLog:
         ]
         if not found:
             return [], {}
-        numbers = mean_over_processes(torch.stack([value for *_, value in found])).tolist()
+        numbers = mean_over_processes(torch.stack([v for *_, v in found]), world).tolist()
         sums: dict[str, list[float]] = {}
         for (step, key, _), number in zip(found, numbers, strict=True):
             if not lines or lines[-1][0] != step:
