@@ -121,6 +121,19 @@ def test_mlflow_in_the_runs_folder(arguments, tmp_path, monkeypatch):
 
 
 @needs("mlflow")
+def test_two_runs_of_one_process_have_two_databases(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("one", "two"):
+        made = loggers.make("mlflow", tmp_path / name, name)
+        for step in range(100):
+            made[0].log_metrics({"a": 1.0, "b": 2.0}, step=step)
+        loggers.close(made)
+    for name in ("one", "two"):
+        with sqlite3.connect(tmp_path / name / "logs/mlflow.db") as base:
+            assert base.execute("select count(*) from metrics").fetchone() == (200,)
+
+
+@needs("mlflow")
 def test_mlflow_goes_where_its_variable_says(arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
 
 from crossband.methods.checkpoints import method_of
 
@@ -170,7 +171,8 @@ class Health(Callback):
             return
         for name in self.look(method.latest):
             if trainer.is_global_zero:
-                sys.stderr.write(f"step {method.step}: {ALARMS[name].text}\n")
+                # Above the bar where there is one.
+                tqdm.write(f"step {method.step}: {ALARMS[name].text}", file=sys.stderr)
         flags = {f"health/{name}": float(name in self.on) for name in ALARMS}
         for logger in trainer.loggers:
             logger.log_metrics(flags, step=method.step)

@@ -87,6 +87,10 @@ def close(loggers: Sequence[Logger]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
+        elif isinstance(logger, MLFlowLogger):
+            import mlflow
+
+            mlflow.flush_async_logging()
 
 
 def _is_first() -> bool:
@@ -169,9 +173,14 @@ def _mlflow(folder: Path, title: str) -> Logger:
             tracking_uri=uri or f"sqlite:///{logs / 'mlflow.db'}",
             artifact_location=None if uri else (logs / "mlflow").as_uri(),
             run_id=known.read_text() if known.is_file() else None,
+            # In a thread of its own: a line takes the database tens of milliseconds.
+            synchronous=False,
         )
         if _is_first():
             known.write_text(str(logger.run_id))
+        if not uri:
+            # It sets the variable for child processes; the next run of this one has its own folder.
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
     except mlflow.exceptions.MlflowException as error:
         first = str(error).strip().splitlines()[0]
         raise RecipeError(f"--trainer.logger mlflow: {first}") from error
