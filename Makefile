@@ -39,6 +39,8 @@ wheel: $(VENV)/.ready
 
 benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/train.py --profile
 	$(BIN)/python benchmarks/rgb2nir.py folds
 
 soak: $(VENV)/.ready-test

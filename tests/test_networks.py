@@ -30,6 +30,16 @@ SMALL = {
         {"width": 6, "depth": 2, "hidden": 5},
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
     ],
+    "ResNet": [
+        {"width": 4, "blocks": 2},
+        {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
+        {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+    ],
+    "UNet": [
+        {"width": 4, "levels": 3, "norm": "instance"},
+        {"width": 6, "levels": 3, "activation": "none", "out_channels": 2},
+        {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+    ],
 }
 # Other tests define generators of their own, some broken on purpose.
 OURS = [n for n, c in Generator.known.items() if c.__module__.startswith("crossband.")]
@@ -37,10 +47,15 @@ CASES = [(name, arguments) for name in OURS for arguments in SMALL.get(name, [{}
 
 
 def waken(network: torch.nn.Module) -> torch.nn.Module:
-    """Give every parameter a value that matters: some start at zero or one."""
+    """Give every parameter a value that matters: some start at zero or one.
+
+    Sums over many inputs get smaller weights, so that values stay about 1 and rounding small.
+    """
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
-        parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
+        inputs = parameter[0].numel() if parameter.ndim > 1 else 1
+        spread = min(0.2, inputs**-0.5)
+        parameter.data += spread * torch.randn(parameter.shape, generator=generator)
     return network.eval()
 
 

@@ -135,6 +135,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     p.set_defaults(run=_fit)
     p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")
     p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
+    p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
@@ -149,12 +150,29 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
     _computing(p)
 
+    _blending(sub)
+
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
     _computing(p)
     return parser, dict(sub.choices)
+
+
+def _blending(sub: Any) -> None:
+    p = sub.add_parser(
+        "blend",
+        help="make a model whose weights lie between those of two models",
+        epilog="The weights are interpolated, so the result is one network. A recipe's key `blend` "
+        "averages the answers of several networks instead.",
+    )
+    p.set_defaults(run=_blend)
+    p.add_argument("a", metavar="A", help="bundled name, folder or hf://owner/name")
+    p.add_argument("b", metavar="B", help="another of the same architecture and signature")
+    p.add_argument("--weight", type=float, default=0.5, help="share of B, 0 to 1 (default 0.5)")
+    p.add_argument("-o", "--output", required=True, help="folder of the new model")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
 
 def _computing(parser: argparse.ArgumentParser) -> None:
@@ -289,6 +307,8 @@ def _fit(a: argparse.Namespace) -> int:
     from crossband import recipe
     from crossband.fit import fit
 
+    if a.sweep is not None:
+        return _sweep(a)
     if a.recipe is None:
         for name, path in recipe.available().items():
             print(f"{name:24}  {path.read_text().splitlines()[0].removeprefix('# ')}")
@@ -302,6 +322,25 @@ def _fit(a: argparse.Namespace) -> int:
         fast_run=a.fast_run,
     )
     print(folder)
+    return 0
+
+
+def _sweep(a: argparse.Namespace) -> int:
+    from crossband.sweep import sweep, table
+
+    if a.recipe is None:
+        raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
+    rows, best = sweep(
+        a.recipe,
+        Path(a.sweep),
+        a.overrides,
+        output=Path(a.output) if a.output else None,
+        resume=a.resume,
+        overwrite=a.overwrite,
+        fast_run=a.fast_run,
+    )
+    print(table(rows))
+    print(best)
     return 0
 
 
@@ -319,6 +358,15 @@ def _evaluate(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
     )
     print(table(report))
+    return 0
+
+
+def _blend(a: argparse.Namespace) -> int:
+    from crossband.interpolate import blend
+
+    folder, line = blend(a.a, a.b, Path(a.output), weight=a.weight, overwrite=a.overwrite)
+    print(line, file=sys.stderr)
+    print(folder)
     return 0
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import lightning
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from crossband import __version__, recipe
+from crossband import __version__, recipe, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
-from crossband.devices import resolve_device, resolve_precision
+from crossband.devices import keep_memory, resolve_device, resolve_precision
 from crossband.errors import (
     Interrupted,
     OutputError,
@@ -70,6 +71,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     fast_run: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train a recipe and save the model with its baselines.
 
@@ -81,6 +83,7 @@ def fit(
         resume: go on from `checkpoints/last.ckpt`, or from the newest one that can be read.
         overwrite: replace a run that is there.
         fast_run: two steps of everything, to see that it works.
+        callbacks: more that watches the training (not that of the baselines).
 
     Returns:
         The model folder.
@@ -106,7 +109,14 @@ def fit(
     folder = output or Path("runs") / str(settings.name)
     _check_folder(folder, resume, overwrite)
     wish = Wish()
-    run = _Run(settings, str(settings.name), folder, wish)
+    run = _Run(settings, str(settings.name), folder, wish, callbacks)
+    begun = start.begin(
+        run.method,
+        settings.start,
+        folder / CHECKPOINTS,
+        resume=resume,
+        quiet=not _is_first_process(),
+    )
     try:
         with wish.listening(), _quiet():
             run.prepare()
@@ -114,6 +124,7 @@ def fit(
                 if not resume:
                     _make_folder(folder)
                 (folder / CONFIG).write_text(recipe.dump(settings))
+                start.note(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)
                     split.to_csv(folder / PAIRS, index=False)
@@ -123,6 +134,7 @@ def fit(
             model = _model(run, settings, trained)
             model.about["training"] = _about(run, settings, time.time() - started)
             model.about["training"]["resumed"] = resume
+            model.about["training"]["start"] = begun
             model.save(folder / MODEL)
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
@@ -139,7 +151,15 @@ def fit(
 class _Run:
     """One training: its configuration, its objects, its Trainer."""
 
-    def __init__(self, settings: Any, title: str, folder: Path | None, wish: Wish) -> None:
+    def __init__(
+        self,
+        settings: Any,
+        title: str,
+        folder: Path | None,
+        wish: Wish,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.callbacks = list(callbacks)
         self.settings, self.title, self.folder, self.wish = settings, title, folder, wish
         lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
         built = recipe.instantiate(settings)
@@ -148,6 +168,8 @@ class _Run:
         self.options: recipe.TrainerOptions = built.trainer
         self.method.seed = int(settings.seed)
         self.device = resolve_device(str(settings.device))
+        if self.device.type == "cpu":
+            keep_memory()
         self.precision = resolve_precision(self.device, str(settings.precision))
         self.checkpoints = Checkpoints(
             folder / CHECKPOINTS if folder else None,
@@ -180,12 +202,12 @@ class _Run:
             self._fill(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
 
-    def _fit(self, start: Path | None) -> None:
+    def _fit(self, checkpoint: Path | None) -> None:
         memory = Memory()
         trainer = self._trainer(memory)
         try:
             with self.wish.heeded(), memory.explained():
-                trainer.fit(self.method, self.data, ckpt_path=start, weights_only=True)
+                trainer.fit(self.method, self.data, ckpt_path=checkpoint, weights_only=True)
         except (Interrupted, Preempted):
             if was_launched(trainer):
                 raise SystemExit(0) from None
@@ -215,7 +237,13 @@ class _Run:
             max_epochs=-1,
             max_time=self.options.max_time,
             logger=loggers.make(self.options.logger, self.folder, self.title),
-            callbacks=[memory, self.checkpoints, Progress(self.title), Health()],
+            callbacks=[
+                memory,
+                self.checkpoints,
+                Progress(self.title),
+                Health(),
+                *self.callbacks,
+            ],
             plugins=no_requeue(),
             limit_val_batches=1.0 if self.folder is not None else 0,
             num_sanity_val_steps=0,

@@ -67,6 +67,7 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "device": (Literal[DEVICES], "auto", "where to compute"),
     "precision": (Literal[PRECISIONS], "auto", "auto takes bf16 where the machine has it"),
     "weights": (Literal["last", "best"], "last", "which checkpoint becomes the model"),
+    "start": (str | None, None, "model whose weights training begins with: name, folder, hf://"),
     "method": (Method, None, "how it is trained, and the networks"),
     "data": (lightning.LightningDataModule, None, "the pairs"),
     "trainer": (TrainerOptions, None, "a few options of the Trainer"),

@@ -1,0 +1,136 @@
+"""Layers that pix2pix's generators share, and how far a chain of layers sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["batch", "instance", "none"]
+Upsample = Literal["transpose", "resize"]
+Activation = Literal["tanh", "sigmoid", "none"]
+#: First and last position, along one side.
+Interval = tuple[int, int]
+
+
+def norm_layers(norm: Norm, channels: int) -> list[nn.Module]:
+    """Return the norm as a list of one layer or none; instance norm has no weights, as in pix2pix.
+
+    >>> norm_layers("none", 4)
+    []
+    """
+    if norm == "none":
+        return []
+    return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)]
+
+
+def upsample_layers(
+    upsample: Upsample, before: int, after: int, *, kernel: int, bias: bool
+) -> list[nn.Module]:
+    """Return layers that double height and width: [B, before, H, W] -> [B, after, 2 H, 2 W].
+
+    A transpose convolution whose kernel and stride do not fit leaves a checkerboard; repeating
+    pixels and then convolving does not (Odena et al. 2016, Deconvolution and checkerboard
+    artifacts).
+
+    Args:
+        upsample: `transpose`, or `resize`: each pixel repeated, then a 3 x 3 convolution.
+        before: channels in.
+        after: channels out.
+        kernel: of the transpose convolution, 3 or 4.
+        bias: of the convolution.
+    """
+    if upsample == "resize":
+        return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+    odd = kernel % 2  # an odd kernel needs one more row to double the height
+    return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
+
+
+class Head(nn.Module):
+    """The last convolution and what follows it; answers are computed in fp32.
+
+    In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+    While training that is noise which costs nothing, and fp32 at full resolution costs a lot.
+
+    Args:
+        layers: the convolution, with its padding; bias at the end.
+        activation: `tanh` as in pix2pix, moved from -1..1 to 0..1 (which is sigmoid(2 x));
+            `sigmoid`; or `none`, which can answer beyond 0..1.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], activation: Activation) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> float32 [B, Ct, H, W]."""
+        if self.training:
+            y: Tensor = self.layers(x).float()
+        else:
+            with torch.autocast(x.device.type, enabled=False):
+                y = self.layers(x.float())
+        if self.activation == "tanh":
+            return torch.sigmoid(2.0 * y)
+        # Without an activation, too, -1..1 becomes 0..1 and a new network answers with the middle.
+        return torch.sigmoid(y) if self.activation == "sigmoid" else 0.5 + 0.5 * y
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw weights as pix2pix does: N(0, 0.02), norms N(1, 0.02), biases 0."""
+    for module in network.modules():
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+            continue
+        mean = 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0
+        nn.init.normal_(module.weight, mean, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def seen_by(layer: nn.Module, interval: Interval) -> Interval:
+    """Return the inputs, along one side, that outputs `interval` of a layer depend on.
+
+    Negative positions lie before the first pixel. A layer that works on each pixel alone, or a
+    norm with fixed statistics, sees what it is asked for.
+
+    >>> seen_by(nn.Conv2d(1, 1, 4, 2, 1), (0, 0))
+    (-1, 2)
+    >>> seen_by(nn.ConvTranspose2d(1, 1, 4, 2, 1), (0, 1))
+    (-1, 1)
+    """
+    low, high = interval
+    match layer:
+        case nn.Sequential():
+            for part in reversed(layer):
+                low, high = seen_by(part, (low, high))
+        case nn.Conv2d():
+            step, pad = layer.stride[0], int(layer.padding[0])
+            return low * step - pad, high * step - pad + layer.kernel_size[0] - 1
+        case nn.ConvTranspose2d():
+            step, pad = layer.stride[0], int(layer.padding[0])
+            first = low + pad - layer.kernel_size[0] + 1
+            return -(-first // step), (high + pad) // step
+        case nn.Upsample():
+            step = int(layer.scale_factor)  # type: ignore[arg-type]
+            return low // step, high // step
+        case nn.ReflectionPad2d():
+            return low - layer.padding[0], high - layer.padding[0]
+        case _:
+            pass
+    return low, high
+
+
+def margin_of(trace: Callable[[Interval], Interval], stride: int) -> int:
+    """Return the margin of a network: the farthest that any output pixel sees, over all phases.
+
+    Args:
+        trace: outputs -> source pixels that they depend on; see `seen_by`.
+        stride: the network's stride.
+    """
+    margin = 0
+    for phase in range(stride):
+        low, high = trace((phase, phase))
+        margin = max(margin, phase - low, high - phase)
+    return margin

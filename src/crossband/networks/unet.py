@@ -1,0 +1,144 @@
+"""UNet: the generator of pix2pix (Isola et al. 2017, appendix 6.1.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator
+from crossband.networks.layers import (
+    Activation,
+    Head,
+    Interval,
+    Norm,
+    Upsample,
+    initialise,
+    margin_of,
+    norm_layers,
+    seen_by,
+    upsample_layers,
+)
+
+#: Decoder blocks with dropout, from the bottom.
+DROPOUT_BLOCKS = 3
+
+
+class UNet(Generator):
+    """Encoder and decoder of `levels` halvings each, with a skip between the two at every size.
+
+    Encoder: convolution 4 x 4 of stride 2, norm, leaky ReLU 0.2; no norm after the first. Decoder:
+    the same size doubled, norm, dropout in the first three blocks (never in the last), ReLU. Head:
+    a convolution 3 x 3, as the paper's text says (its code has none). Channels: width, twice as
+    many at each level, at most 8 x width. A convolution before a norm has no bias.
+
+    Inside, values are -1..1, as in pix2pix: the source goes in as 2 x - 1. The output is 0..1.
+
+    Sides are padded to multiples of 2^levels, so that a picture of 257 pixels costs as much as one
+    of 512 at 8 levels. With batch norm (its statistics are fixed after training) or none the margin
+    is finite but large: 3 x 2^levels - 2, 766 pixels at 8 levels. With instance norm every pixel
+    sees all. Dropout is for training only.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels of the first level.
+        levels: halvings; 8 brings 256 pixels to one.
+        norm: `batch`, `instance` or `none`. Instance norm is left out at the bottom: of a map of
+            one pixel it would leave nothing.
+        dropout: probability of dropping a value, in the first three decoder blocks.
+        upsample: `transpose` (4 x 4) or `resize` (repeated pixels, 3 x 3: no checkerboard).
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        width: int = 64,
+        levels: int = 8,
+        norm: Norm = "batch",
+        dropout: float = 0.5,
+        upsample: Upsample = "transpose",
+        activation: Activation = "tanh",
+    ) -> None:
+        if min(in_channels, out_channels, width, levels) < 1:
+            raise ValueError("channels, width and levels must be at least 1")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError("dropout must be in 0..1, below 1")
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.norm, self.stride = norm, 2**levels
+        channels = [in_channels, *(width * min(2**n, 8) for n in range(levels))]
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for level in range(levels):
+            last = level == levels - 1
+            normed: Norm = "none" if level == 0 or (last and norm == "instance") else norm
+            before, after = channels[level : level + 2]
+            self.encoder.append(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 4, 2, 1, bias=normed == "none"),
+                    *norm_layers(normed, after),
+                    nn.LeakyReLU(0.2, inplace=True),
+                )
+            )
+        for level in reversed(range(levels)):  # from the bottom
+            before = channels[level + 1] * (1 if level == levels - 1 else 2)  # joined by its skip
+            after = channels[level] if level else width
+            drops = dropout > 0 and levels - 1 - level < DROPOUT_BLOCKS and level > 0
+            self.decoder.append(
+                nn.Sequential(
+                    *upsample_layers(upsample, before, after, kernel=4, bias=norm == "none"),
+                    *norm_layers(norm, after),
+                    *([nn.Dropout(dropout)] if drops else []),
+                    nn.ReLU(inplace=True),
+                )
+            )
+        self.head = Head([nn.Conv2d(width, out_channels, 3, padding=1)], activation)
+        initialise(self)
+        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1.
+
+        Raises:
+            RecipeError: training with batch norm on a single pixel at the bottom.
+        """
+        height, width = x.shape[-2:]
+        right, bottom = -width % self.stride, -height % self.stride
+        if right or bottom:
+            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        if self.training and self.norm == "batch":
+            self._check_batch(x)
+        x = 2.0 * x - 1.0
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+        skips.pop()
+        for block in self.decoder:
+            x = block(x)
+            if skips:
+                x = torch.cat([skips.pop(), x], dim=1)
+        out: Tensor = self.head(x)
+        return out[..., :height, :width]
+
+    def _check_batch(self, x: Tensor) -> None:
+        if x.shape[0] * x.shape[2] * x.shape[3] == self.stride**2:
+            raise RecipeError(
+                f"UNet cannot train batch norm on one crop of {self.stride} pixels, which leaves "
+                "one pixel at the bottom: take a larger data.batch or data.crop, fewer levels, or "
+                "norm instance"
+            )
+
+    def _trace(self, interval: Interval) -> Interval:
+        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        interval = seen_by(self.head.layers, interval)
+        asked = []  # of the map of each level, by the skip and the block below
+        for block in reversed(self.decoder):
+            interval = seen_by(block, interval)
+            asked.append(interval)
+        for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
+            interval = seen_by(block, (min(low, interval[0]), max(high, interval[1])))
+        return interval
