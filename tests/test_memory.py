@@ -221,16 +221,16 @@ sys.exit(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux")
 def test_a_real_allocation_that_is_refused(line_pairs, tmp_path):
-    """RLIMIT_AS, set in the first step to what is in use and a little more."""
+    """RLIMIT_AS, set before the first step to what is in use and a little more."""
     script = """
 import resource, sys
 from crossband.cli import main
 from crossband.methods.base import Method
 step = Method.training_step
 def limited(self, batch, index):
-    if self.step == 1:
+    if self.step == 0:
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        limit = used + 150 * 2**20
+        limit = used + 600 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     return step(self, batch, index)
 Method.training_step = limited

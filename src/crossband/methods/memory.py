@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -232,3 +234,5 @@ def _free(method: Method) -> None:
         torch.cuda.empty_cache()
     elif method.device.type == "mps":
         torch.mps.empty_cache()
+    elif sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)  # glibc keeps what is freed, in pieces that a new size may not fit
