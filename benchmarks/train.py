@@ -50,8 +50,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from crossband.data.module import Pairs
 from crossband.devices import keep_memory, resolve_device, resolve_precision
 from crossband.losses.pixel import L1
-from crossband.methods.callbacks import Checkpoints, Progress
+from crossband.methods.checkpoints import Checkpoints
 from crossband.methods.paired_gan import PairedGAN
+from crossband.methods.progress import Progress
 from crossband.networks import parameter_count
 from crossband.networks.patchgan import PatchGAN
 from crossband.networks.unet import UNet

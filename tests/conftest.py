@@ -89,6 +89,14 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def line_pairs(
+    tmp_path_factory: pytest.TempPathFactory, make_pairs: Callable[[Path], Path]
+) -> Path:
+    """Return the manifest of `make_pairs`, for tests that only read it."""
+    return make_pairs(tmp_path_factory.mktemp("line"))
+
+
 def random_values(bands: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     """Return reflectance-like float32 noise in 0.02..0.6."""
     rng = np.random.default_rng(seed)

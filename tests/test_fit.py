@@ -255,8 +255,9 @@ def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
     with pytest.raises(TrainingError, match=r"last\.ckpt: does not fit this recipe") as error:
         fit(RECIPE, other, tmp_path / "run", resume=True)
     assert "\n" not in str(error.value)
+    (tmp_path / "run/checkpoints/best.ckpt").unlink()
     (tmp_path / "run/checkpoints/last.ckpt").write_bytes(b"half a file")
-    with pytest.raises(TrainingError, match=r"last\.ckpt: does not fit"):
+    with pytest.raises(TrainingError, match=r"last\.ckpt: cannot be read"):
         fit(RECIPE, arguments, tmp_path / "run", resume=True)
 
 

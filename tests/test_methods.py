@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import signal
 
 import lightning
 import numpy as np
@@ -19,11 +20,12 @@ from crossband.losses import Loss
 from crossband.losses.index import IndexLoss
 from crossband.losses.pixel import L1
 from crossband.methods.base import Method, frozen
-from crossband.methods.callbacks import Checkpoints, Progress
+from crossband.methods.checkpoints import Checkpoints
 from crossband.methods.cycle_gan import CycleGAN
 from crossband.methods.least_squares import LeastSquares
 from crossband.methods.optimisers import make_optimizer
 from crossband.methods.paired_gan import PairedGAN
+from crossband.methods.progress import Progress
 from crossband.methods.replay import Replay
 from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule
 from crossband.methods.steplog import StepLog
@@ -425,7 +427,7 @@ class Stop(lightning.Callback):
 
     def on_train_batch_start(self, trainer, pl_module, *_):
         if pl_module.step == self.step - 1:
-            self.checkpoints.stop = True
+            self.checkpoints.wish.signal = signal.SIGINT
 
 
 def state_of(method):
@@ -781,7 +783,7 @@ def test_pictures_go_to_tensorboard(tmp_path):
     events = EventAccumulator(str(tmp_path / "logs"))
     events.Reload()
     assert events.Tags()["images"] == ["validation/a", "validation/b"]
-    assert events.Images("validation/b")[0].width == 4 * events.Images("validation/b")[0].height
+    assert events.Images("validation/b")[0].width == 6 * events.Images("validation/b")[0].height
     assert events.Images("validation/b")[0].step == 2
     assert [e.step for e in events.Scalars("loss/total")] == [1, 2]
 

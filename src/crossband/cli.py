@@ -129,7 +129,8 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         "fit",
         help="train a recipe on a manifest of pairs",
         epilog="Any constructor argument is an option, as in --data.manifest pairs.csv "
-        "--method.max_steps 5000 --method.generator.width 32.",
+        "--method.max_steps 5000 --method.generator.width 32. Exit codes: 0 done, 2 an error, 130 "
+        "Ctrl-C, 75 stopped by SIGTERM or SIGUSR1: the state is saved, go on with --resume.",
     )
     p.set_defaults(run=_fit)
     p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")

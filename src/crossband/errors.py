@@ -54,6 +54,15 @@ class Interrupted(CrossbandError):
     exit_code = 130
 
 
+class Preempted(CrossbandError):
+    """A signal of the cluster ended the run between two steps; --resume goes on.
+
+    The code is EX_TEMPFAIL of sysexits.h: no failure, try again.
+    """
+
+    exit_code = 75
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: the closest known one, or the list.
 

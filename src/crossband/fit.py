@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-import signal
-import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,17 +16,28 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from crossband import __version__, recipe, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
 from crossband.devices import keep_memory, resolve_device, resolve_precision
-from crossband.errors import Interrupted, OutputError, RecipeError, TrainingError, nearest
+from crossband.errors import (
+    Interrupted,
+    OutputError,
+    Preempted,
+    RecipeError,
+    TrainingError,
+    nearest,
+)
+from crossband.methods import checkpoints, loggers
 from crossband.methods.base import Method
-from crossband.methods.callbacks import BEST, LAST, Checkpoints, Progress
+from crossband.methods.checkpoints import BEST, Checkpoints
+from crossband.methods.health import Health
+from crossband.methods.memory import Memory
 from crossband.methods.parallel import Replicas
+from crossband.methods.progress import Progress
+from crossband.methods.stopping import Wish, no_requeue, was_launched
 from crossband.model import Model
 from crossband.networks.blend import Blend
 
@@ -72,7 +80,7 @@ def fit(
         overrides: `--data.manifest pairs.csv --method.max_steps 20`; see `crossband.recipe.load`.
         output: folder of the run; `runs/<name>` where None. Gets `config.yaml`, `pairs.csv` (the
             manifest with the split that was used), `checkpoints/`, `logs/` and `model/`.
-        resume: go on from `checkpoints/last.ckpt`.
+        resume: go on from `checkpoints/last.ckpt`, or from the newest one that can be read.
         overwrite: replace a run that is there.
         fast_run: two steps of everything, to see that it works.
         callbacks: more that watches the training (not that of the baselines).
@@ -84,8 +92,10 @@ def fit(
         RecipeError: unknown names, wrong values.
         ManifestError: unusable data.
         OutputError: there is a run already, or nothing to resume.
-        TrainingError: a loss is not finite, or the checkpoint is of another network.
+        TrainingError: a loss is not finite, the memory is full, or the checkpoint is of another
+            network.
         Interrupted: Ctrl-C; `last.ckpt` is up to date.
+        Preempted: SIGTERM or SIGUSR1; `last.ckpt` is up to date, exit code 75.
     """
     started = time.time()
     config = recipe.load(name, overrides)
@@ -95,9 +105,11 @@ def fit(
     for baseline in settings.baselines or []:
         recipe.load(baseline)  # an unknown name is said before the training, not after
     _check_blend(settings)
+    loggers.check(settings.trainer.logger)
     folder = output or Path("runs") / str(settings.name)
     _check_folder(folder, resume, overwrite)
-    run = _Run(settings, str(settings.name), folder, callbacks)
+    wish = Wish()
+    run = _Run(settings, str(settings.name), folder, wish, callbacks)
     begun = start.begin(
         run.method,
         settings.start,
@@ -106,7 +118,7 @@ def fit(
         quiet=not _is_first_process(),
     )
     try:
-        with _quiet():
+        with wish.listening(), _quiet():
             run.prepare()
             if _is_first_process():
                 if not resume:
@@ -126,13 +138,13 @@ def fit(
             model.save(folder / MODEL)
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
-                model.baselines[short] = _fit_baseline(baseline, config, settings, fast_run)
+                model.baselines[short] = _fit_baseline(baseline, config, settings, fast_run, wish)
             if settings.blend:
                 model = _blended(model, settings.blend)
             if model.baselines:
                 model.save(folder / MODEL)
     except KeyboardInterrupt:
-        raise Interrupted("stopped; go on with --resume") from None
+        raise wish.error() from None
     return folder / MODEL
 
 
@@ -144,10 +156,11 @@ class _Run:
         settings: Any,
         title: str,
         folder: Path | None,
+        wish: Wish,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.callbacks = list(callbacks)
-        self.settings, self.title, self.folder = settings, title, folder
+        self.settings, self.title, self.folder, self.wish = settings, title, folder, wish
         lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
         built = recipe.instantiate(settings)
         self.method: Method = built.method
@@ -159,7 +172,12 @@ class _Run:
             keep_memory()
         self.precision = resolve_precision(self.device, str(settings.precision))
         self.checkpoints = Checkpoints(
-            folder / CHECKPOINTS if folder else None, self.options.checkpoint_every
+            folder / CHECKPOINTS if folder else None,
+            self.options.checkpoint_every,
+            keep=self.options.keep_last,
+            monitor=self.options.monitor,
+            mode=self.options.mode,
+            wish=wish,
         )
         self.is_first_process = True
 
@@ -170,40 +188,46 @@ class _Run:
 
     def train(self, resume: bool = False) -> dict[str, Any]:
         """Train to the last step, and return the weights that become the model's."""
-        last = self.checkpoints.folder / LAST if self.checkpoints.folder and resume else None
-        state = self._state(last) if last else None
-        if state is not None:
-            self.method.on_load_checkpoint(state)
+        found = None
+        if self.checkpoints.folder and resume:
+            quiet = not _is_first_process()
+            found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
+        if found is not None:
+            self._fill(*found)
+            self.method.on_load_checkpoint(found[1])
         if not self.method.finished:
-            trainer = self._trainer()
-            with _stopping(self.checkpoints):
-                try:
-                    trainer.fit(self.method, self.data, ckpt_path=last, weights_only=True)
-                except SystemExit as error:  # Lightning's answer to a second Ctrl-C
-                    raise KeyboardInterrupt from error
-            self.is_first_process = trainer.is_global_zero
+            self._fit(found[0] if found else None)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
-            self._state(best)
+            self._fill(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
 
-    def _state(self, path: Path) -> dict[str, Any]:
+    def _fit(self, checkpoint: Path | None) -> None:
+        memory = Memory()
+        trainer = self._trainer(memory)
+        try:
+            with self.wish.heeded(), memory.explained():
+                trainer.fit(self.method, self.data, ckpt_path=checkpoint, weights_only=True)
+        except (Interrupted, Preempted):
+            if was_launched(trainer):
+                raise SystemExit(0) from None
+            raise
+        except SystemExit as error:  # Lightning's answer to a second Ctrl-C
+            raise KeyboardInterrupt from error
+        finally:
+            loggers.close(trainer.loggers)
+        self.is_first_process = trainer.is_global_zero
+
+    def _fill(self, path: Path, state: dict[str, Any]) -> None:
         """Load a checkpoint into the method; TrainingError where it does not fit."""
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.method.load_state_dict(state["state_dict"])
-        except (RuntimeError, KeyError, EOFError, OSError, ValueError) as error:
+        except (RuntimeError, KeyError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TrainingError(f"{path}: does not fit this recipe: {first}") from error
-        return state
 
-    def _trainer(self) -> lightning.Trainer:
+    def _trainer(self, memory: Memory) -> lightning.Trainer:
         several = self.options.devices * self.options.num_nodes > 1
-        loggers: list[Any] = []
-        if self.folder is not None and self.options.logger == "tensorboard":
-            loggers = [TensorBoardLogger(self.folder, name="", version=LOGS)]
-        elif self.folder is not None and self.options.logger == "csv":
-            loggers = [CSVLogger(self.folder, name="", version=LOGS)]
         return lightning.Trainer(
             accelerator=self.device.type,
             devices=self.options.devices,
@@ -212,8 +236,15 @@ class _Run:
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_epochs=-1,
             max_time=self.options.max_time,
-            logger=loggers,
-            callbacks=[self.checkpoints, Progress(self.title), *self.callbacks],
+            logger=loggers.make(self.options.logger, self.folder, self.title),
+            callbacks=[
+                memory,
+                self.checkpoints,
+                Progress(self.title),
+                Health(),
+                *self.callbacks,
+            ],
+            plugins=no_requeue(),
             limit_val_batches=1.0 if self.folder is not None else 0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
@@ -224,7 +255,9 @@ class _Run:
         )
 
 
-def _fit_baseline(name: str, config: dict[str, Any], settings: Any, fast_run: bool) -> Model:
+def _fit_baseline(
+    name: str, config: dict[str, Any], settings: Any, fast_run: bool, wish: Wish
+) -> Model:
     """Fit a baseline on the same pairs, with the same inputs, normalisation and seed."""
     own = recipe.load(name)
     arguments = own["method"].setdefault("init_args", {})
@@ -244,7 +277,7 @@ def _fit_baseline(name: str, config: dict[str, Any], settings: Any, fast_run: bo
     if fast_run:
         _shorten(own)
     parsed = recipe.parse(own)
-    run = _Run(parsed, f"baseline {Path(name).stem}", None)
+    run = _Run(parsed, f"baseline {Path(name).stem}", None, wish)
     run.prepare()
     return _model(run, parsed, run.train())
 
@@ -330,8 +363,8 @@ def _shorten(config: dict[str, Any]) -> None:
 def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise RecipeError("--resume and --overwrite exclude each other")
-    if resume and not (folder / CHECKPOINTS / LAST).is_file():
-        raise OutputError(f"{folder}: nothing to resume: no {CHECKPOINTS}/{LAST} in it")
+    if resume and not (folder / CONFIG).is_file():
+        raise OutputError(f"{folder}: nothing to resume: no training run")
     if not _is_first_process():
         return  # the first process has made the folder
     if resume or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -356,26 +389,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
-
-
-@contextmanager
-def _stopping(checkpoints: Checkpoints) -> Iterator[None]:
-    """First Ctrl-C: finish the step, save, stop. Second: stop at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def first(number: int, frame: Any) -> None:
-        checkpoints.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stderr.write("\nstopping after this step (Ctrl-C again stops at once)\n")
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

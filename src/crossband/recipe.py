@@ -30,6 +30,7 @@ from crossband.data.module import Pairs
 from crossband.devices import DEVICES, PRECISIONS
 from crossband.errors import CrossbandError, RecipeError, nearest
 from crossband.methods import Method
+from crossband.methods.loggers import LoggerName
 from crossband.registry import Registered, find
 
 
@@ -41,15 +42,21 @@ class TrainerOptions:
         devices: processes on one machine; more than one trains with DDP.
         num_nodes: machines.
         max_time: stop after `DD:HH:MM:SS`.
-        logger: where numbers and pictures go, inside the output folder.
+        logger: where numbers and pictures go, inside the output folder; one name or a list.
         checkpoint_every: generator steps between two checkpoints.
+        keep_last: how many checkpoints stay under the name of their step, beside the last one.
+        monitor: the number of the validation that chooses the best checkpoint.
+        mode: whether that one is best when it is lowest (`min`) or highest (`max`).
     """
 
     devices: int = 1
     num_nodes: int = 1
     max_time: str | None = None
-    logger: Literal["tensorboard", "csv", "none"] = "tensorboard"
+    logger: LoggerName | list[LoggerName] = "tensorboard"
     checkpoint_every: int = 500
+    keep_last: int = 0
+    monitor: str = "val/score"
+    mode: Literal["min", "max"] = "min"
 
 
 #: Everything that a recipe may say: key -> type, default, meaning.

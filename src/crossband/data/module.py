@@ -15,6 +15,7 @@ from crossband.data.pairs import PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
 from crossband.data.transforms import Transform
+from crossband.data.workers import ignore_signals
 from crossband.errors import ManifestError, RecipeError
 from crossband.signature import Signature
 
@@ -182,6 +183,7 @@ class Pairs(lightning.LightningDataModule):
             batch_sampler=batch_sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=ignore_signals,
             pin_memory=torch.cuda.is_available(),
             # A generator of its own: making an iterator must not draw from the global one.
             generator=torch.Generator(),

@@ -13,7 +13,7 @@ from crossband.sensors import DISPLAY, REFLECTANCE
 
 #: Ratios of two bands cancel a common gain, so they also make sense on a picture; the constants of
 #: EVI, SAVI and MSAVI are those of reflectance.
-_RATIOS = frozenset({"NDVI", "NDWI", "GNDVI"})
+RATIOS = frozenset({"NDVI", "NDWI", "GNDVI"})
 
 
 class IndexLoss(Loss):
@@ -76,7 +76,7 @@ class IndexLoss(Loss):
         return numerator, torch.where(defined, denominator, least), defined
 
     def _allowed(self, p: Prediction, unit: str) -> bool:
-        units = {REFLECTANCE, DISPLAY} if self.index in _RATIOS else {REFLECTANCE}
+        units = {REFLECTANCE, DISPLAY} if self.index in RATIOS else {REFLECTANCE}
         return unit in units and p.signature.target_unit(unit) == unit
 
 

@@ -31,6 +31,7 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
+from crossband.methods.loggers import log_pictures
 from crossband.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.methods.parallel import any_process, average_gradients
 from crossband.methods.schedules import Cosine, Schedule
@@ -402,10 +403,7 @@ class Method(lightning.LightningModule):
         self.log_dict(numbers, logger=False, sync_dist=False)
         self._write(numbers, self.step)
         for logger in self.trainer.loggers:
-            board: Any = getattr(logger, "experiment", None)
-            if hasattr(board, "add_image"):
-                for name, picture in pictures.items():
-                    board.add_image(name, picture, self.step)
+            log_pictures(logger, pictures, self.step)
 
     def _judge(self, score: float) -> None:
         """Count validations since the best score; end the training after `patience` of them."""

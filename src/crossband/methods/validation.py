@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossband.losses.base import Prediction
+from crossband.methods.index_maps import index_maps
 from crossband.sensors import VALID_RANGE
 
 #: Longest side of a picture in the log.
@@ -72,12 +73,14 @@ class Validation:
 
 
 def picture(p: Prediction, index: int) -> Tensor:
-    """Return source, target, output and absolute error side by side.
+    """Return source, target, output and absolute error side by side, and two maps of an index.
 
-    Normalised values 0..1 are black to white; the error is drawn four times as bright.
+    Normalised values 0..1 are black to white; the error is drawn four times as bright. The maps
+    are of the first spectral index that the bands allow, of the target and of the output.
 
     Returns:
-        float32 [3, h, 4 w] in 0..1, at most `SIDE` high and 4 `SIDE` wide.
+        float32 [3, h, n w] in 0..1, of n = 4 panels, 6 with an index; a panel is at most `SIDE`
+        high and wide.
     """
     names = p.signature.source
     colour = [names.index(b) for b in ("red", "green", "blue") if b in names]
@@ -86,7 +89,7 @@ def picture(p: Prediction, index: int) -> Tensor:
     error = 4.0 * (output - target).abs()
     size = target.shape[-2:]
     panels = []
-    for panel in (source, target, output, error):
+    for panel in (source, target, output, error, *index_maps(p, index)):
         same = functional.interpolate(panel[None].float(), size, mode="nearest")[0]
         panels.append((same * p.mask[index]).clamp(0, 1).expand(3, -1, -1))
     strip = torch.cat(panels, dim=2)
@@ -94,6 +97,10 @@ def picture(p: Prediction, index: int) -> Tensor:
     if shrink > 1:
         high, wide = (max(round(n / shrink), 1) for n in size)
         strip = functional.interpolate(
-            strip[None], (high, 4 * wide), mode="bilinear", align_corners=False, antialias=True
+            strip[None],
+            (high, len(panels) * wide),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
         )[0]
     return strip.cpu()

@@ -1,0 +1,187 @@
+"""Where numbers and pictures of a training go: all inside the run's folder, unless told otherwise.
+
+The x axis is the generator's steps everywhere. A resumed run goes on in the same logs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from crossband.errors import RecipeError
+
+LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow", "none"]
+#: The folder inside the run's.
+LOGS = "logs"
+#: What an extra of pyproject.toml brings: logger -> the modules that must be there.
+NEEDS = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+
+
+def make(names: LoggerName | Sequence[LoggerName], folder: Path | None, title: str) -> list[Logger]:
+    """Return the loggers of a run; none without a folder.
+
+    Args:
+        names: one or more of tensorboard, csv, wandb, mlflow; `none` for none.
+        folder: of the run.
+        title: what the run is called where runs have names.
+
+    Raises:
+        RecipeError: a package is not installed, or an account is missing.
+    """
+    wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    check(wanted)
+    makers = {"tensorboard": _tensorboard, "csv": _csv, "wandb": _wandb, "mlflow": _mlflow}
+    if folder is None:
+        return []
+    return [makers[name](folder, title) for name in wanted if name != "none"]
+
+
+def check(names: LoggerName | Sequence[LoggerName]) -> None:
+    """Raise RecipeError, saying what to install, where a logger's package is not there."""
+    for name in [names] if isinstance(names, str) else names:
+        if any(importlib.util.find_spec(module) is None for module in NEEDS.get(name, ())):
+            raise RecipeError(
+                f"--trainer.logger {name} needs a package that is not installed: "
+                f"pip install 'crossband[{name}]'"
+            )
+
+
+@rank_zero_only
+def log_pictures(logger: Logger, pictures: Mapping[str, Tensor], step: int) -> None:
+    """Hand pictures to a logger that can show them.
+
+    Args:
+        logger: any of Lightning's; one that takes no pictures gets none.
+        pictures: name -> float [3, h, w] in 0..1.
+        step: generator steps done.
+    """
+    for name, picture in pictures.items():
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, picture, step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [_pixels(picture)], step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(
+                logger.run_id, _pixels(picture), key=name, step=step, synchronous=True
+            )
+
+
+@rank_zero_only
+def close(loggers: Sequence[Logger]) -> None:
+    """End what would go on into the next run of this process."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+        elif isinstance(logger, MLFlowLogger):
+            import mlflow
+
+            mlflow.flush_async_logging()
+
+
+def _is_first() -> bool:
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _pixels(picture: Tensor) -> Any:
+    """Return [h, w, 3] of 0..255."""
+    return (picture.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+
+
+def _tensorboard(folder: Path, title: str) -> Logger:
+    return TensorBoardLogger(folder, name="", version=LOGS)
+
+
+def _csv(folder: Path, title: str) -> Logger:
+    # Written at each line: Lightning's default loses what a kill finds in memory.
+    logger = CSVLogger(folder, name="", version=LOGS, flush_logs_every_n_steps=1)
+    table = folder / LOGS / "metrics.csv"
+    if _is_first() and table.is_file():
+        # A resumed run: Lightning would begin a new file, and delete this one.
+        before = table.read_text()
+        writer: Any = logger.experiment
+        table.write_text(before)
+        writer.metrics_keys = before.partition("\n")[0].strip().split(",")
+    return logger
+
+
+def _wandb(folder: Path, title: str) -> Logger:
+    import wandb
+
+    (folder / LOGS).mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "name": title,
+        "project": os.environ.get("WANDB_PROJECT", "crossband"),
+        "id": _identity(folder / LOGS / "wandb.id"),
+    }
+    if not _is_first():
+        return WandbLogger(**options)  # only the first process writes
+    try:
+        run = wandb.init(
+            **options,
+            dir=folder / LOGS,
+            resume="allow",
+            # It would print a summary of the run, and put itself between us and the terminal.
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+    except (wandb.errors.Error, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"--trainer.logger wandb: {first} (WANDB_MODE=offline needs no account)"
+        ) from error
+    # Lightning's name for the step that is handed to `log_metrics`: here the generator's.
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(**options, experiment=run)
+
+
+def _identity(path: Path) -> str:
+    """Return the name under which a run is known, the same after --resume."""
+    if not path.is_file() and _is_first():
+        path.write_text(uuid.uuid4().hex[:8])
+    return path.read_text() if path.is_file() else ""
+
+
+def _mlflow(folder: Path, title: str) -> Logger:
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs = (folder / LOGS).resolve()
+    logs.mkdir(parents=True, exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    known = logs / "mlflow.id"
+    try:
+        logger = MLFlowLogger(
+            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", "crossband"),
+            run_name=title,
+            # MLflow itself no longer writes plain files.
+            tracking_uri=uri or f"sqlite:///{logs / 'mlflow.db'}",
+            artifact_location=None if uri else (logs / "mlflow").as_uri(),
+            run_id=known.read_text() if known.is_file() else None,
+            # In a thread of its own: a line takes the database tens of milliseconds.
+            synchronous=False,
+        )
+        if _is_first():
+            known.write_text(str(logger.run_id))
+        if not uri:
+            # It sets the variable for child processes; the next run of this one has its own folder.
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+    except mlflow.exceptions.MlflowException as error:
+        first = str(error).strip().splitlines()[0]
+        raise RecipeError(f"--trainer.logger mlflow: {first}") from error
+    return logger
