@@ -19,10 +19,11 @@ from crossband.errors import Interrupted, RecipeError, TrainingError
 from crossband.losses import Loss
 from crossband.losses.index import IndexLoss
 from crossband.losses.pixel import L1
-from crossband.methods.base import Method, frozen
+from crossband.methods.base import Method
 from crossband.methods.checkpoints import Checkpoints
 from crossband.methods.cycle_gan import CycleGAN
 from crossband.methods.least_squares import LeastSquares
+from crossband.methods.modules import frozen
 from crossband.methods.optimisers import make_optimizer
 from crossband.methods.paired_gan import PairedGAN
 from crossband.methods.progress import Progress

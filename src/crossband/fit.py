@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,15 +15,13 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
 
-from crossband import __version__, recipe, start
+from crossband import __version__, recipe, run_folder, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
 from crossband.devices import keep_memory, resolve_device, resolve_precision
 from crossband.errors import (
     Interrupted,
-    OutputError,
     Preempted,
     RecipeError,
     TrainingError,
@@ -40,6 +37,7 @@ from crossband.methods.progress import Progress
 from crossband.methods.stopping import Wish, no_requeue, was_launched
 from crossband.model import Model
 from crossband.networks.blend import Blend
+from crossband.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
 
 #: What a baseline takes from the main run's data: which pairs it sees, not how they are cut.
 SHARED = (
@@ -53,13 +51,6 @@ SHARED = (
     "cache_mb",
     "workers",
     "seed",
-)
-CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
-    "config.yaml",
-    "pairs.csv",
-    "checkpoints",
-    "logs",
-    "model",
 )
 
 
@@ -107,7 +98,7 @@ def fit(
     _check_blend(settings)
     loggers.check(settings.trainer.logger)
     folder = output or Path("runs") / str(settings.name)
-    _check_folder(folder, resume, overwrite)
+    run_folder.check(folder, resume, overwrite)
     wish = Wish()
     run = _Run(settings, str(settings.name), folder, wish, callbacks)
     begun = start.begin(
@@ -115,14 +106,14 @@ def fit(
         settings.start,
         folder / CHECKPOINTS,
         resume=resume,
-        quiet=not _is_first_process(),
+        quiet=not is_first_process(),
     )
     try:
         with wish.listening(), _quiet():
             run.prepare()
-            if _is_first_process():
+            if is_first_process():
                 if not resume:
-                    _make_folder(folder)
+                    run_folder.make(folder)
                 (folder / CONFIG).write_text(recipe.dump(settings))
                 start.note(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
@@ -190,7 +181,7 @@ class _Run:
         """Train to the last step, and return the weights that become the model's."""
         found = None
         if self.checkpoints.folder and resume:
-            quiet = not _is_first_process()
+            quiet = not is_first_process()
             found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
         if found is not None:
             self._fill(*found)
@@ -358,37 +349,6 @@ def _shorten(config: dict[str, Any]) -> None:
     if "class_path" not in config.get("data", {}) or "Pairs" in config["data"]["class_path"]:
         for key, value in (("steps", 2), ("val_windows", 1), ("val_tile", 64)):
             recipe.put(config, f"data.{key}", value)
-
-
-def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise RecipeError("--resume and --overwrite exclude each other")
-    if resume and not (folder / CONFIG).is_file():
-        raise OutputError(f"{folder}: nothing to resume: no training run")
-    if not _is_first_process():
-        return  # the first process has made the folder
-    if resume or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / CONFIG).is_file():
-        raise OutputError(f"{folder}: exists and is no training run; choose another --output")
-    if not overwrite:
-        raise OutputError(f"{folder}: a run is there already; use --resume or --overwrite")
-
-
-def _is_first_process() -> bool:
-    """Say so before there is a Trainer: only one process may touch the output folder."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        if (folder / CONFIG).is_file():  # --overwrite; nothing else is ever removed
-            (folder / CONFIG).unlink()
-            for part in (CHECKPOINTS, LOGS, MODEL):
-                shutil.rmtree(folder / part, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
 
 
 @contextmanager

@@ -29,9 +29,10 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband import recipe
 from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
-from crossband.fit import CHECKPOINTS, CONFIG, fit
+from crossband.fit import fit
 from crossband.methods.base import Method
 from crossband.networks.adapt import difference
+from crossband.run_folder import CHECKPOINTS, CONFIG
 from crossband.space import Spec, read
 
 SPEC, RECIPE, STORE, TABLE, FINAL = (

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -32,6 +31,7 @@ from torch.profiler import record_function
 from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
 from crossband.methods.loggers import log_pictures
+from crossband.methods.modules import channels_last
 from crossband.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.methods.parallel import any_process, average_gradients
 from crossband.methods.schedules import Cosine, Schedule
@@ -41,7 +41,6 @@ from crossband.networks.base import Generator
 from crossband.signature import Signature
 
 Batch = dict[str, Any]
-N = TypeVar("N", bound=nn.Module)
 
 #: The part that steps once a step; the other parts step `critic_steps` times.
 GENERATOR = "generator"
@@ -441,23 +440,3 @@ class Method(lightning.LightningModule):
         self._best, self.stale = state["best"], state["stale"]
         self.schedule.load_state_dict(state["schedule"])
         self.log_of_steps.load_state_dict(state["log"], self.device)
-
-
-def channels_last(network: N) -> N:
-    """Lay the weights out as the fast convolutions of CPU and GPU want them."""
-    moved: Any = network
-    moved.to(memory_format=torch.channels_last)
-    return network
-
-
-@contextmanager
-def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Compute no gradients of networks' weights; gradients pass through them all the same."""
-    trained = [p for n in networks for p in n.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in trained:
-            p.requires_grad_(True)

@@ -13,7 +13,8 @@ from torch.profiler import record_function
 from crossband.errors import RecipeError
 from crossband.losses.adversarial import objective
 from crossband.losses.base import masked_mean
-from crossband.methods.base import Batch, Method, channels_last, frozen
+from crossband.methods.base import Batch, Method
+from crossband.methods.modules import channels_last, frozen
 from crossband.methods.replay import Replay
 from crossband.networks import Discriminator, Generator
 from crossband.signature import Signature
