@@ -28,6 +28,7 @@ class Pairs(lightning.LightningDataModule):
     Args:
         manifest: CSV or parquet; see `crossband.data.manifest`.
         crop: side of a training crop, in source pixels.
+        context: source pixels around a crop that the network sees too; no loss is taken there.
         batch: crops of a batch, on each device.
         steps: batches between two validations (an epoch).
         balance: columns of the manifest to balance over, outermost first.
@@ -56,6 +57,7 @@ class Pairs(lightning.LightningDataModule):
         manifest: Path,
         *,
         crop: int = 128,
+        context: int = 0,
         batch: int = 16,
         steps: int = 250,
         balance: list[str] | None = None,
@@ -82,6 +84,7 @@ class Pairs(lightning.LightningDataModule):
         if fold is not None and not 0 <= fold < folds:
             raise RecipeError(f"data.fold must be 0 to {folds - 1}, not {fold}")
         self.manifest, self.crop, self.batch, self.steps = manifest, crop, batch, steps
+        self.context = context
         self.balance = ["group"] if balance is None else balance
         self.transforms = transforms or []
         self.resolution, self.resolution_probability = resolution, resolution_probability
@@ -133,6 +136,7 @@ class Pairs(lightning.LightningDataModule):
             reader,
             train,
             crop=self.crop,
+            context=self.context,
             seed=seed,
             balance=self.balance,
             transforms=self.transforms,

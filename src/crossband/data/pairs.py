@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from crossband.data.reader import PairReader, Pixels
 from crossband.data.transforms import SPATIAL, Sample, Transform
 from crossband.errors import ManifestError, RecipeError, nearest
+from crossband.networks.base import centre
 from crossband.raster.grid import Box, Grid
 
 #: Positions tried in one scene to find a crop with enough valid pixels; then the best one is used.
@@ -92,6 +93,8 @@ class PairDataset(Dataset[Sample]):
         reader: where the pixels come from.
         table: the rows of the reader, for balance and weights.
         crop: side of the square crop, in source pixels.
+        context: source pixels around the crop that come with it; the target has none. They are 0
+            and invalid beyond the edge of the scene.
         seed: see above.
         balance: columns to balance over, outermost first; see `Balance`.
         transforms: applied in this order.
@@ -111,6 +114,7 @@ class PairDataset(Dataset[Sample]):
         table: pd.DataFrame,
         *,
         crop: int,
+        context: int = 0,
         seed: int = 0,
         balance: Sequence[str] = ("group",),
         transforms: Sequence[Transform] = (),
@@ -123,7 +127,9 @@ class PairDataset(Dataset[Sample]):
         low, high = resolution
         if crop < 1 or not 0 < low <= high:
             raise RecipeError("data needs crop of at least 1 and resolution (low, high), 0 < low")
-        self.reader, self.crop, self.seed = reader, crop, seed
+        if context < 0 or (context and (mix or not paired)):
+            raise RecipeError("data.context must not be negative, and excludes mix and unpaired")
+        self.reader, self.crop, self.context, self.seed = reader, crop, context, seed
         self.balance = Balance.of(table, balance)
         self.transforms = list(transforms)
         self.resolution, self.probability = (low, high), resolution_probability
@@ -137,9 +143,12 @@ class PairDataset(Dataset[Sample]):
             other = self._crop(self.balance.draw(self.seed + 1, position), rng)
             if other["unit"] == sample["unit"]:
                 sample = _mixed(sample, other, float(rng.uniform(0.5, 1.0)))
-        if self.paired:
-            return _filled(sample)
-        return _unpaired(_filled(sample, keep=True), _filled(self._other(sample, position, rng)))
+        if not self.paired:
+            sample = _unpaired(_filled(sample), self._other(sample, position, rng))
+        edge = self.context * self.reader.scale
+        for key in ("target", "mask"):
+            sample[key] = centre(sample[key], edge)
+        return _filled(sample)
 
     def _other(self, sample: Sample, position: int, rng: np.random.Generator) -> Sample:
         """Cut a crop for the target: any row's, of the unit of the source."""
@@ -156,14 +165,33 @@ class PairDataset(Dataset[Sample]):
         size = self._size(grid, rng)
         box, pixels = self._place(index, grid, size, rng)
         scale = self.reader.scale
-        sample = _sample(pixels, size, scale)
+        edge = round(self.context * size / self.crop)
+        sample = (
+            self._around(index, grid, box, size, edge) if edge else _sample(pixels, size, scale)
+        )
         if size != self.crop:
-            sample = _resample(sample, self.crop, scale)
+            sample = _resample(sample, self.crop + 2 * self.context, scale)
         row = self.reader.rows[index]
         sample |= where(row, grid, box, size / self.crop)
         sample |= {"unit": unit, "row": int(row["row"]), "name": str(row["source"])}
         for transform in self.transforms:
             sample = transform(sample, rng)
+        return sample
+
+    def _around(self, index: int, grid: Grid, box: Box, size: int, edge: int) -> Sample:
+        """Cut a crop of a side with so many pixels around it, padded beyond the scene."""
+        top, left = box.row - edge, box.col - edge
+        bottom, right = box.row + size + edge, box.col + size + edge
+        inside = Box(max(top, 0), max(left, 0), 0, 0)
+        height = min(bottom, grid.height) - inside.row
+        width = min(right, grid.width) - inside.col
+        pixels = self.reader.read(index, Box(inside.row, inside.col, height, width))
+        sample = _sample(pixels, 0, self.reader.scale)
+        pad = [inside.col - left, right - inside.col - width]
+        pad += [inside.row - top, bottom - inside.row - height]
+        for key in SPATIAL:
+            scale = self.reader.scale if key in ("target", "mask") else 1
+            sample[key] = functional.pad(sample[key], [n * scale for n in pad])
         return sample
 
     def _size(self, grid: Grid, rng: np.random.Generator) -> int:
@@ -294,9 +322,9 @@ def _unpaired(one: Sample, other: Sample) -> Sample:
     return one | {key: other[key] for key in ("target", "mask")}
 
 
-def _filled(sample: Sample, keep: bool = False) -> Sample:
-    """Fill what is masked with 0, as `Scene.read` does, and drop (or keep) the source's mask."""
-    known = sample["source_mask"] if keep else sample.pop("source_mask")
+def _filled(sample: Sample) -> Sample:
+    """Fill what is masked with 0, as `Scene.read` does."""
+    known = sample["source_mask"] = sample["source_mask"].contiguous()
     sample["source"] = sample["source"].masked_fill(~known, 0.0).contiguous()
     sample["target"] = sample["target"].masked_fill(~sample["mask"], 0.0).contiguous()
     sample["mask"] = sample["mask"].contiguous()

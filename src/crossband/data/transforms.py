@@ -77,6 +77,7 @@ class RadiometricJitter(Transform):
         haze: what path radiance adds to each source band at most, in physical units, one number
             for all bands or one for each; -0.3..1 times that, and 0.7..1.3 times by band.
         noise: standard deviation of white noise on the source, 0..noise in physical units.
+        probability: how often a sample is changed at all.
     """
 
     def __init__(
@@ -86,10 +87,14 @@ class RadiometricJitter(Transform):
         band_gain: float = 0.0,
         haze: float | Sequence[float] = 0.0,
         noise: float = 0.0,
+        probability: float = 1.0,
     ) -> None:
         self.haze = [haze] if isinstance(haze, int | float) else list(haze)
         if min(gain, display_gamma, band_gain, noise, *self.haze) < 0:
             raise RecipeError("RadiometricJitter takes no negative ranges")
+        if not 0.0 <= probability <= 1.0:
+            raise RecipeError(f"RadiometricJitter: probability {probability} is not in 0..1")
+        self.probability = probability
         self.gain, self.display_gamma = gain, display_gamma
         self.band_gain, self.noise = band_gain, noise
 
@@ -104,6 +109,8 @@ class RadiometricJitter(Transform):
         by_band = rng.uniform(-1, 1, bands)
         amount, tint = rng.uniform(-0.3, 1.0), rng.uniform(0.7, 1.3, bands)
         sigma = rng.uniform(0, 1)
+        if self.probability < 1.0 and rng.random() >= self.probability:
+            return sample
         if self.display_gamma and sample["unit"] == DISPLAY:
             power = float(np.exp(gamma * self.display_gamma))
             source, target = source.clamp_min(0) ** power, target.clamp_min(0) ** power

@@ -37,7 +37,7 @@ from crossband.methods.parallel import any_process, average_gradients
 from crossband.methods.schedules import Cosine, Schedule
 from crossband.methods.steplog import StepLog
 from crossband.methods.validation import Validation
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, centre
 from crossband.signature import Signature
 
 Batch = dict[str, Any]
@@ -198,15 +198,23 @@ class Method(lightning.LightningModule):
         if mask is None:
             mask = torch.ones_like(target[:, :1], dtype=torch.bool)
         source = self.signature.normalise(source, units, "source")
+        if (known := batch.get("source_mask")) is not None:
+            source = source.masked_fill(~known, 0.0)  # as the translator fills them
         target = self.signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
         layout = torch.channels_last
         return source.contiguous(memory_format=layout), target, mask, units
 
     def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
-        """Run a generator on a batch; everything in the result is normalised and fp32."""
+        """Run a generator on a batch; everything in the result is normalised and fp32.
+
+        A source that is larger than the target has a context, which is looked at only.
+        """
         source, target, mask, units = self.normalised(batch)
+        generator: Any = network
+        context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2
         with record_function("crossband/generator"):
-            output = network(source).float()
+            output = (generator.inner(source, context) if context else network(source)).float()
+        source = centre(source, context)
         return Prediction(output, target, source, mask, self.signature, units)
 
     def fp32(self) -> Any:

@@ -102,10 +102,11 @@ class CycleGAN(Method):
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the generators, then of the discriminators."""
         source, target, mask, _ = self.normalised(batch)
+        if source.shape[-2:] != target.shape[-2:]:
+            raise RecipeError("CycleGAN needs data.context 0: both ways are of one size")
         known = batch.get("source_mask")
         if known is None:
             known = torch.ones_like(source[:, :1], dtype=torch.bool)
-        source = source.masked_fill(~known, 0.0)
         with torch.set_grad_enabled(generator):
             # What is masked must not tell an output from the real thing.
             made = self._run(self.generator, source).masked_fill(~known, 0.0)

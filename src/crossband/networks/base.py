@@ -35,6 +35,18 @@ class Generator(Registered, nn.Module, family="Generator"):
         """Translate a batch of normalised sources."""
         raise NotImplementedError
 
+    def inner(self, x: Tensor, context: int) -> Tensor:
+        """Translate without the outer `context` source pixels, which are looked at only.
+
+        Args:
+            x: [B, Cs, H, W], H and W above 2 * context.
+            context: pixels on each side.
+
+        Returns:
+            [B, Ct, (H - 2 * context) * scale, (W - 2 * context) * scale].
+        """
+        return centre(self(x), context * self.scale)
+
 
 class Discriminator(Registered, nn.Module, family="Discriminator"):
     """(source, target) -> scores: [B, Cs, H, W], [B, Ct, H, W] -> [B, 1, h, w], no sigmoid.
@@ -48,6 +60,11 @@ class Discriminator(Registered, nn.Module, family="Discriminator"):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score a batch of pairs; higher means more like a true target."""
         raise NotImplementedError
+
+
+def centre(x: Tensor, edge: int) -> Tensor:
+    """Cut `edge` pixels off each side."""
+    return x[..., edge : x.shape[-2] - edge, edge : x.shape[-1] - edge] if edge else x
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -1,0 +1,249 @@
+"""A perceptron over a pixel's colour and the statistics of its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator
+
+#: Rows answered at once when nothing is trained: features of a whole tile would not fit the cache.
+ROWS = 64
+#: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
+#: fixed, so that the first layer sees numbers of order 1 whatever comes first.
+CENTRE = {"colour": 0.3, "spread": -3.0, "correlation": 0.7, "ratio": 0.0, "light": -1.1}
+WIDTH = {"colour": 0.33, "spread": 0.7, "correlation": 0.3, "ratio": 0.25, "light": 0.55}
+CENTRE |= {"low": -1.7, "high": -0.6}
+WIDTH |= {"low": 0.65, "high": 0.6}
+#: A feature further out than this many widths says no more; outside of what was seen it would lead
+#: a perceptron anywhere.
+FARTHEST = 5.0
+
+
+class LocalStatistics(Generator):
+    """What colour means depends on its surroundings; few numbers tell most of it.
+
+    For windows around each pixel: mean, logarithm of the standard deviation, correlation between
+    bands, band ratios, brightness, and in the larger windows the extremes. With the pixel's own
+    colour they go through small perceptrons, the members, whose answers are averaged. There are far
+    fewer weights than in a convolutional network, which matters where the places are few. Windows
+    up to `near` are moved pixel by pixel, larger ones by cells of `stride` x `stride` pixels.
+
+    A pixel that is 0 in all bands (normalised: what is masked and what is padded) does not count in
+    any window. While training, each member sees its own share of the batch.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: hidden units of a member.
+        depth: hidden layers of a member.
+        members: perceptrons, trained side by side.
+        near: sides of the windows that move by pixels, in pixels; odd.
+        far: sides of the windows that move by cells, in cells; odd.
+        stride: side of a cell, in pixels.
+    """
+
+    usual: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        *,
+        width: int = 96,
+        depth: int = 3,
+        members: int = 4,
+        near: Sequence[int] = (3, 7),
+        far: Sequence[int] = (5, 9, 17),
+        stride: int = 4,
+    ) -> None:
+        super().__init__()
+        if min(width, depth, members, stride) < 1:
+            raise RecipeError("LocalStatistics needs width, depth, members, stride of at least 1")
+        if any(k < 1 or k % 2 == 0 for k in (*near, *far)):
+            raise RecipeError("LocalStatistics needs windows of odd sides")
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.near, self.far = tuple(near), tuple(far)
+        cells = max((k // 2 for k in far), default=0) * stride + stride - 1 if far else 0
+        self.margin = max([cells, *(k // 2 for k in near)])
+        self.pairs = list(combinations(range(in_channels), 2))
+        kinds = self._kinds()
+        for name, table in (("usual", CENTRE), ("spread", WIDTH)):
+            values = torch.tensor([table[k] for k in kinds])[:, None, None]
+            self.register_buffer(name, values, persistent=False)
+        self.members = nn.ModuleList(
+            _perceptron(len(kinds), out_channels, width, depth) for _ in range(members)
+        )
+
+    def _kinds(self) -> list[str]:
+        """Return what each feature is, in order; see `_window`."""
+        bands = self.in_channels
+        ratios = ["ratio"] * (bands - 1) + ["light"]
+        window = ["colour"] * bands + ["spread"] * bands
+        window += ["correlation"] * len(self.pairs) + ratios
+        extremes = ["low"] * bands + ["high"] * bands
+        kinds = ["colour"] * bands + ratios
+        return kinds + window * len(self.near) + (window + extremes) * len(self.far)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
+        return self.inner(x, 0)
+
+    def inner(self, x: Tensor, context: int) -> Tensor:
+        """Answer without the outer `context` pixels, which are looked at only."""
+        height, width = x.shape[-2:]
+        with torch.autocast(x.device.type, enabled=False):
+            x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
+            x = x.contiguous()
+            cells = self._cells(x)
+        rows = range(context, height - context)
+        step = len(rows) if torch.is_grad_enabled() else ROWS
+        columns = slice(context, width - context)
+        parts = [
+            self._answer(x, cells, slice(row, min(row + step, rows.stop)), columns)
+            for row in rows[::step]
+        ]
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+    def _answer(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            features = self._features(x, cells, rows, columns)
+            features = (features - self.usual) / self.spread
+            features = features.clamp(-FARTHEST, FARTHEST)
+        # Once for all members: in the precision that they compute in, a row for each pixel.
+        kind = x.device.type
+        reduced = torch.is_autocast_enabled(kind)
+        features = features.to(torch.get_autocast_dtype(kind) if reduced else features.dtype)
+        features = features.movedim(1, -1).contiguous()
+        if not self.training or len(self.members) > len(x):
+            total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
+            return (total / len(self.members)).movedim(-1, 1)
+        shares = torch.tensor_split(features, len(self.members))
+        own = [_run(m, share) for m, share in zip(self.members, shares, strict=True)]
+        return torch.cat(own).movedim(-1, 1)
+
+    def _features(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
+        """Return [B, F, h, w], of the pixels in some rows and columns."""
+        own = x[..., rows, columns]
+        found = [own, self._ratios(own)]
+        for side in self.near:
+            k = side // 2
+            # As far as the window reaches, and zeros beyond the picture, which do not count.
+            up, left = max(rows.start - k, 0), max(columns.start - k, 0)
+            down, right = min(rows.stop + k, x.shape[-2]), min(columns.stop + k, x.shape[-1])
+            edges = (
+                left - columns.start + k,
+                columns.stop + k - right,
+                up - rows.start + k,
+                rows.stop + k - down,
+            )
+            around = functional.pad(x[..., up:down, left:right], edges)
+            found.append(self._window(_box(self._sums(around), side, pad=False)))
+        if cells is not None:
+            s = self.stride
+            first, last = rows.start // s, -(-rows.stop // s)
+            start, end = columns.start // s, -(-columns.stop // s)
+            wide = cells[..., first:last, start:end]
+            wide = wide.repeat_interleave(s, dim=2).repeat_interleave(s, dim=3)
+            top, west = rows.start - first * s, columns.start - start * s
+            height, width = own.shape[-2:]
+            found.append(wide[..., top : top + height, west : west + width])
+        return torch.cat(found, dim=1)
+
+    def _cells(self, x: Tensor) -> Tensor | None:
+        """Return the features of the far windows, one vector a cell."""
+        if not self.far:
+            return None
+        s = self.stride
+        sums = functional.avg_pool2d(self._sums(x), s) * s * s
+        valid = _valid(x)
+        bound = torch.finfo(x.dtype).max
+        high = _largest(x.masked_fill(~valid, -bound), s)
+        low = _largest((-x).masked_fill(~valid, -bound), s)
+        found = []
+        for side in self.far:
+            found.append(self._window(_box(sums, side, pad=True)))
+            for extreme, sign in ((low, -1.0), (high, 1.0)):
+                found.append(_log(sign * _highest(extreme, side)))
+        return torch.cat(found, dim=1)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        """Return what is summed over a window: count, colours, squares, products."""
+        valid = _valid(x)
+        # About the usual value, so that small variances survive the difference of large sums.
+        about = (x - CENTRE["colour"]).masked_fill(~valid, 0.0)
+        products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
+        return torch.cat([valid.to(x.dtype), about, about * about, *products], dim=1)
+
+    def _window(self, sums: Tensor) -> Tensor:
+        """Return mean, log of standard deviation, correlations and ratios of a window's sums."""
+        bands = self.in_channels
+        sums = sums / sums[:, :1].clamp_min(1.0)
+        mean, square, product = torch.split(sums[:, 1:], [bands, bands, len(self.pairs)], dim=1)
+        spread = ((square - mean * mean).clamp_min(0.0) + 1e-12).sqrt()
+        correlations = [
+            (product[:, n] - mean[:, i] * mean[:, j]) / (spread[:, i] * spread[:, j] + 1e-4)
+            for n, (i, j) in enumerate(self.pairs)
+        ]
+        colour = mean + CENTRE["colour"]
+        found = [colour, torch.log(spread + 0.01)]
+        if correlations:
+            found.append(torch.stack(correlations, dim=1))
+        return torch.cat([*found, self._ratios(colour)], dim=1)
+
+    def _ratios(self, x: Tensor) -> Tensor:
+        """Return the logarithms of neighbouring bands' ratios, and of the brightness."""
+        logs = _log(x)
+        return torch.cat([logs[:, 1:] - logs[:, :-1], _log(x.mean(dim=1, keepdim=True))], dim=1)
+
+
+def _perceptron(features: int, out: int, width: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for n in range(depth):
+        layers += [nn.Linear(features if n == 0 else width, width), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(width, out))
+
+
+def _run(member: Any, features: Tensor) -> Tensor:
+    hidden = features
+    for layer in member[:-1]:
+        hidden = layer(hidden)
+    # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+    with torch.autocast(features.device.type, enabled=False):
+        answer: Tensor = member[-1](hidden.float())
+    return answer
+
+
+def _valid(x: Tensor) -> Tensor:
+    return (x != 0).any(dim=1, keepdim=True)
+
+
+def _log(x: Tensor) -> Tensor:
+    # Below 0 there is haze taken off too much; at 0.06 dark water ends.
+    return torch.log(x.clamp(-0.02, 1e3) + 0.06)
+
+
+def _box(x: Tensor, side: int, *, pad: bool) -> Tensor:
+    """Return sums over square windows; zeros lie beyond the edge where it pads."""
+    k = side // 2 if pad else 0
+    x = functional.avg_pool2d(x, (side, 1), 1, (k, 0), count_include_pad=True) * side
+    return functional.avg_pool2d(x, (1, side), 1, (0, k), count_include_pad=True) * side
+
+
+def _largest(x: Tensor, side: int) -> Tensor:
+    """Return the largest value of each cell."""
+    batch, bands, height, width = x.shape
+    return x.view(batch, bands, height // side, side, width // side, side).amax(dim=(3, 5))
+
+
+def _highest(x: Tensor, side: int) -> Tensor:
+    """Return the largest value in windows around each cell: down, then across, which is faster."""
+    x = functional.max_pool2d(x, (side, 1), 1, (side // 2, 0))
+    return functional.max_pool2d(x, (1, side), 1, (0, side // 2))
