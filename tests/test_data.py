@@ -449,6 +449,63 @@ def test_band_gain_haze_and_noise_touch_the_source_only():
         RadiometricJitter(gain=-1)
 
 
+def test_jitter_leaves_the_other_samples_as_they_are():
+    jitter = RadiometricJitter(gain=0.5, probability=0.3)
+    given = sample()
+    changed = [
+        not torch.equal(jitter(given, np.random.default_rng(i))["source"], given["source"])
+        for i in range(400)
+    ]
+    assert sum(changed) == pytest.approx(0.3 * 400, abs=40)
+    with pytest.raises(RecipeError, match=r"probability 2 is not in 0..1"):
+        RadiometricJitter(probability=2)
+
+
+def test_a_context_comes_with_the_source_only(pairs):
+    """Red numbers the pixels, so that the target says where the source must have come from."""
+    crops = dataset(pairs(2), crop=8, context=6)
+    edges = 0
+    for position in range(40):
+        s = crops[position]
+        assert s["source"].shape == (3, 20, 20)
+        assert s["target"].shape == (1, 8, 8)
+        assert s["source_mask"].shape == (1, 20, 20)
+        assert s["mask"].all()
+        number = torch.round(s["source"][0] * 1e4)
+        middle = number[6:-6, 6:-6]
+        assert torch.equal(torch.round(s["target"][0] * 1e4), middle + 5000)
+        first = int(middle[0, 0]) - 1
+        row, col = first // 50 - 6, first % 50 - 6  # of the source's corner in a 40 x 50 scene
+        rows, cols = torch.arange(row, row + 20), torch.arange(col, col + 20)
+        inside = ((rows >= 0) & (rows < 40))[:, None] & ((cols >= 0) & (cols < 50))[None]
+        assert torch.equal(s["source_mask"][0], inside)
+        wanted = (rows[:, None] * 50 + cols[None] + 1).float() * inside
+        assert torch.equal(number, wanted)
+        edges += int(not inside.all())
+    assert 0 < edges < 40
+    coarser = dataset(
+        pairs(2), crop=8, context=4, resolution=(2.0, 2.0), resolution_probability=1.0
+    )[3]
+    assert (coarser["source"].shape, coarser["target"].shape) == ((3, 16, 16), (1, 8, 8))
+    red = coarser["source"][0, 4:-4, 4:-4]
+    assert (coarser["target"][0] - red - 0.5).abs().max() < 1e-3
+    with pytest.raises(RecipeError, match="excludes mix and unpaired"):
+        dataset(pairs(2), context=4, mix=0.5)
+
+
+def test_unpaired_samples_have_masks_of_their_own(pairs):
+    crops = dataset(pairs(4), paired=False)
+    samples = [crops[i] for i in range(12)]
+    assert all({"source_mask", "mask"} <= set(s) for s in samples)
+    # Where source and target are of one place, NIR is red + 5000.
+    together = [
+        torch.equal(torch.round(s["target"][0] * 1e4), torch.round(s["source"][0] * 1e4) + 5000)
+        for s in samples
+    ]
+    assert sum(together) <= 1
+    same(crops[3], dataset(pairs(4), paired=False)[3])
+
+
 def test_coarser_resolution_is_antialiased_and_shared(pairs):
     stored = values()
     stored[2] = 1000 + 4000 * (np.arange(50) % 2)  # one-pixel stripes average out

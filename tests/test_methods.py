@@ -750,6 +750,32 @@ def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, 
     assert max(reads) > 0  # the mode sees those that there are
 
 
+# A source with its surroundings.
+
+
+def test_the_loss_is_taken_where_the_target_is():
+    method = make(max_steps=1, noisy=False)
+    batch = {k: v[None] for k, v in Noise()[0].items() if isinstance(v, torch.Tensor)}
+    whole = method.predict_batch(method.generator, batch)
+    inner = {
+        **batch,
+        "target": batch["target"][..., 4:-4, 4:-4],
+        "mask": batch["mask"][..., 4:-4, 4:-4],
+    }
+    p = method.predict_batch(method.generator, inner)
+    for name in ("output", "target", "source", "mask"):
+        assert torch.equal(getattr(p, name), getattr(whole, name)[..., 4:-4, 4:-4]), name
+
+
+def test_what_is_masked_goes_in_as_the_translator_fills_it():
+    method = make(max_steps=1, noisy=False)
+    batch = {k: v[None] for k, v in Noise()[0].items() if isinstance(v, torch.Tensor)}
+    known = torch.rand(1, 1, 24, 24) > 0.3
+    p = method.predict_batch(method.generator, {**batch, "source_mask": known})
+    assert p.source[~known.expand_as(p.source)].abs().max() == 0  # blue's range begins at 0.1
+    assert p.source[known.expand_as(p.source)].abs().min() > 0
+
+
 # Validation.
 
 

@@ -9,6 +9,7 @@ import torch
 from crossband.model import Model
 from crossband.networks import Discriminator, Generator
 from crossband.networks.blend import Blend
+from crossband.networks.local_statistics import LocalStatistics
 from crossband.networks.local_unet import LocalUNet
 from crossband.networks.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
@@ -130,6 +131,53 @@ def test_local_unet_at_its_default_size():
     network = LocalUNet()
     assert (network.margin, network.stride) == (27, 4)
     assert sum(p.numel() for p in network.parameters()) == 1_012_481
+
+
+def test_local_statistics_are_those_of_numpy():
+    """Mean, spread, correlation of a window, without what is masked; extremes of whole cells."""
+    network = LocalStatistics(3, 1, near=(5,), far=(3,), stride=4)
+    assert (network.margin, network.stride) == (7, 4)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.05, 0.9, (3, 24, 32)).astype(np.float32)
+    x[:, 10:14, 9:15] = 0.0  # masked
+    batch = torch.from_numpy(x)[None]
+    row, col = 13, 17
+    found = network._features(
+        batch, network._cells(batch), slice(row, row + 1), slice(col, col + 1)
+    )
+    found = dict(zip(range(found.shape[1]), found.flatten().tolist(), strict=True))
+
+    def expected(window):
+        pixels = window.reshape(3, -1)
+        pixels = pixels[:, pixels.any(axis=0)].astype(float)
+        spread, mean = pixels.std(axis=1), pixels.mean(axis=1)
+        pairs = [(0, 1), (0, 2), (1, 2)]
+        cov = [((pixels[i] - mean[i]) * (pixels[j] - mean[j])).mean() for i, j in pairs]
+        alike = [c / (spread[i] * spread[j] + 1e-4) for c, (i, j) in zip(cov, pairs, strict=True)]
+        logs = np.log(mean + 0.06)
+        ratios = [logs[1] - logs[0], logs[2] - logs[1], np.log(mean.mean() + 0.06)]
+        extremes = [np.log(f(axis=1) + 0.06) for f in (pixels.min, pixels.max)]
+        return [*mean, *np.log(spread + 0.01), *alike, *ratios], np.concatenate(extremes)
+
+    near, _ = expected(x[:, row - 2 : row + 3, col - 2 : col + 3])
+    top, left = row // 4 * 4 - 4, col // 4 * 4 - 4
+    far, extremes = expected(x[:, top : top + 12, left : left + 12])
+    values = [*near, *far, *extremes]
+    assert len(found) == 6 + len(values)
+    np.testing.assert_allclose([found[6 + i] for i in range(len(values))], values, atol=2e-5)
+
+
+@pytest.mark.parametrize("context", [5, 8])
+def test_inner_is_the_middle_of_the_whole(context):
+    for network in (LocalStatistics(width=8), LocalUNet(width=8, depth=1, hidden=6)):
+        waken(network)
+        x = torch.rand(2, 3, 37, 40)
+        whole = network(x)[..., context:-context, context:-context]
+        torch.testing.assert_close(network.inner(x, context), whole, atol=1e-6, rtol=1e-6)
+        with torch.no_grad():  # in strips of rows, as scenes are
+            tall = torch.rand(1, 3, 150, 12)
+            strips = network(tall)
+        torch.testing.assert_close(strips, network(tall).detach(), atol=1e-6, rtol=1e-6)
 
 
 def test_members_share_the_batch_while_training_and_answer_together_afterwards():
