@@ -124,5 +124,5 @@ def test_bundled_models_state_what_users_need():
     assert 1e6 <= data["network"]["parameters"] <= 3.1e6
     assert set(crossband.load("rgb2nir").baselines) == {"mean", "linear", "mlp"}
     card = (folders["rgb2nir"] / "README.md").read_text()
-    for word in ("SpaceNet", "Copernicus", "crossband fit rgb2nir/local-unet", "bf16", "linear"):
+    for word in ("SpaceNet", "Copernicus", "crossband fit rgb2nir/local-statistics", "bf16", "linear"):
         assert word in card
