@@ -166,14 +166,14 @@ infrared are in different units.
 
 ## Training
 
-Recipe `rgb2nir/local-statistics`: {t["steps"]:,} steps, {t["samples"]:,} crops, {t["seconds"] / 60:.0f}
-minutes on {t["device"]} ({t["precision"]}); seed {t["seed"]}, PyTorch {t["versions"]["torch"]}.
-The full configuration is in `model.json` under `about.training`.
+Recipe `rgb2nir/local-statistics`: {t["steps"]:,} steps, {t["samples"]:,} crops,
+{t["seconds"] / 60:.0f} minutes on {t["device"]} ({t["precision"]});
+seed {t["seed"]}, PyTorch {t["versions"]["torch"]}. The full configuration is in `model.json` under `about.training`.
 
     {COMMAND}
 
-runs `crossband fit rgb2nir/local-statistics` on all pairs and writes this folder again; the folds are
-`python benchmarks/rgb2nir.py folds --data FOLDER`.
+runs `crossband fit rgb2nir/local-statistics` on all pairs and writes this folder again; the folds
+are `python benchmarks/rgb2nir.py folds --data FOLDER`.
 
 ## Where not to trust it
 

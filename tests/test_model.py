@@ -124,5 +124,6 @@ def test_bundled_models_state_what_users_need():
     assert 1e6 <= data["network"]["parameters"] <= 3.1e6
     assert set(crossband.load("rgb2nir").baselines) == {"mean", "linear", "mlp"}
     card = (folders["rgb2nir"] / "README.md").read_text()
-    for word in ("SpaceNet", "Copernicus", "crossband fit rgb2nir/local-statistics", "bf16", "linear"):
+    command = "crossband fit rgb2nir/local-statistics"
+    for word in ("SpaceNet", "Copernicus", command, "bf16", "linear"):
         assert word in card
