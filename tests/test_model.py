@@ -124,6 +124,6 @@ def test_bundled_models_state_what_users_need():
     assert 1e6 <= data["network"]["parameters"] <= 3.1e6
     assert set(crossband.load("rgb2nir").baselines) == {"mean", "linear", "mlp"}
     card = (folders["rgb2nir"] / "README.md").read_text()
-    command = "crossband fit rgb2nir/local-statistics"
+    command = "crossband fit rgb2nir/local-unet"
     for word in ("SpaceNet", "Copernicus", command, "bf16", "linear"):
         assert word in card
