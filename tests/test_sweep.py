@@ -91,8 +91,8 @@ def test_what_a_sweep_leaves(pairs, tmp_path, capsys):  # noqa: F811
         state = torch.load(
             tmp_path / f"s/trial-{row.number:03d}/checkpoints/best.ckpt", weights_only=True
         )
-        best = min(c["best"] for c in state["callbacks"].values() if "best" in c)
-        assert row.score == pytest.approx(best)
+        lowest = min(c["best"] for c in state["callbacks"].values() if "best" in c)
+        assert row.score == pytest.approx(lowest)
     assert len({row.parameters[LR] for row in rows}) == 3
     winner = min(rows, key=lambda row: row.score)
     with (tmp_path / "s/trials.csv").open() as file:
