@@ -461,6 +461,31 @@ def test_jitter_leaves_the_other_samples_as_they_are():
         RadiometricJitter(probability=2)
 
 
+def test_jitter_every_second_sample():
+    jitter = RadiometricJitter(gain=0.5, every=2)
+    for position in range(4):
+        given = sample() | {"position": position}
+        after = jitter(given, np.random.default_rng(position))
+        assert torch.equal(after["source"], given["source"]) == (position % 2 == 1)
+    with pytest.raises(RecipeError, match="every must be at least 1"):
+        RadiometricJitter(every=0)
+
+
+def test_the_loss_may_be_taken_at_a_few_pixels(pairs):
+    whole, some = dataset(pairs(2)), dataset(pairs(2), pixels=20)
+    seen = torch.zeros(16, 16)
+    for position in range(60):
+        a, b = whole[position], some[position]
+        assert torch.equal(a["source"], b["source"])
+        assert b["mask"].sum() == 20
+        assert not (b["mask"] & ~a["mask"]).any()
+        assert torch.equal(b["target"], a["target"].masked_fill(~b["mask"], 0.0))
+        seen += b["mask"][0]
+    assert seen.min() >= 0
+    assert (seen > 0).float().mean() > 0.95
+    assert dataset(pairs(2), pixels=10**6)[0]["mask"].sum() == whole[0]["mask"].sum()
+
+
 def test_a_context_comes_with_the_source_only(pairs):
     """Red numbers the pixels, so that the target says where the source must have come from."""
     crops = dataset(pairs(2), crop=8, context=6)

@@ -180,6 +180,25 @@ def test_inner_is_the_middle_of_the_whole(context):
         torch.testing.assert_close(strips, network(tall).detach(), atol=1e-6, rtol=1e-6)
 
 
+def test_members_of_local_statistics_take_turns_and_answer_where_wanted():
+    network = waken(LocalStatistics(3, 2, width=6, depth=1, members=2))
+    one, other = (LocalStatistics(3, 2, width=6, depth=1, members=1) for _ in range(2))
+    one.members[0], other.members[0] = network.members
+    x = torch.rand(5, 3, 20, 20)
+    wanted = torch.rand(5, 1, 8, 8) > 0.7
+    with torch.no_grad():
+        expected = torch.stack([(one if i % 2 == 0 else other)(x[i : i + 1])[0] for i in range(5)])
+        both = (one(x) + other(x)) / 2
+        torch.testing.assert_close(network(x), both, atol=1e-6, rtol=1e-6)
+        network.train()
+        torch.testing.assert_close(network(x), expected, atol=1e-6, rtol=1e-6)
+        inner = network.inner(x, 6, wanted)
+    there = wanted.expand_as(inner)
+    middle = expected[..., 6:-6, 6:-6]
+    torch.testing.assert_close(inner[there], middle[there], atol=1e-6, rtol=1e-6)
+    assert inner[~there].abs().max() == 0
+
+
 def test_members_share_the_batch_while_training_and_answer_together_afterwards():
     network = waken(LocalUNet(3, 1, width=6, depth=1, hidden=5, members=2))
     x = torch.rand(4, 3, 8, 8)

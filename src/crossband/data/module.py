@@ -37,6 +37,7 @@ class Pairs(lightning.LightningDataModule):
         resolution_probability: how often that is done.
         mix: how often a crop is mixed with another one; see `PairDataset`.
         min_valid: share of valid pixels that a crop should have.
+        pixels: take the loss at this many random valid pixels of a crop; 0 takes all.
         paired: False draws source and target from places of their own, for unpaired methods.
         val_fraction: share of the groups that is held out where the manifest has no `split`; 0
             trains on everything and validates nothing.
@@ -66,6 +67,7 @@ class Pairs(lightning.LightningDataModule):
         resolution_probability: float = 0.5,
         mix: float = 0.0,
         min_valid: float = 0.3,
+        pixels: int = 0,
         paired: bool = True,
         val_fraction: float = 0.15,
         fold: int | None = None,
@@ -89,6 +91,7 @@ class Pairs(lightning.LightningDataModule):
         self.transforms = transforms or []
         self.resolution, self.resolution_probability = resolution, resolution_probability
         self.mix, self.min_valid, self.paired = mix, min_valid, paired
+        self.pixels = pixels
         self.val_fraction, self.fold, self.folds = val_fraction, fold, folds
         self.val_tile, self.val_windows = val_tile, val_windows
         self.scale, self.cache_mb, self.workers = scale, cache_mb, workers
@@ -144,6 +147,7 @@ class Pairs(lightning.LightningDataModule):
             resolution_probability=self.resolution_probability,
             mix=self.mix,
             min_valid=self.min_valid,
+            pixels=self.pixels,
             paired=self.paired,
         )
         reader = PairReader(val, signature, self.scale, self.cache_mb)

@@ -104,6 +104,7 @@ class PairDataset(Dataset[Sample]):
         mix: how often a crop is mixed with a second one of the same unit, 50 to 100% of the first:
             values of coarse pixels are such sums. Valid is what is valid in both.
         min_valid: share of valid pixels that a crop should have.
+        pixels: take the loss at this many valid pixels of a crop, drawn at random; 0 takes all.
         paired: False takes the target from another crop, of a row of the same unit: what unpaired
             training sees. The sample then has `source_mask` too.
     """
@@ -122,6 +123,7 @@ class PairDataset(Dataset[Sample]):
         resolution_probability: float = 0.5,
         mix: float = 0.0,
         min_valid: float = 0.3,
+        pixels: int = 0,
         paired: bool = True,
     ) -> None:
         low, high = resolution
@@ -131,16 +133,16 @@ class PairDataset(Dataset[Sample]):
             raise RecipeError("data.context must not be negative, and excludes mix and unpaired")
         self.reader, self.crop, self.context, self.seed = reader, crop, context, seed
         self.balance = Balance.of(table, balance)
-        self.transforms = list(transforms)
+        self.transforms, self.pixels = list(transforms), pixels
         self.resolution, self.probability = (low, high), resolution_probability
         self.mix, self.min_valid, self.paired = mix, min_valid, paired
 
     def __getitem__(self, position: int) -> Sample:
         """Return the sample at a position, any integer >= 0."""
         rng = np.random.default_rng([self.seed, position])
-        sample = self._crop(self.balance.draw(self.seed, position), rng)
+        sample = self._crop(self.balance.draw(self.seed, position), position, rng)
         if rng.random() < self.mix:
-            other = self._crop(self.balance.draw(self.seed + 1, position), rng)
+            other = self._crop(self.balance.draw(self.seed + 1, position), position, rng)
             if other["unit"] == sample["unit"]:
                 sample = _mixed(sample, other, float(rng.uniform(0.5, 1.0)))
         if not self.paired:
@@ -148,6 +150,8 @@ class PairDataset(Dataset[Sample]):
         edge = self.context * self.reader.scale
         for key in ("target", "mask"):
             sample[key] = centre(sample[key], edge)
+        if self.pixels:
+            sample["mask"] = _thinned(sample["mask"], self.pixels, rng)
         return _filled(sample)
 
     def _other(self, sample: Sample, position: int, rng: np.random.Generator) -> Sample:
@@ -156,10 +160,10 @@ class PairDataset(Dataset[Sample]):
             # A deal of its own: the row does not depend on the source's.
             row = self.balance.draw(self.seed + 2 + attempt, position)
             if self.reader.facts(row)[1] == sample["unit"]:
-                return self._crop(row, rng)
-        return self._crop(self.balance.draw(self.seed, position), rng)
+                return self._crop(row, position, rng)
+        return self._crop(self.balance.draw(self.seed, position), position, rng)
 
-    def _crop(self, index: int, rng: np.random.Generator) -> Sample:
+    def _crop(self, index: int, position: int, rng: np.random.Generator) -> Sample:
         """Cut and augment a crop of a row."""
         grid, unit = self.reader.facts(index)
         size = self._size(grid, rng)
@@ -174,6 +178,7 @@ class PairDataset(Dataset[Sample]):
         row = self.reader.rows[index]
         sample |= where(row, grid, box, size / self.crop)
         sample |= {"unit": unit, "row": int(row["row"]), "name": str(row["source"])}
+        sample["position"] = position
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample
@@ -315,6 +320,14 @@ def _mixed(one: Sample, other: Sample, share: float) -> Sample:
     for key in ("mask", "source_mask"):
         out[key] = one[key] & other[key]
     return out
+
+
+def _thinned(mask: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """Keep some valid pixels of a mask, drawn at random."""
+    known = np.flatnonzero(mask.numpy())
+    kept = np.zeros(mask.numel(), bool)
+    kept[rng.choice(known, min(count, len(known)), replace=False)] = True
+    return torch.from_numpy(kept).view(mask.shape)
 
 
 def _unpaired(one: Sample, other: Sample) -> Sample:

@@ -27,7 +27,8 @@ class Transform(Registered, family="Transform"):
 
     A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool
     [1, h * s, w * s], `source_mask` bool [1, h, w] (True where the source is valid), `lonlat`,
-    `gsd`, `unit`. Values are physical; what is masked is filled afterwards.
+    `gsd`, `unit`, `position` (which sample of the training it is). Values are physical; what is
+    masked is filled afterwards.
     """
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -78,6 +79,8 @@ class RadiometricJitter(Transform):
             for all bands or one for each; -0.3..1 times that, and 0.7..1.3 times by band.
         noise: standard deviation of white noise on the source, 0..noise in physical units.
         probability: how often a sample is changed at all.
+        every: only each so-manieth sample is changed. Where the members of a network take turns
+            with the samples, as in `LocalStatistics`, some of them then see values as they are.
     """
 
     def __init__(
@@ -88,13 +91,16 @@ class RadiometricJitter(Transform):
         haze: float | Sequence[float] = 0.0,
         noise: float = 0.0,
         probability: float = 1.0,
+        every: int = 1,
     ) -> None:
         self.haze = [haze] if isinstance(haze, int | float) else list(haze)
         if min(gain, display_gamma, band_gain, noise, *self.haze) < 0:
             raise RecipeError("RadiometricJitter takes no negative ranges")
         if not 0.0 <= probability <= 1.0:
             raise RecipeError(f"RadiometricJitter: probability {probability} is not in 0..1")
-        self.probability = probability
+        if every < 1:
+            raise RecipeError(f"RadiometricJitter: every must be at least 1, not {every}")
+        self.probability, self.every = probability, every
         self.gain, self.display_gamma = gain, display_gamma
         self.band_gain, self.noise = band_gain, noise
 
@@ -109,6 +115,8 @@ class RadiometricJitter(Transform):
         by_band = rng.uniform(-1, 1, bands)
         amount, tint = rng.uniform(-0.3, 1.0), rng.uniform(0.7, 1.3, bands)
         sigma = rng.uniform(0, 1)
+        if self.every > 1 and sample["position"] % self.every:
+            return sample
         if self.probability < 1.0 and rng.random() >= self.probability:
             return sample
         if self.display_gamma and sample["unit"] == DISPLAY:

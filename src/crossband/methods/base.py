@@ -211,9 +211,10 @@ class Method(lightning.LightningModule):
         """
         source, target, mask, units = self.normalised(batch)
         generator: Any = network
+        wanted = mask if network.training else None
         context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2
         with record_function("crossband/generator"):
-            output = (generator.inner(source, context) if context else network(source)).float()
+            output = generator.inner(source, context, wanted).float()
         source = centre(source, context)
         return Prediction(output, target, source, mask, self.signature, units)
 

@@ -35,12 +35,14 @@ class Generator(Registered, nn.Module, family="Generator"):
         """Translate a batch of normalised sources."""
         raise NotImplementedError
 
-    def inner(self, x: Tensor, context: int) -> Tensor:
+    def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Translate without the outer `context` source pixels, which are looked at only.
 
         Args:
             x: [B, Cs, H, W], H and W above 2 * context.
             context: pixels on each side.
+            wanted: bool [B, 1, h, w] of the result's size: a network that works pixel by pixel may
+                leave out the others, and answer 0 there.
 
         Returns:
             [B, Ct, (H - 2 * context) * scale, (W - 2 * context) * scale].

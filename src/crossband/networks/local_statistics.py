@@ -36,7 +36,7 @@ class LocalStatistics(Generator):
     up to `near` are moved pixel by pixel, larger ones by cells of `stride` x `stride` pixels.
 
     A pixel that is 0 in all bands (normalised: what is masked and what is padded) does not count in
-    any window. While training, each member sees its own share of the batch.
+    any window. While training, the members take turns with the samples of a batch.
 
     Args:
         in_channels: source bands.
@@ -96,23 +96,42 @@ class LocalStatistics(Generator):
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
         return self.inner(x, 0)
 
-    def inner(self, x: Tensor, context: int) -> Tensor:
-        """Answer without the outer `context` pixels, which are looked at only."""
+    def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
+        """Answer without the outer `context` pixels, and only where `wanted` while training."""
         height, width = x.shape[-2:]
         with torch.autocast(x.device.type, enabled=False):
             x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
             x = x.contiguous()
             cells = self._cells(x)
         rows = range(context, height - context)
-        step = len(rows) if torch.is_grad_enabled() else ROWS
         columns = slice(context, width - context)
-        parts = [
-            self._answer(x, cells, slice(row, min(row + step, rows.stop)), columns)
-            for row in rows[::step]
-        ]
-        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        if self.training:
+            features = self._standard(x, cells, slice(rows.start, rows.stop), columns)
+            return self._taking_turns(features, wanted)
+        answers = []
+        for row in rows[::ROWS]:
+            some = slice(row, min(row + ROWS, rows.stop))
+            features = self._standard(x, cells, some, columns)
+            total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
+            answers.append((total / len(self.members)).movedim(-1, 1))
+        return torch.cat(answers, dim=2)
 
-    def _answer(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
+    def _taking_turns(self, features: Tensor, wanted: Tensor | None) -> Tensor:
+        """Let member m of k answer samples m, m + k, m + 2 k, ... of a batch."""
+        outputs = features.new_zeros(*features.shape[:3], self.out_channels, dtype=torch.float32)
+        for number, member in enumerate(self.members):
+            turn = slice(number, None, len(self.members))
+            if wanted is None:
+                outputs[turn] = _run(member, features[turn])
+            else:
+                where = wanted[turn, 0]
+                outputs[turn] = outputs[turn].masked_scatter(
+                    where[..., None], _run(member, features[turn][where])
+                )
+        return outputs.movedim(-1, 1)
+
+    def _standard(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
+        """Return the features of some rows and columns, about 0 and of order 1: [B, h, w, F]."""
         with torch.autocast(x.device.type, enabled=False):
             features = self._features(x, cells, rows, columns)
             features = (features - self.usual) / self.spread
@@ -121,13 +140,7 @@ class LocalStatistics(Generator):
         kind = x.device.type
         reduced = torch.is_autocast_enabled(kind)
         features = features.to(torch.get_autocast_dtype(kind) if reduced else features.dtype)
-        features = features.movedim(1, -1).contiguous()
-        if not self.training or len(self.members) > len(x):
-            total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
-            return (total / len(self.members)).movedim(-1, 1)
-        shares = torch.tensor_split(features, len(self.members))
-        own = [_run(m, share) for m, share in zip(self.members, shares, strict=True)]
-        return torch.cat(own).movedim(-1, 1)
+        return features.movedim(1, -1).contiguous()
 
     def _features(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
         """Return [B, F, h, w], of the pixels in some rows and columns."""
