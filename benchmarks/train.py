@@ -30,7 +30,6 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -230,15 +229,7 @@ class Parts(lightning.Callback):
         self._done = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Label what may have no label of its own, and listen to all labels."""
-        own = {"generator": [pl_module.generator], "discriminator": [pl_module.discriminator]}
-        own["losses"] = list(pl_module.losses)
-        for name, modules in own.items():
-            for module in modules:
-                module.forward = labelled(name, module.forward)
-        for name, method in (("backward", "backward_of"), ("average", "_update_average")):
-            if hasattr(pl_module, method):
-                setattr(pl_module, method, labelled(name, getattr(pl_module, method)))
+        """Listen to all labels."""
         enter: Any = record_function.__enter__
         leave: Any = record_function.__exit__
         self._restore = enter, leave
@@ -293,16 +284,6 @@ def part_of(label: str) -> str | None:
     if label.startswith("Optimizer."):
         return "optimiser"
     return "loader" if "DataLoader" in label else None
-
-
-def labelled(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs under a label of the package."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with record_function(f"crossband/{name}"):
-            return function(*args, **kwargs)
-
-    return run
 
 
 def now(device: torch.device) -> float:

@@ -481,7 +481,6 @@ def test_the_loss_may_be_taken_at_a_few_pixels(pairs):
         assert not (b["mask"] & ~a["mask"]).any()
         assert torch.equal(b["target"], a["target"].masked_fill(~b["mask"], 0.0))
         seen += b["mask"][0]
-    assert seen.min() >= 0
     assert (seen > 0).float().mean() > 0.95
     assert dataset(pairs(2), pixels=10**6)[0]["mask"].sum() == whole[0]["mask"].sum()
 

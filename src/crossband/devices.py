@@ -48,8 +48,8 @@ def keep_memory() -> None:
     """Keep memory that is freed for the next step, instead of handing it back to the system.
 
     glibc hands back every block above 32 MiB. The next one of that size then costs a page fault
-    for every 4 KiB, which is a tenth of a training step on a CPU. It holds for the whole process,
-    which stays as large as it ever was. Without glibc nothing is done.
+    for every 4 KiB, in each training step. It holds for the whole process, which
+    stays as large as it ever was. Without glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -30,17 +30,16 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
+from crossband.methods.batches import Batch, predict
 from crossband.methods.loggers import log_pictures
-from crossband.methods.modules import channels_last
+from crossband.methods.modules import channels_last, follow
 from crossband.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.methods.parallel import any_process, average_gradients
 from crossband.methods.schedules import Cosine, Schedule
 from crossband.methods.steplog import StepLog
 from crossband.methods.validation import Validation
-from crossband.networks.base import Generator, centre
+from crossband.networks.base import Generator
 from crossband.signature import Signature
-
-Batch = dict[str, Any]
 
 #: The part that steps once a step; the other parts step `critic_steps` times.
 GENERATOR = "generator"
@@ -186,37 +185,9 @@ class Method(lightning.LightningModule):
         """One optimiser for each part."""
         return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
 
-    def normalised(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-        """Return source and target in normalised values, the target's mask, the units.
-
-        A batch needs `source` and `target` in physical units; `mask` is everywhere and `unit` the
-        signature's first where they are missing.
-        """
-        source, target = batch["source"], batch["target"]
-        units = list(batch.get("unit") or [next(iter(self.signature.units))] * len(source))
-        mask = batch.get("mask")
-        if mask is None:
-            mask = torch.ones_like(target[:, :1], dtype=torch.bool)
-        source = self.signature.normalise(source, units, "source")
-        if (known := batch.get("source_mask")) is not None:
-            source = source.masked_fill(~known, 0.0)  # as the translator fills them
-        target = self.signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
-        layout = torch.channels_last
-        return source.contiguous(memory_format=layout), target, mask, units
-
     def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
-        """Run a generator on a batch; everything in the result is normalised and fp32.
-
-        A source that is larger than the target has a context, which is looked at only.
-        """
-        source, target, mask, units = self.normalised(batch)
-        generator: Any = network
-        wanted = mask if network.training else None
-        context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2
-        with record_function("crossband/generator"):
-            output = generator.inner(source, context, wanted).float()
-        source = centre(source, context)
-        return Prediction(output, target, source, mask, self.signature, units)
+        """Run a generator on a batch; see `crossband.methods.batches.predict`."""
+        return predict(self.signature, network, batch)
 
     def fp32(self) -> Any:
         """Context in which autocast is off: for losses."""
@@ -302,8 +273,9 @@ class Method(lightning.LightningModule):
         self.log_of_steps.close()
         self.step += 1
         self._into = 0
-        with record_function("crossband/average"):
-            self._update_average()
+        if self.average is not None:
+            with record_function("crossband/average"):
+                follow(self.average, self.generator, self.ema_decay, self.step)
         if self.step == self.max_steps:
             self.finish()
         if self.step % self.log_every == 0 or self.step >= self.max_steps:
@@ -311,22 +283,6 @@ class Method(lightning.LightningModule):
                 self._log(parts)
         if self.step >= self.max_steps:
             self.trainer.should_stop = True
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move it: average += (1 - d) (weights - average).
-
-        d = min(decay, (1 + step) / (10 + step)): smaller in the first steps, which forgets the
-        random start (TensorFlow's ExponentialMovingAverage with num_updates).
-        """
-        if self.average is None:
-            return
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
-        mean, now = (list(tensors) for tensors in zip(*pairs, strict=True))
-        torch._foreach_lerp_(mean, now, 1.0 - decay)
-        for old, new in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            old.copy_(new)
 
     def _seed_step(self) -> None:
         """For what networks draw themselves (dropout): by batch and process."""

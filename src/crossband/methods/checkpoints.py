@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from crossband.errors import OutputError, RecipeError, TrainingError, nearest
 from crossband.methods.base import Method
 from crossband.methods.stopping import Wish
+from crossband.methods.watcher import Watcher, method_of
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 #: What torch.load raises for a file that is cut off, altered, or no checkpoint.
@@ -39,7 +39,7 @@ UNREADABLE = (
 )
 
 
-class Checkpoints(Callback):
+class Checkpoints(Watcher):
     """Keeps `last.ckpt`, `best.ckpt` and the last few `step-00001200.ckpt` in a folder.
 
     A checkpoint is written under a temporary name, flushed to the disk, then renamed, so that the
@@ -91,16 +91,8 @@ class Checkpoints(Callback):
         """From here on our handlers have the signals, not Lightning's."""
         self.wish.take_over(trainer)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Save every so many steps, and when asked to stop."""
-        method = method_of(pl_module)
         if not method.between_steps or trainer.is_last_batch:
             return  # after an epoch's last batch its validation comes first
         asked = self.wish.agreed(method.step)
@@ -300,9 +292,3 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
         step = state["crossband"]["step"]
         sys.stderr.write(f"crossband: {why}; going on from {path.name}, step {step}\n")
     return path, state
-
-
-def method_of(module: lightning.LightningModule) -> Method:
-    """Return the module as the method that it is."""
-    assert isinstance(module, Method)
-    return module

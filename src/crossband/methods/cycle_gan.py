@@ -13,7 +13,8 @@ from torch.profiler import record_function
 from crossband.errors import RecipeError
 from crossband.losses.adversarial import objective
 from crossband.losses.base import masked_mean
-from crossband.methods.base import Batch, Method
+from crossband.methods.base import Method
+from crossband.methods.batches import Batch, normalised
 from crossband.methods.modules import channels_last, frozen
 from crossband.methods.replay import Replay
 from crossband.networks import Discriminator, Generator
@@ -101,7 +102,7 @@ class CycleGAN(Method):
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the generators, then of the discriminators."""
-        source, target, mask, _ = self.normalised(batch)
+        source, target, mask, _ = normalised(self.signature, batch)
         if source.shape[-2:] != target.shape[-2:]:
             raise RecipeError("CycleGAN needs data.context 0: both ways are of one size")
         known = batch.get("source_mask")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from crossband.methods.checkpoints import method_of
+from crossband.methods.base import Method
+from crossband.methods.watcher import Watcher, method_of
 
 Line = Mapping[str, float]
 
@@ -140,7 +140,7 @@ ALARMS = {
 }
 
 
-class Health(Callback):
+class Health(Watcher):
     """Looks at each line of the log; an alarm is one line on stderr, once an episode."""
 
     def __init__(self) -> None:
@@ -154,16 +154,8 @@ class Health(Callback):
         """Begin with the next line."""
         self._seen = method_of(pl_module).log_lines
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Look at a line that is new, of a method that goes by gradients."""
-        method = method_of(pl_module)
         if method.log_lines == self._seen:
             return
         self._seen = method.log_lines

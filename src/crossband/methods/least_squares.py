@@ -10,7 +10,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
 from crossband.errors import RecipeError
-from crossband.methods.base import Batch, Method
+from crossband.methods.base import Method
+from crossband.methods.batches import Batch
 from crossband.networks import Generator
 from crossband.signature import Signature
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from crossband.data.transforms import SPATIAL
 from crossband.errors import CrossbandError, TrainingError
-from crossband.methods.base import Batch, Method
-from crossband.methods.checkpoints import method_of
+from crossband.methods.base import Method
+from crossband.methods.batches import Batch
+from crossband.methods.watcher import Watcher, method_of
 from crossband.networks import parameter_count
 
 #: What libraries say that have no class for it: torch on CPU, MPS, cuDNN and cuBLAS, oneDNN.
@@ -47,7 +47,7 @@ class Setting:
     accumulate: int
 
 
-class Memory(Callback):
+class Memory(Watcher):
     """When a training step does not fit the memory, finds the largest setting that does.
 
     It is measured: real steps on parts of the same batch, after everything of the failed one is
@@ -71,14 +71,7 @@ class Memory(Callback):
         """Keep the batch, to try parts of it."""
         self._batch = batch
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Let the batch go."""
         self._batch = None
 

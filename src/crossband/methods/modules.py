@@ -30,3 +30,18 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for p in trained:
             p.requires_grad_(True)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move a running average of weights: average += (1 - d) (weights - average).
+
+    d = min(decay, (1 + step) / (10 + step)): smaller in the first steps, which forgets the random
+    start (TensorFlow's ExponentialMovingAverage with num_updates). Buffers are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = zip(average.parameters(), network.parameters(), strict=True)
+    mean, now = (list(tensors) for tensors in zip(*pairs, strict=True))
+    torch._foreach_lerp_(mean, now, 1.0 - decay)
+    for old, new in zip(average.buffers(), network.buffers(), strict=True):
+        old.copy_(new)

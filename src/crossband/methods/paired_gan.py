@@ -14,7 +14,8 @@ from crossband.errors import RecipeError
 from crossband.losses import Loss
 from crossband.losses.adversarial import gradient_penalty, objective
 from crossband.losses.base import Prediction
-from crossband.methods.base import Batch, Method
+from crossband.methods.base import Method
+from crossband.methods.batches import Batch
 from crossband.methods.modules import channels_last
 from crossband.networks import Discriminator, Generator
 from crossband.signature import Signature

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from crossband.methods.base import Method
-from crossband.methods.checkpoints import method_of
+from crossband.methods.watcher import Watcher, method_of
 
 
-class Progress(Callback):
+class Progress(Watcher):
     """A bar over generator steps with the time left; a line at each validation without a terminal.
 
     Args:
@@ -39,16 +37,8 @@ class Progress(Callback):
                 disable=None,  # no bar where stderr is no terminal
             )
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Move on."""
-        method = method_of(pl_module)
         if self._bar is None or self._bar.disable:
             return
         self._bar.update(method.step - self._bar.n)
