@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from crossband.data import manifest
+from crossband.data import manifest, splits
 from crossband.data.pairs import Balance, PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
 from crossband.data.transforms import Flip, RadiometricJitter, Transform
-from crossband.errors import ManifestError, RecipeError
+from crossband.errors import ManifestError, OutputError, RecipeError
+from crossband.raster.grid import Box
 from crossband.signature import Signature, UnitRange
 
 RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
@@ -87,7 +88,7 @@ def test_read_resolves_paths_and_fills_in(pairs, tmp_path):
         ("sorce,target\na,b\n", "no column 'source': did you mean 'sorce'?"),
         ("source,target\n", "it has no rows"),
         ("source,target\n0.tif,0.tif\n0.tif,9.tif\n", "row 2: target .*9.tif: no such file"),
-        ("source,target\n0.tif,\n", "row 1: target is empty"),
+        ("source,target\n,\n", "row 1: source and target are empty"),
         ("source,target,scale\n0.tif,0.tif,big\n", "row 1: scale 'big' is not a number"),
         ("source,target,weight\n0.tif,0.tif,-1\n", "row 1: weight below 0"),
         ("source,target,split\n0.tif,0.tif,dev\n", "row 1: split is 'dev', but must be"),
@@ -111,60 +112,89 @@ def test_no_manifest(tmp_path):
         manifest.read(tmp_path / "nothing.csv")
 
 
+def test_a_given_split_may_cut_groups_and_says_so(pairs):
+    split = {"split": ["train", "train", "val", "test"], "group": [*"abab"], "split_by": "theirs"}
+    table = manifest.read(pairs(4, split))
+    assert [leak.seen for leak in splits.leakage(table)] == [1, 1]
+    with pytest.raises(ManifestError, match="must not cut a group"):
+        manifest.read(pairs(4, split | {"split_by": ["theirs", None, "theirs", "theirs"]}))
+
+
+def test_a_row_without_counterpart_is_no_pair(pairs, tmp_path):
+    pairs(4)
+    table = pd.DataFrame({"source": ["0.tif", None, "2.tif", None]})
+    table["target"] = ["0.tif", "1.tif", None, "3.tif"]
+    table["degradation"] = [None, None, None, "Bicubic"]
+    table.to_csv(tmp_path / "some.csv", index=False)
+    read = manifest.read(tmp_path / "some.csv")
+    assert manifest.is_paired(read).tolist() == [True, False, False, True]
+    assert read["group"].tolist() == ["0.tif", "1.tif", "2.tif", "3.tif"]
+    assert manifest.fingerprint(read) != manifest.fingerprint(read[:3])
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_what_is_written_is_read_again(pairs, tmp_path, name):
+    path = pairs(4, {"split": ["train"] * 4, "place": [*"wxyz"], "lon": [1.0, 2.0, None, 4.0]})
+    table = manifest.read(path)
+    manifest.write(table, tmp_path / name)
+    pd.testing.assert_frame_equal(manifest.read(tmp_path / name), table, check_like=True)
+    stored = pd.read_csv(path) if name.endswith("csv") else pd.read_parquet(tmp_path / name)
+    assert stored["source"].tolist() == ["0.tif", "1.tif", "2.tif", "3.tif"]
+    assert "sensor" not in stored
+    elsewhere = tmp_path / "else" / name
+    manifest.write(table, elsewhere)
+    assert manifest.read(elsewhere)["source"].tolist() == table["source"].tolist()
+
+
+def test_a_manifest_has_a_format_and_is_not_replaced(tmp_path):
+    with pytest.raises(OutputError, match=r"ends in \.csv or \.parquet"):
+        manifest.check_output(tmp_path / "pairs.txt", False)
+    (tmp_path / "pairs.csv").touch()
+    with pytest.raises(OutputError, match="exists; --overwrite"):
+        manifest.check_output(tmp_path / "pairs.csv", False)
+    manifest.check_output(tmp_path / "pairs.csv", True)
+
+
+def test_a_mixture_draws_by_shares_and_keeps_groups_together(pairs, tmp_path):
+    path = pairs(4)
+    one = pd.read_csv(path)
+    one.assign(weight=[1, 2, 1, 4]).to_csv(tmp_path / "a.csv", index=False)
+    one[:2].to_csv(tmp_path / "b.csv", index=False)
+    table = manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
+    assert table["manifest"].tolist() == ["a"] * 4 + ["b"] * 2
+    assert table["group"].nunique() == 6
+    share = table.groupby("manifest")["weight"].mean()
+    assert share["a"] == pytest.approx(3 * share["b"])
+    deal = Balance.of(table, ["manifest", "group"])
+    rows = [deal.draw(0, i) for i in range(6000)]
+    assert np.mean([r < 4 for r in rows]) == pytest.approx(0.75, abs=0.02)
+    assert rows.count(3) / rows.count(0) == pytest.approx(4, rel=0.25)
+
+    one.assign(group=[*"xyzx"], split="train").to_csv(tmp_path / "c.csv", index=False)
+    one.assign(group=[*"uvwx"], split="test").to_csv(tmp_path / "d.csv", index=False)
+    with pytest.raises(ManifestError, match="together: group 'x' is in test and train"):
+        manifest.mixture([tmp_path / "c.csv", tmp_path / "d.csv"])
+    with pytest.raises(ManifestError, match="'a' has none: split it first"):
+        manifest.mixture([tmp_path / "c.csv", tmp_path / "a.csv"])
+    with pytest.raises(ManifestError, match="2 manifests, but 1 shares"):
+        manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [1.0])
+    with pytest.raises(ManifestError, match="not all 0"):
+        manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [0.0, 0.0])
+    (tmp_path / "e").mkdir()
+    (tmp_path / "a.csv").rename(tmp_path / "e" / "b.csv")
+    with pytest.raises(ManifestError, match="two manifests are called 'b'"):
+        manifest.mixture([tmp_path / "b.csv", tmp_path / "e" / "b.csv"])
+
+
 def test_where_the_files_lie_changes_neither_split_nor_fingerprint(pairs, tmp_path):
     path = pairs(6)
     here = manifest.read(path)
     shutil.copytree(tmp_path, tmp_path / "moved")
     there = manifest.read(tmp_path / "moved" / "pairs.csv")
-    assert manifest.assign(here, 0.4, 3).tolist() == manifest.assign(there, 0.4, 3).tolist()
+    assert splits.assign(here, 0.4, 3).tolist() == splits.assign(there, 0.4, 3).tolist()
     assert manifest.fingerprint(here) == manifest.fingerprint(there)
     (tmp_path / "moved" / "3.tif").write_bytes(b"shorter")
     assert manifest.fingerprint(here) != manifest.fingerprint(there)
-
-
-# The split.
-
-
-def table_of(groups):
-    return pd.DataFrame({"group": groups, "sensor": ["s"] * len(groups)})
-
-
-def test_split_is_stable_when_rows_are_added_and_cuts_no_group():
-    few = [f"g{i}" for i in range(60) for _ in range(2)]
-    many = [f"new{i}" for i in range(40)] + few
-    a = dict(zip(few, manifest.assign(table_of(few), 0.2, 7), strict=True))
-    split = manifest.assign(table_of(many), 0.2, 7)
-    b = dict(zip(many, split, strict=True))
-    assert a == {g: b[g] for g in a}
-    assert table_of(many).assign(split=split).groupby("group")["split"].nunique().max() == 1
-    assert 0.1 < (split == "val").mean() < 0.3
-    assert b != dict(zip(many, manifest.assign(table_of(many), 0.2, 8), strict=True))
-    assert set(manifest.assign(table_of(many), 0.0, 7)) == {"train"}
-
-
-def test_split_of_few_groups_leaves_no_side_empty():
-    for seed in range(20):
-        for fraction in (0.01, 0.99):
-            split = manifest.assign(table_of(["a", "b", "b"]), fraction, seed)
-            assert set(split) == {"train", "val"}
-    with pytest.raises(ManifestError, match="single group"):
-        manifest.assign(table_of(["a", "a"]), 0.2, 0)
-
-
-def test_the_manifests_own_split_wins():
-    table = table_of(["a", "b", "c"]).assign(split=["train", "test", "val"])
-    assert manifest.assign(table, 0.5, 0).tolist() == ["train", "test", "val"]
-    with pytest.raises(ManifestError, match="no row with split 'train'"):
-        manifest.assign(table.assign(split="test"), 0.5, 0)
-
-
-def test_folds_are_even_in_each_sensor_and_cut_no_group():
-    groups = [f"g{i}" for i in range(12) for _ in range(3)]
-    table = table_of(groups).assign(sensor=["x"] * 24 + ["y"] * 12)
-    fold = manifest.deal(table, 4, 0)
-    assert table.assign(fold=fold).groupby("group")["fold"].nunique().max() == 1
-    assert fold.value_counts().tolist() == [9, 9, 9, 9]
-    assert set(fold[table["sensor"] == "y"]) == {0, 1, 2, 3}
 
 
 # Reading.
@@ -233,6 +263,24 @@ def test_source_and_target_with_radiometry_of_their_own(pairs, tmp_path, make_ra
     assert s["unit"] == "display"
     at = round(float(s["target"][0, 0, 0]) * 1e4) - 5001
     np.testing.assert_allclose(s["source"], rgb[:, :, at : at + 40] / 255, atol=1e-6)
+
+
+def test_two_halves_of_one_picture_are_a_pair(pairs, make_raster):
+    """What pix2pix calls AB: source on the left, target on the right."""
+    path = pairs(1, {"source_window": "0,0,25,40", "target_window": ["25,0,25,40"]})
+    reader = PairReader(manifest.read(path), SIGNATURE)
+    whole = PairReader(
+        manifest.read(path).assign(source_window=None, target_window=None), SIGNATURE
+    )
+    box = Box(3, 5, 10, 12)
+    here, there = reader.read(0, box), whole.read(0, Box(3, 0, 10, 50))
+    assert reader.facts(0)[0].box == Box(0, 0, 40, 25)
+    np.testing.assert_array_equal(here.source, there.source[..., 5:17])
+    np.testing.assert_array_equal(here.target, there.target[..., 30:42])
+    for window, message in (("0,0,60,40", "0,0,60,40 is not inside its 50 x 40"), ("1,2", "'1,2'")):
+        table = manifest.read(path).assign(source_window=window)
+        with pytest.raises(ManifestError, match=message):
+            PairReader(table, SIGNATURE).check()
 
 
 def test_what_does_not_fit_names_the_row(pairs, make_raster):

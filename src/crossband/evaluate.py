@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import pandas as pd
 from crossband import __version__
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
+from crossband.data.splits import leakage
 from crossband.devices import resolve_device, resolve_precision
 from crossband.errors import ManifestError
 from crossband.indices import required_bands
@@ -113,6 +114,7 @@ def evaluate(
     if not loaded:
         raise ManifestError("no model to evaluate")
     table = manifests.read(manifest)
+    leaks = leakage(table) if "split" in table.columns else []
     table, chosen = choose(table, split)
     with appearing(output, overwrite, METRICS_FILE) as folder:
         records, rows = [], []
@@ -129,6 +131,7 @@ def evaluate(
                 "split": chosen,
                 "n_rows": len(table),
                 "n_groups": int(table["group"].nunique()),
+                "leakage": next((asdict(k) for k in leaks if k.split == chosen and k.cut), None),
             },
             "data_range": DATA_RANGE,
             "index_guard": GUARD,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -176,6 +177,9 @@ class _Run:
         """Read the manifest before anything is written."""
         if isinstance(self.data, Pairs):
             self.data.load(self.method.signature, self.method.seed)
+            if is_first_process():
+                for leak in self.data.leaks(self.method.seed):
+                    sys.stderr.write(f"crossband: {leak}\n")
 
     def train(self, resume: bool = False) -> dict[str, Any]:
         """Train to the last step, and return the weights that become the model's."""
@@ -329,11 +333,12 @@ def _about(run: _Run, settings: Any, seconds: float) -> dict[str, Any]:
     if isinstance(run.data, Pairs):
         train, val = run.data.split(run.data.seed_of(run.method.seed))
         about["data"] = {
-            "manifest": Path(run.data.manifest).name,
+            "manifest": " + ".join(path.name for path in run.data.manifests),
             "fingerprint": manifests.fingerprint(train),
             "pairs": len(train),
             "groups": int(train["group"].nunique()),
             "val_groups": sorted(map(str, val["group"].unique())),
+            "leakage": run.data.leaks(run.method.seed),
         }
     return about
 

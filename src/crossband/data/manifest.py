@@ -4,17 +4,22 @@ Columns (`source` and `target` are required, everything else may be missing or e
 
 | column | meaning |
 |---|---|
-| source, target | paths; relative ones from the manifest's folder. One file may be both |
+| source, target | paths; relative ones from the manifest's folder. One may be both |
+| source_window, target_window | part of the file, as GDAL's srcwin: `column,row,width,height` |
 | source_bands, target_bands | `red=3,green=2,blue=1`: band numbers, or names in the file |
 | sensor, target_sensor | name in the sensor table; the target's is the source's where empty |
 | scale, offset, nodata | physical = stored x scale + offset, over the file's and the sensor's own |
 | target_scale, target_offset, target_nodata | the same for the target; see `TARGET_OWN` |
 | split | `train`, `val` or `test`; without the column a hash of the group decides |
+| split_by | who made the split, as `split.json`: a split that is given may cut groups |
 | group | what a split never cuts: scene, flight, video; the source's file where empty |
 | lon, lat, gsd | degrees, metres; over what the file's georeference says |
 | weight | how often a row is drawn, relative to the others |
+| degradation | makes the source from the target, where `source` is empty: see `data.degrade` |
 
-Any other column is kept, and may be named in `balance`.
+Any other column is kept, and may be named in `balance`. A row where `source` or `target` is empty
+has no counterpart: unpaired methods take it, paired ones refuse it, unless its source is made from
+its target by a degradation.
 """
 
 from __future__ import annotations
@@ -22,15 +27,27 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from crossband.errors import ManifestError, nearest
+from crossband.data.splits import SPLITS
+from crossband.errors import ManifestError, OutputError, nearest
 
-TEXT = ("source_bands", "target_bands", "sensor", "target_sensor", "group", "split")
+TEXT = (
+    "source_bands",
+    "target_bands",
+    "source_window",
+    "target_window",
+    "sensor",
+    "target_sensor",
+    "group",
+    "split",
+    "split_by",
+    "degradation",
+)
 NUMBERS = (
     "scale",
     "offset",
@@ -43,10 +60,10 @@ NUMBERS = (
     "gsd",
     "weight",
 )
+PARQUET = (".parquet", ".pq")
 #: A target in the source's own file, or without a sensor of its own, shares the source's
 #: radiometry; one with its own sensor has its own columns.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
-SPLITS = ("train", "val", "test")
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -58,10 +75,112 @@ def read(path: str | Path) -> pd.DataFrame:
         number that messages use (the first row below the header is 1).
 
     Raises:
-        ManifestError: missing file or column, an empty path, a file that is not there, a number
-            that is none, a split with an unknown name or one that cuts a group.
+        ManifestError: missing file or column, a row without any path, a file that is not there, a
+            number that is none, a split with an unknown name or one that cuts a group and does not
+            say who made it.
+    """
+    return _read(Path(path), "")
+
+
+def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
+    """Read several manifests as one table.
+
+    A column `manifest` names the one that a row comes from; `balance` begins with it. Groups of one
+    name are one group, whichever manifest they are in; a group that no manifest names is told apart
+    by the manifest's name.
+
+    Args:
+        paths: manifests.
+        shares: how often each is drawn from, relative to the others; equally where None.
+
+    Raises:
+        ManifestError: see `read`; also two manifests of one name, or shares that do not fit.
+    """
+    shares = [1.0] * len(paths) if shares is None else list(shares)
+    if len(shares) != len(paths):
+        raise ManifestError(f"{len(paths)} manifests, but {len(shares)} shares")
+    if any(not (math.isfinite(s) and s >= 0) for s in shares) or not any(shares):
+        raise ManifestError(f"shares of manifests must be 0 or more, and not all 0: {shares}")
+    names = [Path(p).stem for p in paths]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ManifestError(f"two manifests are called {twice!r}: rename one")
+    tables = []
+    for path, name, share in zip(map(Path, paths), names, shares, strict=True):
+        table = _read(path, f"{name}/")
+        mean = float(table["weight"].mean()) or 1.0
+        table["weight"] = table["weight"] * (share / mean)
+        tables.append(table.assign(manifest=name))
+    given = [t for t in tables if "split" in t.columns]
+    if given and len(given) < len(tables):
+        without = next(t for t in tables if "split" not in t.columns)
+        raise ManifestError(
+            f"some manifests have a column 'split' and {without['manifest'].iloc[0]!r} has none: "
+            f"split it first (crossband data split)"
+        )
+    whole = pd.concat(tables, ignore_index=True)
+    if given:
+        _check_split("the manifests together", whole)
+    return whole
+
+
+def write(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a manifest as CSV or parquet; it appears whole or not at all.
+
+    Files below the manifest's folder are written relative to it, so that both may move together;
+    others with their whole path. Columns in which nothing is said are left out.
     """
     path = Path(path)
+    folder = path.parent.resolve()
+    out = table.drop(columns=["row"], errors="ignore").copy()
+    for column in ("source", "target"):
+        out[column] = [None if pd.isna(v) else _below(str(v), folder) for v in out[column]]
+    empty = [c for c in out.columns if c not in ("source", "target") and out[c].isna().all()]
+    out = out.drop(columns=empty)
+    if "weight" in out.columns and (out["weight"] == 1.0).all():
+        out = out.drop(columns=["weight"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        if path.suffix.lower() in PARQUET:
+            out.to_parquet(part, index=False)
+        else:
+            out.to_csv(part, index=False)
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def check_output(path: str | Path, overwrite: bool) -> None:
+    """Raise OutputError for a manifest that exists or whose name says no format."""
+    path = Path(path)
+    if path.suffix.lower() not in (*PARQUET, ".csv"):
+        raise OutputError(f"{path}: a manifest ends in .csv or .parquet")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists; --overwrite replaces it")
+
+
+def is_paired(table: pd.DataFrame) -> pd.Series:
+    """Return which rows have a source and a target, or a target that the source is made from."""
+    return table["target"].notna() & (table["source"].notna() | table["degradation"].notna())
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """Return a SHA-256 of what a model was trained on: every row, every file's name and size.
+
+    Where the files lie does not matter, nor does a column that says nothing.
+    """
+    columns = table.drop(columns=["row", "source", "target"]).dropna(axis=1, how="all")
+    digest = hashlib.sha256(columns.to_csv(index=False).encode())
+    for name in [*table["source"].dropna(), *table["target"].dropna()]:
+        path = Path(name)
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{path.name}:{size}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path, prefix: str) -> pd.DataFrame:
+    """Read a manifest; `prefix` comes before the names of groups that it does not name."""
     table = _load(path)
     for column in ("source", "target"):
         if column not in table.columns:
@@ -73,20 +192,16 @@ def read(path: str | Path) -> pd.DataFrame:
     table = table.reset_index(drop=True)
     table["row"] = range(1, len(table) + 1)
     for column in ("source", "target"):
-        table[column] = [_file(path, row, column, v) for row, v in _rows(table, column)]
-    for column in TEXT:
-        if column in table.columns:
-            table[column] = table[column].astype(object).map(_text)
-        elif column != "split":
-            table[column] = pd.Series([None] * len(table), dtype=object)
-    for column in NUMBERS:
-        if column in table.columns:
-            table[column] = [_number(path, row, column, v) for row, v in _rows(table, column)]
-        else:
-            table[column] = float("nan")
+        found = [_file(path, row, column, v) for row, v in _rows(table, column)]
+        table[column] = pd.Series(found, dtype=object)
+    nothing = table["source"].isna() & table["target"].isna()
+    if nothing.any():
+        raise ManifestError(f"{path}: row {_first(table, nothing)}: source and target are empty")
+    _fill(path, table)
     # Relative, so that a split by hash is the same on every machine.
-    relative = table["source"].map(lambda source: _relative(source, path.parent))
-    table["group"] = table["group"].where(table["group"].notna(), relative)
+    file = table["source"].where(table["source"].notna(), table["target"])
+    relative = file.map(lambda name: prefix + _relative(name, path.parent))
+    table["group"] = table["group"].where(table["group"].notna(), relative).astype(object)
     table["weight"] = table["weight"].fillna(1.0)
     if (table["weight"] < 0).any():
         raise ManifestError(f"{path}: row {_first(table, table['weight'] < 0)}: weight below 0")
@@ -95,71 +210,25 @@ def read(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def assign(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.Series:
-    """Return `train`, `val` or `test` for each row.
-
-    The manifest's own `split` wins. Without one, a group is in `val` where a hash of (seed, group)
-    lies below `val_fraction`, so that adding rows moves no other. Where that leaves one side
-    empty, the group nearest to it changes over.
-
-    Raises:
-        ManifestError: nothing to train on, or nothing to validate on though it is asked for.
-    """
-    if "split" in table.columns:
-        split = table["split"]
-        if not (split == "train").any():
-            raise ManifestError("the manifest has no row with split 'train'")
-        return split
-    if val_fraction <= 0:
-        return pd.Series("train", index=table.index, dtype=object)
-    place = {g: _hash(seed, g) for g in table["group"].unique()}
-    if len(place) < 2:
-        raise ManifestError(
-            "the manifest has a single group, which a split would cut: add a column 'group', or "
-            "train without validation (val_fraction 0)"
-        )
-    order = sorted(place, key=lambda g: place[g])
-    val = [g for g in order if place[g] < val_fraction] or order[:1]
-    val = val if len(val) < len(order) else order[:-1]
-    return table["group"].isin(val).map({True: "val", False: "train"})
-
-
-def deal(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
-    """Return the fold of each row, 0 to folds - 1, for cross-validation.
-
-    The manifest's own column `fold` wins. Without one, the groups of each sensor are put in the
-    order of a hash of (seed, group) and dealt out one after another.
-    """
-    if "fold" in table.columns:
-        return pd.to_numeric(table["fold"]).astype(int)
-    fold: dict[Any, int] = {}
-    sensors = table["sensor"].fillna("").astype(str)
-    for sensor in sorted(sensors.unique()):
-        groups = set(table.loc[sensors == sensor, "group"]) - set(fold)
-        for group in sorted(groups, key=lambda g: _hash(seed, g)):
-            fold[group] = len(fold) % folds
-    return table["group"].map(fold)
-
-
-def fingerprint(table: pd.DataFrame) -> str:
-    """Return a SHA-256 of what a model was trained on: every row, every file's name and size.
-
-    Where the files lie does not matter.
-    """
-    columns = table.drop(columns=["row", "source", "target"])
-    digest = hashlib.sha256(columns.to_csv(index=False).encode())
-    for name in [*table["source"], *table["target"]]:
-        path = Path(name)
-        size = path.stat().st_size if path.is_file() else -1
-        digest.update(f"{path.name}:{size}\n".encode())
-    return digest.hexdigest()
+def _fill(path: Path, table: pd.DataFrame) -> None:
+    """Bring the columns of the table above into their form; those that are missing are empty."""
+    for column in TEXT:
+        if column in table.columns:
+            table[column] = pd.Series([_text(v) for v in table[column]], dtype=object)
+        elif column != "split":
+            table[column] = pd.Series([None] * len(table), dtype=object)
+    for column in NUMBERS:
+        if column in table.columns:
+            table[column] = [_number(path, row, column, v) for row, v in _rows(table, column)]
+        else:
+            table[column] = float("nan")
 
 
 def _load(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest")
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
+        if path.suffix.lower() in PARQUET:
             return pd.read_parquet(path)
         return pd.read_csv(path)
     except (OSError, ValueError, ImportError) as error:  # pandas' parser errors are ValueErrors
@@ -174,10 +243,10 @@ def _first(table: pd.DataFrame, where: pd.Series) -> int:
     return int(table.loc[where, "row"].iloc[0])
 
 
-def _file(manifest: Path, row: int, column: str, value: Any) -> str:
+def _file(manifest: Path, row: int, column: str, value: Any) -> str | None:
     text = _text(value)
     if text is None:
-        raise ManifestError(f"{manifest}: row {row}: {column} is empty")
+        return None
     if "://" in text or text.startswith("/vsi"):
         return text
     path = manifest.parent / text  # an absolute path stays as it is
@@ -213,7 +282,12 @@ def _number(manifest: Path, row: int, column: str, value: Any) -> float:
         raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
 
 
-def _check_split(path: Path, table: pd.DataFrame) -> None:
+def _below(name: str, folder: Path) -> str:
+    path = Path(name)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
+
+
+def _check_split(path: Path | str, table: pd.DataFrame) -> None:
     for row, split in _rows(table, "split"):
         if split not in SPLITS:
             raise ManifestError(
@@ -221,14 +295,10 @@ def _check_split(path: Path, table: pd.DataFrame) -> None:
             )
     splits = table.groupby("group", sort=False)["split"].unique()
     for group, found in splits.items():
-        if len(found) > 1:
+        if len(found) < 2:
+            continue
+        if table.loc[table["group"] == group, "split_by"].isna().any():
             raise ManifestError(
                 f"{path}: group {group!r} is in {' and '.join(sorted(found))}: a split must not "
-                f"cut a group"
+                f"cut a group (a split that is given says so in the column split_by)"
             )
-
-
-def _hash(seed: int, group: Any) -> float:
-    """Uniform in [0, 1), a pure function of its arguments on every machine."""
-    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

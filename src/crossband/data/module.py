@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from crossband.data import manifest as manifests
+from crossband.data import splits
 from crossband.data.pairs import PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
@@ -26,7 +27,8 @@ class Pairs(lightning.LightningDataModule):
     Which bands are read, and which units are accepted, is the signature of the method in training.
 
     Args:
-        manifest: CSV or parquet; see `crossband.data.manifest`.
+        manifest: CSV or parquet; see `crossband.data.manifest`. Several are mixed.
+        shares: how often each of several manifests is drawn from, relative to the others.
         crop: side of a training crop, in source pixels.
         context: source pixels around a crop that the network sees too; no loss is taken there.
         batch: crops of a batch, on each device.
@@ -41,6 +43,7 @@ class Pairs(lightning.LightningDataModule):
         paired: False draws source and target from places of their own, for unpaired methods.
         val_fraction: share of the groups that is held out where the manifest has no `split`; 0
             trains on everything and validates nothing.
+        stratify: columns, as terrain or sensor, each value of which is held out alike.
         fold: hold out this fold of `folds`, whatever the manifest's split; rows of split `test`
             stay out of both.
         folds: number of folds.
@@ -55,8 +58,9 @@ class Pairs(lightning.LightningDataModule):
 
     def __init__(
         self,
-        manifest: Path,
+        manifest: Path | list[Path],
         *,
+        shares: list[float] | None = None,
         crop: int = 128,
         context: int = 0,
         batch: int = 16,
@@ -70,6 +74,7 @@ class Pairs(lightning.LightningDataModule):
         pixels: int = 0,
         paired: bool = True,
         val_fraction: float = 0.15,
+        stratify: list[str] | None = None,
         fold: int | None = None,
         folds: int = 4,
         val_tile: int = 512,
@@ -86,13 +91,14 @@ class Pairs(lightning.LightningDataModule):
         if fold is not None and not 0 <= fold < folds:
             raise RecipeError(f"data.fold must be 0 to {folds - 1}, not {fold}")
         self.manifest, self.crop, self.batch, self.steps = manifest, crop, batch, steps
-        self.context = context
+        self.shares, self.context = shares, context
         self.balance = ["group"] if balance is None else balance
         self.transforms = transforms or []
         self.resolution, self.resolution_probability = resolution, resolution_probability
         self.mix, self.min_valid, self.paired = mix, min_valid, paired
         self.pixels = pixels
         self.val_fraction, self.fold, self.folds = val_fraction, fold, folds
+        self.stratify = stratify or []
         self.val_tile, self.val_windows = val_tile, val_windows
         self.scale, self.cache_mb, self.workers = scale, cache_mb, workers
         self.seed = seed
@@ -101,16 +107,31 @@ class Pairs(lightning.LightningDataModule):
 
     def split(self, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the training and the validation rows; no group is in both."""
-        table = manifests.read(self.manifest)
+        table = self._table()
         if self.fold is None:
-            split = manifests.assign(table, self.val_fraction, seed)
+            split = splits.assign(table, self.val_fraction, seed, self.stratify)
             return table[split == "train"], table[split == "val"]
         if "split" in table.columns:
             table = table[table["split"] != "test"]
-        held_out = manifests.deal(table, self.folds, seed) == self.fold
+        held_out = splits.deal(table, self.folds, seed) == self.fold
         if held_out.all() or not held_out.any():
-            raise ManifestError(f"{self.manifest}: fold {self.fold} holds out all rows or none")
+            raise ManifestError(f"{self.manifests[0]}: fold {self.fold} holds out all rows or none")
         return table[~held_out], table[held_out]
+
+    @property
+    def manifests(self) -> list[Path]:
+        """The manifests, one or several."""
+        return self.manifest if isinstance(self.manifest, list) else [self.manifest]
+
+    def _table(self) -> pd.DataFrame:
+        if len(self.manifests) == 1 and self.shares is None:
+            return manifests.read(self.manifests[0])
+        return manifests.mixture(self.manifests, self.shares)
+
+    def leaks(self, run_seed: int) -> list[str]:
+        """Say in lines what a given split cuts; empty where it cuts no group."""
+        found = splits.leakage(self.manifest_with_split(run_seed))
+        return [f"the given split leaks: {leak}" for leak in found if leak.cut]
 
     def manifest_with_split(self, run_seed: int) -> pd.DataFrame:
         """Return the rows of both sides with a column `split` that says which."""
@@ -141,7 +162,7 @@ class Pairs(lightning.LightningDataModule):
             crop=self.crop,
             context=self.context,
             seed=seed,
-            balance=self.balance,
+            balance=["manifest", *self.balance] if "manifest" in train else self.balance,
             transforms=self.transforms,
             resolution=self.resolution,
             resolution_probability=self.resolution_probability,

@@ -106,20 +106,20 @@ class PairReader:
             if _one_file(row, self.signature):
                 needed = [*self.signature.source, *self.signature.target]
                 bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
-                with _open(row, row["source"], bands, needed, "") as scene:
+                with _open(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, None)
             needed = self.signature.source
-            with _open(row, row["source"], _bands(row, "source_bands", needed), needed, "") as one:
+            with _open(row, "source", _bands(row, "source_bands", needed), needed, "") as one:
                 own = "" if pd.isna(row["target_sensor"]) else "target_"
                 needed = self.signature.target
                 bands = _bands(row, "target_bands", needed)
-                with _open(row, row["target"], bands, needed, own) as two:
+                with _open(row, "target", bands, needed, own) as two:
                     self._check_units(one.unit, two.unit)
                     self._check_shapes(one.grid, two.grid)
                     return use(one, two)
         except CrossbandError as error:
-            raise ManifestError(f"manifest row {row['row']}: {error}") from error
+            raise ManifestError(f"{name_of(row)}: {error}") from error
 
     def _pixels(self, source: Scene, target: Scene | None, box: Box) -> Pixels:
         one = source.read(box)
@@ -148,6 +148,19 @@ class PairReader:
             )
 
 
+def name_of(row: Mapping[str, Any]) -> str:
+    """Return what messages call a row: its number, and its manifest where there are several.
+
+    >>> name_of({"row": 3}), name_of({"row": 3, "manifest": "naip"})
+    ('manifest row 3', 'manifest naip row 3')
+    """
+    return (
+        f"manifest {row['manifest']} row {row['row']}"
+        if "manifest" in row
+        else (f"manifest row {row['row']}")
+    )
+
+
 def _facts(source: Scene) -> tuple[Grid, str]:
     return source.grid, source.unit
 
@@ -155,6 +168,7 @@ def _facts(source: Scene) -> tuple[Grid, str]:
 def _one_file(row: Mapping[str, Any], signature: Signature) -> bool:
     """Source and target may be read at once: one file, one radiometry, no shared band."""
     own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
+    own += [row["source_window"], row["target_window"]]
     shared = set(signature.source) & set(signature.target)
     return row["source"] == row["target"] and all(pd.isna(v) for v in own) and not shared
 
@@ -168,7 +182,7 @@ def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, 
 
 def _open(
     row: Mapping[str, Any],
-    path: str,
+    side: str,
     bands: Mapping[str, int | str],
     needed: list[str],
     own: str,
@@ -179,8 +193,8 @@ def _open(
         value = row[column]
         return None if pd.isna(value) else value
 
-    return Scene.open(
-        path,
+    scene = Scene.open(
+        row[side],
         bands,
         cell(f"{own}sensor"),
         cell(f"{own}scale"),
@@ -188,3 +202,16 @@ def _open(
         cell(f"{own}nodata"),
         needed=needed,
     )
+    window = cell(f"{side}_window")
+    if window is None:
+        return scene
+    try:
+        return scene.part(Box.parse(window))
+    except ValueError:
+        scene.close()
+        raise ManifestError(
+            f"{side}_window {window!r} is not column,row,width,height in pixels"
+        ) from None
+    except CrossbandError:
+        scene.close()
+        raise

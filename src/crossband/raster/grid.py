@@ -38,6 +38,20 @@ class Box:
         """Return this rectangle counted from the origin of `outer`."""
         return replace(self, row=self.row - outer.row, col=self.col - outer.col)
 
+    def words(self) -> str:
+        """Return first column, first row, width, height: the order of GDAL's `-srcwin`."""
+        return f"{self.col},{self.row},{self.width},{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Box:
+        """Parse what `words` writes; ValueError for anything else.
+
+        >>> Box.parse("256,0,256,128")
+        Box(row=0, col=256, height=128, width=256)
+        """
+        col, row, width, height = (int(part) for part in text.split(","))
+        return cls(row, col, height, width)
+
     def rasterio(self) -> RasterioWindow:
         """Return rasterio's form."""
         return RasterioWindow(self.col, self.row, self.width, self.height)

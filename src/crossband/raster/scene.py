@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -93,6 +93,7 @@ class Scene:
         self.radiometry = r
         self.unit = r.unit
         self.grid = _grid(dataset)
+        self._at = self.grid.box
         self.dtype: str = dataset.dtypes[self.numbers[0] - 1]
         self._alpha = _alpha_band(dataset, set(self.numbers))
         flags = dataset.mask_flag_enums[self.numbers[0] - 1]
@@ -137,6 +138,23 @@ class Scene:
             dataset.close()
             raise
 
+    def part(self, box: Box) -> Scene:
+        """Look at a part only, as at one half of a picture that holds two; returns this scene.
+
+        Raises:
+            InputError: the part is not inside the scene.
+        """
+        whole = self.grid.box
+        inside = box.row + box.height <= whole.height and box.col + box.width <= whole.width
+        if min(box.row, box.col) < 0 or min(box.height, box.width) < 1 or not inside:
+            raise InputError(
+                f"{self.path}: the window {box.words()} is not inside its {whole.width} x "
+                f"{whole.height} pixels"
+            )
+        self.grid = self.grid.crop(box)
+        self._at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col)
+        return self
+
     def read(self, box: Box | None = None) -> Window:
         """Read a window (the whole scene by default) in physical units.
 
@@ -145,7 +163,7 @@ class Scene:
             nodata, finite, inside the file's own mask.
         """
         box = box or self.grid.box
-        at = box.rasterio()
+        at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col).rasterio()
         indexes = list(self.numbers)
         try:
             stored = self._dataset.read(indexes, window=at)

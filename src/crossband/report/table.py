@@ -82,11 +82,21 @@ def evaluation(metrics: Mapping[str, Any]) -> str:
         f"{about['path']}, {_split_words(about)}: {about['n_rows']} pairs, "
         f"{about['n_groups']} groups"
     ]
+    if about.get("leakage"):
+        blocks.append("! " + leaking(about["leakage"]))
     for model in metrics["models"]:
         blocks.append(_model(model, metrics["indices"]))
     if any(model["baselines"] for model in metrics["models"]):
         blocks.append(f"{BETTER} a baseline that is better than the model on the same pixels")
     return "\n\n".join(blocks)
+
+
+def leaking(leak: Mapping[str, Any]) -> str:
+    """Return a line on a given split that cuts groups."""
+    return (
+        f"{leak['seen']} of {leak['rows']} {leak['split']} rows ({leak['seen'] / leak['rows']:.0%})"
+        f" are of groups that are in train too, so the numbers below are too good"
+    )
 
 
 def _split_words(about: Mapping[str, Any]) -> str:

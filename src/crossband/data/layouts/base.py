@@ -1,0 +1,181 @@
+"""What a layout is: it looks for files, says which belong together, and what was missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from crossband.data.splits import leakage
+from crossband.errors import InputError, ManifestError
+from crossband.registry import Registered
+
+#: Columns of a manifest -> values; see `crossband.data.manifest`. Paths are absolute.
+Row = dict[str, Any]
+
+
+class Search:
+    """Looks below a folder, and remembers what it looked for and what it found.
+
+    Attributes:
+        root: the folder.
+        looked: what was looked for -> how many files there were.
+        lonely: files without a counterpart, and what their counterpart would have been.
+        notes: what a user must know of this dataset, in lines.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.looked: dict[str, int] = {}
+        self.lonely: list[tuple[Path, str]] = []
+        self.notes: list[str] = []
+
+    def files(self, *patterns: str) -> list[Path]:
+        """Return the files below the root that match one of some glob patterns, sorted."""
+        found = {p for pattern in patterns for p in self.root.glob(pattern) if p.is_file()}
+        self.looked[" or ".join(patterns)] = len(found)
+        return sorted(found)
+
+    def pair(
+        self,
+        sources: Iterable[Path],
+        targets: Iterable[Path],
+        key: Callable[[Path], Hashable],
+        target_key: Callable[[Path], Hashable] | None = None,
+    ) -> Iterator[tuple[Path, Path]]:
+        """Yield sources and targets of one key; the others are noted as lonely.
+
+        Args:
+            sources: files.
+            targets: files.
+            key: what both sides of a pair have in common, as the stem of the name.
+            target_key: the same for targets, where it is told otherwise.
+
+        Raises:
+            ManifestError: two files of one side have the same key.
+        """
+        left = self._keyed(sources, key)
+        right = self._keyed(targets, target_key or key)
+        for name, path in left.items():
+            if name in right:
+                yield path, right[name]
+            else:
+                self.lonely.append((path, "target"))
+        self.lonely += [(path, "source") for name, path in right.items() if name not in left]
+
+    def _keyed(
+        self, files: Iterable[Path], key: Callable[[Path], Hashable]
+    ) -> dict[Hashable, Path]:
+        out: dict[Hashable, Path] = {}
+        for path in files:
+            name = key(path)
+            if name in out:
+                raise ManifestError(f"{out[name]} and {path} are both called {name!r}")
+            out[name] = path
+        return out
+
+
+class Layout(Registered, family="Layout"):
+    """How a dataset lies on a disk.
+
+    A subclass has a `name`, an `origin` (a line: what the data is and where it comes from), and
+    `rows`. Its options are the keyword arguments of its constructor: str, int, float or bool, which
+    the command takes as `--option`. What is stated on a row (bands, sensor, scale) is what the
+    dataset's documentation states; nothing is told from values.
+    """
+
+    name: ClassVar[str]
+    origin: ClassVar[str]
+
+    def rows(self, search: Search) -> Iterable[Row]:
+        """Yield the rows of the manifest; what is looked for and missing goes to `search`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a layout found.
+
+    Attributes:
+        table: the manifest.
+        looked: what was looked for -> how many files there were.
+        lonely: files without a counterpart, and which side is missing.
+        notes: what a user must know, in lines.
+    """
+
+    table: pd.DataFrame
+    looked: Mapping[str, int]
+    lonely: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Say it: counts, what is missing, what leaks."""
+        table = self.table
+        both = int((table["source"].notna() & table["target"].notna()).sum())
+        groups = f"{table['group'].nunique():,} groups" if "group" in table else "no groups"
+        out = [f"{both:,} pairs, {groups}{_by_split(table)}"]
+        for side, other in (("source", "target"), ("target", "source")):
+            alone = int((table[side].notna() & table[other].isna()).sum())
+            if alone:
+                out.append(f"{alone:,} rows have a {side} only")
+        if self.lonely:
+            out += self._missing(len(table) + len(self.lonely))
+        out += self.notes
+        if "split" in table and "group" in table:
+            by = table["split_by"].iloc[0] if "split_by" in table else "the given split"
+            out += [f"{by} leaks: {leak}" for leak in leakage(table) if leak.cut]
+        return out
+
+    def _missing(self, total: int) -> list[str]:
+        out = []
+        for side in ("target", "source"):
+            files = [path for path, missing in self.lonely if missing == side]
+            if files:
+                out.append(
+                    f"{len(files):,} of {total:,} files and pairs have no {side} and were left "
+                    f"out, as {files[0]}"
+                )
+        if len(self.lonely) * 2 >= total:
+            out.append(f"that is half of them or more; looked for {_words(self.looked)}")
+        return out
+
+
+def index(layout: Layout, root: str | Path) -> Found:
+    """Turn a dataset as it lies on a disk into a manifest.
+
+    Raises:
+        InputError: the folder is not there.
+        ManifestError: no pair is found; the message says what was looked for.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    search = Search(root.resolve())
+    rows = list(layout.rows(search))
+    if not rows:
+        lonely = f"; {len(search.lonely):,} files have no counterpart" if search.lonely else ""
+        raise ManifestError(
+            f"{root}: nothing that fits the layout {layout.name}: looked for "
+            f"{_words(search.looked)}{lonely}"
+        )
+    table = pd.DataFrame(rows)
+    for column in ("source", "target"):
+        files = table[column] if column in table else [None] * len(rows)
+        table[column] = pd.Series([None if pd.isna(f) else str(f) for f in files], dtype=object)
+    first = ["source", "target"]
+    table = table[first + [c for c in table.columns if c not in first]]
+    return Found(table, search.looked, search.lonely, search.notes)
+
+
+def _words(looked: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} ({count:,} files)" for what, count in looked.items()) or "nothing"
+
+
+def _by_split(table: pd.DataFrame) -> str:
+    if "split" not in table:
+        return ""
+    counts = table["split"].value_counts()
+    return ": " + ", ".join(f"{s} {counts[s]:,}" for s in ("train", "val", "test") if s in counts)
