@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from samples import NAMES, values
 
 from crossband.model import Model
 from crossband.networks.identity import Identity
@@ -85,6 +86,25 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
             if mask is not None:
                 out.write_mask(mask.astype(np.uint8) * 255)
         return path
+
+    return make
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, make_raster: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a manifest of some four-band files, which are source and target at once."""
+
+    def make(count: int = 4, columns: dict[str, Any] | None = None, **raster: Any) -> Path:
+        for i in range(count):
+            given = {"names": NAMES, "scale": 1e-4, **raster}
+            given.setdefault("values", values(i))
+            make_raster(f"{i}.tif", **given)
+        table = pd.DataFrame({"source": [f"{i}.tif" for i in range(count)]})
+        table["target"] = table["source"]
+        for name, column in (columns or {}).items():
+            table[name] = column
+        table.to_csv(tmp_path / "pairs.csv", index=False)
+        return tmp_path / "pairs.csv"
 
     return make
 

@@ -8,64 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
 from crossband.data import manifest, splits
-from crossband.data.pairs import Balance, PairDataset, WindowDataset
+from crossband.data.balance import Balance
+from crossband.data.pairs import PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
 from crossband.data.transforms import Flip, RadiometricJitter, Transform
 from crossband.errors import ManifestError, OutputError, RecipeError
 from crossband.raster.grid import Box
 from crossband.signature import Signature, UnitRange
-
-RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
-SIGNATURE = Signature(["red", "green", "blue"], ["nir"], {"reflectance": RANGES, "display": RANGES})
-NAMES = ("blue", "green", "red", "nir")
-
-
-def values(seed=0, height=40, width=50):
-    """uint16 [4, H, W]; red is 1, 2, 3, ... over the pixels and nir = red + 5000."""
-    rng = np.random.default_rng(seed)
-    out = rng.integers(1, 9000, (4, height, width)).astype(np.uint16)
-    out[2] = 1 + np.arange(height * width).reshape(height, width)
-    out[3] = out[2] + 5000
-    return out
-
-
-@pytest.fixture
-def pairs(tmp_path, make_raster):
-    """Write a manifest of some four-band files, which are source and target at once."""
-
-    def make(count=4, columns=None, **raster):
-        for i in range(count):
-            given = {"names": NAMES, "scale": 1e-4, **raster}
-            given.setdefault("values", values(i))
-            make_raster(f"{i}.tif", **given)
-        table = pd.DataFrame({"source": [f"{i}.tif" for i in range(count)]})
-        table["target"] = table["source"]
-        for name, column in (columns or {}).items():
-            table[name] = column
-        table.to_csv(tmp_path / "pairs.csv", index=False)
-        return tmp_path / "pairs.csv"
-
-    return make
-
-
-def dataset(path, crop=16, **options):
-    table = manifest.read(path)
-    reader = PairReader(table, SIGNATURE, options.pop("scale", 1), options.pop("cache_mb", 0))
-    return PairDataset(reader, table, crop=crop, **options)
-
-
-def same(a, b):
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value.nan_to_num(-1), b[key].nan_to_num(-1)), key
-        else:
-            assert value == b[key], key
-
 
 # The manifest.
 
@@ -274,7 +228,7 @@ def test_two_halves_of_one_picture_are_a_pair(pairs, make_raster):
     )
     box = Box(3, 5, 10, 12)
     here, there = reader.read(0, box), whole.read(0, Box(3, 0, 10, 50))
-    assert reader.facts(0)[0].box == Box(0, 0, 40, 25)
+    assert reader.facts(0).grid.box == Box(0, 0, 40, 25)
     np.testing.assert_array_equal(here.source, there.source[..., 5:17])
     np.testing.assert_array_equal(here.target, there.target[..., 30:42])
     for window, message in (("0,0,60,40", "0,0,60,40 is not inside its 50 x 40"), ("1,2", "'1,2'")):

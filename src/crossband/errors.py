@@ -44,6 +44,10 @@ class ManifestError(CrossbandError):
     """A manifest is missing a column, a file, or a split."""
 
 
+class UnreadableError(ManifestError):
+    """A file of a pair cannot be read: truncated, gone, not an image."""
+
+
 class TrainingError(CrossbandError):
     """Training cannot go on: a loss that is not finite, a checkpoint that does not fit."""
 

@@ -116,6 +116,10 @@ def evaluate(
     table = manifests.read(manifest)
     leaks = leakage(table) if "split" in table.columns else []
     table, chosen = choose(table, split)
+    paired = manifests.is_paired(table)
+    if not paired.any():
+        raise ManifestError(f"{manifest}: no row to judge has both a source and a target")
+    left_out, table = int((~paired).sum()), table[paired].reset_index(drop=True)
     with appearing(output, overwrite, METRICS_FILE) as folder:
         records, rows = [], []
         for label, model in zip(_labels(loaded), loaded, strict=True):
@@ -130,6 +134,7 @@ def evaluate(
                 "sha256": manifests.fingerprint(table),
                 "split": chosen,
                 "n_rows": len(table),
+                "n_unpaired": left_out,
                 "n_groups": int(table["group"].nunique()),
                 "leakage": next((asdict(k) for k in leaks if k.split == chosen and k.cut), None),
             },
@@ -209,7 +214,8 @@ class _Evaluation:
 
     def _pair(self, position: int) -> tuple[Window, Window]:
         """Read a pair; the target's mask says which pixels count."""
-        grid, unit = self.reader.facts(position)
+        facts = self.reader.facts(position)
+        grid, unit = facts.grid, facts.unit
         pixels = self.reader.read(position, grid.box)
         signature = self.model.signature
         fine = grid.zoom(self.model.network.scale)

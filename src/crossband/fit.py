@@ -20,12 +20,14 @@ from lightning.pytorch.callbacks import Callback
 from crossband import __version__, recipe, run_folder, start
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
+from crossband.data.workers import original
 from crossband.devices import keep_memory, resolve_device, resolve_precision
 from crossband.errors import (
     Interrupted,
     Preempted,
     RecipeError,
     TrainingError,
+    UnreadableError,
     nearest,
 )
 from crossband.methods import checkpoints, loggers
@@ -35,6 +37,7 @@ from crossband.methods.health import Health
 from crossband.methods.memory import Memory
 from crossband.methods.parallel import Replicas
 from crossband.methods.progress import Progress
+from crossband.methods.skipped import Skipped
 from crossband.methods.stopping import Wish, no_requeue, was_launched
 from crossband.model import Model
 from crossband.networks.blend import Blend
@@ -43,9 +46,14 @@ from crossband.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_pro
 #: What a baseline takes from the main run's data: which pairs it sees, not how they are cut.
 SHARED = (
     "manifest",
+    "shares",
     "balance",
     "min_valid",
+    "degradation",
+    "resize",
+    "on_error",
     "val_fraction",
+    "stratify",
     "fold",
     "folds",
     "scale",
@@ -171,6 +179,7 @@ class _Run:
             mode=self.options.mode,
             wish=wish,
         )
+        self.skipped = Skipped()
         self.is_first_process = True
 
     def prepare(self) -> None:
@@ -207,6 +216,8 @@ class _Run:
             if was_launched(trainer):
                 raise SystemExit(0) from None
             raise
+        except UnreadableError as error:
+            raise original(error) from error
         except SystemExit as error:  # Lightning's answer to a second Ctrl-C
             raise KeyboardInterrupt from error
         finally:
@@ -237,6 +248,7 @@ class _Run:
                 self.checkpoints,
                 Progress(self.title),
                 Health(),
+                self.skipped,
                 *self.callbacks,
             ],
             plugins=no_requeue(),
@@ -339,6 +351,7 @@ def _about(run: _Run, settings: Any, seconds: float) -> dict[str, Any]:
             "groups": int(train["group"].nunique()),
             "val_groups": sorted(map(str, val["group"].unique())),
             "leakage": run.data.leaks(run.method.seed),
+            "skipped": dict(run.skipped.counts),
         }
     return about
 

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from crossband.data import manifest as manifests
 from crossband.data import splits
-from crossband.data.pairs import PairDataset, WindowDataset
+from crossband.data.degrade import Degradation
+from crossband.data.pairs import OnError, PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
 from crossband.data.transforms import Transform
@@ -36,11 +37,18 @@ class Pairs(lightning.LightningDataModule):
         balance: columns of the manifest to balance over, outermost first.
         transforms: augmentations, in this order.
         resolution: range of a random factor that makes crops coarser (above 1) or finer (below 1).
+        gsd: the same as a range of pixel sizes in metres; never finer than the scene's own.
         resolution_probability: how often that is done.
         mix: how often a crop is mixed with another one; see `PairDataset`.
         min_valid: share of valid pixels that a crop should have.
         pixels: take the loss at this many random valid pixels of a crop; 0 takes all.
-        paired: False draws source and target from places of their own, for unpaired methods.
+        paired: False draws source and target from places of their own, for unpaired methods; rows
+            then need one of them only. What has both is validated on.
+        degradation: makes every source from its target, instead of what the manifest says.
+        resize: height and width that every picture is resized to as a whole before it is cropped,
+            whatever its shape, as some published systems do; None leaves pixels as they are.
+        on_error: `skip` goes on without a file that cannot be read, and counts it; `raise` ends
+            the training with its name, the state saved.
         val_fraction: share of the groups that is held out where the manifest has no `split`; 0
             trains on everything and validates nothing.
         stratify: columns, as terrain or sensor, each value of which is held out alike.
@@ -68,11 +76,15 @@ class Pairs(lightning.LightningDataModule):
         balance: list[str] | None = None,
         transforms: list[Transform] | None = None,
         resolution: tuple[float, float] = (1.0, 1.0),
+        gsd: tuple[float, float] | None = None,
         resolution_probability: float = 0.5,
         mix: float = 0.0,
         min_valid: float = 0.3,
         pixels: int = 0,
         paired: bool = True,
+        degradation: Degradation | None = None,
+        resize: tuple[int, int] | None = None,
+        on_error: OnError = "raise",
         val_fraction: float = 0.15,
         stratify: list[str] | None = None,
         fold: int | None = None,
@@ -95,6 +107,8 @@ class Pairs(lightning.LightningDataModule):
         self.balance = ["group"] if balance is None else balance
         self.transforms = transforms or []
         self.resolution, self.resolution_probability = resolution, resolution_probability
+        self.gsd, self.degradation, self.on_error = gsd, degradation, on_error
+        self.resize = resize
         self.mix, self.min_valid, self.paired = mix, min_valid, paired
         self.pixels = pixels
         self.val_fraction, self.fold, self.folds = val_fraction, fold, folds
@@ -102,6 +116,7 @@ class Pairs(lightning.LightningDataModule):
         self.val_tile, self.val_windows = val_tile, val_windows
         self.scale, self.cache_mb, self.workers = scale, cache_mb, workers
         self.seed = seed
+        self._rows: pd.DataFrame | None = None
         self._train: PairDataset | None = None
         self._val: WindowDataset | None = None
 
@@ -124,9 +139,13 @@ class Pairs(lightning.LightningDataModule):
         return self.manifest if isinstance(self.manifest, list) else [self.manifest]
 
     def _table(self) -> pd.DataFrame:
-        if len(self.manifests) == 1 and self.shares is None:
-            return manifests.read(self.manifests[0])
-        return manifests.mixture(self.manifests, self.shares)
+        # Once: what it says must not change, nor a file be missed, while a training runs.
+        if self._rows is None:
+            if len(self.manifests) == 1 and self.shares is None:
+                self._rows = manifests.read(self.manifests[0])
+            else:
+                self._rows = manifests.mixture(self.manifests, self.shares)
+        return self._rows
 
     def leaks(self, run_seed: int) -> list[str]:
         """Say in lines what a given split cuts; empty where it cuts no group."""
@@ -154,8 +173,8 @@ class Pairs(lightning.LightningDataModule):
             return
         seed = self.seed_of(run_seed)
         train, val = self.split(seed)
-        reader = PairReader(train, signature, self.scale, self.cache_mb)
-        reader.check()
+        reader = self._reader(train, signature, paired=self.paired)
+        reader.check(skip=self.on_error == "skip")
         self._train = PairDataset(
             reader,
             train,
@@ -165,14 +184,27 @@ class Pairs(lightning.LightningDataModule):
             balance=["manifest", *self.balance] if "manifest" in train else self.balance,
             transforms=self.transforms,
             resolution=self.resolution,
+            gsd=self.gsd,
             resolution_probability=self.resolution_probability,
             mix=self.mix,
             min_valid=self.min_valid,
             pixels=self.pixels,
-            paired=self.paired,
+            on_error=self.on_error,
         )
-        reader = PairReader(val, signature, self.scale, self.cache_mb)
-        self._val = WindowDataset(reader, self.val_tile, self.val_windows)
+        judged = val if self.degradation is not None else val[manifests.is_paired(val)]
+        reader = self._reader(judged, signature, paired=True)
+        self._val = WindowDataset(reader, self.val_tile, self.val_windows, self.on_error)
+
+    def _reader(self, table: pd.DataFrame, signature: Signature, *, paired: bool) -> PairReader:
+        return PairReader(
+            table,
+            signature,
+            self.scale,
+            self.cache_mb,
+            degradation=self.degradation,
+            resize=self.resize,
+            paired=paired,
+        )
 
     def setup(self, stage: str) -> None:
         """Load what the method in training asks for."""

@@ -3,87 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from crossband.data.reader import PairReader, Pixels
+from crossband.data.balance import of_sides
+from crossband.data.reader import PairReader, Pixels, name_of
 from crossband.data.transforms import SPATIAL, Sample, Transform
-from crossband.errors import ManifestError, RecipeError, nearest
+from crossband.errors import ManifestError, RecipeError, UnreadableError
 from crossband.networks.base import centre
 from crossband.raster.grid import Box, Grid
 
 #: Positions tried in one scene to find a crop with enough valid pixels; then the best one is used.
 TRIES = 20
-
-
-@dataclass(frozen=True)
-class Balance:
-    """Which row is drawn at which position: balanced over columns, dealt like cards.
-
-    A value of the first column is chosen, then of the second, ..., then a row; every value of a
-    column is equally likely, however many rows it has, or in proportion to the mean `weight` of
-    its rows. Positions are dealt in rounds of `strata`: within a round every group comes about as
-    often as it should, which makes batches alike.
-
-    Attributes:
-        edges: cumulative probability of the rows, in the order of `rows`.
-        rows: row numbers, branch by branch.
-        strata: positions of a round.
-    """
-
-    edges: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    strata: int
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, columns: Sequence[str]) -> Balance:
-        """Build from a table with a column `weight`, for columns from the outermost in."""
-        for column in columns:
-            if column not in table.columns:
-                known = [*map(str, table.columns)]
-                raise ManifestError(
-                    f"balance: the manifest has no column {column!r}: {nearest(column, known)}"
-                )
-        plain = table.reset_index(drop=True)
-        plain = plain[plain["weight"] > 0]
-        if plain.empty:
-            raise ManifestError("every row of the manifest has weight 0")
-        leaves = _leaves(plain, list(columns), 1.0)
-        shares = [weight * part["weight"] / part["weight"].sum() for weight, part in leaves]
-        rows = np.concatenate([part.index.to_numpy() for _, part in leaves])
-        return cls(np.cumsum(np.concatenate(shares)), rows, min(len(leaves), 1024))
-
-    def draw(self, seed: int, position: int) -> int:
-        """Return the row at a position."""
-        turn, place = divmod(position, self.strata)
-        order = np.random.default_rng([seed, turn, 1]).permutation(self.strata)
-        within = np.random.default_rng([seed, position, 2]).random()
-        share = (order[place] + within) / self.strata * self.edges[-1]
-        at = int(np.searchsorted(self.edges, share, side="right"))
-        return int(self.rows[min(at, len(self.rows) - 1)])
-
-
-def _leaves(
-    table: pd.DataFrame, columns: list[str], share: float
-) -> list[tuple[float, pd.DataFrame]]:
-    """Split a table by columns; each part with its probability."""
-    if not columns:
-        return [(share, table)]
-    keys = table[columns[0]].astype(object).where(table[columns[0]].notna(), "").astype(str)
-    parts = [part for _, part in table.groupby(keys, sort=True)]
-    weights = [float(part["weight"].mean()) for part in parts]
-    out = []
-    for part, weight in zip(parts, weights, strict=True):
-        out += _leaves(part, columns[1:], share * weight / sum(weights))
-    return out
+OnError = Literal["raise", "skip"]
 
 
 class PairDataset(Dataset[Sample]):
@@ -100,13 +38,17 @@ class PairDataset(Dataset[Sample]):
         transforms: applied in this order.
         resolution: range of a random factor by which a crop is made coarser (1..3: up to three
             times); below 1 it is made finer. Drawn log-uniform, bounded by the scene's size.
+        gsd: the same in metres: a crop of a pixel size in this range, never finer than the scene's.
         resolution_probability: how often that is done.
         mix: how often a crop is mixed with a second one of the same unit, 50 to 100% of the first:
             values of coarse pixels are such sums. Valid is what is valid in both.
         min_valid: share of valid pixels that a crop should have.
         pixels: take the loss at this many valid pixels of a crop, drawn at random; 0 takes all.
-        paired: False takes the target from another crop, of a row of the same unit: what unpaired
-            training sees. The sample then has `source_mask` too.
+        on_error: `skip` draws another row where a file cannot be read, and names it in the sample
+            under `skipped`; `raise` ends with UnreadableError.
+
+    Source and target of a sample are of one place, unless the reader is unpaired: then the target
+    is a crop of another row, of the unit that fits.
     """
 
     def __init__(
@@ -120,33 +62,56 @@ class PairDataset(Dataset[Sample]):
         balance: Sequence[str] = ("group",),
         transforms: Sequence[Transform] = (),
         resolution: tuple[float, float] = (1.0, 1.0),
+        gsd: tuple[float, float] | None = None,
         resolution_probability: float = 0.5,
         mix: float = 0.0,
         min_valid: float = 0.3,
         pixels: int = 0,
-        paired: bool = True,
+        on_error: OnError = "raise",
     ) -> None:
-        low, high = resolution
-        if crop < 1 or not 0 < low <= high:
-            raise RecipeError("data needs crop of at least 1 and resolution (low, high), 0 < low")
-        if context < 0 or (context and (mix or not paired)):
+        for name, (low, high) in (("resolution", resolution), ("gsd", gsd or (1.0, 1.0))):
+            if not 0 < low <= high:
+                raise RecipeError(f"data.{name} must be (low, high) with 0 < low <= high")
+        if crop < 1:
+            raise RecipeError(f"data.crop must be at least 1, not {crop}")
+        if gsd is not None and resolution != (1.0, 1.0):
+            raise RecipeError("data takes resolution or gsd, not both")
+        if context < 0 or (context and (mix or not reader.paired)):
             raise RecipeError("data.context must not be negative, and excludes mix and unpaired")
         self.reader, self.crop, self.context, self.seed = reader, crop, context, seed
-        self.balance = Balance.of(table, balance)
+        self.balance, self.targets = of_sides(table, balance, paired=reader.paired)
         self.transforms, self.pixels = list(transforms), pixels
-        self.resolution, self.probability = (low, high), resolution_probability
-        self.mix, self.min_valid, self.paired = mix, min_valid, paired
+        self.resolution, self.gsd, self.probability = resolution, gsd, resolution_probability
+        self.mix, self.min_valid, self.on_error = mix, min_valid, on_error
 
     def __getitem__(self, position: int) -> Sample:
-        """Return the sample at a position, any integer >= 0."""
-        rng = np.random.default_rng([self.seed, position])
-        sample = self._crop(self.balance.draw(self.seed, position), position, rng)
+        """Return the sample at a position, any integer >= 0.
+
+        Raises:
+            UnreadableError: a file cannot be read, and `on_error` is `raise`, or so many are broken
+                that drawing others does not help.
+        """
+        skipped: list[str] = []
+        for attempt in range(TRIES):
+            try:
+                return self._sample(position, attempt) | {"skipped": "\n".join(skipped)}
+            except UnreadableError as error:
+                if self.on_error == "raise" or attempt == TRIES - 1:
+                    raise
+                skipped.append(str(error))
+        raise AssertionError  # the last attempt returns or raises
+
+    def _sample(self, position: int, attempt: int) -> Sample:
+        rng = np.random.default_rng([self.seed, position, *([attempt] if attempt else [])])
+        row = self.balance.draw(self.seed, position, attempt)
+        sample = self._crop(row, position, rng)
         if rng.random() < self.mix:
-            other = self._crop(self.balance.draw(self.seed + 1, position), position, rng)
+            row = self.balance.draw(self.seed + 1, position, attempt)
+            other = self._crop(row, position, rng)
             if other["unit"] == sample["unit"]:
                 sample = _mixed(sample, other, float(rng.uniform(0.5, 1.0)))
-        if not self.paired:
-            sample = _unpaired(_filled(sample), self._other(sample, position, rng))
+        if not self.reader.paired:
+            sample = _unpaired(_filled(sample), self._other(sample, position, attempt, rng))
         edge = self.context * self.reader.scale
         for key in ("target", "mask"):
             sample[key] = centre(sample[key], edge)
@@ -154,55 +119,72 @@ class PairDataset(Dataset[Sample]):
             sample["mask"] = _thinned(sample["mask"], self.pixels, rng)
         return _filled(sample)
 
-    def _other(self, sample: Sample, position: int, rng: np.random.Generator) -> Sample:
-        """Cut a crop for the target: any row's, of the unit of the source."""
-        for attempt in range(TRIES):
+    def _other(
+        self, sample: Sample, position: int, attempt: int, rng: np.random.Generator
+    ) -> Sample:
+        """Cut a crop for the target: any row's, of the unit that fits the source's."""
+        wanted = self.reader.signature.target_unit(sample["unit"])
+        for turn in range(TRIES):
             # A deal of its own: the row does not depend on the source's.
-            row = self.balance.draw(self.seed + 2 + attempt, position)
-            if self.reader.facts(row)[1] == sample["unit"]:
+            row = self.targets.draw(self.seed + 2 + turn, position, attempt)
+            if self.reader.facts(row).target_unit == wanted:
                 return self._crop(row, position, rng)
-        return self._crop(self.balance.draw(self.seed, position), position, rng)
+        raise ManifestError(
+            f"no target in {wanted} was found for a source in {sample['unit']}, in {TRIES} draws"
+        )
 
     def _crop(self, index: int, position: int, rng: np.random.Generator) -> Sample:
         """Cut and augment a crop of a row."""
-        grid, unit = self.reader.facts(index)
-        size = self._size(grid, rng)
+        facts = self.reader.facts(index)
+        grid = facts.grid
+        size = self._size(index, grid, rng)
         box, pixels = self._place(index, grid, size, rng)
         scale = self.reader.scale
         edge = round(self.context * size / self.crop)
         sample = (
-            self._around(index, grid, box, size, edge) if edge else _sample(pixels, size, scale)
+            self._around(index, grid, box, size, edge, rng)
+            if edge
+            else _sample(pixels, size, scale)
         )
         if size != self.crop:
             sample = _resample(sample, self.crop + 2 * self.context, scale)
         row = self.reader.rows[index]
         sample |= where(row, grid, box, size / self.crop)
-        sample |= {"unit": unit, "row": int(row["row"]), "name": str(row["source"])}
+        name = row["source"] if pd.notna(row["source"]) else row["target"]
+        sample |= {"unit": facts.unit, "row": int(row["row"]), "name": str(name)}
         sample["position"] = position
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample
 
-    def _around(self, index: int, grid: Grid, box: Box, size: int, edge: int) -> Sample:
+    def _around(
+        self, index: int, grid: Grid, box: Box, size: int, edge: int, rng: np.random.Generator
+    ) -> Sample:
         """Cut a crop of a side with so many pixels around it, padded beyond the scene."""
+        wanted = Box(box.row, box.col, size, size)
+        inside = wanted.grown(edge, grid.box)
+        sample = _sample(self.reader.read(index, inside, rng), 0, self.reader.scale)
         top, left = box.row - edge, box.col - edge
         bottom, right = box.row + size + edge, box.col + size + edge
-        inside = Box(max(top, 0), max(left, 0), 0, 0)
-        height = min(bottom, grid.height) - inside.row
-        width = min(right, grid.width) - inside.col
-        pixels = self.reader.read(index, Box(inside.row, inside.col, height, width))
-        sample = _sample(pixels, 0, self.reader.scale)
-        pad = [inside.col - left, right - inside.col - width]
-        pad += [inside.row - top, bottom - inside.row - height]
+        pad = [inside.col - left, right - inside.col - inside.width]
+        pad += [inside.row - top, bottom - inside.row - inside.height]
         for key in SPATIAL:
             scale = self.reader.scale if key in ("target", "mask") else 1
             sample[key] = functional.pad(sample[key], [n * scale for n in pad])
         return sample
 
-    def _size(self, grid: Grid, rng: np.random.Generator) -> int:
+    def _size(self, index: int, grid: Grid, rng: np.random.Generator) -> int:
         """Draw the side, in scene pixels, of what becomes a crop."""
         chance, share = rng.random(2)
         low, high = self.resolution
+        if self.gsd is not None:
+            own = ground(self.reader.rows[index], grid)
+            if not np.isfinite(own):
+                raise ManifestError(
+                    f"{name_of(self.reader.rows[index])}: data.gsd needs the pixel's size, which "
+                    f"neither the file nor a column gsd says"
+                )
+            low, high = (max(bound / own, 1.0) for bound in self.gsd)  # never finer than it is
         # A scene smaller than the crop is padded; it is not enlarged to fit.
         high = min(high, max(min(grid.height, grid.width) / self.crop, 1.0))
         low = min(low, high)
@@ -221,7 +203,7 @@ class PairDataset(Dataset[Sample]):
             row = int(rng.integers(grid.height - height + 1))
             col = int(rng.integers(grid.width - width + 1))
             box = Box(row, col, height, width)
-            pixels = self.reader.read(index, box)
+            pixels = self.reader.read(index, box, rng)
             share = float(pixels.mask.mean())
             if best is None or share > best[0]:
                 best = (share, box, pixels)
@@ -241,13 +223,22 @@ class WindowDataset(Dataset[Sample]):
         reader: where the pixels come from.
         tile: largest side of a window, in source pixels.
         per_pair: most windows of a pair, spread evenly over those that cover it.
+        on_error: `skip` leaves out a file that cannot be opened, and masks a window that cannot be
+            read.
     """
 
-    def __init__(self, reader: PairReader, tile: int = 512, per_pair: int = 4) -> None:
-        self.reader = reader
+    def __init__(
+        self, reader: PairReader, tile: int = 512, per_pair: int = 4, on_error: OnError = "raise"
+    ) -> None:
+        self.reader, self.on_error = reader, on_error
         self.windows: list[tuple[int, Box]] = []
         for index in range(len(reader.rows)):
-            grid, _ = reader.facts(index)
+            try:
+                grid = reader.facts(index).grid
+            except UnreadableError:
+                if on_error == "raise":
+                    raise
+                continue
             boxes = [
                 Box(row, col, min(tile, grid.height - row), min(tile, grid.width - col))
                 for row in range(0, grid.height, tile)
@@ -262,13 +253,30 @@ class WindowDataset(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """Return a window."""
         index, box = self.windows[number]
-        grid, unit = self.reader.facts(index)
+        facts = self.reader.facts(index)
         row = self.reader.rows[index]
-        sample = _sample(self.reader.read(index, box), 0, self.reader.scale)
-        sample |= where(row, grid, box, 1.0)
-        sample |= {"unit": unit, "group": str(row["group"]), "row": int(row["row"])}
+        sample = _sample(self._read(index, box), 0, self.reader.scale)
+        sample |= where(row, facts.grid, box, 1.0)
+        sample |= {"unit": facts.unit, "group": str(row["group"]), "row": int(row["row"])}
         sample["window"] = number
         return _filled(sample)
+
+    def _read(self, index: int, box: Box) -> Pixels:
+        # Its own generator: a random degradation is the same in every validation.
+        rng = np.random.default_rng([index, box.row, box.col])
+        try:
+            return self.reader.read(index, box, rng)
+        except UnreadableError:
+            if self.on_error == "raise":
+                raise
+        fine = box.scaled(self.reader.scale)
+        bands = self.reader.signature
+        return Pixels(
+            np.zeros((len(bands.source), box.height, box.width), np.float32),
+            np.zeros((len(bands.target), fine.height, fine.width), np.float32),
+            np.zeros((box.height, box.width), bool),
+            np.zeros((fine.height, fine.width), bool),
+        )
 
 
 def where(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> dict[str, Tensor]:
@@ -276,11 +284,15 @@ def where(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> dict[str
     lonlat = (row["lon"], row["lat"])
     if not np.isfinite(lonlat).all():
         lonlat = grid.crop(box).lonlat()
-    gsd = row["gsd"] if np.isfinite(row["gsd"]) else grid.pixel_size()
     return {
         "lonlat": torch.tensor(lonlat, dtype=torch.float32),
-        "gsd": torch.tensor(gsd * coarser, dtype=torch.float32),
+        "gsd": torch.tensor(ground(row, grid) * coarser, dtype=torch.float32),
     }
+
+
+def ground(row: dict[str, Any], grid: Grid) -> float:
+    """Return the side of a pixel in metres; the manifest's word wins, else NaN."""
+    return float(row["gsd"]) if np.isfinite(row["gsd"]) else grid.pixel_size()
 
 
 def _sample(pixels: Pixels, size: int, scale: int) -> Sample:

@@ -8,15 +8,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
+from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.manifest import TARGET_OWN
-from crossband.errors import CrossbandError, ManifestError
+from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene, parse_bands
+from crossband.registry import build
 from crossband.signature import Signature
 
 T = TypeVar("T")
+#: A pixel of a resized picture is valid where this share of what it is made of is.
+VALID = 0.999
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Pixels:
         source: float32 [Cs, h, w].
         target: float32 [Ct, h * scale, w * scale].
         source_mask: bool [h, w], True where every source band is valid.
-        mask: bool [h * scale, w * scale], True where source and target are valid.
+        mask: bool [h * scale, w * scale], True where source and target are valid. Where a row has
+            one side only, both masks are that side's and the values of the other are 0.
     """
 
     source: NDArray[np.float32]
@@ -51,6 +58,21 @@ class Pixels:
         )
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a pair without reading its pixels.
+
+    Attributes:
+        grid: of the source, or what the target's would be at the source's resolution.
+        unit: of the source; of the target where there is no source.
+        target_unit: of the target, or what it must be.
+    """
+
+    grid: Grid
+    unit: str
+    target_unit: str
+
+
 class PairReader:
     """Reads windows of the pairs of a manifest.
 
@@ -62,73 +84,227 @@ class PairReader:
         signature: which bands to read, which units to accept.
         scale: target pixels per source pixel along one side.
         cache_mb: memory for decoded scenes, in MiB.
+        degradation: makes the source from the target, for every row; where None, rows without a
+            source do what they name themselves.
+        resize: height and width that each source is resized to as a whole, bilinear and
+            anti-aliased, whatever its shape; the target to `scale` times that. None leaves pixels
+            as they are.
+        paired: False accepts rows that have a source only, or a target only.
     """
 
     def __init__(
-        self, table: pd.DataFrame, signature: Signature, scale: int = 1, cache_mb: float = 0
+        self,
+        table: pd.DataFrame,
+        signature: Signature,
+        scale: int = 1,
+        cache_mb: float = 0,
+        *,
+        degradation: Degradation | None = None,
+        resize: tuple[int, int] | None = None,
+        paired: bool = True,
     ) -> None:
         self.rows: list[dict[str, Any]] = [
             {str(k): v for k, v in r.items()} for r in table.to_dict("records")
         ]
-        self.signature, self.scale = signature, scale
+        self.signature, self.scale, self.paired = signature, scale, paired
+        self.degradation, self.resize = degradation, resize
         self._free = int(cache_mb * 2**20)
         self._kept: dict[int, Pixels] = {}
-        self._facts: dict[int, tuple[Grid, str]] = {}
+        self._facts: dict[int, Facts] = {}
 
-    def facts(self, index: int) -> tuple[Grid, str]:
-        """Return the source's grid and unit; ManifestError where the pair does not fit."""
+    def facts(self, index: int) -> Facts:
+        """Return grid and units; ManifestError where the pair does not fit."""
         if index not in self._facts:
-            self._facts[index] = self._with(index, lambda source, target: _facts(source))
+            facts = self._with(index, self._of)
+            if self.resize is not None:
+                grid = facts.grid.resized(*self.resize)
+                facts = Facts(grid, facts.unit, facts.target_unit)
+            self._facts[index] = facts
         return self._facts[index]
 
-    def read(self, index: int, box: Box) -> Pixels:
-        """Read a window, given in source pixels, of the row at a position of the table."""
+    def read(self, index: int, box: Box, rng: np.random.Generator | None = None) -> Pixels:
+        """Read a window, given in source pixels, of the row at a position of the table.
+
+        Args:
+            index: position.
+            box: the window.
+            rng: what a random degradation draws from; one that depends on nothing where None.
+        """
+        made_by = self._degradation(index)
+        if made_by is None:
+            return self._stored(index, box)
+        wide = box.grown(made_by.margin, self.facts(index).grid.box)
+        whole = self._degraded(index, made_by, self._stored(index, wide), rng)
+        return whole.crop(box.inside(wide), self.scale)
+
+    def check(self, limit: int = 1000, *, skip: bool = False) -> None:
+        """Open the first pairs, so that a wrong band or unit is known before training starts.
+
+        Args:
+            limit: how many.
+            skip: a file that cannot be read is no error, as long as there is another one.
+        """
+        broken: list[UnreadableError] = []
+        for index in range(min(len(self.rows), limit)):
+            try:
+                self.facts(index)
+            except UnreadableError as error:
+                broken.append(error)
+                if not skip:
+                    raise
+        if broken and len(broken) == len(self.rows):
+            raise broken[0]
+
+    def _degradation(self, index: int) -> Degradation | None:
+        """Return what makes the source of a row; None where it has its own, or needs none."""
+        row = self.rows[index]
+        if self.degradation is None and (pd.notna(row["source"]) or pd.isna(row["degradation"])):
+            return None
+        if self.scale < 2:
+            raise ManifestError(f"{name_of(row)}: a degraded source needs data.scale of 2 or more")
+        if self.degradation is None:
+            try:
+                self.degradation = build(Degradation, str(row["degradation"]), {})
+            except CrossbandError as error:
+                raise ManifestError(f"{name_of(row)}: {error}") from error
+        return self.degradation
+
+    def _degraded(
+        self,
+        index: int,
+        made_by: Degradation,
+        pixels: Pixels,
+        rng: np.random.Generator | None,
+    ) -> Pixels:
+        """Make the source of a window from its target."""
+        wanted, names = self.signature.source, self.signature.target
+        if not set(wanted) <= set(names):
+            raise ManifestError(
+                f"{name_of(self.rows[index])}: a source of {', '.join(wanted)} cannot be made from "
+                f"a target of {', '.join(names)}"
+            )
+        fine = torch.from_numpy(pixels.target[[names.index(name) for name in wanted]])
+        mask = torch.from_numpy(pixels.mask)[None]
+        rng = np.random.default_rng(0) if rng is None else rng
+        known = coarse_mask(mask, self.scale, made_by.margin * self.scale)[0].numpy()
+        source = made_by(fine, self.scale, rng).numpy()
+        return Pixels(np.where(known, source, np.float32(0)), pixels.target, known, pixels.mask)
+
+    def _stored(self, index: int, box: Box) -> Pixels:
+        """Read a window of what the files hold."""
         if index in self._kept:
             return self._kept[index].crop(box, self.scale)
-        grid, _ = self.facts(index)
+        grid = self.facts(index).grid
         channels = len(self.signature.source) + len(self.signature.target) * self.scale**2
         if grid.height * grid.width * (channels * 4 + 1 + self.scale**2) > self._free:
-            return self._with(index, lambda s, t: self._pixels(s, t, box))
-        whole = self._with(index, lambda s, t: self._pixels(s, t, grid.box))
+            return self._from_files(index, box)
+        whole = self._from_files(index, grid.box)
         self._kept[index] = whole
         self._free -= whole.nbytes
         return whole.crop(box, self.scale)
 
-    def check(self, limit: int = 1000) -> None:
-        """Open the first pairs, so that a wrong band or unit is known before training starts."""
-        for index in range(min(len(self.rows), limit)):
-            self.facts(index)
+    def _from_files(self, index: int, box: Box) -> Pixels:
+        if self.resize is None:
+            return self._with(index, lambda one, two: self._pixels(one, two, box))
+        whole = self._with(index, lambda one, two: self._pixels(one, two, None))
+        return _resized(whole, *self.resize, self.scale).crop(box, self.scale)
 
-    def _with(self, index: int, use: Callable[[Scene, Scene | None], T]) -> T:
-        """Open the scenes of a row, check that they fit, and use them; errors name the row."""
+    def _with(self, index: int, use: Callable[[Scene | None, Scene | None], T]) -> T:
+        """Open the scenes of a row, check that they fit, and use them; errors name the row.
+
+        Source and target are one scene where they can be read at once.
+        """
         row = self.rows[index]
         try:
-            if _one_file(row, self.signature):
+            if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
                 bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
                 with _open(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
-                    return use(scene, None)
+                    return use(scene, scene)
+            if self.degradation is not None or pd.isna(row["source"]):
+                return self._with_target(row, use)
             needed = self.signature.source
             with _open(row, "source", _bands(row, "source_bands", needed), needed, "") as one:
-                own = "" if pd.isna(row["target_sensor"]) else "target_"
-                needed = self.signature.target
-                bands = _bands(row, "target_bands", needed)
-                with _open(row, "target", bands, needed, own) as two:
+                if pd.isna(row["target"]):
+                    self._check_alone("target")
+                    self.signature.check_unit(one.unit)
+                    return use(one, None)
+                with self._open_target(
+                    row, "" if pd.isna(row["target_sensor"]) else "target_"
+                ) as two:
                     self._check_units(one.unit, two.unit)
-                    self._check_shapes(one.grid, two.grid)
+                    if self.resize is None:
+                        self._check_shapes(one.grid, two.grid)
                     return use(one, two)
+        except InputError as error:
+            raise UnreadableError(f"{name_of(row)}: {error}") from error
         except CrossbandError as error:
             raise ManifestError(f"{name_of(row)}: {error}") from error
 
-    def _pixels(self, source: Scene, target: Scene | None, box: Box) -> Pixels:
-        one = source.read(box)
-        if target is None:
-            cut = len(self.signature.source)
-            return Pixels(one.values[:cut], one.values[cut:], one.mask, one.mask)
-        two = target.read(box.scaled(self.scale))
-        seen = one.mask.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
-        return Pixels(one.values, two.values, one.mask, seen & two.mask)
+    def _with_target(self, row: Mapping[str, Any], use: Callable[[None, Scene], T]) -> T:
+        """Open the target of a row alone: its own columns describe it, or the source's do."""
+        if pd.isna(row["target"]):
+            raise ManifestError("it has no target to make the source from")
+        if self.degradation is None and pd.isna(row["degradation"]):
+            self._check_alone("source")
+        own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
+        with self._open_target(row, "" if all(pd.isna(v) for v in own) else "target_") as two:
+            return use(None, two)
+
+    def _open_target(self, row: Mapping[str, Any], own: str) -> Scene:
+        needed = self.signature.target
+        return _open(row, "target", _bands(row, "target_bands", needed), needed, own)
+
+    def _one_file(self, row: Mapping[str, Any]) -> bool:
+        """Source and target may be read at once: one file, one radiometry, no shared band."""
+        own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
+        own += [row["source_window"], row["target_window"]]
+        shared = set(self.signature.source) & set(self.signature.target)
+        one = row["source"] == row["target"] and self.degradation is None
+        return one and all(pd.isna(v) for v in own) and not shared
+
+    def _of(self, one: Scene | None, two: Scene | None) -> Facts:
+        """Return the facts of opened scenes."""
+        if one is not None:
+            return Facts(one.grid, one.unit, self.signature.target_unit(one.unit))
+        assert two is not None
+        grid = two.grid.shrink(self.scale)
+        if min(grid.height, grid.width) < 1:
+            raise ManifestError(f"the target is too small for a source {self.scale} times coarser")
+        if self.paired:
+            self._check_units(two.unit, two.unit)
+        return Facts(grid, two.unit, two.unit)
+
+    def _pixels(self, one: Scene | None, two: Scene | None, box: Box | None) -> Pixels:
+        """Read a window, all of it where None, of opened scenes."""
+        scale, bands = self.scale, self.signature
+        if one is None:
+            assert two is not None
+            box = two.grid.shrink(scale).box if box is None else box
+            found = two.read(box.scaled(scale))
+            known = coarse_mask(torch.from_numpy(found.mask)[None], scale)[0].numpy()
+            nothing = np.zeros((len(bands.source), box.height, box.width), np.float32)
+            return Pixels(nothing, found.values, known, found.mask)
+        seen = one.read(box)
+        fine = seen.mask.repeat(scale, axis=0).repeat(scale, axis=1)
+        if two is None:
+            nothing = np.zeros((len(bands.target), *fine.shape), np.float32)
+            return Pixels(seen.values, nothing, seen.mask, fine)
+        if two is one:
+            cut = len(bands.source)
+            return Pixels(seen.values[:cut], seen.values[cut:], seen.mask, seen.mask)
+        if self.resize is not None:  # shapes need not agree: what is valid is told afterwards
+            other = two.read()
+            return Pixels(seen.values, other.values, seen.mask, other.mask)
+        other = two.read(None if box is None else box.scaled(scale))
+        return Pixels(seen.values, other.values, seen.mask, fine & other.mask)
+
+    def _check_alone(self, missing: str) -> None:
+        if self.paired:
+            raise ManifestError(
+                f"it has no {missing}: an unpaired method takes such rows (data.paired false)"
+            )
 
     def _check_units(self, source: str, target: str) -> None:
         self.signature.check_unit(source)
@@ -154,23 +330,24 @@ def name_of(row: Mapping[str, Any]) -> str:
     >>> name_of({"row": 3}), name_of({"row": 3, "manifest": "naip"})
     ('manifest row 3', 'manifest naip row 3')
     """
-    return (
-        f"manifest {row['manifest']} row {row['row']}"
-        if "manifest" in row
-        else (f"manifest row {row['row']}")
-    )
+    of = f" {row['manifest']}" if "manifest" in row else ""
+    return f"manifest{of} row {row['row']}"
 
 
-def _facts(source: Scene) -> tuple[Grid, str]:
-    return source.grid, source.unit
+def _resized(pixels: Pixels, height: int, width: int, scale: int) -> Pixels:
+    """Resize both sides; valid is what only valid pixels made up."""
 
+    def fit(values: NDArray[Any], mask: NDArray[np.bool_], *size: int) -> tuple[Any, Any]:
+        both = torch.cat([torch.from_numpy(values), torch.from_numpy(mask)[None].float()])[None]
+        both = functional.interpolate(
+            both, size, mode="bilinear", align_corners=False, antialias=True
+        )[0]
+        return both[:-1].numpy(), (both[-1] > VALID).numpy()
 
-def _one_file(row: Mapping[str, Any], signature: Signature) -> bool:
-    """Source and target may be read at once: one file, one radiometry, no shared band."""
-    own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
-    own += [row["source_window"], row["target_window"]]
-    shared = set(signature.source) & set(signature.target)
-    return row["source"] == row["target"] and all(pd.isna(v) for v in own) and not shared
+    source, source_mask = fit(pixels.source, pixels.source_mask, height, width)
+    target, mask = fit(pixels.target, pixels.mask, height * scale, width * scale)
+    fine = source_mask.repeat(scale, axis=0).repeat(scale, axis=1)
+    return Pixels(source, target, source_mask, mask & fine)
 
 
 def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, int | str]:

@@ -1,8 +1,11 @@
-"""What a loading process does with signals: nothing."""
+"""What a loading process does with signals: nothing. And what its errors look like outside."""
 
 from __future__ import annotations
 
+import re
 import signal
+
+from crossband.errors import CrossbandError
 
 #: Signals that ask a training to end; Windows has no SIGUSR1.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
@@ -16,3 +19,18 @@ def ignore_signals(worker: int) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def original(error: CrossbandError) -> CrossbandError:
+    """Return the error that a loading process raised: torch puts its traceback into the message.
+
+    >>> from crossband.errors import ManifestError
+    >>> text = "Caught ManifestError in DataLoader worker process 0. Original Traceback (most "
+    >>> text += "recent call last): ... crossband.errors.ManifestError: row 3: no such file"
+    >>> original(ManifestError(text))
+    ManifestError('row 3: no such file')
+    """
+    if "in DataLoader worker process" not in str(error):
+        return error
+    *_, last = re.split(rf"\b{type(error).__name__}: ", str(error))
+    return type(error)(last)

@@ -18,7 +18,13 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from crossband.errors import OutputError, RecipeError, TrainingError, nearest
+from crossband.errors import (
+    OutputError,
+    RecipeError,
+    TrainingError,
+    UnreadableError,
+    nearest,
+)
 from crossband.methods.base import Method
 from crossband.methods.stopping import Wish
 from crossband.methods.watcher import Watcher, method_of
@@ -128,6 +134,21 @@ class Checkpoints(Watcher):
             self._write(self.folder / BEST, lambda: _twin(self.folder / LAST, self.folder / BEST))
         if self.wish.agreed(method.step, now=True):
             raise self.wish.error(method.step)
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Save where a file of the data cannot be read: no weight is lost by it.
+
+        Not where several processes train: those that read theirs are in the next step already.
+        """
+        method = method_of(pl_module)
+        alone = trainer.world_size == 1
+        if isinstance(exception, UnreadableError) and alone and method.between_steps:
+            self._save(trainer, method)
 
     def _is_better(self, value: float) -> bool:
         if self.best is None:

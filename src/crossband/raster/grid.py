@@ -34,6 +34,13 @@ class Box:
             slice(self.col, self.col + self.width),
         )
 
+    def grown(self, edge: int, outer: Box) -> Box:
+        """Return this rectangle with so many pixels around it, as far as `outer` reaches."""
+        row, col = max(self.row - edge, outer.row), max(self.col - edge, outer.col)
+        bottom = min(self.row + self.height + edge, outer.row + outer.height)
+        right = min(self.col + self.width + edge, outer.col + outer.width)
+        return Box(row, col, bottom - row, right - col)
+
     def inside(self, outer: Box) -> Box:
         """Return this rectangle counted from the origin of `outer`."""
         return replace(self, row=self.row - outer.row, col=self.col - outer.col)
@@ -92,6 +99,29 @@ class Grid:
             width=self.width * scale,
             transform=self.transform @ Affine.scale(1 / scale),
             gcps=tuple(gcps),
+        )
+
+    def shrink(self, scale: int) -> Grid:
+        """Return the grid with pixels `scale` times coarser, without what fills none of them."""
+        gcps = tuple(type(p)(p.row / scale, p.col / scale, p.x, p.y, p.z, p.id) for p in self.gcps)
+        return replace(
+            self,
+            height=self.height // scale,
+            width=self.width // scale,
+            transform=self.transform @ Affine.scale(scale),
+            gcps=gcps,
+        )
+
+    def resized(self, height: int, width: int) -> Grid:
+        """Return the grid of the same ground in another number of pixels."""
+        down, across = self.height / height, self.width / width
+        gcps = tuple(type(p)(p.row / down, p.col / across, p.x, p.y, p.z, p.id) for p in self.gcps)
+        return replace(
+            self,
+            height=height,
+            width=width,
+            transform=self.transform @ Affine.scale(across, down),
+            gcps=gcps,
         )
 
     def crop(self, box: Box) -> Grid:

@@ -1,0 +1,61 @@
+"""Files that could not be read while training: named once, counted, and kept over a resume."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+#: Key of a batch under which each sample lists what was drawn in vain before it.
+KEY = "skipped"
+
+
+class Skipped(Callback):
+    """Counts the draws that were replaced because a file could not be read.
+
+    Attributes:
+        counts: what was wrong, with the file's name -> how often it was drawn.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Look at what a batch's samples replaced; say what is new."""
+        for line in _lines(batch):
+            if line not in self.counts:
+                sys.stderr.write(f"crossband: skipped: {line}\n")
+            self.counts[line] += 1
+
+    def on_train_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Say how many they were."""
+        if self.counts:
+            sys.stderr.write(
+                f"crossband: {self.counts.total():,} draws of {len(self.counts):,} files were "
+                f"replaced because they could not be read\n"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return dict(self.counts)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self.counts = Counter(state_dict)
+
+
+def _lines(batch: Any) -> list[str]:
+    found = batch.get(KEY) if isinstance(batch, dict) else None
+    return [line for text in found or [] for line in str(text).splitlines()]
