@@ -84,7 +84,9 @@ def test_skipped_files_are_named_once_and_counted(trained, tmp_path, capfd):
     said = capfd.readouterr().err
     name = train[0].name
     assert said.count(f"{name}: no such file") == 1
-    skipped = json.loads((folder / "model.json").read_text())["about"]["training"]["data"]["skipped"]
+    skipped = json.loads((folder / "model.json").read_text())["about"]["training"]["data"][
+        "skipped"
+    ]
     ((line, count),) = skipped.items()
     assert name in line
     assert f"{count} draws of 1 files were replaced" in said

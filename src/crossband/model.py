@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from crossband import __version__
 from crossband.errors import CrossbandError, ModelError, OutputError, nearest
 from crossband.networks import Generator, parameter_count
+from crossband.networks.conditions import Conditions
 from crossband.registry import build
 from crossband.sensors import VALID_RANGE
 from crossband.signature import Signature
@@ -84,12 +85,16 @@ class Model(nn.Module):
         """Number of parameters of the network."""
         return parameter_count(self.network)
 
-    def forward(self, source: Tensor, unit: str | None = None) -> Tensor:
+    def forward(
+        self, source: Tensor, unit: str | None = None, conditions: Conditions | None = None
+    ) -> Tensor:
         """Translate physical values.
 
         Args:
             source: [B, Cs, H, W] or [Cs, H, W], bands in the signature's order, finite.
             unit: physical unit of the source; the signature's first where None.
+            conditions: noise and places, for a network that takes them; where None the noise is 0
+                and the place unknown.
 
         Returns:
             float32 [B, Ct, H * scale, W * scale], clipped to the unit's valid range.
@@ -103,7 +108,11 @@ class Model(nn.Module):
                 f"({', '.join(self.signature.source)}), not {list(source.shape)}"
             )
         normal = self.signature.normalise(batch, [unit], "source")
-        out = self.signature.denormalise(self.network(normal), [unit], "target")
+        if conditions is not None and self.network.conditioned:
+            answer = self.network.given(normal, conditions)
+        else:
+            answer = self.network(normal)
+        out = self.signature.denormalise(answer, [unit], "target")
         out = out.clamp(*VALID_RANGE[self.signature.target_unit(unit)])
         return out if source.ndim == 4 else out[0]
 

@@ -30,7 +30,7 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
-from crossband.methods.batches import Batch, predict
+from crossband.methods.batches import Batch, conditions_of, predict
 from crossband.methods.loggers import log_pictures
 from crossband.methods.modules import channels_last, follow
 from crossband.methods.optimisers import make_optimizer, set_learning_rate
@@ -185,9 +185,14 @@ class Method(lightning.LightningModule):
         """One optimiser for each part."""
         return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
 
-    def predict_batch(self, network: nn.Module, batch: Batch) -> Prediction:
-        """Run a generator on a batch; see `crossband.methods.batches.predict`."""
-        return predict(self.signature, network, batch)
+    def predict_batch(self, network: Generator, batch: Batch) -> Prediction:
+        """Run a generator on a batch; see `crossband.methods.batches.predict`.
+
+        While training noise is drawn anew for each sample; in validation it is always the same.
+        """
+        normal = self.normal if self.training else None
+        conditions = conditions_of(network, batch, normal)
+        return predict(self.signature, network, batch, conditions)
 
     def fp32(self) -> Any:
         """Context in which autocast is off: for losses."""
@@ -221,11 +226,18 @@ class Method(lightning.LightningModule):
 
     def uniform(self, count: int, *shape: int) -> Tensor:
         """Draw from 0..1: [count, *shape] on the CPU, each row a pure function of its sample."""
+        return self._draw(torch.rand, 0, count, *shape)
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        """Draw standard normal numbers, as `uniform` does."""
+        return self._draw(torch.randn, 1, count, *shape)
+
+    def _draw(self, kind: Any, stream: int, count: int, *shape: int) -> Tensor:
         first = self.consumed + self.trainer.global_rank * count
         rows = []
         for position in range(first, first + count):
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
-            rows.append(torch.rand(shape, generator=generator))
+            seed = (self.seed + stream * 7919) * 1_000_003 + position
+            rows.append(kind(shape, generator=torch.Generator().manual_seed(seed)))
         return torch.stack(rows)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

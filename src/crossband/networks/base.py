@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from crossband.networks.conditions import Conditions
 from crossband.registry import Registered
 
 
@@ -23,6 +24,12 @@ class Generator(Registered, nn.Module, family="Generator"):
             where it sees everything.
         stride: total downsampling step; tile origins are multiples of it.
         scale: output pixels per source pixel along one side.
+        noise: channels of noise that it takes for each source pixel.
+        style: numbers of noise that it takes for each sample.
+        located: it takes the place on Earth.
+
+    A network with one of the last three overrides `given`, and its `forward` answers as if the
+    noise were 0 and the place unknown.
     """
 
     in_channels: int
@@ -30,10 +37,23 @@ class Generator(Registered, nn.Module, family="Generator"):
     margin: int | None = 0
     stride: int = 1
     scale: int = 1
+    noise: int = 0
+    style: int = 0
+    located: bool = False
+
+    @property
+    def conditioned(self) -> bool:
+        """It takes more than its source."""
+        return bool(self.noise or self.style or self.located)
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate a batch of normalised sources."""
         raise NotImplementedError
+
+    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate with what it takes beside the source; most networks take nothing."""
+        out: Tensor = self(x)
+        return out
 
     def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Translate without the outer `context` source pixels, which are looked at only.
