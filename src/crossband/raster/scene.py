@@ -229,6 +229,24 @@ def parse_bands(text: str) -> dict[str, int | str]:
     return chosen
 
 
+def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
+    """Return the common names that a file's metadata or a declared sensor give to its bands.
+
+    In the file's order; a name that several bands have is in it once.
+
+    Raises:
+        InputError: missing, not an image, complex numbers, a colour table.
+        UnitError: an unknown sensor.
+    """
+    declared = sensors.get(sensor) if sensor is not None else None
+    with _open(path) as dataset:
+        named = {}
+        for source in reversed(_named(dataset, declared)):
+            named.update(source)
+    names = (named[number] for number in sorted(named))
+    return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
+
+
 def check_exists(path: str | Path) -> None:
     """Raise InputError for a local path that is not there or empty."""
     text = str(path)
@@ -297,6 +315,16 @@ def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
     return found
 
 
+def _named(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
+    """Band number -> name, from the strongest word to the weakest."""
+    described = _described(dataset, sensor)
+    coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
+    in_order: dict[int, str] = {}
+    if sensor and sensor.ordered and dataset.count == len(sensor.bands) and not described:
+        in_order = dict(enumerate((b.name for b in sensor.bands), start=1))
+    return [described, coloured, in_order]
+
+
 def _find_bands(
     dataset: Any,
     path: str | Path,
@@ -305,11 +333,7 @@ def _find_bands(
     sensor: sensors.Sensor | None,
 ) -> dict[str, int]:
     """Return common name -> band number for every needed band."""
-    described = _described(dataset, sensor)
-    coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
-    in_order: dict[int, str] = {}
-    if sensor and sensor.ordered and dataset.count == len(sensor.bands) and not described:
-        in_order = dict(enumerate((b.name for b in sensor.bands), start=1))
+    sources = _named(dataset, sensor)
     for name in given:
         if name not in needed:
             raise BandError(
@@ -320,7 +344,7 @@ def _find_bands(
         if name in given:
             numbers[name] = _given_band(dataset, path, name, given[name])
             continue
-        for source in (described, coloured, in_order):
+        for source in sources:
             matches = [n for n, known in source.items() if known == name]
             if len(matches) > 1:
                 raise BandError(

@@ -1,0 +1,143 @@
+"""Bring a scene onto another grid: where two scenes overlap, and windows of one on the other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import Resampling, reproject, transform
+
+from crossband.errors import InputError
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.scene import Scene, gdal, reason
+
+Array = NDArray[np.float64]
+
+#: Points along each side of a rectangle whose image in another projection is wanted.
+EDGE = 21
+#: Share of a pixel by which an overlap may fall short of a whole one: coordinates are rounded.
+SLACK = 1e-3
+
+
+def check_georeference(grid: Grid, path: str) -> CRS:
+    """Return the CRS; InputError for a scene that does not say where it lies."""
+    if grid.crs is None or grid.transform.is_identity:
+        words = "ground-control points only" if grid.gcps else "no georeference"
+        raise InputError(f"{path}: {words}; it needs an affine transform and a CRS: gdalwarp it")
+    return grid.crs
+
+
+def overlap(scene: Grid, reference: Grid) -> Box:
+    """Return the pixels of `reference` that lie within the extent of `scene`.
+
+    Only whole pixels count. A scene that is turned against the reference does not fill its box.
+
+    Raises:
+        InputError: not one whole pixel, or places that the other CRS cannot hold.
+    """
+    columns, rows = _in_pixels(scene, scene.box, reference)
+    top = max(math.ceil(rows.min() - SLACK), 0)
+    left = max(math.ceil(columns.min() - SLACK), 0)
+    bottom = min(math.floor(rows.max() + SLACK), reference.height)
+    right = min(math.floor(columns.max() + SLACK), reference.width)
+    if bottom <= top or right <= left:
+        raise InputError("the two scenes do not overlap by a single pixel of the reference")
+    return Box(top, left, bottom - top, right - left)
+
+
+def finer(scene: Grid, reference: Grid, at: Box) -> float:
+    """Return how many pixels of `scene` lie along a pixel of `reference`, in the middle of `at`."""
+    middle = Box(at.row + at.height // 2, at.col + at.width // 2, 1, 1)
+    columns, rows = _in_pixels(reference, middle, scene)
+    # Shoelace: the area of the pixel's outline, which is a polygon of points in order.
+    area = 0.5 * abs(float(columns @ np.roll(rows, -1) - rows @ np.roll(columns, -1)))
+    return math.sqrt(area)
+
+
+def warped(scene: Scene, grid: Grid) -> Window:
+    """Read what a scene shows of another grid, in physical units.
+
+    Values are interpolated by cubic convolution, widened where the grid is coarser than the scene.
+    A pixel is valid where all four pixels around it are (all that it averages, on a coarser grid),
+    and lies within the scene. GDAL places pixels to within an eighth of a pixel of the scene, or
+    exactly where both have one CRS.
+
+    Args:
+        scene: an open scene with CRS and affine transform.
+        grid: where its pixels are wanted; it may lie partly or wholly outside of the scene.
+    """
+    values = np.zeros((len(scene.bands), grid.height, grid.width), dtype=np.float32)
+    mask = np.zeros((grid.height, grid.width), dtype=bool)
+    empty = Window(values, mask, grid, scene.bands, scene.unit)
+    columns, rows = _in_pixels(grid, grid.box, scene.grid)
+    if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
+        return empty
+    coarser = max(np.ptp(columns) / grid.width, np.ptp(rows) / grid.height, 1.0)
+    pad = math.ceil(2 * coarser) + 2  # what cubic convolution reaches, and rounding
+    top, left = max(math.floor(rows.min()) - pad, 0), max(math.floor(columns.min()) - pad, 0)
+    bottom = min(math.ceil(rows.max()) + pad, scene.grid.height)
+    right = min(math.ceil(columns.max()) + pad, scene.grid.width)
+    if bottom <= top or right <= left:
+        return empty
+    seen = scene.read(Box(top, left, bottom - top, right - left))
+    source = np.where(seen.mask, seen.values, np.nan).astype(np.float32)
+    valid = seen.mask.astype(np.float32)
+    _reproject(source, values, seen.grid, grid, Resampling.cubic)
+    share = np.zeros_like(mask, dtype=np.float32)
+    _reproject(valid, share, seen.grid, grid, Resampling.bilinear)
+    mask = (share > 0.999) & np.isfinite(values).all(axis=0)
+    values[:, ~mask] = 0.0
+    return Window(values, mask, grid, scene.bands, scene.unit)
+
+
+def _reproject(
+    source: NDArray[np.float32],
+    out: NDArray[np.float32],
+    of: Grid,
+    to: Grid,
+    resampling: Resampling,
+) -> None:
+    try:
+        with gdal():
+            reproject(
+                source,
+                out,
+                src_transform=of.transform,
+                src_crs=of.crs,
+                dst_transform=to.transform,
+                dst_crs=to.crs,
+                src_nodata=np.nan,
+                dst_nodata=np.nan,
+                resampling=resampling,
+            )
+    except RasterioError as error:
+        raise InputError(f"cannot be brought onto the other grid: {reason(error)}") from error
+
+
+def _in_pixels(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
+    """Return columns and rows, on `other`, of points around the outline of a box of `grid`."""
+    assert grid.crs is not None  # check_georeference
+    assert other.crs is not None
+    step = np.linspace(0.0, 1.0, EDGE)[:-1]
+    x = np.concatenate([step, np.ones(EDGE - 1), 1 - step, np.zeros(EDGE - 1)])
+    y = np.roll(x, EDGE - 1)
+    places = _moved(grid.transform, box.col + x * box.width, box.row + y * box.height)
+    if grid.crs != other.crs:
+        try:
+            with gdal():
+                xs, ys = transform(grid.crs, other.crs, *(p.tolist() for p in places))
+        except RasterioError as error:
+            raise InputError(
+                f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
+            ) from error
+        places = np.array(xs), np.array(ys)
+    columns, rows = _moved(~other.transform, *places)
+    return columns, rows
+
+
+def _moved(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
