@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from crossband.data import splits
+from crossband.cli import main
+from crossband.data import manifest, splits
 from crossband.errors import ManifestError
 
 
@@ -124,3 +125,58 @@ def test_leakage_counts_rows_of_groups_that_are_trained_on():
         "1 of 3 test rows (33%) are of groups that are in train too: 1 of 2 groups"
     )
     assert splits.leakage(table.assign(split="train")) == []
+
+
+def write_pairs(folder, count=12):
+    """Write a manifest of files that need not be images, with a split that cuts a group."""
+    for i in range(count):
+        (folder / f"{i}.tif").touch()
+    names = [f"{i}.tif" for i in range(count)]
+    table = pd.DataFrame({"source": names, "target": names, "flight": [*"aabbccddeeff"]})
+    table["terrain"] = [*"xxxxxxyyyyyy"]
+    table["split"], table["lon"], table["lat"] = "train", range(count), 10.0
+    table.loc[1, "split"] = "dev"
+    table.to_csv(folder / "pairs.csv", index=False)
+    return folder / "pairs.csv"
+
+
+def test_the_command_splits_by_flight_and_terrain(tmp_path, capsys):
+    path, out = write_pairs(tmp_path), tmp_path / "split.parquet"
+    command = ["data", "split", str(path), "-o", str(out), "--by", "flight", "--val", "0.3"]
+    command += ["--test", "0", "--stratify", "terrain", "--seed", "2"]
+    assert main(command) == 0
+    table = manifest.read(out)
+    assert table.groupby("flight")["split"].nunique().max() == 1
+    assert all({"train", "val"} == set(part) for _, part in table.groupby("terrain")["split"])
+    assert set(table["split_by"]) == {"seed 2, groups by flight, stratified by terrain"}
+    said = capsys.readouterr().out.splitlines()
+    counts = table["split"].value_counts()
+    assert said[1] == f"val    {counts['val']} rows of {counts['val'] // 2} groups"
+    assert main(command) == 2
+    assert "exists; --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--by", "flights"], "did you mean 'flight'"),
+        (["--by", "flight", "--region", "1"], "of a column or of regions"),
+        (["--stratify", "soil"], "stratify: the manifest has no column 'soil'"),
+        (["--val", "0.7", "--test", "0.3"], "must not be negative, nor 1 together"),
+        (["--vall", "0.7"], "unknown option '--vall': did you mean '--val'"),
+    ],
+)
+def test_what_the_command_refuses(tmp_path, capsys, more, message):
+    out = tmp_path / "out.csv"
+    assert main(["data", "split", str(write_pairs(tmp_path)), "-o", str(out), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_command_splits_by_regions(tmp_path):
+    path, out = write_pairs(tmp_path), tmp_path / "split.csv"
+    assert main(["data", "split", str(path), "-o", str(out), "--region", "4"]) == 0
+    table = manifest.read(out)
+    assert sorted(table["group"].unique()) == ["region_+0_+2", "region_+1_+2", "region_+2_+2"]
+    assert set(table["split"]) == {"train", "val", "test"}

@@ -66,8 +66,12 @@ PARQUET = (".parquet", ".pq")
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
 
 
-def read(path: str | Path) -> pd.DataFrame:
+def read(path: str | Path, *, any_split: bool = False) -> pd.DataFrame:
     """Read a manifest.
+
+    Args:
+        path: CSV or parquet.
+        any_split: take whatever the column `split` holds; it is to be made anew.
 
     Returns:
         One row a pair: all columns of the table above (empty ones as None or NaN; `split` only
@@ -79,7 +83,7 @@ def read(path: str | Path) -> pd.DataFrame:
             number that is none, a split with an unknown name or one that cuts a group and does not
             say who made it.
     """
-    return _read(Path(path), "")
+    return _read(Path(path), "", any_split=any_split)
 
 
 def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
@@ -179,7 +183,7 @@ def fingerprint(table: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, prefix: str) -> pd.DataFrame:
+def _read(path: Path, prefix: str, *, any_split: bool = False) -> pd.DataFrame:
     """Read a manifest; `prefix` comes before the names of groups that it does not name."""
     table = _load(path)
     for column in ("source", "target"):
@@ -205,7 +209,7 @@ def _read(path: Path, prefix: str) -> pd.DataFrame:
     table["weight"] = table["weight"].fillna(1.0)
     if (table["weight"] < 0).any():
         raise ManifestError(f"{path}: row {_first(table, table['weight'] < 0)}: weight below 0")
-    if "split" in table.columns:
+    if "split" in table.columns and not any_split:
         _check_split(path, table)
     return table
 

@@ -81,6 +81,64 @@ def by_group(
     return table["group"].map(side)
 
 
+def anew(
+    table: pd.DataFrame,
+    val: float,
+    test: float,
+    seed: int,
+    *,
+    by: str | None = None,
+    region: float | None = None,
+    stratify: Sequence[str] = (),
+) -> tuple[pd.DataFrame, list[str]]:
+    """Give a manifest a split of its own, instead of any that it has.
+
+    Args:
+        table: from `crossband.data.manifest.read`.
+        val: share of the groups.
+        test: share of the groups.
+        seed: of the hash.
+        by: column whose values are the groups; the column `group` where None.
+        region: side in degrees of the cells that are the groups.
+        stratify: see `by_group`.
+
+    Returns:
+        The rows with `group`, `split` and `split_by`, and lines that say how many are where.
+
+    Raises:
+        ManifestError: see `by_group` and `regions`; a row without a value in `by`.
+    """
+    if by is not None and region is not None:
+        raise ManifestError("groups are of a column or of regions, not both")
+    table = table.drop(columns=["split", "split_by"], errors="ignore")
+    words = [f"seed {seed}"]
+    if region is not None:
+        table = table.assign(group=regions(table, region))
+        words.append(f"regions of {region:g} degrees")
+    if by is not None:
+        table = table.assign(group=_values(table, by))
+        words.append(f"groups by {by}")
+    if stratify:
+        words.append(f"stratified by {', '.join(stratify)}")
+    split = by_group(table, val, test, seed, stratify)
+    out = table.assign(split=split, split_by=", ".join(words))
+    lines = []
+    for side in SPLITS:
+        part = out[split == side]
+        lines.append(f"{side:5}  {len(part):,} rows of {part['group'].nunique():,} groups")
+    return out, lines
+
+
+def _values(table: pd.DataFrame, column: str) -> pd.Series:
+    if column not in table.columns:
+        known = [*map(str, table.columns)]
+        raise ManifestError(f"the manifest has no column {column!r}: {nearest(column, known)}")
+    empty = table[column].isna()
+    if empty.any():
+        raise ManifestError(f"row {int(table.loc[empty, 'row'].iloc[0])}: {column} is empty")
+    return table[column].astype(str).astype(object)
+
+
 def deal(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return the fold of each row, 0 to folds - 1, for cross-validation.
 
