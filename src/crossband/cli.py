@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crossband import __version__
+from crossband.cli_data import add_data
 from crossband.errors import CrossbandError, Interrupted, OutputError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors that name the nearest option."""
+    """argparse with one-line errors that name the nearest option.
+
+    Attributes:
+        commands: subcommands by name.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
@@ -30,6 +39,16 @@ class Parser(argparse.ArgumentParser):
             options = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
             name = unknown[0].split("=")[0]
             raise CrossbandError(f"unknown option {unknown[0]!r}: {nearest(name, options)}")
+
+    def chosen(self, words: Sequence[str]) -> Parser:
+        """Return the parser of the command that the first words name, as in `data degrade`."""
+        if not self.commands or not words or words[0].startswith("-"):
+            return self
+        if words[0] not in self.commands:
+            raise CrossbandError(
+                f"unknown command {words[0]!r}: {nearest(words[0], self.commands)}"
+            )
+        return self.commands[words[0]].chosen(words[1:])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,22 +98,21 @@ def _stderr_of_our_own() -> Iterator[None]:
 
 
 def _run(argv: list[str]) -> int:
-    parser, commands = _parser()
+    parser = _parser()
     if not argv:
         parser.print_help()
         return 0
-    if not argv[0].startswith("-") and argv[0] not in commands:
-        raise CrossbandError(f"unknown command {argv[0]!r}: {nearest(argv[0], commands)}")
+    command = parser.chosen(argv)
     arguments, unknown = parser.parse_known_args(argv)
-    if arguments.run is not _fit:
-        commands[argv[0]].check_unknown(unknown)
-    else:
+    if getattr(arguments, "run", None) is _fit:
         arguments.overrides = unknown
+    else:
+        command.check_unknown(unknown)
     result: int = arguments.run(arguments)
     return result
 
 
-def _parser() -> tuple[Parser, dict[str, Parser]]:
+def _parser() -> Parser:
     parser = Parser(
         prog="crossband",
         description="Translate the image of one sensor into the image another would have taken.",
@@ -151,13 +169,15 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     _computing(p)
 
     _blending(sub)
+    add_data(sub)
 
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
     _computing(p)
-    return parser, dict(sub.choices)
+    parser.commands = dict(sub.choices)
+    return parser
 
 
 def _blending(sub: Any) -> None:

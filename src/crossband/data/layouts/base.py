@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,9 +36,17 @@ class Search:
         self.notes: list[str] = []
         self._patterns: list[str] = []
 
-    def files(self, *patterns: str) -> list[Path]:
-        """Return the files below the root that match one of some glob patterns, sorted."""
-        found = {p for pattern in patterns for p in self.root.glob(pattern) if p.is_file()}
+    def files(self, *patterns: str, suffixes: Collection[str] = ()) -> list[Path]:
+        """Return the files below the root that match one of some glob patterns, sorted.
+
+        Args:
+            patterns: as `train/*.png`.
+            suffixes: endings in small letters, of which a file must have one, `.PNG` or `.png`.
+        """
+        found = {p for pattern in patterns for p in self.root.glob(pattern)}
+        if suffixes:
+            found = {p for p in found if p.suffix.lower() in suffixes}
+        found = {p for p in found if p.is_file()}
         self.looked[" or ".join(patterns)] = len(found)
         self._patterns += patterns
         return sorted(found)

@@ -1,0 +1,228 @@
+"""The layout `stac`: items of a SpatioTemporal Asset Catalog, as JSON files on a disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from crossband import sensors
+from crossband.data.layouts import _bands
+from crossband.data.layouts._vrt import Layer, stack
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import InputError, ManifestError
+from crossband.raster.scene import check_exists
+
+#: Roles of assets that are pictures for people, or no images at all.
+_NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
+
+
+class Stac(Layout):
+    """STAC items: an ItemCollection (FeatureCollection) file, or a folder of items, one file each.
+
+    Bands are told by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets; scale,
+    offset and nodata from `raster:bands` or `bands`, over the sensor's own. The physical unit is
+    not told from an item: --sensor says it. Assets with the role thumbnail, overview, visual or
+    metadata count only where --assets names them. Paths are relative to the item's file; addresses
+    of other machines stay as they are.
+
+    A manifest has one file a side. Where the bands of a side are in several files, --vrt-dir takes
+    a small GDAL file (VRT) for each item and side that stacks them; pixels are not copied, and
+    nothing is written beside the data.
+
+    Args:
+        source: names of the source bands.
+        target: names of the target bands.
+        sensor: what took the sources; see `crossband sensors`.
+        target_sensor: what took the targets, where it is another.
+        assets: keys of the assets that count, as in red,green,blue,nir; all data where empty.
+        vrt_dir: folder for files that stack bands.
+        group_by: property of the items that says what belongs together, as grid:code or
+            constellation; empty: grid:code where the items have it, else the item.
+    """
+
+    name: ClassVar[str] = "stac"
+    origin: ClassVar[str] = "STAC items on a disk: an ItemCollection, or a folder of item files"
+    takes_file: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        source: str = "red,green,blue",
+        target: str = "nir",
+        sensor: str = "",
+        target_sensor: str = "",
+        assets: str = "",
+        vrt_dir: str = "",
+        group_by: str = "",
+    ) -> None:
+        if not sensor:
+            raise ManifestError("an item does not say its physical unit: give --sensor")
+        for name in (sensor, target_sensor):
+            if name:
+                sensors.get(name)
+        self.needed = _bands.names(source), _bands.names(target)
+        self.sensor, self.target_sensor = sensor, target_sensor
+        self.assets = _bands.names(assets) if assets else []
+        self.vrt_dir = Path(vrt_dir) if vrt_dir else None
+        self.group_by = group_by
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """See `Layout.rows`."""
+        seen: set[tuple[Any, Any]] = set()
+        for path, item in _items(search):
+            name = (item.get("collection"), item.get("id"))
+            if name in seen:
+                raise ManifestError(f"{path}: two items are called {item.get('id')!r}")
+            seen.add(name)
+            try:
+                yield self._row(path, item)
+            except (InputError, ManifestError) as error:
+                search.left_out.append((path, f"item {item.get('id')}: {error}"))
+
+    def _row(self, path: Path, item: dict[str, Any]) -> Row:
+        try:
+            layers = self._layers(path, item)
+            properties = dict(item.get("properties") or {})
+            row = _centre(item.get("bbox"))
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise ManifestError(f"not as STAC has it: {error!r}") from error
+        if self.group_by and self.group_by not in properties:
+            raise ManifestError(f"no property {self.group_by!r} to group by")
+        name = str(item.get("id", path.stem))
+        row |= {"group": properties.get(self.group_by or "grid:code") or name, "item": name}
+        row |= {"collection": item.get("collection"), "sensor": self.sensor}
+        row["datetime"] = properties.get("datetime") or properties.get("start_datetime")
+        own = []
+        for side, names in zip(("source", "target"), self.needed, strict=True):
+            chosen = _choose(layers, names)
+            for layer in chosen:
+                check_exists(layer.href)
+            file, bands, radiometry = self._file(f"{name}_{side}.vrt", chosen)
+            row |= {side: file, f"{side}_bands": _bands.words(bands)}
+            own.append(radiometry)
+        row |= own[0]
+        if row["source"] != row["target"] or own[0] != own[1] or self.target_sensor:
+            row["target_sensor"] = self.target_sensor or self.sensor
+            row |= {f"target_{k}": v for k, v in own[1].items()}
+        return row
+
+    def _file(self, name: str, layers: list[Layer]) -> tuple[str, dict[str, int | str], Row]:
+        """Return the file of a side, its bands, and what is stated of their numbers."""
+        first = layers[0]
+        if all((b.href, b.radiometry) == (first.href, first.radiometry) for b in layers):
+            stated = zip(("scale", "offset", "nodata"), first.radiometry, strict=True)
+            numbers: dict[str, int | str] = {b.name: b.number for b in layers}
+            return first.href, numbers, {k: v for k, v in stated if v is not None}
+        if self.vrt_dir is None:
+            files = ", ".join(dict.fromkeys(b.href for b in layers))
+            raise ManifestError(
+                f"its bands {', '.join(b.name for b in layers)} are in several files or have "
+                f"several scales ({files}): give --vrt-dir for small files that stack them"
+            )
+        path = stack(self.vrt_dir / name.replace("/", "_"), layers)
+        return str(path), {b.name: n for n, b in enumerate(layers, start=1)}, {}
+
+    def _layers(self, path: Path, item: dict[str, Any]) -> list[Layer]:
+        """Return the bands of the assets that count."""
+        found = []
+        for key, asset in item["assets"].items():
+            people = _NOT_DATA & set(asset.get("roles") or [])
+            if key not in self.assets if self.assets else people:
+                continue
+            # STAC 1.0 has two lists of equal order, 1.1 has one; what all bands share may be said
+            # of the asset.
+            bands = asset.get("bands") or asset.get("eo:bands") or []
+            raster = asset.get("raster:bands") or []
+            for n, band in enumerate(bands):
+                known = {**asset, **(raster[n] if n < len(raster) else {}), **band}
+                name = self._name(known)
+                scale, offset = (_number(known, k, f"raster:{k}") for k in ("scale", "offset"))
+                if scale is not None or offset is not None:
+                    scale, offset = 1.0 if scale is None else scale, offset or 0.0
+                found.append(
+                    Layer(
+                        asset=key,
+                        href=_href(path, asset["href"]),
+                        name=name,
+                        number=n + 1,
+                        radiometry=(scale, offset, _number(known, "nodata")),
+                    )
+                )
+        return found
+
+    def _name(self, band: dict[str, Any]) -> str:
+        """Return the common name that a band states, or that its product's label has."""
+        stated = band.get("eo:common_name") or band.get("common_name")
+        label = str(band.get("name", ""))
+        told = (sensors.get(s).common_name(label) for s in (self.sensor, self.target_sensor) if s)
+        return str(stated or next((t for t in told if t), "") or label)
+
+
+def _choose(layers: list[Layer], names: list[str]) -> list[Layer]:
+    """Return the layers of a side: of one asset, if one has them all, else one asset each."""
+    by_asset: dict[str, dict[str, Layer]] = {}
+    for layer in layers:
+        if by_asset.setdefault(layer.asset, {}).setdefault(layer.name, layer) is not layer:
+            raise ManifestError(f"asset {layer.asset} has two bands called {layer.name}")
+    whole = [key for key, bands in by_asset.items() if set(names) <= set(bands)]
+    places = {n: [k for k, bands in by_asset.items() if n in bands] for n in names}
+    if not whole:
+        missing = [n for n in names if not places[n]]
+        if missing:
+            known = sorted({layer.name for layer in layers})
+            raise ManifestError(
+                f"no asset has {', '.join(missing)}; there are {', '.join(known) or 'no bands'}"
+            )
+        places = {n: keys for n, keys in places.items() if len(keys) > 1}
+        if places:
+            name, keys = next(iter(places.items()))
+            raise ManifestError(f"{name} is in assets {', '.join(keys)}: choose with --assets")
+    if len(whole) > 1:
+        raise ManifestError(
+            f"{', '.join(names)}: in assets {', '.join(whole)}: choose with --assets"
+        )
+    assets = [by_asset[k] for k in whole or by_asset]
+    return [next(bands[name] for bands in assets if name in bands) for name in names]
+
+
+def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield items and the files that hold them; catalogues and other JSON are passed over."""
+    files = [search.root] if search.root.is_file() else search.files("**/*.json")
+    count = 0
+    for path in files:
+        try:
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            search.left_out.append((path, f"not JSON: {error}"))
+            continue
+        kind = data.get("type") if isinstance(data, dict) else None
+        items = data.get("features") if kind == "FeatureCollection" else [data]
+        for item in items if isinstance(items, list) else []:
+            if isinstance(item, dict) and item.get("type") == "Feature" and "assets" in item:
+                count += 1
+                yield path, item
+    search.looked['items ("type": "Feature" with "assets")'] = count
+
+
+def _href(path: Path, href: str) -> str:
+    """Return an asset's place: a whole path, or the address on another machine as it is."""
+    text = href.removeprefix("file://")
+    if "://" in text or text.startswith("/vsi"):
+        return text
+    return str((path.parent / text).resolve())
+
+
+def _number(known: dict[str, Any], *keys: str) -> float | None:
+    value = next((known[k] for k in keys if known.get(k) is not None), None)
+    return None if value is None else float(value)  # JSON has no NaN: it is the word "nan"
+
+
+def _centre(bbox: Any) -> Row:
+    """Return lon and lat of a box's centre: west, south, (low,) east, north, (high)."""
+    if not bbox:
+        return {}
+    half = len(bbox) // 2
+    west, south, east, north = (float(bbox[i]) for i in (0, 1, half, half + 1))
+    lon = (west + east + (360 if west > east else 0)) / 2  # over the antimeridian
+    return {"lon": lon - 360 if lon > 180 else lon, "lat": (south + north) / 2}
