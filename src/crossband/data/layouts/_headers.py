@@ -37,6 +37,16 @@ class Header:
     colours: tuple[str, ...]
     has_unit: bool
 
+    @property
+    def count(self) -> int:
+        """How many bands."""
+        return len(self.colours)
+
+    @property
+    def size(self) -> str:
+        """Width x height."""
+        return f"{self.width} x {self.height}"
+
 
 def header(path: Path) -> Header:
     """Read the metadata of a raster; InputError where it is none."""

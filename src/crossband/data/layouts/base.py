@@ -141,7 +141,11 @@ class Found:
         """Say it: counts, what is missing, what leaks."""
         table = self.table
         both = int((table["source"].notna() & table["target"].notna()).sum())
-        groups = f"{table['group'].nunique():,} groups" if "group" in table else "no groups"
+        groups = "no groups"
+        if "group" in table:  # a row without one is its own
+            alone = "row " + table.index.astype(str).to_series(index=table.index)
+            table = table.assign(group=table["group"].where(table["group"].notna(), alone))
+            groups = f"{table['group'].nunique():,} groups"
         out = [f"{both:,} pairs, {groups}{_by_split(table)}"]
         made = pd.Series(False, index=table.index)
         if "degradation" in table:
@@ -149,9 +153,9 @@ class Found:
             for how, count in table.loc[made, "degradation"].value_counts().items():
                 out.append(f"{count:,} targets, whose source is made at reading: {how}")
         for side, other in (("source", "target"), ("target", "source")):
-            alone = int((table[side].notna() & table[other].isna() & ~made).sum())
-            if alone:
-                out.append(f"{alone:,} rows have a {side} only")
+            only = int((table[side].notna() & table[other].isna() & ~made).sum())
+            if only:
+                out.append(f"{only:,} rows have a {side} only")
         if self.lonely:
             out += self._missing(len(table) + len(self.lonely))
         if self.left_out:
@@ -197,7 +201,8 @@ def index(layout: Layout, root: str | Path) -> Found:
         files = table[column] if column in table else [None] * len(rows)
         table[column] = pd.Series([None if pd.isna(f) else str(f) for f in files], dtype=object)
     first = ["source", "target"]
-    table = table[first + [c for c in table.columns if c not in first]]
+    said = [c for c in table.columns if c not in first and table[c].notna().any()]
+    table = table[first + said]
     return Found(table, search.looked, search.lonely, search.left_out, search.notes)
 
 
@@ -212,7 +217,7 @@ def _nothing(layout: Layout, root: Path, search: Search) -> str:
         out += f"; {len(search.left_out):,} files cannot be used, as {_why(path, why)}"
     elif not any(search.looked.values()) and (other := search.elsewhere()) is not None:
         out += f"; such files are in {other}: is that what you mean?"
-    return out
+    return "; ".join([out, *search.notes])
 
 
 def _why(path: Path, why: str) -> str:

@@ -198,8 +198,8 @@ def _sizes(search: Search, a: Path, b: Path) -> None:
         one, two = header(a), header(b)
     except CrossbandError:
         return
-    if (one.height, one.width) != (two.height, two.width):
+    if one.size != two.size:
         search.notes.append(
-            f"the pictures of a pair are not of one size ({one.width} x {one.height} and "
-            f"{two.width} x {two.height}) nor of one field of view: they must be resized"
+            f"the pictures of a pair are not of one size ({one.size} and {two.size}) nor of one "
+            f"field of view: they must be resized"
         )

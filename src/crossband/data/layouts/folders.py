@@ -168,7 +168,7 @@ class _Side:
     def _bands(self, path: Path, facts: Header) -> dict[str, int | str]:
         if not self.bands and facts.colours[:3] == ("red", "green", "blue"):
             return {"red": 1, "green": 2, "blue": 3}
-        count = len(facts.colours)
+        count = facts.count
         if not self.bands:
             raise ManifestError(
                 f"{path}: {count} band{'s' * (count > 1)} without colour: say what is in them, as "

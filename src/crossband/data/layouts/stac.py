@@ -96,7 +96,7 @@ class Stac(Layout):
         own = []
         for side, names in zip(("source", "target"), self.needed, strict=True):
             chosen = _choose(layers, names)
-            for layer in chosen:
+            for layer in chosen.values():
                 check_exists(layer.href)
             file, bands, radiometry = self._file(f"{name}_{side}.vrt", chosen)
             row |= {side: file, f"{side}_bands": _bands.words(bands)}
@@ -107,25 +107,26 @@ class Stac(Layout):
             row |= {f"target_{k}": v for k, v in own[1].items()}
         return row
 
-    def _file(self, name: str, layers: list[Layer]) -> tuple[str, dict[str, int | str], Row]:
+    def _file(self, name: str, layers: dict[str, Layer]) -> tuple[str, dict[str, int | str], Row]:
         """Return the file of a side, its bands, and what is stated of their numbers."""
-        first = layers[0]
-        if all((b.href, b.radiometry) == (first.href, first.radiometry) for b in layers):
+        first = next(iter(layers.values()))
+        if all((b.href, b.radiometry) == (first.href, first.radiometry) for b in layers.values()):
             stated = zip(("scale", "offset", "nodata"), first.radiometry, strict=True)
-            numbers: dict[str, int | str] = {b.name: b.number for b in layers}
+            numbers: dict[str, int | str] = {name: b.number for name, b in layers.items()}
             return first.href, numbers, {k: v for k, v in stated if v is not None}
         if self.vrt_dir is None:
-            files = ", ".join(dict.fromkeys(b.href for b in layers))
+            files = ", ".join(dict.fromkeys(b.href for b in layers.values()))
             raise ManifestError(
-                f"its bands {', '.join(b.name for b in layers)} are in several files or have "
-                f"several scales ({files}): give --vrt-dir for small files that stack them"
+                f"its bands {', '.join(layers)} are in several files or have several scales "
+                f"({files}): give --vrt-dir for small files that stack them"
             )
-        path = stack(self.vrt_dir / name.replace("/", "_"), layers)
-        return str(path), {b.name: n for n, b in enumerate(layers, start=1)}, {}
+        path = stack(layers, self.vrt_dir / name.replace("/", "_"))
+        return str(path), {name: n for n, name in enumerate(layers, start=1)}, {}
 
-    def _layers(self, path: Path, item: dict[str, Any]) -> list[Layer]:
-        """Return the bands of the assets that count."""
-        found = []
+    def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
+        """Return the bands of the assets that count: key of the asset -> common name -> layer."""
+        found: dict[str, dict[str, Layer]] = {}
+        twice: set[tuple[str, str]] = set()
         for key, asset in item["assets"].items():
             people = _NOT_DATA & set(asset.get("roles") or [])
             if key not in self.assets if self.assets else people:
@@ -140,15 +141,12 @@ class Stac(Layout):
                 scale, offset = (_number(known, k, f"raster:{k}") for k in ("scale", "offset"))
                 if scale is not None or offset is not None:
                     scale, offset = 1.0 if scale is None else scale, offset or 0.0
-                found.append(
-                    Layer(
-                        asset=key,
-                        href=_href(path, asset["href"]),
-                        name=name,
-                        number=n + 1,
-                        radiometry=(scale, offset, _number(known, "nodata")),
-                    )
-                )
+                radiometry = scale, offset, _number(known, "nodata")
+                layer = Layer(_href(path, asset["href"]), n + 1, radiometry)
+                if found.setdefault(key, {}).setdefault(name, layer) is not layer:
+                    twice.add((key, name))
+        for key, name in twice:  # as three bands called rededge: the name tells none of them
+            del found[key][name]
         return found
 
     def _name(self, band: dict[str, Any]) -> str:
@@ -159,18 +157,14 @@ class Stac(Layout):
         return str(stated or next((t for t in told if t), "") or label)
 
 
-def _choose(layers: list[Layer], names: list[str]) -> list[Layer]:
-    """Return the layers of a side: of one asset, if one has them all, else one asset each."""
-    by_asset: dict[str, dict[str, Layer]] = {}
-    for layer in layers:
-        if by_asset.setdefault(layer.asset, {}).setdefault(layer.name, layer) is not layer:
-            raise ManifestError(f"asset {layer.asset} has two bands called {layer.name}")
-    whole = [key for key, bands in by_asset.items() if set(names) <= set(bands)]
-    places = {n: [k for k, bands in by_asset.items() if n in bands] for n in names}
+def _choose(assets: dict[str, dict[str, Layer]], names: list[str]) -> dict[str, Layer]:
+    """Return the bands of a side: of one asset, if one has them all, else of one asset each."""
+    whole = [key for key, bands in assets.items() if set(names) <= set(bands)]
+    places = {n: [k for k, bands in assets.items() if n in bands] for n in names}
     if not whole:
         missing = [n for n in names if not places[n]]
         if missing:
-            known = sorted({layer.name for layer in layers})
+            known = sorted({name for bands in assets.values() for name in bands})
             raise ManifestError(
                 f"no asset has {', '.join(missing)}; there are {', '.join(known) or 'no bands'}"
             )
@@ -182,8 +176,8 @@ def _choose(layers: list[Layer], names: list[str]) -> list[Layer]:
         raise ManifestError(
             f"{', '.join(names)}: in assets {', '.join(whole)}: choose with --assets"
         )
-    assets = [by_asset[k] for k in whole or by_asset]
-    return [next(bands[name] for bands in assets if name in bands) for name in names]
+    holders = [assets[k] for k in whole or assets]
+    return {name: next(b[name] for b in holders if name in b) for name in names}
 
 
 def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
