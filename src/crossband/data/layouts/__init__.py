@@ -1,7 +1,7 @@
 """Layouts: how datasets lie on a user's disk. One file each; adding one touches no other file.
 
-The file `sen12ms.py` holds the layout `sen12ms`, `flir_adas_v2.py` the layout `flir-adas-v2`. Files
-whose name begins with an underscore hold what several layouts need.
+The file `sen12ms.py` holds the layout `sen12ms`, `flir_adas_v2.py` the layout `flir-adas-v2`.
+A file whose name begins with an underscore holds what layouts share.
 """
 
 from __future__ import annotations
@@ -18,12 +18,8 @@ __all__ = ["Found", "Layout", "Row", "Search", "get", "index", "names"]
 
 def names() -> list[str]:
     """Return the names of all layouts, those of other installed packages too."""
-    return sorted(
-        {
-            *(m.replace("_", "-") for m in _modules()),
-            *(e.name for e in entry_points(group="crossband.layout")),
-        }
-    )
+    own = {m.replace("_", "-") for m in _modules()}
+    return sorted(own | {e.name for e in entry_points(group="crossband.layout")})
 
 
 def get(name: str) -> type[Layout]:
@@ -41,6 +37,6 @@ def get(name: str) -> type[Layout]:
     raise ManifestError(f"unknown layout {name!r}: {nearest(name, names())}")
 
 
-def _modules() -> list[str]:
-    found = (m.name for m in pkgutil.iter_modules(__path__))
-    return [m for m in found if m != "base" and not m.startswith("_")]
+def _modules() -> set[str]:
+    names = {m.name for m in pkgutil.iter_modules(__path__)}
+    return {name for name in names if name != "base" and not name.startswith("_")}
