@@ -720,6 +720,28 @@ def test_stac_with_a_file_for_each_band(find, tmp_path):
         find("stac", sensor | {"vrt_dir": "other"})
 
 
+def test_stacked_bands_with_scales_of_their_own(find, tmp_path):
+    trees.stac_apart(tmp_path / "data")
+    options = {"sensor": "sentinel-2-l2a", "vrt_dir": "stacks"}
+    path = tmp_path / "data/one/item.json"
+    whole = json.loads(path.read_text())
+    whole["assets"]["green"] |= {"raster:scale": 0.001, "raster:offset": -1.5}
+    path.write_text(json.dumps(whole))
+    _, table, _ = find("stac", options)
+    assert np.isnan(table.loc[0, "scale"])
+    check(table, signature("red green blue", "nir", "reflectance"), [0.3, 0.5, 0.15], [0.5])
+    # A scale of 1 is a statement too: the sensor's own would be 0.0001.
+    for asset in whole["assets"].values():
+        asset |= {"raster:scale": 1, "raster:offset": 0}
+    path.write_text(json.dumps(whole))
+    _, table, _ = find("stac", options | {"vrt_dir": "others"})
+    check(table, signature("red green blue", "nir", "reflectance"), [3000, 2000, 1500], [5000])
+    del whole["assets"]["green"]["raster:scale"], whole["assets"]["green"]["raster:offset"]
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ManifestError, match="state a scale, some do not"):
+        find("stac", options | {"vrt_dir": "more"})
+
+
 def change(root, edit):
     path = root / "items.json"
     data = json.loads(path.read_text())

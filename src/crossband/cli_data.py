@@ -97,7 +97,7 @@ def _layout_parser(layout: type[Layout]) -> Parser:
     for name, parameter in inspect.signature(layout.__init__).parameters.items():
         if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        kind, default, said = hints[name], parameter.default, helps.get(name, "")
+        kind, default, said = hints.get(name, str), parameter.default, helps.get(name, "")
         option: dict[str, Any] = {"default": default}
         if kind is bool:
             option["action"] = argparse.BooleanOptionalAction

@@ -109,19 +109,24 @@ class Stac(Layout):
 
     def _file(self, name: str, layers: dict[str, Layer]) -> tuple[str, dict[str, int | str], Row]:
         """Return the file of a side, its bands, and what is stated of their numbers."""
-        first = next(iter(layers.values()))
-        if all((b.href, b.radiometry) == (first.href, first.radiometry) for b in layers.values()):
-            stated = zip(("scale", "offset", "nodata"), first.radiometry, strict=True)
-            numbers: dict[str, int | str] = {name: b.number for name, b in layers.items()}
-            return first.href, numbers, {k: v for k, v in stated if v is not None}
+        files = list(dict.fromkeys(b.href for b in layers.values()))
+        known = list(dict.fromkeys(b.radiometry for b in layers.values()))
+        # What all bands share is said in the manifest, which is over the file's and the sensor's.
+        stated = zip(("scale", "offset", "nodata"), known[0], strict=True)
+        shared = {k: v for k, v in stated if v is not None and len(known) == 1}
+        if len(files) == len(known) == 1:
+            return files[0], {name: b.number for name, b in layers.items()}, shared
         if self.vrt_dir is None:
-            files = ", ".join(dict.fromkeys(b.href for b in layers.values()))
             raise ManifestError(
                 f"its bands {', '.join(layers)} are in several files or have several scales "
-                f"({files}): give --vrt-dir for small files that stack them"
+                f"({', '.join(files)}): give --vrt-dir for small files that stack them"
             )
+        if len(known) == 1:
+            layers = {name: Layer(b.href, b.number) for name, b in layers.items()}
+        elif len({scale is None for scale, _, _ in known}) > 1:
+            raise ManifestError(f"some of its bands {', '.join(layers)} state a scale, some do not")
         path = stack(layers, self.vrt_dir / name.replace("/", "_"))
-        return str(path), {name: n for n, name in enumerate(layers, start=1)}, {}
+        return str(path), {name: n for n, name in enumerate(layers, start=1)}, shared
 
     def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
         """Return the bands of the assets that count: key of the asset -> common name -> layer."""
