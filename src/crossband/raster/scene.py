@@ -129,7 +129,7 @@ class Scene:
             UnitError: the physical unit is not declared anywhere.
         """
         declared = sensors.get(sensor) if sensor is not None else None
-        dataset = _open(path)
+        dataset = open_dataset(path)
         try:
             numbers = _find_bands(dataset, path, needed, bands or {}, declared)
             radiometry = _radiometry(dataset, path, numbers, declared, scale, offset, nodata)
@@ -239,7 +239,7 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
         UnitError: an unknown sensor.
     """
     declared = sensors.get(sensor) if sensor is not None else None
-    with _open(path) as dataset:
+    with open_dataset(path) as dataset:
         named = {}
         for source in reversed(_named(dataset, declared)):
             named.update(source)
@@ -258,7 +258,8 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def _open(path: str | Path) -> Any:
+def open_dataset(path: str | Path) -> Any:
+    """Open a raster with bands of real numbers; InputError for anything else. Close it yourself."""
     text = str(path)
     check_exists(text)
     try:
