@@ -284,7 +284,7 @@ def test_landsat_scenes_are_stacked(find, tmp_path):
     assert grid.crs.to_epsg() == 32633
     assert grid.transform.a == 30
     assert not list((tmp_path / "vrt").glob("*.part"))
-    _, more, _ = find("landsat8", labels=(1, 2, 3, 4, 5, 6, 7))
+    _, more, _ = find("landsat8", {"vrt_dir": "more"}, labels=(1, 2, 3, 4, 5, 6, 7))
     assert "coastal=5,swir16=6,swir22=7" in more["source_bands"].iloc[0]
     same(pixels(more, NIR), [0.13, 0.1025, 0.075], [0.1575])
 
