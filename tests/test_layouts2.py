@@ -123,7 +123,7 @@ def test_s2_100k_says_which_patches_have_the_offset_or_nothing_at_all(find):
     assert [round(float(target[0]), 4) for _, target in read] == [0.17, 0.07, 0.07]
     with pytest.raises(ManifestError, match="does not end in its processing baseline"):
         find("s2-100k", {"min_bytes": 0}, granules=["S2A", "S2A", "S2A"])
-    with pytest.raises(ManifestError, match="say it with sensor=sentinel-2-l2a or"):
+    with pytest.raises(ManifestError, match="say it with --sensor sentinel-2-l2a or"):
         find("s2-100k", {"min_bytes": 0})
     with pytest.raises(UnitError, match="did you mean"):
         find("s2-100k", {"sensor": "sentinel-2-l2"})
@@ -239,7 +239,7 @@ def test_other_products_of_worldstrat(find, tmp_path):
     assert len(table) == 6
     assert table["group"].nunique() == 3
     same(pixels(table, NIR), [0.15, 0.1, 0.05], [0.35])
-    with pytest.raises(ManifestError, match="product l2a needs a sensor"):
+    with pytest.raises(ManifestError, match="product l2a needs --sensor"):
         find("worldstrat", {"product": "l2a"}, tree=False)
     with pytest.raises(ManifestError, match="no product 'rgb': did you mean 'rgbn'"):
         find("worldstrat", {"product": "rgb"}, tree=False)
@@ -290,7 +290,7 @@ def test_landsat_scenes_are_stacked(find, tmp_path):
 
 
 def test_landsat_scenes_that_do_not_fit(find, tmp_path):
-    with pytest.raises(ManifestError, match="2 scenes in a file a band: say with vrt_dir=FOLDER"):
+    with pytest.raises(ManifestError, match="2 scenes in a file a band: say with --vrt-dir FOLDER"):
         find("landsat8", {})
     broken = tmp_path / "data" / trees2.LANDSAT[0] / f"{trees2.LANDSAT[0]}_SR_B5.TIF"
     trees2.write(broken, (13000,), "uint16")

@@ -73,7 +73,7 @@ class _VisibleThermal(Layout):
         if grey:
             what.append(f"{len(grey):,} visible pictures are grey and were left out, as {grey[0]}")
         if unequal:
-            fate = "have no counterpart" if self.unpaired else "were left out (see unpaired)"
+            fate = "have no counterpart" if self.unpaired else "were left out (see --unpaired)"
             what.append(f"{len(unequal):,} pairs differ in size and {fate}, as {unequal[0]}")
         if what and not found:
             raise ManifestError(f"{search.root}: no pair for the layout {self.name}: {what[-1]}")

@@ -89,8 +89,8 @@ class Landsat8(Layout):
             return
         if not self.vrt_dir:
             raise ManifestError(
-                f"landsat8: {len(scenes):,} scenes in a file a band: say with vrt_dir=FOLDER where "
-                f"the VRTs that stack them are written"
+                f"landsat8: {len(scenes):,} scenes in a file a band: say with --vrt-dir FOLDER "
+                f"where the VRTs that stack them are written"
             )
         names = [scene for _, scene, _ in scenes]
         twice = next((n for n in names if names.count(n) > 1), None)

@@ -56,7 +56,7 @@ class S2100K(Layout):
         if not self.sensor and "granule_id" not in lines.columns:
             raise ManifestError(
                 f"{indexes[0]}: it does not say which patches are of processing baseline 04.00 "
-                f"(1000 higher); say it with sensor=sentinel-2-l2a or sentinel-2-l2a-no-offset"
+                f"(1000 higher); say it with --sensor sentinel-2-l2a or sentinel-2-l2a-no-offset"
             )
         _check_bands(next(iter(images.values())))
         small, absent = 0, 0
@@ -73,7 +73,7 @@ class S2100K(Layout):
         if small + absent == len(lines):
             raise ManifestError(
                 f"{indexes[0]}: of its {len(lines):,} files {absent:,} are not in images/ and "
-                f"{small:,} are below {self.min_bytes:,} bytes (min_bytes)"
+                f"{small:,} are below {self.min_bytes:,} bytes (--min-bytes)"
             )
         if absent:
             search.notes.append(f"{absent:,} lines of index.csv have no file in images/")

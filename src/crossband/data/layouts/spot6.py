@@ -36,7 +36,7 @@ class SPOT6(Layout):
         if not bands:
             raise ManifestError(
                 "spot6: the order of the bands differs from archive to archive: say it with "
-                "bands=red=1,green=2,blue=3,nir=4 or bands=blue=1,green=2,red=3,nir=4"
+                "--bands red=1,green=2,blue=3,nir=4 or --bands blue=1,green=2,red=3,nir=4"
             )
         sensors.get(sensor)
         self.bands, self.sensor = bands, sensor

@@ -58,7 +58,7 @@ class WorldStrat(Layout):
         self.sensor = sensor or known
         if not self.sensor:
             raise ManifestError(
-                "worldstrat: product l2a needs a sensor: reflectance for float files, "
+                "worldstrat: product l2a needs --sensor: reflectance for float files, "
                 "sentinel-2-l2a-no-offset or sentinel-2-l2a for 16-bit ones"
             )
         sensors.get(self.sensor)
