@@ -1,4 +1,4 @@
-"""The manifest: a table of pairs, one row each, as CSV or parquet.
+"""The manifest: a table of pairs, one row each, as CSV, parquet or a pack (see `data.packs`).
 
 Columns (`source` and `target` are required, everything else may be missing or empty):
 
@@ -230,6 +230,10 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
 
 def _load(path: Path) -> pd.DataFrame:
     if not path.is_file():
+        from crossband.data import packs
+
+        if packs.is_pack(path):
+            return packs.read_pairs(path)
         raise ManifestError(f"{path}: no such manifest")
     try:
         if path.suffix.lower() in PARQUET:

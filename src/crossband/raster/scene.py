@@ -111,6 +111,7 @@ class Scene:
         nodata: float | None = None,
         *,
         needed: Sequence[str],
+        opened: Any = None,
     ) -> Scene:
         """Open a raster for reading the bands `needed`.
 
@@ -122,6 +123,7 @@ class Scene:
             offset: see scale.
             nodata: stored number that means "no data"; over the file's own.
             needed: common names, in the order that `read` returns.
+            opened: the raster, where GDAL does not open it: a packed one, see `blocks`.
 
         Raises:
             InputError: missing, not an image, complex numbers, a colour table.
@@ -129,7 +131,7 @@ class Scene:
             UnitError: the physical unit is not declared anywhere.
         """
         declared = sensors.get(sensor) if sensor is not None else None
-        dataset = _open(path)
+        dataset = open_raster(path) if opened is None else opened
         try:
             numbers = _find_bands(dataset, path, needed, bands or {}, declared)
             radiometry = _radiometry(dataset, path, numbers, declared, scale, offset, nodata)
@@ -239,7 +241,7 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
         UnitError: an unknown sensor.
     """
     declared = sensors.get(sensor) if sensor is not None else None
-    with _open(path) as dataset:
+    with open_raster(path) as dataset:
         named = {}
         for source in reversed(_named(dataset, declared)):
             named.update(source)
@@ -258,7 +260,8 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def _open(path: str | Path) -> Any:
+def open_raster(path: str | Path) -> Any:
+    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
     text = str(path)
     check_exists(text)
     try:
