@@ -17,7 +17,7 @@ from crossband.raster.scene import Scene
 
 #: Scenes that a process keeps open. An open file costs about 50 KiB, and one of the 1,024 files
 #: that a process may open on most systems.
-OPEN = 128
+OPEN = 256
 
 
 class OpenScenes:
