@@ -11,9 +11,9 @@ rounds, with the least and the most. The steps train from memory, without worker
 
 GeoTIFF: four bands of 16 bits in tiles of 256, deflate with the horizontal predictor. PNG and JPEG
 (quality 90): a colour picture and a grey one of 8 bits. Packed: the GeoTIFFs by `crossband data
-pack`. The pictures are made of noise with the spectrum of natural scenes (amplitude 1 / frequency),
-so that they compress about as well. Each scene has many names, so that neither GDAL's block cache nor
-the files that the reader keeps open hold what is read next; the operating system's cache holds it.
+pack`. The pictures are made of noise with the spectrum of natural scenes (amplitude 1 / frequency)
+and a little sensor noise. Each scene has many names, so that neither GDAL's block cache nor the
+files that the reader keeps open hold what is read next; the operating system's cache holds it.
 """
 
 from __future__ import annotations
@@ -223,7 +223,8 @@ def table(result: dict[str, Any], workers: list[int]) -> str:
     for load in result["loads"]:
         low, high = min(load["needs"]), max(load["needs"])
         lines += [
-            f"{load['load']}: the step takes {load['need']:.1f} samples/s ({low:.1f} to {high:.1f})",
+            f"{load['load']}: the step takes {load['need']:.1f} samples/s "
+            f"({low:.1f} to {high:.1f})",
             "| format | KiB a pair | "
             + " | ".join(f"{n} workers" for n in workers)
             + f" | {workers[0]} workers / step | workers for {ACCELERATOR:.0f}/s |",

@@ -178,6 +178,8 @@ def fingerprint(table: pd.DataFrame) -> str:
     digest = hashlib.sha256(columns.to_csv(index=False).encode())
     for name in [*table["source"].dropna(), *table["target"].dropna()]:
         path = Path(name)
+        if name.startswith("pack://"):  # its column `pack` says what the pack holds
+            path = Path(name.rpartition("#")[2])
         size = path.stat().st_size if path.is_file() else -1
         digest.update(f"{path.name}:{size}\n".encode())
     return digest.hexdigest()

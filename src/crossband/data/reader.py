@@ -116,7 +116,7 @@ class PairReader:
         self._free = int(cache_mb * 2**20)
         self._kept: dict[int, Pixels] = {}
         self._facts: dict[int, Facts] = {}
-        self._open = OpenScenes(packs or Packs())
+        self.opened = OpenScenes(packs or Packs())
 
     def facts(self, index: int) -> Facts:
         """Return grid and units; ManifestError where the pair does not fit."""
@@ -225,14 +225,14 @@ class PairReader:
             if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
                 bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
-                with self._open(row, "source", bands, needed, "") as scene:
+                with self.opened(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):
                 return self._with_target(row, use)
             needed = self.signature.source
             bands = _bands(row, "source_bands", needed)
-            with self._open(row, "source", bands, needed, "") as one:
+            with self.opened(row, "source", bands, needed, "") as one:
                 if pd.isna(row["target"]):
                     self._check_alone("target")
                     self.signature.check_unit(one.unit)
@@ -262,7 +262,7 @@ class PairReader:
     def _open_target(self, row: Mapping[str, Any], own: str) -> AbstractContextManager[Scene]:
         needed = self.signature.target
         bands = _bands(row, "target_bands", needed)
-        return self._open(row, "target", bands, needed, own)
+        return self.opened(row, "target", bands, needed, own)
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Source and target may be read at once: one file, one radiometry, no shared band."""
