@@ -128,13 +128,18 @@ def _renamed(table: pd.DataFrame, folder: Path, number: int) -> pd.DataFrame:
     return table.assign(**{s: f"names{number}/" + table[s] for s in ("source", "target")})
 
 
-def loader(manifest: Path, load: dict[str, Any], workers: int) -> DataLoader[Any]:
-    """Return the loader as `Pairs` builds it."""
+def reader(manifest: Path) -> PairReader:
+    """Return a reader that knows the facts of every row, as in a long training."""
     table = manifests.read(manifest)
+    out = PairReader(table, SIGNATURE)
+    out.check(len(table))
+    return out
+
+
+def loader(reader: PairReader, load: dict[str, Any], workers: int) -> DataLoader[Any]:
+    """Return the loader as `Pairs` builds it."""
     options = {k: v for k, v in load.items() if k != "batch"}
-    reader = PairReader(table, SIGNATURE)
-    reader.check(len(table))  # as in a long training: the facts of every row are known
-    data = PairDataset(reader, table, transforms=[Flip()], **options)
+    data = PairDataset(reader, pd.DataFrame(reader.rows), transforms=[Flip()], **options)
     return DataLoader(
         data,
         batch_sampler=Positions(load["batch"], 10**6, lambda: 0),
@@ -150,7 +155,7 @@ def rate(batches: DataLoader[Any], batch: int, seconds: float) -> float:
     for _ in range(ahead):
         next(iterator)
     begun, count = time.perf_counter(), 0
-    while (took := time.perf_counter() - begun) < seconds or count < 2 * ahead:
+    while (took := time.perf_counter() - begun) < seconds or count < ahead:
         next(iterator)
         count += 1
     return count * batch / took
@@ -174,7 +179,7 @@ def steps(name: str, a: argparse.Namespace, folder: Path, line: Connection) -> N
 def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time all formats and steps in turns."""
     found = pictures(folder, a.scenes, a.side)
-    chosen = {name: found[name] for name in a.formats}
+    chosen = {name: reader(found[name]) for name in a.formats}
     context = multiprocessing.get_context("spawn")
     lines: dict[str, Connection] = {}
     processes = []

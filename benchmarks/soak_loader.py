@@ -37,7 +37,7 @@ TITLE = "## Memory of loading processes"
 CROP, CROP_KIB = 16, 4.5
 #: KiB per 1,000 reads that a worker may grow by: a seventieth of a crop leaked at each read.
 BOUND = 64.0
-BATCH = 50
+READS, WORKERS, BATCH = 20_000, 2, 50
 #: Files, and how many of them a process keeps open here: few, so that it soon has all it will have.
 FILES, KEPT = 128, 16
 BANDS = ("blue", "green", "red", "nir")
@@ -192,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--reads", type=int, default=20_000)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--reads", type=int, default=READS)
+    parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--out", type=Path, default=Path("docs/soak.md"))
     parser.add_argument("--json", type=Path, help="write the numbers to FILE")
     a = parser.parse_args()

@@ -169,7 +169,8 @@ class Pack:
                 blocks = parquet.read_table(file)
         except (OSError, ValueError) as error:
             raise ManifestError(f"{self.root}: its index cannot be read: {error}") from error
-        self._files = {n: i for i, n in enumerate(files["name"])}
+        self.names: list[str] = files["name"]
+        self._files = {n: i for i, n in enumerate(self.names)}
         self._facts: list[str] = files["facts"]
         file, row, col = (blocks[n].to_numpy().astype(np.int64) for n in ("file", "row", "col"))
         keys = (file * _KEY + row) * _KEY + col
@@ -188,14 +189,20 @@ class Pack:
             raise InputError(f"{self.root}: there is no file {name!r} in this pack")
 
         def fetch(cells: Sequence[tuple[int, int]], planes: Sequence[int]) -> list[list[Any]]:
-            return self._fetch(number, cells, planes)
+            return self.read_blocks(number, cells, planes)
 
         return PackedRaster(json.loads(self._facts[number]), fetch)
 
-    def _fetch(
+    def read_blocks(
         self, file: int, cells: Sequence[tuple[int, int]], planes: Sequence[int]
     ) -> list[list[Any]]:
-        """Return planes of blocks; of each block one range of its shard is read."""
+        """Return planes of blocks as they are stored; of each block one range is read.
+
+        Args:
+            file: its place in `names`.
+            cells: row and column of each block.
+            planes: numbers of bands from 0; the file's own mask comes after the last one.
+        """
         low, high = min(planes), max(planes) + 1
         wanted, cuts = [], []
         for row, col in cells:
