@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossband.errors import CrossbandError
-from crossband.raster.scene import gdal, open_dataset
+from crossband.raster.scene import gdal, open_raster
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Header:
 
 def header(path: Path) -> Header:
     """Read the metadata of a raster; InputError where it is none."""
-    with open_dataset(path) as dataset:
+    with open_raster(path) as dataset:
         return Header(
             dataset.driver,
             dataset.height,

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from crossband.errors import ManifestError, OutputError
-from crossband.raster.scene import gdal, open_dataset
+from crossband.raster.scene import gdal, open_raster
 
 _TYPES = {
     "uint8": "Byte",
@@ -57,7 +57,7 @@ def stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
     grid, first = None, ""
     for number, (name, band) in enumerate(bands.items(), start=1):
         layer = band if isinstance(band, Layer) else Layer(str(Path(band).resolve()))
-        with gdal(), open_dataset(layer.href) as file:
+        with gdal(), open_raster(layer.href) as file:
             crs = file.crs.to_wkt() if file.crs else ""
             dtype, own = file.dtypes[layer.number - 1], file.nodatavals[layer.number - 1]
             found = file.width, file.height, file.transform, crs, dtype
