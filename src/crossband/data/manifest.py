@@ -66,12 +66,14 @@ PARQUET = (".parquet", ".pq")
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
 
 
-def read(path: str | Path, *, any_split: bool = False) -> pd.DataFrame:
+def read(path: str | Path, *, any_split: bool = False, lenient: bool = False) -> pd.DataFrame:
     """Read a manifest.
 
     Args:
         path: CSV or parquet.
         any_split: take whatever the column `split` holds; it is to be made anew.
+        lenient: take files that are not there and groups that a split cuts; `data check` reports
+            them.
 
     Returns:
         One row a pair: all columns of the table above (empty ones as None or NaN; `split` only
@@ -83,7 +85,7 @@ def read(path: str | Path, *, any_split: bool = False) -> pd.DataFrame:
             number that is none, a split with an unknown name or one that cuts a group and does not
             say who made it.
     """
-    return _read(Path(path), "", any_split=any_split)
+    return _read(Path(path), "", any_split=any_split, lenient=lenient)
 
 
 def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
@@ -185,7 +187,9 @@ def fingerprint(table: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, prefix: str, *, any_split: bool = False) -> pd.DataFrame:
+def _read(
+    path: Path, prefix: str, *, any_split: bool = False, lenient: bool = False
+) -> pd.DataFrame:
     """Read a manifest; `prefix` comes before the names of groups that it does not name."""
     table = _load(path)
     for column in ("source", "target"):
@@ -198,7 +202,7 @@ def _read(path: Path, prefix: str, *, any_split: bool = False) -> pd.DataFrame:
     table = table.reset_index(drop=True)
     table["row"] = range(1, len(table) + 1)
     for column in ("source", "target"):
-        found = [_file(path, row, column, v) for row, v in _rows(table, column)]
+        found = [_file(path, row, column, v, lenient) for row, v in _rows(table, column)]
         table[column] = pd.Series(found, dtype=object)
     nothing = table["source"].isna() & table["target"].isna()
     if nothing.any():
@@ -212,7 +216,7 @@ def _read(path: Path, prefix: str, *, any_split: bool = False) -> pd.DataFrame:
     if (table["weight"] < 0).any():
         raise ManifestError(f"{path}: row {_first(table, table['weight'] < 0)}: weight below 0")
     if "split" in table.columns and not any_split:
-        _check_split(path, table)
+        _check_split(path, table, lenient)
     return table
 
 
@@ -253,14 +257,14 @@ def _first(table: pd.DataFrame, where: pd.Series) -> int:
     return int(table.loc[where, "row"].iloc[0])
 
 
-def _file(manifest: Path, row: int, column: str, value: Any) -> str | None:
+def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> str | None:
     text = _text(value)
     if text is None:
         return None
     if "://" in text or text.startswith("/vsi"):
         return text
     path = manifest.parent / text  # an absolute path stays as it is
-    if not path.is_file():
+    if not lenient and not path.is_file():
         raise ManifestError(f"{manifest}: row {row}: {column} {path}: no such file")
     return str(path.resolve())
 
@@ -297,12 +301,14 @@ def _below(name: str, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
 
 
-def _check_split(path: Path | str, table: pd.DataFrame) -> None:
+def _check_split(path: Path | str, table: pd.DataFrame, lenient: bool = False) -> None:
     for row, split in _rows(table, "split"):
         if split not in SPLITS:
             raise ManifestError(
                 f"{path}: row {row}: split is {split!r}, but must be train, val or test"
             )
+    if lenient:
+        return
     splits = table.groupby("group", sort=False)["split"].unique()
     for group, found in splits.items():
         if len(found) < 2:

@@ -11,12 +11,10 @@ from typing import Any
 import pandas as pd
 
 from crossband.data.packs import Packs
-from crossband.errors import CrossbandError, ManifestError
-from crossband.raster.grid import Box
+from crossband.data.rows import open_bands
 from crossband.raster.scene import Scene
 
-#: Scenes that a process keeps open. An open file costs about 50 KiB, and one of the 1,024 files
-#: that a process may open on most systems.
+#: Scenes that a process keeps open: most systems let it open 1,024 files.
 OPEN = 256
 
 
@@ -60,7 +58,9 @@ class OpenScenes:
             scene.close()  # the file was altered, or is gone
             scene = None
         if scene is None:
-            scene = self._opened(row, side, bands, needed, own)
+            path = str(row[side])
+            packed = self.packs.open(path) if path.startswith("pack://") else None
+            scene = open_bands(row, side, bands, needed, own, packed)
         try:
             yield scene
         except BaseException:
@@ -69,43 +69,6 @@ class OpenScenes:
         self._scenes[key] = scene, stamp
         if len(self._scenes) > self.limit:
             self._scenes.popitem(last=False)[1][0].close()
-
-    def _opened(
-        self,
-        row: Mapping[str, Any],
-        side: str,
-        bands: Mapping[str, int | str],
-        needed: list[str],
-        own: str,
-    ) -> Scene:
-        def cell(column: str) -> Any:
-            value = row[column]
-            return None if pd.isna(value) else value
-
-        path = row[side]
-        scene = Scene.open(
-            path,
-            bands,
-            cell(f"{own}sensor"),
-            cell(f"{own}scale"),
-            cell(f"{own}offset"),
-            cell(f"{own}nodata"),
-            needed=needed,
-            opened=self.packs.open(path) if str(path).startswith("pack://") else None,
-        )
-        window = cell(f"{side}_window")
-        if window is None:
-            return scene
-        try:
-            return scene.part(Box.parse(window))
-        except ValueError:
-            scene.close()
-            raise ManifestError(
-                f"{side}_window {window!r} is not column,row,width,height in pixels"
-            ) from None
-        except CrossbandError:
-            scene.close()
-            raise
 
     def __getstate__(self) -> dict[str, Any]:
         """An open file cannot be sent to another process."""

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from crossband.data.degrade import Degradation, coarse_mask
-from crossband.data.manifest import TARGET_OWN
 from crossband.data.opened import OpenScenes
 from crossband.data.packs import Packs
+from crossband.data.rows import bands_of, has_own, prefix_of
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene, parse_bands
+from crossband.raster.scene import Scene
 from crossband.registry import build
 from crossband.signature import Signature
 
@@ -224,22 +224,19 @@ class PairReader:
         try:
             if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
-                bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
+                bands = bands_of(row, "source_bands", needed)
+                bands |= bands_of(row, "target_bands", needed)
                 with self.opened(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):
                 return self._with_target(row, use)
-            needed = self.signature.source
-            bands = _bands(row, "source_bands", needed)
-            with self.opened(row, "source", bands, needed, "") as one:
+            with self._side(row, "source") as one:
                 if pd.isna(row["target"]):
                     self._check_alone("target")
                     self.signature.check_unit(one.unit)
                     return use(one, None)
-                with self._open_target(
-                    row, "" if pd.isna(row["target_sensor"]) else "target_"
-                ) as two:
+                with self._side(row, "target") as two:
                     self._check_units(one.unit, two.unit)
                     if self.resize is None:
                         self._check_shapes(one.grid, two.grid)
@@ -255,22 +252,22 @@ class PairReader:
             raise ManifestError("it has no target to make the source from")
         if self.degradation is None and pd.isna(row["degradation"]):
             self._check_alone("source")
-        own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
-        with self._open_target(row, "" if all(pd.isna(v) for v in own) else "target_") as two:
+        with self._side(row, "target", alone=True) as two:
             return use(None, two)
 
-    def _open_target(self, row: Mapping[str, Any], own: str) -> AbstractContextManager[Scene]:
-        needed = self.signature.target
-        bands = _bands(row, "target_bands", needed)
-        return self.opened(row, "target", bands, needed, own)
+    def _side(
+        self, row: Mapping[str, Any], side: str, *, alone: bool = False
+    ) -> AbstractContextManager[Scene]:
+        needed = self.signature.source if side == "source" else self.signature.target
+        bands = bands_of(row, f"{side}_bands", needed)
+        return self.opened(row, side, bands, needed, prefix_of(row, side, alone=alone))
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Source and target may be read at once: one file, one radiometry, no shared band."""
-        own = [row["target_sensor"], *(row[c] for c in TARGET_OWN)]
-        own += [row["source_window"], row["target_window"]]
+        windows = pd.notna(row["source_window"]) or pd.notna(row["target_window"])
         shared = set(self.signature.source) & set(self.signature.target)
         one = row["source"] == row["target"] and self.degradation is None
-        return one and all(pd.isna(v) for v in own) and not shared
+        return one and not has_own(row) and not windows and not shared
 
     def _of(self, one: Scene | None, two: Scene | None) -> Facts:
         """Return the facts of opened scenes."""
@@ -356,10 +353,3 @@ def _resized(pixels: Pixels, height: int, width: int, scale: int) -> Pixels:
     target, mask = fit(pixels.target, pixels.mask, height * scale, width * scale)
     fine = source_mask.repeat(scale, axis=0).repeat(scale, axis=1)
     return Pixels(source, target, source_mask, mask & fine)
-
-
-def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, int | str]:
-    """Parse a column of bands; a manifest may name more bands than this model needs."""
-    if pd.isna(row[column]):
-        return {}
-    return {k: v for k, v in parse_bands(row[column]).items() if k in needed}

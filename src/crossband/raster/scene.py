@@ -80,6 +80,7 @@ class Scene:
         bands: common names of the bands that `read` returns, in this order.
         numbers: their 1-based band numbers in the file.
         dtype: stored data type of the first of them.
+        dtypes: stored data types of all of them.
         unit: physical unit of what `read` returns.
         radiometry: how stored numbers become physical values.
         has_mask: the file carries an alpha band or an internal mask.
@@ -94,7 +95,8 @@ class Scene:
         self.unit = r.unit
         self.grid = _grid(dataset)
         self._at = self.grid.box
-        self.dtype: str = dataset.dtypes[self.numbers[0] - 1]
+        self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in self.numbers)
+        self.dtype = self.dtypes[0]
         self._alpha = _alpha_band(dataset, set(self.numbers))
         flags = dataset.mask_flag_enums[self.numbers[0] - 1]
         self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
@@ -165,6 +167,10 @@ class Scene:
             nodata, finite, inside the file's own mask.
         """
         box = box or self.grid.box
+        return self.convert(*self.stored(box), box)
+
+    def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read the stored numbers of a window, [C, H, W], and the file's own mask, [H, W]."""
         at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col).rasterio()
         indexes = list(self.numbers)
         try:
@@ -176,8 +182,12 @@ class Scene:
                 mask &= self._dataset.read_masks(indexes[0], window=at) > 0
         except (RasterioError, OSError) as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+        return stored, mask
+
+    def convert(self, stored: NDArray[Any], mask: NDArray[np.bool_], box: Box) -> Window:
+        """Return what `stored` gave in physical units; `box` says where it lies."""
         values, valid = self._physical(stored)
-        mask &= valid
+        mask = mask & valid
         if not mask.all():
             values[:, ~mask] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
@@ -210,6 +220,11 @@ class Scene:
     def close(self) -> None:
         """Close the file."""
         self._dataset.close()
+
+    @property
+    def block_height(self) -> int:
+        """Rows of a block of the file: what is decoded at once."""
+        return int(self._dataset.block_shapes[self.numbers[0] - 1][0])
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""A folder of results appears whole, or not at all."""
+"""A folder of results, or a file of text, appears whole, or not at all."""
 
 from __future__ import annotations
 
@@ -54,3 +54,25 @@ def appearing(output: Path, overwrite: bool, mark: str) -> Iterator[Path]:
             if (hidden / "old").exists() and not output.exists():
                 os.replace(hidden / "old", output)  # interrupted between the two renames
             shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of text that takes its name when all of it is there.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+        )
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

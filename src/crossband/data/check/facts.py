@@ -1,0 +1,386 @@
+"""What is measured of a row of a manifest: opened as training opens it, every block read once.
+
+Facts say nothing about right or wrong; `rules` does. They are small and travel between processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossband.data.check.likeness import signature
+from crossband.data.check.reading import strips
+from crossband.data.check.registration import Shift, measure
+from crossband.data.check.spectra import Spectra, spectra
+from crossband.data.rows import bands_of, has_own, open_bands, open_side, sensor_of
+from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
+from crossband.raster.grid import Box, Grid
+from crossband.raster.scene import Scene, known_bands, parse_bands
+from crossband.sensors import VALID_RANGE
+
+#: Values of a scene are judged on every k-th pixel, at most this many along a side.
+SAMPLE = 512
+#: How far beyond the range of its unit a value may lie, as a share of the range: corrections of
+#: the atmosphere overshoot at dark and at glinting pixels.
+BEYOND = 0.1
+_KINDS = {BandError: "bands-unnamed", UnitError: "unit-unknown", InputError: "unreadable"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is known of the source or the target of a row.
+
+    Attributes:
+        path: the file.
+        bands: common names.
+        unit: physical unit.
+        sensor: name in the sensor table, or None.
+        scale: physical = stored x scale + offset, of the first band.
+        offset: see scale.
+        dtypes: stored data types of the bands.
+        height: in pixels, of the part that the row names.
+        width: the same.
+        stored: smallest and largest stored number of each band, over all valid pixels.
+        valid: share of pixels that are not masked.
+        single: share of the pixels that hold the one commonest value (in all bands at once).
+        common: that value, as stored.
+        outside: share of valid values that lie beyond the range of the unit.
+        digest: hash of the stored numbers.
+        grid: affine and CRS, where the file has them.
+        bounds: west, south, east, north in degrees, or None.
+    """
+
+    path: str
+    bands: tuple[str, ...]
+    unit: str
+    sensor: str | None
+    scale: float
+    offset: float
+    dtypes: tuple[str, ...]
+    height: int
+    width: int
+    stored: tuple[tuple[float, float], ...]
+    valid: float
+    single: float
+    common: tuple[float, ...]
+    outside: float
+    digest: str
+    grid: Grid
+    bounds: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a row.
+
+    Attributes:
+        row: its number in the manifest.
+        source: None where the row has none, or it was refused.
+        target: the same.
+        refused: side -> (kind of finding, message), where the reader refuses it.
+        blank: share of pixels where source and target both hold their one commonest value.
+        shift: target against source; None where it cannot be measured.
+        spectra: relations between bands of one radiometry, one entry for each such set.
+        own: the target has a radiometry of its own.
+        likeness: int8 [n], to compare places; None where nothing could be read.
+    """
+
+    row: int
+    source: Side | None = None
+    target: Side | None = None
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    blank: float = 0.0
+    shift: Shift | None = None
+    spectra: tuple[Spectra, ...] = ()
+    own: bool = False
+    likeness: NDArray[np.int8] | None = None
+
+    @property
+    def scale(self) -> int | None:
+        """Target pixels per source pixel along one side; None where there is no such number."""
+        one, two = self.source, self.target
+        if one is None or two is None:
+            return None
+        scale = two.height // one.height
+        fits = (one.height * scale, one.width * scale) == (two.height, two.width)
+        return scale if scale and fits else None
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Which bands source and target are, over what rows and files say."""
+
+    source: tuple[str, ...] | None = None
+    target: tuple[str, ...] | None = None
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Return the bands of each side that the row has; BandError where nothing tells them.
+
+        From these options, else from the row's columns, else from the file. Where the file is
+        source and target at once, one side's bands are what the other leaves.
+        """
+        out = {}
+        for side in ("source", "target"):
+            if not pd.isna(row[side]):
+                column = row[f"{side}_bands"]
+                given = getattr(self, side)
+                if given is None and not pd.isna(column):
+                    given = parse_bands(column)
+                out[side] = list(given) if given is not None else []
+        for side in [s for s in out if not out[s]]:
+            names = list(known_bands(row[side], sensor_of(row, side, alone=len(out) == 1)))
+            other = {"source": "target", "target": "source"}[side]
+            if other in out and row[side] == row[other]:
+                names = [n for n in names if n not in out[other]] or list(out[other])
+            if not names:
+                raise BandError(
+                    f"{row[side]}: the file names no band, and neither does the manifest: give "
+                    f"a column {side}_bands, as in red=1,green=2,blue=3"
+                )
+            out[side] = names
+        return out
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Every k-th pixel of a side: stored and physical [C, h, w], which are valid [h, w].
+
+    `single` says which hold the one commonest value.
+    """
+
+    stored: NDArray[Any]
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    single: NDArray[np.bool_]
+
+
+def facts(row: Mapping[str, Any], bands: Bands | None = None) -> Facts:
+    """Measure a row; what the reader refuses is a fact too, and never an exception.
+
+    Args:
+        row: of the table that `manifest.read` gives.
+        bands: which bands source and target are, over what the row and its files say.
+    """
+    number = int(row["row"])
+    sides: dict[str, Side] = {}
+    samples: dict[str, _Sample] = {}
+    refused: dict[str, tuple[str, str]] = {}
+    scenes: dict[str, Scene] = {}
+    needed: dict[str, list[str]] = {}
+    try:
+        try:
+            needed = (bands or Bands()).of(row)
+        except CrossbandError as error:
+            side = "target" if pd.isna(row["source"]) else "source"
+            refused[side] = _kind(error), str(error)
+        step = None
+        for side, names in needed.items():
+            try:
+                alone = len(needed) == 1
+                scenes[side] = scene = opened(row, side, names, alone=alone)
+                step = _step(scene.grid, step, sides.get("source"))
+                sensor = sensor_of(row, side, alone=alone)
+                sides[side], samples[side] = _side(scene, sensor, step)
+            except CrossbandError as error:
+                refused[side] = _kind(error), str(error)
+        own = has_own(row)
+        one = Facts(number, sides.get("source"), sides.get("target"), refused, own=own)
+        return _together(one, scenes, samples)
+    finally:
+        for scene in scenes.values():
+            scene.close()
+
+
+def opened(row: Mapping[str, Any], side: str, names: list[str], *, alone: bool) -> Scene:
+    """Open a side as training does: what is one file for both has the bands of both columns.
+
+    Raises:
+        CrossbandError: see `open_side`; also bands of different data types, which no reader takes.
+    """
+    if not alone and row["source"] == row["target"] and not has_own(row):
+        bands = bands_of(row, "source_bands", names) | bands_of(row, "target_bands", names)
+        scene = open_bands(row, side, bands, names, "")
+    else:
+        scene = open_side(row, side, names, alone=alone)
+    kinds = dict.fromkeys(scene.dtypes)
+    if len(kinds) > 1:
+        scene.close()
+        raise _TypesError(
+            f"{scene.path}: its bands are stored as {' and '.join(kinds)}, with one scale for all"
+        )
+    return scene
+
+
+class _TypesError(CrossbandError):
+    """Bands of one file have different data types."""
+
+
+def _kind(error: CrossbandError) -> str:
+    if isinstance(error, _TypesError):
+        return "two-scalings"
+    found = (kind for cls, kind in _KINDS.items() if isinstance(error, cls))
+    return next(found, "unreadable" if isinstance(error, ManifestError) else "bands-unnamed")
+
+
+def _step(grid: Grid, step: int | None, source: Side | None) -> int:
+    """Return the distance of the sample's pixels: the same on the ground for both sides."""
+    if step is not None and source is not None:
+        scale = grid.height // source.height
+        if scale and (source.height * scale, source.width * scale) == (grid.height, grid.width):
+            return step * scale
+    return -(-max(grid.height, grid.width) // SAMPLE)
+
+
+def _side(scene: Scene, sensor: str | None, step: int) -> tuple[Side, _Sample]:
+    """Read every block of a scene once."""
+    grid, digest = scene.grid, hashlib.blake2b(digest_size=16)
+    digest.update(repr((scene.dtypes, grid.height, grid.width)).encode())
+    low = np.full(len(scene.bands), np.inf)
+    high, valid = -low, 0
+    parts = []
+    for stored, window in strips(scene, step):
+        digest.update(np.ascontiguousarray(stored).tobytes())
+        if window.mask.any():
+            inside = stored if window.mask.all() else stored[:, window.mask]
+            inside = inside.reshape(len(low), -1)
+            low, high = np.minimum(low, inside.min(axis=1)), np.maximum(high, inside.max(axis=1))
+            valid += int(window.mask.sum())
+        parts.append([a[..., ::step, ::step] for a in (stored, window.values, window.mask)])
+    stored, values, mask = (np.concatenate(p, axis=-2) for p in zip(*parts, strict=True))
+    single, common = _commonest(stored, mask)
+    sample = _Sample(stored, values, mask, single)
+    least, most = VALID_RANGE[scene.unit]
+    room = BEYOND * (most - least)
+    inside = sample.values[:, sample.mask]
+    beyond = (inside < least - room) | (inside > most + room)
+    side = Side(
+        path=scene.path,
+        bands=scene.bands,
+        unit=scene.unit,
+        sensor=sensor,
+        scale=scene.radiometry.scale[0],
+        offset=scene.radiometry.offset[0],
+        dtypes=scene.dtypes,
+        height=grid.height,
+        width=grid.width,
+        stored=tuple((float(a), float(b)) for a, b in zip(low, high, strict=True)),
+        valid=valid / (grid.height * grid.width),
+        single=float(single.mean()),
+        common=common,
+        outside=float(beyond.mean()) if inside.size else 0.0,
+        digest=digest.hexdigest(),
+        grid=grid,
+        bounds=_bounds(grid),
+    )
+    return side, sample
+
+
+def _commonest(
+    stored: NDArray[Any], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
+    """Return where numbers [C, h, w] hold their commonest valid value, and that value."""
+    where = np.zeros(mask.shape, bool)
+    if not mask.any():
+        return where, ()
+    inside = stored[:, mask].astype(np.float64)
+    # One number for all bands of a pixel; an odd multiplier keeps different pixels apart.
+    codes = np.zeros(inside.shape[1], np.uint64)
+    for band in inside:
+        codes = codes * np.uint64(0x9E3779B97F4A7C15) + band.view(np.uint64)
+    found, counts = np.unique(codes, return_counts=True)
+    here = codes == found[counts.argmax()]
+    where[mask] = here
+    return where, tuple(float(v) for v in inside[:, here.argmax()])
+
+
+def _together(one: Facts, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]) -> Facts:
+    """Add what source and target say only together."""
+    source, target = samples.get("source"), samples.get("target")
+    parts: dict[str, Any] = {}
+    if source is not None and target is not None and one.scale is not None:
+        same = source.mask.shape == target.mask.shape
+        if same and one.source != one.target:
+            parts["blank"] = float((source.single & target.single).mean())
+        if one.source is not None and _different(one.source, one.target):
+            parts["shift"] = _shift(one.source, one.scale, scenes, samples)
+    parts["spectra"] = tuple(_spectra(one, samples))
+    seen = source if source is not None else target
+    if seen is not None:
+        parts["likeness"] = signature(seen.values.mean(axis=0), seen.mask)
+    return Facts(one.row, one.source, one.target, one.refused, own=one.own, **parts)
+
+
+def _different(source: Side, target: Side | None) -> bool:
+    return target is not None and (source.path, source.bands) != (target.path, target.bands)
+
+
+def _shift(
+    source: Side, scale: int, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]
+) -> Shift | None:
+    whole = samples["source"].mask.shape == (source.height, source.width) and scale == 1
+
+    def read(box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        if whole:
+            at = box.slices()
+            one, two = samples["source"], samples["target"]
+            return (
+                one.values[:, at[0], at[1]].mean(axis=0),
+                two.values[:, at[0], at[1]].mean(axis=0),
+                one.mask[at] & two.mask[at],
+            )
+        first, second = scenes["source"].read(box), scenes["target"].read(box.scaled(scale))
+        shape = (box.height, scale, box.width, scale)
+        fine = second.values.mean(axis=0).reshape(shape).mean(axis=(1, 3))
+        seen = second.mask.reshape(shape).all(axis=(1, 3))
+        return first.values.mean(axis=0), fine, first.mask & seen
+
+    return measure(read, source.height, source.width)
+
+
+def _spectra(one: Facts, samples: Mapping[str, _Sample]) -> list[Spectra]:
+    """Describe each set of bands that share a radiometry: both sides at once, where they do."""
+    sides = {s: side for s in samples if (side := getattr(one, s)) is not None}
+    joint = len(sides) == 2 and not one.own and one.scale == 1
+    if joint and len({s.unit for s in sides.values()}) == 1:
+        source, target = sides["source"], sides["target"]
+        new = [i for i, b in enumerate(target.bands) if b not in source.bands]
+        mask = samples["source"].mask & samples["target"].mask
+        names = (*source.bands, *(target.bands[i] for i in new))
+        stack = [samples["source"].stored, samples["target"].stored[new]]
+        values = [samples["source"].values, samples["target"].values[new]]
+        return [spectra(names, _at(stack, mask), _at(values, mask), source)]
+    return [
+        spectra(side.bands, _at([one.stored], one.mask), _at([one.values], one.mask), side)
+        for s, side in sides.items()
+        for one in [samples[s]]
+    ]
+
+
+def _at(arrays: Sequence[NDArray[Any]], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.concatenate([a[:, mask] for a in arrays]).astype(np.float64)
+
+
+def _bounds(grid: Grid) -> tuple[float, float, float, float] | None:
+    """Return west, south, east, north in degrees; None without georeference."""
+    if grid.crs is None or grid.transform.is_identity:
+        return None
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    corners = [
+        grid.transform @ (x, y)
+        for x, y in ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
+    ]
+    xs, ys = zip(*corners, strict=True)
+    try:
+        box = transform_bounds(grid.crs, "EPSG:4326", min(xs), min(ys), max(xs), max(ys))
+    except RasterioError:  # outside of what the projection is made for
+        return None
+    finite = all(np.isfinite(box)) and box[0] < box[2] and box[1] < box[3]
+    return (box[0], box[1], box[2], box[3]) if finite else None

@@ -1,0 +1,187 @@
+"""How far the target of a pair lies from its source: phase correlation of edges, in several blocks.
+
+Values of two sensors cannot be compared, but both see the borders of fields, roads and roofs. So
+each image becomes the magnitude of its gradient, compressed so that no single bright edge decides;
+the phase correlation of two blocks of those has its peak at the shift between them (Kuglin and
+Hines, 1975). One block may be misled by a shadow or a cloud; the median of those whose peak stands
+out is not, and where they do not agree nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from crossband.raster.grid import Box
+
+#: Smoothing before the gradient, in pixels: above the noise of a pixel and the speckle of radar,
+#: below the size of what is looked for.
+SIGMA = 1.5
+#: Smallest and largest side of a block, in source pixels.
+BLOCK = (64, 256)
+#: Blocks along a side of the scene.
+ALONG = 3
+#: A peak counts where it is this many standard deviations above the rest of the surface. The
+#: largest of 1,000 to 16,000 values of noise, which are searched, is 3.2 to 4.0 of them above.
+PEAK = 6.0
+#: Blocks that must agree, and how closely (pixels from their median, along each axis).
+AGREE, CLOSE = 3, 1.0
+#: A block takes part where this share of it is valid.
+VALID = 0.9
+
+Read = Callable[[Box], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Where the target lies, in source pixels.
+
+    Attributes:
+        rows: how far down the target's content lies from the source's.
+        cols: how far to the right.
+        error: standard error of the two, from how far the blocks are apart.
+        blocks: how many blocks say so.
+        of: how many were looked at.
+    """
+
+    rows: float
+    cols: float
+    error: float
+    blocks: int
+    of: int
+
+    @property
+    def pixels(self) -> float:
+        """Length in source pixels."""
+        return float(np.hypot(self.rows, self.cols))
+
+
+def measure(read: Read, height: int, width: int) -> Shift | None:
+    """Measure the shift of a target against its source.
+
+    Args:
+        read: gives source [h, w], target [h, w] on the source's grid, and where both are valid,
+            for a rectangle of source pixels.
+        height: of the source.
+        width: of the source.
+
+    Returns:
+        The median over the blocks that agree; None where fewer than `AGREE` do, or the image is
+        smaller than a block: featureless ground has no shift that could be measured.
+    """
+    side = int(np.clip(min(height, width) // 2, *BLOCK))
+    if min(height, width) < side:
+        return None
+    corners = [
+        (int(row), int(col))
+        for row in np.unique(np.linspace(0, height - side, ALONG).round())
+        for col in np.unique(np.linspace(0, width - side, ALONG).round())
+    ]
+    found = []
+    for row, col in corners:
+        # With the surroundings in which the target may lie.
+        top, left = max(0, row - side // 4), max(0, col - side // 4)
+        bottom = min(height, row + side + side // 4)
+        right = min(width, col + side + side // 4)
+        source, target, mask = read(Box(top, left, bottom - top, right - left))
+        at = Box(row - top, col - left, side, side)
+        if mask[at.slices()].mean() >= VALID:
+            shift = _block(edges(source, mask), edges(target, mask), at)
+            if shift is not None:
+                found.append(shift)
+    return _agreed(found, len(corners))
+
+
+def edges(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how strong the edges of an image are, [h, w], 0 to 1; 0 where masked."""
+    known, filled = mask, values.astype(np.float32)
+    if not mask.all():
+        # The edge of the mask is no edge of the ground.
+        known = ndimage.binary_erosion(mask, iterations=3, border_value=1)
+        if not known.any():
+            return np.zeros(values.shape, np.float32)
+        filled = np.where(mask, filled, np.median(filled[mask]))
+    strength = ndimage.gaussian_gradient_magnitude(filled, SIGMA)
+    typical = float(strength[known].mean())
+    if typical <= 0:
+        return np.zeros(values.shape, np.float32)
+    return np.where(known, strength / (strength + 2 * typical), 0.0).astype(np.float32)
+
+
+def correlate(one: NDArray[np.float32], two: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return how far `two` is moved against `one` (rows, columns); None without a clear peak.
+
+    Args:
+        one: edges [n, n].
+        two: edges [n, n].
+    """
+    side = one.shape[0]
+    window = np.hanning(side + 2)[1:-1]
+    window = window[:, None] * window[None, :]
+    spectra = []
+    for block in (one, two):
+        if float(block.std()) < 1e-6:
+            return None
+        mean = float((block * window).sum() / window.sum())
+        spectra.append(np.fft.rfft2((block - mean) * window))
+    cross = np.conj(spectra[0]) * spectra[1]
+    rows, cols = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
+    # Low-pass: what the smoothing took away is noise, and a peak of Gaussian form can be
+    # placed between pixels.
+    weight = np.exp(-2 * (np.pi * SIGMA) ** 2 * (rows**2 + cols**2))
+    surface = np.fft.irfft2(cross / (np.abs(cross) + 1e-9) * weight, s=one.shape)
+    reach = side // 4
+    near = np.roll(surface, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    row, col = (int(i) for i in np.unravel_index(int(near.argmax()), near.shape))
+    if row in (0, 2 * reach) or col in (0, 2 * reach):
+        return None
+    rest = np.ones(near.shape, bool)
+    rest[max(0, row - 4) : row + 5, max(0, col - 4) : col + 5] = False
+    if near[row, col] < near[rest].mean() + PEAK * near[rest].std():
+        return None
+    down = _vertex(near[row - 1 : row + 2, col])
+    right = _vertex(near[row, col - 1 : col + 2])
+    return row - reach + down, col - reach + right
+
+
+def _block(
+    one: NDArray[np.float32], two: NDArray[np.float32], box: Box
+) -> tuple[float, float] | None:
+    """Return the shift in one block; None where no peak stands out."""
+    here = one[box.slices()]
+    first = correlate(here, two[box.slices()])
+    if first is None:
+        return None
+    # A second look, at the part of the target that shows the same ground: the window draws the
+    # first one towards zero.
+    down, right = round(first[0]), round(first[1])
+    top, left = box.row + down, box.col + right
+    inside = 0 <= top <= two.shape[0] - box.height and 0 <= left <= two.shape[1] - box.width
+    if (down, right) == (0, 0) or not inside:
+        return first
+    second = correlate(here, two[top : top + box.height, left : left + box.width])
+    return None if second is None else (down + second[0], right + second[1])
+
+
+def _vertex(three: NDArray[np.float64]) -> float:
+    """Return where the parabola through three values has its top, from the middle one."""
+    before, middle, after = (float(v) for v in three)
+    curve = before - 2 * middle + after
+    return 0.0 if curve >= 0 else float(np.clip((before - after) / (2 * curve), -0.5, 0.5))
+
+
+def _agreed(found: list[tuple[float, float]], of: int) -> Shift | None:
+    if len(found) < AGREE:
+        return None
+    shifts = np.array(found)
+    close = np.abs(shifts - np.median(shifts, axis=0)).max(axis=1) <= CLOSE
+    if close.sum() < max(AGREE, len(found) / 2):
+        return None
+    rows, cols = np.median(shifts[close], axis=0)
+    # 1.25: a median is that much less certain than a mean.
+    error = 1.25 * float(np.hypot(*shifts[close].std(axis=0))) / np.sqrt(close.sum())
+    return Shift(float(rows), float(cols), float(error), int(close.sum()), of)
