@@ -22,6 +22,8 @@ from crossband.losses.pixel import L1
 from crossband.methods.base import Method
 from crossband.methods.checkpoints import Checkpoints
 from crossband.methods.cycle_gan import CycleGAN
+from crossband.methods.diffusion import Diffusion
+from crossband.methods.flow_matching import FlowMatching
 from crossband.methods.least_squares import LeastSquares
 from crossband.methods.modules import frozen
 from crossband.methods.optimisers import make_optimizer
@@ -31,6 +33,8 @@ from crossband.methods.replay import Replay
 from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule
 from crossband.methods.steplog import StepLog
 from crossband.networks import Discriminator, Generator, parameter_count
+from crossband.networks.diffusion_sampler import DiffusionSampler
+from crossband.networks.flow_sampler import FlowSampler
 from crossband.networks.patchgan import PatchGAN
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 from crossband.signature import Signature, UnitRange
@@ -183,8 +187,17 @@ def make_lines(seed=0, **options):
     return LeastSquares(SIGNATURE, PerPixelLinear(), max_steps=options["max_steps"], log_every=2)
 
 
+def make_field(method, sampler, seed=0, noisy=True, **options):
+    torch.manual_seed(seed)
+    field = {"arguments": {"width": 4, "levels": 1, "time_channels": 4}}
+    options = {"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options}
+    return method(SIGNATURE, sampler(3, 1, field, steps=2), optimizer=adam, **options)
+
+
 #: Every method, in the forms that have states of their own.
 MAKERS = {
+    "flow": lambda **o: make_field(FlowMatching, FlowSampler, times="logit-normal", **o),
+    "diffusion": lambda **o: make_field(Diffusion, DiffusionSampler, **o),
     "paired": lambda **o: make(adversarial_weight=0.2, schedule=Plateau(patience=1), **o),
     "wasserstein": lambda **o: make(
         adversarial_weight=0.2, adversarial="wasserstein", penalty=1.0, critic_steps=2, **o
@@ -434,7 +447,7 @@ class Stop(lightning.Callback):
 def state_of(method):
     return {
         "weights": weights(method),
-        "optimisers": [o.state_dict() for o in method.optimizers()],
+        "optimisers": [o.state_dict() for o in method.trainer.optimizers],
         "counters": (method.step, method.consumed, method._batches),
     }
 
@@ -728,7 +741,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["paired", "wasserstein"])
+@pytest.mark.parametrize("name", ["paired", "wasserstein", "flow", "diffusion"])
 def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name):
     reads = []
     original = Method.training_step

@@ -17,6 +17,7 @@ from crossband.registry import build
 from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
+LOCAL_FIELD = {"arguments": {"width": 4, "levels": 1, "norm": "none", "time_channels": 4}}
 SMALL = {
     "Blend": [
         {
@@ -26,6 +27,15 @@ SMALL = {
             ],
             "shares": [0.75, 0.25],
         }
+    ],
+    "DiffusionSampler": [
+        {"field": {"arguments": {"width": 3, "levels": 1}}, "steps": 2},
+        {"field": LOCAL_FIELD, "steps": 2, "schedule": "linear", "eta": 1.0, "out_channels": 2},
+    ],
+    "FlowSampler": [
+        {"field": {"arguments": {"width": 3, "levels": 2}}, "steps": 2},
+        {"field": LOCAL_FIELD, "solver": "euler", "steps": 2, "out_channels": 2},
+        {"field": LOCAL_FIELD, "solver": "heun", "steps": 1, "atol": 1e-5},
     ],
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},

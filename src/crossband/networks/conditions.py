@@ -74,11 +74,14 @@ class Conditions:
         noise: float32 [B, generator.noise, H, W], standard normal, on the source's pixels.
         style: float32 [B, generator.style], standard normal: one draw for a whole scene.
         lattice: where the pixels are.
+        whole: the source is a picture of its own, not a tile of a scene, so that a solver may
+            choose its steps by looking at all of it.
     """
 
     noise: Tensor | None = None
     style: Tensor | None = None
     lattice: Lattice | None = None
+    whole: bool = False
 
 
 def noise_at(
