@@ -52,6 +52,12 @@ NARROW = {
     "rgb2nir/diffusion": [FIELD, "--method.generator.steps=3"],
     "rgb2nir/discrete-flow-matching": [FIELD, "--method.generator.steps=5"],
     "rgb2nir/flow-matching": [FIELD, "--method.generator.steps=2"],
+    "rgb2nir/nir-gan-satclip": [
+        "--method.generator.width=4",
+        "--method.generator.blocks=1",
+        "--method.discriminator.width=4",
+        "--method.discriminator.layers=1",
+    ],
 }
 
 

@@ -18,6 +18,7 @@ from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
 LOCAL_FIELD = {"arguments": {"width": 4, "levels": 1, "norm": "none", "time_channels": 4}}
+SMALL_ENCODER = {"degrees": 3, "hidden": 6, "channels": 5}
 SMALL = {
     "Blend": [
         {
@@ -36,6 +37,12 @@ SMALL = {
         {"field": {"arguments": {"width": 3, "levels": 2}}, "steps": 2},
         {"field": LOCAL_FIELD, "solver": "euler", "steps": 2, "out_channels": 2},
         {"field": LOCAL_FIELD, "solver": "heun", "steps": 1, "atol": 1e-5},
+    ],
+    "LocatedResNet": [
+        {"width": 4, "blocks": 1, "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 1, "norm": "none", "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 1, "norm": "batch", "injection": "add", "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 0, "norm": "none", "injection": "concat", "encoder": SMALL_ENCODER},
     ],
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},
