@@ -149,10 +149,9 @@ class LocationEncoder(nn.Module):
             raise ValueError(f"places are [N, 2], longitude and latitude, not {list(lonlat.shape)}")
         known = lonlat.isfinite().all(dim=1, keepdim=True)
         place = lonlat.detach().masked_fill(~known, 0.0)
-        # Metal has no float64.
-        basis = spherical_harmonics(
-            place.cpu() if place.device.type == "mps" else place, self.degrees
-        )
+        if place.device.type == "mps":
+            place = place.cpu()  # Metal has no float64
+        basis = spherical_harmonics(place, self.degrees)
         with torch.autocast(lonlat.device.type, enabled=False):
             x = basis.to(lonlat.device, self.last_layer.weight.dtype)
             for number, layer in enumerate(self.layers):

@@ -4,7 +4,8 @@ Noise, source and state are about -1..1 inside; the signature's values are about
 2 x - 1. A field is asked on pictures padded to its stride.
 
 What is drawn is the noise alone, and it is a function of the place in the scene. The times at which
-the field is asked are the same for every tile of a scene and for every scene.
+the field is asked are the same for every tile of a scene and for every scene; only a picture that
+is known to be whole may have times of its own (`FlowSampler`).
 """
 
 from __future__ import annotations
