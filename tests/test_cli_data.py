@@ -199,9 +199,11 @@ def test_a_second_pair_is_a_second_row_and_columns_stay(scenes, tmp_path):
     table = pd.read_csv(pair.manifest)
     assert table["group"].tolist() == ["aerial", "other"]
     assert table["split"].fillna("").tolist() == ["val", ""]
-    pair.manifest.write_text("a,b\n1,2\n")
-    with pytest.raises(CrossbandError, match="no manifest of pairs"):
-        degrade_scene(tmp_path / "other.tif", reference, out, overwrite=True)
+    for text in ("a,b\n1,2\n", "source,target\na,b,c\n"):
+        pair.manifest.write_text(text)
+        with pytest.raises(CrossbandError, match="no manifest of pairs"):
+            degrade_scene(tmp_path / "other.tif", reference, out, overwrite=True)
+        assert pair.manifest.read_text() == text
 
 
 def test_only_shared_bands_in_the_fine_scenes_order(scenes, tmp_path):

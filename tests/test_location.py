@@ -297,6 +297,22 @@ def test_the_first_crop_has_the_seeds_stretched_map():
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reflected_border_leaves_places_where_they_are(kind):
+    plain, bordered = located(kind), located(kind, border=12)
+    bordered.load_state_dict(plain.state_dict())
+    x = torch.rand(1, 1, 112, 112)
+    m = -(-bordered.margin // 4) * 4
+    lonlat = torch.tensor([[[6.0, 9.0], [6.5, 9.5]], [[50.0, 50.2], [40.0, 40.3]]])[None]
+    lattice = Lattice(lonlat, (8.0, 4.0), 120.0, (48.0, 20.0))
+    with torch.no_grad():
+        answers = [n.given(x, Conditions(lattice=lattice)) for n in (plain, bordered)]
+        at_once = [n.given(x, at(8.0, 50.0)) for n in (plain, bordered)]
+    for one, other in (answers, at_once):
+        inner = slice(m, 112 - m)
+        torch.testing.assert_close(other[..., inner, inner], one[..., inner, inner])
+
+
 def test_the_map_goes_on_as_between_mirrors():
     weights = stretch(0.0, 4 * 16, 4, 64)  # four times the extent of 64 pixels
     torch.testing.assert_close(weights[:16], weights[32:48])

@@ -79,8 +79,9 @@ def degrade_scene(
     onto that grid, refined `scale` times; its mapping to the reference's values is fitted on its
     degraded version and applied to the fine one, band by band, bands paired by common name.
 
-    Works block by block: memory is that of about 20 images of 1,024 x 1,024 pixels, and two coarse
-    images of the overlap for the fit (10,000 x 10,000 pixels of four bands at scale 10: 32 MB).
+    Works block by block: four bands need about half a GB, GDAL's cache included, however large
+    the scene. What grows are two coarse images of the overlap for the fit (32 MB for 10,000 x
+    10,000 pixels of four bands at scale 10), and the time.
 
     Args:
         fine: raster with CRS and affine transform, such as an aerial photograph.
@@ -290,11 +291,12 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     if not manifest.exists():
         return []
     try:
-        with manifest.open(newline="") as file:
+        with manifest.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise OutputError(f"{manifest}: a row is to be added, but: {error}") from error
-    if any(not {"source", "target"} <= set(row) for row in rows):
+    # A row with more cells than the header has them under None.
+    if any(None in row or not {"source", "target"} <= set(row) for row in rows):
         raise OutputError(f"{manifest}: it is no manifest of pairs, to which a row can be added")
     return rows
 
@@ -311,7 +313,7 @@ def _add_row(pair: Pair, rows: list[dict[str, str]], group: str, gsd: float) -> 
     columns = list(dict.fromkeys([*COLUMNS, *(c for r in rows for c in r)]))
     handle, name = tempfile.mkstemp(prefix=".pairs.", dir=pair.manifest.parent)
     try:
-        with os.fdopen(handle, "w", newline="") as file:
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

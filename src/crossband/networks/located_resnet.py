@@ -7,6 +7,7 @@ lattice over the scene, and brought in after the two halvings, or beside the sou
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -149,6 +150,7 @@ class LocatedResNet(ResNet):
         norm: `instance`, `batch` or `none`.
         upsample: `transpose` or `resize`.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`.
+        border: pixels that are reflected around the picture; see `ResNet`.
         injection: `multiply`, `add`, `concat` or `channel`.
         crop: extent of the map in source pixels: that of the training crops, `data.crop`.
         checkpoint: SatCLIP's, whose location encoder is taken; read when training begins and not
@@ -169,6 +171,7 @@ class LocatedResNet(ResNet):
         norm: Norm = "instance",
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
+        border: int = 0,
         injection: Kind = "channel",
         crop: int = 256,
         checkpoint: str | None = None,
@@ -181,7 +184,8 @@ class LocatedResNet(ResNet):
             raise ValueError("crop must be at least 1")
         if checkpoint is not None and encoder:
             raise ValueError("the checkpoint says what its encoder is: leave out encoder")
-        super().__init__(in_channels, out_channels, width, blocks, norm, upsample, activation)
+        bands = in_channels, out_channels
+        super().__init__(*bands, width, blocks, norm, upsample, activation, border)
         frozen = checkpoint is not None if frozen is None else frozen
         tensors = None if checkpoint is None else read_checkpoint(checkpoint)
         sizes = dict(encoder or {}) if tensors is None else sizes_of(tensors)
@@ -203,11 +207,19 @@ class LocatedResNet(ResNet):
         assert isinstance(layer, Injection)
         try:
             if conditions.lattice is not None:
-                layer.at(conditions.lattice, self.location)
+                layer.at(_wider(conditions.lattice, self.border), self.location)
             out: Tensor = self(x)
         finally:
             layer.place = None
         return out
+
+
+def _wider(lattice: Lattice, border: int) -> Lattice:
+    """Return the lattice of a window that begins `border` pixels before."""
+    (row, col), corner = lattice.origin, lattice.corner
+    if corner is not None:
+        corner = corner[0] - border, corner[1] - border
+    return dataclasses.replace(lattice, origin=(row - border, col - border), corner=corner)
 
 
 def _reach(share: Tensor) -> tuple[slice, Tensor]:
