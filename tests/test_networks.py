@@ -17,6 +17,8 @@ from crossband.registry import build
 from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
+LOCAL_FIELD = {"arguments": {"width": 4, "levels": 1, "norm": "none", "time_channels": 4}}
+SMALL_ENCODER = {"degrees": 3, "hidden": 6, "channels": 5}
 SMALL = {
     "Blend": [
         {
@@ -27,19 +29,68 @@ SMALL = {
             "shares": [0.75, 0.25],
         }
     ],
+    "Bicubic": [{"scale": 2}, {"scale": 3}, {"in_channels": 2, "out_channels": 2, "scale": 4}],
+    "DiffusionSampler": [
+        {"field": {"arguments": {"width": 3, "levels": 1}}, "steps": 2},
+        {"field": LOCAL_FIELD, "steps": 2, "schedule": "linear", "eta": 1.0, "out_channels": 2},
+    ],
+    "EDSR": [
+        {"width": 6, "blocks": 2},
+        {"width": 4, "blocks": 1, "scale": 3, "factor": 0.5},
+        {"width": 4, "blocks": 1, "scale": 4, "out_channels": 1},
+        {"width": 4, "blocks": 0, "scale": 1},
+    ],
+    "FlowSampler": [
+        {"field": {"arguments": {"width": 3, "levels": 2}}, "steps": 2},
+        {"field": LOCAL_FIELD, "solver": "euler", "steps": 2, "out_channels": 2},
+        {"field": LOCAL_FIELD, "solver": "heun", "steps": 1, "atol": 1e-5},
+    ],
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
+    ],
+    "LocatedResNet": [
+        {"width": 4, "blocks": 1, "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 1, "norm": "none", "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 1, "norm": "batch", "injection": "add", "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 0, "norm": "none", "injection": "concat", "encoder": SMALL_ENCODER},
+        {"width": 4, "blocks": 1, "norm": "none", "border": 6, "encoder": SMALL_ENCODER},
+    ],
+    "Pix2PixHD": [
+        {"width": 4, "levels": 2, "blocks": 1, "local_blocks": 1},
+        {"width": 4, "levels": 1, "blocks": 1, "local_blocks": 1, "norm": "batch"},
+        {
+            "width": 8,
+            "levels": 1,
+            "blocks": 0,
+            "enhancers": 2,
+            "norm": "none",
+            "upsample": "resize",
+        },
+        {"width": 4, "levels": 1, "blocks": 1, "enhancers": 0, "norm": "none", "out_channels": 1},
     ],
     "ResNet": [
         {"width": 4, "blocks": 2},
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+        {"width": 4, "blocks": 1, "norm": "none", "border": 6},
+    ],
+    "SmallCNN": [{}, {"width": 4, "in_channels": 2, "out_channels": 2}],
+    "StridedUNet": [
+        {"width": 4, "levels": 2},
+        {"width": 6, "levels": 2, "norm": "none", "activation": "none", "out_channels": 2},
+        {"width": 6, "levels": 1, "norm": "batch", "activation": "sigmoid"},
     ],
     "UNet": [
         {"width": 4, "levels": 3, "norm": "instance"},
         {"width": 6, "levels": 3, "activation": "none", "out_channels": 2},
         {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+    ],
+    "UNetAutoencoder": [
+        {"width": 5, "levels": 2},
+        {"width": 5, "levels": 1, "scale": 3, "activation": "none"},
+        {"width": 5, "levels": 2, "scale": 4, "out_channels": 1},
+        {"width": 5, "levels": 1, "scale": 1},
     ],
 }
 # Other tests define generators of their own, some broken on purpose.

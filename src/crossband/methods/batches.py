@@ -36,6 +36,21 @@ def normalised(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tens
     return source.contiguous(memory_format=torch.channels_last), target, mask, units
 
 
+def on_one_grid(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return source, target and mask as `normalised` does, for methods whose noise is on both.
+
+    Raises:
+        RecipeError: source and target are not of one size.
+    """
+    source, target, mask, _ = normalised(signature, batch)
+    if source.shape[-2:] != target.shape[-2:]:
+        raise RecipeError(
+            "a network that starts from noise needs data.context 0 and data.scale 1: source and "
+            "target are of one size"
+        )
+    return source, target, mask
+
+
 def conditions_of(
     network: Generator, batch: Batch, normal: Callable[..., Tensor] | None = None
 ) -> Conditions | None:

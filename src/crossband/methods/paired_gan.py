@@ -12,7 +12,12 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError
 from crossband.losses import Loss
-from crossband.losses.adversarial import gradient_penalty, objective
+from crossband.losses.adversarial import (
+    feature_matching,
+    gradient_penalty,
+    objective,
+    over_judges,
+)
 from crossband.losses.base import Prediction
 from crossband.methods.base import Method
 from crossband.methods.batches import Batch
@@ -38,6 +43,9 @@ class PairedGAN(Method):
         adversarial: which game is played; see `crossband.losses.adversarial.OBJECTIVES`.
         adversarial_weight: factor of the adversarial term.
         penalty: factor of the gradient penalty (Gulrajani et al. 2017), which `wasserstein` needs.
+        feature_matching: factor of the difference between what the discriminator's layers give for
+            output and target (Wang et al. 2018); needs a discriminator that shows it, as
+            `MultiScalePatchGAN`.
         discriminator_optimizer: the discriminator's; `optimizer` where None.
         options: see `Method`.
     """
@@ -54,13 +62,16 @@ class PairedGAN(Method):
         adversarial: Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"] = "lsgan",
         adversarial_weight: float = 0.0,
         penalty: float = 0.0,
+        feature_matching: float = 0.0,
         discriminator_optimizer: OptimizerCallable | None = None,
         ema_decay: float = 0.999,
         **options: Any,
     ) -> None:
         super().__init__(signature, generator, ema_decay=ema_decay, **options)
-        if adversarial_weight < 0 or penalty < 0:
-            raise RecipeError("method.adversarial_weight and method.penalty must not be negative")
+        if min(adversarial_weight, penalty, feature_matching) < 0:
+            raise RecipeError(
+                "method.adversarial_weight, penalty and feature_matching must not be negative"
+            )
         if adversarial_weight > 0 and discriminator is None:
             raise RecipeError(
                 "method.adversarial_weight is above 0, but there is no discriminator: give "
@@ -73,10 +84,19 @@ class PairedGAN(Method):
                 "method.adversarial wasserstein needs method.penalty above 0 (10 is usual): "
                 "nothing else bounds the scores"
             )
+        if feature_matching > 0 and adversarial_weight == 0:
+            raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")
+        shown = Discriminator.features if discriminator is None else type(discriminator).features
+        if feature_matching > 0 and shown is Discriminator.features:
+            raise RecipeError(
+                f"method.feature_matching is above 0, but {type(discriminator).__name__} does not "
+                "show its layers: take PatchGAN or MultiScalePatchGAN"
+            )
         if self.critic_steps > 1 and adversarial_weight == 0:
             raise RecipeError("method.critic_steps is above 1, but adversarial_weight is 0")
         self.losses = nn.ModuleList(losses)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
+        self.feature_matching = feature_matching
         self.objective = objective(adversarial)
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
@@ -118,19 +138,24 @@ class PairedGAN(Method):
         # What is masked must not tell target from output.
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
         with record_function("crossband/discriminator"):
-            made, true = critic(p.source, output), critic(p.source, target)
+            made, true = critic.features(p.source, output), critic.features(p.source, target)
         if generator:
             # The scores of the target move the discriminator only.
-            value = self.objective.generator(true.detach(), made).mean()
+            fixed = [[layer.detach() for layer in judge] for judge in true]
+            value = over_judges(self.objective.generator, fixed, made).mean()
             self.record("adversarial", value)
             total = total + self.adversarial_weight * value
+            if self.feature_matching:
+                value = feature_matching(fixed, made).mean()
+                self.record("feature_matching", value)
+                total = total + self.feature_matching * value
             self.record("total", total)
             self.backward_of(total, self.generator, keep=True)
-        value = self.objective.discriminator(true, made).mean()
+        value = over_judges(self.objective.discriminator, true, made).mean()
         self.record("discriminator", value)
         if self.looks:
-            self.note("score/target", true.float().mean())
-            self.note("score/output", made.float().mean())
+            self.note("score/target", mean_score(true))
+            self.note("score/output", mean_score(made))
         if self.penalty:
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
@@ -139,3 +164,8 @@ class PairedGAN(Method):
             self.record("penalty", slope)
             value = value + self.penalty * slope
         self.backward_of(value, critic)
+
+
+def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the mean score over batch, places and judges; see `Discriminator.features`."""
+    return torch.stack([judge[-1].detach().float().mean() for judge in judges]).mean()

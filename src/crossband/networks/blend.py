@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from crossband.networks.base import Generator
+from crossband.networks.conditions import Conditions
 from crossband.registry import build
 
 
@@ -41,6 +42,9 @@ class Blend(Generator):
         known = [m for m in margins if m is not None]
         self.margin = max(known) if len(known) == len(margins) else None
         self.stride = math.lcm(*(network.stride for network in networks))
+        self.noise = max(network.noise for network in networks)
+        self.style = max(network.style for network in networks)
+        self.located = any(network.located for network in networks)
 
     @classmethod
     def of(cls, networks: list[Generator], shares: list[float]) -> Blend:
@@ -53,9 +57,20 @@ class Blend(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
+        return self.given(x, Conditions())
+
+    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate; each part is given what it takes, the first of the noise."""
         out = None
+        noise, style = conditions.noise, conditions.style
         for network, share in zip(self.parts, self.shares, strict=True):
-            answer = network(x).float() * share
+            assert isinstance(network, Generator)
+            taken = dataclasses.replace(
+                conditions,
+                noise=None if noise is None else noise[:, : network.noise],
+                style=None if style is None else style[:, : network.style],
+            )
+            answer = network.given(x, taken).float() * share
             out = answer if out is None else out + answer
-        assert isinstance(out, torch.Tensor)
+        assert out is not None
         return out

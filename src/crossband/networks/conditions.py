@@ -28,18 +28,22 @@ class Lattice:
         lonlat: float32 [B, 2, n, m], n and m at least 2: longitude and latitude of the nodes in
             degrees; NaN where they are unknown.
         origin: row and column of the source's first pixel, counted in pixels from the first node.
-        step: pixels from node to node.
+        step: pixels from node to node; in a scene the nodes lie at multiples of it from the
+            scene's origin.
+        corner: row and column of the source's first pixel in the scene, for what repeats over the
+            scene; None where it is not known.
     """
 
     lonlat: Tensor
     origin: tuple[float, float]
     step: float
+    corner: tuple[float, float] | None = None
 
     @classmethod
     def constant(cls, lonlat: Tensor) -> Lattice:
         """Return one place for each sample, [B, 2], everywhere the same."""
         nodes = lonlat[:, :, None, None].expand(-1, -1, 2, 2)
-        return cls(nodes, (0.0, 0.0), float("inf"))
+        return cls(nodes, (0.0, 0.0), float("inf"), (0.0, 0.0))
 
     def interpolate(self, nodes: Tensor, height: int, width: int, coarser: int = 1) -> Tensor:
         """Return what is known at the nodes, [B, C, n, m], at the pixels: [B, C, h, w].
@@ -50,9 +54,14 @@ class Lattice:
             width: columns of the result.
             coarser: source pixels per pixel of the result along one side.
         """
-        rows = _weights(self.origin[0], self.step, nodes.shape[-2], height, coarser).to(nodes)
-        cols = _weights(self.origin[1], self.step, nodes.shape[-1], width, coarser).to(nodes)
+        rows, cols = (weights.to(nodes) for weights in self.shares(height, width, coarser))
         return rows @ nodes @ cols.T
+
+    def shares(self, height: int, width: int, coarser: int = 1) -> tuple[Tensor, Tensor]:
+        """Return how much of each node is at each row and column: float64 [h, n], [w, m]."""
+        n, m = self.lonlat.shape[-2:]
+        rows = _weights(self.origin[0], self.step, n, height, coarser)
+        return rows, _weights(self.origin[1], self.step, m, width, coarser)
 
 
 def _weights(origin: float, step: float, nodes: int, count: int, coarser: int) -> Tensor:
@@ -74,11 +83,14 @@ class Conditions:
         noise: float32 [B, generator.noise, H, W], standard normal, on the source's pixels.
         style: float32 [B, generator.style], standard normal: one draw for a whole scene.
         lattice: where the pixels are.
+        whole: the source is a picture of its own, not a tile of a scene, so that a solver may
+            choose its steps by looking at all of it.
     """
 
     noise: Tensor | None = None
     style: Tensor | None = None
     lattice: Lattice | None = None
+    whole: bool = False
 
 
 def noise_at(

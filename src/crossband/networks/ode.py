@@ -1,0 +1,175 @@
+"""Explicit Runge-Kutta methods for dx/dt = field(x, t) from t = 0 to t = 1.
+
+On a fixed grid of times every picture is integrated alike, so that the tiles of a scene agree. The
+adaptive method chooses its steps by the error over the whole picture: it is for single pictures.
+
+Coefficients: Hairer, Norsett and Wanner 1993, Solving Ordinary Differential Equations I, II.1 and
+II.4; the adaptive pair is that of Dormand and Prince 1980, of order 5 with an error estimate of
+order 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crossband.errors import CrossbandError, nearest
+
+#: (x, t) -> dx/dt, of x's shape.
+Field = Callable[[Tensor, float], Tensor]
+#: Steps of the adaptive method, taken or refused, after which it gives up.
+MOST_STEPS = 2000
+#: The adaptive method's first step.
+FIRST = 0.05
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An explicit Runge-Kutta method.
+
+    Attributes:
+        nodes: time of each stage, as a share of the step.
+        stages: for each stage the weights of those before it.
+        weights: of the stages, in the step.
+    """
+
+    nodes: tuple[float, ...]
+    stages: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+
+    @property
+    def depth(self) -> int:
+        """How many evaluations of the field feed one another in a step.
+
+        >>> [SOLVERS[name].depth for name in ("euler", "heun", "rk4", "dopri5")]
+        [1, 2, 4, 6]
+        """
+        deep: list[int] = []
+        for row in self.stages:
+            deep.append(1 + max((d for d, a in zip(deep, row, strict=True) if a), default=0))
+        return max(d for d, b in zip(deep, self.weights, strict=True) if b)
+
+
+#: The methods by name; `midpoint` and `heun` are of order 2, `rk4` of order 4, `dopri5` of order 5.
+SOLVERS: dict[str, Tableau] = {
+    "euler": Tableau((0.0,), ((),), (1.0,)),
+    "midpoint": Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0)),
+    "heun": Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5)),
+    "rk4": Tableau(
+        (0.0, 0.5, 0.5, 1.0),
+        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    ),
+    "dopri5": Tableau(
+        (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0),
+        (
+            (),
+            (1 / 5,),
+            (3 / 40, 9 / 40),
+            (44 / 45, -56 / 15, 32 / 9),
+            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+        ),
+        (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+    ),
+}
+#: dopri5's answer of order 5 less the one of order 4: weights of its stages, and of the field at
+#: the step's end.
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+def solver(name: str) -> Tableau:
+    """Return a method by name; CrossbandError with the nearest one."""
+    if name not in SOLVERS:
+        raise CrossbandError(f"unknown solver {name!r}: {nearest(name, SOLVERS)}")
+    return SOLVERS[name]
+
+
+def times(name: str, steps: int) -> list[float]:
+    """Return all times at which a method on a grid of `steps` equal steps asks the field.
+
+    >>> times("midpoint", 2)
+    [0.0, 0.25, 0.5, 0.75]
+    """
+    nodes = solver(name).nodes
+    return sorted({(step + node) / steps for step in range(steps) for node in nodes})
+
+
+def integrate(field: Field, x: Tensor, name: str, steps: int) -> Tensor:
+    """Go from t = 0 to t = 1 in `steps` equal steps.
+
+    Args:
+        field: dx/dt.
+        x: the state at t = 0.
+        name: one of `SOLVERS`.
+        steps: at least 1.
+
+    Returns:
+        The state at t = 1.
+    """
+    tableau = solver(name)
+    for step in range(steps):
+        slopes = _slopes(field, x, step / steps, 1.0 / steps, tableau)
+        x = _moved(x, 1.0 / steps, tableau.weights, slopes)
+    return x
+
+
+def adaptive(field: Field, x: Tensor, atol: float, rtol: float) -> Tensor:
+    """Go from t = 0 to t = 1 in steps whose estimated error is below the tolerances.
+
+    The error of a step is the root mean square over x of error / (atol + rtol |x|), as in Hairer
+    et al., eq. II.4.11: the steps depend on the whole of x.
+
+    Args:
+        field: dx/dt.
+        x: the state at t = 0.
+        atol: absolute tolerance, in units of x.
+        rtol: relative tolerance.
+
+    Raises:
+        CrossbandError: the field is not finite, or too rough for the tolerances.
+    """
+    tableau, t, h = SOLVERS["dopri5"], 0.0, FIRST
+    slope = field(x, t)
+    for _ in range(MOST_STEPS):
+        h = min(h, 1.0 - t)
+        slopes = _slopes(field, x, t, h, tableau, slope)
+        there = _moved(x, h, tableau.weights, slopes)
+        end = field(there, min(t + h, 1.0))
+        error = _moved(torch.zeros_like(x), h, ERROR, [*slopes, end])
+        bound = atol + rtol * torch.maximum(x.abs(), there.abs())
+        size = float((error / bound).square().mean().sqrt())
+        if not math.isfinite(size):
+            raise CrossbandError("the field of the model is not finite: its training went wrong")
+        if size <= 1.0:
+            t, x, slope = t + h, there, end
+            if t >= 1.0 - 1e-9:
+                return x
+        # 0.9: rather a little small than refused; 0.2 to 10: no jumps on one estimate.
+        h *= min(10.0, max(0.2, 0.9 * size**-0.2)) if size > 0 else 10.0
+    raise CrossbandError(
+        f"the adaptive solver needs more than {MOST_STEPS} steps: take larger tolerances, or steps "
+        "on a fixed grid"
+    )
+
+
+def _slopes(
+    field: Field, x: Tensor, t: float, h: float, tableau: Tableau, first: Tensor | None = None
+) -> list[Tensor]:
+    """Return the field at each stage of a step; `first` is that at its beginning, if known."""
+    slopes = [] if first is None else [first]
+    for node, row in list(zip(tableau.nodes, tableau.stages, strict=True))[len(slopes) :]:
+        slopes.append(field(_moved(x, h, row, slopes), t + node * h))
+    return slopes
+
+
+def _moved(x: Tensor, h: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """Return x + h sum(weight * slope)."""
+    for weight, slope in zip(weights, slopes, strict=True):
+        if weight:
+            x = x + (h * weight) * slope
+    return x
