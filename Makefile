@@ -41,6 +41,8 @@ benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/train.py --profile
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/pack_libraries.py
 	$(BIN)/python benchmarks/rgb2nir.py folds
 
 soak: $(VENV)/.ready-test

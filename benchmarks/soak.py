@@ -7,6 +7,7 @@
 2. Precision: for each adversarial objective, bf16 against fp32 on a real scene (the Sentinel-2
    sample of spyndex: the western half trains, the eastern half judges), several seeds each; the
    difference of the means must lie within the spread of the seeds.
+3. Memory of loading processes over 20,000 reads: `soak_loader.py`, which also runs alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
+import soak_loader
 import torch
 import yaml
 from affine import Affine
@@ -254,7 +256,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run both checks, write the page, and fail where one fails."""
+    """Run all checks, write the page, and fail where one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
@@ -268,13 +270,15 @@ def main() -> None:
         folder = Path(name)
         precision = precision_check(a.seeds, a.steps, folder)
         kills = kill_check(a.kills, folder, folder / "pairs.csv", a.seed)
-    result = {"kills": kills, "precision": precision, "seed": a.seed}
+    loader = soak_loader.check(soak_loader.READS, soak_loader.WORKERS)
+    result = {"kills": kills, "precision": precision, "loader": loader, "seed": a.seed}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     result |= {"minutes": (time.time() - begun) / 60, "machine": machine}
-    a.out.write_text(page(result))
+    a.out.write_text(soak_loader.put(page(result), soak_loader.section(loader)))
     if a.json:
         a.json.write_text(json.dumps(result, indent=1) + "\n")
-    if not all([*(row["same"] for row in kills), *(row["within"] for row in precision)]):
+    within = [row["within"] for row in [*precision, *loader["rows"]]]
+    if not all([*(row["same"] for row in kills), *within]):
         raise SystemExit(f"a check failed: see {a.out}")
 
 

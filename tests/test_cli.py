@@ -368,7 +368,7 @@ def pairs(make_raster, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("recipe", ["mean", "linear", "mlp", "local-unet"])
+@pytest.mark.parametrize("recipe", ["mean", "linear", "mlp", "local-unet", "local-statistics"])
 def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, recipe):
     """Fit, translate, evaluate: what a user does with a recipe, each in its own process."""
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The manifest: a table of pairs, one row each, as CSV or parquet.
+"""The manifest: a table of pairs, one row each, as CSV, parquet or a pack (see `data.packs`).
 
 Columns (`source` and `target` are required, everything else may be missing or empty):
 
@@ -178,6 +178,8 @@ def fingerprint(table: pd.DataFrame) -> str:
     digest = hashlib.sha256(columns.to_csv(index=False).encode())
     for name in [*table["source"].dropna(), *table["target"].dropna()]:
         path = Path(name)
+        if name.startswith("pack://"):  # its column `pack` says what the pack holds
+            path = Path(name.rpartition("#")[2])
         size = path.stat().st_size if path.is_file() else -1
         digest.update(f"{path.name}:{size}\n".encode())
     return digest.hexdigest()
@@ -230,6 +232,10 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
 
 def _load(path: Path) -> pd.DataFrame:
     if not path.is_file():
+        from crossband.data import packs
+
+        if packs.is_pack(path):
+            return packs.read_pairs(path)
         raise ManifestError(f"{path}: no such manifest")
     try:
         if path.suffix.lower() in PARQUET:

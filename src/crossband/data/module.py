@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from crossband.data import manifest as manifests
 from crossband.data import splits
 from crossband.data.degrade import Degradation
+from crossband.data.packs import Packs
 from crossband.data.pairs import OnError, PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
@@ -28,7 +29,7 @@ class Pairs(lightning.LightningDataModule):
     Which bands are read, and which units are accepted, is the signature of the method in training.
 
     Args:
-        manifest: CSV or parquet; see `crossband.data.manifest`. Several are mixed.
+        manifest: CSV, parquet or a pack; see `crossband.data.manifest`. Several are mixed.
         shares: how often each of several manifests is drawn from, relative to the others.
         crop: side of a training crop, in source pixels.
         context: source pixels around a crop that the network sees too; no loss is taken there.
@@ -59,6 +60,8 @@ class Pairs(lightning.LightningDataModule):
         val_windows: most validation windows of a pair.
         scale: target pixels per source pixel along one side.
         cache_mb: memory for decoded scenes, in MiB; with workers, for each of them.
+        pack_cache: folder for what comes from packs in an object store; see `ShardCache`.
+        pack_cache_gb: most that it holds, in GiB.
         workers: processes that load; 0 loads in the training process, which is best where scenes
             fit the cache.
         seed: of the split, the crops and the augmentation; the run's own where None.
@@ -93,6 +96,8 @@ class Pairs(lightning.LightningDataModule):
         val_windows: int = 4,
         scale: int = 1,
         cache_mb: int = 2048,
+        pack_cache: Path | None = None,
+        pack_cache_gb: float = 32.0,
         workers: int = 0,
         seed: int | None = None,
     ) -> None:
@@ -116,6 +121,7 @@ class Pairs(lightning.LightningDataModule):
         self.val_tile, self.val_windows = val_tile, val_windows
         self.scale, self.cache_mb, self.workers = scale, cache_mb, workers
         self.seed = seed
+        self.packs = Packs(pack_cache, pack_cache_gb)
         self._rows: pd.DataFrame | None = None
         self._train: PairDataset | None = None
         self._val: WindowDataset | None = None
@@ -204,6 +210,7 @@ class Pairs(lightning.LightningDataModule):
             degradation=self.degradation,
             resize=self.resize,
             paired=paired,
+            packs=self.packs,
         )
 
     def setup(self, stage: str) -> None:

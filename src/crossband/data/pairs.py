@@ -349,8 +349,10 @@ def _unpaired(one: Sample, other: Sample) -> Sample:
 
 def _filled(sample: Sample) -> Sample:
     """Fill what is masked with 0, as `Scene.read` does."""
-    known = sample["source_mask"] = sample["source_mask"].contiguous()
-    sample["source"] = sample["source"].masked_fill(~known, 0.0).contiguous()
-    sample["target"] = sample["target"].masked_fill(~sample["mask"], 0.0).contiguous()
-    sample["mask"] = sample["mask"].contiguous()
+    for key, mask in (("source", "source_mask"), ("target", "mask")):
+        known = sample[mask] = sample[mask].contiguous()
+        if known.all():  # as most crops; a copy, since it may be a view of the reader's cache
+            sample[key] = sample[key].clone(memory_format=torch.contiguous_format)
+        else:
+            sample[key] = sample[key].masked_fill(~known, 0.0).contiguous()
     return sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.manifest import TARGET_OWN
+from crossband.data.opened import OpenScenes
+from crossband.data.packs import Packs
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene, parse_bands
@@ -90,6 +93,7 @@ class PairReader:
             anti-aliased, whatever its shape; the target to `scale` times that. None leaves pixels
             as they are.
         paired: False accepts rows that have a source only, or a target only.
+        packs: opens the files of packs; with a cache of its own where None.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class PairReader:
         degradation: Degradation | None = None,
         resize: tuple[int, int] | None = None,
         paired: bool = True,
+        packs: Packs | None = None,
     ) -> None:
         self.rows: list[dict[str, Any]] = [
             {str(k): v for k, v in r.items()} for r in table.to_dict("records")
@@ -111,6 +116,7 @@ class PairReader:
         self._free = int(cache_mb * 2**20)
         self._kept: dict[int, Pixels] = {}
         self._facts: dict[int, Facts] = {}
+        self.opened = OpenScenes(packs or Packs())
 
     def facts(self, index: int) -> Facts:
         """Return grid and units; ManifestError where the pair does not fit."""
@@ -219,13 +225,14 @@ class PairReader:
             if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
                 bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
-                with _open(row, "source", bands, needed, "") as scene:
+                with self.opened(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):
                 return self._with_target(row, use)
             needed = self.signature.source
-            with _open(row, "source", _bands(row, "source_bands", needed), needed, "") as one:
+            bands = _bands(row, "source_bands", needed)
+            with self.opened(row, "source", bands, needed, "") as one:
                 if pd.isna(row["target"]):
                     self._check_alone("target")
                     self.signature.check_unit(one.unit)
@@ -252,9 +259,10 @@ class PairReader:
         with self._open_target(row, "" if all(pd.isna(v) for v in own) else "target_") as two:
             return use(None, two)
 
-    def _open_target(self, row: Mapping[str, Any], own: str) -> Scene:
+    def _open_target(self, row: Mapping[str, Any], own: str) -> AbstractContextManager[Scene]:
         needed = self.signature.target
-        return _open(row, "target", _bands(row, "target_bands", needed), needed, own)
+        bands = _bands(row, "target_bands", needed)
+        return self.opened(row, "target", bands, needed, own)
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Source and target may be read at once: one file, one radiometry, no shared band."""
@@ -355,40 +363,3 @@ def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, 
     if pd.isna(row[column]):
         return {}
     return {k: v for k, v in parse_bands(row[column]).items() if k in needed}
-
-
-def _open(
-    row: Mapping[str, Any],
-    side: str,
-    bands: Mapping[str, int | str],
-    needed: list[str],
-    own: str,
-) -> Scene:
-    """Open one side of a pair; `own` is the prefix of the columns that describe it."""
-
-    def cell(column: str) -> Any:
-        value = row[column]
-        return None if pd.isna(value) else value
-
-    scene = Scene.open(
-        row[side],
-        bands,
-        cell(f"{own}sensor"),
-        cell(f"{own}scale"),
-        cell(f"{own}offset"),
-        cell(f"{own}nodata"),
-        needed=needed,
-    )
-    window = cell(f"{side}_window")
-    if window is None:
-        return scene
-    try:
-        return scene.part(Box.parse(window))
-    except ValueError:
-        scene.close()
-        raise ManifestError(
-            f"{side}_window {window!r} is not column,row,width,height in pixels"
-        ) from None
-    except CrossbandError:
-        scene.close()
-        raise

@@ -15,6 +15,10 @@ from crossband.networks.base import Generator
 
 #: Rows answered at once when nothing is trained: features of a whole tile would not fit the cache.
 ROWS = 64
+#: Samples whose cells are computed at once: what lies between stays in the cache.
+SAMPLES = 8
+#: While training, windows are cut out one by one where less than this share of a batch is wanted.
+FEW = 1 / 16
 #: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
 #: fixed, so that the first layer sees numbers of order 1 whatever comes first.
 CENTRE = {"colour": 0.3, "spread": -3.0, "correlation": 0.7, "ratio": 0.0, "light": -1.1}
@@ -99,50 +103,60 @@ class LocalStatistics(Generator):
     def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Answer without the outer `context` pixels, and only where `wanted` while training."""
         height, width = x.shape[-2:]
-        with torch.autocast(x.device.type, enabled=False):
-            x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
-            x = x.contiguous()
-            cells = self._cells(x)
-        rows = range(context, height - context)
-        columns = slice(context, width - context)
+        # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
+        x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
+        x = x.contiguous()
+        cells = self._cells(x)
+        rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
-            features = self._standard(x, cells, slice(rows.start, rows.stop), columns)
-            return self._taking_turns(features, wanted)
+            return self._train(x, cells, rows, columns, wanted)
+        windows = self._windows_of_cells(cells)
         answers = []
-        for row in rows[::ROWS]:
+        for row in range(rows.start, rows.stop, ROWS):
             some = slice(row, min(row + ROWS, rows.stop))
-            features = self._standard(x, cells, some, columns)
+            features = self._standard(self._features(x, windows, some, columns))
             total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
             answers.append((total / len(self.members)).movedim(-1, 1))
         return torch.cat(answers, dim=2)
 
-    def _taking_turns(self, features: Tensor, wanted: Tensor | None) -> Tensor:
-        """Let member m of k answer samples m, m + k, m + 2 k, ... of a batch."""
-        outputs = features.new_zeros(*features.shape[:3], self.out_channels, dtype=torch.float32)
+    def _train(
+        self,
+        x: Tensor,
+        cells: tuple[Tensor, Tensor] | None,
+        rows: slice,
+        columns: slice,
+        wanted: Tensor | None,
+    ) -> Tensor:
+        """Answer where wanted: member m of k the samples m, m + k, m + 2 k, ... of a batch."""
+        size = (x.shape[0], rows.stop - rows.start, columns.stop - columns.start)
+        if wanted is None:
+            wanted = torch.ones(size, dtype=torch.bool, device=x.device)[:, None]
+        where = wanted[:, 0].nonzero(as_tuple=True)
+        if len(where[0]) < FEW * wanted.numel():
+            sample, row, column = where
+            few = self._at(x, cells, sample, row + rows.start, column + columns.start)
+            features = self._standard(few)[:, 0, 0]
+        else:
+            windows = self._windows_of_cells(cells)
+            features = self._standard(self._features(x, windows, rows, columns))[where]
+        outputs = torch.zeros(*size, self.out_channels, device=x.device)
         for number, member in enumerate(self.members):
-            turn = slice(number, None, len(self.members))
-            if wanted is None:
-                outputs[turn] = _run(member, features[turn])
-            else:
-                where = wanted[turn, 0]
-                outputs[turn] = outputs[turn].masked_scatter(
-                    where[..., None], _run(member, features[turn][where])
-                )
+            mine = where[0] % len(self.members) == number
+            answers = _run(member, features[mine])
+            outputs = outputs.index_put([index[mine] for index in where], answers)
         return outputs.movedim(-1, 1)
 
-    def _standard(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
-        """Return the features of some rows and columns, about 0 and of order 1: [B, h, w, F]."""
-        with torch.autocast(x.device.type, enabled=False):
-            features = self._features(x, cells, rows, columns)
-            features = (features - self.usual) / self.spread
-            features = features.clamp(-FARTHEST, FARTHEST)
+    def _standard(self, features: Tensor) -> Tensor:
+        """Return features about 0 and of order 1: [B, F, h, w] -> [B, h, w, F]."""
+        features = (features - self.usual) / self.spread
+        features = features.clamp(-FARTHEST, FARTHEST)
         # Once for all members: in the precision that they compute in, a row for each pixel.
-        kind = x.device.type
+        kind = features.device.type
         reduced = torch.is_autocast_enabled(kind)
         features = features.to(torch.get_autocast_dtype(kind) if reduced else features.dtype)
         return features.movedim(1, -1).contiguous()
 
-    def _features(self, x: Tensor, cells: Tensor | None, rows: slice, columns: slice) -> Tensor:
+    def _features(self, x: Tensor, windows: Tensor | None, rows: slice, columns: slice) -> Tensor:
         """Return [B, F, h, w], of the pixels in some rows and columns."""
         own = x[..., rows, columns]
         found = [own, self._ratios(own)]
@@ -159,33 +173,67 @@ class LocalStatistics(Generator):
             )
             around = functional.pad(x[..., up:down, left:right], edges)
             found.append(self._window(_box(self._sums(around), side, pad=False)))
-        if cells is not None:
+        if windows is not None:
             s = self.stride
             first, last = rows.start // s, -(-rows.stop // s)
             start, end = columns.start // s, -(-columns.stop // s)
-            wide = cells[..., first:last, start:end]
+            wide = windows[..., first:last, start:end]
             wide = wide.repeat_interleave(s, dim=2).repeat_interleave(s, dim=3)
             top, west = rows.start - first * s, columns.start - start * s
             height, width = own.shape[-2:]
             found.append(wide[..., top : top + height, west : west + width])
         return torch.cat(found, dim=1)
 
-    def _cells(self, x: Tensor) -> Tensor | None:
-        """Return the features of the far windows, one vector a cell."""
+    def _at(
+        self,
+        x: Tensor,
+        cells: tuple[Tensor, Tensor] | None,
+        sample: Tensor,
+        row: Tensor,
+        column: Tensor,
+    ) -> Tensor:
+        """Return the features of N pixels, [N, F, 1, 1], from their windows alone."""
+        reach = max((side // 2 for side in self.near), default=0)
+        around = _cut(x, reach, 0.0, sample, row, column)
+        own = _middle(around, 1)
+        found = [own, self._ratios(own)]
+        for side in self.near:
+            found.append(self._window(_box(self._sums(_middle(around, side)), side, pad=False)))
+        if cells is not None:
+            reach = max(self.far) // 2
+            place = (sample, row // self.stride, column // self.stride)
+            sums = _cut(cells[0], reach, 0.0, *place)
+            extremes = _cut(cells[1], reach, -torch.finfo(x.dtype).max, *place)
+            for side in self.far:
+                wide = _box(_middle(sums, side), side, pad=False)
+                found += self._far(wide, _middle(extremes, side).amax(dim=(2, 3), keepdim=True))
+        return torch.cat(found, dim=1)
+
+    def _cells(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return each cell's sums, and the largest values of -x and x in it."""
         if not self.far:
             return None
-        s = self.stride
-        sums = functional.avg_pool2d(self._sums(x), s) * s * s
-        valid = _valid(x)
-        bound = torch.finfo(x.dtype).max
-        high = _largest(x.masked_fill(~valid, -bound), s)
-        low = _largest((-x).masked_fill(~valid, -bound), s)
+        s, sums, extremes = self.stride, [], []
+        for some in torch.split(x, SAMPLES):
+            sums.append(functional.avg_pool2d(self._sums(some), s) * s * s)
+            both = torch.cat([-some, some], dim=1)
+            extremes.append(_largest(both.masked_fill(~_valid(some), -torch.finfo(x.dtype).max), s))
+        return torch.cat(sums), torch.cat(extremes)
+
+    def _windows_of_cells(self, cells: tuple[Tensor, Tensor] | None) -> Tensor | None:
+        """Return the features of the far windows, one vector a cell."""
+        if cells is None:
+            return None
+        sums, extremes = cells
         found = []
         for side in self.far:
-            found.append(self._window(_box(sums, side, pad=True)))
-            for extreme, sign in ((low, -1.0), (high, 1.0)):
-                found.append(_log(sign * _highest(extreme, side)))
+            found += self._far(_box(sums, side, pad=True), _highest(extremes, side))
         return torch.cat(found, dim=1)
+
+    def _far(self, sums: Tensor, extremes: Tensor) -> list[Tensor]:
+        """Return the features of a far window from its sums and extremes."""
+        low, high = extremes.chunk(2, dim=1)
+        return [self._window(sums), _log(-low), _log(high)]
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return what is summed over a window: count, colours, squares, products."""
@@ -241,6 +289,23 @@ def _valid(x: Tensor) -> Tensor:
 def _log(x: Tensor) -> Tensor:
     # Below 0 there is haze taken off too much; at 0.06 dark water ends.
     return torch.log(x.clamp(-0.02, 1e3) + 0.06)
+
+
+def _cut(
+    x: Tensor, reach: int, beyond: float, sample: Tensor, row: Tensor, column: Tensor
+) -> Tensor:
+    """Return what lies up to `reach` around N places: [B, C, H, W] -> [N, C, side, side]."""
+    steps = torch.arange(2 * reach + 1, device=x.device)
+    rows, columns = row[:, None, None] + steps[:, None], column[:, None, None] + steps
+    x = functional.pad(x, (reach, reach, reach, reach), value=beyond)
+    # One row of a table for each place: all bands of a pixel lie side by side.
+    return x.movedim(1, -1).contiguous()[sample[:, None, None], rows, columns].movedim(-1, 1)
+
+
+def _middle(x: Tensor, side: int) -> Tensor:
+    """Return the middle side x side pixels."""
+    edge = (x.shape[-1] - side) // 2
+    return x[..., edge : edge + side, edge : edge + side]
 
 
 def _box(x: Tensor, side: int, *, pad: bool) -> Tensor:

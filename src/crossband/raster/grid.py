@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,11 @@ from rasterio.crs import CRS
 from rasterio.windows import Window as RasterioWindow
 
 _NOWHERE = Affine.identity()
+
+
+@functools.cache
+def _lonlat() -> CRS:
+    return CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Grid:
         from rasterio.warp import transform
 
         x, y = self.transform @ (self.width / 2, self.height / 2)
-        lon, lat = transform(self.crs, "EPSG:4326", [x], [y])
+        lon, lat = transform(self.crs, _lonlat(), [x], [y])
         return float(lon[0]), float(lat[0])
 
 

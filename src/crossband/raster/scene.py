@@ -111,6 +111,7 @@ class Scene:
         nodata: float | None = None,
         *,
         needed: Sequence[str],
+        opened: Any = None,
     ) -> Scene:
         """Open a raster for reading the bands `needed`.
 
@@ -122,6 +123,7 @@ class Scene:
             offset: see scale.
             nodata: stored number that means "no data"; over the file's own.
             needed: common names, in the order that `read` returns.
+            opened: the raster, where GDAL does not open it: a packed one, see `blocks`.
 
         Raises:
             InputError: missing, not an image, complex numbers, a colour table.
@@ -129,7 +131,7 @@ class Scene:
             UnitError: the physical unit is not declared anywhere.
         """
         declared = sensors.get(sensor) if sensor is not None else None
-        dataset = _open(path)
+        dataset = open_raster(path) if opened is None else opened
         try:
             numbers = _find_bands(dataset, path, needed, bands or {}, declared)
             radiometry = _radiometry(dataset, path, numbers, declared, scale, offset, nodata)
@@ -176,24 +178,33 @@ class Scene:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
         values, valid = self._physical(stored)
         mask &= valid
-        values[:, ~mask] = 0.0
+        if not mask.all():
+            values[:, ~mask] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
 
     def _physical(self, stored: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         r = self.radiometry
-        valid = np.isfinite(stored).all(axis=0)
-        for channel, nodata in zip(stored, r.nodata, strict=True):
-            # An internal mask or alpha is authoritative: a valid zero stays valid.
-            if nodata is not None and not np.isnan(nodata) and not self.has_mask:
-                valid &= channel != nodata
-        scale = np.array(r.scale, dtype=np.float64)[:, None, None]
-        offset = np.array(r.offset, dtype=np.float64)[:, None, None]
+        values = np.empty(stored.shape, np.float32)
+        valid = np.ones(stored.shape[1:], dtype=bool)
+        whole = np.issubdtype(stored.dtype, np.integer)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            values = (stored * scale + offset).astype(np.float32)
-            if r.power:
-                valid &= (values > 0).all(axis=0)
-                values = (10.0 * np.log10(values)).astype(np.float32)
-        valid &= np.isfinite(values).all(axis=0)
+            # Band by band: what lies between must fit the processor's cache, and not be memory that
+            # the system hands out anew for every window (measured: 15 times as fast).
+            for channel, out, scale, offset, nodata in zip(
+                stored, values, r.scale, r.offset, r.nodata, strict=True
+            ):
+                if not whole:
+                    valid &= np.isfinite(channel)
+                # An internal mask or alpha is authoritative: a valid zero stays valid.
+                if nodata is not None and not np.isnan(nodata) and not self.has_mask:
+                    valid &= channel != nodata
+                exact = np.multiply(channel, scale, dtype=np.float64)
+                exact += offset
+                out[:] = exact
+                if r.power:
+                    valid &= out > 0
+                    out[:] = 10.0 * np.log10(out)
+                valid &= np.isfinite(out)
         return values, valid
 
     def close(self) -> None:
@@ -239,7 +250,7 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
         UnitError: an unknown sensor.
     """
     declared = sensors.get(sensor) if sensor is not None else None
-    with _open(path) as dataset:
+    with open_raster(path) as dataset:
         named = {}
         for source in reversed(_named(dataset, declared)):
             named.update(source)
@@ -258,7 +269,8 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def _open(path: str | Path) -> Any:
+def open_raster(path: str | Path) -> Any:
+    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
     text = str(path)
     check_exists(text)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ class Search:
         root: the folder.
         looked: what was looked for -> how many files there were.
         lonely: files without a counterpart, and what their counterpart would have been.
+        left_out: files that cannot be used, and why.
         notes: what a user must know of this dataset, in lines.
     """
 
@@ -31,13 +32,34 @@ class Search:
         self.root = root
         self.looked: dict[str, int] = {}
         self.lonely: list[tuple[Path, str]] = []
+        self.left_out: list[tuple[Path, str]] = []
         self.notes: list[str] = []
+        self._patterns: list[str] = []
 
-    def files(self, *patterns: str) -> list[Path]:
-        """Return the files below the root that match one of some glob patterns, sorted."""
-        found = {p for pattern in patterns for p in self.root.glob(pattern) if p.is_file()}
+    def files(self, *patterns: str, suffixes: Collection[str] = ()) -> list[Path]:
+        """Return the files below the root that match one of some glob patterns, sorted.
+
+        Args:
+            patterns: as `train/*.png`.
+            suffixes: endings in small letters, of which a file must have one, `.PNG` or `.png`.
+        """
+        found = {p for pattern in patterns for p in self.root.glob(pattern)}
+        if suffixes:
+            found = {p for p in found if p.suffix.lower() in suffixes}
+        found = {p for p in found if p.is_file()}
         self.looked[" or ".join(patterns)] = len(found)
+        self._patterns += patterns
         return sorted(found)
+
+    def elsewhere(self) -> Path | None:
+        """Return the folder one level up or down where more of what was looked for lies."""
+        # Patterns without a folder fit anywhere, and those of any depth have been below already.
+        telling = [p for p in self._patterns if "/" in p and not p.startswith("**")]
+        if not telling or not self.root.is_dir():
+            return None
+        near = [self.root.parent, *sorted(p for p in self.root.iterdir() if p.is_dir())]
+        hits = [sum(next(iter(d.glob(p)), None) is not None for p in telling) for d in near]
+        return near[hits.index(max(hits))] if max(hits) else None
 
     def pair(
         self,
@@ -89,6 +111,8 @@ class Layout(Registered, family="Layout"):
 
     name: ClassVar[str]
     origin: ClassVar[str]
+    #: Whether ROOT may be a file, as a list of scenes.
+    takes_file: ClassVar[bool] = False
 
     def rows(self, search: Search) -> Iterable[Row]:
         """Yield the rows of the manifest; what is looked for and missing goes to `search`."""
@@ -103,26 +127,41 @@ class Found:
         table: the manifest.
         looked: what was looked for -> how many files there were.
         lonely: files without a counterpart, and which side is missing.
+        left_out: files that cannot be used, and why.
         notes: what a user must know, in lines.
     """
 
     table: pd.DataFrame
     looked: Mapping[str, int]
     lonely: list[tuple[Path, str]] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Say it: counts, what is missing, what leaks."""
         table = self.table
         both = int((table["source"].notna() & table["target"].notna()).sum())
-        groups = f"{table['group'].nunique():,} groups" if "group" in table else "no groups"
+        groups = "no groups"
+        if "group" in table:  # a row without one is its own
+            alone = "row " + table.index.astype(str).to_series(index=table.index)
+            table = table.assign(group=table["group"].where(table["group"].notna(), alone))
+            groups = f"{table['group'].nunique():,} groups"
         out = [f"{both:,} pairs, {groups}{_by_split(table)}"]
+        made = pd.Series(False, index=table.index)
+        if "degradation" in table:
+            made = table["source"].isna() & table["degradation"].notna()
+            for how, count in table.loc[made, "degradation"].value_counts().items():
+                out.append(f"{count:,} targets, whose source is made at reading: {how}")
         for side, other in (("source", "target"), ("target", "source")):
-            alone = int((table[side].notna() & table[other].isna()).sum())
-            if alone:
-                out.append(f"{alone:,} rows have a {side} only")
+            only = int((table[side].notna() & table[other].isna() & ~made).sum())
+            if only:
+                out.append(f"{only:,} rows have a {side} only")
         if self.lonely:
             out += self._missing(len(table) + len(self.lonely))
+        if self.left_out:
+            path, why = self.left_out[0]
+            count = len(self.left_out)
+            out.append(f"{count:,} files cannot be used and were left out, as {_why(path, why)}")
         out += self.notes
         if "split" in table and "group" in table:
             by = table["split_by"].iloc[0] if "split_by" in table else "the given split"
@@ -151,23 +190,38 @@ def index(layout: Layout, root: str | Path) -> Found:
         ManifestError: no pair is found; the message says what was looked for.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder")
+    if not root.is_dir() and not (layout.takes_file and root.is_file()):
+        raise InputError(f"{root}: {'not a folder' if root.is_file() else 'no such folder'}")
     search = Search(root.resolve())
     rows = list(layout.rows(search))
     if not rows:
-        lonely = f"; {len(search.lonely):,} files have no counterpart" if search.lonely else ""
-        raise ManifestError(
-            f"{root}: nothing that fits the layout {layout.name}: looked for "
-            f"{_words(search.looked)}{lonely}"
-        )
+        raise ManifestError(_nothing(layout, root, search))
     table = pd.DataFrame(rows)
     for column in ("source", "target"):
         files = table[column] if column in table else [None] * len(rows)
         table[column] = pd.Series([None if pd.isna(f) else str(f) for f in files], dtype=object)
     first = ["source", "target"]
-    table = table[first + [c for c in table.columns if c not in first]]
-    return Found(table, search.looked, search.lonely, search.notes)
+    said = [c for c in table.columns if c not in first and table[c].notna().any()]
+    table = table[first + said]
+    return Found(table, search.looked, search.lonely, search.left_out, search.notes)
+
+
+def _nothing(layout: Layout, root: Path, search: Search) -> str:
+    """Say that nothing was found: what was looked for, what is wrong, where it may be."""
+    out = f"{root}: nothing that fits the layout {layout.name}: looked for {_words(search.looked)}"
+    if search.lonely:
+        path, side = search.lonely[0]
+        out += f"; {len(search.lonely):,} files have no counterpart, as {path} no {side}"
+    if search.left_out:
+        path, why = search.left_out[0]
+        out += f"; {len(search.left_out):,} files cannot be used, as {_why(path, why)}"
+    elif not any(search.looked.values()) and (other := search.elsewhere()) is not None:
+        out += f"; such files are in {other}: is that what you mean?"
+    return "; ".join([out, *search.notes])
+
+
+def _why(path: Path, why: str) -> str:
+    return why if str(path) in why else f"{path}: {why}"
 
 
 def _words(looked: Mapping[str, int]) -> str:

@@ -1,7 +1,4 @@
-"""The command `crossband data`: make pairs. A subcommand is two functions, options and handler.
-
-Nothing here imports torch before a subcommand needs it, so that `--help` is immediate.
-"""
+"""`crossband data degrade`: a pair from a fine scene and a coarse reference."""
 
 from __future__ import annotations
 
@@ -12,17 +9,8 @@ from typing import Any
 from crossband.errors import RecipeError
 
 
-def add_data(sub: Any) -> None:
-    """Add the command `data` with its subcommands to the parser's commands."""
-    p = sub.add_parser("data", help="make training data: degrade scenes into pairs")
-    p.set_defaults(run=lambda a: p.print_help() or 0)
-    commands = p.add_subparsers(title="commands", metavar="COMMAND")
-    _degrade_options(commands)
-    _split_options(commands)
-    p.commands = dict(commands.choices)
-
-
-def _degrade_options(sub: Any) -> None:
+def add_options(sub: Any) -> None:
+    """Add the parser of `degrade`."""
     p = sub.add_parser(
         "degrade",
         help="match a fine scene to a coarse one and degrade it: a pair for super-resolution",
@@ -73,44 +61,6 @@ def _degrade(a: argparse.Namespace) -> int:
     )
     print(f"{pair.target}\n{pair.source}  {' '.join(pair.bands)}, {pair.unit}, 1/{pair.scale}")
     print(pair.manifest)
-    return 0
-
-
-def _split_options(sub: Any) -> None:
-    p = sub.add_parser(
-        "split",
-        help="split a manifest into train, val and test; no group is cut",
-        epilog="Which side a group is on is a hash of seed and group: rows that are added later "
-        "move no other. Groups are those of the column 'group', or as --by or --region say.",
-    )
-    p.set_defaults(run=_split)
-    p.add_argument("manifest", metavar="MANIFEST", help="CSV or parquet table of pairs")
-    p.add_argument("-o", "--output", required=True, help="the manifest with the split")
-    p.add_argument("--val", type=float, default=0.15, help="share of the groups (default 0.15)")
-    p.add_argument("--test", type=float, default=0.15, help="share of the groups (default 0.15)")
-    p.add_argument("--by", metavar="COLUMN", help="a group is what has one value in this column")
-    p.add_argument("--region", type=float, metavar="DEGREES", help="a group is a cell of this side")
-    p.add_argument(
-        "--stratify",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="split each value of this column alike, as terrain or sensor; may be repeated",
-    )
-    p.add_argument("--seed", type=int, default=0, help="of the hash (default 0)")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing manifest")
-
-
-def _split(a: argparse.Namespace) -> int:
-    from crossband.data import manifest, splits
-
-    manifest.check_output(a.output, a.overwrite)
-    table = manifest.read(a.manifest, any_split=True)
-    table, lines = splits.anew(
-        table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify
-    )
-    manifest.write(table, a.output)
-    print("\n".join([*lines, a.output]))
     return 0
 
 

@@ -1,0 +1,54 @@
+"""What layouts share: rows whose source and target are in one file, tables beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crossband.data.layouts.base import Row
+from crossband.errors import ManifestError
+from crossband.raster.scene import parse_bands
+
+SENTINEL_2_L2A = (
+    "coastal=1,blue=2,green=3,red=4,rededge071=5,rededge075=6,rededge078=7,nir=8,nir08=9,nir09=10,"
+    "swir16=11,swir22=12"
+)
+RGBN = "red=1,green=2,blue=3,nir=4"
+
+
+def within(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
+    """Return the row of a file that is source and target: which bands are which, a model says.
+
+    Args:
+        path: the file.
+        bands: all that are known, as in `red=1,green=2,blue=3,nir=4`.
+        sensor: name in `crossband.sensors`.
+        **columns: more columns of the manifest.
+
+    Raises:
+        BandError: bands that are not in this form.
+    """
+    parse_bands(bands)
+    both = {"source": path, "target": path, "source_bands": bands, "target_bands": bands}
+    return both | {"sensor": sensor, **columns}
+
+
+def table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV file that a dataset brings along.
+
+    Raises:
+        ManifestError: it cannot be read, or lacks one of the columns.
+    """
+    try:
+        found = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise ManifestError(f"{path}: not a table that can be read: {error}") from error
+    missing = [c for c in columns if c not in found.columns]
+    if missing:
+        raise ManifestError(
+            f"{path}: no column {' and no column '.join(map(repr, missing))}: it has "
+            f"{', '.join(map(str, found.columns))}"
+        )
+    return found

@@ -1,0 +1,75 @@
+"""The layout `div2k`: fine pictures, with their coarse versions or without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import ManifestError
+
+_BANDS = "red=1,green=2,blue=3"
+_SPLITS = {"train": "train", "valid": "val"}
+
+
+class Div2k(Layout):
+    """DIV2K: 1,000 photographs of about 2040 pixels, and any folder of fine pictures.
+
+    `DIV2K_train_HR/0001.png`, `DIV2K_valid_HR/0801.png`; with --scale 2 also
+    `DIV2K_train_LR_bicubic/X2/0001x2.png`, which are the sources. Without a scale the sources are
+    made from the targets when they are read, as the column `degradation` says; then ROOT may also
+    be a folder of pictures (Flickr2K, BSD, scenes of your own). Pictures measure nothing: sensor
+    `display`. A group is a picture.
+
+    Args:
+        scale: 2, 3 or 4: the coarse files of this scale; 0: none, see degradation.
+        track: bicubic or unknown, the coarse files' kind.
+        degradation: what makes the source, as crossband knows it by name; with scale 0 only.
+    """
+
+    name: ClassVar[str] = "div2k"
+    origin: ClassVar[str] = "DIV2K (Agustsson and Timofte 2017), or a folder of fine pictures"
+
+    def __init__(
+        self,
+        scale: Literal[0, 2, 3, 4] = 0,
+        track: Literal["bicubic", "unknown"] = "bicubic",
+        degradation: str = "",
+    ) -> None:
+        if scale not in (0, 2, 3, 4):
+            raise ManifestError(f"--scale is 0, 2, 3 or 4, not {scale}")
+        if scale and degradation:
+            raise ManifestError("--degradation makes sources; with --scale they are files")
+        if not scale and track != "bicubic":
+            raise ManifestError("--track is for coarse files: give --scale")
+        self.scale, self.track, self.degradation = scale, track, degradation or "Bicubic"
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """See `Layout.rows`."""
+        found = False
+        for folder, split in _SPLITS.items():
+            fine = search.files(f"DIV2K_{folder}_HR/*.png")
+            found = found or bool(fine)
+            for row in self._pairs(search, folder, fine) if self.scale else self._made(fine):
+                yield row | {"split": split}
+        if not found and not self.scale:
+            suffixes = (".png", ".jpg", ".jpeg", ".bmp")
+            yield from self._made(search.files("*", suffixes=suffixes))
+
+    def _pairs(self, search: Search, folder: str, fine: list[Path]) -> Iterator[Row]:
+        coarse = search.files(f"DIV2K_{folder}_LR_{self.track}/X{self.scale}/*x{self.scale}.png")
+        pairs = search.pair(
+            coarse, fine, lambda p: p.stem.removesuffix(f"x{self.scale}"), lambda p: p.stem
+        )
+        for a, b in pairs:
+            yield _target(b) | {"source": a, "source_bands": _BANDS, "sensor": "display"}
+
+    def _made(self, fine: list[Path]) -> Iterator[Row]:
+        for path in fine:
+            yield _target(path) | {"sensor": "display", "degradation": self.degradation}
+
+
+def _target(path: Path) -> Row:
+    columns = {"target_bands": _BANDS, "target_sensor": "display"}
+    return {"target": path, "group": path.stem, **columns}

@@ -1,0 +1,208 @@
+"""The layout `folders`: pairs of pictures that have no documentation but their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+from crossband import sensors
+from crossband.data.layouts import _bands
+from crossband.data.layouts._groups import grouping
+from crossband.data.layouts._headers import Header, header, read_all
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import ManifestError
+from crossband.raster.grid import Box
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+_Keys = dict[Path, tuple[str, ...]]
+
+
+class Folders(Layout):
+    """Two trees of equal names, pix2pix's and CycleGAN's A and B, or two halves of one picture.
+
+    What the folders are called says which it is; the first of these that is there counts:
+
+    1. two trees, where --source-folder and --target-folder name them: files of equal names are
+       pairs, as `A/train/7.png` and `B/train/7.jpg`. A folder may be a pattern, as `*/RGB`,
+    2. `train_A` and `train_B`, `val_A`, `test_A`, ...: pix2pix, files of equal names are pairs,
+    3. `trainA` and `trainB`, `testA`, ...: CycleGAN, no file has a counterpart,
+    4. `train`, `val`, `test`: pix2pix, each file holds A in its left half and B in its right.
+
+    A folder called train, val, valid, validation or test says the split. PNG, JPEG and BMP of 8
+    bits are pictures, which measure nothing: sensor `display`. Everything else must state its unit,
+    or the sensor must be given. The first file of each format is looked at, not every one.
+
+    Args:
+        source_folder: tree of sources below ROOT, or a pattern for several.
+        target_folder: tree of targets; see source_folder.
+        source: bands of the sources, as in red,green,blue (1, 2, 3) or red=3,green=2,blue=1; what
+            the file says where it is a colour picture.
+        target: bands of the targets, as in nir; see source.
+        sensor: what took the sources; see `crossband sensors`.
+        target_sensor: what took the targets.
+        direction: BtoA makes B the source.
+        paired: whether equal names are pairs; auto: all but CycleGAN's.
+        group_by: what belongs together: parent (the folder), or a regular expression that is looked
+            for in the path below ROOT; its first bracket counts.
+    """
+
+    name: ClassVar[str] = "folders"
+    origin: ClassVar[str] = "any pictures in two folders, or side by side; pix2pix and CycleGAN"
+
+    def __init__(
+        self,
+        source_folder: str = "",
+        target_folder: str = "",
+        source: str = "",
+        target: str = "",
+        sensor: str = "",
+        target_sensor: str = "",
+        direction: Literal["AtoB", "BtoA"] = "AtoB",
+        paired: Literal["auto", "yes", "no"] = "auto",
+        group_by: str = "",
+    ) -> None:
+        if bool(source_folder) != bool(target_folder):
+            raise ManifestError("--source-folder and --target-folder belong together: give both")
+        if source_folder and direction != "AtoB":
+            raise ManifestError("--direction is for A and B; swap --source-folder, --target-folder")
+        if source_folder and source_folder == target_folder:
+            raise ManifestError(f"source and target are one folder: {source_folder!r}")
+        self.trees = source_folder.strip("/"), target_folder.strip("/")
+        self.swap, self.paired, self.group = direction == "BtoA", paired, grouping(group_by)
+        self.sides = _Side("source", source, sensor), _Side("target", target, target_sensor)
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """See `Layout.rows`."""
+        if self.trees[0]:
+            one, two = ({p: _key(p, search.root, t) for p in _all(search, t)} for t in self.trees)
+            yield from self._pairs(search, one, two, paired=self.paired != "no")
+            return
+        for form, paired in (("{}_{}", self.paired != "no"), ("{}{}", self.paired == "yes")):
+            splits = [s for s in SPLITS if (search.root / form.format(s, "A")).is_dir()]
+            if splits:
+                one, two = (
+                    {
+                        p: (split, *_key(p, search.root, tree))
+                        for split in splits
+                        for tree in [form.format(split, letter)]
+                        for p in _all(search, tree)
+                    }
+                    for letter in ("BA" if self.swap else "AB")
+                )
+                yield from self._pairs(search, one, two, paired=paired)
+                return
+        yield from self._halves(search)
+
+    def _pairs(self, search: Search, one: _Keys, two: _Keys, *, paired: bool) -> Iterator[Row]:
+        keys = one | two
+        splits = {p: next((SPLITS[k] for k in keys[p][:-1] if k in SPLITS), None) for p in keys}
+        pairs: Iterable[tuple[Path | None, Path | None]]
+        if paired:
+            pairs = search.pair(one, two, one.__getitem__, two.__getitem__)
+        else:
+            pairs = [*((p, None) for p in one), *((None, p) for p in two)]
+        for a, b in pairs:
+            row: Row = {"source": a, "target": b}
+            for side, path in zip(self.sides, (a, b), strict=True):
+                row |= side.columns(path) if path else {}
+            path = a or b
+            if path is not None:
+                row["group"] = self.group(path, search.root)
+                if None not in splits.values():
+                    row |= {"split": splits[path], "split_by": "the folders"}
+            yield row
+
+    def _halves(self, search: Search) -> Iterator[Row]:
+        files = search.files(*(f"{split}/*" for split in SPLITS), suffixes=PICTURES)
+        if not files:  # so that a message says what else was looked for
+            search.files("train_A/*", "trainA/*", suffixes=PICTURES)
+        for path, facts in read_all(files, header):
+            if not isinstance(facts, Header):
+                search.left_out.append((path, str(facts)))
+                continue
+            if facts.width % 2:
+                search.left_out.append((path, f"two halves, but {facts.width} pixels wide"))
+                continue
+            half = facts.width // 2
+            boxes = [Box(0, col, facts.height, half).words() for col in (0, half)]
+            windows = boxes[:: -1 if self.swap else 1]
+            row: Row = {"split": SPLITS[path.parent.name], "split_by": "the folders"}
+            group = self.group(path, search.root)
+            row["group"] = path.relative_to(search.root).as_posix() if group is None else group
+            alone = [
+                {side.name: path, f"{side.name}_window": window} | side.columns(path)
+                for side, window in zip(self.sides, windows, strict=True)
+            ]
+            if self.paired == "no":
+                yield from (row | columns for columns in alone)
+            else:
+                yield row | alone[0] | alone[1]
+
+
+class _Side:
+    """What is stated of the files of one side."""
+
+    def __init__(self, name: str, bands: str, sensor: str) -> None:
+        self.name, self.sensor = name, sensor
+        self.bands = _bands.numbered(bands) if bands else {}
+        self.known: dict[str, Row] = {}
+        if sensor:
+            sensors.get(sensor)
+
+    def columns(self, path: Path) -> Row:
+        """Return the columns of a file: bands and sensor."""
+        suffix = path.suffix.lower()
+        if suffix not in self.known:
+            facts = header(path)
+            sensor = "sensor" if self.name == "source" else "target_sensor"
+            self.known[suffix] = {
+                f"{self.name}_bands": _bands.words(self._bands(path, facts)),
+                sensor: self._sensor(path, facts),
+            }
+        return self.known[suffix]
+
+    def _bands(self, path: Path, facts: Header) -> dict[str, int | str]:
+        if not self.bands and facts.colours[:3] == ("red", "green", "blue"):
+            return {"red": 1, "green": 2, "blue": 3}
+        count = facts.count
+        if not self.bands:
+            raise ManifestError(
+                f"{path}: {count} band{'s' * (count > 1)} without colour: say what is in them, as "
+                f"--{self.name} nir or --{self.name} red=3,green=2,blue=1"
+            )
+        highest = max((n for n in self.bands.values() if isinstance(n, int)), default=0)
+        if highest > count:
+            raise ManifestError(
+                f"{path}: --{self.name} {_bands.words(self.bands)}, but it has {count} "
+                f"band{'s' * (count > 1)}"
+            )
+        return self.bands
+
+    def _sensor(self, path: Path, facts: Header) -> str | None:
+        if self.sensor or facts.has_unit:
+            return self.sensor or None
+        if facts.format in ("PNG", "JPEG", "BMP") and facts.dtype == "uint8":
+            return "display"
+        option = "--sensor" if self.name == "source" else "--target-sensor"
+        raise ManifestError(
+            f"{path}: {facts.dtype} numbers of unknown unit: give {option}, as {option} display "
+            f"for a picture, or see 'crossband sensors'"
+        )
+
+
+def _all(search: Search, tree: str) -> list[Path]:
+    return search.files(f"{tree}/**/*", suffixes=PICTURES)
+
+
+def _key(path: Path, root: Path, tree: str) -> tuple[str, ...]:
+    """Return what a file and its counterpart have in common.
+
+    The tree itself, as far as it is a pattern, the folders below it, the name without its ending.
+    """
+    parts, fixed = path.relative_to(root).parts, PurePosixPath(tree).parts
+    wild = [part for part, name in zip(parts, fixed, strict=False) if "*" in name]
+    return (*wild, *parts[len(fixed) : -1], path.stem)

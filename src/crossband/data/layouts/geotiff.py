@@ -1,0 +1,210 @@
+"""The layout `geotiff`: any folder of rasters that say themselves which band is which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from crossband.data.layouts import _bands
+from crossband.data.layouts._groups import grouping
+from crossband.data.layouts._headers import read_all
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import CrossbandError, ManifestError, nearest
+from crossband.raster.scene import Scene, parse_bands
+
+#: Facts of a file, which are the source's or the target's, by which side the file is on.
+_OWN = ("sensor", "scale", "offset", "nodata")
+_SIDES = ("source_bands", "target_bands")
+
+
+class Geotiff(Layout):
+    """Multi-band rasters in a folder: source and target in one file, or in two.
+
+    Which band is which is told by the names and colours in each file, or by a sensor whose files
+    have a fixed order; --bands says it for files that do not. Units come from the file or from
+    --sensor. A file that cannot be told is left out, with the reason.
+
+    Two files: --source-glob and --target-glob, as `*_rgb.tif` and `*_nir.tif`, or `rgb/*.tif` and
+    `nir/*.tif`. Files are a pair where what the stars stand for is the same.
+
+    Args:
+        source: names of the source bands.
+        target: names of the target bands.
+        source_glob: which files below ROOT hold the sources.
+        target_glob: which files hold the targets; empty where the sources' files do.
+        bands: band numbers or names of the sources' files, as in red=3,nir=B08; over their own.
+        target_bands: the same for targets in files of their own.
+        sensor: what took the files; see `crossband sensors`.
+        target_sensor: what took the targets, where it is another.
+        table: CSV with a column `file` (a name, or a path below ROOT) and any columns of a
+            manifest: sensor, scale, offset, nodata, bands, group, split, lon, ...; over the options
+            above. A target's own file may have a row as well.
+        group_by: what belongs together: parent (the folder), or a regular expression that is looked
+            for in the path below ROOT; its first bracket counts.
+    """
+
+    name: ClassVar[str] = "geotiff"
+    origin: ClassVar[str] = "any folder of multi-band rasters, GeoTIFF or other"
+
+    def __init__(
+        self,
+        source: str = "red,green,blue",
+        target: str = "nir",
+        source_glob: str = "**/*.tif",
+        target_glob: str = "",
+        bands: str = "",
+        target_bands: str = "",
+        sensor: str = "",
+        target_sensor: str = "",
+        table: str = "",
+        group_by: str = "",
+    ) -> None:
+        if target_bands and not target_glob:
+            raise ManifestError("--target-bands is for targets in other files: give --target-glob")
+        self.needed = _bands.names(source), _bands.names(target)
+        self.globs = source_glob, target_glob
+        if target_glob and len(_parts(source_glob)) != len(_parts(target_glob)):
+            raise ManifestError(
+                f"--source-glob {source_glob} and --target-glob {target_glob} must have equally "
+                f"many stars: what they stand for tells the pairs"
+            )
+        options = {"source_bands": bands, "target_bands": target_bands if target_glob else bands}
+        options |= {"sensor": sensor, "target_sensor": target_sensor}
+        self.options = {k: v for k, v in options.items() if v}
+        self.table, self.group = table, grouping(group_by)
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """See `Layout.rows`."""
+        facts = _Facts(self.table, search.root)
+        one = search.files(self.globs[0])
+        pairs = [(p, p) for p in one]
+        if self.globs[1]:
+            keys = [_matcher(glob, search.root) for glob in self.globs]
+            pairs = list(search.pair(one, search.files(self.globs[1]), *keys))
+        stated = {a: self._stated(facts.of(a, b)) for a, b in pairs}
+        targets = dict(pairs)
+
+        def read(path: Path) -> Row:
+            return _told(path, targets[path], stated[path], *self.needed)
+
+        for path, found in read_all(stated, read):
+            if isinstance(found, CrossbandError):
+                search.left_out.append((path, str(found)))
+                continue
+            row = {"source": path, "target": targets[path]} | stated[path] | found
+            yield row | {"group": row["group"] or self.group(path, search.root)}
+        search.notes += facts.notes(len({*targets, *targets.values()}))
+
+    def _stated(self, facts: Row) -> Row:
+        row: Row = {"group": None} | self.options | facts
+        if any(f"target_{name}" in row for name in _OWN) and "sensor" in row:
+            # A target's own scale counts beside a sensor of its own only.
+            row.setdefault("target_sensor", row["sensor"])
+        return row
+
+
+def _told(source: Path, target: Path, stated: Row, first: list[str], second: list[str]) -> Row:
+    """Open a pair as training will; return its bands as columns. The errors are the reader's."""
+    own = [f"target_{name}" for name in _OWN]
+    apart = source != target or any(name in stated for name in own)
+    bands = {s: parse_bands(stated[s]) if s in stated else {} for s in _SIDES}
+    if not apart:
+        both = list(dict.fromkeys([*first, *second]))
+        numbers = _numbers(source, both, bands[_SIDES[0]], [stated.get(n) for n in _OWN])
+        return {
+            side: _bands.words({name: numbers[name] for name in names})
+            for side, names in zip(_SIDES, (first, second), strict=True)
+        }
+    columns = [list(_OWN), own if "target_sensor" in stated else list(_OWN)]
+    return {
+        side: _bands.words(_numbers(path, names, bands[side], [stated.get(n) for n in facts]))
+        for side, path, names, facts in zip(
+            _SIDES, (source, target), (first, second), columns, strict=True
+        )
+    }
+
+
+def _numbers(
+    path: Path, needed: list[str], bands: Mapping[str, int | str], stated: list[Any]
+) -> dict[str, int | str]:
+    given = {name: value for name, value in bands.items() if name in needed}
+    with Scene.open(path, given, *stated, needed=needed) as scene:
+        return dict(zip(scene.bands, scene.numbers, strict=True))
+
+
+class _Facts:
+    """A table of what is known of files that do not say it themselves."""
+
+    def __init__(self, path: str, root: Path) -> None:
+        self.path, self.root = path, root
+        self.rows: dict[str, Row] = {}
+        self.used: set[str] = set()
+        if not path:
+            return
+        try:
+            table = pd.read_csv(path)
+        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+            raise ManifestError(f"{path}: not a table that can be read: {error}") from error
+        if "file" not in table.columns:
+            columns = [*map(str, table.columns)]
+            raise ManifestError(f"{path}: no column 'file': {nearest('file', columns)}")
+        for record in table.to_dict("records"):
+            row = {str(k): v for k, v in record.items() if not pd.isna(v)}
+            name = str(row.pop("file", ""))
+            if name in self.rows:
+                raise ManifestError(f"{path}: two rows are about {name!r}")
+            self.rows[name] = row
+
+    def of(self, source: Path, target: Path) -> Row:
+        """Return the columns of a pair's manifest row that the table knows."""
+        row = self._row(source)
+        if source == target:
+            names = {"bands": "source_bands"}
+            row |= {"target_bands": row["bands"]} if "bands" in row else {}
+            return {names.get(k, k): v for k, v in row.items()}
+        row = {("source_bands" if k == "bands" else k): v for k, v in row.items()}
+        own = self._row(target)
+        return row | {f"target_{k}": v for k, v in own.items() if k in (*_OWN, "bands")}
+
+    def _row(self, path: Path) -> Row:
+        """Return what is known of a file, by its path below the root or by its name."""
+        for name in (path.relative_to(self.root).as_posix(), path.name):
+            if name in self.rows:
+                self.used.add(name)
+                return dict(self.rows[name])
+        return {}
+
+    def notes(self, files: int) -> list[str]:
+        """Say which rows are about no file, and how many files have no row."""
+        out = []
+        idle = [name for name in self.rows if name not in self.used]
+        if idle:
+            out.append(f"{len(idle):,} rows of {self.path} are about no file, as {idle[0]!r}")
+        if self.path and len(self.used) < files:
+            out.append(f"{self.path} has rows for {len(self.used):,} of {files:,} files")
+        return out
+
+
+def _parts(glob: str) -> list[str]:
+    """Return what a glob leaves open: `**/`, `*`, `?` and `[...]`."""
+    return re.findall(r"\*\*/|\*|\?|\[[^]]+\]", glob)
+
+
+def _matcher(glob: str, root: Path) -> Any:
+    """Return what tells, from a path, what the stars of a glob stand for."""
+    regex = {"**/": "((?:.*/)?)", "*": "([^/]*)", "?": "([^/])"}
+    words = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", glob)
+    pattern = "".join(
+        (regex.get(w) or "(" + w.replace("[!", "[^") + ")") if n % 2 else re.escape(w)
+        for n, w in enumerate(words)
+    )
+
+    def key(path: Path) -> tuple[str, ...]:
+        found = re.fullmatch(pattern, path.relative_to(root).as_posix())
+        return found.groups() if found else (str(path),)
+
+    return key

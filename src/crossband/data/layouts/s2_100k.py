@@ -1,0 +1,106 @@
+"""S2-100K: Sentinel-2 L2A patches all over the land, as SatCLIP published them.
+
+The form is that of github.com/microsoft/satclip (`satclip/datamodules/s2geo_dataset.py`,
+`scripts/download_s2.py`): `index.csv` with the columns fn, lon, lat, and `images/patch_<i>.tif`,
+uint16, 256 x 256, 12 bands B01 to B12 without B10, not named in the file.
+
+The scenes are of 2021 to 2023: some are of processing baseline 04.00, whose numbers are 1000
+higher, and neither the files nor the published index say which. The date would not tell it either:
+scenes are processed again. So the user says it, or the index does in a column `granule_id` (which
+the download script writes), whose end, `_N04.00`, is the baseline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crossband import sensors
+from crossband.data.layouts._headers import header
+from crossband.data.layouts._rows import SENTINEL_2_L2A, table, within
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import ManifestError
+
+BANDS = 12
+_BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)$")
+
+
+class S2100K(Layout):
+    """`index.csv` (fn, lon, lat) and `images/patch_<i>.tif`; each patch is a group.
+
+    Args:
+        sensor: `sentinel-2-l2a` (numbers 1000 higher, baseline 04.00 on) or
+            `sentinel-2-l2a-no-offset`; needed where the index has no column `granule_id`.
+        min_bytes: smaller files are left out, as SatCLIP does: they are mostly without data.
+    """
+
+    name = "s2-100k"
+    origin = (
+        "100,000 Sentinel-2 L2A patches 256 x 256, 12 bands (Klemmer et al. 2023): "
+        "github.com/microsoft/satclip, Copernicus Sentinel data, free and open"
+    )
+
+    def __init__(self, sensor: str = "", min_bytes: int = 10_000) -> None:
+        if sensor:
+            sensors.get(sensor)
+        self.sensor, self.min_bytes = sensor, min_bytes
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """Yield a row for each line of the index; see `Layout.rows`."""
+        indexes = search.files("index.csv")
+        images = {p.name: p for p in search.files("images/*.tif")}
+        if not indexes or not images:
+            return
+        lines = table(indexes[0], "fn", "lon", "lat")
+        if not self.sensor and "granule_id" not in lines.columns:
+            raise ManifestError(
+                f"{indexes[0]}: it does not say which patches are of processing baseline 04.00 "
+                f"(1000 higher); say it with --sensor sentinel-2-l2a or sentinel-2-l2a-no-offset"
+            )
+        _check_bands(next(iter(images.values())))
+        small, absent = 0, 0
+        for line in lines.to_dict("records"):
+            path = images.pop(Path(str(line["fn"])).name, None)
+            if path is None:
+                absent += 1
+            elif path.stat().st_size < self.min_bytes:
+                small += 1
+            else:
+                sensor = self.sensor or _sensor(indexes[0], line)
+                place = {"lon": float(line["lon"]), "lat": float(line["lat"])}
+                yield within(path, SENTINEL_2_L2A, sensor, group=path.stem, **place)
+        if small + absent == len(lines):
+            raise ManifestError(
+                f"{indexes[0]}: of its {len(lines):,} files {absent:,} are not in images/ and "
+                f"{small:,} are below {self.min_bytes:,} bytes (--min-bytes)"
+            )
+        if absent:
+            search.notes.append(f"{absent:,} lines of index.csv have no file in images/")
+        if small:
+            search.notes.append(f"{small:,} files below {self.min_bytes:,} bytes were left out")
+        if images:
+            first = next(iter(images.values()))
+            search.notes.append(
+                f"{len(images):,} files are not in index.csv and were left out, as {first}"
+            )
+
+
+def _check_bands(path: Path) -> None:
+    count = header(path).count
+    if count != BANDS:
+        raise ManifestError(
+            f"{path}: it has {count} bands; those of S2-100K have {BANDS} (B01 to B12 without B10)"
+        )
+
+
+def _sensor(index: Path, line: dict[Any, Any]) -> str:
+    match = _BASELINE.search(str(line["granule_id"]))
+    if match is None:
+        raise ManifestError(
+            f"{index}: {line['fn']}: granule_id {line['granule_id']!r} does not end in its "
+            f"processing baseline, as _N04.00"
+        )
+    baseline = int(match[1]), int(match[2])
+    return "sentinel-2-l2a" if baseline >= (4, 0) else "sentinel-2-l2a-no-offset"

@@ -1,0 +1,56 @@
+"""SPOT 6 and 7: multispectral products as Airbus delivers them, or patches of them.
+
+Products are in DIMAP V2, whose pictures are called `IMG_SPOT6_MS_<time>_..._R1C1.JP2` or `.TIF`
+(Airbus, SPOT 6/7 Imagery User Guide; github.com/simon-donike/NIR-GAN, `data/extract_spot.py`, reads
+them so), with reflectance x 10000 in products that were ordered as REFLECTANCE. In which order the
+bands are stored differs from archive to archive (SPOT calls them B0 blue, B1 green, B2 red and B3
+NIR): the user says it. Panchromatic files (`..._P_...`) are left out. Scenes are read in crops, so
+that they need no cutting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from crossband import sensors
+from crossband.data.layouts._rows import within
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import ManifestError
+
+_PRODUCT = re.compile(r"IMG_(SPOT[67])_([A-Z]+)_(\d+)")
+
+
+class SPOT6(Layout):
+    """Stacked `.tif` or `.jp2` files, whole products or patches; a group is an acquisition.
+
+    Args:
+        bands: which band is which, as in `red=1,green=2,blue=3,nir=4`; needed.
+        sensor: `spot-6` for reflectance x 10000, or what the files hold.
+    """
+
+    name = "spot6"
+    origin = "SPOT 6/7 multispectral at 6 m, or sharpened at 1.5 m: Airbus DS, licensed by Airbus"
+
+    def __init__(self, bands: str = "", sensor: str = "spot-6") -> None:
+        if not bands:
+            raise ManifestError(
+                "spot6: the order of the bands differs from archive to archive: say it with "
+                "--bands red=1,green=2,blue=3,nir=4 or --bands blue=1,green=2,red=3,nir=4"
+            )
+        sensors.get(sensor)
+        self.bands, self.sensor = bands, sensor
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """Yield a row for each file; see `Layout.rows`."""
+        ends = ("tif", "TIF", "tiff", "jp2", "JP2")
+        left_out = 0
+        for path in search.files(*(f"**/*.{end}" for end in ends)):
+            match = _PRODUCT.search(path.name)
+            if match is not None and match[2] == "P":
+                left_out += 1
+                continue
+            group = {"group": f"{match[1]}-{match[3]}"} if match else {}
+            yield within(path, self.bands, self.sensor, **group)
+        if left_out:
+            search.notes.append(f"{left_out:,} panchromatic files were left out")

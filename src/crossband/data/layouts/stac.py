@@ -1,0 +1,227 @@
+"""The layout `stac`: items of a SpatioTemporal Asset Catalog, as JSON files on a disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from crossband import sensors
+from crossband.data.layouts import _bands
+from crossband.data.layouts._vrt import Layer, stack
+from crossband.data.layouts.base import Layout, Row, Search
+from crossband.errors import InputError, ManifestError
+from crossband.raster.scene import check_exists
+
+#: Roles of assets that are pictures for people, or no images at all.
+_NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
+
+
+class Stac(Layout):
+    """STAC items: an ItemCollection (FeatureCollection) file, or a folder of items, one file each.
+
+    Bands are told by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets; scale,
+    offset and nodata from `raster:bands` or `bands`, over the sensor's own. The physical unit is
+    not told from an item: --sensor says it. Assets with the role thumbnail, overview, visual or
+    metadata count only where --assets names them. Paths are relative to the item's file; addresses
+    of other machines stay as they are.
+
+    A manifest has one file a side. Where the bands of a side are in several files, --vrt-dir takes
+    a small GDAL file (VRT) for each item and side that stacks them; pixels are not copied, and
+    nothing is written beside the data.
+
+    Args:
+        source: names of the source bands.
+        target: names of the target bands.
+        sensor: what took the sources; see `crossband sensors`.
+        target_sensor: what took the targets, where it is another.
+        assets: keys of the assets that count, as in red,green,blue,nir; all data where empty.
+        vrt_dir: folder for files that stack bands.
+        group_by: property of the items that says what belongs together, as grid:code or
+            constellation; empty: grid:code where the items have it, else the item.
+    """
+
+    name: ClassVar[str] = "stac"
+    origin: ClassVar[str] = "STAC items on a disk: an ItemCollection, or a folder of item files"
+    takes_file: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        source: str = "red,green,blue",
+        target: str = "nir",
+        sensor: str = "",
+        target_sensor: str = "",
+        assets: str = "",
+        vrt_dir: str = "",
+        group_by: str = "",
+    ) -> None:
+        if not sensor:
+            raise ManifestError("an item does not say its physical unit: give --sensor")
+        for name in (sensor, target_sensor):
+            if name:
+                sensors.get(name)
+        self.needed = _bands.names(source), _bands.names(target)
+        self.sensor, self.target_sensor = sensor, target_sensor
+        self.assets = _bands.names(assets) if assets else []
+        self.vrt_dir = Path(vrt_dir) if vrt_dir else None
+        self.group_by = group_by
+
+    def rows(self, search: Search) -> Iterator[Row]:
+        """See `Layout.rows`."""
+        seen: set[tuple[Any, Any]] = set()
+        for path, item in _items(search):
+            name = (item.get("collection"), item.get("id"))
+            if name in seen:
+                raise ManifestError(f"{path}: two items are called {item.get('id')!r}")
+            seen.add(name)
+            try:
+                yield self._row(path, item)
+            except (InputError, ManifestError) as error:
+                search.left_out.append((path, f"item {item.get('id')}: {error}"))
+
+    def _row(self, path: Path, item: dict[str, Any]) -> Row:
+        try:
+            layers = self._layers(path, item)
+            properties = dict(item.get("properties") or {})
+            row = _centre(item.get("bbox"))
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise ManifestError(f"not as STAC has it: {error!r}") from error
+        if self.group_by and self.group_by not in properties:
+            raise ManifestError(f"no property {self.group_by!r} to group by")
+        name = str(item.get("id", path.stem))
+        row |= {"group": properties.get(self.group_by or "grid:code") or name, "item": name}
+        row |= {"collection": item.get("collection"), "sensor": self.sensor}
+        row["datetime"] = properties.get("datetime") or properties.get("start_datetime")
+        own = []
+        for side, names in zip(("source", "target"), self.needed, strict=True):
+            chosen = _choose(layers, names)
+            for layer in chosen.values():
+                check_exists(layer.href)
+            file, bands, radiometry = self._file(f"{name}_{side}.vrt", chosen)
+            row |= {side: file, f"{side}_bands": _bands.words(bands)}
+            own.append(radiometry)
+        row |= own[0]
+        if row["source"] != row["target"] or own[0] != own[1] or self.target_sensor:
+            row["target_sensor"] = self.target_sensor or self.sensor
+            row |= {f"target_{k}": v for k, v in own[1].items()}
+        return row
+
+    def _file(self, name: str, layers: dict[str, Layer]) -> tuple[str, dict[str, int | str], Row]:
+        """Return the file of a side, its bands, and what is stated of their numbers."""
+        files = list(dict.fromkeys(b.href for b in layers.values()))
+        known = list(dict.fromkeys(b.radiometry for b in layers.values()))
+        # What all bands share is said in the manifest, which is over the file's and the sensor's.
+        stated = zip(("scale", "offset", "nodata"), known[0], strict=True)
+        shared = {k: v for k, v in stated if v is not None and len(known) == 1}
+        if len(files) == len(known) == 1:
+            return files[0], {name: b.number for name, b in layers.items()}, shared
+        if self.vrt_dir is None:
+            raise ManifestError(
+                f"its bands {', '.join(layers)} are in several files or have several scales "
+                f"({', '.join(files)}): give --vrt-dir for small files that stack them"
+            )
+        if len(known) == 1:
+            layers = {name: Layer(b.href, b.number) for name, b in layers.items()}
+        elif len({scale is None for scale, _, _ in known}) > 1:
+            raise ManifestError(f"some of its bands {', '.join(layers)} state a scale, some do not")
+        path = stack(layers, self.vrt_dir / name.replace("/", "_"))
+        return str(path), {name: n for n, name in enumerate(layers, start=1)}, shared
+
+    def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
+        """Return the bands of the assets that count: key of the asset -> common name -> layer."""
+        found: dict[str, dict[str, Layer]] = {}
+        twice: set[tuple[str, str]] = set()
+        for key, asset in item["assets"].items():
+            people = _NOT_DATA & set(asset.get("roles") or [])
+            if key not in self.assets if self.assets else people:
+                continue
+            # STAC 1.0 has two lists of equal order, 1.1 has one; what all bands share may be said
+            # of the asset.
+            bands = asset.get("bands") or asset.get("eo:bands") or []
+            raster = asset.get("raster:bands") or []
+            for n, band in enumerate(bands):
+                known = {**asset, **(raster[n] if n < len(raster) else {}), **band}
+                name = self._name(known)
+                scale, offset = (_number(known, k, f"raster:{k}") for k in ("scale", "offset"))
+                if scale is not None or offset is not None:
+                    scale, offset = 1.0 if scale is None else scale, offset or 0.0
+                radiometry = scale, offset, _number(known, "nodata")
+                layer = Layer(_href(path, asset["href"]), n + 1, radiometry)
+                if found.setdefault(key, {}).setdefault(name, layer) is not layer:
+                    twice.add((key, name))
+        for key, name in twice:  # as three bands called rededge: the name tells none of them
+            del found[key][name]
+        return found
+
+    def _name(self, band: dict[str, Any]) -> str:
+        """Return the common name that a band states, or that its product's label has."""
+        stated = band.get("eo:common_name") or band.get("common_name")
+        label = str(band.get("name", ""))
+        told = (sensors.get(s).common_name(label) for s in (self.sensor, self.target_sensor) if s)
+        return str(stated or next((t for t in told if t), "") or label)
+
+
+def _choose(assets: dict[str, dict[str, Layer]], names: list[str]) -> dict[str, Layer]:
+    """Return the bands of a side: of one asset, if one has them all, else of one asset each."""
+    whole = [key for key, bands in assets.items() if set(names) <= set(bands)]
+    places = {n: [k for k, bands in assets.items() if n in bands] for n in names}
+    if not whole:
+        missing = [n for n in names if not places[n]]
+        if missing:
+            known = sorted({name for bands in assets.values() for name in bands})
+            raise ManifestError(
+                f"no asset has {', '.join(missing)}; there are {', '.join(known) or 'no bands'}"
+            )
+        places = {n: keys for n, keys in places.items() if len(keys) > 1}
+        if places:
+            name, keys = next(iter(places.items()))
+            raise ManifestError(f"{name} is in assets {', '.join(keys)}: choose with --assets")
+    if len(whole) > 1:
+        raise ManifestError(
+            f"{', '.join(names)}: in assets {', '.join(whole)}: choose with --assets"
+        )
+    holders = [assets[k] for k in whole or assets]
+    return {name: next(b[name] for b in holders if name in b) for name in names}
+
+
+def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield items and the files that hold them; catalogues and other JSON are passed over."""
+    files = [search.root] if search.root.is_file() else search.files("**/*.json")
+    count = 0
+    for path in files:
+        try:
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            search.left_out.append((path, f"not JSON: {error}"))
+            continue
+        kind = data.get("type") if isinstance(data, dict) else None
+        items = data.get("features") if kind == "FeatureCollection" else [data]
+        for item in items if isinstance(items, list) else []:
+            if isinstance(item, dict) and item.get("type") == "Feature" and "assets" in item:
+                count += 1
+                yield path, item
+    search.looked['items ("type": "Feature" with "assets")'] = count
+
+
+def _href(path: Path, href: str) -> str:
+    """Return an asset's place: a whole path, or the address on another machine as it is."""
+    text = href.removeprefix("file://")
+    if "://" in text or text.startswith("/vsi"):
+        return text
+    return str((path.parent / text).resolve())
+
+
+def _number(known: dict[str, Any], *keys: str) -> float | None:
+    value = next((known[k] for k in keys if known.get(k) is not None), None)
+    return None if value is None else float(value)  # JSON has no NaN: it is the word "nan"
+
+
+def _centre(bbox: Any) -> Row:
+    """Return lon and lat of a box's centre: west, south, (low,) east, north, (high)."""
+    if not bbox:
+        return {}
+    half = len(bbox) // 2
+    west, south, east, north = (float(bbox[i]) for i in (0, 1, half, half + 1))
+    lon = (west + east + (360 if west > east else 0)) / 2  # over the antimeridian
+    return {"lon": lon - 360 if lon > 180 else lon, "lat": (south + north) / 2}

@@ -1,0 +1,472 @@
+"""Packs: the same pixels at the same positions as from the files, near and far; nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.server
+import json
+import os
+import pickle
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from affine import Affine
+from samples import NAMES, SIGNATURE, dataset, same, values
+from torch.utils.data import DataLoader
+
+from crossband import load
+from crossband.cli import main
+from crossband.data import manifest
+from crossband.data.degrade import Bicubic
+from crossband.data.module import Pairs
+from crossband.data.packs import Packs, location, name_in, split_name
+from crossband.data.reader import PairReader
+from crossband.data.shards import ShardCache
+from crossband.errors import (
+    CrossbandError,
+    InputError,
+    ManifestError,
+    OutputError,
+    RecipeError,
+    UnreadableError,
+)
+from crossband.fit import fit
+from crossband.raster.grid import Box
+
+webdataset = pytest.importorskip("webdataset", reason="packing needs the extra `pack`")
+pack = pytest.importorskip("crossband.data.pack").pack
+
+RECIPE = Path(__file__).parent / "recipe.yaml"
+
+
+def samples_equal(one, two, positions=range(12)):
+    """Compare samples but for the file's name, which is another one in a pack."""
+    for position in positions:
+        a, b = one[position], two[position]
+        assert split_name(b.pop("name"))[1] == Path(a.pop("name")).name
+        same(a, b)
+
+
+def reader(path, scale=1, **options):
+    return PairReader(manifest.read(path), options.pop("signature", SIGNATURE), scale, **options)
+
+
+def masked():
+    mask = np.ones((40, 50), bool)
+    mask[5:20, 8:30] = False
+    return mask
+
+
+def with_holes():
+    out = (values().astype(np.float32) % 900) / 1000
+    out[1, 3:9, 4:40] = np.nan
+    out[:, 30, 20] = np.inf
+    return out
+
+
+RASTERS = {
+    "uint16": {"nodata": 7},
+    "int16, offset": {"values": values().astype(np.int16), "offset": -0.1},
+    "float32 with NaN": {"values": with_holes(), "scale": None, "nodata": float("nan")},
+    "float64": {"values": with_holes().astype(np.float64), "scale": None},
+    "mask": {"mask": masked()},
+    "8 bit with alpha": {
+        "values": np.concatenate([values() % 255, 255 * masked()[None]]).astype(np.uint8),
+        "names": (*NAMES, None),
+        "photometric": "RGB",
+        "alpha": True,
+    },
+    "rotated": {"transform": (10, 2, 5e5, 2, -10, 5e6)},
+    "strips, deflate": {"compress": "deflate", "predictor": 2},
+}
+
+
+@pytest.mark.parametrize("kind", RASTERS)
+def test_windows_and_facts_are_equal(pairs, tmp_path, kind):
+    given = dict(RASTERS[kind])
+    if "transform" in given:
+        given["transform"] = Affine(*given["transform"])
+    path = pairs(2, **given)
+    made = pack(path, tmp_path / "packed", block=16)
+    assert made.files == 2
+    files, packed = reader(path), reader(tmp_path / "packed")
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        a, b = files.facts(index), packed.facts(index)
+        assert a == b
+        for _ in range(20):
+            row, col = int(rng.integers(39)), int(rng.integers(49))
+            box = Box(row, col, int(rng.integers(1, 41 - row)), int(rng.integers(1, 51 - col)))
+            one, two = files.read(index, box), packed.read(index, box)
+            for name in ("source", "target", "source_mask", "mask"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+            assert one.mask.shape == (box.height, box.width)
+
+
+def test_samples_are_equal_and_go_on_in_the_middle_of_an_epoch(pairs, tmp_path):
+    path = pairs(4, {"weight": [1, 2, 3, 0], "group": list("aabb")}, nodata=7)
+    pack(path, tmp_path / "packed", block=16, shard_mb=0.01)
+    assert len(list((tmp_path / "packed" / "shards").iterdir())) > 2
+    options = {"seed": 5, "resolution": (0.5, 2.0), "mix": 0.3}
+    samples_equal(dataset(path, **options), dataset(tmp_path / "packed", **options))
+    # A run that is resumed starts at another position, in another process.
+    samples_equal(dataset(path, **options), dataset(tmp_path / "packed", **options), [7, 1001])
+
+
+def test_pictures_with_a_finer_target(tmp_path, make_raster):
+    rng = np.random.default_rng(0)
+    for name, side in (("low.png", 24), ("high.png", 48)):
+        make_raster(name, rng.integers(0, 255, (3, side, side)).astype(np.uint8), unit=None)
+    columns = {"source": ["low.png"], "target": ["high.png"], "sensor": ["display"]}
+    columns["target_bands"] = ["nir=2"]
+    pd.DataFrame(columns).to_csv(tmp_path / "pairs.csv", index=False)
+    pack(tmp_path / "pairs.csv", tmp_path / "packed", block=16)
+    facts = pd.read_parquet(tmp_path / "packed" / "files.parquet")
+    blocks = {n: json.loads(f)["block"] for n, f in zip(facts["name"], facts["facts"], strict=True)}
+    assert blocks == {"low.png": [16, 16], "high.png": [32, 32]}
+    options = {"scale": 2, "crop": 8}
+    samples_equal(
+        dataset(tmp_path / "pairs.csv", **options), dataset(tmp_path / "packed", **options)
+    )
+
+
+def test_parts_of_files_are_packed_once_and_only_where_needed(pairs, tmp_path):
+    windows = ["0,0,20,16", "32,0,16,16", "3,5,20,16"]
+    table = pd.read_csv(pairs(1))
+    table = pd.concat([table] * 3).assign(source_window=windows, target_window=windows)
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    made = pack(tmp_path / "pairs.csv", tmp_path / "packed", block=16)
+    assert (made.rows, made.files, made.blocks) == (3, 1, 5)  # (0 to 1, 0 to 1) and (0, 2)
+    samples_equal(dataset(tmp_path / "pairs.csv", crop=8), dataset(tmp_path / "packed", crop=8))
+
+
+def test_rows_without_counterpart_and_made_sources(pairs, tmp_path):
+    path = pairs(3)
+    table = pd.read_csv(path)
+    table.loc[0, "source"] = table.loc[1, "target"] = None
+    table.to_csv(path, index=False)
+    pack(path, tmp_path / "packed", block=16)
+    samples_equal(dataset(path, paired=False), dataset(tmp_path / "packed", paired=False))
+    # `Bicubic` makes the source from the target, with one band that both have.
+    table = table.drop(index=1).assign(source=None, degradation="Bicubic")
+    table.to_csv(path, index=False)
+    pack(path, tmp_path / "made", block=16)
+    options = {"scale": 2, "crop": 8, "signature": type(SIGNATURE)(["nir"], ["nir"], RANGES_NIR)}
+    samples_equal(dataset(path, **options), dataset(tmp_path / "made", **options))
+    options["degradation"] = Bicubic()
+    samples_equal(dataset(path, **options), dataset(tmp_path / "made", **options))
+
+
+RANGES_NIR = {k: type(v)([(0.0, 1.0)], [(0.0, 1.0)]) for k, v in SIGNATURE.units.items()}
+
+
+def test_columns_weights_and_split_are_kept(pairs, tmp_path):
+    path = pairs(4, {"weight": [1.0, 2.0, 3.0, 4.0], "terrain": list("abab"), "lon": 7.5})
+    pack(path, tmp_path / "packed")
+    before, after = manifest.read(path), manifest.read(tmp_path / "packed")
+    kept = [c for c in before.columns if c not in ("source", "target")]
+    pd.testing.assert_frame_equal(before[kept], after[kept], check_dtype=False)
+    assert set(after.columns) - set(before.columns) == {"pack"}
+    for seed in range(3):
+        one = Pairs(path, val_fraction=0.5).split(seed)
+        two = Pairs(tmp_path / "packed", val_fraction=0.5).split(seed)
+        assert [list(t["row"]) for t in one] == [list(t["row"]) for t in two]
+
+
+def test_odd_paths_and_a_pack_that_moves(tmp_path, make_raster):
+    home = tmp_path / "my data #1 %20"
+    (home / "in").mkdir(parents=True)
+    make_raster("a.tif", values(), names=NAMES, scale=1e-4)
+    (tmp_path / "a.tif").rename(home / "in" / "a #1 %41.tif")
+    (home / "link.tif").symlink_to(home / "in" / "a #1 %41.tif")
+    table = pd.DataFrame({"source": ["in/a #1 %41.tif", "link.tif"]})
+    table.assign(target=table["source"]).to_csv(home / "pairs.csv", index=False)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    made = pack(home / "pairs.csv", tmp_path / "linked" / "the pack", block=16)
+    assert made.files == 1  # the link is the same file
+    first = dataset(home / "pairs.csv")[3]
+    moved = tmp_path / "moved # here"
+    (tmp_path / "real" / "the pack").rename(moved)
+    sample = dataset(moved)[3]
+    first.pop("name")
+    assert sample.pop("name") == name_in(str(moved), "in/a #1 %41.tif")
+    same(first, sample)
+    assert not list(tmp_path.glob("real/.*"))
+
+
+def test_two_packs_of_the_same_are_the_same(pairs, tmp_path):
+    path = pairs(3)
+    for name in ("one", "two"):
+        pack(path, tmp_path / name, block=16)
+    shards = [(tmp_path / n / "shards" / "000000.tar").read_bytes() for n in ("one", "two")]
+    assert shards[0] == shards[1]
+    prints = [manifest.fingerprint(manifest.read(tmp_path / n)) for n in ("one", "two")]
+    assert prints[0] == prints[1]
+    pairs(3, values=values(9))  # other pixels, files of the same names and sizes
+    pack(path, tmp_path / "three", block=16)
+    assert manifest.fingerprint(manifest.read(tmp_path / "three")) != prints[0]
+
+
+def test_any_tar_and_webdataset_read_the_shards(pairs, tmp_path):
+    pack(pairs(1, values=values()), tmp_path / "packed", block=64)
+    (shard,) = (tmp_path / "packed" / "shards").iterdir()
+    (sample,) = webdataset.WebDataset(str(shard), shardshuffle=False)
+    assert sample["__key__"] == "000000_00000_00000"
+    import pyarrow
+
+    # One zstd frame a band, low bytes first: what docs/data-packed.md says.
+    index = pd.read_parquet(tmp_path / "packed" / "blocks.parquet")
+    raw = pyarrow.Codec("zstd").decompress(sample["zst"][: index["planes"][0][0]], 40 * 50 * 2)
+    low, high = np.frombuffer(raw, np.uint8).reshape(2, 40, 50).astype(np.uint16)
+    np.testing.assert_array_equal(low | high << 8, values()[0])
+
+
+def test_overwrite_replaces_a_pack_and_nothing_else(pairs, tmp_path):
+    path = pairs(2)
+    pack(path, tmp_path / "packed")
+    with pytest.raises(OutputError, match="exists already; give --overwrite"):
+        pack(path, tmp_path / "packed")
+    before = (tmp_path / "packed" / "pack.json").read_text()
+    pairs(3, values=values(9))
+    pack(path, tmp_path / "packed", overwrite=True)
+    assert (tmp_path / "packed" / "pack.json").read_text() != before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_text("mine")
+    with pytest.raises(OutputError, match="not replaced"):
+        pack(path, tmp_path / "photos", overwrite=True)
+    with pytest.raises(ManifestError, match="it is a pack already"):
+        pack(tmp_path / "packed", tmp_path / "again")
+
+
+class Stop(Exception):
+    """Stands for what may happen at any time."""
+
+
+@pytest.mark.parametrize("kind", ["interrupt", "full", "broken", "window"])
+def test_nothing_half_written_is_left(pairs, tmp_path, monkeypatch, kind):
+    path = pairs(3)
+    home = tmp_path / "out"
+    home.mkdir()
+    given, expected, words = {}, OutputError, "No space left"
+    if kind == "interrupt":
+
+        def progress(done, total):
+            if done == 2:
+                raise KeyboardInterrupt
+
+        given, expected, words = {"progress": progress}, KeyboardInterrupt, ""
+    elif kind == "full":
+
+        def full(number):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+    elif kind == "broken":
+        whole = (tmp_path / "1.tif").read_bytes()
+        (tmp_path / "1.tif").write_bytes(whole[: len(whole) // 2])
+        expected, words = ManifestError, "manifest row 2: .*1.tif"
+    else:
+        pd.read_csv(path).assign(source_window="0,0,9,99").to_csv(path, index=False)
+        expected, words = ManifestError, "manifest row 1: source_window '0,0,9,99' is not inside"
+    with pytest.raises(expected, match=words):
+        pack(path, home / "packed", block=16, shard_mb=0.001, **given)
+    assert list(home.iterdir()) == []
+
+
+def test_a_wrong_number_is_a_one_line_error(pairs, tmp_path, capsys):
+    path = pairs(1)
+    with pytest.raises(RecipeError, match="--block must be at least 16"):
+        pack(path, tmp_path / "packed", block=8)
+    with pytest.raises(RecipeError, match="--shard-mb must be more than 0"):
+        pack(path, tmp_path / "packed", shard_mb=0)
+    assert main(["data", "pack", str(path), "-o", str(tmp_path / "p"), "--block", "x"]) == 2
+    assert "'x' is not a whole number" in capsys.readouterr().err
+
+
+def test_packs_that_cannot_be_read(pairs, tmp_path):
+    packed = tmp_path / "packed"
+    pack(pairs(2), packed, block=16)
+    about = json.loads((packed / "pack.json").read_text())
+    (packed / "pack.json").write_text(json.dumps(about | {"version": 99}))
+    with pytest.raises(ManifestError, match=r"a pack of version 99, but .* pack it anew"):
+        manifest.read(packed)
+    (packed / "pack.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
+        manifest.read(packed)
+    (packed / "pack.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"no file 'x.tif' in this pack"):
+        Packs().open(name_in(str(packed), "x.tif"))
+    with pytest.raises(ManifestError, match="no such manifest"):
+        manifest.read(tmp_path)  # a folder, but no pack
+    shard = packed / "shards" / "000000.tar"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:512] + bytes(len(whole) - 512))
+    with pytest.raises(UnreadableError, match="manifest row 1: "):
+        reader(packed).read(0, Box(0, 0, 8, 8))
+    shard.write_bytes(whole[:-512])
+    with pytest.raises(UnreadableError, match="has not its"):
+        reader(packed).read(0, Box(0, 0, 8, 8))
+    sample = dataset(packed, on_error="skip")
+    with pytest.raises(UnreadableError):
+        sample[0]  # every row is broken
+
+
+class Far(http.server.SimpleHTTPRequestHandler):
+    """A server that knows ranges, as object stores do, and counts what it gives."""
+
+    given: list[tuple[str, int]] = []  # noqa: RUF012
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        wanted = re.match(r"bytes=(\d+)-(\d+)?", self.headers.get("Range", ""))
+        first, last = 0, len(content) - 1
+        if wanted:
+            first = int(wanted[1])
+            last = min(int(wanted[2] or last), last)
+        part = content[first : last + 1]
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        self.given.append((path.name, len(part)))
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def far(tmp_path):
+    """Return the address of a server of the folder `store`."""
+    pytest.importorskip("aiohttp", reason="fsspec's http needs aiohttp")
+    (tmp_path / "store").mkdir()
+    Far.given.clear()
+    handler = functools.partial(Far, directory=str(tmp_path / "store"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def shards_given():
+    return [size for name, size in Far.given if name.endswith(".tar")]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_far_pack_by_several_workers(pairs, tmp_path, far, fits):
+    path = pairs(4)
+    made = pack(path, tmp_path / "store" / "my pack", block=16, shard_mb=0.01)
+    cache = tmp_path / "cache"
+    packs = Packs(cache, 1.0 if fits else 0.9 * made.bytes / 2**30)
+    table = manifest.read(location(Path(far + "/my pack")))
+    near, distant = dataset(path, seed=2), dataset(path, seed=2)
+    distant.reader = PairReader(table, SIGNATURE, packs=packs)
+    samples_equal(near, distant, range(4))  # in this process, before others are forked
+    loader = DataLoader(distant, batch_sampler=[[p] for p in range(4, 24)], num_workers=2)
+    for position, batch in enumerate(loader, start=4):
+        torch.testing.assert_close(batch["source"][0], near[position]["source"], rtol=0, atol=0)
+    given = shards_given()
+    if fits:  # every shard comes once, whole
+        assert len(given) == made.shards
+        assert sum(given) == made.bytes
+        assert sum(p.stat().st_size for p in cache.rglob("*.tar")) == made.bytes
+    else:  # ranges of blocks, and nothing is kept
+        assert max(given) < made.bytes / made.shards
+        assert not cache.exists()
+    assert not list(tmp_path.rglob(".*tar.[a-z0-9_]*[!k]"))
+
+
+def test_a_far_pack_that_is_not_there(far):
+    with pytest.raises(ManifestError, match=r"no pack: there is no pack.json"):
+        manifest.read(far + "/nothing")
+    with pytest.raises(ManifestError, match=r"Protocol not known|is not known|not known"):
+        manifest.read("nosuch://bucket/packed")
+
+
+def test_the_cache_is_bounded_and_forgets_what_was_not_used(tmp_path):
+    cache = ShardCache(tmp_path / "c", 300 / 2**30)
+    fetched = []
+
+    def get(name):
+        def fetch(to):
+            fetched.append(name)
+            Path(to).write_bytes(b"x" * 100)
+
+        path = cache.get(f"id/{name}.tar", 100, fetch)
+        os.utime(path, (len(fetched), len(fetched)) if name in fetched[-1:] else None)
+        return path
+
+    for name in "abc":
+        get(name)
+    get("a")  # used again: later than all
+    get("d")
+    assert fetched == list("abcd")
+    assert sorted(p.stem for p in (tmp_path / "c" / "id").glob("*.tar")) == ["a", "c", "d"]
+    (tmp_path / "c" / "id" / "a.tar").write_bytes(b"short")
+    get("a")
+    assert fetched[-1] == "a"
+
+    def fails(to):
+        Path(to).write_bytes(b"half")
+        raise Stop
+
+    with pytest.raises(Stop):
+        cache.get("id/e.tar", 100, fails)
+    assert not list((tmp_path / "c" / "id").glob("*e.tar*[!k]"))
+
+
+def test_a_reader_goes_to_another_process(pairs, tmp_path):
+    path = pairs(2)
+    pack(path, tmp_path / "packed", block=16)
+    one = dataset(tmp_path / "packed")
+    before = one[0]
+    again = pickle.loads(pickle.dumps(one))  # as processes that are spawned get it
+    same(before, again[0])
+
+
+def test_fit_and_evaluate_take_a_pack(make_pairs, tmp_path, capsys):
+    path = make_pairs(tmp_path)
+    packed = tmp_path / "packed"
+    assert main(["data", "pack", str(path), "-o", str(packed), "--block", "16"]) == 0
+    assert "4 rows, 4 files" in capsys.readouterr().out
+    small = ["--seed", "1", "--data.steps", "3", "--method.max_steps", "6", "--baselines", "[]"]
+    runs = []
+    for name, given in (("files", path), ("packed", packed)):
+        options = ["--data.manifest", str(given), "--data.cache_mb", "0", *small]
+        runs.append(fit(RECIPE, options, tmp_path / f"run-{name}"))
+    one, two = (load(r).network.state_dict() for r in runs)
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    reports = []
+    for name, given in (("a", path), ("b", packed)):
+        out = tmp_path / name
+        command = ["evaluate", "--model", str(runs[0]), "--manifest", str(given), "-o", str(out)]
+        assert main(command) == 0
+        reports.append(json.loads((out / "metrics.json").read_text()))
+    numbers = [{k: v for k, v in r.items() if k in ("units", "models")} for r in reports]
+    assert numbers[0] == numbers[1]
+    # The split that a run leaves names files of the pack, and is a manifest again.
+    left = manifest.read(tmp_path / "run-packed" / "pairs.csv")
+    samples_equal(dataset(path), dataset(tmp_path / "run-packed" / "pairs.csv"), range(3))
+    assert set(left["split"]) == {"train", "val"}
+
+
+def test_packing_says_what_it_needs(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(CrossbandError, match=r"pip install 'crossband\[pack\]'"):
+        pack(pairs(1), tmp_path / "packed")
