@@ -31,8 +31,23 @@ SMALL = {
         {"width": 6, "depth": 2, "hidden": 5},
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
     ],
+    "DiscoUNet": [{"width": 4, "levels": 3, "dropout": 0.5}],
+    "ProgressiveUNet": [{"width": 8, "levels": 2}, {"width": 12, "levels": 1, "out_channels": 2}],
+    "StyleResNet": [
+        {"width": 4, "blocks": 1, "style": 3, "codes": 5, "depth": 2, "limit": 1.5},
+        {"width": 4, "blocks": 1, "codes": 4, "depth": 1, "modulation": "instance"},
+    ],
+    "TwoStepThermal": [
+        {"width": 4, "levels": 1, "contrast_levels": 2, "norm": "none"},
+        {"width": 4, "levels": 2, "contrast_levels": 1, "style": 2, "out_channels": 2},
+        {"width": 4, "levels": 2, "contrast_levels": 2, "norm": "instance"},
+    ],
+    "UNITResNet": [{"width": 4, "blocks": 2}, {"width": 4, "blocks": 2, "norm": "none"}],
+    "UNITViT": [{"patch": 4, "width": 8, "heads": 2, "blocks": 1, "out_channels": 2}],
     "ResNet": [
         {"width": 4, "blocks": 2},
+        {"width": 8, "blocks": 2, "norm": "none", "attention": True, "initial": "orthogonal"},
+        {"width": 8, "blocks": 1, "norm": "none", "spectral": True},
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
     ],

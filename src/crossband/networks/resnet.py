@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
+from crossband.networks.attention import SelfAttention
 from crossband.networks.base import Generator
 from crossband.networks.layers import (
     Activation,
     Head,
+    Initial,
     Interval,
     Norm,
     Upsample,
@@ -21,6 +24,7 @@ from crossband.networks.layers import (
 
 #: Total downsampling step: two halvings.
 STRIDE = 4
+_CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 
 
 class Residual(nn.Module):
@@ -69,6 +73,11 @@ class ResNet(Generator):
         norm: `instance`, `batch` or `none`.
         upsample: `transpose` (3 x 3) or `resize` (repeated pixels, 3 x 3: no checkerboard).
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        attention: self-attention after the first half of the blocks (Zhang et al. 2019); every
+            pixel then sees all.
+        spectral: spectral norm of all convolutions but the first and the last, which bands enter
+            (Miyato et al. 2018; in a generator, Zhang et al. 2019).
+        initial: how weights are drawn; see `initialise`.
     """
 
     def __init__(
@@ -80,9 +89,14 @@ class ResNet(Generator):
         norm: Norm = "instance",
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
+        attention: bool = False,
+        spectral: bool = False,
+        initial: Initial = "dcgan",
     ) -> None:
-        if min(in_channels, out_channels, width) < 1 or blocks < 0:
-            raise ValueError("channels and width must be at least 1, blocks at least 0")
+        if min(in_channels, out_channels, width) < 1 or blocks < (1 if attention else 0):
+            raise ValueError(
+                "channels and width must be at least 1, blocks at least 0, with attention 1"
+            )
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride = STRIDE
@@ -100,7 +114,10 @@ class ResNet(Generator):
                 *norm_layers(norm, 2 * channels),
                 nn.ReLU(inplace=True),
             ]
-        layers += [Residual(4 * width, norm) for _ in range(blocks)]
+        for number in range(blocks):
+            if attention and number == blocks // 2:
+                layers.append(SelfAttention(4 * width))
+            layers.append(Residual(4 * width, norm))
         for channels in (2 * width, width):
             layers += [
                 *upsample_layers(upsample, 2 * channels, channels, kernel=3, bias=bias),
@@ -109,8 +126,12 @@ class ResNet(Generator):
             ]
         self.body = nn.Sequential(*layers)
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
-        initialise(self)
-        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+        initialise(self, initial)
+        if spectral:
+            for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:
+                spectral_norm(module)
+        everywhere = norm == "instance" or attention
+        self.margin = None if everywhere else margin_of(self._trace, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
