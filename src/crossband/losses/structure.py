@@ -89,6 +89,7 @@ def _features(picture: Tensor, mask: Tensor) -> Tensor:
         smooth = smooth / smooth.sum()
         first = -at / scale * smooth  # times the scale, so that both scales weigh alike
         second = (at**2 / scale**2 - 1.0) * smooth
+        second = second - second.sum() * smooth  # a kernel that ends must not see brightness
         padded = functional.pad(grey, [reach] * 4, mode="replicate")
         for down, along in ((first, smooth), (smooth, first)):
             found.append(_separable(padded, down, along))
@@ -123,5 +124,6 @@ def _centres(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
 
 
 def _cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    size = (one.square().sum(dim) * other.square().sum(dim) + 1e-8).sqrt()
-    return (one * other).sum(dim) / size
+    """Cosine of two maps; as if each had one more value, 0.01: two empty maps are alike."""
+    sizes = [x.square().sum(dim) + 1e-4 for x in (one, other)]
+    return ((one * other).sum(dim) + 1e-4) / (sizes[0] * sizes[1]).sqrt()
