@@ -142,6 +142,39 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
 
 
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_trains_and_answers_in_bf16(name, arguments):
+    network = build(Generator, name, arguments).train()
+    x = torch.rand(2, network.in_channels, 16, 16)
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = network.train(training)(x)
+        assert out.float().isfinite().all()
+    if any(p.requires_grad for p in network.parameters()):
+        network.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            network(x).float().square().mean().backward()
+        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+CRITICS = [
+    *((name, {}) for name in Discriminator.known),
+    ("PatchCritic", {"norm": "virtual", "minibatch": "discrimination", "attention": 2}),
+    ("PatchCritic", {"norm": "affine", "minibatch": "std", "spectral": True}),
+    ("PatchCritic", {"norm": "batch", "strided": 2, "plain": 0, "conditional": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), CRITICS)
+def test_discriminators_train_in_bf16(name, arguments):
+    network = build(Discriminator, name, {"width": 8, **arguments})
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = network(torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64))
+        scores.float().square().mean().backward()
+    assert scores.shape[:2] == (2, 1)
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
 def test_local_unet_at_its_default_size():
     network = LocalUNet()
     assert (network.margin, network.stride) == (27, 4)

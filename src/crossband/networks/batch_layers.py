@@ -32,7 +32,8 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C + kernels, H, W]."""
-        compared = x.mean(dim=(2, 3)).to(self.weight.dtype) @ self.weight
+        with torch.autocast(x.device.type, enabled=False):
+            compared = x.mean(dim=(2, 3)).to(self.weight.dtype) @ self.weight
         compared = compared.view(len(x), self.kernels, -1)
         apart = (compared[:, None] - compared[None]).abs().sum(dim=3)  # [B, B, kernels]
         near = (-apart).exp().sum(dim=1)

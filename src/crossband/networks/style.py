@@ -55,7 +55,8 @@ class Mapping(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """[B, style] -> [B, width]; while training, follow the mean of w."""
-        w: Tensor = self.layers(z.float())
+        with torch.autocast(z.device.type, enabled=False):  # small, and all else hangs on it
+            w: Tensor = self.layers(z.float())
         if self.training:
             with torch.no_grad():
                 self.mean.lerp_(w.mean(dim=0), NEWEST)
@@ -77,8 +78,9 @@ class AdaptiveInstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[B, C, H, W], [B, width] -> [B, C, H, W]."""
-        normal = functional.instance_norm(x)
-        out: Tensor = normal * self.scale(w)[:, :, None, None] + self.offset(w)[:, :, None, None]
+        with torch.autocast(x.device.type, enabled=False):
+            scale, offset = (layer(w)[:, :, None, None] for layer in (self.scale, self.offset))
+        out: Tensor = functional.instance_norm(x) * scale.to(x.dtype) + offset.to(x.dtype)
         return out
 
 
@@ -102,9 +104,10 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[B, before, H, W], [B, width] -> [B, after, H, W]."""
-        s = self.scale(w)
         # The scaled weights are never made: the convolution is linear in both.
-        lengths = torch.einsum("oik,bi->bo", self.weight.flatten(2).square(), s.square())
+        with torch.autocast(x.device.type, enabled=False):
+            s = self.scale(w)
+            lengths = torch.einsum("oik,bi->bo", self.weight.flatten(2).square(), s.square())
         x = functional.pad(x * s[:, :, None, None].to(x.dtype), (1, 1, 1, 1), mode="reflect")
         out = functional.conv2d(x, self.weight)
         out = out * (lengths + 1e-8).rsqrt()[:, :, None, None].to(out.dtype)

@@ -230,8 +230,7 @@ class UNITViT(_Latent):
             nn.Conv2d(in_channels, width, patch, patch),
             _Tokens(width, heads, blocks, places=True, final=False),
         )
-        # A norm at the end of the encoder keeps the latent picture of a size near 1.
-        self.shared_encoder = _Tokens(width, heads, 1, places=False, final=True)
+        self.shared_encoder = _Tokens(width, heads, 1, places=False, final=False)
         self.shared_decoder = _Tokens(width, heads, 1, places=False, final=False)
         head = Head(
             [nn.Conv2d(width, out_channels * patch**2, 1), nn.PixelShuffle(patch)], activation
