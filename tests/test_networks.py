@@ -46,8 +46,8 @@ SMALL = {
     "UNITViT": [{"patch": 4, "width": 8, "heads": 2, "blocks": 1, "out_channels": 2}],
     "ResNet": [
         {"width": 4, "blocks": 2},
-        {"width": 8, "blocks": 2, "norm": "none", "attention": True, "initial": "orthogonal"},
-        {"width": 8, "blocks": 1, "norm": "none", "spectral": True},
+        {"width": 8, "blocks": 2, "attention": True, "initial": "orthogonal"},
+        {"width": 8, "blocks": 1, "spectral": True},
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
     ],

@@ -100,7 +100,7 @@ def two_way(method, forth, back, rate=1e-2, critics=critic, **options):
 
 
 def resnets():
-    return (ResNet(a, b, width=8, blocks=1, norm="none") for a, b in ((3, 1), (1, 3)))
+    return (ResNet(a, b, width=12, blocks=1, norm="none") for a, b in ((3, 1), (1, 3)))
 
 
 def thermal(generator=None, **options):
@@ -162,7 +162,7 @@ MEMORY = {
     ),
     "thermal": (lambda n: thermal(max_steps=n), ("regions", "contrasts")),
 }
-STEPS = {"cycle": 250, "disco": 400, "dual": 500, "unit": 400, "unit-vit": 500, "thermal": 400}
+STEPS = {"cycle": 250, "disco": 350, "dual": 350, "unit": 400, "unit-vit": 500, "thermal": 400}
 
 
 @pytest.mark.slow

@@ -20,14 +20,23 @@ class EqualConv2d(nn.Conv2d):
         after: channels out.
         kernel: odd; the border is padded with zeros, so that the size stays.
         gain: sqrt(2) before a (leaky) ReLU, 1 otherwise.
+        inputs: that the scale is made for; `before * kernel^2` where None. Where bands enter it is
+            given, so that weights mean the same with one band more.
     """
 
-    def __init__(self, before: int, after: int, kernel: int, gain: float = math.sqrt(2)) -> None:
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        gain: float = math.sqrt(2),
+        inputs: int | None = None,
+    ) -> None:
         super().__init__(before, after, kernel, padding=kernel // 2)
         nn.init.normal_(self.weight)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
-        self.gain = gain / math.sqrt(before * kernel * kernel)
+        self.gain = gain / math.sqrt(inputs or before * kernel * kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, before, H, W] -> [B, after, H, W]."""

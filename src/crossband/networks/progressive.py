@@ -108,7 +108,7 @@ class ProgressiveUNet(Growing, Generator):
         self.stride = 2**levels
         c = [width * min(2**n, 8) for n in range(levels + 1)]
         self.enter = nn.ModuleList(
-            nn.Sequential(EqualConv2d(in_channels, n, 1), nn.LeakyReLU(0.2)) for n in c
+            nn.Sequential(EqualConv2d(in_channels, n, 1, inputs=3), nn.LeakyReLU(0.2)) for n in c
         )
         self.encoder = nn.ModuleList(
             nn.Sequential(
