@@ -403,6 +403,21 @@ def test_flip_moves_everything_together(turns):
     assert len(seen) == (8 if turns else 4)
 
 
+def test_flip_leaves_the_ground_below():
+    s = sample()
+    found = {
+        tuple(
+            Flip(turns=False, upside=False)(s, np.random.default_rng(i))["source"]
+            .flatten()
+            .tolist()
+        )
+        for i in range(20)
+    }
+    assert found == {tuple(x.flatten().tolist()) for x in (s["source"], s["source"].flip(-1))}
+    with pytest.raises(RecipeError, match="set turns false too"):
+        Flip(upside=False)
+
+
 def jittered(seed=0, unit="reflectance", **ranges):
     s = sample(unit)
     out = RadiometricJitter(**ranges)(s, np.random.default_rng(seed))

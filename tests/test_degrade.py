@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from crossband.data.bicubic import bicubic
 from crossband.data.degrade import (
     Bicubic,
     Blind,
@@ -22,6 +21,7 @@ from crossband.data.degrade_base import jpeg
 from crossband.data.degrade_blind import blur_kernel, sinc_kernel
 from crossband.errors import CrossbandError, RecipeError
 from crossband.registry import build
+from crossband.resample import bicubic
 
 # Written by MATLAB (files of July 2020, "MATLAB 5.0 MAT-file, Platform: GLNXA64") and published as
 # test answers in github.com/sanghyun-son/bicubic_pytorch, test_answer/*.mat: imresize(..., [h w],

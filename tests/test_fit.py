@@ -46,24 +46,6 @@ def same_weights(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-RGB2NIR = [n for n in recipe.available() if n.startswith("rgb2nir/")]
-
-
-@pytest.mark.parametrize("name", RGB2NIR)
-def test_every_recipe_runs_fast(name, pairs, tmp_path):
-    small = ["--data.crop", "16", "--data.batch", "2"]
-    folder = fit(name, options(pairs, *small), tmp_path / "run", fast_run=True)
-    assert folder == tmp_path / "run" / "model"
-    model = load(folder)
-    source = torch.rand(3, 20, 20) * 0.3
-    assert model(source).isfinite().all()
-    wanted = recipe.load(name, options(pairs)).get("baselines") or []
-    assert set(model.baselines) == {w.rpartition("/")[2] for w in wanted}
-    for baseline in model.baselines.values():
-        assert baseline.signature == model.signature
-        assert baseline(source).shape == model(source).shape
-
-
 def test_what_a_run_leaves(pairs, tmp_path, capsys):
     small = options(pairs, "--method.max_steps", "6", "--data.steps", "3")
     folder = fit(RECIPE, [*small, "--seed=3"], tmp_path / "run")
@@ -283,6 +265,12 @@ def test_an_adversarial_recipe_from_the_command_line(pairs, tmp_path):
     assert "loss/discriminator" in text
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["method"]["init_args"]["discriminator"]["class_path"].endswith("PatchGAN")
+
+
+def test_data_and_generator_must_have_one_scale(pairs, tmp_path):
+    with pytest.raises(RecipeError, match=r"data\.scale is 2, but the generator's is 1"):
+        fit(RECIPE, options(pairs, "--data.scale", "2"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_crossband_errors_only(pairs, tmp_path):

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 import spyndex
 import torch
+from scipy.stats import wasserstein_distance
 from torch.nn import functional
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from crossband.errors import BandError, RecipeError
 from crossband.losses import Loss, Prediction, masked_mean
-from crossband.losses.adversarial import OBJECTIVES, gradient_penalty, objective
+from crossband.losses.adversarial import (
+    OBJECTIVES,
+    feature_matching,
+    gradient_penalty,
+    objective,
+    over_judges,
+)
+from crossband.losses.distribution import EarthMovers, earth_movers
 from crossband.losses.index import IndexLoss
-from crossband.losses.pixel import L1, Charbonnier
+from crossband.losses.pixel import L1, MSE, Charbonnier
 from crossband.losses.relative import Relative
 from crossband.losses.ssim import SSIMLoss
 from crossband.losses.structure import SpatialCorrelative
@@ -29,7 +37,9 @@ UNITS = {
 SIGNATURE = Signature(["red", "green", "blue"], ["nir"], UNITS)
 LOSSES = [
     L1(),
+    MSE(),
     Charbonnier(),
+    EarthMovers(),
     SSIMLoss(window=5, sigma=1.0),
     Relative(IndexLoss("NDVI"), scale=0.1),
     SpatialCorrelative(queries=3, patch=8, against="target"),
@@ -70,6 +80,7 @@ def test_pixel_losses_by_hand():
         target=torch.full((1, 1, 1, 1), 0.3),
     )
     assert L1()(p).item() == pytest.approx(0.4)
+    assert MSE()(p).item() == pytest.approx(0.16)
     assert Charbonnier(epsilon=0.3)(p).item() == pytest.approx(0.5)
 
 
@@ -121,6 +132,51 @@ def test_perfect_output_costs_nothing(loss):
     p = make()
     value = loss(change(p, output=p.target))
     torch.testing.assert_close(value, torch.full((2,), getattr(loss, "epsilon", 0.0)))
+
+
+def test_earth_movers_equals_scipy():
+    p = make(2, 12, dtype=torch.float64)
+    for i, value in enumerate(EarthMovers()(p)):
+        x, y = (t[i][p.mask[i]].numpy() for t in (p.output, p.target))
+        assert value.item() == pytest.approx(wasserstein_distance(x, y), rel=1e-9)
+    assert (EarthMovers()(p) <= L1()(p)).all()
+
+
+def test_earth_movers_between_sets_of_different_sizes():
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.rand(3, 40, generator=rng).double(), torch.rand(3, 25, generator=rng).double()
+    valid_x, valid_y = torch.rand(3, 40, generator=rng) > 0.3, torch.rand(3, 25) > 0.3
+    found = earth_movers(x, y, valid_x, valid_y)
+    for i in range(3):
+        expected = wasserstein_distance(x[i][valid_x[i]].numpy(), y[i][valid_y[i]].numpy())
+        assert found[i].item() == pytest.approx(expected, rel=1e-9)
+    assert earth_movers(x, y, valid_x, torch.zeros_like(valid_y)).tolist() == [0.0] * 3
+    x.requires_grad_(True)
+    y.requires_grad_(True)
+    given = (valid_x, valid_y)
+    assert torch.autograd.gradcheck(lambda a, b: earth_movers(a, b, *given), (x, y))
+
+
+def test_earth_movers_is_one_of_values_and_not_of_places():
+    """A shift of d costs d, shuffled pixels cost nothing, and the gradient says which way."""
+    p = make(2, 16, dtype=torch.float64)
+    for shift in (0.3, -0.05):
+        moved = (p.target + shift).requires_grad_(True)
+        value = EarthMovers()(change(p, output=moved))
+        torch.testing.assert_close(value, torch.full((2,), abs(shift), dtype=torch.float64))
+        value.sum().backward()
+        share = math.copysign(1.0, shift) / p.mask.sum(dim=(1, 2, 3), keepdim=True).double()
+        torch.testing.assert_close(moved.grad, share * p.mask)
+    shuffled = p.target.clone()
+    for i in range(2):
+        values = p.target[i][p.mask[i]]
+        shuffled[i][p.mask[i]] = values[torch.randperm(len(values))]
+    assert not torch.equal(shuffled, p.target)
+    assert EarthMovers()(change(p, output=shuffled)).abs().max() < 1e-12
+    bands = {k: getattr(p, k).repeat(1, 2, 1, 1) for k in ("output", "target")}
+    bands["output"][:, 1] = bands["target"][:, 1] + 0.2  # the mean over the bands
+    both = EarthMovers()(change(p, **bands))
+    torch.testing.assert_close(both, (EarthMovers()(p) + 0.2) / 2)
 
 
 def test_relative_is_a_logarithm_of_each_sample():
@@ -254,6 +310,28 @@ def test_objectives_against_torch():
         assert game.generator(true, made.bfloat16()).dtype == torch.float32
     with pytest.raises(RecipeError, match="did you mean 'lsgan'"):
         objective("lsgn")
+
+
+def test_judges_count_alike_whatever_they_see():
+    true = [[torch.randn(3, 1, 8, 8)], [torch.randn(3, 1, 2, 2)]]
+    made = [[torch.randn(3, 1, 8, 8)], [torch.randn(3, 1, 2, 2)]]
+    game = objective("lsgan")
+    parts = [game.discriminator(true[k][0], made[k][0]) for k in range(2)]
+    torch.testing.assert_close(over_judges(game.discriminator, true, made), sum(parts) / 2)
+
+
+def test_feature_matching_by_hand():
+    true = [[torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2), torch.zeros(2, 1, 1, 1)]]
+    made = [[true[0][0] + 0.5, true[0][1] - 2.0, true[0][2] + 100.0]]  # the scores do not count
+    assert feature_matching(true, made).tolist() == [2.5, 2.5]
+    coarse = [[torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 1, 1)]]
+    zero = [[torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 1, 1)]]
+    assert feature_matching(true + zero, made + coarse).tolist() == [1.75, 1.75]
+    x, y = (torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    value = feature_matching([[x, x[:, :1]]], [[y, y[:, :1]]])
+    value.sum().backward()
+    assert x.grad is None
+    torch.testing.assert_close(y.grad, ((y - x).sign() / 48).detach())
 
 
 def test_the_gradient_penalty_is_known_for_a_linear_critic():

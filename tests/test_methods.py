@@ -30,13 +30,15 @@ from crossband.methods.optimisers import make_optimizer
 from crossband.methods.paired_gan import PairedGAN
 from crossband.methods.progress import Progress
 from crossband.methods.replay import Replay
-from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule
+from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule, Steps
 from crossband.methods.steplog import StepLog
 from crossband.methods.thermal_gan import ThermalGAN
 from crossband.methods.unit import UNIT
+from crossband.methods.untrained import Untrained
 from crossband.networks import Discriminator, Generator, parameter_count
+from crossband.networks.bicubic import Bicubic
 from crossband.networks.patch_critic import PatchCritic
-from crossband.networks.patchgan import PatchGAN
+from crossband.networks.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 from crossband.networks.progressive import ProgressiveCritic, ProgressiveUNet
 from crossband.networks.resnet import ResNet
@@ -147,7 +149,7 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.1)
 
 
-def make(adversarial_weight=0.0, optimizer=adam, seed=0, noisy=True, **options):
+def make(adversarial_weight=0.0, optimizer=adam, seed=0, noisy=True, judge=PatchGAN, **options):
     torch.manual_seed(seed)
     generator = Wobbly()
     generator.noisy = noisy
@@ -155,7 +157,8 @@ def make(adversarial_weight=0.0, optimizer=adam, seed=0, noisy=True, **options):
     options = {"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options}
     # Without norm: a bias before an instance norm has no gradient but rounding, and Adam blows
     # that up to full steps.
-    critic = PatchGAN(width=4, layers=2, norm="none") if adversarial_weight else None
+    critic = judge(width=4, layers=2 if judge is PatchGAN else 1, norm="none")
+    critic = critic if adversarial_weight else None
     return PairedGAN(
         SIGNATURE,
         generator,
@@ -245,11 +248,27 @@ def make_lines(seed=0, **options):
     return LeastSquares(SIGNATURE, PerPixelLinear(), max_steps=options["max_steps"], log_every=2)
 
 
+def make_untrained(seed=0, **options):
+    ranges = UnitRange([(0.0, 1.0)], [(0.0, 1.0)])
+    signature = Signature(["nir"], ["nir"], {"reflectance": ranges, "display": ranges})
+    return Alone(signature, Bicubic(1, 1, 1), max_steps=options["max_steps"], log_every=2)
+
+
+class Alone(Untrained):
+    """On the samples of these tests, the target is the source too."""
+
+    def predict_batch(self, network, batch):
+        return super().predict_batch(network, {**batch, "source": batch["target"]})
+
+
 #: Every method, in the forms that have states of their own.
 MAKERS = {
     "paired": lambda **o: make(adversarial_weight=0.2, schedule=Plateau(patience=1), **o),
     "wasserstein": lambda **o: make(
         adversarial_weight=0.2, adversarial="wasserstein", penalty=1.0, critic_steps=2, **o
+    ),
+    "features": lambda **o: make(
+        adversarial_weight=0.2, feature_matching=2.0, judge=MultiScalePatchGAN, **o
     ),
     "cycle": make_cycle,
     "disco": lambda **o: make_unpaired(DiscoGAN, **o),
@@ -257,8 +276,8 @@ MAKERS = {
     "unit": lambda **o: make_unpaired(UNIT, generators=latent_pair, **o),
     "thermal": make_thermal,
     "growing": lambda **o: make_with(
-        lambda: ProgressiveUNet(width=2, levels=2),
-        lambda: ProgressiveCritic(width=2, levels=2),
+        lambda: ProgressiveUNet(width=2, levels=2, grown=10),
+        lambda: ProgressiveCritic(width=2, levels=2, grown=10),
         **{"adversarial": "wasserstein", "penalty": 1.0, **o},
     ),
     "virtual": lambda **o: make_with(
@@ -272,6 +291,7 @@ MAKERS = {
         **{"adversarial": "relativistic", **o},
     ),
     "lines": make_lines,
+    "untrained": make_untrained,
 }
 
 
@@ -303,7 +323,7 @@ def run(method, data=None, callbacks=(), ckpt_path=None, **options):
 
 
 def weights(module):
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
+    return torch.cat([torch.zeros(0), *(p.detach().flatten() for p in module.parameters())])
 
 
 # Counting.
@@ -459,7 +479,11 @@ def test_schedules_are_what_they_say():
     assert [line.factor(s, 10) for s in (0, 5, 10)] == pytest.approx([1.0, 1.0, 0.2])
     assert line.factor(7, 10) == pytest.approx(1.0 - 0.8 * 0.4)
     assert Cosine(end=0.1).factor(10, 10) == pytest.approx(0.1)
-    assert set(Schedule.known) == {"Constant", "Cosine", "Linear", "Plateau"}
+    falls = Steps(by=0.5, at=[0.4, 0.8])
+    assert [falls.factor(s, 10) for s in (0, 3, 4, 7, 8, 10)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    with pytest.raises(RecipeError, match="Steps needs by and at"):
+        Steps(at=[1.5])
+    assert set(Schedule.known) == {"Constant", "Cosine", "Linear", "Plateau", "Steps"}
 
 
 def test_plateau_falls_after_validations_that_are_not_better():
@@ -532,6 +556,7 @@ def equal(a, b):
 
 def test_the_methods_below_are_all_there_are():
     kinds = {type(m(max_steps=1)) for m in MAKERS.values()}
+    kinds = {next(c for c in k.__mro__ if c.__module__.startswith("crossband.")) for k in kinds}
 
     def below(cls):
         return [s for c in cls.__subclasses__() for s in (c, *below(c))]
@@ -546,7 +571,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, step):
     """Steps of two or four batches, epochs of five: inside an epoch, at its end, anywhere."""
     step = random.SystemRandom().randint(1, 11) if step == "random" else step
     options = {"max_steps": 12}
-    if name != "lines":
+    if name not in ("lines", "untrained"):
         options |= {"accumulate": 2, "clip": 0.5}
     whole_log, log = Numbers(), Numbers()
     whole = MAKERS[name](**options)
@@ -566,7 +591,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, step):
     )
     assert second.step == whole.step == 12
     assert equal(weights(second), weights(whole)), step
-    if name != "lines":
+    if name not in ("lines", "untrained"):
         assert equal(state_of(second), state_of(whole)), step
 
     def numbers(lines):
@@ -736,6 +761,56 @@ def test_wasserstein_needs_its_penalty():
         make(adversarial_weight=1.0, adversarial="wasserstein")
 
 
+def test_feature_matching_needs_layers_that_are_shown():
+    options = {"losses": [L1()], "optimizer": adam, "feature_matching": 1.0}
+    with pytest.raises(RecipeError, match="feature_matching is above 0, but adversarial_weight"):
+        PairedGAN(SIGNATURE, Wobbly(), **options)
+    with pytest.raises(RecipeError, match="PixelGAN does not show its layers"):
+        PairedGAN(
+            SIGNATURE, Wobbly(), discriminator=PixelGAN(width=4), adversarial_weight=1.0, **options
+        )
+
+
+def test_the_generator_minimises_the_sum_of_its_terms():
+    """L1, the mean of three games and of three differences of features, with their weights."""
+    critic = MultiScalePatchGAN(width=4, layers=1, norm="none")
+    method = PairedGAN(
+        SIGNATURE, Wobbly(), losses=[L1(weight=3.0)], discriminator=critic, max_steps=1,
+        adversarial_weight=0.5, feature_matching=2.0, optimizer=adam, ema_decay=0.0,
+    )  # fmt: skip
+    method.generator.noisy = False
+    samples = [Noise()[i] for i in range(4)]
+    batch = torch.utils.data.default_collate(samples)
+    with torch.no_grad():
+        p = method.predict_batch(method.generator, batch)
+        output = p.output.masked_fill(~p.mask, 0.0)
+        games, features = [], []
+        source, target = p.source, p.target
+        for judge in critic.judges:
+            (made,), (true,) = judge.features(source, output), judge.features(source, target)
+            games.append(((made[-1] - 1) ** 2).mean())
+            pairs = zip(made[:-1], true[:-1], strict=True)
+            features.append(sum((a - b).abs().mean() for a, b in pairs))
+            source, target, output = map(critic.coarsen, (source, target, output))
+        expected = 3.0 * L1()(p).mean() + 0.5 * sum(games) / 3 + 2.0 * sum(features) / 3
+    log = Numbers()
+    run(method, logger=log)
+    line = log.lines[0][1]
+    assert line["loss/total"] == pytest.approx(expected.item(), rel=1e-5)
+    assert line["loss/feature_matching"] == pytest.approx(sum(features).item() / 3, rel=1e-5)
+
+
+def test_untrained_takes_what_gives_back_its_bands():
+    with pytest.raises(RecipeError, match="PerPixelLinear has weights to learn"):
+        Untrained(SIGNATURE, PerPixelLinear())
+    ranges = UnitRange([(0.0, 1.0)], [(0.0, 1.0)])
+    with pytest.raises(RecipeError, match=r"gives back its bands \(red\), but the target is nir"):
+        Untrained(Signature(["red"], ["nir"], {"display": ranges}), Bicubic(1, 1))
+    ranges = UnitRange([(0.0, 1.0)], [(0.0, 0.5)])
+    with pytest.raises(RecipeError, match="display has other ranges"):
+        Untrained(Signature(["red"], ["red"], {"display": ranges}), Bicubic(1, 1))
+
+
 # Without pairs.
 
 
@@ -813,7 +888,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["paired", "wasserstein"])
+@pytest.mark.parametrize("name", ["paired", "wasserstein", "features"])
 def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name):
     reads = []
     original = Method.training_step
@@ -958,6 +1033,9 @@ def test_patchgan_is_pix2pix():
     scores[0, 0, 7, 7].backward()
     rows = target.grad[0, 0].abs().sum(1).nonzero()
     assert (rows.max() - rows.min() + 1).item() == 70
+    with pytest.raises(RecipeError, match="needs 24 x 24 pixels for a score, not 23 x 30"):
+        plain(torch.rand(1, 3, 23, 30), torch.rand(1, 1, 23, 30))
+    assert plain.float()(torch.rand(1, 3, 24, 24), torch.rand(1, 1, 24, 24)).numel() == 1
     alone = PatchGAN(3, 1, conditional=False)
     assert parameter_count(alone) == 2_765_761 - 3 * 64 * 16
 

@@ -27,6 +27,13 @@ SMALL = {
             "shares": [0.75, 0.25],
         }
     ],
+    "Bicubic": [{"scale": 2}, {"scale": 3}, {"in_channels": 2, "out_channels": 2, "scale": 4}],
+    "EDSR": [
+        {"width": 6, "blocks": 2},
+        {"width": 4, "blocks": 1, "scale": 3, "factor": 0.5},
+        {"width": 4, "blocks": 1, "scale": 4, "out_channels": 1},
+        {"width": 4, "blocks": 0, "scale": 1},
+    ],
     "LocalUNet": [
         {"width": 6, "depth": 2, "hidden": 5},
         {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
@@ -44,17 +51,43 @@ SMALL = {
     ],
     "UNITResNet": [{"width": 4, "blocks": 2}, {"width": 4, "blocks": 2, "norm": "none"}],
     "UNITViT": [{"patch": 4, "width": 8, "heads": 2, "blocks": 1, "out_channels": 2}],
+    "Pix2PixHD": [
+        {"width": 4, "levels": 2, "blocks": 1, "local_blocks": 1},
+        {"width": 4, "levels": 1, "blocks": 1, "local_blocks": 1, "norm": "batch"},
+        {
+            "width": 8,
+            "levels": 1,
+            "blocks": 0,
+            "enhancers": 2,
+            "norm": "none",
+            "upsample": "resize",
+        },
+        {"width": 4, "levels": 1, "blocks": 1, "enhancers": 0, "norm": "none", "out_channels": 1},
+    ],
     "ResNet": [
         {"width": 4, "blocks": 2},
         {"width": 8, "blocks": 2, "attention": True, "initial": "orthogonal"},
         {"width": 8, "blocks": 1, "spectral": True},
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+        {"width": 4, "blocks": 1, "norm": "none", "border": 6},
+    ],
+    "SmallCNN": [{}, {"width": 4, "in_channels": 2, "out_channels": 2}],
+    "StridedUNet": [
+        {"width": 4, "levels": 2},
+        {"width": 6, "levels": 2, "norm": "none", "activation": "none", "out_channels": 2},
+        {"width": 6, "levels": 1, "norm": "batch", "activation": "sigmoid"},
     ],
     "UNet": [
         {"width": 4, "levels": 3, "norm": "instance"},
         {"width": 6, "levels": 3, "activation": "none", "out_channels": 2},
         {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+    ],
+    "UNetAutoencoder": [
+        {"width": 5, "levels": 2},
+        {"width": 5, "levels": 1, "scale": 3, "activation": "none"},
+        {"width": 5, "levels": 2, "scale": 4, "out_channels": 1},
+        {"width": 5, "levels": 1, "scale": 1},
     ],
 }
 # Other tests define generators of their own, some broken on purpose.

@@ -310,17 +310,17 @@ def test_a_colour_picture_has_a_set_of_thermal_ones():
 # Progressive growing.
 
 
-def test_growth_is_a_function_of_the_training_done():
-    network = ProgressiveUNet(width=2, levels=2, grown=0.8)
+def test_growth_is_a_function_of_the_step():
+    network = ProgressiveUNet(width=2, levels=2, grown=8)
     assert network.growth == 2.0  # a finished model
     growths = {}
-    for progress in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0):
-        network.grow(progress)
-        growths[progress] = network.growth
-    # Four phases of 0.2: coarse, fading in, finer, fading in.
+    for step in (0, 1, 2, 3, 4, 5, 6, 7, 8, 100):
+        network.grow(step)
+        growths[step] = network.growth
+    # Four phases of two steps: coarse, fading in, finer, fading in.
     expected = [0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0]
     assert list(growths.values()) == pytest.approx(expected)
-    network.grow(0.3)
+    network.grow(3)
     other = ProgressiveUNet(width=2, levels=2)
     other.load_state_dict(network.state_dict())
     assert other.growth == pytest.approx(0.5)

@@ -366,8 +366,8 @@ def test_networks_grow_with_the_steps():
             growths.append([p.growth for p in parts])
 
     method = paired(
-        ProgressiveCritic(width=2, levels=1, grown=0.5),
-        ProgressiveUNet(width=2, levels=1, grown=0.5),
+        ProgressiveCritic(width=2, levels=1, grown=4),
+        ProgressiveUNet(width=2, levels=1, grown=4),
         adversarial="wasserstein", penalty=10.0, max_steps=8,
     )  # fmt: skip
     run(method, callbacks=[Growths()])

@@ -330,8 +330,10 @@ def _fit(a: argparse.Namespace) -> int:
     if a.sweep is not None:
         return _sweep(a)
     if a.recipe is None:
-        for name, path in recipe.available().items():
-            print(f"{name:24}  {path.read_text().splitlines()[0].removeprefix('# ')}")
+        found = recipe.available()
+        width = max(map(len, found))
+        for name, path in found.items():
+            print(f"{name:{width}}  {path.read_text().splitlines()[0].removeprefix('# ')}")
         return 0
     folder = fit(
         a.recipe,

@@ -167,6 +167,12 @@ class _Run:
         self.data: lightning.LightningDataModule = built.data
         self.options: recipe.TrainerOptions = built.trainer
         self.method.seed = int(settings.seed)
+        if isinstance(self.data, Pairs) and self.data.scale != self.method.generator.scale:
+            raise RecipeError(
+                f"data.scale is {self.data.scale}, but the generator's is "
+                f"{self.method.generator.scale}: set method.generator.scale (where it has one) and "
+                "data.scale alike"
+            )
         self.device = resolve_device(str(settings.device))
         if self.device.type == "cpu":
             keep_memory()
@@ -272,6 +278,8 @@ def _fit_baseline(
     arguments["signature"] = config["method"]["init_args"]["signature"]
     recipe.put(own, "method.generator.in_channels", len(signature.source))
     recipe.put(own, "method.generator.out_channels", len(signature.target))
+    if "scale" in (own["method"]["init_args"]["generator"].get("init_args") or {}):
+        recipe.put(own, "method.generator.scale", _scale(config))
     theirs = config["data"]
     if theirs["class_path"].rpartition(".")[2] == Pairs.__name__:
         same = {k: v for k, v in (theirs.get("init_args") or {}).items() if k in SHARED}
@@ -287,6 +295,11 @@ def _fit_baseline(
     run = _Run(parsed, f"baseline {Path(name).stem}", None, wish)
     run.prepare()
     return _model(run, parsed, run.train())
+
+
+def _scale(config: dict[str, Any]) -> int:
+    """Return the scale that a recipe's data has."""
+    return int((config["data"].get("init_args") or {}).get("scale", 1))
 
 
 def _check_blend(settings: Any) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.data.bicubic import Array, bicubic, resample, sampling
 from crossband.data.degrade_base import Degradation, check_shape, coarse_mask, interval, jpeg
 from crossband.data.degrade_blind import Blind
 from crossband.errors import RecipeError
+from crossband.resample import Array, bicubic, resample, sampling
 
 __all__ = ["Bicubic", "Blind", "Degradation", "SensorMTF", "coarse_mask"]
 

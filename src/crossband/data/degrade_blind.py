@@ -16,9 +16,9 @@ from scipy.special import j1
 from torch import Tensor
 from torch.nn import functional
 
-from crossband.data.bicubic import mirrored
 from crossband.data.degrade_base import Degradation, check_shape, interval, jpeg
 from crossband.errors import RecipeError
+from crossband.resample import mirrored
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]

@@ -41,10 +41,13 @@ class Flip(Transform):
 
     Args:
         turns: also quarter turns (crops are square).
+        upside: also upside down; for pictures taken from the ground neither makes sense.
     """
 
-    def __init__(self, turns: bool = True) -> None:
-        self.turns = turns
+    def __init__(self, turns: bool = True, upside: bool = True) -> None:
+        if turns and not upside:
+            raise RecipeError("Flip: turns bring pictures upside down: set turns false too")
+        self.turns, self.upside = turns, upside
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Flip and turn."""
@@ -59,7 +62,7 @@ class Flip(Transform):
                 x = x.flip(-1)
             if self.turns:
                 x = torch.rot90(x, turns, (-2, -1))
-            elif upside:
+            elif upside and self.upside:
                 x = x.flip(-2)
             out[key] = x
         return out

@@ -6,7 +6,7 @@ Each takes scores [B, 1, h, w] without sigmoid and gives one value for each samp
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,6 +117,53 @@ def objective(name: str, smoothing: float = 0.0) -> Objective:
         )
     smoothed = functools.partial(_LABELLED[name], label=1.0 - smoothing)
     return Objective(OBJECTIVES[name].generator, smoothed)
+
+
+def over_judges(
+    side: Callable[[Tensor, Tensor], Tensor],
+    target: Sequence[Sequence[Tensor]],
+    output: Sequence[Sequence[Tensor]],
+) -> Tensor:
+    """Return one side's loss, [B], the mean over the judges of a discriminator.
+
+    Args:
+        side: `generator` or `discriminator` of an objective.
+        target: `Discriminator.features` of the target: for each judge a list, scores last.
+        output: the same of the output.
+    """
+    values = [side(true[-1], made[-1]) for true, made in zip(target, output, strict=True)]
+    return torch.stack(values).mean(dim=0)
+
+
+def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the mean score over batch, places and judges; see `Discriminator.features`."""
+    return torch.stack([judge[-1].detach().float().mean() for judge in judges]).mean()
+
+
+def feature_matching(
+    target: Sequence[Sequence[Tensor]], output: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Return how far a discriminator's layers tell output from target, [B], in fp32.
+
+    Wang et al. 2018 (pix2pixHD), eq. 4: the mean absolute difference of what a layer gives, summed
+    over the layers, the scores left out; here the mean over the judges. The paper sums over them,
+    in this term and in the adversarial one, so that the ratio of the two is the paper's. The
+    target's side has no gradient.
+
+    Args:
+        target: `Discriminator.features` of the target.
+        output: the same of the output.
+    """
+    values = [
+        torch.stack(
+            [
+                _mean((one.float() - other.detach().float()).abs())
+                for one, other in zip(made[:-1], true[:-1], strict=True)
+            ]
+        ).sum(dim=0)
+        for true, made in zip(target, output, strict=True)
+    ]
+    return torch.stack(values).mean(dim=0)
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tensor:

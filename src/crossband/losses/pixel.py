@@ -23,6 +23,22 @@ class L1(Loss):
         return masked_mean((prediction.output - prediction.target).abs(), prediction.mask)
 
 
+class MSE(Loss):
+    """Mean squared error of the normalised output.
+
+    Args:
+        weight: factor of this term.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return mean (output - target)^2 of each sample, [B]."""
+        return masked_mean((prediction.output - prediction.target) ** 2, prediction.mask)
+
+
 class Charbonnier(Loss):
     """Mean of sqrt(d^2 + epsilon^2): L1 with a round bottom. Charbonnier et al. 1994.
 

@@ -261,7 +261,7 @@ class Method(lightning.LightningModule):
         self._into += 1
         for network in self.modules():
             if isinstance(network, Growing):
-                network.grow(self.step / self.max_steps)
+                network.grow(self.step)
         last = self._into > self.accumulate * (self.critic_steps - 1)
         self.backward_losses(batch, last)
         self.consumed += len(batch["source"]) * self.trainer.world_size

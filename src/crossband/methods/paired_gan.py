@@ -12,7 +12,13 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError
 from crossband.losses import Loss
-from crossband.losses.adversarial import gradient_penalty, objective
+from crossband.losses.adversarial import (
+    feature_matching,
+    gradient_penalty,
+    mean_score,
+    objective,
+    over_judges,
+)
 from crossband.losses.base import Prediction
 from crossband.methods.base import Method
 from crossband.methods.batches import Batch
@@ -46,6 +52,9 @@ class PairedGAN(Method):
             another sample, which it must refuse: it learns whether they belong together (Reed et
             al. 2016, Generative adversarial text to image synthesis, algorithm 1). Needs a
             conditional discriminator and a batch of two or more.
+        feature_matching: factor of the difference between what the discriminator's layers give for
+            output and target (Wang et al. 2018); needs a discriminator that shows it, as
+            `MultiScalePatchGAN`.
         discriminator_optimizer: the discriminator's; `optimizer` where None.
         options: see `Method`.
     """
@@ -64,13 +73,16 @@ class PairedGAN(Method):
         penalty: float = 0.0,
         smoothing: float = 0.0,
         mismatched: bool = False,
+        feature_matching: float = 0.0,
         discriminator_optimizer: OptimizerCallable | None = None,
         ema_decay: float = 0.999,
         **options: Any,
     ) -> None:
         super().__init__(signature, generator, ema_decay=ema_decay, **options)
-        if adversarial_weight < 0 or penalty < 0:
-            raise RecipeError("method.adversarial_weight and method.penalty must not be negative")
+        if min(adversarial_weight, penalty, feature_matching) < 0:
+            raise RecipeError(
+                "method.adversarial_weight, penalty and feature_matching must not be negative"
+            )
         if adversarial_weight > 0 and discriminator is None:
             raise RecipeError(
                 "method.adversarial_weight is above 0, but there is no discriminator: give "
@@ -86,10 +98,19 @@ class PairedGAN(Method):
             )
         if mismatched and not getattr(discriminator, "conditional", True):
             raise RecipeError("method.mismatched needs a discriminator that sees the source")
+        if feature_matching > 0 and adversarial_weight == 0:
+            raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")
+        shown = Discriminator.features if discriminator is None else type(discriminator).features
+        if feature_matching > 0 and shown is Discriminator.features:
+            raise RecipeError(
+                f"method.feature_matching is above 0, but {type(discriminator).__name__} does not "
+                "show its layers: take PatchGAN or MultiScalePatchGAN"
+            )
         if self.critic_steps > 1 and adversarial_weight == 0:
             raise RecipeError("method.critic_steps is above 1, but adversarial_weight is 0")
         self.losses = nn.ModuleList(losses)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
+        self.feature_matching = feature_matching
         self.objective, self.mismatched = objective(adversarial, smoothing), mismatched
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
@@ -132,21 +153,26 @@ class PairedGAN(Method):
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
         refer(critic, p.source, target)
         with record_function("crossband/discriminator"):
-            made, true = critic(p.source, output), critic(p.source, target)
+            made, true = critic.features(p.source, output), critic.features(p.source, target)
         if generator:
             # The scores of the target move the discriminator only.
-            value = self.objective.generator(true.detach(), made).mean()
+            fixed = [[layer.detach() for layer in judge] for judge in true]
+            value = over_judges(self.objective.generator, fixed, made).mean()
             self.record("adversarial", value)
             total = total + self.adversarial_weight * value
+            if self.feature_matching:
+                value = feature_matching(fixed, made).mean()
+                self.record("feature_matching", value)
+                total = total + self.feature_matching * value
             self.record("total", total)
             self.backward_of(total, self.generator, keep=True)
-        value = self.objective.discriminator(true, made).mean()
+        value = over_judges(self.objective.discriminator, true, made).mean()
         if self.mismatched:
             value = 0.5 * (value + self._mismatched(critic, p, true))
         self.record("discriminator", value)
         if self.looks:
-            self.note("score/target", true.float().mean())
-            self.note("score/output", made.float().mean())
+            self.note("score/target", mean_score(true))
+            self.note("score/output", mean_score(made))
         if self.penalty:
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
@@ -156,13 +182,15 @@ class PairedGAN(Method):
             value = value + self.penalty * slope
         self.backward_of(value, critic)
 
-    def _mismatched(self, critic: Discriminator, p: Prediction, true: Tensor) -> Tensor:
+    def _mismatched(
+        self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
         """Return what the discriminator loses with each source beside the next one's target."""
         if len(p.target) < 2:
             raise RecipeError("method.mismatched needs data.batch of at least 2")
         # Masked like a matching one, or the mask would tell it.
         known = p.mask & p.mask.roll(1, 0)
         with record_function("crossband/discriminator"):
-            wrong = critic(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
-        self.note("score/mismatched", wrong.float().mean())
-        return self.objective.discriminator(true, wrong).mean()
+            wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
+        self.note("score/mismatched", mean_score(wrong))
+        return over_judges(self.objective.discriminator, true, wrong).mean()

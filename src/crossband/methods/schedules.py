@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from crossband.errors import RecipeError
@@ -91,6 +92,26 @@ class Linear(Schedule):
         if progress <= self.start:
             return 1.0
         return 1.0 - (1.0 - self.end) * (progress - self.start) / (1.0 - self.start)
+
+
+class Steps(Schedule):
+    """Falls by `by` at each of some shares of the training.
+
+    Args:
+        warmup: steps of a linear rise at the start.
+        by: factor of each fall.
+        at: shares of the training after which it falls.
+    """
+
+    def __init__(self, warmup: int = 0, by: float = 0.5, at: Sequence[float] = (0.5,)) -> None:
+        super().__init__(warmup)
+        if not 0.0 < by < 1.0 or not all(0.0 < share < 1.0 for share in at):
+            raise RecipeError("Steps needs by and at between 0 and 1")
+        self.by, self.at = by, tuple(at)
+
+    def shape(self, progress: float) -> float:
+        """Return `by` to the power of the falls so far."""
+        return self.by ** sum(progress >= share for share in self.at)
 
 
 class Plateau(Schedule):

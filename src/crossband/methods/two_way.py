@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from crossband.errors import RecipeError
-from crossband.losses.adversarial import gradient_penalty, objective
+from crossband.losses.adversarial import (
+    gradient_penalty,
+    mean_score,
+    objective,
+    over_judges,
+)
 from crossband.methods.base import Method
 from crossband.methods.batches import Batch, normalised
 from crossband.methods.modules import channels_last, frozen
@@ -157,11 +162,12 @@ class _TwoWay(Method):
         terms = self.terms(d, made)
         critics = (self.discriminator, self.back_discriminator)
         with frozen(*critics), record_function("crossband/discriminator"):
-            scores = self.discriminator(d.source, made["target"])
-            scores_back = self.back_discriminator(d.target, made["source"])
+            scores = self.discriminator.features(d.source, made["target"])
+            scores_back = self.back_discriminator.features(d.target, made["source"])
         with self.fp32(), record_function("crossband/losses"):
             for name, s in (("adversarial", scores), ("adversarial_back", scores_back)):
-                terms[name] = self.adversarial_weight, self.objective.generator(s, s).mean()
+                value = over_judges(self.objective.generator, s, s).mean()
+                terms[name] = self.adversarial_weight, value
             total = torch.stack([factor * value for factor, value in terms.values()]).sum()
         for name, (_, value) in terms.items():
             self.record(name, value)
@@ -183,13 +189,13 @@ class _TwoWay(Method):
         for name, critic, given, true, false, share in sides:
             refer(critic, given, true)
             with record_function("crossband/discriminator"):
-                scores, scores_made = critic(given, true), critic(given, false)
-            value = self.objective.discriminator(scores, scores_made).mean()
+                scores, scores_made = critic.features(given, true), critic.features(given, false)
+            value = over_judges(self.objective.discriminator, scores, scores_made).mean()
             self.record(f"discriminator{name}", value)
             total = total + value
             if self.looks and not name:
-                self.note("score/target", scores.float().mean())
-                self.note("score/output", scores_made.float().mean())
+                self.note("score/target", mean_score(scores))
+                self.note("score/output", mean_score(scores_made))
             if self.penalty:
                 total = total + self.penalty * self._slope(critic, given, true, false, share, name)
         self.backward_of(total, self.discriminator, self.back_discriminator)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from crossband.networks.conditions import Conditions
@@ -73,15 +71,18 @@ class Generator(Registered, nn.Module, family="Generator"):
 class Discriminator(Registered, nn.Module, family="Discriminator"):
     """(source, target) -> scores: [B, Cs, H, W], [B, Ct, H, W] -> [B, 1, h, w], no sigmoid.
 
-    Attributes:
-        minimum_size: smallest H = W that gives at least one score.
+    A discriminator may consist of several judges, each with scores of its own (at several
+    resolutions, say), and may show what its layers found, for feature matching. It then overrides
+    `features`, which is what methods play with.
     """
-
-    minimum_size: ClassVar[int] = 1
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score a batch of pairs; higher means more like a true target."""
         raise NotImplementedError
+
+    def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
+        """Return for each judge what its layers gave, [B, C, h, w], the last of it the scores."""
+        return [[self(source, target)]]
 
 
 def centre(x: Tensor, edge: int) -> Tensor:

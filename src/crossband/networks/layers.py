@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from crossband.resample import bicubic
+
 Norm = Literal["batch", "instance", "none"]
 Upsample = Literal["transpose", "resize"]
 Initial = Literal["dcgan", "orthogonal"]
@@ -47,6 +49,40 @@ def upsample_layers(
         return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
     odd = kernel % 2  # an odd kernel needs one more row to double the height
     return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
+
+
+class Seeing(nn.Module):
+    """A layer of our own that says how far it sees, for `seen_by`."""
+
+    def seen(self, interval: Interval) -> Interval:
+        """Return the inputs that outputs `interval` depend on."""
+        raise NotImplementedError
+
+
+class Resize(Seeing):
+    """Make `scale` times larger with the cubic kernel, in fp32; see `crossband.resample.bicubic`.
+
+    Args:
+        scale: pixels of the result per pixel along one side.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> float32 [B, C, H * scale, W * scale]."""
+        with torch.autocast(x.device.type, enabled=False):
+            return bicubic(x.float(), float(self.scale))
+
+    def seen(self, interval: Interval) -> Interval:
+        """Two pixels to either side of the centre; where the centre is a pixel's, that one only."""
+        return self._taps(interval[0])[0], self._taps(interval[1])[1]
+
+    def _taps(self, at: int) -> Interval:
+        # The centre lies at (at + 1/2) / scale - 1/2: twice the scale times that is a whole number.
+        below, beyond = divmod(2 * at + 1 - self.scale, 2 * self.scale)
+        return (below, below) if beyond == 0 else (below - 1, below + 2)
 
 
 class Head(nn.Module):
@@ -127,28 +163,36 @@ def seen_by(layer: nn.Module, interval: Interval) -> Interval:
             step, pad = layer.stride[0], int(layer.padding[0])
             first = low + pad - layer.kernel_size[0] + 1
             return -(-first // step), (high + pad) // step
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            size, step, pad = (
+                int(n[0]) if isinstance(n, tuple) else int(n)
+                for n in (layer.kernel_size, layer.stride, layer.padding)
+            )
+            return low * step - pad, high * step - pad + size - 1
         case nn.Upsample():
             step = int(layer.scale_factor)  # type: ignore[arg-type]
-            return low // step, high // step
-        case nn.AvgPool2d():
-            step = int(layer.kernel_size)  # type: ignore[arg-type]
-            return low * step, high * step + step - 1
+            low, high = low // step, high // step
+        case nn.PixelShuffle():
+            low, high = low // layer.upscale_factor, high // layer.upscale_factor
         case nn.ReflectionPad2d():
-            return low - layer.padding[0], high - layer.padding[0]
+            low, high = low - layer.padding[0], high - layer.padding[0]
+        case Seeing():
+            low, high = layer.seen(interval)
         case _:
             pass
     return low, high
 
 
-def margin_of(trace: Callable[[Interval], Interval], stride: int) -> int:
+def margin_of(trace: Callable[[Interval], Interval], stride: int, scale: int = 1) -> int:
     """Return the margin of a network: the farthest that any output pixel sees, over all phases.
 
     Args:
         trace: outputs -> source pixels that they depend on; see `seen_by`.
         stride: the network's stride.
+        scale: output pixels per source pixel along one side.
     """
     margin = 0
     for phase in range(stride):
-        low, high = trace((phase, phase))
+        low, high = trace((phase * scale, phase * scale + scale - 1))
         margin = max(margin, phase - low, high - phase)
     return margin

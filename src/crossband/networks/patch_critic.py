@@ -77,14 +77,15 @@ class PatchCritic(Discriminator, Referring):
             if n + 1 == attention:
                 layers.append(SelfAttention(after))
             before = after
+        self.layers = nn.ModuleList(layers)
+        last: list[nn.Module] = []
         if minibatch == "discrimination":
-            layers.append(MinibatchDiscrimination(before, kernels=16))
+            last.append(MinibatchDiscrimination(before, kernels=16))
             before += 16
         elif minibatch == "std":
-            layers.append(MinibatchStd())
+            last.append(MinibatchStd())
             before += 1
-        layers.append(nn.Conv2d(before, 1, 4, 1, 1))
-        self.layers = nn.ModuleList(layers)
+        self.last = nn.Sequential(*last, nn.Conv2d(before, 1, 4, 1, 1))
         self.reference = Reference() if norm == "virtual" else None
         initialise(self, initial)
         if spectral:
@@ -93,25 +94,24 @@ class PatchCritic(Discriminator, Referring):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; source and target share a grid."""
-        x = self._seen(source, target)
-        if self.reference is None:
-            for layer in self.layers:
-                x = layer(x)
-            return x
+        return self.features(source, target)[0][-1]
+
+    def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
+        """What each layer gives after its leaky ReLU, and the scores; one judge."""
+        x = kept = self._seen(source, target)
+        virtual = self.reference is not None
         # Until there is a reference, the batch is its own.
-        kept = x if self.reference.kept is None else self.reference.kept.to(x)
+        if self.reference is not None and self.reference.kept is not None:
+            kept = self.reference.kept.to(x)
+        found = []
         for layer in self.layers:
             if isinstance(layer, VirtualBatchNorm2d):
                 x, kept = layer(x, kept)
-            elif isinstance(layer, MinibatchDiscrimination | MinibatchStd):
-                x = layer(x)  # the last layer but one: the reference is not needed any more
-                break
             else:
-                x, kept = layer(x), layer(kept)
-        else:
-            return x
-        scores: Tensor = self.layers[-1](x)
-        return scores
+                x, kept = layer(x), layer(kept) if virtual else kept
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return [[*found, self.last(x)]]
 
     def _seen(self, source: Tensor, target: Tensor) -> Tensor:
         return torch.cat([source, target], dim=1) if self.conditional else target

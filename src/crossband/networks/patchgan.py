@@ -1,14 +1,13 @@
-"""PatchGAN: a discriminator that judges patches, not pictures."""
+"""Discriminators that judge patches, not pictures: PatchGAN, single pixels, several resolutions."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Discriminator
+from crossband.networks.layers import Norm, initialise, norm_layers
 
 
 class PatchGAN(Discriminator):
@@ -17,15 +16,20 @@ class PatchGAN(Discriminator):
     C64-C128-C256-C512 and a last convolution to one score, kernel 4, `layers` strides of 2, leaky
     ReLU 0.2, no norm after the first layer. Isola et al. 2017, appendix 6.1.2. Unlike the original
     the default norm is per picture (instance, without affine weights), so that a small batch does
-    not matter and batches may be accumulated; convolutions before it keep their bias.
+    not matter and batches may be accumulated.
+
+    With width 32, layers 4, largest 16 and without bias it is the critic of `rgb2nir/wgan-gp`.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
         width: channels of the first layer.
-        layers: strided layers.
+        layers: strided layers; 1 to 6 see 16, 34, 70, 142, 286, 574 pixels.
         conditional: judge the target together with its source.
         norm: `instance`, `batch` or `none`.
+        largest: most channels of a layer, as a multiple of width.
+        bias: whether convolutions before a norm have a bias; where None, as in pix2pix, all but
+            those before a batch norm.
     """
 
     def __init__(
@@ -36,33 +40,155 @@ class PatchGAN(Discriminator):
         width: int = 64,
         layers: int = 3,
         conditional: bool = True,
-        norm: Literal["instance", "batch", "none"] = "instance",
+        norm: Norm = "instance",
+        largest: int = 8,
+        bias: bool | None = None,
     ) -> None:
         super().__init__()
-        if layers < 1 or width < 1:
-            raise RecipeError("PatchGAN needs layers and width of at least 1")
+        if layers < 1 or width < 1 or largest < 1:
+            raise RecipeError("PatchGAN needs layers, width and largest of at least 1")
         self.conditional = conditional
+        self.smallest = 3 * 2**layers  # side in pixels that gives one score
+        before_norm = norm != "batch" if bias is None else bias or norm == "none"
         channels = target_channels + (source_channels if conditional else 0)
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         before = width
         for n in range(1, layers + 1):
-            after, stride = width * min(2**n, 8), 2 if n < layers else 1
-            parts.append(nn.Conv2d(before, after, 4, stride, 1, bias=norm != "batch"))
-            if norm != "none":
-                kind = nn.InstanceNorm2d if norm == "instance" else nn.BatchNorm2d
-                parts.append(kind(after))
-            parts.append(nn.LeakyReLU(0.2, True))
+            after, stride = width * min(2**n, largest), 2 if n < layers else 1
+            parts.append(nn.Conv2d(before, after, 4, stride, 1, bias=before_norm))
+            parts += [*norm_layers(norm, after), nn.LeakyReLU(0.2, True)]
             before = after
         parts.append(nn.Conv2d(before, 1, 4, 1, 1))
         self.layers = nn.Sequential(*parts)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # the original's initialisation
-                nn.init.normal_(module.weight, 0.0, 0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; source and target share a grid."""
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; source and target share a grid.
+
+        Raises:
+            RecipeError: too few pixels for a score.
+        """
+        return self.features(source, target)[0][-1]
+
+    def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
+        """What each layer gives after its leaky ReLU, and the scores; one judge."""
+        if min(target.shape[-2:]) < self.smallest:
+            raise RecipeError(
+                f"the discriminator needs {self.smallest} x {self.smallest} pixels for a score, "
+                f"not {target.shape[-2]} x {target.shape[-1]}: take a larger data.crop, or fewer "
+                "layers or scales"
+            )
+        x = torch.cat([source, target], dim=1) if self.conditional else target
+        found = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return [[*found, x]]
+
+
+class PixelGAN(Discriminator):
+    """Judges each pixel by itself: 1 x 1 convolutions 64, 128 and a score.
+
+    Isola et al. 2017, section 3.2.2 and appendix 6.1.2: it can only make colours plausible.
+
+    Args:
+        source_channels: source bands.
+        target_channels: target bands.
+        width: channels of the first layer.
+        conditional: judge the target together with its source.
+        norm: `batch`, `instance` or `none`, after the second convolution.
+    """
+
+    def __init__(
+        self,
+        source_channels: int = 3,
+        target_channels: int = 1,
+        *,
+        width: int = 64,
+        conditional: bool = True,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        if width < 1:
+            raise RecipeError("PixelGAN needs a width of at least 1")
+        self.conditional = conditional
+        channels = target_channels + (source_channels if conditional else 0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(width, 2 * width, 1, bias=norm != "batch"),
+            *norm_layers(norm, 2 * width),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(2 * width, 1, 1, bias=norm != "batch"),
+        )
+        initialise(self)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H, W]; source and target share a grid."""
         seen = torch.cat([source, target], dim=1) if self.conditional else target
         scores: Tensor = self.layers(seen)
         return scores
+
+
+class MultiScalePatchGAN(Discriminator):
+    """The same PatchGAN at several resolutions, each with weights of its own.
+
+    Wang et al. 2018 (pix2pixHD), section 3.2: the pictures are averaged over 3 x 3 pixels at every
+    second one, from scale to scale. The coarsest sees the largest part of the picture.
+
+    Args:
+        source_channels: source bands.
+        target_channels: target bands.
+        scales: how many.
+        width: see `PatchGAN`; so are the others.
+        layers: strided layers.
+        conditional: judge the target together with its source.
+        norm: `instance`, `batch` or `none`.
+    """
+
+    def __init__(
+        self,
+        source_channels: int = 3,
+        target_channels: int = 1,
+        *,
+        scales: int = 3,
+        width: int = 64,
+        layers: int = 3,
+        conditional: bool = True,
+        norm: Norm = "instance",
+    ) -> None:
+        super().__init__()
+        if scales < 1:
+            raise RecipeError("MultiScalePatchGAN needs at least 1 scale")
+        self.coarsen = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+        self.judges = nn.ModuleList(
+            PatchGAN(
+                source_channels,
+                target_channels,
+                width=width,
+                layers=layers,
+                conditional=conditional,
+                norm=norm,
+            )
+            for _ in range(scales)
+        )
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the scales at each place of the finest, [B, 1, h, w].
+
+        To look at: a game is played at each scale for itself, with `features`.
+        """
+        scores = [judge[-1] for judge in self.features(source, target)]
+        size = scores[0].shape[-2:]
+        return torch.stack([nn.functional.interpolate(s, size) for s in scores]).mean(dim=0)
+
+    def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
+        """What each layer of each scale gives, from the finest to the coarsest."""
+        found = []
+        for number, judge in enumerate(self.judges):
+            assert isinstance(judge, PatchGAN)
+            if number:
+                source, target = self.coarsen(source), self.coarsen(target)
+            found += judge.features(source, target)
+        return found

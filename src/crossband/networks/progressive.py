@@ -1,7 +1,7 @@
 """Progressive growing. Karras et al. 2018, Progressive growing of GANs, sections 2 to 4.
 
 Both networks begin with coarse pictures and are given finer layers one after another. A new layer
-is faded in. How far they have grown is a function of how much of the training is done.
+is faded in. How far they have grown is a function of the step.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class Growing(nn.Module):
 
     Attributes:
         levels: doublings from the coarsest pictures to the finest.
-        grown: share of the training after which it has its full size.
+        grown: steps after which it has its full size.
         growth: doublings done, 0 to levels; 1.25 is one done, a quarter of the second faded in. A
             new network, and so a finished model, is of full size. It is part of the state.
     """
 
     levels: int
-    grown: float
+    grown: int
     growth: float
 
-    def grow(self, progress: float) -> None:
-        """Set `growth` where `progress` (0..1) of the training is done.
+    def grow(self, step: int) -> None:
+        """Set `growth` for the step that follows `step` finished ones.
 
         There are 2 * levels phases of one length: no fading, fading, no fading, ...
         """
-        phase = min(progress / self.grown, 1.0) * 2 * self.levels
+        phase = min(step / self.grown, 1.0) * 2 * self.levels
         whole = int(phase)
         fading = phase - whole if whole % 2 else 0.0
         self.growth = min(whole // 2 + fading, float(self.levels))
@@ -87,7 +87,7 @@ class ProgressiveUNet(Growing, Generator):
         out_channels: target bands.
         width: channels at full size; twice as many at each coarser level, at most 8 x width.
         levels: halvings between full size and the coarsest.
-        grown: share of the training after which it has its full size, above 0, at most 1.
+        grown: steps of the training after which it has its full size.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -97,11 +97,11 @@ class ProgressiveUNet(Growing, Generator):
         out_channels: int = 1,
         width: int = 32,
         levels: int = 4,
-        grown: float = 0.6,
+        grown: int = 10_000,
         activation: Activation = "tanh",
     ) -> None:
-        if min(in_channels, out_channels, width, levels) < 1 or not 0.0 < grown <= 1.0:
-            raise ValueError("channels, width and levels must be at least 1, grown above 0 to 1")
+        if min(in_channels, out_channels, width, levels, grown) < 1:
+            raise ValueError("channels, width, levels and grown must be at least 1")
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.levels, self.grown, self.growth = levels, grown, float(levels)
@@ -192,11 +192,11 @@ class ProgressiveCritic(Growing, Discriminator):
         *,
         width: int = 32,
         levels: int = 4,
-        grown: float = 0.6,
+        grown: int = 10_000,
         conditional: bool = True,
     ) -> None:
-        if min(width, levels) < 1 or not 0.0 < grown <= 1.0:
-            raise ValueError("width and levels must be at least 1, grown above 0 to 1")
+        if min(width, levels, grown) < 1:
+            raise ValueError("width, levels and grown must be at least 1")
         super().__init__()
         self.conditional = conditional
         self.levels, self.grown, self.growth = levels, grown, float(levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
@@ -14,6 +15,7 @@ from crossband.networks.layers import (
     Initial,
     Interval,
     Norm,
+    Seeing,
     Upsample,
     initialise,
     margin_of,
@@ -27,7 +29,7 @@ STRIDE = 4
 _CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 
 
-class Residual(nn.Module):
+class Residual(Seeing):
     """x + norm(conv3x3(ReLU(norm(conv3x3(x))))), with reflected borders.
 
     Args:
@@ -52,6 +54,50 @@ class Residual(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]; H, W >= 2."""
         y: Tensor = self.body(x)
         return x + y
+
+    def seen(self, interval: Interval) -> Interval:
+        """What the convolutions see; its own pixel is among that."""
+        return seen_by(self.body, interval)
+
+
+def resnet_body(
+    in_channels: int, width: int, halvings: int, blocks: int, norm: Norm, upsample: Upsample
+) -> nn.Sequential:
+    """Return all of a ResNet but its head: [B, in_channels, H, W] -> [B, width, H, W].
+
+    Args:
+        in_channels: channels in.
+        width: channels at full resolution; twice as many after each halving.
+        halvings: convolutions of stride 2, and doublings after the blocks.
+        blocks: residual blocks.
+        norm: `instance`, `batch` or `none`.
+        upsample: `transpose` or `resize`.
+    """
+    # As in the originals: an instance norm takes a bias away again, but they have both.
+    bias = norm != "batch"
+    layers: list[nn.Module] = [
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(in_channels, width, 7, bias=bias),
+        *norm_layers(norm, width),
+        nn.ReLU(inplace=True),
+    ]
+    channels = width
+    for _ in range(halvings):
+        layers += [
+            nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=bias),
+            *norm_layers(norm, 2 * channels),
+            nn.ReLU(inplace=True),
+        ]
+        channels *= 2
+    layers += [Residual(channels, norm) for _ in range(blocks)]
+    for _ in range(halvings):
+        channels //= 2
+        layers += [
+            *upsample_layers(upsample, 2 * channels, channels, kernel=3, bias=bias),
+            *norm_layers(norm, channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
 
 
 class ResNet(Generator):
@@ -78,6 +124,8 @@ class ResNet(Generator):
         spectral: spectral norm of all convolutions but the first and the last, which bands enter
             (Miyato et al. 2018; in a generator, Zhang et al. 2019).
         initial: how weights are drawn; see `initialise`.
+        border: pixels that are reflected around the picture first and cut off in the end, so that
+            the zeros of the other convolutions lie farther away.
     """
 
     def __init__(
@@ -89,42 +137,23 @@ class ResNet(Generator):
         norm: Norm = "instance",
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
+        border: int = 0,
         attention: bool = False,
         spectral: bool = False,
         initial: Initial = "dcgan",
     ) -> None:
-        if min(in_channels, out_channels, width) < 1 or blocks < (1 if attention else 0):
+        if min(in_channels, out_channels, width) < 1 or min(blocks - attention, border) < 0:
             raise ValueError(
-                "channels and width must be at least 1, blocks at least 0, with attention 1"
+                "channels and width must be at least 1, blocks (with attention 1) and border at "
+                "least 0"
             )
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.stride = STRIDE
-        # As in the originals: an instance norm takes a bias away again, but they have both.
-        bias = norm != "batch"
-        layers: list[nn.Module] = [
-            nn.ReflectionPad2d(3),
-            nn.Conv2d(in_channels, width, 7, bias=bias),
-            *norm_layers(norm, width),
-            nn.ReLU(inplace=True),
-        ]
-        for channels in (width, 2 * width):
-            layers += [
-                nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=bias),
-                *norm_layers(norm, 2 * channels),
-                nn.ReLU(inplace=True),
-            ]
-        for number in range(blocks):
-            if attention and number == blocks // 2:
-                layers.append(SelfAttention(4 * width))
-            layers.append(Residual(4 * width, norm))
-        for channels in (2 * width, width):
-            layers += [
-                *upsample_layers(upsample, 2 * channels, channels, kernel=3, bias=bias),
-                *norm_layers(norm, channels),
-                nn.ReLU(inplace=True),
-            ]
-        self.body = nn.Sequential(*layers)
+        self.stride, self.border = STRIDE, border
+        self.body = resnet_body(in_channels, width, 2, blocks, norm, upsample)
+        if attention:
+            first = next(n for n, m in enumerate(self.body) if isinstance(m, Residual))
+            self.body.insert(first + blocks // 2, SelfAttention(4 * width))
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self, initial)
         if spectral:
@@ -135,19 +164,34 @@ class ResNet(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
-        height, width = x.shape[-2:]
+        top, left, (height, width) = self.border, self.border, x.shape[-2:]
+        x = reflected(x, self.border)
         least = 2 * STRIDE  # a narrower tile is a narrower scene: tiles still equal the whole
-        right = max(-width % STRIDE, least - width)
-        bottom = max(-height % STRIDE, least - height)
+        right = max(-x.shape[-1] % STRIDE, least - x.shape[-1])
+        bottom = max(-x.shape[-2] % STRIDE, least - x.shape[-2])
         if right or bottom:
             x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
         out: Tensor = self.head(self.body(2.0 * x - 1.0))
-        return out[..., :height, :width]
+        return out[..., top : top + height, left : left + width]
 
     def _trace(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
-        interval = seen_by(self.head.layers, interval)
-        for layer in reversed(self.body):
-            inner = layer.body if isinstance(layer, Residual) else layer  # it sees its own pixel
-            interval = seen_by(inner, interval)
-        return interval
+        low, high = (at + self.border for at in interval)
+        low, high = seen_by(self.body, seen_by(self.head.layers, (low, high)))
+        return low - self.border, high - self.border
+
+
+def reflected(x: Tensor, border: int) -> Tensor:
+    """Return a picture with so many pixels around it, mirrored as often as it takes.
+
+    The first and last pixel are not repeated (a picture one pixel wide has nothing else).
+
+    >>> reflected(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 3)[0, 0, 0].tolist()
+    [2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0]
+    """
+    for axis in (-2, -1):
+        last = x.shape[axis] - 1
+        at = torch.arange(-border, last + 1 + border, device=x.device)
+        at = at.remainder(2 * last) if last else at * 0
+        x = x.index_select(axis, torch.minimum(at, 2 * last - at))
+    return x

@@ -5,6 +5,7 @@ Resizing is separable and linear, so that each axis is one product with a matrix
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -42,15 +43,8 @@ def bicubic(x: Tensor, scale: float) -> Tensor:
         raise CrossbandError(
             f"bicubic takes floats [..., H, W], not {x.dtype} {list(x.shape)}: convert first"
         )
-    widened = min(scale, 1.0)
-
-    def weight(distance: Array) -> Array:
-        return _keys(distance * widened)
-
     height, width = x.shape[-2:]
-    rows = sampling(height, scale, weight, 2.0 / widened)
-    columns = sampling(width, scale, weight, 2.0 / widened)
-    return resample(x, rows, columns)
+    return resample(x, _bicubic_axis(height, scale), _bicubic_axis(width, scale))
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
@@ -92,6 +86,17 @@ def mirrored(at: NDArray[np.int_], length: int) -> NDArray[np.int_]:
     """
     folded = np.mod(at, 2 * length)
     return np.asarray(np.minimum(folded, 2 * length - 1 - folded))
+
+
+@functools.lru_cache(maxsize=32)
+def _bicubic_axis(length: int, scale: float) -> Array:
+    """Return the matrix that resizes an axis with the cubic kernel; a network asks often."""
+    widened = min(scale, 1.0)
+
+    def weight(distance: Array) -> Array:
+        return _keys(distance * widened)
+
+    return sampling(length, scale, weight, 2.0 / widened)
 
 
 def _keys(distance: Array) -> Array:

@@ -1,0 +1,287 @@
+"""Every recipe: fitted, saved, loaded, translated with, resumed; a batch learned by heart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import tiny
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from crossband import recipe
+from crossband.cli import main
+from crossband.data.module import Pairs
+from crossband.evaluate import evaluate
+from crossband.fit import fit
+from crossband.losses.pixel import L1
+from crossband.methods.base import Method
+from crossband.model import load
+from crossband.networks import Discriminator, Generator, parameter_count
+from crossband.raster.grid import Grid, Window
+from crossband.registry import build
+from crossband.translator import translate_window
+
+NAMES = list(recipe.available())
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    return {task: tiny.pairs(folder / task, task) for task in tiny.WRITERS}
+
+
+def options(manifests, name, *more):
+    manifest = manifests[recipe.load(name)["task"]]
+    return [*tiny.overrides(name), f"--data.manifest={manifest}", "--trainer.logger=csv", *more]
+
+
+def test_every_recipe_says_what_it_is():
+    for name, path in recipe.available().items():
+        assert path.read_text().startswith("# "), name
+        config = recipe.load(name)
+        assert config["task"] == name.partition("/")[0], name
+        assert config["task"] in tiny.WRITERS
+
+
+#: Generator and discriminator of the published systems, as docs/training.md has them.
+COUNTS = {
+    "rgb2nir/wgan-gp": (16_747_009, 2_795_553),
+    "rgb2nir/wgan-gp-small": (4_164_097, 694_305),
+    "rgb2nir/nir-gan": (11_371_905, 2_765_761),
+    "rgb2nir/cnn": (19_969, 0),
+    "sar2optical/pix2pix": (54_539_779, 2_766_657),
+    "sar2optical/pix2pixhd": (182_697_123, 8_300_355),
+    "rgb2thermal/pix2pix": (54_530_177, 2_765_761),
+    "rgb2thermal/wgan-gp": (16_747_009, 2_795_553),
+    "super-resolution/unet-autoencoder": (7_699_011, 0),
+    "super-resolution/edsr": (1_369_859, 0),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_recipes_have_the_networks_of_their_systems(name):
+    inner = recipe.load(name)["method"]["init_args"]
+    counts = []
+    with torch.device("meta"):
+        for key, family in (("generator", Generator), ("discriminator", Discriminator)):
+            about = inner.get(key, {"class_path": None})
+            made = about["class_path"] and build(family, about["class_path"], about["init_args"])
+            counts.append(parameter_count(made) if made else 0)
+    assert tuple(counts) == COUNTS[name]
+    text = (Path(__file__).parents[1] / "docs/training.md").read_text()
+    assert all(f"{count:,}" in text for count in counts if count)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fit_save_load_translate_evaluate_resume(name, manifests, tmp_path):
+    arguments = options(manifests, name)
+    if recipe.load(name)["method"]["class_path"] == "PairedGAN":
+        arguments += ["--method.schedule=Constant"]  # another depends on how many steps there are
+    folder = fit(name, arguments, tmp_path / "run", fast_run=True)
+    assert folder == tmp_path / "run" / "model"
+    model = load(folder)
+    wanted = recipe.load(name).get("baselines") or []
+    assert set(model.baselines) == {w.rpartition("/")[2] for w in wanted}
+
+    signature, scale = model.signature, model.network.scale
+    unit = next(iter(signature.units))
+    low, high = np.array(signature.units[unit].source, np.float32).T[:, :, None, None]
+    values = low + (high - low) * np.random.default_rng(1).random((len(low), 21, 26), np.float32)
+    mask = np.ones((21, 26), bool)
+    mask[3:5, 4:9] = False
+    window = Window(values * mask, mask, Grid(21, 26), tuple(signature.source), unit)
+    out = translate_window(model, window, precision="fp32", tile=4096)
+    assert out.values.shape == (len(signature.target), 21 * scale, 26 * scale)
+    assert np.isfinite(out.values).all()
+    assert out.unit == signature.target_unit(unit)
+    assert not out.values[:, ~out.mask].any()
+    for baseline in model.baselines.values():
+        assert baseline.signature == signature
+        theirs = translate_window(baseline, window, precision="fp32")
+        assert theirs.values.shape == out.values.shape
+        assert np.isfinite(theirs.values).all()
+
+    report = evaluate([model], manifests[model.task], tmp_path / "report", pictures=0)
+    assert set(report.per_image["by"]) == {"model", *model.baselines}
+    assert np.isfinite(report.per_image["mae"]).all()
+    # Two steps and one more are three.
+    more = [*arguments, "--method.max_steps=3", "--data.steps=2", "--data.val_windows=1"]
+    more += ["--data.val_tile=64", "--baselines=null", "--blend=null"]
+    resumed = fit(name, more, tmp_path / "run", resume=True)
+    whole = fit(name, more, tmp_path / "whole")
+    assert json.loads((resumed / "model.json").read_text())["about"]["training"]["steps"] == 3
+    one, other = (load(f).network.state_dict() for f in (resumed, whole))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_baseline_has_the_scale_of_its_recipe(manifests, tmp_path):
+    name = "super-resolution/edsr"
+    more = ["--data.scale=4", "--method.generator.scale=4"]
+    model = load(fit(name, options(manifests, name, *more), tmp_path / "run", fast_run=True))
+    assert (model.network.scale, model.baselines["bicubic"].network.scale) == (4, 4)
+
+
+class OneBatch(Dataset):
+    """The same two samples again and again."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return 10**6
+
+    def __getitem__(self, i):
+        return self.samples[i % len(self.samples)]
+
+
+class Fixed(lightning.LightningDataModule):
+    def __init__(self, samples):
+        super().__init__()
+        self.samples = samples
+
+    def train_dataloader(self):
+        return DataLoader(OneBatch(self.samples), batch_size=len(self.samples))
+
+
+PAIRED = [
+    name
+    for name in NAMES
+    if recipe.load(name)["method"]["class_path"] == "PairedGAN"
+    and "LocalStatistics" not in str(recipe.load(name))
+]
+#: Rates at which narrow networks learn two samples in a few hundred steps.
+FASTER = {"Adam": {"lr": 0.004}, "MuonAdamW": {}}
+#: Those that take longer than the others.
+SLOW = (
+    "rgb2nir/local-unet",
+    "sar2optical/pix2pix",
+    "sar2optical/pix2pixhd",
+    "super-resolution/unet-autoencoder",
+)
+#: What draws at random while networks train, or only costs time.
+CALM = {
+    "LocalUNet": {"drop_path": 0.0, "drop_context": 0.0, "members": 1, "anchor": 0.0},
+    "ResNet": {"border": 2},
+    "StridedUNet": {"dropout": 0.0},
+    "UNet": {"dropout": 0.0},
+    "UNetAutoencoder": {"dropout": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_batch_is_learned_by_heart(name, manifests):
+    steps = 300 if name in SLOW else 150
+    arguments = options(manifests, name, f"--method.max_steps={steps}", "--method.ema_decay=0.0")
+    config = recipe.load(name, arguments)
+    inner = config["method"]["init_args"]
+    for key, value in FASTER[inner["optimizer"]["class_path"]].items():
+        recipe.put(config, f"method.optimizer.{key}", value)
+    recipe.put(config, "method.schedule", "Cosine")
+    recipe.put(config, "method.critic_steps", 1)
+    if inner.get("feature_matching"):  # what it matches moves more slowly than what learns it
+        slow = {"class_path": "Adam", "init_args": {"lr": 0.001, "betas": [0.5, 0.999]}}
+        recipe.put(config, "method.discriminator_optimizer", slow)
+    for key, value in CALM.get(inner["generator"]["class_path"], {}).items():
+        recipe.put(config, f"method.generator.{key}", value)
+    recipe.put(config, "data.transforms", [])
+    lightning.seed_everything(0, verbose=False)
+    built = recipe.instantiate(recipe.parse(config))
+    method, data = built.method, built.data
+    assert isinstance(method, Method)
+    assert isinstance(data, Pairs)
+    data.load(method.signature, 0)
+    samples = [data._train[i] for i in range(2)]
+    batch = next(iter(Fixed(samples).train_dataloader()))
+
+    def error():
+        method.eval()
+        with torch.no_grad():
+            value = L1()(method.predict_batch(method.generator, batch)).mean().item()
+        method.train()
+        return value
+
+    before = error()
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(method, Fixed(samples))
+    after = error()
+    assert after < before / 10
+
+
+def real_rows(data, task, polarisations):
+    """A handful of real pairs, described as a user would."""
+    rgb = "red=1,green=2,blue=3"
+    if task == "rgb2nir":
+        files = sorted((data / "rgb2nir/satellite").glob("naip_wv_*_old.tif"))[:3]
+        about = pd.read_csv(data / "rgb2nir/satellite/manifest.csv", index_col="file")
+        return [
+            {"source": f, "target": f, "sensor": "naip", "gsd": about.loc[f.name, "gsd_m"]}
+            for f in files
+        ]
+    if task == "rgb2thermal":
+        folder = data / "rgb2thermal/msrs"
+        return [
+            {"source": f, "sensor": "display", "source_bands": rgb,
+             "target": folder / "ir" / f.name, "target_sensor": "thermal-camera"}
+            for f in sorted((folder / "vi").glob("*N.png"))[:3]
+        ]  # fmt: skip
+    if task == "super-resolution":
+        files = sorted((data / "super-resolution/T91").glob("*.png"))[:4]
+        return [
+            {"source": None, "target": f, "sensor": "display", "target_bands": rgb} for f in files
+        ]
+    folder = data / "sar2optical/terramesh_geo"
+    radar, optical = (sorted((folder / part).glob("*.tif")) for part in ("s1", "s2"))
+    rows = [
+        {"source": one, "sensor": "sentinel-1-grd-db", "source_bands": "vv=1,vh=2",
+         "target": two, "target_sensor": "sentinel-2-l2a-no-offset",
+         "target_bands": "red=4,green=3,blue=2"}
+        for one, two in zip(radar, optical, strict=True)
+    ]  # fmt: skip
+    if polarisations == ["vv"]:  # pictures, too: another unit in the same manifest
+        folder = data / "sar2optical/sih1733_scenes"
+        radar, optical = (sorted((folder / part).glob("*.jp*g")) for part in ("s1", "s2"))
+        rows.append(
+            {"source": radar[0], "sensor": "display", "source_bands": "vv=1",
+             "target": optical[0], "target_sensor": "display", "target_bands": rgb}
+        )  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_pairs_through_the_command(name, real_data, tmp_path, capsys):
+    config = recipe.load(name)
+    signature = config["method"]["init_args"]["signature"]
+    rows = real_rows(real_data, config["task"], signature["source"])
+    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
+    arguments = [*tiny.overrides(name), f"--data.manifest={tmp_path / 'pairs.csv'}"]
+    arguments += ["--trainer.logger=csv", "--baselines=null", "--blend=null"]
+    code = main(["fit", name, "--fast-run", "-o", str(tmp_path / "run"), *arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert "val 0." in captured.err
+    model = load(tmp_path / "run/model")
+
+    first = rows[0]
+    side = "source" if first["source"] else "target"
+    bands = str(first.get(f"{side}_bands", "")).split(",") if first.get(f"{side}_bands") else []
+    wanted = [b for b in bands if b.partition("=")[0] in model.signature.source]
+    command = ["translate", first[side], "-o", tmp_path / "out.tif", "--quiet"]
+    command += ["--model", tmp_path / "run/model", "--sensor", first["sensor"], "--device", "cpu"]
+    command += ["--bands", ",".join(wanted)] if wanted else []
+    assert main([str(word) for word in command]) == 0, capsys.readouterr().err
+    with rasterio.open(first[side]) as given, rasterio.open(tmp_path / "out.tif") as out:
+        scale = model.network.scale
+        assert out.shape == (given.height * scale, given.width * scale)
+        assert list(out.descriptions) == model.signature.target
+        assert np.isfinite(out.read()).all()
