@@ -202,7 +202,7 @@ CRITICS = [
 def test_discriminators_train_in_bf16(name, arguments):
     network = build(Discriminator, name, {"width": 8, **arguments})
     with torch.autocast("cpu", torch.bfloat16):
-        scores = network(torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64))
+        scores = network(torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128))
         scores.float().square().mean().backward()
     assert scores.shape[:2] == (2, 1)
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)

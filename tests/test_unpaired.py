@@ -100,13 +100,13 @@ def two_way(method, forth, back, rate=1e-2, critics=critic, **options):
 
 
 def resnets():
-    return (ResNet(a, b, width=12, blocks=1, norm="none") for a, b in ((3, 1), (1, 3)))
+    return (ResNet(a, b, width=8, blocks=1) for a, b in ((3, 1), (1, 3)))
 
 
 def thermal(generator=None, **options):
     if generator is None:
         generator = TwoStepThermal(
-            width=8, levels=2, contrast_levels=2, style=2, norm="none", dropout=0.0
+            width=8, levels=2, contrast_levels=2, style=2, norm="instance", dropout=0.0
         )
     return ThermalGAN(
         SIGNATURE,
@@ -143,7 +143,7 @@ MEMORY = {
     "unit": (
         lambda n: two_way(
             UNIT,
-            *(UNITResNet(a, b, width=8, blocks=2, norm="none") for a, b in ((3, 1), (1, 3))),
+            *(UNITResNet(a, b, width=8, blocks=2) for a, b in ((3, 1), (1, 3))),
             rate=3e-3,
             max_steps=n,
             critics=lambda s, t: UNITCritic(s, t, width=4, layers=2),
@@ -162,7 +162,7 @@ MEMORY = {
     ),
     "thermal": (lambda n: thermal(max_steps=n), ("regions", "contrasts")),
 }
-STEPS = {"cycle": 250, "disco": 350, "dual": 350, "unit": 400, "unit-vit": 500, "thermal": 400}
+STEPS = {"cycle": 200, "disco": 200, "dual": 200, "unit": 300, "unit-vit": 500, "thermal": 300}
 
 
 @pytest.mark.slow
