@@ -21,6 +21,7 @@ from crossband.networks.blend import Blend
 from crossband.networks.local_statistics import LocalStatistics
 from crossband.networks.local_unet import LocalUNet
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMLP
+from crossband.networks.thermal_gan import TwoStepThermal
 from crossband.registry import build
 from crossband.signature import Signature, UnitRange
 
@@ -57,6 +58,8 @@ def case(request):
         pytest.skip(f"{name} has no weights")
     if name == "LocalStatistics":
         pytest.skip("its features mix bands: see test_bands_that_cannot_be_told_apart")
+    if name == "TwoStepThermal":
+        pytest.skip("target bands go in again: see test_bands_that_cannot_be_told_apart")
     return name, arguments
 
 
@@ -101,6 +104,9 @@ def test_bands_that_cannot_be_told_apart():
     old, new = (LocalStatistics(n, 1, width=8) for n in (3, 4))
     with pytest.raises(ModelError, match="so its bands cannot be changed"):
         adapt(old, Bands(names(3), ["t"]), new, Bands(names(4), ["t"]))
+    steps = [TwoStepThermal(n, 1, width=2, levels=1, contrast_levels=1) for n in (3, 4)]
+    with pytest.raises(ModelError, match="so its bands cannot be changed"):
+        adapt(steps[0], Bands(names(3), ["t"]), steps[1], Bands(names(4), ["t"]))
     weights = adapt(old, Bands(names(3), ["t"]), LocalStatistics(width=8), Bands(names(3), ["t"]))
     assert all(torch.equal(weights[key], value) for key, value in old.state_dict().items())
 

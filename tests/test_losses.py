@@ -26,6 +26,7 @@ from crossband.losses.index import IndexLoss
 from crossband.losses.pixel import L1, MSE, Charbonnier
 from crossband.losses.relative import Relative
 from crossband.losses.ssim import SSIMLoss
+from crossband.losses.structure import SpatialCorrelative
 from crossband.signature import Signature, UnitRange
 
 UNITS = {
@@ -41,6 +42,7 @@ LOSSES = [
     EarthMovers(),
     SSIMLoss(window=5, sigma=1.0),
     Relative(IndexLoss("NDVI"), scale=0.1),
+    SpatialCorrelative(queries=3, patch=8, against="target"),
     *(IndexLoss(i) for i in ("NDVI", "NDWI", "GNDVI", "EVI", "SAVI", "MSAVI")),
 ]
 

@@ -56,6 +56,19 @@ SMALL = {
         {"width": 4, "blocks": 0, "norm": "none", "injection": "concat", "encoder": SMALL_ENCODER},
         {"width": 4, "blocks": 1, "norm": "none", "border": 6, "encoder": SMALL_ENCODER},
     ],
+    "DiscoUNet": [{"width": 4, "levels": 3, "dropout": 0.5}],
+    "ProgressiveUNet": [{"width": 8, "levels": 2}, {"width": 12, "levels": 1, "out_channels": 2}],
+    "StyleResNet": [
+        {"width": 4, "blocks": 1, "style": 3, "codes": 5, "depth": 2, "limit": 1.5},
+        {"width": 4, "blocks": 1, "codes": 4, "depth": 1, "modulation": "instance"},
+    ],
+    "TwoStepThermal": [
+        {"width": 4, "levels": 1, "contrast_levels": 2, "norm": "none"},
+        {"width": 4, "levels": 2, "contrast_levels": 1, "style": 2, "out_channels": 2},
+        {"width": 4, "levels": 2, "contrast_levels": 2, "norm": "instance"},
+    ],
+    "UNITResNet": [{"width": 4, "blocks": 2}, {"width": 4, "blocks": 2, "norm": "none"}],
+    "UNITViT": [{"patch": 4, "width": 8, "heads": 2, "blocks": 1, "out_channels": 2}],
     "Pix2PixHD": [
         {"width": 4, "levels": 2, "blocks": 1, "local_blocks": 1},
         {"width": 4, "levels": 1, "blocks": 1, "local_blocks": 1, "norm": "batch"},
@@ -71,6 +84,8 @@ SMALL = {
     ],
     "ResNet": [
         {"width": 4, "blocks": 2},
+        {"width": 8, "blocks": 2, "attention": True, "initial": "orthogonal"},
+        {"width": 8, "blocks": 1, "spectral": True},
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
         {"width": 4, "blocks": 1, "norm": "none", "border": 6},
@@ -176,6 +191,39 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
     tiled = translate_window(model, window, precision="fp32", tile=tile)
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_trains_and_answers_in_bf16(name, arguments):
+    network = build(Generator, name, arguments).train()
+    x = torch.rand(2, network.in_channels, 16, 16)
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = network.train(training)(x)
+        assert out.float().isfinite().all()
+    if any(p.requires_grad for p in network.parameters()):
+        network.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            network(x).float().square().mean().backward()
+        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+CRITICS = [
+    *((name, {}) for name in Discriminator.known),
+    ("PatchCritic", {"norm": "virtual", "minibatch": "discrimination", "attention": 2}),
+    ("PatchCritic", {"norm": "affine", "minibatch": "std", "spectral": True}),
+    ("PatchCritic", {"norm": "batch", "strided": 2, "plain": 0, "conditional": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), CRITICS)
+def test_discriminators_train_in_bf16(name, arguments):
+    network = build(Discriminator, name, {"width": 8, **arguments})
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = network(torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128))
+        scores.float().square().mean().backward()
+    assert scores.shape[:2] == (2, 1)
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
 def test_local_unet_at_its_default_size():

@@ -310,7 +310,9 @@ def _resolve(base: Any, name: str, path: str) -> Any:
         own = (c for c in _subclasses(base) if c.__module__.startswith("crossband."))
         known |= {c.__name__: c for c in own}
     else:
-        known = {c.__name__: c for c in _subclasses(base)}
+        # An underscore marks what subclasses share.
+        found = (c for c in _subclasses(base) if not c.__name__.startswith("_"))
+        known = {c.__name__: c for c in found}
     if name not in known:
         raise RecipeError(f"--{path}: unknown class {name!r}: {nearest(name, known)}")
     return known[name]

@@ -5,6 +5,7 @@ Each takes scores [B, 1, h, w] without sigmoid and gives one value for each samp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,17 +37,18 @@ def _lsgan_generator(target: Tensor, output: Tensor) -> Tensor:
     return _mean((output.float() - 1.0) ** 2)
 
 
-def _lsgan_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    return 0.5 * (_mean((target.float() - 1.0) ** 2) + _mean(output.float() ** 2))
+def _lsgan_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
+    return 0.5 * (_mean((target.float() - label) ** 2) + _mean(output.float() ** 2))
 
 
 def _bce_generator(target: Tensor, output: Tensor) -> Tensor:
     return _mean(functional.softplus(-output.float()))
 
 
-def _bce_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    real, made = functional.softplus(-target.float()), functional.softplus(output.float())
-    return 0.5 * (_mean(real) + _mean(made))
+def _bce_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
+    # softplus(x) = softplus(-x) + x: cross-entropy with a label between 0 and 1.
+    real = functional.softplus(-target.float()) + (1.0 - label) * target.float()
+    return 0.5 * (_mean(real) + _mean(functional.softplus(output.float())))
 
 
 def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
 
 
 #: lsgan: Mao et al. 2017; bce: Goodfellow et al. 2014, the non-saturating form; hinge: Lim and Ye
-#: 2017; wasserstein: Arjovsky et al. 2017, with a gradient penalty; relativistic:
+#: 2017; wasserstein: Arjovsky et al. 2017, with a penalty or clipped weights; relativistic:
 #: Jolicoeur-Martineau 2018, eq. 5 and 6, target and output of one place compared with each other.
 #: Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al.
 #: 2017).
@@ -88,11 +90,33 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def objective(name: str) -> Objective:
-    """Return an adversarial objective by name; RecipeError with the nearest one."""
+#: Discriminators that compare a score with a label, which may be smoothed.
+_LABELLED = {"lsgan": _lsgan_discriminator, "bce": _bce_discriminator}
+
+
+def objective(name: str, smoothing: float = 0.0) -> Objective:
+    """Return an adversarial objective by name.
+
+    Args:
+        name: see `OBJECTIVES`.
+        smoothing: the discriminator's label for targets is 1 - smoothing; that for outputs stays 0,
+            or the discriminator would pull outputs to where they are (Salimans et al. 2016,
+            section 3.4, one-sided label smoothing).
+
+    Raises:
+        RecipeError: unknown name, with the nearest one; smoothing where there is no label.
+    """
     if name not in OBJECTIVES:
         raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, OBJECTIVES)}")
-    return OBJECTIVES[name]
+    if not smoothing:
+        return OBJECTIVES[name]
+    if name not in _LABELLED or not 0.0 < smoothing < 1.0:
+        raise RecipeError(
+            f"method.smoothing must be 0 to below 1, and is for {' and '.join(_LABELLED)}, which "
+            f"have a label; not {smoothing} with {name}"
+        )
+    smoothed = functools.partial(_LABELLED[name], label=1.0 - smoothing)
+    return Objective(OBJECTIVES[name].generator, smoothed)
 
 
 def over_judges(
@@ -109,6 +133,11 @@ def over_judges(
     """
     values = [side(true[-1], made[-1]) for true, made in zip(target, output, strict=True)]
     return torch.stack(values).mean(dim=0)
+
+
+def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the mean score over batch, places and judges; see `Discriminator.features`."""
+    return torch.stack([judge[-1].detach().float().mean() for judge in judges]).mean()
 
 
 def feature_matching(

@@ -32,13 +32,14 @@ from crossband.errors import RecipeError, TrainingError
 from crossband.losses.base import Prediction
 from crossband.methods.batches import Batch, conditions_of, predict
 from crossband.methods.loggers import log_pictures
-from crossband.methods.modules import channels_last, follow
+from crossband.methods.modules import channels_last, clip_weights, follow, pull_apart
 from crossband.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.methods.parallel import any_process, average_gradients
 from crossband.methods.schedules import Cosine, Schedule
 from crossband.methods.steplog import StepLog
 from crossband.methods.validation import Validation
 from crossband.networks.base import Generator
+from crossband.networks.progressive import Growing
 from crossband.signature import Signature
 
 #: The part that steps once a step; the other parts step `critic_steps` times.
@@ -57,6 +58,10 @@ class Method(lightning.LightningModule):
             0 takes the last weights instead.
         clip: largest norm of each part's gradient; 0 does not clip.
         accumulate: batches whose gradients make one step of an optimiser.
+        weight_clip: largest weight of the discriminators after each of their steps; 0 has no
+            bound. It makes scores a distance in the first Wasserstein GAN (Arjovsky et al. 2017).
+        orthogonal: how strongly the generator's weights are pulled towards rows that are orthogonal
+            (Brock et al. 2019, 1e-4); 0 does not.
         critic_steps: steps of the discriminators for each one of the generator, all on batches of
             their own; the last of them shares the generator's.
         patience: validations without a better score after which training ends; 0 never does.
@@ -89,6 +94,8 @@ class Method(lightning.LightningModule):
         schedule: Schedule | None = None,
         ema_decay: float = 0.0,
         clip: float = 0.0,
+        weight_clip: float = 0.0,
+        orthogonal: float = 0.0,
         accumulate: int = 1,
         critic_steps: int = 1,
         patience: int = 0,
@@ -115,10 +122,11 @@ class Method(lightning.LightningModule):
         for name, value in counts.items():
             if value < 1:
                 raise RecipeError(f"method.{name} must be at least 1, not {value}")
-        if not 0.0 <= ema_decay < 1.0 or clip < 0 or patience < 0 or max_skips < 0:
+        least = min(clip, weight_clip, orthogonal, patience, max_skips)
+        if not 0.0 <= ema_decay < 1.0 or least < 0:
             raise RecipeError(
-                "a method needs ema_decay of 0 to below 1, and clip, patience and max_skips of at "
-                "least 0"
+                "a method needs ema_decay of 0 to below 1, and clip, weight_clip, orthogonal, "
+                "patience and max_skips of at least 0"
             )
         self.signature = signature
         self.generator = channels_last(generator)
@@ -128,6 +136,7 @@ class Method(lightning.LightningModule):
         self.max_steps = max_steps
         self.schedule = schedule or Cosine()
         self.ema_decay, self.clip = ema_decay, clip
+        self.weight_clip, self.orthogonal = weight_clip, orthogonal
         self.accumulate, self.critic_steps = accumulate, critic_steps
         self.patience, self.on_nan, self.max_skips = patience, on_nan, max_skips
         self.log_every = log_every
@@ -183,6 +192,8 @@ class Method(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimiser for each part."""
+        if self.weight_clip and len(self.parts()) < 2:
+            raise RecipeError("method.weight_clip is above 0, but there is no discriminator")
         return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
 
     def predict_batch(self, network: Generator, batch: Batch) -> Prediction:
@@ -220,7 +231,8 @@ class Method(lightning.LightningModule):
             modules: whose weights get gradients; nothing is computed for any other.
             keep: keep the graph, for another loss over it.
         """
-        wanted = [p for m in modules for p in m.parameters() if p.requires_grad]
+        trained = (p for m in modules for p in m.parameters() if p.requires_grad)
+        wanted = list(dict.fromkeys(trained))  # networks may share weights
         with record_function("crossband/backward"):
             self.manual_backward(loss / self.accumulate, inputs=wanted, retain_graph=keep)
 
@@ -247,6 +259,9 @@ class Method(lightning.LightningModule):
             self._clock = time.perf_counter(), self.consumed
         self.log_of_steps.now.files += list(batch.get("name", ()))
         self._into += 1
+        for network in self.modules():
+            if isinstance(network, Growing):
+                network.grow(self.step)
         last = self._into > self.accumulate * (self.critic_steps - 1)
         self.backward_losses(batch, last)
         self.consumed += len(batch["source"]) * self.trainer.world_size
@@ -263,6 +278,8 @@ class Method(lightning.LightningModule):
         for name, optimizer in stepped.items():
             parameters = [p for g in optimizer.param_groups for p in g["params"]]
             average_gradients(parameters, self.trainer.world_size)
+            if self.orthogonal and name == GENERATOR:
+                pull_apart(self.orthogonal, names[name][1])
             grads = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             self.note(f"gradient/{name}", norm)
@@ -274,10 +291,12 @@ class Method(lightning.LightningModule):
             return
         factor = self.schedule.factor(self.step, self.max_steps)
         with record_function("crossband/optimiser"):
-            for optimizer in stepped.values():
+            for name, optimizer in stepped.items():
                 set_learning_rate(optimizer, factor)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                if self.weight_clip and name != GENERATOR:
+                    clip_weights(self.weight_clip, names[name][1])
         if last:
             self._end_step(stepped)
 

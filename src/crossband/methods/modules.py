@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -30,6 +30,48 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for p in trained:
             p.requires_grad_(True)
+
+
+@torch.no_grad()
+def clip_weights(limit: float, networks: Iterable[nn.Module]) -> None:
+    """Move every weight into -limit..limit: it bounds how steep a critic's scores can be.
+
+    Arjovsky, Chintala and Bottou 2017, Wasserstein GAN, algorithm 1 (limit 0.01).
+    """
+    for p in (p for n in networks for p in n.parameters() if p.requires_grad):
+        p.clamp_(-limit, limit)
+
+
+@torch.no_grad()
+def pull_apart(strength: float, networks: Iterable[nn.Module]) -> None:
+    """Add the gradient of `orthogonality` times a strength to the gradients that are there.
+
+    With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
+    Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
+    """
+    for p in (p for n in networks for p in n.parameters()):
+        if p.ndim < 2 or p.grad is None:
+            continue
+        rows = p.flatten(1)
+        alike = rows @ rows.T
+        alike.fill_diagonal_(0.0)
+        p.grad.add_((alike @ rows).view_as(p), alpha=4.0 * strength)
+
+
+def orthogonality(networks: Iterable[nn.Module]) -> Tensor:
+    """Return the sum over weights W [out, rest] of |W W^T * (1 - I)|^2, a scalar; 0 is orthogonal.
+
+    >>> line = nn.Linear(2, 2, bias=False)
+    >>> line.weight.data = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+    >>> float(orthogonality([line]))  # the rows' product is 1, twice
+    2.0
+    """
+    total = torch.zeros(())
+    for p in (p for n in networks for p in n.parameters() if p.ndim > 1):
+        rows = p.flatten(1)
+        alike = rows @ rows.T
+        total = total.to(p.device) + (alike - alike.diagonal().diag()).square().sum()
+    return total
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ def make_optimizer(factory: OptimizerCallable, *modules: nn.Module) -> torch.opt
     Weight decay is for weights that mix channels: biases, norms and per-channel scales have none.
     Adam and AdamW use their fused kernel where every parameter's device has one.
     """
-    trained = [p for m in modules for p in m.parameters() if p.requires_grad]
+    # Networks may share weights.
+    trained = list(dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad))
     mixing = [p for p in trained if p.numel() > max(p.shape, default=1)]
     others = [p for p in trained if p.numel() <= max(p.shape, default=1)]
     groups: list[dict[str, Any]] = [{"params": mixing}, {"params": others, "weight_decay": 0.0}]

@@ -15,6 +15,7 @@ from crossband.losses import Loss
 from crossband.losses.adversarial import (
     feature_matching,
     gradient_penalty,
+    mean_score,
     objective,
     over_judges,
 )
@@ -23,6 +24,7 @@ from crossband.methods.base import Method
 from crossband.methods.batches import Batch
 from crossband.methods.modules import channels_last
 from crossband.networks import Discriminator, Generator
+from crossband.networks.batch_layers import refer
 from crossband.signature import Signature
 
 
@@ -42,7 +44,14 @@ class PairedGAN(Method):
         discriminator: needed where adversarial_weight is above 0.
         adversarial: which game is played; see `crossband.losses.adversarial.OBJECTIVES`.
         adversarial_weight: factor of the adversarial term.
-        penalty: factor of the gradient penalty (Gulrajani et al. 2017), which `wasserstein` needs.
+        penalty: factor of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
+            weight_clip.
+        smoothing: of the label of targets, for `bce` and `lsgan`; 0.1 is usual (Salimans et al.
+            2016).
+        mismatched: show the discriminator a third kind of pair too, a source with the target of
+            another sample, which it must refuse: it learns whether they belong together (Reed et
+            al. 2016, Generative adversarial text to image synthesis, algorithm 1). Needs a
+            conditional discriminator and a batch of two or more.
         feature_matching: factor of the difference between what the discriminator's layers give for
             output and target (Wang et al. 2018); needs a discriminator that shows it, as
             `MultiScalePatchGAN`.
@@ -62,6 +71,8 @@ class PairedGAN(Method):
         adversarial: Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"] = "lsgan",
         adversarial_weight: float = 0.0,
         penalty: float = 0.0,
+        smoothing: float = 0.0,
+        mismatched: bool = False,
         feature_matching: float = 0.0,
         discriminator_optimizer: OptimizerCallable | None = None,
         ema_decay: float = 0.999,
@@ -79,11 +90,14 @@ class PairedGAN(Method):
             )
         if not losses and not adversarial_weight:
             raise RecipeError("method.losses is empty and adversarial_weight is 0")
-        if adversarial == "wasserstein" and adversarial_weight > 0 and penalty == 0:
+        bounded = penalty > 0 or self.weight_clip > 0
+        if adversarial == "wasserstein" and adversarial_weight > 0 and not bounded:
             raise RecipeError(
-                "method.adversarial wasserstein needs method.penalty above 0 (10 is usual): "
-                "nothing else bounds the scores"
+                "method.adversarial wasserstein needs method.penalty above 0 (10 is usual) or "
+                "method.weight_clip (0.01): nothing else bounds the scores"
             )
+        if mismatched and not getattr(discriminator, "conditional", True):
+            raise RecipeError("method.mismatched needs a discriminator that sees the source")
         if feature_matching > 0 and adversarial_weight == 0:
             raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")
         shown = Discriminator.features if discriminator is None else type(discriminator).features
@@ -97,7 +111,7 @@ class PairedGAN(Method):
         self.losses = nn.ModuleList(losses)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.feature_matching = feature_matching
-        self.objective = objective(adversarial)
+        self.objective, self.mismatched = objective(adversarial, smoothing), mismatched
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
             self.discriminator = channels_last(discriminator)
@@ -137,6 +151,7 @@ class PairedGAN(Method):
         """Score target and output once each, and take both sides' gradients."""
         # What is masked must not tell target from output.
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
+        refer(critic, p.source, target)
         with record_function("crossband/discriminator"):
             made, true = critic.features(p.source, output), critic.features(p.source, target)
         if generator:
@@ -152,6 +167,8 @@ class PairedGAN(Method):
             self.record("total", total)
             self.backward_of(total, self.generator, keep=True)
         value = over_judges(self.objective.discriminator, true, made).mean()
+        if self.mismatched:
+            value = 0.5 * (value + self._mismatched(critic, p, true))
         self.record("discriminator", value)
         if self.looks:
             self.note("score/target", mean_score(true))
@@ -165,7 +182,15 @@ class PairedGAN(Method):
             value = value + self.penalty * slope
         self.backward_of(value, critic)
 
-
-def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return the mean score over batch, places and judges; see `Discriminator.features`."""
-    return torch.stack([judge[-1].detach().float().mean() for judge in judges]).mean()
+    def _mismatched(
+        self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
+        """Return what the discriminator loses with each source beside the next one's target."""
+        if len(p.target) < 2:
+            raise RecipeError("method.mismatched needs data.batch of at least 2")
+        # Masked like a matching one, or the mask would tell it.
+        known = p.mask & p.mask.roll(1, 0)
+        with record_function("crossband/discriminator"):
+            wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
+        self.note("score/mismatched", mean_score(wrong))
+        return over_judges(self.objective.discriminator, true, wrong).mean()

@@ -21,6 +21,12 @@ from crossband.metrics.ratio import Ratio, compare, geometric_mean
 from crossband.metrics.score import COUNTS, METRICS, Score, score, usable_indices
 from crossband.metrics.ssim import ssim, ssim_sum
 from crossband.metrics.tally import MODEL, Cell, Tally
+from crossband.metrics.thermal import (
+    gradient_histograms,
+    ranks,
+    thermal_histogram,
+    thermal_signature,
+)
 
 __all__ = [
     "COUNTS",
@@ -38,6 +44,7 @@ __all__ = [
     "compare",
     "data_range",
     "geometric_mean",
+    "gradient_histograms",
     "index_mae",
     "index_moments",
     "index_values",
@@ -45,9 +52,12 @@ __all__ = [
     "pearson_r",
     "psnr",
     "r2",
+    "ranks",
     "rmse",
     "score",
     "ssim",
     "ssim_sum",
+    "thermal_histogram",
+    "thermal_signature",
     "usable_indices",
 ]

@@ -12,6 +12,7 @@ from crossband.resample import bicubic
 
 Norm = Literal["batch", "instance", "none"]
 Upsample = Literal["transpose", "resize"]
+Initial = Literal["dcgan", "orthogonal"]
 Activation = Literal["tanh", "sigmoid", "none"]
 #: First and last position, along one side.
 Interval = tuple[int, int]
@@ -114,15 +115,29 @@ class Head(nn.Module):
         return torch.sigmoid(y) if self.activation == "sigmoid" else 0.5 + 0.5 * y
 
 
-def initialise(network: nn.Module) -> None:
-    """Draw weights as pix2pix does: N(0, 0.02), norms N(1, 0.02), biases 0."""
+def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
+    """Draw the weights of convolutions and norms; biases are 0.
+
+    Args:
+        network: it is changed.
+        initial: `dcgan`: N(0, 0.02), norms N(1, 0.02), as DCGAN (Radford et al. 2016, section 4)
+            and after it pix2pix; `orthogonal`: rows at right angles and of length 1 (Saxe et al.
+            2014), as BigGAN (Brock et al. 2019), norms 1.
+    """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+        norm = isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d)
+        if not (norm or isinstance(module, nn.Conv2d | nn.ConvTranspose2d)):
             continue
-        mean = 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0
-        nn.init.normal_(module.weight, mean, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        weight, bias = module.weight, module.bias
+        if isinstance(weight, Tensor):  # instance norm may have none
+            if initial == "dcgan":
+                nn.init.normal_(weight, 1.0 if norm else 0.0, 0.02)
+            elif norm:
+                nn.init.ones_(weight)
+            else:
+                nn.init.orthogonal_(weight)
+        if isinstance(bias, Tensor):
+            nn.init.zeros_(bias)
 
 
 def seen_by(layer: nn.Module, interval: Interval) -> Interval:

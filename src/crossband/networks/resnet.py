@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
+from crossband.networks.attention import SelfAttention
 from crossband.networks.base import Generator
 from crossband.networks.layers import (
     Activation,
     Head,
+    Initial,
     Interval,
     Norm,
     Seeing,
@@ -23,6 +26,7 @@ from crossband.networks.layers import (
 
 #: Total downsampling step: two halvings.
 STRIDE = 4
+_CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 
 
 class Residual(Seeing):
@@ -115,6 +119,11 @@ class ResNet(Generator):
         norm: `instance`, `batch` or `none`.
         upsample: `transpose` (3 x 3) or `resize` (repeated pixels, 3 x 3: no checkerboard).
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        attention: self-attention after the first half of the blocks (Zhang et al. 2019); every
+            pixel then sees all.
+        spectral: spectral norm of all convolutions but the first and the last, which bands enter
+            (Miyato et al. 2018; in a generator, Zhang et al. 2019).
+        initial: how weights are drawn; see `initialise`.
         border: pixels that are reflected around the picture first and cut off in the end, so that
             the zeros of the other convolutions lie farther away.
     """
@@ -129,16 +138,29 @@ class ResNet(Generator):
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
         border: int = 0,
+        attention: bool = False,
+        spectral: bool = False,
+        initial: Initial = "dcgan",
     ) -> None:
-        if min(in_channels, out_channels, width) < 1 or min(blocks, border) < 0:
-            raise ValueError("channels and width must be at least 1, blocks and border at least 0")
+        if min(in_channels, out_channels, width) < 1 or min(blocks - attention, border) < 0:
+            raise ValueError(
+                "channels and width must be at least 1, blocks (with attention 1) and border at "
+                "least 0"
+            )
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.border = STRIDE, border
         self.body = resnet_body(in_channels, width, 2, blocks, norm, upsample)
+        if attention:
+            first = next(n for n, m in enumerate(self.body) if isinstance(m, Residual))
+            self.body.insert(first + blocks // 2, SelfAttention(4 * width))
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
-        initialise(self)
-        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+        initialise(self, initial)
+        if spectral:
+            for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:
+                spectral_norm(module)
+        everywhere = norm == "instance" or attention
+        self.margin = None if everywhere else margin_of(self._trace, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""

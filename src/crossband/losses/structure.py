@@ -1,0 +1,129 @@
+"""Losses that compare what a picture looks like with itself, so that no pairs are needed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crossband.losses.base import Loss, Prediction
+
+#: Standard deviations, in pixels, of the Gaussians whose derivatives are the features.
+SCALES = (1.0, 2.0)
+
+
+class SpatialCorrelative(Loss):
+    """How differently two pictures resemble themselves: F-LSeSim.
+
+    Zheng, Cham and Cai 2021, The spatially-correlative loss for various image translation tasks,
+    eq. 3 to 5. Around each query point, how alike the feature there is to the features of the patch
+    (their cosine) makes a map of self-similarity; the loss is 1 - the cosine of the two pictures'
+    maps, its mean over the query points. A picture and its negative have the same maps: only where
+    things end matters, not what colour or temperature they have.
+
+    Of what the paper takes from a trained VGG-16, or learns, there is here a fixed form that needs
+    no weights: the features are the first derivatives, along rows and columns, and the Laplacian of
+    Gaussians of 1 and 2 pixels, of each picture's mean over its bands: 6 numbers a pixel. Query
+    points lie on a regular grid, so that nothing is drawn.
+
+    Args:
+        queries: query points along each side; 16 make the seed's 256.
+        patch: side of the patch in pixels, at most the picture's; the seed has 64.
+        against: what the output is compared with: its own `source` (the loss needs no pairs), or
+            the `target`.
+        weight: factor of this term.
+    """
+
+    def __init__(
+        self,
+        queries: int = 16,
+        patch: int = 64,
+        against: Literal["source", "target"] = "source",
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if queries < 1 or patch < 2:
+            raise ValueError("queries must be at least 1 and patch at least 2")
+        self.queries, self.patch, self.against, self.weight = queries, patch, against, weight
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return 1 - cosine of the maps of self-similarity, [B]."""
+        other = prediction.source if self.against == "source" else prediction.target
+        return self.compare(prediction.output, other, prediction.mask)
+
+    def compare(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Compare two pictures of one size, each of any number of bands.
+
+        Args:
+            one: [B, C, H, W].
+            other: [B, D, H, W].
+            mask: bool [B, 1, H, W]; what is invalid counts neither as query nor in a patch.
+
+        Returns:
+            [B], 0 to 2; 0 for a sample without a valid query point.
+        """
+        size = one.shape[-2:]
+        rows, cols = (_places(n, self.queries, self.patch).to(one.device) for n in size)
+        known = _patches(mask.to(one.dtype), rows, cols)[0][:, 0]  # [B, Q, P]
+        centres = _centres(mask, rows, cols)[:, 0]  # [B, Q]
+        maps = []
+        for picture in (one, other):
+            features = _features(picture, mask)
+            patches, queries = _patches(features, rows, cols)
+            maps.append(torch.einsum("bcqp,bcq->bqp", patches, queries) * known)
+        alike = _cosine(maps[0], maps[1], dim=2)
+        count = centres.sum(dim=1).clamp_min(1)
+        return ((1.0 - alike) * centres).sum(dim=1) / count
+
+
+def _features(picture: Tensor, mask: Tensor) -> Tensor:
+    """Derivatives of Gaussians, of length 1 at each pixel: [B, C, H, W] -> [B, 6, H, W]."""
+    grey = picture.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
+    found = []
+    for scale in SCALES:
+        reach = round(3 * scale)
+        at = torch.arange(-reach, reach + 1, dtype=grey.dtype, device=grey.device)
+        smooth = torch.exp(-0.5 * (at / scale) ** 2)
+        smooth = smooth / smooth.sum()
+        first = -at / scale * smooth  # times the scale, so that both scales weigh alike
+        second = (at**2 / scale**2 - 1.0) * smooth
+        second = second - second.sum() * smooth  # a kernel that ends must not see brightness
+        padded = functional.pad(grey, [reach] * 4, mode="replicate")
+        for down, along in ((first, smooth), (smooth, first)):
+            found.append(_separable(padded, down, along))
+        found.append(_separable(padded, second, smooth) + _separable(padded, smooth, second))
+    features = torch.cat(found, dim=1)
+    # Where a picture is flat the feature is near 0, and resembles nothing.
+    return features * (features.square().sum(dim=1, keepdim=True) + 1e-4).rsqrt()
+
+
+def _separable(x: Tensor, down: Tensor, along: Tensor) -> Tensor:
+    return functional.conv2d(
+        functional.conv2d(x, down[None, None, :, None]), along[None, None, None]
+    )
+
+
+def _places(size: int, queries: int, patch: int) -> Tensor:
+    """Return the positions along one side of each patch, [queries, patch], spread evenly."""
+    patch = min(patch, size)
+    first = torch.linspace(0, size - patch, min(queries, size)).round().long()
+    return first[:, None] + torch.arange(patch)
+
+
+def _patches(x: Tensor, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [B, C, Q, P], the patches of each query, and [B, C, Q], the pixel in their middle."""
+    cut = x[:, :, rows[:, None, :, None], cols[None, :, None, :]]  # [B, C, q, q, p, p]
+    return cut.flatten(4).flatten(2, 3), _centres(x, rows, cols)
+
+
+def _centres(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    middle = rows[:, rows.shape[1] // 2], cols[:, cols.shape[1] // 2]
+    return x[:, :, middle[0][:, None], middle[1][None]].flatten(2)
+
+
+def _cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
+    """Cosine of two maps; as if each had one more value, 0.01: two empty maps are alike."""
+    sizes = [x.square().sum(dim) + 1e-4 for x in (one, other)]
+    return ((one * other).sum(dim) + 1e-4) / (sizes[0] * sizes[1]).sqrt()

@@ -1,0 +1,145 @@
+"""Layers of discriminators that look at the batch: is it varied, and what is usual in it?
+
+For discriminators only: a translation must not depend on what is translated beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Say of each sample how near it is to the others of its batch, in more channels.
+
+    o_b(i) = sum over j of exp(-|M_b(i) - M_b(j)|_1), with M(i) [kernels, size] a linear function of
+    the features of sample i. Salimans et al. 2016, Improved techniques for training GANs, section
+    3.2; the features here are the means over the pixels, so that it goes with any size of picture.
+
+    Args:
+        channels: features, in.
+        kernels: similarities, B in the paper; channels out are `channels + kernels`.
+        size: numbers that are compared for each, C in the paper.
+    """
+
+    def __init__(self, channels: int, kernels: int = 16, size: int = 8) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.weight = nn.Parameter(torch.randn(channels, kernels * size) / math.sqrt(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C + kernels, H, W]."""
+        with torch.autocast(x.device.type, enabled=False):
+            compared = x.mean(dim=(2, 3)).to(self.weight.dtype) @ self.weight
+        compared = compared.view(len(x), self.kernels, -1)
+        apart = (compared[:, None] - compared[None]).abs().sum(dim=3)  # [B, B, kernels]
+        near = (-apart).exp().sum(dim=1)
+        return torch.cat([x, _spread(near, x)], dim=1)
+
+
+class MinibatchStd(nn.Module):
+    """One more channel: the standard deviation over a group of samples, its mean over everything.
+
+    Karras et al. 2018, Progressive growing of GANs, section 3.
+
+    Args:
+        group: most samples of a group; a batch is cut into equal ones.
+    """
+
+    def __init__(self, group: int = 4) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C + 1, H, W]."""
+        count = len(x)
+        size = max(n for n in range(1, min(self.group, count) + 1) if count % n == 0)
+        # Sample n is in group n % (B / G).
+        groups = wide(x).reshape(size, count // size, *x.shape[1:])
+        spread = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        return torch.cat([x, _spread(spread.repeat(size)[:, None], x)], dim=1)
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """Lay numbers of samples, [B, C], over the pixels of a map: [B, C, H, W]."""
+    return values.to(like.dtype)[:, :, None, None].expand(-1, -1, *like.shape[-2:])
+
+
+class VirtualBatchNorm2d(nn.Module):
+    """Normalise each sample with the statistics of a fixed reference batch and its own.
+
+    Salimans et al. 2016, section 3.4: mean and mean square are those of the n samples of the
+    reference and of the sample itself, counted as one of n + 1. So a sample does not depend on the
+    others of its batch, as it does with batch norm.
+
+    Args:
+        channels: in and out; each has a factor and an offset.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.full((channels,), v)) for v in (1.0, 0.0))
+
+    def forward(self, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both normalised: [B, C, H, W] and [n, C, h, w]."""
+        share = 1.0 / (len(reference) + 1.0)
+        theirs, own = _moments(reference, (0, 2, 3)), _moments(x, (2, 3))
+        mixed = [share * a + (1.0 - share) * b for a, b in zip(own, theirs, strict=True)]
+        return self._scaled(x, *mixed), self._scaled(reference, *theirs)
+
+    def _scaled(self, x: Tensor, mean: Tensor, square: Tensor) -> Tensor:
+        width = (square - mean**2).clamp_min(0.0) + 1e-5
+        normal = (x - mean) * width.rsqrt()
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def _moments(x: Tensor, dims: tuple[int, ...]) -> list[Tensor]:
+    x = wide(x)
+    return [v.mean(dim=dims, keepdim=True) for v in (x, x**2)]
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return at least float32: statistics are summed over many pixels."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+class Reference(nn.Module):
+    """Keeps the reference batch of virtual batch norm; part of the state, so that a run resumes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def take(self, batch: Tensor) -> None:
+        """Keep a batch, if there is none yet; with several processes all keep the first one's."""
+        if self.kept is not None:
+            return
+        self.kept = batch.detach().float().clone()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast(self.kept, 0)
+
+    def get_extra_state(self) -> Tensor:
+        """Return what is kept; nothing is an empty tensor."""
+        return torch.zeros(0) if self.kept is None else self.kept
+
+    def set_extra_state(self, state: Any) -> None:
+        """See `get_extra_state`."""
+        self.kept = state if state.numel() else None
+
+
+class Referring:
+    """What a discriminator with a reference batch has; see `refer`."""
+
+    def refer(self, source: Tensor, target: Tensor) -> None:
+        """Take a batch of true pairs as the reference, if there is none yet."""
+        raise NotImplementedError
+
+
+def refer(discriminator: nn.Module, source: Tensor, target: Tensor) -> None:
+    """Give the first batch of true pairs to a discriminator that asks for one."""
+    for module in discriminator.modules():
+        if isinstance(module, Referring):
+            module.refer(source, target)
