@@ -25,7 +25,7 @@ import numpy as np
 from loader import pictures
 
 from crossband.data.packs import Pack
-from crossband.raster.blocks import unpack_plane
+from crossband.raster.packed import unpack_plane
 
 SIDE, BLOCK, BANDS = 512, 128, 4
 WHOLE = (slice(None), slice(None))

@@ -20,8 +20,8 @@ from crossband.data import manifest as manifests
 from crossband.data.packs import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
 from crossband.errors import CrossbandError, InputError, ManifestError, RecipeError
-from crossband.raster.blocks import facts_of, pack_plane
 from crossband.raster.grid import Box
+from crossband.raster.packed import facts_of, pack_plane
 from crossband.raster.scene import open_raster, reason
 from crossband.report.folder import appearing, check_folder
 

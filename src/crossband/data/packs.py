@@ -3,7 +3,7 @@
     packed/
       pack.json         what this is: format, version, size of the blocks, the shards
       pairs.parquet     the manifest, all columns kept; paths are names in `files.parquet`
-      files.parquet     one row a file: name, and its facts (see `raster.blocks`) as JSON
+      files.parquet     one row a file: name, and its facts (see `raster.packed`) as JSON
       blocks.parquet    one row a block: file, block row and column, shard, offset, bytes per plane
       shards/000000.tar
 
@@ -30,7 +30,7 @@ from pyarrow import parquet
 
 from crossband.data.shards import ShardCache
 from crossband.errors import InputError, ManifestError
-from crossband.raster.blocks import PackedRaster
+from crossband.raster.packed import PackedRaster
 
 T = TypeVar("T")
 FORMAT, VERSION = "crossband-pack", 1
