@@ -26,11 +26,12 @@ from crossband.errors import BandError, InputError, UnitError, nearest
 from crossband.raster.grid import Box, Grid, Window
 
 #: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
-#: half; folders are not listed for each file (slow on object stores); the cache is bounded.
+#: half; folders are not listed for each file (slow on object stores); the cache of decoded blocks
+#: is bounded, in bytes (rasterio hands the number to GDAL as it is).
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_CACHEMAX": 256,
+    "GDAL_CACHEMAX": 64 * 2**20,
 }
 
 _UNITS = {
@@ -163,6 +164,21 @@ class Scene:
             nodata, finite, inside the file's own mask.
         """
         box = box or self.grid.box
+        return self.physical(*self.stored(box), box)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of the blocks (tiles or strips) that the file is stored in."""
+        rows, cols = self._dataset.block_shapes[self.numbers[0] - 1]
+        return int(rows), int(cols)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the scene is read from, as GDAL lists them."""
+        return tuple(self._dataset.files)
+
+    def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window as it is stored: numbers [C, H, W] and the file's own mask [H, W]."""
         at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col).rasterio()
         indexes = list(self.numbers)
         try:
@@ -174,14 +190,25 @@ class Scene:
                 mask &= self._dataset.read_masks(indexes[0], window=at) > 0
         except (RasterioError, OSError) as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
-        values, valid = self._physical(stored)
-        mask &= valid
-        values[:, ~mask] = 0.0
+        return stored, mask
+
+    def physical(self, stored: NDArray[Any], mask: NDArray[np.bool_], box: Box) -> Window:
+        """Turn what `stored` read of a window into physical values; see `read`."""
+        values = np.empty(stored.shape, np.float32)
+        mask = mask.copy()
+        # A few rows at a time stay in the processor's cache: float64 in between costs nothing.
+        rows = max(2**15 // max(box.width, 1), 1)
+        for top in range(0, box.height, rows):
+            part = slice(top, top + rows)
+            values[:, part], valid = self._physical(stored[:, part])
+            mask[part] &= valid
+            values[:, part][:, ~mask[part]] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
 
     def _physical(self, stored: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         r = self.radiometry
-        valid = np.isfinite(stored).all(axis=0)
+        whole = stored.dtype.kind in "iu"
+        valid = np.ones(stored.shape[1:], bool) if whole else np.isfinite(stored).all(axis=0)
         for channel, nodata in zip(stored, r.nodata, strict=True):
             # An internal mask or alpha is authoritative: a valid zero stays valid.
             if nodata is not None and not np.isnan(nodata) and not self.has_mask:
