@@ -57,7 +57,7 @@ def add_translate(sub: Any) -> None:
     g = p.add_argument_group("computing")
     computing(g)
     g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 1024)")
-    g.add_argument("--batch", type=int, help="tiles that it sees together (default 1)")
+    g.add_argument("--batch", type=int, default=1, help="tiles that it sees together (default 1)")
     g.add_argument(
         "--overlap",
         type=int,
@@ -93,7 +93,6 @@ def _translate(a: argparse.Namespace) -> int:
 
     model = load(a.model)
     jobs = _jobs(a.inputs, a.output, "_".join(model.signature.target))
-    counts = {name: getattr(a, name) for name in ("tile", "batch") if getattr(a, name) is not None}
     failed = 0
     for source, output in jobs:
         bar = _Bar(source, quiet=a.quiet)
@@ -115,12 +114,13 @@ def _translate(a: argparse.Namespace) -> int:
                 indices=a.index,
                 device=a.device,
                 precision=a.precision,
+                tile=a.tile,
+                batch=a.batch,
                 overlap=a.overlap,
                 seed=a.seed,
                 overwrite=a.overwrite,
                 resume=a.resume,
                 progress=bar,
-                **counts,
             )
         except CrossbandError as error:
             bar.close()

@@ -27,7 +27,7 @@ from crossband.raster.store import Store, begun
 from crossband.raster.write import Cog, Output, check_disk, check_output, place_all
 from crossband.sensors import REFLECTANCE
 from crossband.stream import Progress, Stream
-from crossband.work import BATCH, TILE, Results, Work
+from crossband.work import BATCH, Results, Work
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +41,7 @@ def translate_window(
     *,
     device: str = "auto",
     precision: str = "auto",
-    tile: int = TILE,
+    tile: int | None = None,
     batch: int = BATCH,
     overlap: int | None = None,
     seed: int | None = None,
@@ -133,7 +133,7 @@ def translate(
     indices: Mapping[str, str | Path] | Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    tile: int = TILE,
+    tile: int | None = None,
     batch: int = BATCH,
     overlap: int | None = None,
     seed: int | None = None,
@@ -163,7 +163,8 @@ def translate(
             name -> path.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16.
-        tile: side of the window that the network sees, in source pixels.
+        tile: side of the window that the network sees, in source pixels; 1024 where None, less for
+            a network that makes pixels finer.
         batch: tiles that go through the network together.
         overlap: source pixels over which tiles fade into each other, of a network that sees the
             whole image; an eighth of the tile where None.
@@ -217,7 +218,7 @@ def translate(
             outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
         check_disk(outputs)
         options = {
-            "--tile": tile,
+            "--tile": work.tile,
             "--batch": batch,
             "--overlap": work.overlap,
             "--seed": given.seed if given.draws else None,

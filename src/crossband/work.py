@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crossband.engine import Engine, Prepared
 from crossband.errors import CrossbandError
+from crossband.networks.base import Generator
 from crossband.raster.blend import (
     BlendedTile,
     Blender,
@@ -20,7 +21,7 @@ from crossband.raster.blend import (
     default_overlap,
 )
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.plan import Job, Tile, grouped, jobs, plan
+from crossband.raster.plan import Job, Tile, grouped, halo, jobs, plan
 
 if TYPE_CHECKING:
     from crossband.model import Model
@@ -28,11 +29,23 @@ if TYPE_CHECKING:
 #: Side of the window that the network sees, halo included. Larger tiles waste less on the halo and
 #: take more memory.
 TILE = 1024
+#: Side of the largest answer, in pixels of the result, where the network makes them finer.
+ANSWER = 2048
 #: Tiles that go through the network together. More than one was never faster on a processor
 #: (`benchmarks/translate.py --batches`), where a tile fills every core.
 BATCH = 1
 #: Pixels of a result that are turned into stored numbers at once.
 _PIXELS_AT_ONCE = 2**18
+
+
+def default_tile(network: Generator) -> int:
+    """Return the side of the window that a network sees where nobody says another.
+
+    A network that makes pixels finer answers with so many more of them: its windows are smaller,
+    but not so small that the halo takes over.
+    """
+    least = 8 * halo(network.margin or 0, network.stride)
+    return min(TILE, max(ANSWER // network.scale, least, 128))
 
 
 @dataclass(frozen=True)
@@ -41,11 +54,13 @@ class Work:
 
     Attributes:
         groups: jobs that are worked on side by side; what is read for one serves its neighbours.
+        tile: side of the window that the network sees.
         exact: the result is that of the whole scene at once.
         overlap: source pixels over which tiles fade into each other; None where they do not.
     """
 
     groups: tuple[tuple[Job, ...], ...]
+    tile: int
     exact: bool
     overlap: int | None
 
@@ -59,7 +74,7 @@ class Work:
         cls,
         model: Model,
         grid: Grid,
-        tile: int = TILE,
+        tile: int | None = None,
         batch: int = BATCH,
         overlap: int | None = None,
         columns: int | None = None,
@@ -69,12 +84,14 @@ class Work:
         Args:
             model: its network's margin, stride and scale count.
             grid: the scene's.
-            tile: side of the window that the network sees, in source pixels.
+            tile: side of the window that the network sees, in source pixels; `default_tile` where
+                None.
             batch: tiles in a job.
             overlap: see `translate`.
             columns: source pixels side by side in one group; all where None.
         """
         network = model.network
+        tile = default_tile(network) if tile is None else tile
         if tile < 1:
             raise CrossbandError(f"--tile {tile}: must be at least 1")
         if batch < 1:
@@ -104,7 +121,7 @@ class Work:
             own = [Job(first + job.number, job.tiles) for job in jobs(part, batch)]
             numbered.append(tuple(own))
             first += len(own)
-        return cls(tuple(numbered), exact, None if exact else overlap)
+        return cls(tuple(numbered), tile, exact, None if exact else overlap)
 
 
 class Results:
