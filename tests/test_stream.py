@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,6 +300,19 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
         )
         peaks.append(int(done.stdout))
     assert peaks[1] <= 1.25 * peaks[0]
+
+
+def test_the_benchmark_prints_its_table(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "translate.py"
+    numbers = tmp_path / "numbers.json"
+    command = [sys.executable, script, "--network", "identity", "--sizes", "600", "--threads", "1"]
+    command = [*map(str, command), "--json", str(numbers), "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(numbers.read_text())
+    assert found["reads per block"] == 1.0
+    assert found["of bare"] == pytest.approx(found["MPix/s"] / found["bare MPix/s"])
+    assert "| identity | 600 | tiles, none | 1 |" in done.stdout
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):

@@ -151,6 +151,9 @@ class Store:
             flags = os.O_WRONLY | os.O_APPEND
             store._journal = os.open(folder / "journal", flags)
             flush(folder)
+        except OSError as error:
+            store.close()
+            raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
         except BaseException:
             store.close()
             raise

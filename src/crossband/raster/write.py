@@ -166,7 +166,7 @@ class Output:
     def finish(self, store: Store) -> Path:
         """Make the file under a hidden name beside the final one; returns that name."""
         assert self.raw is not None
-        folder = folder_of(self.path)
+        folder = self._made(store)
         try:
             folder.mkdir(exist_ok=True)
             final = folder / self.path.name
@@ -194,9 +194,15 @@ class Output:
         except OSError as error:
             raise failed(self.path, error) from error
 
-    def discard(self) -> None:
-        """Remove what `finish` left beside the final name."""
-        shutil.rmtree(folder_of(self.path), ignore_errors=True)
+    def _made(self, store: Store) -> Path:
+        """Return the folder of the finished file: a rename must not cross file systems."""
+        own = folder_of(self.path)
+        return own if own == store.folder else own.with_name(f".{self.path.name}.crossband-made")
+
+    def discard(self, store: Store) -> None:
+        """Remove what `finish` left beside the final name; the store itself stays."""
+        if self._made(store) != store.folder:
+            shutil.rmtree(self._made(store), ignore_errors=True)
 
     def _write_picture(self, source: Path, final: Path, masked: bool) -> None:
         with rasterio.open(source) as body:
@@ -262,12 +268,16 @@ def check_disk(outputs: Sequence[Output]) -> None:
 
 def place_all(outputs: Sequence[Output], store: Store) -> None:
     """Finish all files and rename them into place, the first one last."""
-    finals = [output.finish(store) for output in outputs]
-    store.placing([output.path for output in outputs])
-    for output, final in reversed(list(zip(outputs, finals, strict=True))):
-        output.place(final)
-    for output in outputs[1:]:
-        output.discard()
+    try:
+        finals = [output.finish(store) for output in outputs]
+        store.placing([output.path for output in outputs])
+        for output, final in reversed(list(zip(outputs, finals, strict=True))):
+            output.place(final)
+    except OSError as error:
+        raise failed(outputs[0].path, error) from error
+    finally:
+        for output in outputs:
+            output.discard(store)
 
 
 class SceneWriter:
