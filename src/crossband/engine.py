@@ -191,7 +191,8 @@ class Engine:
                     out = network(batch)
                 else:
                     out = network.given(batch, _to(prepared.conditions, self.device))
-            answer: Tensor = out.cpu()
+            # A constant answer may be a parameter, which wants its gradient even here.
+            answer: Tensor = out.detach().cpu()
         return answer
 
     def physical(

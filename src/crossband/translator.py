@@ -163,7 +163,7 @@ def translate(
             name -> path.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16.
-        tile: side of the window that the network sees, in source pixels; 1024 where None, less for
+        tile: side of the window that the network sees, in source pixels; 896 where None, less for
             a network that makes pixels finer.
         batch: tiles that go through the network together.
         overlap: source pixels over which tiles fade into each other, of a network that sees the
