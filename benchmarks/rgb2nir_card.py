@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from crossband import demo
+from crossband.engine import Engine
 from crossband.model import Model
-from crossband.translator import Engine, translate_window
+from crossband.translator import translate_window
 
 WHO = ("model", "mlp", "linear", "mean")
 COMMAND = "python benchmarks/rgb2nir.py train --data FOLDER"

@@ -1,109 +1,240 @@
-"""Translation speed: the plain way against the default, interleaved in one run.
+"""Translation speed, memory and reads: scenes through files, against the bare network.
 
-    python benchmarks/translate.py [--model rgb2nir] [--size 2048] [--rounds 5] [--json FILE]
+    python benchmarks/translate.py [--network bundled identity x4] [--sizes 2000 4000]
+                                   [--layout tiles strips] [--compress none] [--batches 1 2 4]
+                                   [--model rgb2nir] [--threads N] [--json FILE]
 
-Plain: fp32, eager, memory as PyTorch lays it out, tile by tile. Default: what `crossband translate`
-does on this machine (bf16 where the processor has it, channels-last). Both go through the same tile
-plan and are counted in useful output pixels; reading and writing files is left out. The source is
-the Sentinel-2 sample of spyndex, repeated; the difference between the two is measured on it in
-reflectance.
+Each row is a process of its own, so that its peak memory is its own. In each, in one run:
+
+- bare: the network alone, on tiles of the same plan that lie normalised in memory;
+- scene: `crossband translate` from file to file. Its speed counts until the last window is
+  computed; finishing (making the COG) is counted as a share of the whole;
+- plain: fp32, eager, memory as PyTorch lays it out, tile by tile, cut without halo (so it has
+  seams), without reading and writing.
+
+All speeds are useful pixels of the result per second. Bare runs on some tiles before the scene and
+after it, so that a machine that others use slows both alike; plain after it. The scene is
+the Sentinel-2 sample of spyndex, mirrored and repeated, uint16.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import rasterio
 import torch
+from rasterio.windows import Window as RasterioWindow
 
 import crossband
 from crossband.demo import sample
-from crossband.raster.grid import Grid, Window
-from crossband.raster.plan import overhead, plan
-from crossband.translator import TILE, Engine, translate_window
+from crossband.engine import Engine, Given, Prepared
+from crossband.model import Model
+from crossband.networks.identity import Identity
+from crossband.pipeline import Statistics
+from crossband.raster.plan import Job
+from crossband.raster.scene import Scene
+from crossband.signature import Signature, UnitRange
+from crossband.work import Work
 
 BANDS = ("red", "green", "blue")
+NETWORKS = ("bundled", "identity", "x4")
+LAYOUTS = {
+    "tiles": {"tiled": True, "blockxsize": 512, "blockysize": 512},
+    "strips": {"blockysize": 1},
+}
+COLUMNS = (
+    "network", "size", "layout", "batch", "MPix/s", "of bare", "of plain", "halo", "finishing",
+    "peak MiB", "reads per block",
+)  # fmt: skip
+#: Tiles on which bare and plain are timed, before the scene and after it.
+TILES = 2
 
 
-def scene(size: int) -> Window:
-    """Return red, green, blue of the sample, mirrored and repeated to size x size."""
+def write_scene(path: Path, size: int, layout: str, compress: str) -> None:
+    """Write the sample, mirrored and repeated to size x size, some rows at a time."""
     stored = sample()
-    rgb = np.stack([stored[b] for b in BANDS]).astype(np.float32) * 1e-4
+    rgb = np.stack([stored[b] for b in BANDS])
     mirrored = np.concatenate([rgb, rgb[:, ::-1]], axis=1)
     mirrored = np.concatenate([mirrored, mirrored[:, :, ::-1]], axis=2)
-    times = -(-size // mirrored.shape[1])
-    values = np.ascontiguousarray(np.tile(mirrored, (1, times, times))[:, :size, :size])
-    mask = np.ones((size, size), bool)
-    return Window(values, mask, Grid(size, size), BANDS, "reflectance")
+    side = mirrored.shape[1]
+    wide = np.tile(mirrored, (1, 1, -(-size // side)))[:, :, :size]
+    profile: dict[str, Any] = {"driver": "GTiff", "width": size, "height": size, "count": 3}
+    profile |= {"dtype": "uint16", "compress": compress, "bigtiff": "IF_SAFER", **LAYOUTS[layout]}
+    with rasterio.open(path, "w", **profile) as out:
+        out.descriptions, out.units, out.scales = BANDS, ["reflectance"] * 3, [1e-4] * 3
+        rows = 512
+        for row in range(0, size, rows):
+            count = min(rows, size - row)
+            part = wide[:, np.arange(row, row + count) % side]
+            out.write(part, window=RasterioWindow(0, row, size, count))
+
+
+def load(network: str, name: str) -> Model:
+    """Return a model to time."""
+    if network == "bundled":
+        return crossband.load(name)
+    whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)
+    signature = Signature(list(BANDS), list(BANDS), {"reflectance": whole})
+    scale = 4 if network == "x4" else 1
+    return Model(Identity(3, scale), signature, name=network, task="identity")
+
+
+def middle(work: Work) -> list[Job]:
+    """Return the jobs in the middle of the scene, where every tile has its whole halo."""
+    whole = max(job.tiles[0].source.height * job.tiles[0].source.width for job in work.jobs)
+    full = [
+        job
+        for job in work.jobs
+        if job.tiles[0].source.height * job.tiles[0].source.width == whole
+        and len(job.tiles) == len(work.jobs[0].tiles)
+    ]
+    first = max(len(full) // 2 - TILES // 2, 0)
+    return full[first : first + TILES]
+
+
+class Bare:
+    """The network alone on prepared tiles, and the plain way on the same; seconds per pixel."""
+
+    def __init__(self, engine: Engine, plain: Model, path: Path, work: Work) -> None:
+        self.engine, self.plain, self.work = engine, plain, work
+        self.bare: list[float] = []
+        self.eager: list[float] = []
+        network = engine.model.network
+        self.finer = network.scale**2
+        with Scene.open(path, needed=BANDS) as scene:
+            given = Given(network, scene.grid)
+            self.ready: list[Prepared] = []
+            for job in middle(work):
+                windows = [scene.read(tile.source) for tile in job.tiles]
+                self.ready.append(engine.prepare(job, windows, given))
+            self.inputs = [
+                torch.from_numpy(scene.read(p.job.tiles[0].source).values)[None] for p in self.ready
+            ]
+
+    def time(self, rounds: int, *, plain: bool) -> None:
+        """Time both, or the first alone, one after the other, several times."""
+        for _ in range(rounds):
+            for prepared, values in zip(self.ready, self.inputs, strict=True):
+                start = time.perf_counter()
+                self.engine.compute(prepared)
+                between = time.perf_counter()
+                if plain:
+                    with torch.inference_mode():
+                        self.plain(values)
+                    seconds = time.perf_counter() - between
+                    self.eager.append(seconds / (values[0, 0].numel() * self.finer))
+                kept = sum(t.core.height * t.core.width for t in prepared.job.tiles)
+                self.bare.append((between - start) / (kept * self.finer))
+
+
+def row(a: argparse.Namespace) -> dict[str, Any]:
+    """Measure one row; in a process of its own."""
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    network, size, layout, batch = a.network[0], a.sizes[0], a.layout[0], a.batches[0]
+    model, plain = load(network, a.model), load(network, a.model)
+    engine, found = Engine(model), Statistics()
+    path = a.scene
+    with Scene.open(path, needed=BANDS) as scene:
+        grid = scene.grid
+    times = Bare(engine, plain.eval(), path, Work.of(model, grid, batch=batch))
+    rounds = a.rounds if network == "bundled" else 5 * a.rounds
+    # The plain way comes last: it takes more memory, which would be taken for the scene's.
+    times.time(rounds, plain=False)
+    start = time.perf_counter()
+    model.translate(path, path.with_name("out.tif"), batch=batch, statistics=found, overwrite=True)
+    whole = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    times.time(rounds, plain=True)
+    speed = found.pixels / found.windows / 1e6
+    bare, eager = (1e-6 / statistics.median(s) for s in (times.bare, times.eager))
+    return {
+        "network": network,
+        "size": size,
+        "layout": f"{layout}, {a.compress}",
+        "batch": batch,
+        "MPix/s": speed,
+        "bare MPix/s": bare,
+        "plain MPix/s": eager,
+        "of bare": speed / bare,
+        "of plain": speed / eager,
+        "halo": found.halo,
+        "finishing": found.finishing / whole,
+        "seconds": whole,
+        "computing": found.computing,
+        "waiting for reading": found.waiting_for_reading,
+        "waiting for writing": found.waiting_for_writing,
+        "peak MiB": peak,
+        "reads per block": found.reads_per_block,
+        "precision": engine.precision,
+        "threads": torch.get_num_threads(),
+        "tile": Work.of(model, grid).tile,
+    }
+
+
+def cells(found: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    form = {
+        "MPix/s": ".3g", "of bare": ".0%", "of plain": ".2f", "halo": ".1%", "finishing": ".1%",
+        "peak MiB": ".0f", "reads per block": ".2f",
+    }  # fmt: skip
+    return " | ".join(format(found[name], form.get(name, "")) for name in COLUMNS)
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["bundled", "identity"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[2000, 4000])
+    parser.add_argument("--layout", nargs="+", choices=list(LAYOUTS), default=["tiles"])
+    parser.add_argument("--compress", default="none", help="of the source, as GDAL names it")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--model", default="rgb2nir", help="the bundled model or another folder")
+    parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
+    parser.add_argument("--rounds", type=int, default=1, help="timings of bare before and after")
+    parser.add_argument("--folder", help="where scenes are written (default: the system's)")
+    parser.add_argument("--json", type=Path, help="write the numbers to FILE")
+    parser.add_argument("--scene", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="rgb2nir")
-    parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the numbers to FILE")
-    a = parser.parse_args()
-    window = scene(a.size)
-    plain, default = crossband.load(a.model), crossband.load(a.model)
-    precision = Engine(default).precision
-
-    def run_plain() -> np.ndarray:
-        network = plain.network
-        out = np.zeros((1, a.size, a.size), np.float32)
-        for tile in plan(a.size, a.size, TILE, network.margin or 0, network.stride):
-            rows, cols = tile.source.slices()
-            with torch.inference_mode():
-                result = plain(torch.from_numpy(window.values[None, :, rows, cols].copy()))[0]
-            rows, cols = tile.core.inside(tile.source).slices()
-            out[:, *tile.core.slices()] = result[:, rows, cols].numpy()
-        return out
-
-    def run_default() -> np.ndarray:
-        return translate_window(default, window).values
-
-    ways = {"plain (fp32, eager)": run_plain, f"default ({precision}, channels-last)": run_default}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    results = {name: run() for name, run in ways.items()}  # one of each to warm up
-    for _ in range(a.rounds):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    speed = {n: a.size**2 / 1e6 / statistics.median(s) for n, s in seconds.items()}
-    first, second = speed.values()
-    pairs = zip(*seconds.values(), strict=True)
-    ratio = statistics.median(p / d for p, d in pairs)
-    one, two = results.values()
-    difference = np.abs(one - two)
-    network = default.network
-    halo = overhead(a.size, a.size, TILE, network.margin or 0, network.stride)
-    print(f"model {default.name}, {a.size} x {a.size}, {torch.get_num_threads()} threads, "
-          f"tile {TILE}, halo {halo:.1%}, median of {a.rounds}")  # fmt: skip
-    print("| way | MPix/s |\n|---|---|")
-    for name, value in speed.items():
-        print(f"| {name} | {value:.2f} |")
-    print(f"\ndefault / plain: {ratio:.2f} (median of the rounds' ratios)")
-    print(
-        f"difference in reflectance: mean {difference.mean():.5f}, largest {difference.max():.4f}"
-    )
+    a = parse()
+    if a.scene:
+        print(json.dumps(row(a)))
+        return
+    rows = []
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    with tempfile.TemporaryDirectory(dir=a.folder) as folder:
+        for size in a.sizes:
+            for layout in a.layout:
+                scene = Path(folder) / f"{size}-{layout}.tif"
+                write_scene(scene, size, layout, a.compress)
+                for network in a.network:
+                    for batch in a.batches:
+                        own = ["--network", network, "--sizes", size, "--layout", layout]
+                        own += ["--batches", batch, "--compress", a.compress, "--model", a.model]
+                        own += ["--threads", a.threads, "--rounds", a.rounds, "--scene", scene]
+                        command = [sys.executable, __file__, *map(str, own)]
+                        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+                        rows.append(json.loads(done.stdout))
+                        print(f"| {cells(rows[-1])} |", flush=True)
+                scene.unlink()
+    last = rows[-1]
+    print(f"\n{last['precision']}, {last['threads']} threads; {Path(__file__).name} explains")
     if a.json:
-        data = {
-            "size": a.size,
-            "threads": torch.get_num_threads(),
-            "mpix_per_second": {"plain": first, "default": second},
-            "ratio": ratio,
-            "precision": precision,
-            "halo": halo,
-            "mean_difference": float(difference.mean()),
-            "largest_difference": float(difference.max()),
-        }
-        a.json.write_text(json.dumps(data, indent=1) + "\n")
+        a.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def test_bad_models(crossband_command, source, tiny_model, tmp_path, case, words
     assert not (tmp_path / "o.tif").exists()
 
 
-def test_ctrl_c_leaves_nothing(make_raster, tiny_model, tmp_path):
+def test_ctrl_c_keeps_what_is_done(make_raster, tiny_model, tmp_path):
     source = make_raster(values=random_values(3, 1500, 1500))
     out = tmp_path / "nir.tif"
     arguments = ["translate", source, "-o", out, "--model", tiny_model, "--tile", "64"]
@@ -318,7 +318,8 @@ def test_ctrl_c_leaves_nothing(make_raster, tiny_model, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+    assert "--resume goes on" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".nir.tif.crossband", "scene.tif"]
 
 
 @pytest.mark.parametrize(

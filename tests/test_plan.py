@@ -63,7 +63,7 @@ def test_identity_is_exact(identity_model, shape, tile, scale):
 
 def test_default_tile_costs_at_most_15_percent():
     from crossband.networks.local_unet import LocalUNet
-    from crossband.translator import TILE
+    from crossband.work import TILE
 
     network = LocalUNet()
     assert overhead(8000, 8000, TILE, network.margin, network.stride) <= 0.15

@@ -19,7 +19,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import crossband
 from crossband.errors import CrossbandError, InputError, OutputError, UnitError
-from crossband.raster.write import Encoding
+from crossband.raster.encoding import Encoding
 
 
 def hidden(folder):

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 from crossband import __version__
 from crossband.cli_data import add_data
-from crossband.errors import CrossbandError, Interrupted, OutputError, nearest
+from crossband.cli_translate import add_translate, computing
+from crossband.errors import CrossbandError, Interrupted, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -120,21 +121,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"crossband {__version__}")
     sub = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
 
-    p = sub.add_parser("translate", help="translate scenes with a model")
-    p.set_defaults(run=_translate)
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="rasters that GDAL reads, PNG, JPEG")
-    p.add_argument("-o", "--output", required=True, help="file (one input) or folder")
-    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
-    p.add_argument("--bands", help="as in red=3,green=2,blue=1: band numbers or names in the file")
-    p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
-    p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")
-    p.add_argument("--dtype", help="float32 for physical units; default: as the source")
-    p.add_argument("--index", action="append", default=[], help="also write this spectral index")
-    p.add_argument("--tile", type=int, help="pixels that the network sees at once (default 1024)")
-    p.add_argument("--overwrite", action="store_true", help="replace existing files")
-    p.add_argument("--quiet", action="store_true", help="no progress, no summary")
-    _computing(p)
+    add_translate(sub)
 
     p = sub.add_parser("models", help="list the bundled models, or describe one")
     p.set_defaults(run=_models)
@@ -166,7 +153,7 @@ def _parser() -> Parser:
     p.add_argument("-o", "--output", required=True, help="folder of the report")
     p.add_argument("--index", action="append", help="index to judge (default: NDVI, NDWI, EVI)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    _computing(p)
+    computing(p)
 
     _blending(sub)
     add_data(sub)
@@ -175,7 +162,7 @@ def _parser() -> Parser:
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
-    _computing(p)
+    computing(p)
     parser.commands = dict(sub.choices)
     return parser
 
@@ -193,113 +180,6 @@ def _blending(sub: Any) -> None:
     p.add_argument("--weight", type=float, default=0.5, help="share of B, 0 to 1 (default 0.5)")
     p.add_argument("-o", "--output", required=True, help="folder of the new model")
     p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
-
-
-def _computing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-
-
-def _translate(a: argparse.Namespace) -> int:
-    from crossband.raster.scene import check_exists, parse_bands
-    from crossband.raster.write import check_output, make_folder
-
-    bands = parse_bands(a.bands) if a.bands else None
-    if len(a.inputs) == 1:
-        check_exists(a.inputs[0])
-    jobs = _jobs(a.inputs, a.output)
-    if len(jobs) == 1:
-        check_output(jobs[0][1], a.overwrite, jobs[0][0])
-    else:
-        make_folder(jobs[0][1].parent)
-    from crossband import load, translator
-
-    model = load(a.model)
-    jobs = _jobs(a.inputs, a.output, "_".join(model.signature.target))
-    failed = 0
-    for source, output in jobs:
-        bar = _Bar(source, quiet=a.quiet)
-        try:
-            path = translator.translate(
-                model,
-                source,
-                output,
-                bands=bands,
-                sensor=a.sensor,
-                scale=a.scale,
-                offset=a.offset,
-                dtype=a.dtype,
-                indices=a.index,
-                device=a.device,
-                precision=a.precision,
-                tile=a.tile or translator.TILE,
-                overwrite=a.overwrite,
-                progress=bar,
-            )
-        except CrossbandError as error:
-            bar.close()
-            if len(jobs) == 1:
-                raise
-            print(f"crossband: {error}", file=sys.stderr)
-            failed += 1
-        else:
-            bar.finish(path)
-    if failed:
-        raise CrossbandError(f"{failed} of {len(jobs)} scenes failed; the others are written")
-    return 0
-
-
-def _jobs(inputs: Sequence[str], output: str, suffix: str = "target") -> list[tuple[str, Path]]:
-    """Pair inputs with outputs; a folder gets `<stem>_<target bands>.<tif or png>`."""
-    out = Path(output)
-    to_folder = output.endswith(("/", "\\")) or out.is_dir() or len(inputs) > 1
-    if not to_folder:
-        return [(inputs[0], out)]
-    if out.is_file():
-        raise OutputError(f"{out}: several inputs need a folder, and this is a file")
-    jobs = []
-    for source in inputs:
-        path = Path(source)
-        ending = ".png" if path.suffix.lower() in (".png", ".jpg", ".jpeg") else ".tif"
-        jobs.append((source, out / f"{path.stem}_{suffix}{ending}"))
-    names = [target for _, target in jobs]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise OutputError(f"{twice}: two inputs would be written under this name")
-    return jobs
-
-
-class _Bar:
-    """A progress bar with pixels per second on a terminal, one line at the end elsewhere."""
-
-    def __init__(self, source: str, *, quiet: bool) -> None:
-        import time
-
-        self.source, self.quiet, self.start = source, quiet, time.monotonic()
-        self.bar: Any = None
-        self.pixels = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self.quiet and sys.stderr.isatty():
-            if self.bar is None:
-                from tqdm import tqdm
-
-                name = Path(self.source).name
-                self.bar = tqdm(total=total, unit="px", unit_scale=True, desc=name, leave=False)
-            self.bar.update(done - self.bar.n)
-        self.pixels = done
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def finish(self, path: Path) -> None:
-        import time
-
-        self.close()
-        if not self.quiet:
-            seconds = max(time.monotonic() - self.start, 1e-9)
-            print(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
 
 
 def _models(a: argparse.Namespace) -> int:

@@ -131,7 +131,8 @@ def sample() -> dict[str, np.ndarray]:
 
 def write_scene(path: Path, stored: Mapping[str, np.ndarray]) -> Path:
     """Write red, green and blue of the sample as a GeoTIFF that states scale, unit and names."""
-    from crossband.raster.write import Encoding, SceneWriter
+    from crossband.raster.encoding import Encoding
+    from crossband.raster.write import SceneWriter
 
     values = np.stack([stored[b] for b in _SOURCE]) * np.float32(_SCALE)
     pixels = window(values, _SOURCE)

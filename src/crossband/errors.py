@@ -53,7 +53,7 @@ class TrainingError(CrossbandError):
 
 
 class Interrupted(CrossbandError):
-    """The user pressed Ctrl-C; nothing half-written is left."""
+    """The user pressed Ctrl-C; nothing half-written is left under a final name."""
 
     exit_code = 130
 

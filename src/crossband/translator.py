@@ -1,81 +1,38 @@
-"""Model + scene -> scene: tiles through the network, everything else about the scene kept."""
+"""Model + scene -> scene: tiles through the network, everything else about the scene kept.
+
+A scene of any size takes the memory of a few tiles: windows are read in one thread, computed in
+this one and written in a third (`pipeline`). What is finished survives a kill (`raster.store`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from crossband import __version__, indices
-from crossband.devices import resolve_device, resolve_precision
-from crossband.errors import CrossbandError, InputError, OutputError
-from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.plan import plan
+from crossband import indices
+from crossband.engine import Engine, Given
+from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
+from crossband.pipeline import Statistics
+from crossband.provenance import facts, synthetic_tags
+from crossband.raster.blocks import Blocks
+from crossband.raster.encoding import Encoding
+from crossband.raster.grid import Window
+from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
-from crossband.raster.write import Encoding, SceneWriter, check_output
-from crossband.sensors import REFLECTANCE, VALID_RANGE
+from crossband.raster.store import Store, begun
+from crossband.raster.write import Cog, Output, check_disk, check_output, place_all
+from crossband.sensors import REFLECTANCE
+from crossband.stream import Progress, Stream
+from crossband.work import BATCH, Results, Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from crossband.model import Model
-
-#: Side of the window that the network sees, halo included. Larger tiles waste less on the halo and
-#: take more memory.
-TILE = 1024
-
-Progress = Callable[[int, int], None]
-
-
-class Engine:
-    """A model made ready to compute: on its device, in its memory layout, in its precision.
-
-    Args:
-        model: loaded model.
-        device: auto, cpu, cuda or mps.
-        precision: auto, fp32 or bf16.
-        tile: side of the window that the network sees, in source pixels.
-    """
-
-    def __init__(
-        self, model: Model, device: str = "auto", precision: str = "auto", tile: int = TILE
-    ) -> None:
-        if tile < 1:
-            raise CrossbandError(f"--tile {tile}: must be at least 1")
-        self.model, self.tile = model, tile
-        self.device = resolve_device(device)
-        self.precision = resolve_precision(self.device, precision)
-        model.eval().to(self.device)
-        network: Any = model.network
-        network.to(memory_format=torch.channels_last)
-
-    def __call__(self, values: NDArray[np.float32], mask: NDArray[np.bool_], unit: str) -> Any:
-        """Translate one window: physical [C, H, W] and mask [H, W] -> physical [Ct, H*s, W*s]."""
-        model, signature = self.model, self.model.signature
-        with torch.inference_mode():
-            batch = torch.from_numpy(values)[None].to(
-                self.device, memory_format=torch.channels_last
-            )
-            valid = torch.from_numpy(mask)[None, None].to(self.device)
-            # Masked pixels go in as each band's low value, everywhere and always the same, so
-            # that tiles agree; training fills them in the same way.
-            normal = signature.normalise(batch, [unit], "source").masked_fill(~valid, 0.0)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                out = model.network(normal)
-            return signature.denormalise(out, [unit], "target")[0].float().cpu().numpy()
-
-
-def tiles_of(model: Model, grid: Grid, tile: int) -> Iterator[Any]:
-    """Return the tile plan of a scene for a model; the whole scene where its margin has no end."""
-    network = model.network
-    if network.margin is None:
-        return plan(grid.height, grid.width, max(grid.height, grid.width), 0, network.stride)
-    return plan(grid.height, grid.width, tile, network.margin, network.stride)
 
 
 def translate_window(
@@ -84,30 +41,25 @@ def translate_window(
     *,
     device: str = "auto",
     precision: str = "auto",
-    tile: int = TILE,
+    tile: int | None = None,
+    batch: int = BATCH,
+    overlap: int | None = None,
+    seed: int | None = None,
 ) -> Window:
-    """Translate pixels in memory; see `translate`."""
+    """Translate pixels in memory; see `translate`. The window is taken for a whole scene."""
     _check(model, window.unit, window.bands)
-    engine = Engine(model, device, precision, tile)
-    scale = model.network.scale
-    grid = window.grid.zoom(scale)
+    engine = Engine(model, device, precision)
+    work = Work.of(model, window.grid, tile, batch, overlap)
+    given = Given(model.network, window.grid, seed)
+    results = Results(engine, work)
+    grid = window.grid.zoom(model.network.scale)
     out = np.zeros((len(model.signature.target), grid.height, grid.width), np.float32)
-
-    def read(box: Box) -> Window:
-        rows, cols = box.slices()
-        return Window(
-            window.values[:, rows, cols],
-            window.mask[rows, cols],
-            window.grid.crop(box),
-            window.bands,
-            window.unit,
-        )
-
     mask = np.zeros((grid.height, grid.width), bool)
-    for box, values, valid, _ in _run(engine, window.grid, read):
-        rows, cols = box.slices()
-        out[:, rows, cols], mask[rows, cols] = values, valid
-    out[:, ~mask] = 0.0
+    for job in work.jobs:
+        prepared = engine.prepare(job, [window.crop(t.source) for t in job.tiles], given)
+        for box, values, valid, _ in results(prepared, engine.compute(prepared)):
+            rows, cols = box.slices()
+            out[:, rows, cols], mask[rows, cols] = values, valid
     unit = model.signature.target_unit(window.unit)
     return Window(out, mask, grid, tuple(model.signature.target), unit)
 
@@ -127,13 +79,17 @@ def translate_to_array(
     if indices:
         raise CrossbandError("indices are files: give an output, or compute them from the array")
     reading = {k: options.pop(k) for k in ("bands", "sensor", "scale", "offset") if k in options}
-    computing = {k: options.pop(k) for k in ("device", "precision", "tile") if k in options}
+    names = ("device", "precision", "tile", "batch", "overlap", "seed")
+    computing = {k: options.pop(k) for k in names if k in options}
     if options:
         raise CrossbandError(f"translate to an array takes no {', '.join(options)}")
     with Scene.open(source, **reading, needed=model.signature.source) as scene:
         _check(model, scene.unit, scene.bands)
         window = scene.read()
-        tags = synthetic_tags(model, scene.path)
+        cut = {k: computing[k] for k in ("tile", "batch", "overlap") if k in computing}
+        work = Work.of(model, scene.grid, **cut)
+        given = Given(model.network, scene.grid, computing.get("seed"))
+        tags = _tags(model, scene, work, given)
     if not window.mask.any():
         raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
     result = translate_window(model, window, **computing)
@@ -169,12 +125,22 @@ def translate(
     scale: float | None = None,
     offset: float | None = None,
     dtype: str | None = None,
+    out_scale: float | None = None,
+    out_offset: float | None = None,
+    nodata: float | None = None,
+    compress: str | None = None,
+    blocksize: int | None = None,
     indices: Mapping[str, str | Path] | Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    tile: int = TILE,
+    tile: int | None = None,
+    batch: int = BATCH,
+    overlap: int | None = None,
+    seed: int | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
+    statistics: Statistics | None = None,
 ) -> Path:
     """Translate a scene into a file.
 
@@ -186,25 +152,44 @@ def translate(
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
         offset: see scale.
-        dtype: `float32` for physical units; the source's own data type and scale where None.
+        dtype: `float32` for physical units; an integer type with `out_scale`; the source's own data
+            type and scale where None.
+        out_scale: of the result: physical = stored x out_scale + out_offset.
+        out_offset: see out_scale.
+        nodata: stored number of masked pixels; the source's own, NaN, or a mask band where None.
+        compress: `deflate` (default), `zstd`, `lzw` or `none`.
+        blocksize: side of the COG's blocks in pixels; 512 where None.
         indices: spectral indices as extra float32 files beside the output: names, or
             name -> path.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16.
-        tile: side of the window that the network sees, in source pixels.
+        tile: side of the window that the network sees, in source pixels; 896 where None, less for
+            a network that makes pixels finer.
+        batch: tiles that go through the network together.
+        overlap: source pixels over which tiles fade into each other, of a network that sees the
+            whole image; an eighth of the tile where None.
+        seed: of a network that draws noise or a style; 0 where None.
         overwrite: replace existing files.
-        progress: called with (pixels done, pixels in all) after each tile.
+        resume: go on where an interrupted run stopped; and keep what is done if this one fails.
+        progress: called with (pixels done, pixels in all) at the start and after each job.
+        statistics: is filled in.
 
     Returns:
         The path of the finished file.
 
     Raises:
         InputError, BandError, UnitError, OutputError: nothing is left under the final names.
+        Interrupted: Ctrl-C; finished windows are kept for `resume`.
     """
     output = Path(output)
     extra = index_paths(output, indices)
+    placed = begun(output) if resume else set()
     for path in (output, *extra.values()):
-        check_output(path, overwrite, source)
+        check_output(path, overwrite or path in placed, source)
+    if (compress or blocksize) and not any(_is_tiff(p) for p in (output, *extra.values())):
+        raise OutputError(f"{output}: --compress and --blocksize are for .tif")
+    cog = Cog(compress or "deflate", 512 if blocksize is None else blocksize)
+    found = statistics if statistics is not None else Statistics()
     with Scene.open(
         source,
         bands=bands,
@@ -215,100 +200,76 @@ def translate(
     ) as scene:
         _check(model, scene.unit, scene.bands)
         _check_indices(model, scene, extra)
-        engine = Engine(model, device, precision, tile)
+        reach = halo(model.network.margin or 0, model.network.stride)
+        columns = Blocks.of(scene).columns(scene, reach)
+        work = Work.of(model, scene.grid, tile, batch, overlap, columns)
+        given = Given(model.network, scene.grid, seed)
+        engine = Engine(model, device, precision)
         unit = model.signature.target_unit(scene.unit)
-        encoding = Encoding.of_scene(scene, dtype if unit == scene.unit else "float32")
-        grid = scene.grid.zoom(model.network.scale)
-        tags = synthetic_tags(model, scene.path)
-        with ExitStack() as stack:
-            target = stack.enter_context(
-                SceneWriter(
-                    output,
-                    grid,
-                    tuple(model.signature.target),
-                    unit,
-                    encoding,
-                    tags,
-                    overwrite=overwrite,
-                )
-            )
-            writers = {
-                name: stack.enter_context(
-                    SceneWriter(
-                        path,
-                        grid,
-                        (name,),
-                        "1",
-                        Encoding("float32", nodata=float("nan")),
-                        {**tags, "CROSSBAND_INDEX": name},
-                        overwrite=overwrite,
-                    )
-                )
-                for name, path in extra.items()
-            }
-            any_valid = False
-            total, done = grid.height * grid.width, 0
-            for box, values, mask, window in _run(engine, scene.grid, scene.read):
-                any_valid = any_valid or bool(mask.any())
-                target.write(box, values, mask)
-                for name, writer in writers.items():
-                    known = dict(zip(model.signature.target, values, strict=True))
-                    own = dict(zip(window.bands, window.values, strict=True))
-                    writer.write(box, *_index(name, {**own, **known}, mask))
-                done += box.height * box.width
-                if progress is not None:
-                    progress(done, total)
-            if not any_valid:
-                raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-            for writer in writers.values():
-                writer.commit()
-            return target.commit()
-
-
-def _run(
-    engine: Engine, grid: Grid, read: Callable[[Box], Window]
-) -> Iterator[tuple[Box, NDArray[np.float32], NDArray[np.bool_], Window]]:
-    """Yield (box on the target grid, physical values, mask, source window) for every tile core."""
-    scale = engine.model.network.scale
-    for tile in tiles_of(engine.model, grid, engine.tile):
-        window = read(tile.source)
-        inner = tile.core.inside(tile.source)
-        rows, cols = inner.slices()
-        core = Window(
-            window.values[:, rows, cols],
-            window.mask[rows, cols],
-            window.grid.crop(inner),
-            window.bands,
-            window.unit,
+        encoding = Encoding.of_scene(
+            scene, dtype, unit=unit, scale=out_scale, offset=out_offset, nodata=nodata
         )
-        box = tile.core.scaled(scale)
-        mask = core.mask.repeat(scale, 0).repeat(scale, 1)
-        unit = engine.model.signature.target_unit(window.unit)
-        if mask.any():
-            out = engine(window.values, window.mask, window.unit)
-            rows, cols = inner.scaled(scale).slices()
-            out = out[:, rows, cols]
-            # What a network answers with NaN or infinity is no value, and must not become one.
-            mask &= np.isfinite(out).all(axis=0)
-            values = np.where(mask, _clipped(out, unit), np.float32(0.0))
-        else:
-            shape = (len(engine.model.signature.target), box.height, box.width)
-            values = np.zeros(shape, np.float32)
-        yield box, values, mask, core
+        grid = scene.grid.zoom(model.network.scale)
+        tags = _tags(model, scene, work, given)
+        outputs = [Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)]
+        plain = Encoding("float32", nodata=float("nan"))
+        for name, path in extra.items():
+            own = {**tags, "CROSSBAND_INDEX": name}
+            outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
+        check_disk(outputs)
+        options = {
+            "--tile": work.tile,
+            "--batch": batch,
+            "--overlap": work.overlap,
+            "--seed": given.seed if given.draws else None,
+            "the device": engine.device.type,
+            "--precision": engine.precision,
+            "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
+            "--index": ", ".join(sorted(extra)),
+        }
+        store = Store.open(output, facts(model, scene, options), resume=resume)
+        keep = resume
+        try:
+            for made, name in zip(outputs, ("values", *extra), strict=True):
+                made.begin(store, name)
+            Stream(engine, work, given, scene, outputs, store, found).run(progress)
+            if not any(made.valid for made in outputs[:1]):
+                keep = False
+                raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+            start = time.perf_counter()
+            place_all(outputs, store)
+            found.finishing = time.perf_counter() - start
+            keep = False
+        except KeyboardInterrupt as stop:
+            keep = bool(store.done)
+            raise Interrupted(_how_far(output, len(store.done), len(work.jobs))) from stop
+        finally:
+            if keep:
+                store.close()
+            else:
+                store.remove()
+    return output
 
 
-def _clipped(values: NDArray[np.float32], unit: str) -> NDArray[np.float32]:
-    return np.clip(values, *VALID_RANGE[unit])
+def _how_far(output: Path, done: int, total: int) -> str:
+    if not done:
+        return f"{output}: interrupted before anything was finished; nothing was left"
+    return (
+        f"{output}: interrupted; {done} of {total} windows are kept: the same command with "
+        f"--resume goes on, without it starts anew"
+    )
 
 
-def _index(
-    name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return index values [1, H, W] and where they are defined."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        values = np.asarray(indices.compute(name, bands), np.float32)
-    defined = mask & np.isfinite(values)
-    return np.where(defined, values, 0.0)[None], defined
+def _tags(model: Model, scene: Scene, work: Work, given: Given) -> dict[str, str]:
+    tags = synthetic_tags(model, scene.path)
+    tags["CROSSBAND_EXACT"] = "YES" if work.exact else "NO"
+    if given.draws:
+        tags["CROSSBAND_SEED"] = str(given.seed)
+    return tags
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
 
 
 def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
@@ -316,22 +277,6 @@ def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -
     if isinstance(names, Mapping):
         return {name: Path(path) for name, path in names.items()}
     return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
-
-
-def synthetic_tags(model: Model, source: str) -> dict[str, str]:
-    """Return the tags that say where a result comes from."""
-    what = ", ".join(model.signature.target)
-    return {
-        "CROSSBAND_SYNTHETIC": "YES",
-        "CROSSBAND_MODEL": model.name,
-        "CROSSBAND_WEIGHTS_SHA256": model.weights_hash,
-        "CROSSBAND_VERSION": __version__,
-        "CROSSBAND_SOURCE": Path(source).name,
-        "TIFFTAG_SOFTWARE": f"Crossband {__version__}",
-        "TIFFTAG_IMAGEDESCRIPTION": (
-            f"SYNTHETIC {what}: translated by the model {model.name}, not measured"
-        ),
-    }
 
 
 def _check(model: Model, unit: str, bands: Sequence[str]) -> None:

@@ -24,10 +24,11 @@ from crossband import __version__
 from crossband.data import match as matching
 from crossband.data.degrade import Degradation, SensorMTF, coarse_mask
 from crossband.errors import BandError, InputError, OutputError, RecipeError, nearest
+from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene, known_bands
 from crossband.raster.warp import check_georeference, finer, overlap, warped
-from crossband.raster.write import Encoding, SceneWriter, check_output
+from crossband.raster.write import SceneWriter, check_output
 from crossband.sensors import VALID_RANGE
 
 #: Side of a block in fine pixels, without its halo.

@@ -183,3 +183,14 @@ class Window:
     grid: Grid
     bands: tuple[str, ...]
     unit: str
+
+    def crop(self, box: Box) -> Window:
+        """Return a part, without copying the pixels."""
+        rows, cols = box.slices()
+        return Window(
+            self.values[:, rows, cols],
+            self.mask[rows, cols],
+            self.grid.crop(box),
+            self.bands,
+            self.unit,
+        )

@@ -1,13 +1,14 @@
 """The tile plan: which windows to read, and which part of each result to keep.
 
 With a finite margin the plan is exact: a kept pixel sees the same source pixels at the same phase
-of the stride as it would in the whole scene, so tiled equals whole.
+of the stride as it would in the whole scene, so tiled equals whole. Without one, see `blend`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from crossband.raster.grid import Box
 
@@ -56,6 +57,41 @@ def plan(height: int, width: int, tile: int, margin: int, stride: int) -> Iterat
             bottom = min(core.row + core.height + reach, height)
             right = min(core.col + core.width + reach, width)
             yield Tile(Box(top, left, bottom - top, right - left), core)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tiles of one shape that go through the network together; the unit of the journal.
+
+    What is computed together does not depend on what was computed before, so that a run that is
+    taken up again gives the same pixels: the last bit of a convolution depends on the batch.
+    """
+
+    number: int
+    tiles: tuple[Tile, ...]
+
+
+def jobs(tiles: Iterable[Tile], batch: int) -> Iterator[Job]:
+    """Put `batch` neighbouring tiles of one shape into each job; order and content are fixed.
+
+    >>> tiles = plan(10, 25, 10, 0, 1)
+    >>> [len(job.tiles) for job in jobs(tiles, 4)]
+    [2, 1]
+    """
+    number = 0
+    for _, run in groupby(tiles, lambda t: (t.source.height, t.source.width, t.source.row)):
+        members = list(run)
+        for first in range(0, len(members), batch):
+            yield Job(number, tuple(members[first : first + batch]))
+            number += 1
+
+
+def grouped(tiles: Iterable[Tile], columns: int) -> list[list[Tile]]:
+    """Split a plan into groups of about `columns` pixels side by side, each from top to bottom."""
+    groups: dict[int, list[Tile]] = {}
+    for tile in tiles:
+        groups.setdefault(tile.core.col // columns, []).append(tile)
+    return [groups[key] for key in sorted(groups)]
 
 
 def overhead(height: int, width: int, tile: int, margin: int, stride: int) -> float:

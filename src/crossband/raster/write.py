@@ -1,12 +1,12 @@
-"""Write a scene as COG or PNG: window by window, renamed into place at the end."""
+"""Write a scene as COG or PNG: window by window, made at the end, renamed into place."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,75 +15,58 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
-from crossband.errors import CrossbandError, OutputError
+from crossband.errors import CrossbandError, OutputError, nearest
+from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene, gdal, reason
+from crossband.raster.scene import gdal, reason
+from crossband.raster.store import Raw, Store, flush, folder_of
+from crossband.raster.vrt import OPTIONS, vrt
 from crossband.sensors import VALID_RANGE
 
-BLOCK = 512
 TIFF, PNG = (".tif", ".tiff"), (".png",)
+COMPRESSIONS = ("deflate", "zstd", "lzw", "none")
+#: Rows of a window that are encoded at once: what lies between values and file stays small.
+_PIXELS_AT_ONCE = 2**17
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How physical values are stored.
+class Cog:
+    """How the GeoTIFF is laid out; a COG in any case.
 
     Attributes:
-        dtype: NumPy name of the stored data type.
-        scale: physical = stored x scale + offset.
-        offset: see scale.
-        nodata: stored number of masked pixels; None where a mask band says it, or all are valid.
-        mask_band: write a mask band (GeoTIFF: internal mask; PNG: alpha).
+        compress: deflate, zstd, lzw or none; with the predictor that fits the data type (2 for
+            integers, 3 for floating point).
+        blocksize: side of a block in pixels, a multiple of 16, at least 128.
     """
 
-    dtype: str
-    scale: float = 1.0
-    offset: float = 0.0
-    nodata: float | None = None
-    mask_band: bool = False
+    compress: str = "deflate"
+    blocksize: int = 512
 
-    @classmethod
-    def of_scene(cls, scene: Scene, dtype: str | None = None) -> Encoding:
-        """Return the source's own encoding, or the physical one for another data type.
-
-        A source that has neither nodata nor a mask gets NaN (float) or a mask band (integer), so
-        that pixels masked for other reasons (NaN, infinity) are never written as values.
-        """
-        r = scene.radiometry
-        kept = dtype is None or dtype == scene.dtype
-        stored = scene.dtype if dtype is None else dtype
-        if r.power or (not kept and np.dtype(stored).kind == "f"):
-            stored = stored if np.dtype(stored).kind == "f" else "float32"
-            return cls(stored, nodata=float("nan"))
-        if not kept:
+    def __post_init__(self) -> None:
+        if self.compress not in COMPRESSIONS:
+            raise OutputError(f"--compress {self.compress}: {nearest(self.compress, COMPRESSIONS)}")
+        if self.blocksize % 16 or not 128 <= self.blocksize <= 4096:
             raise OutputError(
-                f"--dtype {dtype} needs a scale of its own: choose float32 (physical units) or "
-                f"the source's {scene.dtype}"
+                f"--blocksize {self.blocksize}: a multiple of 16 from 128 to 4096 (default 512)"
             )
-        nodata = None if scene.has_mask else r.nodata[0]
-        if nodata is None and np.dtype(stored).kind == "f" and not scene.has_mask:
-            nodata = float("nan")
-        return cls(stored, r.scale[0], r.offset[0], nodata, nodata is None)
 
-    def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """Physical [C, H, W] and mask [H, W] -> stored numbers.
-
-        A valid value that would be stored as the nodata number moves by one, and so stays valid.
-        """
-        stored = (values.astype(np.float64) - self.offset) / self.scale
-        kind = np.dtype(self.dtype)
-        if kind.kind in "iu":
-            info = np.iinfo(kind)
-            stored = np.clip(np.rint(stored), info.min, info.max)
-            if self.nodata is not None:
-                step = 1 if self.nodata < info.max else -1
-                stored[stored == self.nodata] += step
-        fill = 0.0 if self.nodata is None else self.nodata
-        stored = np.where(mask, stored, fill)
-        return stored.astype(kind)
+    def options(self) -> dict[str, Any]:
+        """Return GDAL's creation options."""
+        compression = {"compress": self.compress.upper()}
+        if self.compress != "none":
+            compression["predictor"] = "YES"
+        return {
+            "driver": "COG",
+            **compression,
+            "blocksize": self.blocksize,
+            "overviews": "AUTO",
+            "resampling": "AVERAGE",
+            "statistics": "YES",
+            "bigtiff": "IF_SAFER",
+            "num_threads": "ALL_CPUS",
+        }
 
 
 def check_output(path: Path, overwrite: bool, source: str | Path | None = None) -> None:
@@ -116,12 +99,192 @@ def _same_file(path: Path, source: str | Path) -> bool:
         return False
 
 
+@dataclass
+class Output:
+    """One file that is being made: what it will be, and the raw numbers that are there already.
+
+    Attributes:
+        path: final name, `.tif` or `.png`.
+        grid: grid of the result.
+        bands: names of the bands.
+        unit: physical unit, written as the bands' unit.
+        encoding: how values are stored.
+        tags: dataset tags; of a translated scene they must say that it is synthetic.
+        cog: how a GeoTIFF is laid out.
+        raw: its numbers; None before `begin`.
+        valid: valid pixels written so far.
+    """
+
+    path: Path
+    grid: Grid
+    bands: tuple[str, ...]
+    unit: str
+    encoding: Encoding
+    tags: Mapping[str, str]
+    cog: Cog = field(default_factory=Cog)
+    raw: Raw | None = None
+    valid: int = 0
+
+    def __post_init__(self) -> None:
+        self.picture = self.path.suffix.lower() in PNG
+        if self.picture and self.encoding.dtype not in ("uint8", "uint16"):
+            raise OutputError(
+                f"{self.path}: PNG holds uint8 or uint16, the result is {self.encoding.dtype}; "
+                f"write .tif"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, rows, columns."""
+        return len(self.bands), self.grid.height, self.grid.width
+
+    def begin(self, store: Store, name: str) -> None:
+        """Make its raw file, or take up the one that is there."""
+        e = self.encoding
+        try:
+            self.raw = store.raw(name, self.shape, e.dtype, masked=e.mask_band)
+        except OSError as error:
+            raise failed(self.path, error) from error
+
+    def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
+        """Write physical values [C, h, w] and mask [h, w] at `box`; returns the valid pixels."""
+        assert self.raw is not None
+        low, high = VALID_RANGE.get(self.unit, (-np.inf, np.inf))
+        step = max(_PIXELS_AT_ONCE // max(box.width, 1), 1)
+        try:
+            for row in range(0, box.height, step):
+                part = slice(row, min(row + step, box.height))
+                at = Box(box.row + row, box.col, part.stop - row, box.width)
+                clipped = np.clip(values[:, part], low, high)
+                self.raw.write(at, self.encoding.encode(clipped, mask[part]), mask[part])
+        except OSError as error:
+            raise failed(self.path, error) from error
+        count = int(np.count_nonzero(mask))
+        self.valid += count
+        return count
+
+    def finish(self, store: Store) -> Path:
+        """Make the file under a hidden name beside the final one; returns that name."""
+        assert self.raw is not None
+        folder = self._made(store)
+        try:
+            folder.mkdir(exist_ok=True)
+            final = folder / self.path.name
+            source = self.raw.path.with_suffix(".vrt")
+            masked = self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
+            source.write_text(vrt(self, self.raw, masked=masked), encoding="utf-8")
+            with gdal(GDAL_TIFF_INTERNAL_MASK=True, **OPTIONS):
+                if self.picture:
+                    self._write_picture(source, final, masked)
+                else:
+                    rasterio.shutil.copy(source, final, **self.cog.options())
+            flush(final)
+        except (RasterioError, OSError) as error:
+            raise failed(self.path, error) from error
+        return final
+
+    def place(self, final: Path) -> None:
+        """Rename the finished file into place."""
+        try:
+            extra = final.with_name(final.name + ".aux.xml")
+            if extra.exists() and not self.grid.transform.is_identity:
+                os.replace(extra, self.path.with_name(self.path.name + ".aux.xml"))
+            os.replace(final, self.path)
+            flush(self.path.parent)
+        except OSError as error:
+            raise failed(self.path, error) from error
+
+    def _made(self, store: Store) -> Path:
+        """Return the folder of the finished file: a rename must not cross file systems."""
+        own = folder_of(self.path)
+        return own if own == store.folder else own.with_name(f".{self.path.name}.crossband-made")
+
+    def discard(self, store: Store) -> None:
+        """Remove what `finish` left beside the final name; the store itself stays."""
+        if self._made(store) != store.folder:
+            shutil.rmtree(self._made(store), ignore_errors=True)
+
+    def _write_picture(self, source: Path, final: Path, masked: bool) -> None:
+        with rasterio.open(source) as body:
+            stored = body.read()
+            mask = body.dataset_mask() if masked else None
+        profile: dict[str, Any] = {
+            "driver": "PNG",
+            "height": self.grid.height,
+            "width": self.grid.width,
+            "count": len(self.bands),
+            "dtype": self.encoding.dtype,
+            "nodata": self.encoding.nodata,
+            "crs": self.grid.crs,
+            "transform": self.grid.transform,
+        }
+        if mask is not None:
+            top = np.iinfo(self.encoding.dtype).max
+            stored = np.concatenate([stored, (mask[None] > 0).astype(stored.dtype) * top])
+            profile["count"] += 1
+        words = "; ".join(f"{k}={v}" for k, v in self.tags.items())
+        profile |= {"description": words, "software": self.tags.get("TIFFTAG_SOFTWARE", "")}
+        with rasterio.open(final, "w", **profile) as out:
+            out.write(stored)
+
+
+def failed(path: Path, error: BaseException) -> OutputError:
+    """Return the error for a file that cannot be written."""
+    free = shutil.disk_usage(path.parent).free / 2**20
+    return OutputError(
+        f"{path}: cannot be written ({reason(error)}); {free:.0f} MiB of disk are free; "
+        f"nothing was left under that name"
+    )
+
+
+def check_disk(outputs: Sequence[Output]) -> None:
+    """Raise OutputError where raw files and finished files together would not fit.
+
+    The finished file is reckoned as it would be without compression, with its overviews (a third).
+    What an earlier run has on disk already is not reckoned twice.
+    """
+    store = folder_of(outputs[0].path)
+    needs: dict[Path, int] = {}
+    for output in outputs:
+        e = output.encoding
+        size = Raw.size(output.shape, e.dtype, masked=e.mask_band)
+        needs[store.parent] = needs.get(store.parent, 0) + size
+        needs[output.path.parent] = needs.get(output.path.parent, 0) + size * 4 // 3
+    if store.exists():
+        there = sum(p.stat().st_blocks * 512 for p in store.glob("*.raw"))
+        needs[store.parent] = max(needs[store.parent] - there, 0)
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, need in needs.items():
+        first, total = disks.get(folder.stat().st_dev, (folder, 0))
+        disks[folder.stat().st_dev] = (first, total + need)
+    for folder, need in disks.values():
+        free = shutil.disk_usage(folder).free
+        if need > free:
+            raise OutputError(
+                f"{outputs[0].path}: needs about {need / 2**20:.0f} MiB of free disk in {folder} "
+                f"(the raw store and the finished file), there are {free / 2**20:.0f}"
+            )
+
+
+def place_all(outputs: Sequence[Output], store: Store) -> None:
+    """Finish all files and rename them into place, the first one last."""
+    try:
+        finals = [output.finish(store) for output in outputs]
+        store.placing([output.path for output in outputs])
+        for output, final in reversed(list(zip(outputs, finals, strict=True))):
+            output.place(final)
+    except OSError as error:
+        raise failed(outputs[0].path, error) from error
+    finally:
+        for output in outputs:
+            output.discard(store)
+
+
 class SceneWriter:
     """Takes windows of a result and leaves one finished file, or nothing.
 
-    Windows go to an uncompressed tiled GeoTIFF in a hidden folder beside the target; `commit`
-    makes the COG or PNG from it and renames it into place. Leaving the context without `commit`
-    removes everything.
+    Windows go to a raw file in a hidden folder beside the target; `commit` makes the COG or PNG
+    from it and renames it into place. Leaving the context without `commit` removes everything.
 
     Args:
         path: final name, `.tif` or `.png`.
@@ -129,7 +292,7 @@ class SceneWriter:
         bands: names of the bands.
         unit: physical unit, written as the bands' unit.
         encoding: how values are stored.
-        tags: dataset tags; they must say that the result is synthetic.
+        tags: dataset tags.
         overwrite: replace an existing file at commit.
     """
 
@@ -145,170 +308,24 @@ class SceneWriter:
         overwrite: bool = False,
     ) -> None:
         check_output(path, overwrite)
-        self.path, self.grid, self.bands, self.unit = path, grid, bands, unit
-        self.encoding, self.tags = encoding, dict(tags)
-        self.picture = path.suffix.lower() in PNG
-        if self.picture and encoding.dtype not in ("uint8", "uint16"):
-            raise OutputError(
-                f"{path}: PNG holds uint8 or uint16, the result is {encoding.dtype}; write .tif"
-            )
-        self._all_valid = True
-        need = grid.height * grid.width * len(bands) * np.dtype(encoding.dtype).itemsize * 2
-        free = shutil.disk_usage(path.parent).free
-        if need > free:
-            raise OutputError(
-                f"{path}: needs about {need / 2**20:.0f} MiB of free disk, there are "
-                f"{free / 2**20:.0f}"
-            )
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        self._output = Output(path, grid, bands, unit, encoding, dict(tags))
+        check_disk([self._output])
+        self._store = Store.open(path, {})
         try:
-            with self._environment():
-                self._body: Any = rasterio.open(
-                    self._folder / "body.tif", "w", **self._body_profile()
-                )
-        except BaseException as error:
-            self._remove()
-            raise self._failed(error) from error
-
-    def _body_profile(self) -> dict[str, Any]:
-        g = self.grid
-        profile: dict[str, Any] = {
-            "driver": "GTiff",
-            "height": g.height,
-            "width": g.width,
-            "count": len(self.bands),
-            "dtype": self.encoding.dtype,
-            "nodata": self.encoding.nodata,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "interleave": "pixel",
-            "bigtiff": "IF_SAFER",
-            "sparse_ok": True,
-            "crs": g.crs,
-        }
-        if not g.transform.is_identity:
-            profile["transform"] = g.transform
-        if g.gcps:
-            profile |= {"gcps": list(g.gcps), "crs": g.gcps_crs}
-        return profile
-
-    def _environment(self) -> Any:
-        return gdal(GDAL_TIFF_INTERNAL_MASK=True)
+            self._output.begin(self._store, "values")
+        except CrossbandError:
+            self._store.remove()
+            raise
 
     def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Write physical values [C, h, w] and mask [h, w] at `box` of the result's grid."""
-        low, high = VALID_RANGE.get(self.unit, (-np.inf, np.inf))
-        stored = self.encoding.encode(np.clip(values, low, high), mask)
-        try:
-            with self._environment():
-                self._body.write(stored, window=box.rasterio())
-                if self.encoding.mask_band:
-                    if not mask.all():
-                        self._all_valid = False
-                    self._body.write_mask(mask.astype(np.uint8) * 255, window=box.rasterio())
-        except (RasterioError, OSError) as error:
-            raise self._failed(error) from error
+        self._output.write(box, values, mask)
 
     def commit(self) -> Path:
         """Finish the file and rename it into place."""
-        try:
-            with self._environment():
-                self._describe()
-                self._body.close()
-                final = self._folder / self.path.name
-                if self.picture:
-                    self._write_picture(final)
-                else:
-                    self._write_cog(final)
-            _flush(final)
-            extra = final.with_name(final.name + ".aux.xml")
-            if extra.exists() and not self.grid.transform.is_identity:
-                os.replace(extra, self.path.with_name(self.path.name + ".aux.xml"))
-            os.replace(final, self.path)
-            _flush(self.path.parent)
-        except (RasterioError, OSError) as error:
-            raise self._failed(error) from error
-        finally:
-            self._remove()
-        return self.path
-
-    def _describe(self) -> None:
-        body, e = self._body, self.encoding
-        body.update_tags(**self.tags)
-        body.descriptions = self.bands
-        body.scales = [e.scale] * len(self.bands)
-        body.offsets = [e.offset] * len(self.bands)
-        body.units = [self.unit] * len(self.bands)
-        colours = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.blue}
-        if set(colours) <= set(self.bands):
-            body.colorinterp = [colours.get(b, ColorInterp.undefined) for b in self.bands]
-        for number, band in enumerate(self.bands, start=1):
-            body.update_tags(number, common_name=band)
-
-    def _write_cog(self, final: Path) -> None:
-        source = self._folder / "body.tif"
-        if self.encoding.mask_band and self._all_valid:
-            # Nothing is masked: a mask band would only cost space.
-            with rasterio.open(source) as body:
-                _strip_mask(body, self._folder / "plain.vrt")
-            source = self._folder / "plain.vrt"
-        rasterio.shutil.copy(
-            source,
-            final,
-            driver="COG",
-            compress="DEFLATE",
-            predictor="YES",
-            blocksize=BLOCK,
-            overviews="AUTO",
-            resampling="AVERAGE",
-            statistics="YES",
-            bigtiff="IF_SAFER",
-            num_threads="ALL_CPUS",
-        )
-
-    def _write_picture(self, final: Path) -> None:
-        with rasterio.open(self._folder / "body.tif") as body:
-            stored = body.read()
-            mask = body.dataset_mask() if self.encoding.mask_band else None
-        profile: dict[str, Any] = {
-            "driver": "PNG",
-            "height": self.grid.height,
-            "width": self.grid.width,
-            "count": len(self.bands),
-            "dtype": self.encoding.dtype,
-            "nodata": self.encoding.nodata,
-            "crs": self.grid.crs,
-            "transform": self.grid.transform,
-        }
-        if mask is not None and not self._all_valid:
-            top = np.iinfo(self.encoding.dtype).max
-            stored = np.concatenate([stored, (mask[None] > 0).astype(stored.dtype) * top])
-            profile["count"] += 1
-        words = "; ".join(f"{k}={v}" for k, v in self.tags.items())
-        profile |= {"description": words, "software": self.tags.get("TIFFTAG_SOFTWARE", "")}
-        with rasterio.open(final, "w", **profile) as out:
-            out.write(stored)
-
-    def _failed(self, error: BaseException) -> BaseException:
-        if isinstance(error, CrossbandError) or not isinstance(error, RasterioError | OSError):
-            return error
-        free = shutil.disk_usage(self.path.parent).free / 2**20
-        return OutputError(
-            f"{self.path}: cannot be written ({reason(error)}); {free:.0f} MiB of disk are free; "
-            f"nothing was left under that name"
-        )
-
-    def _remove(self) -> None:
-        body = getattr(self, "_body", None)
-        if body is not None and not body.closed:
-            try:
-                with self._environment():  # GDAL's words about the flush go to the log, not stderr
-                    body.close()
-            except (RasterioError, OSError):
-                # The folder goes anyway; what could not be flushed is not wanted.
-                self._body = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        place_all([self._output], self._store)
+        self._store.remove()
+        return self._output.path
 
     def __enter__(self) -> Self:
         return self
@@ -319,22 +336,4 @@ class SceneWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._remove()
-
-
-def _strip_mask(body: Any, vrt: Path) -> None:
-    """Write a VRT that shows `body` without its mask band."""
-    rasterio.shutil.copy(body, vrt, driver="VRT")
-    text = vrt.read_text()
-    start, end = text.find("<MaskBand>"), text.find("</MaskBand>")
-    if start >= 0:
-        vrt.write_text(text[:start] + text[end + len("</MaskBand>") :])
-
-
-def _flush(path: Path) -> None:
-    """See that a file or folder is on disk before something relies on it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        self._store.remove()

@@ -26,12 +26,12 @@ def strips(scene: Scene, step: int = 1) -> Iterator[tuple[NDArray[Any], Window]]
         InputError: a block cannot be decoded.
     """
     height, width = scene.grid.height, scene.grid.width
-    rows = max(1, STRIP // (width * len(scene.bands) * 8) // scene.block_height)
-    rows = -(-rows * scene.block_height // step) * step
+    rows = max(1, STRIP // (width * len(scene.bands) * 8) // scene.block[0])
+    rows = -(-rows * scene.block[0] // step) * step
     for top in range(0, height, rows):
         box = Box(top, 0, min(rows, height - top), width)
         stored, known = scene.stored(box)
-        yield stored, scene.convert(stored, known, box)
+        yield stored, scene.physical(stored, known, box)
 
 
 def preview(scene: Scene, pixels: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

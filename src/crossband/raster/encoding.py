@@ -1,0 +1,157 @@
+"""How physical values become the numbers of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.errors import OutputError, nearest
+from crossband.raster.scene import Scene
+
+#: GDAL's names of the data types that can be written.
+DTYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "uint64": "UInt64",
+    "int64": "Int64",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How physical values are stored.
+
+    Attributes:
+        dtype: NumPy name of the stored data type.
+        scale: physical = stored x scale + offset.
+        offset: see scale.
+        nodata: stored number of masked pixels; None where a mask band says it, or all are valid.
+        mask_band: write a mask band (GeoTIFF: internal mask; PNG: alpha).
+    """
+
+    dtype: str
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+    mask_band: bool = False
+
+    @classmethod
+    def of_scene(
+        cls,
+        scene: Scene,
+        dtype: str | None = None,
+        *,
+        unit: str | None = None,
+        scale: float | None = None,
+        offset: float | None = None,
+        nodata: float | None = None,
+    ) -> Encoding:
+        """Return the source's own encoding, or another one that is asked for.
+
+        A source that has neither nodata nor a mask gets NaN (float) or a mask band (integer), so
+        that pixels masked for other reasons (NaN, infinity) are never written as values.
+
+        Args:
+            scene: the source.
+            dtype: stored data type; a floating-point one holds physical values.
+            unit: unit of the result; in another than the source's the source's numbers mean
+                nothing, and float32 is the default.
+            scale: physical = stored x scale + offset; an integer type needs one of its own.
+            offset: see scale; 0 where a scale is given without one.
+            nodata: stored number of masked pixels.
+
+        Raises:
+            OutputError: an integer type without a scale, or a number that it cannot hold.
+        """
+        r = scene.radiometry
+        same = unit is None or unit == scene.unit
+        kept = same and scale is None and offset is None and dtype in (None, scene.dtype)
+        if kept and not r.power:
+            stored = scene.dtype
+            mark = None if scene.has_mask else r.nodata[0]
+            if mark is None and np.dtype(stored).kind == "f" and not scene.has_mask:
+                mark = float("nan")
+            found = cls(stored, r.scale[0], r.offset[0], mark, mark is None)
+        else:
+            found = cls._own(scene, dtype, same, scale, offset)
+        if nodata is not None:
+            _check_holds(found.dtype, nodata)
+            found = replace(found, nodata=nodata, mask_band=False)
+        return found
+
+    @classmethod
+    def _own(
+        cls,
+        scene: Scene,
+        dtype: str | None,
+        same: bool,
+        scale: float | None,
+        offset: float | None,
+    ) -> Encoding:
+        """Return an encoding that is not the source's."""
+        own = scene.dtype if same and not scene.radiometry.power else "float32"
+        stored = _number_type(dtype or own)
+        if np.dtype(stored).kind == "f" or (dtype is None and scale is None and offset is None):
+            if scale is not None or offset is not None:
+                raise OutputError(
+                    f"--out-scale and --out-offset are for integers; {stored} holds physical units"
+                )
+            stored = stored if np.dtype(stored).kind == "f" else "float32"
+            return cls(stored, nodata=float("nan"))
+        if scale is None or not np.isfinite(scale) or scale == 0:
+            raise OutputError(
+                f"--dtype {stored} needs a scale of its own, as in --out-scale 0.0001 (physical = "
+                f"stored x scale); or choose float32 (physical units)"
+                + (f" or the source's {scene.dtype}" if same else "")
+            )
+        return cls(stored, scale, offset or 0.0, None, mask_band=True)
+
+    def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """Physical [C, H, W] and mask [H, W] -> stored numbers.
+
+        A valid value that would be stored as the nodata number moves by one, and so stays valid.
+        """
+        kind = np.dtype(self.dtype)
+        physical = kind.kind == "f" and self.scale == 1.0 and self.offset == 0.0
+        stored = values.astype(kind if physical else np.float64)
+        if not physical:
+            stored -= self.offset
+            stored /= self.scale
+        if kind.kind in "iu":
+            info = np.iinfo(kind)
+            np.clip(np.rint(stored, out=stored), info.min, info.max, out=stored)
+            if self.nodata is not None:
+                step = 1 if self.nodata < info.max else -1
+                stored[stored == self.nodata] += step
+        elif self.nodata is not None and np.isfinite(self.nodata):
+            clash = stored == self.nodata
+            stored[clash] = np.nextafter(kind.type(self.nodata), kind.type(np.inf))
+        fill = 0.0 if self.nodata is None else self.nodata
+        stored[:, ~mask] = fill
+        return stored.astype(kind, copy=False)
+
+
+def _number_type(name: str) -> str:
+    if name not in DTYPES:
+        raise OutputError(f"--dtype {name}: {nearest(name, DTYPES)}")
+    return name
+
+
+def _check_holds(dtype: str, number: float) -> None:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return
+    info = np.iinfo(kind)
+    if not (np.isfinite(number) and number == int(number) and info.min <= number <= info.max):
+        raise OutputError(
+            f"--nodata {number:g}: {dtype} holds whole numbers {info.min} to {info.max}"
+        )

@@ -1,0 +1,88 @@
+"""Show raw numbers to GDAL as a raster with everything that a file says of itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from crossband.raster.encoding import DTYPES
+from crossband.raster.store import Raw
+
+if TYPE_CHECKING:
+    from crossband.raster.write import Output
+
+#: GDAL opens raw files at absolute paths only where it is told that the VRT can be trusted.
+OPTIONS = {"GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL"}
+_COLOURS = {"red": "Red", "green": "Green", "blue": "Blue"}
+
+
+def vrt(output: Output, raw: Raw, *, masked: bool) -> str:
+    """Return a VRT (GDAL's virtual format) over a raw file; open it with `OPTIONS`.
+
+    Args:
+        output: grid, bands, unit, encoding and tags.
+        raw: the numbers.
+        masked: show the mask band; where nothing is masked it would only cost space.
+    """
+    grid, e = output.grid, output.encoding
+    root = ElementTree.Element(
+        "VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height)
+    )
+    if grid.crs is not None:
+        _add(root, "SRS", grid.crs.to_wkt())
+    if not grid.transform.is_identity:
+        _add(root, "GeoTransform", ", ".join(map(repr, map(float, grid.transform.to_gdal()))))
+    if grid.gcps:
+        projection = grid.gcps_crs.to_wkt() if grid.gcps_crs is not None else ""
+        points = ElementTree.SubElement(root, "GCPList", Projection=projection)
+        for number, p in enumerate(grid.gcps, start=1):
+            place = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z or 0.0}
+            words = {name: repr(float(value)) for name, value in place.items()}
+            ElementTree.SubElement(points, "GCP", {"Id": str(p.id or number), **words})
+    _metadata(root, dict(output.tags))
+    coloured = set(_COLOURS) <= set(output.bands)
+    for number, name in enumerate(output.bands, start=1):
+        band = _band(root, raw, number - 1, DTYPES[e.dtype], raw.dtype.itemsize)
+        band.set("band", str(number))
+        _metadata(band, {"common_name": name})
+        _add(band, "Description", name)
+        if e.nodata is not None:
+            _add(band, "NoDataValue", repr(float(e.nodata)))
+        _add(band, "UnitType", output.unit)
+        _add(band, "Offset", repr(float(e.offset)))
+        _add(band, "Scale", repr(float(e.scale)))
+        if coloured and name in _COLOURS:
+            _add(band, "ColorInterp", _COLOURS[name])
+    if masked:
+        mask = ElementTree.SubElement(root, "MaskBand")
+        _band(mask, raw, len(output.bands), "Byte", 1)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _band(
+    parent: ElementTree.Element, raw: Raw, planes: int, dtype: str, size: int
+) -> ElementTree.Element:
+    """Add a band that begins behind so many planes of numbers."""
+    _, height, width = raw.shape
+    band = ElementTree.SubElement(
+        parent, "VRTRasterBand", dataType=dtype, subClass="VRTRawRasterBand"
+    )
+    # Absolute: the COG driver copies the VRT into memory, where a relative name leads nowhere.
+    name = ElementTree.SubElement(band, "SourceFilename", relativeToVRT="0")
+    name.text = str(raw.path.resolve())
+    _add(band, "ImageOffset", str(planes * height * width * raw.dtype.itemsize))
+    _add(band, "PixelOffset", str(size))
+    _add(band, "LineOffset", str(width * size))
+    _add(band, "ByteOrder", "LSB" if sys.byteorder == "little" else "MSB")
+    return band
+
+
+def _metadata(parent: ElementTree.Element, items: dict[str, str]) -> None:
+    metadata = ElementTree.SubElement(parent, "Metadata")
+    for key, value in items.items():
+        ElementTree.SubElement(metadata, "MDI", key=key).text = str(value)
+
+
+def _add(parent: ElementTree.Element, name: str, text: str) -> None:
+    ElementTree.SubElement(parent, name).text = text
