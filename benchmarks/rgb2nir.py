@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = "rgb2nir/local-unet"
+RECIPE = "rgb2nir/local-statistics"
 BASELINES = ("mlp", "linear", "mean")
 FAMILIES = ("Sentinel-2", "HLS", "Landsat", "NAIP", "WorldView")
 #: Not for shipped weights: licence (non-commercial or unknown), or RGB and NIR in two units.

@@ -302,7 +302,7 @@ def test_the_bundled_blend_gives_its_member(pairs, tmp_path, capsys):  # noqa: F
     arguments = options(pairs, "--data.crop", "16", "--data.batch", "4", "--start", "rgb2nir")
     arguments += ["--baselines", "null", "--blend", "null", "--method.optimizer.lr", "1e-12"]
     arguments += ["--method.optimizer.adam_lr", "1e-12"]
-    folder = fit("rgb2nir/local-unet", arguments, tmp_path / "run", fast_run=True)
+    folder = fit("rgb2nir/local-statistics", arguments, tmp_path / "run", fast_run=True)
     x = torch.rand(3, 16, 16) * 0.3
     bundled = load("rgb2nir")
     wanted = Model(bundled.network.parts[0], bundled.signature, name="m", task="t").eval()
