@@ -11,8 +11,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from crossband.errors import BandError, InputError, UnitError
+from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
-from crossband.raster.scene import Scene, parse_bands
+from crossband.raster.scene import Scene
 
 RGB = ("red", "green", "blue")
 

@@ -74,7 +74,8 @@ def computing(parser: Any) -> None:
 
 
 def _translate(a: argparse.Namespace) -> int:
-    from crossband.raster.scene import check_exists, parse_bands
+    from crossband.raster.bands import parse_bands
+    from crossband.raster.scene import check_exists
     from crossband.raster.store import begun
     from crossband.raster.write import check_output, make_folder
 

@@ -41,7 +41,8 @@ def add_options(sub: Any) -> None:
 def _degrade(a: argparse.Namespace) -> int:
     from crossband.data.degrade import Degradation
     from crossband.data.degrade_scene import degrade_scene
-    from crossband.raster.scene import check_exists, parse_bands
+    from crossband.raster.bands import parse_bands
+    from crossband.raster.scene import check_exists
     from crossband.registry import build
 
     for path in (a.input, a.reference):

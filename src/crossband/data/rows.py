@@ -12,8 +12,9 @@ import pandas as pd
 
 from crossband.data.manifest import TARGET_OWN
 from crossband.errors import CrossbandError, ManifestError
+from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
-from crossband.raster.scene import Scene, parse_bands
+from crossband.raster.scene import Scene
 
 
 def open_side(

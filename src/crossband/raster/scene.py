@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,8 +22,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from crossband import sensors
-from crossband.errors import BandError, InputError, UnitError, nearest
+from crossband.errors import InputError
+from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.radiometry import Radiometry, radiometry_of
 
 #: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
 #: half; folders are not listed for each file (slow on object stores); the cache of decoded blocks
@@ -32,16 +34,6 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_CACHEMAX": 64 * 2**20,
-}
-
-_UNITS = {
-    "reflectance": sensors.REFLECTANCE,
-    "1": None,  # dimensionless says nothing
-    "db": sensors.DECIBEL,
-    "decibel": sensors.DECIBEL,
-    "kelvin": sensors.KELVIN,
-    "k": sensors.KELVIN,
-    "display": sensors.DISPLAY,
 }
 
 # rasterio logs GDAL's own words beside the exception that carries them.
@@ -55,21 +47,6 @@ def gdal(**options: Any) -> Iterator[None]:
     with warnings.catch_warnings(), rasterio.Env(**GDAL_OPTIONS, **options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
-
-
-@dataclass(frozen=True)
-class Radiometry:
-    """How the stored numbers of the chosen bands become physical values.
-
-    physical = stored x scale + offset, then 10 log10 where `power`.
-    """
-
-    unit: str
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-    nodata: tuple[float | None, ...]
-    power: bool
-    said_by: str
 
 
 class Scene:
@@ -136,8 +113,8 @@ class Scene:
         declared = sensors.get(sensor) if sensor is not None else None
         dataset = open_raster(path) if opened is None else opened
         try:
-            numbers = _find_bands(dataset, path, needed, bands or {}, declared)
-            radiometry = _radiometry(dataset, path, numbers, declared, scale, offset, nodata)
+            numbers = find_bands(dataset, path, needed, bands or {}, declared)
+            radiometry = radiometry_of(dataset, path, numbers, declared, scale, offset, nodata)
             return cls(dataset, str(path), numbers, radiometry)
         except BaseException:
             dataset.close()
@@ -251,23 +228,6 @@ class Scene:
         self.close()
 
 
-def parse_bands(text: str) -> dict[str, int | str]:
-    """Parse `red=3,green=2,blue=1` or `red=B04,...`.
-
-    >>> parse_bands("red=3,nir=B08")
-    {'red': 3, 'nir': 'B08'}
-    """
-    chosen: dict[str, int | str] = {}
-    for part in text.split(","):
-        name, sign, value = (p.strip() for p in part.partition("="))
-        if not sign or not name or not value:
-            raise BandError(f"bands are given as name=number, as in red=3,green=2,blue=1: {text!r}")
-        if name in chosen:
-            raise BandError(f"band {name} is given twice: {text!r}")
-        chosen[name] = int(value) if value.isdigit() else value
-    return chosen
-
-
 def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
     """Return the common names that a file's metadata or a declared sensor give to its bands.
 
@@ -280,7 +240,7 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
     declared = sensors.get(sensor) if sensor is not None else None
     with open_raster(path) as dataset:
         named = {}
-        for source in reversed(_named(dataset, declared)):
+        for source in reversed(named_bands(dataset, declared)):
             named.update(source)
     names = (named[number] for number in sorted(named))
     return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
@@ -335,155 +295,6 @@ def _grid(dataset: Any) -> Grid:
     gcps, gcps_crs = dataset.gcps
     return Grid(
         dataset.height, dataset.width, dataset.transform, dataset.crs, tuple(gcps), gcps_crs
-    )
-
-
-def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
-    """Band number -> common name, from descriptions and band tags."""
-    found = {}
-    for number, description in enumerate(dataset.descriptions, start=1):
-        tags = dataset.tags(number)
-        for label in (tags.get("common_name"), tags.get("eo:common_name"), description):
-            if not label:
-                continue
-            name = sensor.common_name(label) if sensor else None
-            if name is None and label.strip().lower() in sensors.COMMON_NAMES:
-                name = label.strip().lower()
-            if name is not None:
-                found[number] = name
-                break
-    return found
-
-
-def _named(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
-    """Band number -> name, from the strongest word to the weakest."""
-    described = _described(dataset, sensor)
-    coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
-    in_order: dict[int, str] = {}
-    if sensor and sensor.ordered and dataset.count == len(sensor.bands) and not described:
-        in_order = dict(enumerate((b.name for b in sensor.bands), start=1))
-    return [described, coloured, in_order]
-
-
-def _find_bands(
-    dataset: Any,
-    path: str | Path,
-    needed: Sequence[str],
-    given: Mapping[str, int | str],
-    sensor: sensors.Sensor | None,
-) -> dict[str, int]:
-    """Return common name -> band number for every needed band."""
-    sources = _named(dataset, sensor)
-    for name in given:
-        if name not in needed:
-            raise BandError(
-                f"the model does not take a band {name!r}: it takes {', '.join(needed)}"
-            )
-    numbers: dict[str, int] = {}
-    for name in needed:
-        if name in given:
-            numbers[name] = _given_band(dataset, path, name, given[name])
-            continue
-        for source in sources:
-            matches = [n for n, known in source.items() if known == name]
-            if len(matches) > 1:
-                raise BandError(
-                    f"{path}: bands {', '.join(map(str, matches))} are all named {name}; "
-                    f"choose with --bands {name}=NUMBER"
-                )
-            if matches:
-                numbers[name] = matches[0]
-                break
-    missing = [n for n in needed if n not in numbers]
-    if missing and dataset.count < len(needed):
-        raise BandError(
-            f"{path}: it has {dataset.count} band{'s' * (dataset.count > 1)}, the model needs "
-            f"{len(needed)}: {', '.join(needed)}"
-        )
-    if missing:
-        names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(dataset.descriptions, start=1))
-        example = ",".join(f"{n}={i}" for i, n in enumerate(needed, start=1))
-        raise BandError(
-            f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
-            f"say it with --bands {example} (numbers or names) or --sensor"
-        )
-    numbers_used = list(numbers.values())
-    if len(set(numbers_used)) < len(numbers_used):
-        raise BandError(f"{path}: one band is chosen twice: {numbers}")
-    return numbers
-
-
-def _given_band(dataset: Any, path: str | Path, name: str, value: int | str) -> int:
-    if isinstance(value, int):
-        if not 1 <= value <= dataset.count:
-            raise BandError(
-                f"{path}: --bands {name}={value}, but its bands are 1 to {dataset.count}"
-            )
-        return value
-    labels = [d or "" for d in dataset.descriptions]
-    exact = [n for n, d in enumerate(labels, start=1) if d == value]
-    loose = [n for n, d in enumerate(labels, start=1) if d.lower() == value.lower()]
-    matches = exact or loose
-    if len(matches) != 1:
-        known = [d for d in labels if d]
-        raise BandError(f"{path}: no single band is named {value!r}: {nearest(value, known)}")
-    return matches[0]
-
-
-def _radiometry(
-    dataset: Any,
-    path: str | Path,
-    numbers: dict[str, int],
-    sensor: sensors.Sensor | None,
-    scale: float | None,
-    offset: float | None,
-    nodata: float | None,
-) -> Radiometry:
-    chosen = list(numbers.values())
-    dtype = dataset.dtypes[chosen[0] - 1]
-    stated = {(_UNITS.get((dataset.units[n - 1] or "").strip().lower())) for n in chosen} - {None}
-    if len(stated) > 1:
-        raise UnitError(f"{path}: its bands have different units: {', '.join(map(str, stated))}")
-    unit = stated.pop() if stated else None
-    if sensor is not None and unit is not None and unit != sensor.unit:
-        raise UnitError(f"{path}: the file says {unit}, but sensor {sensor.name} is {sensor.unit}")
-    if unit is None and sensor is None:
-        raise UnitError(
-            f"{path}: {dtype} numbers of unknown unit; declare them: --sensor display for a "
-            f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
-            f"and --offset"
-        )
-    in_file = any(dataset.scales[n - 1] != 1 or dataset.offsets[n - 1] != 0 for n in chosen)
-    if scale is not None:
-        scales, offsets = [scale] * len(chosen), [offset or 0.0] * len(chosen)
-        said_by = "--scale and --offset"
-    elif in_file:
-        scales = [dataset.scales[n - 1] for n in chosen]
-        offsets = [dataset.offsets[n - 1] for n in chosen]
-        said_by = "the file"
-    elif sensor is not None:
-        scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
-        offsets = [sensor.offset] * len(chosen)
-        said_by = f"sensor {sensor.name}"
-    else:
-        scales, offsets = [1.0] * len(chosen), [0.0] * len(chosen)
-        said_by = "the file"
-    if offset is not None:
-        offsets = [offset] * len(chosen)
-        said_by = "--offset" if scale is None else said_by
-    if any(not np.isfinite(s) or s == 0 for s in scales):
-        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
-    fallback = sensor.nodata if sensor is not None else None
-    declared = [dataset.nodatavals[n - 1] for n in chosen]
-    if nodata is not None:
-        declared = [nodata] * len(chosen)
-    return Radiometry(
-        unit=unit or (sensor.unit if sensor else ""),
-        scale=tuple(map(float, scales)),
-        offset=tuple(map(float, offsets)),
-        nodata=tuple(fallback if d is None else float(d) for d in declared),
-        power=bool(sensor and sensor.power),
-        said_by=said_by,
     )
 
 

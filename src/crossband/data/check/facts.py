@@ -20,8 +20,9 @@ from crossband.data.check.registration import Shift, measure
 from crossband.data.check.spectra import Spectra, spectra
 from crossband.data.rows import bands_of, has_own, open_bands, open_side, sensor_of
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
+from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene, known_bands, parse_bands
+from crossband.raster.scene import Scene, known_bands
 from crossband.sensors import VALID_RANGE
 
 #: Values of a scene are judged on every k-th pixel, at most this many along a side.

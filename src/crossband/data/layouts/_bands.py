@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossband.errors import ManifestError
-from crossband.raster.scene import parse_bands
+from crossband.raster.bands import parse_bands
 
 
 def numbered(text: str) -> dict[str, int | str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crossband.data.layouts.base import Row
 from crossband.errors import ManifestError
-from crossband.raster.scene import parse_bands
+from crossband.raster.bands import parse_bands
 
 SENTINEL_2_L2A = (
     "coastal=1,blue=2,green=3,red=4,rededge071=5,rededge075=6,rededge078=7,nir=8,nir08=9,nir09=10,"

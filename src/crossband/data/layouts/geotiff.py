@@ -14,7 +14,8 @@ from crossband.data.layouts._groups import grouping
 from crossband.data.layouts._headers import read_all
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import CrossbandError, ManifestError, nearest
-from crossband.raster.scene import Scene, parse_bands
+from crossband.raster.bands import parse_bands
+from crossband.raster.scene import Scene
 
 #: Facts of a file, which are the source's or the target's, by which side the file is on.
 _OWN = ("sensor", "scale", "offset", "nodata")

@@ -1,0 +1,122 @@
+"""Which band is which: from the file's metadata, from the caller, or from the declared sensor.
+
+Never from pixel values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crossband import sensors
+from crossband.errors import BandError, nearest
+
+
+def parse_bands(text: str) -> dict[str, int | str]:
+    """Parse `red=3,green=2,blue=1` or `red=B04,...`.
+
+    >>> parse_bands("red=3,nir=B08")
+    {'red': 3, 'nir': 'B08'}
+    """
+    chosen: dict[str, int | str] = {}
+    for part in text.split(","):
+        name, sign, value = (p.strip() for p in part.partition("="))
+        if not sign or not name or not value:
+            raise BandError(f"bands are given as name=number, as in red=3,green=2,blue=1: {text!r}")
+        if name in chosen:
+            raise BandError(f"band {name} is given twice: {text!r}")
+        chosen[name] = int(value) if value.isdigit() else value
+    return chosen
+
+
+def find_bands(
+    dataset: Any,
+    path: str | Path,
+    needed: Sequence[str],
+    given: Mapping[str, int | str],
+    sensor: sensors.Sensor | None,
+) -> dict[str, int]:
+    """Return common name -> band number for every needed band."""
+    sources = named_bands(dataset, sensor)
+    for name in given:
+        if name not in needed:
+            raise BandError(
+                f"the model does not take a band {name!r}: it takes {', '.join(needed)}"
+            )
+    numbers: dict[str, int] = {}
+    for name in needed:
+        if name in given:
+            numbers[name] = _given_band(dataset, path, name, given[name])
+            continue
+        for source in sources:
+            matches = [n for n, known in source.items() if known == name]
+            if len(matches) > 1:
+                raise BandError(
+                    f"{path}: bands {', '.join(map(str, matches))} are all named {name}; "
+                    f"choose with --bands {name}=NUMBER"
+                )
+            if matches:
+                numbers[name] = matches[0]
+                break
+    missing = [n for n in needed if n not in numbers]
+    if missing and dataset.count < len(needed):
+        raise BandError(
+            f"{path}: it has {dataset.count} band{'s' * (dataset.count > 1)}, the model needs "
+            f"{len(needed)}: {', '.join(needed)}"
+        )
+    if missing:
+        names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(dataset.descriptions, start=1))
+        example = ",".join(f"{n}={i}" for i, n in enumerate(needed, start=1))
+        raise BandError(
+            f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
+            f"say it with --bands {example} (numbers or names) or --sensor"
+        )
+    numbers_used = list(numbers.values())
+    if len(set(numbers_used)) < len(numbers_used):
+        raise BandError(f"{path}: one band is chosen twice: {numbers}")
+    return numbers
+
+
+def named_bands(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
+    """Band number -> name, from the strongest word to the weakest."""
+    described = _described(dataset, sensor)
+    coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
+    in_order: dict[int, str] = {}
+    if sensor and sensor.ordered and dataset.count == len(sensor.bands) and not described:
+        in_order = dict(enumerate((b.name for b in sensor.bands), start=1))
+    return [described, coloured, in_order]
+
+
+def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
+    """Band number -> common name, from descriptions and band tags."""
+    found = {}
+    for number, description in enumerate(dataset.descriptions, start=1):
+        tags = dataset.tags(number)
+        for label in (tags.get("common_name"), tags.get("eo:common_name"), description):
+            if not label:
+                continue
+            name = sensor.common_name(label) if sensor else None
+            if name is None and label.strip().lower() in sensors.COMMON_NAMES:
+                name = label.strip().lower()
+            if name is not None:
+                found[number] = name
+                break
+    return found
+
+
+def _given_band(dataset: Any, path: str | Path, name: str, value: int | str) -> int:
+    if isinstance(value, int):
+        if not 1 <= value <= dataset.count:
+            raise BandError(
+                f"{path}: --bands {name}={value}, but its bands are 1 to {dataset.count}"
+            )
+        return value
+    labels = [d or "" for d in dataset.descriptions]
+    exact = [n for n, d in enumerate(labels, start=1) if d == value]
+    loose = [n for n, d in enumerate(labels, start=1) if d.lower() == value.lower()]
+    matches = exact or loose
+    if len(matches) != 1:
+        known = [d for d in labels if d]
+        raise BandError(f"{path}: no single band is named {value!r}: {nearest(value, known)}")
+    return matches[0]

@@ -1,0 +1,101 @@
+"""How stored numbers become physical values: the file's word, the caller's, or the sensor's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossband import sensors
+from crossband.errors import UnitError
+
+_UNITS = {
+    "reflectance": sensors.REFLECTANCE,
+    "1": None,  # dimensionless says nothing
+    "db": sensors.DECIBEL,
+    "decibel": sensors.DECIBEL,
+    "kelvin": sensors.KELVIN,
+    "k": sensors.KELVIN,
+    "display": sensors.DISPLAY,
+}
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """How the stored numbers of the chosen bands become physical values.
+
+    physical = stored x scale + offset, then 10 log10 where `power`.
+    """
+
+    unit: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    nodata: tuple[float | None, ...]
+    power: bool
+    said_by: str
+
+
+def radiometry_of(
+    dataset: Any,
+    path: str | Path,
+    numbers: dict[str, int],
+    sensor: sensors.Sensor | None,
+    scale: float | None,
+    offset: float | None,
+    nodata: float | None,
+) -> Radiometry:
+    """Return how the chosen bands of a file become physical values.
+
+    Explicit scale and offset win over those in the file, and those over the sensor's.
+
+    Raises:
+        UnitError: no unit, or two; a scale that the sensor does not state, or that cannot be.
+    """
+    chosen = list(numbers.values())
+    dtype = dataset.dtypes[chosen[0] - 1]
+    stated = {(_UNITS.get((dataset.units[n - 1] or "").strip().lower())) for n in chosen} - {None}
+    if len(stated) > 1:
+        raise UnitError(f"{path}: its bands have different units: {', '.join(map(str, stated))}")
+    unit = stated.pop() if stated else None
+    if sensor is not None and unit is not None and unit != sensor.unit:
+        raise UnitError(f"{path}: the file says {unit}, but sensor {sensor.name} is {sensor.unit}")
+    if unit is None and sensor is None:
+        raise UnitError(
+            f"{path}: {dtype} numbers of unknown unit; declare them: --sensor display for a "
+            f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
+            f"and --offset"
+        )
+    in_file = any(dataset.scales[n - 1] != 1 or dataset.offsets[n - 1] != 0 for n in chosen)
+    if scale is not None:
+        scales, offsets = [scale] * len(chosen), [offset or 0.0] * len(chosen)
+        said_by = "--scale and --offset"
+    elif in_file:
+        scales = [dataset.scales[n - 1] for n in chosen]
+        offsets = [dataset.offsets[n - 1] for n in chosen]
+        said_by = "the file"
+    elif sensor is not None:
+        scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
+        offsets = [sensor.offset] * len(chosen)
+        said_by = f"sensor {sensor.name}"
+    else:
+        scales, offsets = [1.0] * len(chosen), [0.0] * len(chosen)
+        said_by = "the file"
+    if offset is not None:
+        offsets = [offset] * len(chosen)
+        said_by = "--offset" if scale is None else said_by
+    if any(not np.isfinite(s) or s == 0 for s in scales):
+        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
+    fallback = sensor.nodata if sensor is not None else None
+    declared = [dataset.nodatavals[n - 1] for n in chosen]
+    if nodata is not None:
+        declared = [nodata] * len(chosen)
+    return Radiometry(
+        unit=unit or (sensor.unit if sensor else ""),
+        scale=tuple(map(float, scales)),
+        offset=tuple(map(float, offsets)),
+        nodata=tuple(fallback if d is None else float(d) for d in declared),
+        power=bool(sensor and sensor.power),
+        said_by=said_by,
+    )
