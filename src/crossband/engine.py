@@ -64,7 +64,7 @@ class Given:
         if seed is not None and seed < 0:
             raise CrossbandError(f"--seed {seed}: must be at least 0")
         self.seed = seed or 0
-        self._network, self._scene = network, grid.box
+        self._network = network
         self._nodes = lattice(grid) if network.located else None
 
     def at(self, boxes: Sequence[Box]) -> Conditions | None:
@@ -87,7 +87,9 @@ class Given:
         if self._nodes is not None:
             (box,) = boxes
             places = _around(self._nodes, box)
-        return Conditions(noise, style, places, whole=list(boxes) == [self._scene])
+        # Never `whole`: a solver that looks at all of a picture would make the result depend on
+        # whether the scene happens to fit one tile.
+        return Conditions(noise, style, places)
 
 
 def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:
