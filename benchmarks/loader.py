@@ -1,13 +1,15 @@
 """Samples per second of the loader, for each format, beside what a training step consumes.
 
     python benchmarks/loader.py [--rounds 5] [--seconds 1.0] [--workers 0,1,2] [--threads N]
-                                [--formats tiff,png,jpeg,packed] [--json FILE]
+                                [--formats tiff,png,jpeg,packed,kept] [--json FILE]
 
-Two loads, with the data settings of their recipes: `rgb2nir/local-unet` (crops of 64 with 1 to 2
-times coarser pixels, batch 32) and pix2pix's U-Net of `benchmarks/train.py` (crops of 256, batch
-4). All pictures are of 512 x 512 pixels, and nothing decoded is kept in memory (`cache_mb` 0): what
-a data set larger than memory gives. Formats and steps take turns; each number is the median of the
-rounds, with the least and the most. The steps train from memory, without workers.
+Three loads, with the data settings of their recipes: `rgb2nir/local-statistics` (crops of 128, of
+which 20 pixels count, batch 118), `rgb2nir/local-unet` (crops of 64, batch 32), both with 1 to 2
+times coarser pixels, and pix2pix's U-Net of `benchmarks/train.py` (crops of 256, batch 4). All
+pictures are of 512 x 512 pixels. Nothing decoded is kept in memory (`cache_mb` 0), which is what a
+data set larger than memory gives; but in the row `kept` all of it is, as in the usual training on
+tens of scenes. Formats and steps take turns; each number is the median of the rounds, with the
+least and the most. A step is timed from when it has its batch to when it is done.
 
 GeoTIFF: four bands of 16 bits in tiles of 256, deflate with the horizontal predictor. PNG and JPEG
 (quality 90): a colour picture and a grey one of 8 bits. Packed: the GeoTIFFs by `crossband data
@@ -39,7 +41,7 @@ import yaml
 from affine import Affine
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
-from train import WARM_UP, Turns, settle, train
+from train import WARM_UP, Turns, now, settle, train
 
 from crossband import recipe
 from crossband.data import manifest as manifests
@@ -60,6 +62,12 @@ ACCELERATOR = 500.0
 RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
 SIGNATURE = Signature(["red", "green", "blue"], ["nir"], {"reflectance": RANGES, "display": RANGES})
 LOADS: dict[str, dict[str, Any]] = {
+    "rgb2nir/local-statistics": {
+        "crop": 128,
+        "resolution": (1.0, 2.0),
+        "pixels": 20,
+        "batch": 118,
+    },
     "rgb2nir/local-unet": {"crop": 64, "resolution": (1.0, 2.0), "batch": 32},
     "pix2pix U-Net 256": {"crop": 256, "batch": 4},
 }
@@ -117,7 +125,7 @@ def pictures(folder: Path, count: int, side: int) -> dict[str, Path]:
         out[kind] = folder / f"{kind}.csv"
     pd.DataFrame(rows["tiff"]).to_csv(folder / "few.csv", index=False)
     pack(folder / "few.csv", folder / "packed")
-    return out | {"packed": folder / "packed"}
+    return out | {"packed": folder / "packed", "kept": folder / "few.csv"}
 
 
 def _renamed(table: pd.DataFrame, folder: Path, number: int) -> pd.DataFrame:
@@ -128,11 +136,13 @@ def _renamed(table: pd.DataFrame, folder: Path, number: int) -> pd.DataFrame:
     return table.assign(**{s: f"names{number}/" + table[s] for s in ("source", "target")})
 
 
-def reader(manifest: Path) -> PairReader:
-    """Return a reader that knows the facts of every row, as in a long training."""
+def reader(manifest: Path, *, kept: bool = False) -> PairReader:
+    """Return a reader that knows the facts of every row, and the pixels where they are kept."""
     table = manifests.read(manifest)
-    out = PairReader(table, SIGNATURE)
+    out = PairReader(table, SIGNATURE, cache_mb=2048 if kept else 0)
     out.check(len(table))
+    for row in range(len(table) if kept else 0):
+        out.read(row, out.facts(row).grid.box)
     return out
 
 
@@ -161,25 +171,48 @@ def rate(batches: DataLoader[Any], batch: int, seconds: float) -> float:
     return count * batch / took
 
 
+class Busy(Turns):
+    """Times the steps alone, without the wait for their batches."""
+
+    def __init__(self, device: torch.device, steps: int, line: Connection) -> None:
+        super().__init__(device, steps, line)
+        self._begun = self._spent = 0.0
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        """Begin to count."""
+        super().on_train_batch_start(*arguments)
+        self._begun = now(self.device)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Stop counting; a round is the sum of its steps."""
+        end = now(self.device)
+        self._spent += end - self._begun
+        self._start = end - self._spent
+        super().on_train_batch_end(*arguments)
+        if (self.done - WARM_UP) % self.steps == 0:
+            self._spent = 0.0
+
+
 def steps(name: str, a: argparse.Namespace, folder: Path, line: Connection) -> None:
     """Train, and time a round at each word of the line; the body of a process."""
     settle(a)
     count = WARM_UP + a.rounds * a.steps
-    watch = Turns(torch.device("cpu"), a.steps, line)
+    watch = Busy(torch.device("cpu"), a.steps, line)
     if name not in recipe.available():
         train(a, count, watch)
         return
-    overrides = ["--data.manifest", str(folder / "tiff.csv"), "--method.max_steps", str(count)]
+    overrides = ["--data.manifest", str(folder / "few.csv"), "--method.max_steps", str(count)]
     config = recipe.load(name, [*overrides, "--data.val_fraction", "0", "--device", "cpu"])
     config = {k: v for k, v in config.items() if k != "blend"} | {"baselines": []}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(config))
-    fit(folder / "recipe.yaml", output=folder / "run", callbacks=[watch])
+    own = folder / name.replace("/", "-")
+    own.with_suffix(".yaml").write_text(yaml.safe_dump(config))
+    fit(own.with_suffix(".yaml"), output=own, callbacks=[watch])
 
 
 def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time all formats and steps in turns."""
     found = pictures(folder, a.scenes, a.side)
-    chosen = {name: reader(found[name]) for name in a.formats}
+    chosen = {name: reader(found[name], kept=name == "kept") for name in a.formats}
     context = multiprocessing.get_context("spawn")
     lines: dict[str, Connection] = {}
     processes = []
@@ -206,6 +239,7 @@ def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     sizes = {}
     for kind, end in {"tiff": "*.tif", "png": "*.png", "jpeg": "*.jpg"}.items():
         sizes[kind] = sum(p.stat().st_size for p in folder.glob(end)) / a.scenes / 2**10
+    sizes["kept"] = sizes["tiff"]
     sizes["packed"] = (
         sum(p.stat().st_size for p in folder.glob("packed/shards/*")) / a.scenes / 2**10
     )
@@ -259,7 +293,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn of a loader")
     parser.add_argument("--workers", default="0,1,2", help="numbers of loading processes")
-    parser.add_argument("--formats", default="tiff,png,jpeg,packed")
+    parser.add_argument("--formats", default="tiff,png,jpeg,packed,kept")
     parser.add_argument("--threads", type=int, help="PyTorch's, of the steps")
     parser.add_argument("--steps", type=int, default=1, help="of each turn of a step")
     parser.add_argument("--scenes", type=int, default=20, help="of their own")

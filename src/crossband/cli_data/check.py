@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from crossband.cli_data.progress import Rows
 
 
 def add_options(sub: Any) -> None:
@@ -56,8 +57,7 @@ def _check(a: argparse.Namespace) -> int:
     if a.fix:
         manifest.check_output(a.fix, a.overwrite)
     bands = check.Bands(_names(a.source), _names(a.target))
-    progress = _Progress(a.quiet)
-    try:
+    with Rows("checked", quiet=a.quiet) as progress:
         report = check.check(
             a.manifest,
             bands=bands,
@@ -66,8 +66,6 @@ def _check(a: argparse.Namespace) -> int:
             ignore=a.ignore,
             progress=progress,
         )
-    finally:
-        progress.close()
     print(check_text.summary(report) if a.quiet else check_text.text(report))
     if a.json:
         write_whole(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
@@ -80,31 +78,6 @@ def _check(a: argparse.Namespace) -> int:
         manifest.write(kept, a.fix)
         print(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
     return 0 if report.clean else 1
-
-
-class _Progress:
-    """A bar on a terminal, a line at each tenth elsewhere."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet, self.terminal = quiet, sys.stderr.isatty()
-        self.bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if self.quiet:
-            return
-        if self.terminal:
-            if self.bar is None:
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=total, unit="row", leave=False)
-            self.bar.update(done - self.bar.n)
-        elif done * 10 // total != (done - 1) * 10 // total:
-            print(f"checked {done} of {total} rows", file=sys.stderr)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.close()
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

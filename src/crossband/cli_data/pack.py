@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from crossband.cli_data.progress import Rows
+
 
 def add_options(sub: Any) -> None:
     """Add the parser of `pack`."""
@@ -24,16 +26,9 @@ def add_options(sub: Any) -> None:
 
 
 def _pack(a: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from crossband.data.pack import pack
 
-    with tqdm(unit="row", leave=False, disable=True if a.quiet else None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with Rows("packed", quiet=a.quiet) as progress:
         made = pack(
             a.manifest,
             a.output,

@@ -7,9 +7,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.layers import (
     Activation,
     Head,
@@ -82,9 +81,7 @@ class UNetAutoencoder(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
         height, width = x.shape[-2] * self.scale, x.shape[-1] * self.scale
-        right, bottom = -x.shape[-1] % self.stride, -x.shape[-2] % self.stride
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride)
         x = 2.0 * self.resize(x) - 1.0
         skips: list[Tensor] = []
         for block in self.encoder:

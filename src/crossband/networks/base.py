@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crossband.networks.conditions import Conditions
 from crossband.registry import Registered
@@ -83,6 +84,21 @@ class Discriminator(Registered, nn.Module, family="Discriminator"):
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """Return for each judge what its layers gave, [B, C, h, w], the last of it the scores."""
         return [[self(source, target)]]
+
+
+def padded(x: Tensor, stride: int, least: int = 1) -> Tensor:
+    """Repeat the last row and column until both sides are multiples of a stride.
+
+    On the bottom and the right only: what lies in the picture keeps its phase.
+
+    Args:
+        x: [B, C, H, W], H and W at least 1.
+        stride: of the network.
+        least: smallest side that the network can work on; a multiple of the stride.
+    """
+    height, width = x.shape[-2:]
+    right, bottom = max(-width % stride, least - width), max(-height % stride, least - height)
+    return functional.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 def centre(x: Tensor, edge: int) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.layers import Activation, Head, initialise, norm_layers
 
 #: Decoder blocks with dropout, from the bottom.
@@ -80,9 +79,7 @@ class DiscoUNet(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        right, bottom = -width % self.stride, -height % self.stride
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride)
         x = 2.0 * x - 1.0
         skips = []
         for block in self.encoder:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 
 #: Downsampling step between the two levels.
 STRIDE = 4
@@ -178,9 +178,7 @@ class LocalUNet(Generator):
         While training each member answers for its own share of the batch.
         """
         height, width = x.shape[-2:]
-        right, bottom = -width % self.stride, -height % self.stride
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride)
         if self.training:
             shares = x.tensor_split(len(self.members))
             pairs = zip(self.members, shares, strict=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.layers import (
     Activation,
     Head,
@@ -124,10 +123,7 @@ class Pix2PixHD(Generator):
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
         least = 2 * self.stride  # borders are reflected from two pixels or more
-        right = max(-width % self.stride, least - width)
-        bottom = max(-height % self.stride, least - height)
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride, least)
         pyramid = [2.0 * x - 1.0]
         for _ in self.enhancers:
             pyramid.append(self.coarsen(pyramid[-1]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.networks.base import Discriminator, Generator
+from crossband.networks.base import Discriminator, Generator, padded
 from crossband.networks.batch_layers import MinibatchStd
 from crossband.networks.equalised import EqualConv2d, PixelNorm
 from crossband.networks.layers import Activation, Head, Interval, margin_of, seen_by
@@ -134,9 +134,7 @@ class ProgressiveUNet(Growing, Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        right, bottom = -width % self.stride, -height % self.stride
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride)
         x = 2.0 * x - 1.0
         top, fade = self._stage()
         h = self.enter[top](_pool(x, top))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from crossband.networks.attention import SelfAttention
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.layers import (
     Activation,
     Head,
@@ -167,10 +166,7 @@ class ResNet(Generator):
         top, left, (height, width) = self.border, self.border, x.shape[-2:]
         x = reflected(x, self.border)
         least = 2 * STRIDE  # a narrower tile is a narrower scene: tiles still equal the whole
-        right = max(-x.shape[-1] % STRIDE, least - x.shape[-1])
-        bottom = max(-x.shape[-2] % STRIDE, least - x.shape[-2])
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, STRIDE, least)
         out: Tensor = self.head(self.body(2.0 * x - 1.0))
         return out[..., top : top + height, left : left + width]
 

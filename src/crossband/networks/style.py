@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.conditions import Conditions
 from crossband.networks.equalised import EqualLinear, PixelNorm
 from crossband.networks.layers import (
@@ -241,10 +241,7 @@ class StyleResNet(Generator):
     def _answer(self, x: Tensor, w: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         least = 2 * STRIDE  # a border is reflected from two pixels or more
-        right = max(-width % STRIDE, least - width)
-        bottom = max(-height % STRIDE, least - height)
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, STRIDE, least)
         h = self.encoder(2.0 * x - 1.0)
         for block in self.blocks:
             first, second = block.children()

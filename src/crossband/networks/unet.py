@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, padded
 from crossband.networks.layers import (
     Activation,
     Head,
@@ -106,9 +105,7 @@ class UNet(Generator):
             RecipeError: training with batch norm on a single pixel at the bottom.
         """
         height, width = x.shape[-2:]
-        right, bottom = -width % self.stride, -height % self.stride
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride)
         if self.training and self.norm == "batch":
             self._check_batch(x)
         x = 2.0 * x - 1.0

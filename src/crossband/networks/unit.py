@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Discriminator, Generator
+from crossband.networks.base import Discriminator, Generator, padded
 from crossband.networks.layers import (
     Activation,
     Head,
@@ -43,10 +42,7 @@ class _Latent(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the latent's mean."""
         height, width = x.shape[-2:]
-        right = max(-width % self.stride, self.least - width)
-        bottom = max(-height % self.stride, self.least - height)
-        if right or bottom:
-            x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
+        x = padded(x, self.stride, self.least)
         return self.decode(self.encode(x))[..., :height, :width]
 
     def encode(self, x: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""How far a command is that goes through the rows of a manifest."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+
+class Rows:
+    """A bar on a terminal, a line at each tenth elsewhere; a context manager.
+
+    Args:
+        what: what happened to the rows, as in `checked`.
+        quiet: say nothing.
+    """
+
+    def __init__(self, what: str, *, quiet: bool) -> None:
+        self.what, self.quiet, self.terminal = what, quiet, sys.stderr.isatty()
+        self.bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say that so many rows are done."""
+        if self.quiet:
+            return
+        if self.terminal:
+            if self.bar is None:
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=total, unit="row", leave=False)
+            self.bar.update(done - self.bar.n)
+        elif done * 10 // total != (done - 1) * 10 // total:
+            print(f"{self.what} {done} of {total} rows", file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
