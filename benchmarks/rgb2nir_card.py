@@ -141,8 +141,8 @@ Mean error over the same places, in each unit:
 {_losses(places)}
 
 The recipe was chosen on these same places: features, loss, optimiser, length and the line's share
-of the answer are what did best in many looks at these folds, so the numbers are kind to it. The seed
-was not chosen; another one gives other numbers.
+of the answer are what did best in many looks at these folds, so the numbers are kind to it. The
+seed was not chosen; another one gives other numbers.
 
 The demo scene (Sentinel-2, 300 x 300, not in the training data and not used to choose anything; the
 model trained on all places), in reflectance:

@@ -521,6 +521,15 @@ def test_generators_share_what_lies_next_to_the_latent_picture():
         share(one, StyleResNet(1, 3, width=2))
 
 
+def test_query_points_are_everywhere_in_a_picture_of_one_patch():
+    """A hole in the middle leaves the others, though the patch is as large as the picture."""
+    rng = torch.Generator().manual_seed(0)
+    one, other = torch.rand(2, 1, 1, 32, 32, generator=rng)
+    mask = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    mask[..., 14:18, 14:18] = False
+    assert SpatialCorrelative(queries=4, patch=32).compare(one, other, mask).item() > 0.1
+
+
 def test_places_of_tokens_differ():
     found = sines(3, 5, 8)
     assert found.shape == (15, 8)

@@ -26,7 +26,8 @@ class SpatialCorrelative(Loss):
     Of what the paper takes from a trained VGG-16, or learns, there is here a fixed form that needs
     no weights: the features are the first derivatives, along rows and columns, and the Laplacian of
     Gaussians of 1 and 2 pixels, of each picture's mean over its bands: 6 numbers a pixel. Query
-    points lie on a regular grid, so that nothing is drawn.
+    points lie on a regular grid over the whole picture, so that nothing is drawn; a patch that
+    would leave the picture is moved inside.
 
     Args:
         queries: query points along each side; 16 make the seed's 256.
@@ -65,13 +66,14 @@ class SpatialCorrelative(Loss):
             [B], 0 to 2; 0 for a sample without a valid query point.
         """
         size = one.shape[-2:]
-        rows, cols = (_places(n, self.queries, self.patch).to(one.device) for n in size)
-        known = _patches(mask.to(one.dtype), rows, cols)[0][:, 0]  # [B, Q, P]
-        centres = _centres(mask, rows, cols)[:, 0]  # [B, Q]
+        at = [_centres(n, self.queries).to(one.device) for n in size]
+        around = [_around(c, n, self.patch) for c, n in zip(at, size, strict=True)]
+        known = _patches(mask.to(one.dtype), around)[:, 0]  # [B, Q, P]
+        centres = _pixels(mask, at)[:, 0]  # [B, Q]
         maps = []
         for picture in (one, other):
             features = _features(picture, mask)
-            patches, queries = _patches(features, rows, cols)
+            patches, queries = _patches(features, around), _pixels(features, at)
             maps.append(torch.einsum("bcqp,bcq->bqp", patches, queries) * known)
         alike = _cosine(maps[0], maps[1], dim=2)
         count = centres.sum(dim=1).clamp_min(1)
@@ -105,22 +107,29 @@ def _separable(x: Tensor, down: Tensor, along: Tensor) -> Tensor:
     )
 
 
-def _places(size: int, queries: int, patch: int) -> Tensor:
-    """Return the positions along one side of each patch, [queries, patch], spread evenly."""
+def _centres(size: int, queries: int) -> Tensor:
+    """Return the positions of the query points along one side, spread evenly, [queries]."""
+    count = min(queries, size)
+    return ((torch.arange(count) + 0.5) * size / count).long()
+
+
+def _around(centres: Tensor, size: int, patch: int) -> Tensor:
+    """Return the positions along one side of the patch of each query point, [queries, patch]."""
     patch = min(patch, size)
-    first = torch.linspace(0, size - patch, min(queries, size)).round().long()
-    return first[:, None] + torch.arange(patch)
+    first = (centres - patch // 2).clamp(0, size - patch)
+    return first[:, None] + torch.arange(patch, device=centres.device)
 
 
-def _patches(x: Tensor, rows: Tensor, cols: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [B, C, Q, P], the patches of each query, and [B, C, Q], the pixel in their middle."""
+def _patches(x: Tensor, around: list[Tensor]) -> Tensor:
+    """Return the patches of the query points, [B, C, Q, P]."""
+    rows, cols = around
     cut = x[:, :, rows[:, None, :, None], cols[None, :, None, :]]  # [B, C, q, q, p, p]
-    return cut.flatten(4).flatten(2, 3), _centres(x, rows, cols)
+    return cut.flatten(4).flatten(2, 3)
 
 
-def _centres(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    middle = rows[:, rows.shape[1] // 2], cols[:, cols.shape[1] // 2]
-    return x[:, :, middle[0][:, None], middle[1][None]].flatten(2)
+def _pixels(x: Tensor, at: list[Tensor]) -> Tensor:
+    """Return the query points themselves, [B, C, Q]."""
+    return x[:, :, at[0][:, None], at[1][None]].flatten(2)
 
 
 def _cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
