@@ -39,6 +39,7 @@ SMALL = {
         {"width": 4, "blocks": 1, "scale": 3, "factor": 0.5},
         {"width": 4, "blocks": 1, "scale": 4, "out_channels": 1},
         {"width": 4, "blocks": 0, "scale": 1},
+        {"width": 4, "blocks": 1, "scale": 2, "bicubic": True},
     ],
     "FlowSampler": [
         {"field": {"arguments": {"width": 3, "levels": 2}}, "steps": 2},

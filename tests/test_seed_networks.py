@@ -173,6 +173,18 @@ def test_the_answer_is_0_to_1_unless_it_may_be_more(make):
         torch.testing.assert_close(middle(x), (1 + torch.tanh(2 * y - 1)) / 2)
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_edsr_on_the_bicubic_picture_begins_as_it(scale):
+    network = EDSR(2, 2, width=4, blocks=1, scale=scale, bicubic=True)
+    x = torch.rand(1, 2, 9, 8)
+    torch.testing.assert_close(network(x), Bicubic(2, 2, scale)(x), atol=1e-6, rtol=0)
+    with torch.no_grad():
+        network.head.layers[0].bias += 0.1
+    torch.testing.assert_close(network(x), Bicubic(2, 2, scale)(x) + 0.05, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="3 cannot become 1"):
+        EDSR(3, 1, bicubic=True)
+
+
 def test_edsr_with_blocks_that_add_nothing_is_a_plain_network():
     network = waken(EDSR(3, 3, width=4, blocks=2, scale=3))
     quiet = EDSR(3, 3, width=4, blocks=2, scale=3, factor=0.0).eval()

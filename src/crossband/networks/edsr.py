@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from crossband.networks.base import Generator
-from crossband.networks.layers import Head, Interval, Seeing, margin_of, seen_by
+from crossband.networks.layers import Head, Interval, Resize, Seeing, margin_of, seen_by
 
 
 class PlainResidual(Seeing):
@@ -54,6 +54,9 @@ class EDSR(Generator):
         blocks: residual blocks.
         scale: output pixels per source pixel along one side: 1, 2, 3 or 4.
         factor: of what each block adds.
+        bicubic: adds the bicubic picture to the answer, as VDSR does (Kim, Lee, Lee 2016, "Accurate
+            Image Super-Resolution Using Very Deep Convolutional Networks", CVPR, section 3.1): an
+            untrained network gives that picture.
     """
 
     def __init__(
@@ -64,13 +67,19 @@ class EDSR(Generator):
         blocks: int = 16,
         scale: int = 2,
         factor: float = 1.0,
+        bicubic: bool = False,
     ) -> None:
         if min(in_channels, out_channels, width) < 1 or blocks < 0:
             raise ValueError("channels and width must be at least 1, blocks at least 0")
         if scale not in (1, 2, 3, 4):
             raise ValueError(f"EDSR enlarges by 1, 2, 3 or 4, not {scale}")
+        if bicubic and in_channels != out_channels:
+            raise ValueError(
+                f"with bicubic the bands come back: {in_channels} cannot become {out_channels}"
+            )
         super().__init__()
         self.in_channels, self.out_channels, self.scale = in_channels, out_channels, scale
+        self.resize = Resize(scale) if bicubic else None
         self.first = nn.Conv2d(in_channels, width, 3, padding=1)
         self.body = nn.Sequential(
             *(PlainResidual(width, factor) for _ in range(blocks)),
@@ -81,16 +90,27 @@ class EDSR(Generator):
         for step in steps:
             layers += [nn.Conv2d(width, width * step**2, 3, padding=1), nn.PixelShuffle(step)]
         self.enlarge = nn.Sequential(*layers)
-        self.head = Head([nn.Conv2d(width, out_channels, 3, padding=1)], "none")
+        last = nn.Conv2d(width, out_channels, 3, padding=1)
+        if bicubic and last.bias is not None:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.head = Head([last], "none")
         self.margin = margin_of(self._trace, 1, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
-        x = self.first(2.0 * x - 1.0)
-        out: Tensor = self.head(self.enlarge(x + self.body(x)))
-        return out
+        first = self.first(2.0 * x - 1.0)
+        out: Tensor = self.head(self.enlarge(first + self.body(first)))
+        if self.resize is None:
+            return out
+        bicubic: Tensor = self.resize(x)
+        return bicubic + (out - 0.5)  # the head's answer to nothing is 0.5
 
     def _trace(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
-        interval = seen_by(self.enlarge, seen_by(self.head.layers, interval))
-        return seen_by(self.first, seen_by(self.body, interval))
+        inner = seen_by(self.enlarge, seen_by(self.head.layers, interval))
+        found = seen_by(self.first, seen_by(self.body, inner))
+        if self.resize is None:
+            return found
+        low, high = seen_by(self.resize, interval)
+        return min(low, found[0]), max(high, found[1])
