@@ -1,15 +1,15 @@
-"""The bundled models `super-resolution-x2`, `-x4` and `sar2optical`: pairs, training, held-out error.
+"""The bundled models `super-resolution-x2`, `-x4`, `sar2optical`: pairs, training, held-out error.
 
     python benchmarks/bundled.py fit MODEL      train and judge, by the command
-    python benchmarks/bundled.py ship MODEL     put the fitted model, with its card, into the package
+    python benchmarks/bundled.py ship MODEL     put the fitted model and its card into the package
     python benchmarks/bundled.py table          print the held-out numbers of what was fitted
 
 The super-resolution models ship exactly as judged: a quarter of the places is held out and never
-trained on. `sar2optical` has seven pairs of six places: it is judged by leaving out one place at a time,
-and what ships is trained on all seven.
+trained on. `sar2optical` has seven pairs of six places: it is judged by leaving out one place at a
+time, and what ships is trained on all seven.
 
-The images lie beside the repository (`--data`); their SOURCES.md says where they come from. Only those
-whose provider allows any use are taken.
+The images lie beside the repository (`--data`); their SOURCES.md says where they come from. Only
+those whose provider allows any use are taken.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _run(folder: Path, recipe: str, manifest: Path, *options: Any) -> None:
         crossband("fit", recipe, "--data.manifest", manifest, "-o", folder, "--overwrite", *options)
     judged = "test" in set(pd.read_csv(ROOT / manifest)["split"])
     if judged and not (ROOT / folder / "report" / "metrics.json").is_file():
-        crossband("evaluate", "--model", folder / "model", "--manifest", manifest, "--split", "test",
-                  "-o", folder / "report", "--overwrite")  # fmt: skip
+        report = ("-o", folder / "report", "--overwrite")
+        crossband("evaluate", "--model", folder / "model", "--manifest", manifest, *report)
 
 
 def held_out(model: str) -> pd.DataFrame:

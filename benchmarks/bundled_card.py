@@ -1,4 +1,4 @@
-"""The cards of the bundled models `super-resolution-*` and `sar2optical`, from what was measured."""
+"""The cards of the bundled `super-resolution-*` and `sar2optical`, from what was measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROVIDERS = {
     "NAIP": "USDA NAIP: public domain",
     "WorldView": "SpaceNet (Rotterdam): CC BY-SA 4.0, SpaceNet on AWS",
     "terramesh": "TerraMesh (IBM, ESA): CC BY-SA 4.0; modified Copernicus Sentinel data",
-    "bigearthnet": "BigEarthNet (TU Berlin): CDLA Permissive 1.0; modified Copernicus Sentinel data",
+    "bigearthnet": "BigEarthNet: CDLA Permissive 1.0; modified Copernicus Sentinel data",
 }
 
 
@@ -159,8 +159,8 @@ Network: {type(n).__name__}, {model.parameters_total:,} parameters, margin {n.ma
 ## How good it is
 
 {_protocol(model)} A ratio is the geometric mean over places of the model's error divided by the
-baseline's: **below 1 the model is better**. The baselines have the same inputs, the same normalisation
-and the same training pairs.
+baseline's: **below 1 the model is better**. The baselines have the same inputs, the same
+normalisation and the same training pairs.
 
 {table(judged)}
 
