@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from crossband import __version__
 from crossband.cli_data import add_data
 from crossband.cli_translate import add_translate, computing
+from crossband.cli_import import add_import
 from crossband.errors import CrossbandError, Interrupted, nearest
 
 
@@ -158,6 +159,7 @@ def _parser() -> Parser:
     _blending(sub)
     add_data(sub)
 
+    add_import(sub)
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
