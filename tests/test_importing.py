@@ -10,6 +10,7 @@ import numpy as np
 import plain
 import pytest
 import rasterio
+import tiny
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -17,6 +18,7 @@ from torch import nn
 
 from crossband.cli import main
 from crossband.errors import CrossbandError, ModelError, UnitError
+from crossband.evaluate import evaluate, table
 from crossband.importing import Origin, Side, Wishes, import_checkpoint
 from crossband.importing.layouts import LAYOUTS, known
 from crossband.methods.base import Method
@@ -520,6 +522,15 @@ def test_training_may_begin_with_an_imported_model(tmp_path):
     begin(method, str(tmp_path / "model"), tmp_path)
     theirs = method.generator.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in model.network.state_dict().items())
+
+
+def test_an_imported_model_is_evaluated_without_baselines(tmp_path):
+    model, _ = bring(tmp_path, plain.waken(plain.resnet()), RGB, ["thermal"])
+    manifest = tiny.pairs(tmp_path / "pairs", "rgb2thermal")
+    report = evaluate([model], manifest, tmp_path / "report", pictures=0)
+    assert set(report.per_image["by"]) == {"model"}
+    assert np.isfinite(report.per_image["mae"]).all()
+    assert model.name in table(report)
 
 
 def test_the_page_names_every_code():
