@@ -90,6 +90,8 @@ SMALL = {
         {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
         {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
         {"width": 4, "blocks": 1, "norm": "none", "border": 6},
+        {"width": 4, "blocks": 1, "norm": "batch", "upsample": "bilinear"},
+        {"width": 4, "blocks": 1, "norm": "affine"},
     ],
     "SmallCNN": [{}, {"width": 4, "in_channels": 2, "out_channels": 2}],
     "StridedUNet": [
@@ -101,6 +103,12 @@ SMALL = {
         {"width": 4, "levels": 3, "norm": "instance"},
         {"width": 6, "levels": 3, "activation": "none", "out_channels": 2},
         {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+        {"width": 6, "levels": 2, "upsample": "bicubic"},
+        {"width": 6, "levels": 3, "plan": "code", "out_channels": 2},
+        {"width": 6, "levels": 2, "plan": "code", "norm": "none", "upsample": "bilinear"},
+        {"width": 6, "levels": 1, "plan": "code", "norm": "none"},
+        {"width": 4, "levels": 3, "plan": "code", "norm": "instance"},
+        {"width": 4, "levels": 3, "norm": "affine"},
     ],
     "UNetAutoencoder": [
         {"width": 5, "levels": 2},

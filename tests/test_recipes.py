@@ -24,6 +24,7 @@ from crossband.methods.base import Method
 from crossband.model import load
 from crossband.networks import Discriminator, Generator, parameter_count
 from crossband.raster.grid import Grid, Window
+from crossband.recipe_table import facts
 from crossband.registry import build
 from crossband.translator import translate_window
 
@@ -47,6 +48,36 @@ def test_every_recipe_says_what_it_is():
         config = recipe.load(name)
         assert config["task"] == name.partition("/")[0], name
         assert config["task"] in tiny.WRITERS
+
+
+def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
+    rows = {row.name: row for row in map(facts, NAMES)}
+    for name, row in rows.items():
+        config = recipe.load(name, ["--data.manifest=pairs.csv"])
+        with torch.device("meta"):
+            run = recipe.instantiate(recipe.parse(config))  # as a fit builds it
+        method = run.method
+        networks = [n for _, part in method.parts().values() for n in part] or [method.generator]
+        trained = {p for network in networks for p in network.parameters()}
+        assert row.parameters == parameter_count(method.generator), name
+        assert row.trained == sum(p.numel() for p in trained), name
+        assert (row.paired, row.method) == (run.data.paired, type(method).__name__), name
+        assert (row.task, row.source) == (config["task"], run.source), name
+        assert len(row.source) > 10
+    assert not rows["rgb2thermal/cyclegan"].paired
+    lines = {}
+    for width, words in ((80, ["models", "--recipes"]), (120, ["fit"])):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(words) == 0
+        lines[width] = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines[width])) <= width
+        for name, row in rows.items():
+            (at,) = (n for n, x in enumerate(lines[width]) if x.split(" ")[0] == name)
+            assert f" {row.parameters:,}" in lines[width][at]
+            assert f" {row.trained:,}" in lines[width][at]
+            below = [x.strip() for x in lines[width][at + 1 : at + 4]]
+            assert row.source.startswith(below[0])
+            assert row.source in " ".join(below)
 
 
 #: Generator and discriminator of the published systems, as docs/training.md has them.

@@ -27,6 +27,29 @@ def test_unet_has_the_parameters_of_pix2pix():
     assert (network.margin, network.stride) == (3 * 256 - 2, 256)
 
 
+def test_unet_has_the_parameters_of_the_code_of_pix2pix():
+    with torch.device("meta"):
+        network = UNet(3, 3, plan="code")
+        small = UNet(3, 3, levels=7, plan="code")
+        instance = UNet(3, 3, plan="code", norm="instance")
+    encoder, before = 3 * 64 * 16, 64  # no bias but the last convolution's
+    for after in (128, 256, 512, 512, 512, 512):
+        encoder += before * after * 16 + 2 * after
+        before = after
+    bottom = 512 * 512 * 16  # no norm there
+    decoder = 512 * 512 * 16 + 2 * 512
+    for before, after in ((1024, 512),) * 3 + ((1024, 256), (512, 128), (256, 64)):
+        decoder += before * after * 16 + 2 * after
+    head = 128 * 3 * 16 + 3
+    assert parameter_count(network) == encoder + bottom + decoder + head == 54_413_955
+    assert (network.margin, network.stride) == (3 * 256 - 3, 256)
+    level = 512 * 512 * 16 + 2 * 512 + 1024 * 512 * 16 + 2 * 512
+    assert parameter_count(small) == 54_413_955 - level
+    assert all(m.bias is not None for m in instance.modules() if hasattr(m, "kernel_size"))
+    has = [any(isinstance(m, nn.Dropout) for m in block) for block in network.decoder]
+    assert has == [False, True, True, True, False, False, False]
+
+
 def test_resnet_has_the_parameters_of_its_papers():
     first, down = 3 * 64 * 49 + 64, 64 * 128 * 9 + 128 + 128 * 256 * 9 + 256
     blocks = 9 * 2 * (256 * 256 * 9 + 256)
@@ -42,15 +65,21 @@ def test_resnet_has_the_parameters_of_its_papers():
 @pytest.mark.parametrize("levels", [1, 2, 4, 8])
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("upsample", ["transpose", "resize"])
-def test_unet_trains_every_weight(levels, norm, upsample):
+@pytest.mark.parametrize("plan", ["paper", "code"])
+def test_unet_trains_every_weight(levels, norm, upsample, plan):
     torch.manual_seed(0)
-    network = UNet(3, 2, width=2, levels=levels, norm=norm, upsample=upsample, dropout=0.0)
+    form = {"norm": norm, "upsample": upsample, "plan": plan}
+    network = UNet(3, 2, width=2, levels=levels, **form, dropout=0.0)
     size = 2**levels
     for parameter in network.parameters():  # the first weights are too small for the deep ones
         parameter.data *= 10
     out = network.train()(torch.rand(2, 3, size, size))
     (out * torch.randn(out.shape)).sum().backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    if plan == "code" and norm == "instance":  # its norms take these biases away again
+        normed = [f"encoder.{n}.0.bias" for n in range(1, levels - 1)]
+        normed += [f"decoder.{n}.{upsample == 'resize':d}.bias" for n in range(levels - 1)]
+        silent = [n for n in silent if n not in normed]
     assert not silent
 
 
@@ -69,6 +98,7 @@ def test_batch_norm_needs_more_than_one_value():
         network(torch.rand(1, 3, 8, 8))
     assert network(torch.rand(2, 3, 8, 8)).isfinite().all()
     assert network(torch.rand(1, 3, 9, 8)).isfinite().all()
+    assert UNet(width=2, levels=3, plan="code")(torch.rand(1, 3, 8, 8)).isfinite().all()
     assert network.eval()(torch.rand(1, 3, 8, 8)).isfinite().all()
 
 

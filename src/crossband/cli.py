@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 from crossband import __version__
 from crossband.cli_data import add_data
+from crossband.cli_import import add_import
 from crossband.cli_translate import add_translate, computing
 from crossband.errors import CrossbandError, Interrupted, nearest
 
@@ -126,6 +128,7 @@ def _parser() -> Parser:
     p = sub.add_parser("models", help="list the bundled models, or describe one")
     p.set_defaults(run=_models)
     p.add_argument("model", nargs="?", help="print this model's card")
+    p.add_argument("--recipes", action="store_true", help="list what can be trained instead")
 
     p = sub.add_parser("sensors", help="list the sensors that --sensor takes")
     p.set_defaults(run=_sensors)
@@ -156,6 +159,7 @@ def _parser() -> Parser:
     computing(p)
 
     _blending(sub)
+    add_import(sub)
     add_data(sub)
 
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
@@ -183,6 +187,10 @@ def _blending(sub: Any) -> None:
 
 
 def _models(a: argparse.Namespace) -> int:
+    if a.recipes:
+        if a.model:
+            raise CrossbandError(f"--recipes lists recipes: leave out {a.model}")
+        return _recipes()
     from crossband.model import bundled, load, table
 
     if a.model:
@@ -190,6 +198,15 @@ def _models(a: argparse.Namespace) -> int:
         print((model.folder / "README.md").read_text() if model.folder else model.name)
     else:
         print(table(bundled()))
+    return 0
+
+
+def _recipes() -> int:
+    from crossband import recipe
+    from crossband.recipe_table import facts, table
+
+    rows = [facts(name) for name in recipe.available()]
+    print(table(rows, shutil.get_terminal_size().columns))
     return 0
 
 
@@ -204,17 +221,12 @@ def _sensors(a: argparse.Namespace) -> int:
 
 
 def _fit(a: argparse.Namespace) -> int:
-    from crossband import recipe
-    from crossband.fit import fit
-
     if a.sweep is not None:
         return _sweep(a)
     if a.recipe is None:
-        found = recipe.available()
-        width = max(map(len, found))
-        for name, path in found.items():
-            print(f"{name:{width}}  {path.read_text().splitlines()[0].removeprefix('# ')}")
-        return 0
+        return _recipes()
+    from crossband.fit import fit
+
     folder = fit(
         a.recipe,
         a.overrides,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import re
@@ -63,6 +64,7 @@ class TrainerOptions:
 KEYS: dict[str, tuple[Any, Any, str]] = {
     "name": (str, "model", "name of the model"),
     "task": (str, "", "what the model does, as in rgb2nir"),
+    "source": (str, "", "paper or system that it follows, cited in a line"),
     "seed": (int, 0, "of everything random"),
     "device": (Literal[DEVICES], "auto", "where to compute"),
     "precision": (Literal[PRECISIONS], "auto", "auto takes bf16 where the machine has it"),
@@ -169,6 +171,38 @@ def instantiate(config: Any) -> Any:
         raise
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(_plain(str(error))) from error
+
+
+def build_method(config: dict[str, Any]) -> Method:
+    """Build the method of a loaded recipe without checking the types of its values.
+
+    That takes a tenth of the time of `parse` and `instantiate`: for looking at recipes that are
+    known to be right. Under `torch.device("meta")` no weights are drawn either.
+    """
+    method: Method = _build(config["method"], Method)
+    return method
+
+
+def _build(value: Any, hint: Any) -> Any:
+    kind, inner = _kind(hint)
+    if kind == "list" and isinstance(value, list):
+        return [_build(item, inner) for item in value]
+    if kind == "dict" and isinstance(value, dict):
+        return {key: _build(item, inner) for key, item in value.items()}
+    if kind == "dataclass" and isinstance(value, dict):
+        cls, arguments = inner, value
+    elif kind == "class" and isinstance(value, str | dict):
+        name, arguments = value, {}
+        if isinstance(value, dict):
+            name, arguments = value["class_path"], value.get("init_args") or {}
+        cls = _resolve(inner, str(name), "method")
+    else:
+        return value
+    hints = _hints(cls)
+    built = {key: _build(item, hints.get(key)) for key, item in arguments.items()}
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer):
+        return functools.partial(cls, **built)  # it is called with parameters later
+    return cls(**built)
 
 
 def dump(config: Any) -> str:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from crossband.resample import bicubic
 
-Norm = Literal["batch", "instance", "none"]
-Upsample = Literal["transpose", "resize"]
+Norm = Literal["batch", "instance", "affine", "none"]
+Upsample = Literal["transpose", "resize", "bilinear", "bicubic"]
 Initial = Literal["dcgan", "orthogonal"]
 Activation = Literal["tanh", "sigmoid", "none"]
 #: First and last position, along one side.
@@ -19,14 +19,32 @@ Interval = tuple[int, int]
 
 
 def norm_layers(norm: Norm, channels: int) -> list[nn.Module]:
-    """Return the norm as a list of one layer or none; instance norm has no weights, as in pix2pix.
+    """Return the norm as a list of one layer or none.
+
+    Args:
+        norm: `batch`; `instance`, which has no weights, as in pix2pix; `affine`, the same with
+            weights; `none`. A batch norm that measures each picture anew, as pix2pix does when it
+            translates, is `affine`.
+        channels: of what is normed.
 
     >>> norm_layers("none", 4)
     []
     """
     if norm == "none":
         return []
-    return [nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)]
+    if norm == "batch":
+        return [nn.BatchNorm2d(channels)]
+    return [nn.InstanceNorm2d(channels, affine=norm == "affine")]
+
+
+def per_picture(norm: Norm) -> bool:
+    """Say whether a norm measures each picture, so that every pixel sees all."""
+    return norm in ("instance", "affine")
+
+
+def weighted(norm: Norm) -> bool:
+    """Say whether a norm has weights; a convolution before it then needs no bias."""
+    return norm in ("batch", "affine")
 
 
 def upsample_layers(
@@ -39,14 +57,17 @@ def upsample_layers(
     artifacts).
 
     Args:
-        upsample: `transpose`, or `resize`: each pixel repeated, then a 3 x 3 convolution.
+        upsample: `transpose`, or a 3 x 3 convolution on a map that was made larger before: by
+            repeating each pixel (`resize`), or `bilinear` or `bicubic` between the pixels.
         before: channels in.
         after: channels out.
         kernel: of the transpose convolution, 3 or 4.
         bias: of the convolution.
     """
-    if upsample == "resize":
-        return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+    if upsample != "transpose":
+        mode = "nearest" if upsample == "resize" else upsample
+        larger = nn.Upsample(scale_factor=2, mode=mode)
+        return [larger, nn.Conv2d(before, after, 3, padding=1, bias=bias)]
     odd = kernel % 2  # an odd kernel needs one more row to double the height
     return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
 
@@ -77,12 +98,18 @@ class Resize(Seeing):
 
     def seen(self, interval: Interval) -> Interval:
         """Two pixels to either side of the centre; where the centre is a pixel's, that one only."""
-        return self._taps(interval[0])[0], self._taps(interval[1])[1]
+        return _between(interval, self.scale, 2)
 
-    def _taps(self, at: int) -> Interval:
+
+def _between(interval: Interval, scale: int, reach: int) -> Interval:
+    """Return the inputs of outputs that are interpolated, with `reach` pixels to either side."""
+
+    def taps(at: int) -> Interval:
         # The centre lies at (at + 1/2) / scale - 1/2: twice the scale times that is a whole number.
-        below, beyond = divmod(2 * at + 1 - self.scale, 2 * self.scale)
-        return (below, below) if beyond == 0 else (below - 1, below + 2)
+        below, beyond = divmod(2 * at + 1 - scale, 2 * scale)
+        return (below, below) if beyond == 0 else (below - reach + 1, below + reach)
+
+    return taps(interval[0])[0], taps(interval[1])[1]
 
 
 class Head(nn.Module):
@@ -171,6 +198,8 @@ def seen_by(layer: nn.Module, interval: Interval) -> Interval:
             return low * step - pad, high * step - pad + size - 1
         case nn.Upsample():
             step = int(layer.scale_factor)  # type: ignore[arg-type]
+            if layer.mode != "nearest":
+                return _between(interval, step, 1 if layer.mode == "bilinear" else 2)
             low, high = low // step, high // step
         case nn.PixelShuffle():
             low, high = low // layer.upscale_factor, high // layer.upscale_factor

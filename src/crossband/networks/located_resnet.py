@@ -147,8 +147,8 @@ class LocatedResNet(ResNet):
         out_channels: target bands.
         width: channels at full resolution.
         blocks: residual blocks.
-        norm: `instance`, `batch` or `none`.
-        upsample: `transpose` or `resize`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`.
         border: pixels that are reflected around the picture; see `ResNet`.
         injection: `multiply`, `add`, `concat` or `channel`.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Discriminator
-from crossband.networks.layers import Norm, initialise, norm_layers
+from crossband.networks.layers import Norm, initialise, norm_layers, weighted
 
 
 class PatchGAN(Discriminator):
@@ -26,10 +26,10 @@ class PatchGAN(Discriminator):
         width: channels of the first layer.
         layers: strided layers; 1 to 6 see 16, 34, 70, 142, 286, 574 pixels.
         conditional: judge the target together with its source.
-        norm: `instance`, `batch` or `none`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         largest: most channels of a layer, as a multiple of width.
         bias: whether convolutions before a norm have a bias; where None, as in pix2pix, all but
-            those before a batch norm.
+            those before a norm with weights.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PatchGAN(Discriminator):
             raise RecipeError("PatchGAN needs layers, width and largest of at least 1")
         self.conditional = conditional
         self.smallest = 3 * 2**layers  # side in pixels that gives one score
-        before_norm = norm != "batch" if bias is None else bias or norm == "none"
+        before_norm = not weighted(norm) if bias is None else bias or norm == "none"
         channels = target_channels + (source_channels if conditional else 0)
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         before = width
@@ -97,7 +97,8 @@ class PixelGAN(Discriminator):
         target_channels: target bands.
         width: channels of the first layer.
         conditional: judge the target together with its source.
-        norm: `batch`, `instance` or `none`, after the second convolution.
+        norm: `batch`, `instance`, `affine` (instance with weights) or `none`, after the second
+            convolution.
     """
 
     def __init__(
@@ -117,10 +118,10 @@ class PixelGAN(Discriminator):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 1),
             nn.LeakyReLU(0.2, True),
-            nn.Conv2d(width, 2 * width, 1, bias=norm != "batch"),
+            nn.Conv2d(width, 2 * width, 1, bias=not weighted(norm)),
             *norm_layers(norm, 2 * width),
             nn.LeakyReLU(0.2, True),
-            nn.Conv2d(2 * width, 1, 1, bias=norm != "batch"),
+            nn.Conv2d(2 * width, 1, 1, bias=not weighted(norm)),
         )
         initialise(self)
 
@@ -144,7 +145,7 @@ class MultiScalePatchGAN(Discriminator):
         width: see `PatchGAN`; so are the others.
         layers: strided layers.
         conditional: judge the target together with its source.
-        norm: `instance`, `batch` or `none`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
     def __init__(

@@ -14,8 +14,10 @@ from crossband.networks.layers import (
     initialise,
     margin_of,
     norm_layers,
+    per_picture,
     seen_by,
     upsample_layers,
+    weighted,
 )
 from crossband.networks.resnet import Residual, resnet_body
 
@@ -27,15 +29,15 @@ class Enhancer(nn.Module):
         in_channels: source bands.
         width: channels at its own resolution; twice as many inside.
         blocks: residual blocks.
-        norm: `instance`, `batch` or `none`.
-        upsample: `transpose` or `resize`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
     """
 
     def __init__(
         self, in_channels: int, width: int, blocks: int, norm: Norm, upsample: Upsample
     ) -> None:
         super().__init__()
-        bias = norm != "batch"
+        bias = not weighted(norm)
         self.down = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -84,8 +86,9 @@ class Pix2PixHD(Generator):
         blocks: residual blocks of the global network.
         enhancers: local enhancers.
         local_blocks: residual blocks of each enhancer.
-        norm: `instance`, `batch` or `none`.
-        upsample: `transpose` (3 x 3) or `resize` (repeated pixels, 3 x 3: no checkerboard).
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose` (3 x 3), or without a checkerboard `resize` (repeated pixels, 3 x 3),
+            `bilinear` or `bicubic` (between the pixels, 3 x 3).
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -117,7 +120,7 @@ class Pix2PixHD(Generator):
             self.enhancers.append(Enhancer(in_channels, width, local_blocks, norm, upsample))
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
-        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""

@@ -19,8 +19,10 @@ from crossband.networks.layers import (
     initialise,
     margin_of,
     norm_layers,
+    per_picture,
     seen_by,
     upsample_layers,
+    weighted,
 )
 
 #: Total downsampling step: two halvings.
@@ -33,12 +35,12 @@ class Residual(Seeing):
 
     Args:
         channels: channels in and out.
-        norm: `instance`, `batch` or `none`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        bias = norm != "batch"
+        bias = not weighted(norm)
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3, bias=bias),
@@ -69,11 +71,11 @@ def resnet_body(
         width: channels at full resolution; twice as many after each halving.
         halvings: convolutions of stride 2, and doublings after the blocks.
         blocks: residual blocks.
-        norm: `instance`, `batch` or `none`.
-        upsample: `transpose` or `resize`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
     """
     # As in the originals: an instance norm takes a bias away again, but they have both.
-    bias = norm != "batch"
+    bias = not weighted(norm)
     layers: list[nn.Module] = [
         nn.ReflectionPad2d(3),
         nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -115,8 +117,9 @@ class ResNet(Generator):
         out_channels: target bands.
         width: channels at full resolution.
         blocks: residual blocks; the originals have 6 for 128 pixels, 9 for 256.
-        norm: `instance`, `batch` or `none`.
-        upsample: `transpose` (3 x 3) or `resize` (repeated pixels, 3 x 3: no checkerboard).
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose` (3 x 3), or without a checkerboard `resize` (repeated pixels, 3 x 3),
+            `bilinear` or `bicubic` (between the pixels, 3 x 3).
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
         attention: self-attention after the first half of the blocks (Zhang et al. 2019); every
             pixel then sees all.
@@ -158,7 +161,7 @@ class ResNet(Generator):
         if spectral:
             for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:
                 spectral_norm(module)
-        everywhere = norm == "instance" or attention
+        everywhere = per_picture(norm) or attention
         self.margin = None if everywhere else margin_of(self._trace, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:

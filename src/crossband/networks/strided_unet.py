@@ -14,6 +14,7 @@ from crossband.networks.layers import (
     initialise,
     margin_of,
     norm_layers,
+    per_picture,
     seen_by,
 )
 
@@ -45,7 +46,7 @@ class StridedUNet(Generator):
         width: channels of the first level.
         levels: halvings above the bottom one; 5 brings 64 pixels to one.
         largest: most channels of a level, as a multiple of width.
-        norm: `instance`, `batch` or `none`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         dropout: probability of dropping a value.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
@@ -98,7 +99,7 @@ class StridedUNet(Generator):
             before = 2 * after  # joined by its skip
         self.head = Head([nn.ConvTranspose2d(before, out_channels, 4, 2, 1)], activation)
         initialise(self)
-        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""

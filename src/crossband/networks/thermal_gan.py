@@ -29,7 +29,7 @@ class TwoStepThermal(Generator):
         levels: halvings of the first; the paper's pictures have 512 pixels, which 8 bring to 2.
         contrast_levels: halvings of the second; its U-Net-512 has 9.
         style: numbers of the style; BicycleGAN has 8.
-        norm: `batch`, `instance` or `none`.
+        norm: `batch`, `instance`, `affine` (instance with weights) or `none`.
         dropout: of both decoders.
     """
 

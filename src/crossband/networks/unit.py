@@ -18,6 +18,7 @@ from crossband.networks.layers import (
     initialise,
     margin_of,
     norm_layers,
+    per_picture,
     seen_by,
 )
 
@@ -105,7 +106,7 @@ class UNITResNet(_Latent):
         out_channels: target bands.
         width: channels at full resolution.
         blocks: residual blocks of each half, the shared one included; 4 in the paper.
-        norm: `instance`, or `none` for a finite margin.
+        norm: `instance` or `affine`; `batch` or `none` for a finite margin.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -135,7 +136,7 @@ class UNITResNet(_Latent):
         head = Head([nn.Conv2d(width, out_channels, 1)], activation)
         self.decoder = nn.Sequential(*between[1], *last, head)
         initialise(self)
-        self.margin = None if norm == "instance" else margin_of(self._trace, self.stride)
+        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
 
     def _trace(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crossband.networks.layers import Interval, Norm, norm_layers, seen_by
+from crossband.networks.layers import Interval, Norm, norm_layers, per_picture, seen_by
 from crossband.registry import Registered
 
 #: Most channels of a level.
@@ -86,7 +86,7 @@ class VectorFieldUNet(Field):
         levels: halvings, without the one at the bottom.
         time_channels: numbers that encode the time; even, at least 4.
         max_period: of the time's slowest wave.
-        norm: `instance`, `batch` or `none`.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class VectorFieldUNet(Field):
 
     def trace(self, interval: Interval) -> Interval | None:
         """Return the pixels that output pixels depend on, or None with instance norm."""
-        if self.norm == "instance":
+        if per_picture(self.norm):
             return None
         interval = seen_by(self.last, interval)
         asked = []  # of the map of each level, by the skip and by the block below
