@@ -45,7 +45,7 @@ def ratios(judged: pd.DataFrame) -> list[dict[str, Any]]:
     for name in ("all", *dict.fromkeys(table["family"])):
         part = wide if name == "all" else wide[wide.index.get_level_values("family") == name]
         for baseline in (c for c in part.columns if c != "model"):
-            log = np.log(part["model"] / part[baseline]).to_numpy()
+            log = np.log(part["model"].to_numpy() / part[baseline].to_numpy())
             draws = rng.choice(log, (DRAWS, len(log))).mean(axis=1)
             low, high = np.exp(np.percentile(draws, [2.5, 97.5]))
             out.append(

@@ -18,6 +18,7 @@ from crossband.errors import BandError, CrossbandError, ManifestError, OutputErr
 from crossband.metrics import MODEL
 from crossband.model import Model
 from crossband.networks.base import Generator
+from crossband.networks.bicubic import Bicubic
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean
 from crossband.signature import Signature, UnitRange
 
@@ -494,3 +495,25 @@ def test_real_pairs(real_data, model, tmp_path):
     assert naip["mae"] == pytest.approx(wanted, rel=1e-4)
     other = find(report.metrics["models"][0]["sensors"], unit="reflectance")
     assert other["scores"][MODEL]["pixels"]["mae"] < 1
+
+
+def test_what_the_coarse_source_does_not_know_does_not_count(tmp_path):
+    """Nodata in the target makes coarse pixels that nobody knows; they are no error of a model."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 4000, (3, SIZE, SIZE)).astype(np.uint16)
+    values[:, 9, 10] = 0
+    profile = {"driver": "GTiff", "height": SIZE, "width": SIZE, "count": 3, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "fine.tif", "w", nodata=0, **profile) as file:
+        file.write(values)
+        file.descriptions = RGB
+    row = {"source": None, "target": "fine.tif", "sensor": "reflectance", "scale": 1e-4}
+    table = pd.DataFrame([{**row, "offset": 0.0, "degradation": "Bicubic"}])
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    units = {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)}
+    model = Model(Bicubic(3, 3, 2), Signature(RGB, RGB, units), name="cubic", task="x2")
+    report = ev.evaluate([model], tmp_path / "pairs.csv", tmp_path / "out", precision="fp32")
+    (found,) = report.per_image.to_dict("records")
+    assert found["n_nonfinite"] == 0
+    assert SIZE**2 - 64 <= found["n_valid"] < SIZE**2 - 4
+    assert found["n_valid"] % 4 == 0
+    assert found["mae"] > 0

@@ -312,8 +312,9 @@ def compare_windows(
         target: the truth.
         indices: spyndex names; those that the bands do not allow are left out.
     """
-    same = source.mask.shape == target.mask.shape and source.unit == target.unit
-    mask = target.mask & source.mask if source.mask.shape == target.mask.shape else target.mask
+    finer = target.grid.height // source.grid.height
+    same = finer == 1 and source.unit == target.unit
+    mask = target.mask & source.mask.repeat(finer, axis=0).repeat(finer, axis=1)
     return score(
         np.where(output.mask, output.values, np.float32("nan")),
         target.values,
