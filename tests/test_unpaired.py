@@ -65,7 +65,7 @@ class Numbers(lightning.pytorch.loggers.logger.DummyLogger):
         return [line[f"loss/{name}"] for line in self.lines if f"loss/{name}" in line]
 
 
-def run(method, bands=3, batch=2, **options):
+def run(method, bands=3, batch=2, data=None, **options):
     log = Numbers()
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -76,7 +76,7 @@ def run(method, bands=3, batch=2, **options):
         enable_model_summary=False,
         **options,
     )
-    trainer.fit(method, DataLoader(One(bands), batch_size=batch))
+    trainer.fit(method, DataLoader(data or One(bands), batch_size=batch))
     return log
 
 
