@@ -165,7 +165,8 @@ FASTER = {"Adam": {"lr": 0.004}, "MuonAdamW": {}}
 #: Those that take longer than the others.
 SLOW = {
     "rgb2nir/local-unet": 300,
-    "rgb2thermal/style": 450,
+    "rgb2thermal/adain": 200,
+    "rgb2thermal/style": 300,
     "sar2optical/pix2pix": 300,
     "sar2optical/pix2pixhd": 300,
     "super-resolution/unet-autoencoder": 300,
@@ -175,6 +176,7 @@ CALM = {
     "LocalUNet": {"drop_path": 0.0, "drop_context": 0.0, "members": 1, "anchor": 0.0},
     "ResNet": {"border": 2},
     "StridedUNet": {"dropout": 0.0},
+    "StyleResNet": {"style": 1},
     "UNet": {"dropout": 0.0},
     "UNetAutoencoder": {"dropout": 0.0},
 }

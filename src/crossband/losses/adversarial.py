@@ -1,5 +1,14 @@
 """Adversarial objectives: what a discriminator's scores are worth to either side.
 
+- `lsgan`: least squares (Mao et al. 2017, Least squares generative adversarial networks).
+- `bce`: cross-entropy, the non-saturating form (Goodfellow et al. 2014, Generative adversarial
+  nets, section 3).
+- `hinge`: Lim and Ye 2017, Geometric GAN.
+- `wasserstein`: Arjovsky et al. 2017, Wasserstein GAN; with a penalty or clipped weights.
+- `relativistic`: Jolicoeur-Martineau 2018, The relativistic discriminator, eq. 5 and 6: target and
+  output of one place compared with each other.
+
+Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al. 2017).
 Each takes scores [B, 1, h, w] without sigmoid and gives one value for each sample, [B], in fp32 at
 least: scores of half precision are widened.
 """
@@ -81,11 +90,7 @@ def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
     return _mean(functional.softplus(_wide(output) - _wide(target)))
 
 
-#: lsgan: Mao et al. 2017; bce: Goodfellow et al. 2014, the non-saturating form; hinge: Lim and Ye
-#: 2017; wasserstein: Arjovsky et al. 2017, with a penalty or clipped weights; relativistic:
-#: Jolicoeur-Martineau 2018, eq. 5 and 6, target and output of one place compared with each other.
-#: Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al.
-#: 2017).
+#: Every game by name; their sources are in the text above.
 OBJECTIVES: dict[str, Objective] = {
     "lsgan": Objective(_lsgan_generator, _lsgan_discriminator),
     "bce": Objective(_bce_generator, _bce_discriminator),
