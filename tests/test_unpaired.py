@@ -192,6 +192,20 @@ def test_what_methods_without_pairs_refuse():
         thermal(TwoStepThermal(width=4, levels=2, contrast_levels=2, style=3))
 
 
+def test_cycle_and_identity_by_hand():
+    """One way adds 10, the way back takes 20: what is left of each round, and of each domain."""
+    method = CycleGAN(
+        GREY, Shift(10.0), back=Shift(-20.0), discriminator=Noting(), back_discriminator=Noting(),
+        optimizer=adam(1e-9), max_steps=1, cycle=2.0, identity=0.5,
+    )  # fmt: skip
+    line = next(line for line in run(method, bands=1).lines if "loss/total" in line)
+    wanted = {"cycle": 10.0, "cycle_back": 10.0, "identity": 10.0, "identity_back": 20.0}
+    for name, value in wanted.items():
+        assert line[f"loss/{name}"] == pytest.approx(value, rel=1e-5), name
+    games = line["loss/adversarial"] + line["loss/adversarial_back"]
+    assert line["loss/total"] == pytest.approx(games + 2.0 * 20.0 + 0.5 * 30.0, rel=1e-5)
+
+
 def test_the_terms_of_unit_are_those_of_its_paper():
     """Eq. 4 to 6, means for sums: twice the networks by hand, the divergences by torch."""
     torch.manual_seed(0)
