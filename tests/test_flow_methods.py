@@ -1,4 +1,4 @@
-"""Flow matching and diffusion: what is regressed on what; one batch is learned by heart."""
+"""Flow matching and diffusion: what is regressed on what, at which times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from conftest import random_values
 from test_fit import options, pairs, same_weights  # noqa: F401  (a fixture)
 from test_methods import SIGNATURE, Data, Noise, Numbers, PerPixelLinear, run
-from torch.utils.data import DataLoader, Dataset
 
 from crossband.errors import Interrupted, RecipeError
 from crossband.fit import fit
@@ -136,32 +135,6 @@ def test_times_cover_what_they_should():
     assert sorted(set(method.draw_times(500).tolist())) == pytest.approx(
         [k / 50 for k in range(50)]
     )
-
-
-@pytest.mark.parametrize("kind", ["flow", "diffusion"])
-def test_one_batch_at_fixed_times_and_noise_is_learned_by_heart(kind):
-    """The regression loss falls by 10x."""
-    method = make(kind, width=16, max_steps=250, log_every=1, ema_decay=0.0)
-    uniform, normal = (torch.rand(2, generator=torch.Generator().manual_seed(0)), torch.randn(
-        2, 1, 24, 24, generator=torch.Generator().manual_seed(1)))  # fmt: skip
-    method.uniform, method.normal = lambda *shape: uniform, lambda *shape: normal
-
-    class Two(Dataset):
-        def __len__(self):
-            return 400
-
-        def __getitem__(self, i):
-            return Noise()[i % 2]
-
-    class Same(Data):
-        def train_dataloader(self):
-            return DataLoader(Two(), batch_size=2, generator=torch.Generator())
-
-    log = Numbers()
-    run(method, Same(), logger=log)
-    losses = [v for _, line in log.lines for k, v in line.items() if k.startswith("loss/")]
-    assert len(losses) == 250
-    assert sum(losses[-5:]) / 5 < losses[0] / 10
 
 
 def test_the_average_of_the_sampler_becomes_the_model_and_validates():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.special import sph_harm_y
 from test_fit import options, pairs  # noqa: F401  (a fixture)
 from torch import nn
@@ -178,6 +180,45 @@ def test_a_public_checkpoint_is_read(tmp_path, prefixes):
     )
     assert not any(p.requires_grad for p in network.location.parameters())
     assert network.arguments["encoder"] == {"degrees": 7, "channels": 6, "hidden": 16, "depth": 2}
+
+
+def test_a_checkpoint_that_lightning_wrote_is_read(tmp_path):
+    """With all that stands in one beside tensors: loops, optimisers, callbacks, hyperparameters."""
+
+    class Siren(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(n, 8) for n in (16, 8))
+            self.last_layer = nn.Linear(8, 5)
+
+    class Trained(lightning.LightningModule):
+        def __init__(self, legendre_polys=4, le_type="sphericalharmonics", pe_type="siren",
+                     harmonics_calculation="analytic", air_temp_data_path=None):  # fmt: skip
+            super().__init__()
+            self.save_hyperparameters()
+            self.model = nn.Module()
+            self.model.location, self.model.visual = nn.Module(), nn.Conv2d(1, 1, 1)
+            self.model.location.nnet = self.model.nnet = Siren()
+            self.double()
+
+        def training_step(self, batch, index):
+            return self.model.nnet.last_layer.weight.square().sum()
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters())
+
+    module = Trained()
+    keep = ModelCheckpoint(tmp_path, filename="public", save_last=True)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_steps=1, logger=False, callbacks=[keep],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, torch.utils.data.DataLoader(torch.zeros(2, 1)))
+    found = read_checkpoint(tmp_path / "public.ckpt")
+    expected = module.model.nnet.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert {value.dtype for value in found.values()} == {torch.float64}
 
 
 class Harmful:

@@ -20,11 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from crossband.cli import main
 from crossband.engine import LATTICE_STEP, lattice
 from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.networks.base import Generator
-from crossband.networks.conditions import Conditions
+from crossband.networks.conditions import Conditions, noise_at
+from crossband.networks.flow_sampler import FlowSampler
 from crossband.networks.local_unet import LocalUNet
 from crossband.pipeline import Ahead, Behind, Statistics
 from crossband.raster import blocks
@@ -98,6 +100,48 @@ def test_tiled_equals_whole_with_noise_and_place(placed, height, width, tile):
     whole = translate_window(placed, window, precision="fp32", tile=4096, seed=3)
     tiled = translate_window(placed, window, precision="fp32", tile=tile, seed=3)
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
+
+
+def test_a_scene_in_one_piece_has_the_adaptive_solver(make_raster, tmp_path, capsys):
+    """Only where it is asked for: never because a scene happens to fit one tile."""
+    torch.manual_seed(0)
+    field = {"arguments": {"width": 4, "levels": 1, "time_channels": 4}}
+    network = FlowSampler(3, 1, field, solver="euler", steps=2, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        network.field.last.weight.mul_(8.0)
+    model = Model(network.eval(), rgb2nir_signature(), name="flow", task="rgb2nir")
+    model.save(tmp_path / "model")
+    source = make_raster(values=random_values(3, 70, 100))
+    results = {}
+    for name, words in {"fixed": [], "one": ["--whole"], "tiled": ["--tile", "64"]}.items():
+        out = tmp_path / f"{name}.tif"
+        command = ["translate", source, "-o", out, "--model", tmp_path / "model", "--dtype"]
+        command += ["float32", "--precision", "fp32", "--seed", "4", "--quiet", *words]
+        assert main([str(word) for word in command]) == 0, capsys.readouterr().err
+        with rasterio.open(out) as file:
+            results[name] = file.read(1)
+            assert file.tags()["CROSSBAND_EXACT"] == ("NO" if name == "tiled" else "YES")
+    noise = torch.from_numpy(noise_at(4, 0, 0, 70, 100, 1))[None]
+    values = torch.from_numpy(random_values(3, 70, 100))[None]
+    for name, whole in (("fixed", False), ("one", True)):
+        with torch.inference_mode():
+            expected = model(values, conditions=Conditions(noise, whole=whole))[0, 0].numpy()
+        np.testing.assert_allclose(results[name], expected, atol=1e-4)
+    assert np.abs(results["one"] - results["fixed"]).max() > 1e-2
+    window = window_of(70, 100)
+    again = translate_window(model, window, whole=True, precision="fp32", seed=4)
+    assert again.values.shape == (1, 70, 100)
+    array = model.translate(source, whole=True, precision="fp32", seed=4)
+    np.testing.assert_allclose(array[0], results["one"], atol=1e-4)
+    with pytest.raises(CrossbandError, match=r"--whole: a scene in one piece has no --tile"):
+        translate_window(model, window, whole=True, tile=64)
+
+
+def test_one_piece_is_one_tile_whatever_its_margin(local, make_raster, tmp_path):
+    found = Statistics()
+    source = make_raster(values=random_values(3, 130, 90))
+    local.translate(source, tmp_path / "a.tif", whole=True, statistics=found)
+    assert (found.tiles, found.computed, found.seen) == (1, 1, 130 * 90)
 
 
 def test_seeds_are_used_recorded_and_refused(placed, local, make_raster, tmp_path):

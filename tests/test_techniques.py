@@ -13,7 +13,6 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.losses.adversarial import objective
 from crossband.losses.structure import SpatialCorrelative
 from crossband.methods.modules import clip_weights, orthogonality, pull_apart
 from crossband.methods.regions import region_means
@@ -418,65 +417,7 @@ def test_initial_weights():
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
 
 
-# The game.
-
-
-def test_smoothed_labels_are_those_of_cross_entropy():
-    true, made = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
-    entropy = functional.binary_cross_entropy_with_logits
-    found = objective("bce", 0.1).discriminator(true, made).mean()
-    expected = entropy(true, torch.full_like(true, 0.9)) + entropy(made, torch.zeros_like(made))
-    assert found.item() == pytest.approx(expected.item() / 2, rel=1e-5)
-    found = objective("lsgan", 0.2).discriminator(true, made).mean()
-    expected = 0.5 * (((true - 0.8) ** 2).mean() + (made**2).mean())
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    # One-sided: what the generator minimises stays.
-    same = objective("bce").generator(true, made)
-    assert torch.equal(objective("bce", 0.1).generator(true, made), same)
-    x = true.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(objective("bce", 0.1).discriminator(x, made).sum(), x)
-    (wanted,) = torch.autograd.grad(entropy(x, torch.full_like(x, 0.9)) * 1.5, x)
-    torch.testing.assert_close(slope, wanted)
-    for name, value in (("hinge", 0.1), ("bce", 1.0), ("wasserstein", 0.1)):
-        with pytest.raises(RecipeError, match=r"method\.smoothing must be"):
-            objective(name, value)
-
-
 # Structure.
-
-
-def test_spatial_correlation_by_hand():
-    """One query, its patch, features by scipy."""
-    from scipy import ndimage
-
-    rng = np.random.default_rng(0)
-    one, other = rng.random((2, 9, 9))
-    maps = []
-    for picture in (one, other):
-        found = []
-        for scale in (1.0, 2.0):
-            reach = round(3 * scale)
-            at = np.arange(-reach, reach + 1)
-            smooth = np.exp(-0.5 * (at / scale) ** 2)
-            smooth /= smooth.sum()
-            first, second = -at / scale * smooth, (at**2 / scale**2 - 1) * smooth
-            second = second - second.sum() * smooth
-
-            def filtered(down, along, picture=picture):
-                rows = ndimage.correlate1d(picture, down, axis=0, mode="nearest")
-                return ndimage.correlate1d(rows, along, axis=1, mode="nearest")
-
-            found += [filtered(first, smooth), filtered(smooth, first)]
-            found.append(filtered(second, smooth) + filtered(smooth, second))
-        features = np.stack(found)
-        features /= np.sqrt((features**2).sum(axis=0) + 1e-4)
-        maps.append(np.einsum("chw,c->hw", features, features[:, 4, 4]))
-    sizes = [(m**2).sum() + 1e-4 for m in maps]
-    cosine = ((maps[0] * maps[1]).sum() + 1e-4) / np.sqrt(sizes[0] * sizes[1])
-    loss = SpatialCorrelative(queries=1, patch=9)
-    pictures = [torch.from_numpy(x)[None, None] for x in (one, other)]
-    value = loss.compare(*pictures, torch.ones(1, 1, 9, 9, dtype=torch.bool))
-    assert value.item() == pytest.approx(1 - cosine, rel=1e-6)
 
 
 def test_structure_ignores_what_things_look_like():

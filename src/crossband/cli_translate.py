@@ -64,6 +64,11 @@ def add_translate(sub: Any) -> None:
         help="pixels over which tiles fade into each other, of a network that sees the whole image "
         "(default: an eighth of the tile)",
     )
+    g.add_argument(
+        "--whole",
+        action="store_true",
+        help="the scene in one piece, as memory allows; a flow with tolerances solves adaptively",
+    )
     g.add_argument("--seed", type=int, help="of a network that draws at random (default 0)")
 
 
@@ -119,6 +124,7 @@ def _translate(a: argparse.Namespace) -> int:
                 batch=a.batch,
                 overlap=a.overlap,
                 seed=a.seed,
+                whole=a.whole,
                 overwrite=a.overwrite,
                 resume=a.resume,
                 progress=bar,

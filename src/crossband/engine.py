@@ -50,12 +50,15 @@ class Given:
         network: says what it takes.
         grid: the scene's.
         seed: of noise and style.
+        whole: the scene is one picture, in one tile, and a solver may look at all of it.
 
     Raises:
         CrossbandError: a seed for a network that draws nothing.
     """
 
-    def __init__(self, network: Generator, grid: Grid, seed: int | None = None) -> None:
+    def __init__(
+        self, network: Generator, grid: Grid, seed: int | None = None, whole: bool = False
+    ) -> None:
         self.draws = bool(network.noise or network.style)
         if seed is not None and not self.draws:
             raise CrossbandError(
@@ -64,7 +67,7 @@ class Given:
         if seed is not None and seed < 0:
             raise CrossbandError(f"--seed {seed}: must be at least 0")
         self.seed = seed or 0
-        self._network = network
+        self._network, self._whole = network, whole
         self._nodes = lattice(grid) if network.located else None
 
     def at(self, boxes: Sequence[Box]) -> Conditions | None:
@@ -87,9 +90,8 @@ class Given:
         if self._nodes is not None:
             (box,) = boxes
             places = _around(self._nodes, box)
-        # Never `whole`: a solver that looks at all of a picture would make the result depend on
-        # whether the scene happens to fit one tile.
-        return Conditions(noise, style, places)
+        # `whole` where the user says so, never because the scene happens to fit one tile.
+        return Conditions(noise, style, places, self._whole)
 
 
 def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ from crossband.devices import DEVICES, PRECISIONS
 from crossband.errors import CrossbandError, RecipeError, nearest
 from crossband.methods import Method
 from crossband.methods.loggers import LoggerName
-from crossband.registry import Registered, find
+from crossband.registry import Registered, find, join
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,6 +344,8 @@ def _resolve(base: Any, name: str, path: str) -> Any:
         own = (c for c in _subclasses(base) if c.__module__.startswith("crossband."))
         known |= {c.__name__: c for c in own}
     else:
+        if base is Method:
+            join("Method", name)
         # An underscore marks what subclasses share.
         found = (c for c in _subclasses(base) if not c.__name__.startswith("_"))
         known = {c.__name__: c for c in found}

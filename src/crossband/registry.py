@@ -59,12 +59,22 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
 def find(base: type[T], name: str) -> type[T]:
     """Return the subclass of `base` with this class name; no import path is ever followed."""
     if name not in base.known:
-        for entry in entry_points(group=f"crossband.{base.family.lower()}"):
-            if entry.name == name:
-                entry.load()
+        join(base.family, name)
     if name not in base.known:
         raise CrossbandError(f"unknown {base.family} {name!r}: {nearest(name, base.known)}")
     return base.known[name]
+
+
+def join(family: str, name: str) -> None:
+    """Import the class of that name from another installed package that offers it.
+
+    Args:
+        family: as in `Generator`, or `Method`: the entry points' group is `crossband.<family>`.
+        name: of the class, and of its entry point.
+    """
+    for entry in entry_points(group=f"crossband.{family.lower()}"):
+        if entry.name == name:
+            entry.load()
 
 
 def build(base: type[T], name: str, arguments: dict[str, Any]) -> T:

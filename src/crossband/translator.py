@@ -45,12 +45,13 @@ def translate_window(
     batch: int = BATCH,
     overlap: int | None = None,
     seed: int | None = None,
+    whole: bool = False,
 ) -> Window:
     """Translate pixels in memory; see `translate`. The window is taken for a whole scene."""
     _check(model, window.unit, window.bands)
     engine = Engine(model, device, precision)
-    work = Work.of(model, window.grid, tile, batch, overlap)
-    given = Given(model.network, window.grid, seed)
+    work = Work.of(model, window.grid, tile, batch, overlap, whole=whole)
+    given = Given(model.network, window.grid, seed, whole)
     results = Results(engine, work)
     grid = window.grid.zoom(model.network.scale)
     out = np.zeros((len(model.signature.target), grid.height, grid.width), np.float32)
@@ -79,14 +80,14 @@ def translate_to_array(
     if indices:
         raise CrossbandError("indices are files: give an output, or compute them from the array")
     reading = {k: options.pop(k) for k in ("bands", "sensor", "scale", "offset") if k in options}
-    names = ("device", "precision", "tile", "batch", "overlap", "seed")
+    names = ("device", "precision", "tile", "batch", "overlap", "seed", "whole")
     computing = {k: options.pop(k) for k in names if k in options}
     if options:
         raise CrossbandError(f"translate to an array takes no {', '.join(options)}")
     with Scene.open(source, **reading, needed=model.signature.source) as scene:
         _check(model, scene.unit, scene.bands)
         window = scene.read()
-        cut = {k: computing[k] for k in ("tile", "batch", "overlap") if k in computing}
+        cut = {k: computing[k] for k in ("tile", "batch", "overlap", "whole") if k in computing}
         work = Work.of(model, scene.grid, **cut)
         given = Given(model.network, scene.grid, computing.get("seed"))
         tags = _tags(model, scene, work, given)
@@ -137,6 +138,7 @@ def translate(
     batch: int = BATCH,
     overlap: int | None = None,
     seed: int | None = None,
+    whole: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -169,6 +171,8 @@ def translate(
         overlap: source pixels over which tiles fade into each other, of a network that sees the
             whole image; an eighth of the tile where None.
         seed: of a network that draws noise or a style; 0 where None.
+        whole: the scene goes through the network in one piece, as memory allows; a `FlowSampler`
+            with tolerances then chooses its steps by all of it.
         overwrite: replace existing files.
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
         progress: called with (pixels done, pixels in all) at the start and after each job.
@@ -202,8 +206,8 @@ def translate(
         _check_indices(model, scene, extra)
         reach = halo(model.network.margin or 0, model.network.stride)
         columns = Blocks.of(scene).columns(scene, reach)
-        work = Work.of(model, scene.grid, tile, batch, overlap, columns)
-        given = Given(model.network, scene.grid, seed)
+        work = Work.of(model, scene.grid, tile, batch, overlap, columns, whole)
+        given = Given(model.network, scene.grid, seed, whole)
         engine = Engine(model, device, precision)
         unit = model.signature.target_unit(scene.unit)
         encoding = Encoding.of_scene(
@@ -221,6 +225,7 @@ def translate(
             "--tile": work.tile,
             "--batch": batch,
             "--overlap": work.overlap,
+            "--whole": whole,
             "--seed": given.seed if given.draws else None,
             "the device": engine.device.type,
             "--precision": engine.precision,

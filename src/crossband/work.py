@@ -78,6 +78,7 @@ class Work:
         batch: int = BATCH,
         overlap: int | None = None,
         columns: int | None = None,
+        whole: bool = False,
     ) -> Work:
         """Cut a scene for a model.
 
@@ -89,8 +90,14 @@ class Work:
             batch: tiles in a job.
             overlap: see `translate`.
             columns: source pixels side by side in one group; all where None.
+            whole: one tile, however large the scene is.
         """
         network = model.network
+        if whole and (tile is not None or overlap is not None):
+            raise CrossbandError("--whole: a scene in one piece has no --tile and no --overlap")
+        if whole:
+            around = 2 * halo(network.margin or 0, network.stride) + network.stride
+            tile = max(grid.height, grid.width) + around
         tile = default_tile(network) if tile is None else tile
         if tile < 1:
             raise CrossbandError(f"--tile {tile}: must be at least 1")

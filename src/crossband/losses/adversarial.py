@@ -1,6 +1,16 @@
 """Adversarial objectives: what a discriminator's scores are worth to either side.
 
-Each takes scores [B, 1, h, w] without sigmoid and gives one value for each sample, [B], in fp32.
+- `lsgan`: least squares (Mao et al. 2017, Least squares generative adversarial networks).
+- `bce`: cross-entropy, the non-saturating form (Goodfellow et al. 2014, Generative adversarial
+  nets, section 3).
+- `hinge`: Lim and Ye 2017, Geometric GAN.
+- `wasserstein`: Arjovsky et al. 2017, Wasserstein GAN; with a penalty or clipped weights.
+- `relativistic`: Jolicoeur-Martineau 2018, The relativistic discriminator, eq. 5 and 6: target and
+  output of one place compared with each other.
+
+Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al. 2017).
+Each takes scores [B, 1, h, w] without sigmoid and gives one value for each sample, [B], in fp32 at
+least: scores of half precision are widened.
 """
 
 from __future__ import annotations
@@ -33,54 +43,54 @@ def _mean(values: Tensor) -> Tensor:
     return values.flatten(1).mean(dim=1)
 
 
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.itemsize < 4 else values
+
+
 def _lsgan_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean((output.float() - 1.0) ** 2)
+    return _mean((_wide(output) - 1.0) ** 2)
 
 
 def _lsgan_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
-    return 0.5 * (_mean((target.float() - label) ** 2) + _mean(output.float() ** 2))
+    return 0.5 * (_mean((_wide(target) - label) ** 2) + _mean(_wide(output) ** 2))
 
 
 def _bce_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(-output.float()))
+    return _mean(functional.softplus(-_wide(output)))
 
 
 def _bce_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
     # softplus(x) = softplus(-x) + x: cross-entropy with a label between 0 and 1.
-    real = functional.softplus(-target.float()) + (1.0 - label) * target.float()
-    return 0.5 * (_mean(real) + _mean(functional.softplus(output.float())))
+    real = functional.softplus(-_wide(target)) + (1.0 - label) * _wide(target)
+    return 0.5 * (_mean(real) + _mean(functional.softplus(_wide(output))))
 
 
 def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
-    return -_mean(output.float())
+    return -_mean(_wide(output))
 
 
 def _hinge_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    real, made = torch.relu(1.0 - target.float()), torch.relu(1.0 + output.float())
+    real, made = torch.relu(1.0 - _wide(target)), torch.relu(1.0 + _wide(output))
     return 0.5 * (_mean(real) + _mean(made))
 
 
 def _wasserstein_generator(target: Tensor, output: Tensor) -> Tensor:
-    return -_mean(output.float())
+    return -_mean(_wide(output))
 
 
 def _wasserstein_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(output.float()) - _mean(target.float())
+    return _mean(_wide(output)) - _mean(_wide(target))
 
 
 def _relativistic_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(target.float() - output.float()))
+    return _mean(functional.softplus(_wide(target) - _wide(output)))
 
 
 def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(output.float() - target.float()))
+    return _mean(functional.softplus(_wide(output) - _wide(target)))
 
 
-#: lsgan: Mao et al. 2017; bce: Goodfellow et al. 2014, the non-saturating form; hinge: Lim and Ye
-#: 2017; wasserstein: Arjovsky et al. 2017, with a penalty or clipped weights; relativistic:
-#: Jolicoeur-Martineau 2018, eq. 5 and 6, target and output of one place compared with each other.
-#: Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al.
-#: 2017).
+#: Every game by name; their sources are in the text above.
 OBJECTIVES: dict[str, Objective] = {
     "lsgan": Objective(_lsgan_generator, _lsgan_discriminator),
     "bce": Objective(_bce_generator, _bce_discriminator),
@@ -137,7 +147,7 @@ def over_judges(
 
 def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
     """Return the mean score over batch, places and judges; see `Discriminator.features`."""
-    return torch.stack([judge[-1].detach().float().mean() for judge in judges]).mean()
+    return torch.stack([_wide(judge[-1].detach()).mean() for judge in judges]).mean()
 
 
 def feature_matching(
@@ -157,7 +167,7 @@ def feature_matching(
     values = [
         torch.stack(
             [
-                _mean((one.float() - other.detach().float()).abs())
+                _mean((_wide(one) - _wide(other.detach())).abs())
                 for one, other in zip(made[:-1], true[:-1], strict=True)
             ]
         ).sum(dim=0)
@@ -178,7 +188,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tenso
         mixed: [B, C, H, W], without a graph of its own.
     """
     mixed = mixed.detach().requires_grad_(True)
-    scores = _mean(critic(mixed).float())
+    scores = _mean(_wide(critic(mixed)))
     (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
     # The root of zero has no gradient: a critic that is flat would give NaN.
     return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

@@ -18,8 +18,8 @@ class FlowSampler(_Sampler):
 
     Lipman et al. 2023, Flow matching for generative modeling. The time grid is fixed: `steps` equal
     steps, so that all tiles of a scene are integrated alike. With tolerances, a picture that is
-    known to be whole (`Conditions.whole`) has the adaptive method of Dormand and Prince instead;
-    its steps depend on the whole picture, so a tile never has it.
+    said to be whole (`translate --whole`; `Conditions.whole`) has the adaptive method of Dormand
+    and Prince instead; its steps depend on the whole picture, so a tile never has it.
 
     The margin is that of the field, once for every evaluation that feeds the next: without instance
     norm finite but large (`VectorFieldUNet` of 4 levels: 94 pixels for one, 64 more for each
