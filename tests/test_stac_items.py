@@ -274,7 +274,7 @@ def test_items_of_an_api_have_no_ending(tmp_path):
     [
         ("{", "not JSON"),
         ('{"type": "FeatureCollection", "features": []}', "a FeatureCollection, not an item"),
-        ('{"type": "Collection"}', "a Collection, not an item"),
+        ('{"type": "Collection"}', r"a Collection, not an item; give one, as x\.json#ID"),
         ('{"type": "Feature", "assets": {}}', "the item has no asset that is an image"),
         ('{"type": "Feature", "assets": {"a": {}}}', "not as STAC has it: KeyError"),
         ('{"type": "Feature", "assets": {"a": {"href": "a.tif", "eo:bands": [0]}}}', "not as STAC"),
@@ -288,6 +288,29 @@ def test_what_is_no_item(tmp_path, text, words):
     with pytest.raises(InputError, match=words) as error:
         opened(path, "red", sensor="sentinel-2-l2a")
     assert "\n" not in str(error.value)
+
+
+def test_an_item_of_a_collection(tmp_path):
+    files(tmp_path, B04=10, B08=10)
+    items = []
+    for name in ("B04", "B08"):
+        path = item(tmp_path, {"red": asset(f"./img/{name}.tif", "red", **STATED)})
+        items.append({**json.loads(path.read_text()), "id": f"S2/{name}"})
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    for name in ("B04", "B08"):
+        with opened(f"{path}#S2/{name}", "red", sensor="sentinel-2-l2a") as scene:
+            values = scene.read().values[0]
+            assert str(path) in scene.files
+        assert np.allclose(values, stored_in(tmp_path, name) * 1e-4 - 0.1, atol=1e-6)
+    with pytest.raises(InputError, match="no items are called 'S3'"):
+        opened(f"{path}#S3", "red")
+    with pytest.raises(InputError, match=r"other\.json: no such file"):
+        opened(tmp_path / "other.json#S3", "red")
+    with RangeServer(tmp_path) as server:
+        address = f"{server.url}/items.json#S2/B08"
+        window = values_of(address, "red", sensor="sentinel-2-l2a")
+    assert np.allclose(window.values[0], stored_in(tmp_path, "B08") * 1e-4 - 0.1, atol=1e-6)
 
 
 def test_an_asset_that_is_not_there(tmp_path):

@@ -38,6 +38,7 @@ import pandas as pd
 
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
+from crossband.products.source import file_of
 
 TEXT = (
     "source_bands",
@@ -274,7 +275,7 @@ def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> s
     if "://" in text or text.startswith("/vsi"):
         return text
     path = manifest.parent / text  # an absolute path stays as it is
-    if not lenient and not path.exists():
+    if not lenient and not Path(file_of(str(path))[0]).exists():
         raise ManifestError(f"{manifest}: row {row}: {column} {path}: no such file")
     return str(path.resolve())
 

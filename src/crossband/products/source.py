@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +16,16 @@ from crossband.errors import InputError
 RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
 #: Bytes of metadata that are read at most; the largest known are a few MiB.
 LARGEST = 64 * 2**20
+
+
+def file_of(path: str) -> tuple[str, str]:
+    """Part the file from what it names in it: of `items.json#ID`, an item of a collection, `ID`.
+
+    >>> file_of("items.json#S2A_T33"), file_of("scene#1.tif")
+    (('items.json', 'S2A_T33'), ('scene#1.tif', ''))
+    """
+    match = re.fullmatch(r"(.+?\.(?:geo)?json)#(.+)", path, re.IGNORECASE)
+    return (match[1], match[2]) if match else (path, "")
 
 
 class Tree:

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from crossband import __version__
 from crossband.errors import InputError
 from crossband.products.base import Band, Kind
-from crossband.products.source import LARGEST, RASTERS, Source
+from crossband.products.source import LARGEST, RASTERS, Source, file_of
 
 #: Roles of assets that are pictures for people, or no images at all.
 NOT_DATA = frozenset({"thumbnail", "overview", "visual", "metadata"})
@@ -37,20 +37,20 @@ class Stac(Kind):
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `Kind.bands`."""
-        far = source.path.startswith(("http://", "https://"))
-        parts = urlsplit(source.path) if far else None
-        name = parts.path if parts is not None else source.path
+        file, wanted = file_of(source.path)
+        far = file.startswith(("http://", "https://"))
+        name = urlsplit(file).path if far else file
         of_api = far and _OF_API.search(name) and not name.lower().endswith(RASTERS)
         if not (name.lower().endswith((".json", ".geojson")) or of_api):
             return None
-        if not far and not Path(source.path).is_file():
+        if not far and not Path(file).is_file():
             return None
-        item = _parse(source.path, _fetched(source.path) if far else _content(source.path))
+        item = _parse(file, _fetched(file) if far else _content(file), wanted)
         if item is None:
             return None
-        base = source.path if far else str(Path(source.path).absolute())
+        base = file if far else str(Path(file).absolute())
         try:
-            return _bands(item, base, () if far else (source.path,))
+            return _bands(item, base, () if far else (file,))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{source.path}: not as STAC has it: {error!r}") from error
 
@@ -202,15 +202,27 @@ def _fetched(address: str) -> bytes:
     return content
 
 
-def _parse(path: str, content: bytes) -> dict[str, Any] | None:
-    """Return an item; None for JSON that is none of STAC's."""
+def _parse(path: str, content: bytes, wanted: str) -> dict[str, Any] | None:
+    """Return an item; None for JSON that is none of STAC's.
+
+    Args:
+        path: for messages.
+        content: of the file.
+        wanted: which item of a collection; empty for a file of one.
+    """
     try:
         data: Any = json.loads(content)
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     kind = data.get("type") if isinstance(data, dict) else None
+    if wanted:
+        listed = data.get("features") if kind == "FeatureCollection" else None
+        items = [i for i in listed or [] if isinstance(i, dict) and i.get("id") == wanted]
+        if len(items) != 1:
+            raise InputError(f"{path}: {len(items) or 'no'} items are called {wanted!r}")
+        data, kind = items[0], items[0].get("type")
     if kind in ("FeatureCollection", "Collection", "Catalog"):
-        raise InputError(f"{path}: a {kind}, not an item; give one of its items")
+        raise InputError(f"{path}: a {kind}, not an item; give one, as {Path(path).name}#ID")
     if kind != "Feature" or not isinstance(data.get("assets"), dict):
         return None
     item: dict[str, Any] = data

@@ -253,7 +253,6 @@ def _product(path: str | Path, bands: Mapping[str, int | str] | None = None) -> 
     """Return the product that a path names; None for what is opened with GDAL."""
     from crossband import products  # whose scenes are made of ours
 
-    check_exists(path)
     return products.find(path, bands)
 
 
@@ -278,7 +277,9 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
 
 def check_exists(path: str | Path) -> None:
     """Raise InputError for a local path that is not there or empty."""
-    text = str(path)
+    from crossband.products.source import file_of
+
+    text = file_of(str(path))[0]
     if "://" in text or text.startswith("/vsi"):
         return
     if not Path(text).exists():
