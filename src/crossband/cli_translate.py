@@ -28,10 +28,16 @@ def add_translate(sub: Any) -> None:
         "with --resume computes only what is missing; without it the folder is removed.",
     )
     p.set_defaults(run=_translate)
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="rasters that GDAL reads, PNG, JPEG")
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="rasters, .SAFE, Landsat folders, STAC items"
+    )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
-    p.add_argument("--bands", help="as in red=3,green=2,blue=1: band numbers or names in the file")
+    p.add_argument(
+        "--bands",
+        help="as in red=3,green=2,blue=1: band numbers or names in the file; or, where INPUT is a "
+        "folder, its files: red=B04.tif,green=B03.tif,blue=B02.tif",
+    )
     p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
     p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
     p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")

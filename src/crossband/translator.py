@@ -24,7 +24,14 @@ from crossband.raster.grid import Window
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, begun
-from crossband.raster.write import Cog, Output, check_disk, check_output, place_all
+from crossband.raster.write import (
+    Cog,
+    Output,
+    check_apart,
+    check_disk,
+    check_output,
+    place_all,
+)
 from crossband.sensors import REFLECTANCE
 from crossband.stream import Progress, Stream
 from crossband.work import BATCH, Results, Work
@@ -148,9 +155,9 @@ def translate(
 
     Args:
         model: loaded model.
-        source: any raster that GDAL reads.
+        source: any raster that GDAL reads, or a product: see docs/sources.md.
         output: `.tif` (COG) or `.png`.
-        bands: common name -> band number or name in the file.
+        bands: common name -> band number or name in the file; of a folder its files.
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
         offset: see scale.
@@ -202,6 +209,7 @@ def translate(
         offset=offset,
         needed=model.signature.source,
     ) as scene:
+        check_apart((output, *extra.values()), scene.files)
         _check(model, scene.unit, scene.bands)
         _check_indices(model, scene, extra)
         reach = halo(model.network.margin or 0, model.network.stride)

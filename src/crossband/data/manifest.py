@@ -17,6 +17,9 @@ Columns (`source` and `target` are required, everything else may be missing or e
 | weight | how often a row is drawn, relative to the others |
 | degradation | makes the source from the target, where `source` is empty: see `data.degrade` |
 
+What `crossband translate` reads is a source or target, too: a product's folder, archive or item,
+and a folder whose files the column of bands names (`red=B04.tif,...`); see docs/sources.md.
+
 Any other column is kept, and may be named in `balance`. A row where `source` or `target` is empty
 has no counterpart: unpaired methods take it, paired ones refuse it, unless its source is made from
 its target by a degradation.
@@ -35,6 +38,7 @@ import pandas as pd
 
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
+from crossband.products.source import file_of
 
 TEXT = (
     "source_bands",
@@ -182,9 +186,16 @@ def fingerprint(table: pd.DataFrame) -> str:
         path = Path(name)
         if name.startswith("pack://"):  # its column `pack` says what the pack holds
             path = Path(name.rpartition("#")[2])
-        size = path.stat().st_size if path.is_file() else -1
+        size = _size(path)
         digest.update(f"{path.name}:{size}\n".encode())
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a product's folder; -1 where it is away."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _read(
@@ -264,7 +275,7 @@ def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> s
     if "://" in text or text.startswith("/vsi"):
         return text
     path = manifest.parent / text  # an absolute path stays as it is
-    if not lenient and not path.is_file():
+    if not lenient and not Path(file_of(str(path))[0]).exists():
         raise ManifestError(f"{manifest}: row {row}: {column} {path}: no such file")
     return str(path.resolve())
 

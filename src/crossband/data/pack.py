@@ -16,6 +16,7 @@ import pyarrow
 from pyarrow import parquet
 from rasterio.errors import RasterioError
 
+from crossband import products
 from crossband.data import manifest as manifests
 from crossband.data.packs import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
@@ -194,6 +195,7 @@ def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> N
         sides: dict[str, tuple[Any, Box]] = {}
         for side in ("source", "target"):
             if pd.notna(row[side]):
+                products.refuse(row[side], "cannot be packed; write its bands as one GeoTIFF first")
                 dataset = open_raster(row[side])
                 opened.append(dataset)
                 sides[side] = dataset, _window(row, side, dataset)

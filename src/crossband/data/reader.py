@@ -263,10 +263,13 @@ class PairReader:
         return self.opened(row, side, bands, needed, prefix_of(row, side, alone=alone))
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
-        """Source and target may be read at once: one file, one radiometry, no shared band."""
+        """Source and target may be read at once: one file, one radiometry, no shared band.
+
+        At another scale one file is two scenes: a product has bands of several resolutions.
+        """
         windows = pd.notna(row["source_window"]) or pd.notna(row["target_window"])
         shared = set(self.signature.source) & set(self.signature.target)
-        one = row["source"] == row["target"] and self.degradation is None
+        one = row["source"] == row["target"] and self.degradation is None and self.scale == 1
         return one and not has_own(row) and not windows and not shared
 
     def _of(self, one: Scene | None, two: Scene | None) -> Facts:

@@ -52,9 +52,11 @@ def find_bands(
         for source in sources:
             matches = [n for n, known in source.items() if known == name]
             if len(matches) > 1:
+                labels = [dataset.descriptions[n - 1] or name for n in matches]
+                said = f" ({', '.join(labels)})" if len(set(labels)) == len(labels) else ""
                 raise BandError(
-                    f"{path}: bands {', '.join(map(str, matches))} are all named {name}; "
-                    f"choose with --bands {name}=NUMBER"
+                    f"{path}: bands {', '.join(map(str, matches))}{said} are all named {name}; "
+                    f"choose with --bands {name}={'NAME' if said else 'NUMBER'}"
                 )
             if matches:
                 numbers[name] = matches[0]
@@ -93,6 +95,8 @@ def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
     found = {}
     for number, description in enumerate(dataset.descriptions, start=1):
         tags = dataset.tags(number)
+        if tags.get("common_name") == "":  # as of a band that is there in a finer version, too
+            continue
         for label in (tags.get("common_name"), tags.get("eo:common_name"), description):
             if not label:
                 continue

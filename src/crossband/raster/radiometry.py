@@ -11,11 +11,15 @@ import numpy as np
 from crossband import sensors
 from crossband.errors import UnitError
 
+#: What the band of a file says as its unit where it holds linear backscatter.
+POWER = "power"
+
 _UNITS = {
     "reflectance": sensors.REFLECTANCE,
     "1": None,  # dimensionless says nothing
     "db": sensors.DECIBEL,
     "decibel": sensors.DECIBEL,
+    POWER: sensors.DECIBEL,
     "kelvin": sensors.KELVIN,
     "k": sensors.KELVIN,
     "display": sensors.DISPLAY,
@@ -55,7 +59,15 @@ def radiometry_of(
     """
     chosen = list(numbers.values())
     dtype = dataset.dtypes[chosen[0] - 1]
-    stated = {(_UNITS.get((dataset.units[n - 1] or "").strip().lower())) for n in chosen} - {None}
+    words = [(dataset.units[n - 1] or "").strip().lower() for n in chosen]
+    linear = {word == POWER for word in words}
+    if len(linear) > 1:
+        raise UnitError(f"{path}: its bands have different units: {', '.join(map(repr, words))}")
+    stated = {_UNITS.get(word) for word in words}
+    if len(stated) > 1 and None in stated and sensor is None:
+        named = ", ".join(map(repr, words))
+        raise UnitError(f"{path}: some of its bands do not say their unit ({named}): give --sensor")
+    stated -= {None}
     if len(stated) > 1:
         raise UnitError(f"{path}: its bands have different units: {', '.join(map(str, stated))}")
     unit = stated.pop() if stated else None
@@ -96,6 +108,6 @@ def radiometry_of(
         scale=tuple(map(float, scales)),
         offset=tuple(map(float, offsets)),
         nodata=tuple(fallback if d is None else float(d) for d in declared),
-        power=bool(sensor and sensor.power),
+        power=True in linear or bool(sensor and sensor.power),
         said_by=said_by,
     )

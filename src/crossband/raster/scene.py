@@ -6,14 +6,15 @@ sensor that the caller declares. They are never guessed from pixel values.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import rasterio
@@ -26,6 +27,9 @@ from crossband.errors import InputError
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.radiometry import Radiometry, radiometry_of
+
+if TYPE_CHECKING:
+    from crossband.products import Product
 
 #: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
 #: half; folders are not listed for each file (slow on object stores); the cache of decoded blocks
@@ -62,9 +66,19 @@ class Scene:
         unit: physical unit of what `read` returns.
         radiometry: how stored numbers become physical values.
         has_mask: the file carries an alpha band or an internal mask.
+
+    Of the constructor's arguments `named` are the numbers of other bands that are known to be no
+    alpha.
     """
 
-    def __init__(self, dataset: Any, path: str, numbers: dict[str, int], r: Radiometry) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        path: str,
+        numbers: dict[str, int],
+        r: Radiometry,
+        named: Iterable[int] = (),
+    ) -> None:
         self._dataset = dataset
         self.path = path
         self.bands = tuple(numbers)
@@ -75,7 +89,7 @@ class Scene:
         self._at = self.grid.box
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in self.numbers)
         self.dtype = self.dtypes[0]
-        self._alpha = _alpha_band(dataset, set(self.numbers))
+        self._alpha = _alpha_band(dataset, {*self.numbers, *named})
         flags = dataset.mask_flag_enums[self.numbers[0] - 1]
         self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         self.has_mask = self._internal or self._alpha is not None
@@ -96,8 +110,9 @@ class Scene:
         """Open a raster for reading the bands `needed`.
 
         Args:
-            path: anything that GDAL reads.
-            bands: common name -> band number (1-based) or the band's name in the file.
+            path: anything that GDAL reads, or a product of several files: see `products`.
+            bands: common name -> band number (1-based) or the band's name in the file; in a folder
+                the name of a file.
             sensor: name in `crossband.sensors`.
             scale: physical = stored x scale + offset; over the file's and the sensor's own.
             offset: see scale.
@@ -111,6 +126,12 @@ class Scene:
             UnitError: the physical unit is not declared anywhere.
         """
         declared = sensors.get(sensor) if sensor is not None else None
+        product = _product(path, bands) if opened is None else None
+        if product is not None:
+            from crossband.products.stack import open_stack
+
+            stated = scale, offset, nodata
+            return open_stack(product, bands or {}, declared, *stated, needed)
         dataset = open_raster(path) if opened is None else opened
         try:
             numbers = find_bands(dataset, path, needed, bands or {}, declared)
@@ -228,6 +249,13 @@ class Scene:
         self.close()
 
 
+def _product(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Product | None:
+    """Return the product that a path names; None for what is opened with GDAL."""
+    from crossband import products  # whose scenes are made of ours
+
+    return products.find(path, bands)
+
+
 def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
     """Return the common names that a file's metadata or a declared sensor give to its bands.
 
@@ -238,8 +266,9 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
         UnitError: an unknown sensor.
     """
     declared = sensors.get(sensor) if sensor is not None else None
-    with open_raster(path) as dataset:
-        named = {}
+    named = {}
+    product = _product(path)
+    with contextlib.nullcontext(product) if product is not None else open_raster(path) as dataset:
         for source in reversed(named_bands(dataset, declared)):
             named.update(source)
     names = (named[number] for number in sorted(named))
@@ -248,7 +277,9 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
 
 def check_exists(path: str | Path) -> None:
     """Raise InputError for a local path that is not there or empty."""
-    text = str(path)
+    from crossband.products.source import file_of
+
+    text = file_of(str(path))[0]
     if "://" in text or text.startswith("/vsi"):
         return
     if not Path(text).exists():
@@ -265,7 +296,12 @@ def open_raster(path: str | Path) -> Any:
         with gdal():
             dataset = rasterio.open(text)
     except (RasterioIOError, RasterioError, OSError) as error:
-        raise InputError(f"{text}: not a raster that can be opened: {reason(error)}") from error
+        why = reason(error)
+        if Path(text).is_dir():
+            from crossband import products
+
+            why = f"of folders these are read: {products.kinds_of_folders()}"
+        raise InputError(f"{text}: not a raster that can be opened: {why}") from error
     try:
         if dataset.count == 0:
             parts = ", ".join(dataset.subdatasets[:3])

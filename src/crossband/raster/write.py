@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,14 @@ def check_output(path: Path, overwrite: bool, source: str | Path | None = None) 
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already; give --overwrite to replace it")
     make_folder(path.parent)
+
+
+def check_apart(paths: Iterable[Path], sources: Iterable[str]) -> None:
+    """Raise OutputError for a result that would replace a file that its source is read from."""
+    sources = list(sources)
+    for path in paths:
+        if any(_same_file(path, source) for source in sources):
+            raise OutputError(f"{path}: the source is read from this file; choose another name")
 
 
 def make_folder(folder: Path) -> None:

@@ -12,10 +12,8 @@ from crossband.data.layouts import _bands
 from crossband.data.layouts._vrt import Layer, stack
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import InputError, ManifestError
+from crossband.products.stac import NOT_DATA, applied, bands_of, number_of, place
 from crossband.raster.scene import check_exists
-
-#: Roles of assets that are pictures for people, or no images at all.
-_NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
 
 
 class Stac(Layout):
@@ -133,21 +131,20 @@ class Stac(Layout):
         found: dict[str, dict[str, Layer]] = {}
         twice: set[tuple[str, str]] = set()
         for key, asset in item["assets"].items():
-            people = _NOT_DATA & set(asset.get("roles") or [])
+            people = NOT_DATA & set(asset.get("roles") or [])
             if key not in self.assets if self.assets else people:
                 continue
-            # STAC 1.0 has two lists of equal order, 1.1 has one; what all bands share may be said
-            # of the asset.
-            bands = asset.get("bands") or asset.get("eo:bands") or []
-            raster = asset.get("raster:bands") or []
-            for n, band in enumerate(bands):
-                known = {**asset, **(raster[n] if n < len(raster) else {}), **band}
+            if not (asset.get("bands") or asset.get("eo:bands")):
+                continue
+            for n, known in enumerate(bands_of(asset)):
                 name = self._name(known)
-                scale, offset = (_number(known, k, f"raster:{k}") for k in ("scale", "offset"))
+                scale, offset = (number_of(known, f"raster:{k}", k) for k in ("scale", "offset"))
+                if offset is not None and applied(item.get("properties") or {}, asset):
+                    offset = 0.0
                 if scale is not None or offset is not None:
                     scale, offset = 1.0 if scale is None else scale, offset or 0.0
-                radiometry = scale, offset, _number(known, "nodata")
-                layer = Layer(_href(path, asset["href"]), n + 1, radiometry)
+                radiometry = scale, offset, number_of(known, "nodata")
+                layer = Layer(place(str(path), asset["href"]), n + 1, radiometry)
                 if found.setdefault(key, {}).setdefault(name, layer) is not layer:
                     twice.add((key, name))
         for key, name in twice:  # as three bands called rededge: the name tells none of them
@@ -202,19 +199,6 @@ def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
                 count += 1
                 yield path, item
     search.looked['items ("type": "Feature" with "assets")'] = count
-
-
-def _href(path: Path, href: str) -> str:
-    """Return an asset's place: a whole path, or the address on another machine as it is."""
-    text = href.removeprefix("file://")
-    if "://" in text or text.startswith("/vsi"):
-        return text
-    return str((path.parent / text).resolve())
-
-
-def _number(known: dict[str, Any], *keys: str) -> float | None:
-    value = next((known[k] for k in keys if known.get(k) is not None), None)
-    return None if value is None else float(value)  # JSON has no NaN: it is the word "nan"
 
 
 def _centre(bbox: Any) -> Row:

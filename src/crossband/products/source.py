@@ -1,0 +1,182 @@
+"""What a user names as a source: a folder, an archive of one, a metadata file, an address."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from crossband.errors import InputError
+
+#: Endings of plain rasters.
+RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
+#: Bytes of metadata that are read at most; the largest known are a few MiB.
+LARGEST = 64 * 2**20
+
+
+def file_of(path: str) -> tuple[str, str]:
+    """Part the file from what it names in it: of `items.json#ID`, an item of a collection, `ID`.
+
+    >>> file_of("items.json#S2A_T33"), file_of("scene#1.tif")
+    (('items.json', 'S2A_T33'), ('scene#1.tif', ''))
+    """
+    match = re.fullmatch(r"(.+?\.(?:geo)?json)#(.+)", path, re.IGNORECASE)
+    return (match[1], match[2]) if match else (path, "")
+
+
+class Tree:
+    """Files below a folder. Names are relative to it, with `/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the names that match, sorted; a star stands for no `/`."""
+        try:
+            found = [p for p in self.path.glob(pattern) if p.is_file()]
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+        return sorted(p.relative_to(self.path).as_posix() for p in found)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        return (self.path / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file of metadata."""
+        try:
+            if (self.path / name).stat().st_size > LARGEST:
+                raise InputError(f"{self.path / name}: too large for metadata")
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
+
+    def href(self, name: str) -> str:
+        """Return what GDAL opens."""
+        return str(self.path / name)
+
+    def disk(self, name: str) -> str:
+        """Return the file on disk that a file lies in."""
+        return str(self.path / name)
+
+
+class Archive(Tree):
+    """A zip file, or a tar file without compression, that GDAL reads files from."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._zip = path.suffix.lower() == ".zip"
+        try:
+            if self._zip:
+                with zipfile.ZipFile(path) as opened:
+                    names = [i.filename for i in opened.infolist() if not i.is_dir()]
+            else:
+                with tarfile.open(path, "r:") as tar:
+                    names = [m.name for m in tar if m.isfile()]
+        except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise InputError(f"{path}: not an archive that can be read: {error}") from error
+        self._names = {n.removeprefix("./"): n for n in names}
+
+    def glob(self, pattern: str) -> list[str]:
+        """See `Tree.glob`."""
+        wanted = pattern.split("/")
+        return sorted(
+            name
+            for name in self._names
+            if len(parts := name.split("/")) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+        )
+
+    def has(self, name: str) -> bool:
+        """See `Tree.has`."""
+        return name in self._names
+
+    def read(self, name: str) -> bytes:
+        """See `Tree.read`."""
+        inner = self._names.get(name, name)
+        try:
+            if self._zip:
+                with zipfile.ZipFile(self.path) as opened, opened.open(inner) as file:
+                    content = file.read(LARGEST + 1)
+            else:
+                with tarfile.open(self.path, "r:") as tar:
+                    member = tar.extractfile(inner)
+                    content = member.read(LARGEST + 1) if member is not None else b""
+        # zlib's own error is no subclass of these, but zipfile checks and raises BadZipFile first
+        except (OSError, KeyError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise InputError(f"{self.path}: {name}: cannot be read: {error}") from error
+        if len(content) > LARGEST:
+            raise InputError(f"{self.path}: {name}: too large for metadata")
+        return content
+
+    def href(self, name: str) -> str:
+        """See `Tree.href`."""
+        # Braces: the archive's name may have any ending.
+        kind = "vsizip" if self._zip else "vsitar"
+        return f"/{kind}/{{{self.path.absolute()}}}/{self._names.get(name, name)}"
+
+    def disk(self, name: str) -> str:
+        """Return the archive."""
+        return str(self.path)
+
+
+class Source:
+    """What a user names as a source.
+
+    Attributes:
+        path: as given.
+        given: bands as given; see `crossband.raster.bands.parse_bands`.
+    """
+
+    def __init__(self, path: str, given: Mapping[str, int | str]) -> None:
+        self.path, self.given = path, given
+
+    @property
+    def is_local(self) -> bool:
+        """It is a path on this machine."""
+        return "://" not in self.path and not self.path.startswith("/vsi")
+
+    def words(self, name: str) -> str:
+        """Name a file of metadata in messages."""
+        return self.path if self.path.endswith(name) else f"{self.path}: {name}"
+
+    @functools.cached_property
+    def tree(self) -> Tree | None:
+        """The folder or archive; None where it is neither."""
+        path = Path(self.path)
+        if not self.is_local:
+            return None
+        if path.is_dir():
+            return Tree(path)
+        if path.suffix.lower() in (".zip", ".tar") and path.is_file() and path.stat().st_size:
+            return Archive(path)
+        return None
+
+    def metadata(self, *patterns: str) -> tuple[Tree, str] | None:
+        """Return the file of metadata that a product is known by, and the tree that holds it.
+
+        Args:
+            patterns: names in a tree, as `*.SAFE/MTD_MSIL2A.xml`; the first that fits is taken. The
+                source may also be such a file itself.
+
+        Raises:
+            InputError: several files fit one pattern.
+        """
+        path = Path(self.path)
+        for pattern in patterns:
+            if self.tree is None:
+                if fnmatchcase(path.name, pattern) and self.is_local and path.is_file():
+                    return Tree(path.parent), path.name
+                continue
+            found = self.tree.glob(pattern)
+            if len(found) > 1:
+                raise InputError(
+                    f"{self.path}: it holds {len(found)} products ({found[0]}, {found[1]}, ...); "
+                    f"give one of them"
+                )
+            if found:
+                return self.tree, found[0]
+        return None
