@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import CrossbandError, Interrupted, OutputError
+from crossband.errors import OutputError
 
 #: Seconds between two lines of progress where there is no terminal.
 LINE_SECONDS = 15.0
@@ -25,13 +24,20 @@ def add_translate(sub: Any) -> None:
         help="translate scenes with a model",
         epilog="Until a scene is finished, its windows are kept in the hidden folder "
         ".OUTPUT.crossband beside the output. After Ctrl-C, a kill or a power cut the same command "
-        "with --resume computes only what is missing; without it the folder is removed.",
+        "with --resume computes only what is missing; without it the folder is removed. Of many "
+        "scenes, those that are there and the same are skipped, and what was begun goes on; "
+        "summary.jsonl in the folder says what became of each. Exit codes: 0 all done or skipped, "
+        "1 some scenes failed, 2 an error, 130 Ctrl-C.",
     )
     p.set_defaults(run=_translate)
     p.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="rasters, .SAFE, Landsat folders, STAC items"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="rasters that GDAL reads, PNG, JPEG, .SAFE, Landsat folders, STAC items; or a quoted "
+        "pattern, a list (.txt), a manifest (.csv, .parquet) or a STAC item collection (.json)",
     )
-    p.add_argument("-o", "--output", required=True, help="file (one input) or folder")
+    p.add_argument("-o", "--output", required=True, help="file (one input) or folder (any number)")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
     p.add_argument(
         "--bands",
@@ -45,6 +51,12 @@ def add_translate(sub: Any) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace existing files")
     p.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+    g = p.add_argument_group("many scenes")
+    g.add_argument("--name", help="of the outputs in the folder (default {stem}_{target})")
+    g.add_argument(
+        "--shard", help="3/10 does the third of ten parts; slurm reads the part from the job"
+    )
 
     g = p.add_argument_group("the file")
     g.add_argument("--dtype", help="float32 for physical units; default: as the source")
@@ -85,90 +97,52 @@ def computing(parser: Any) -> None:
 
 
 def _translate(a: argparse.Namespace) -> int:
+    from crossband.fleet.sources import is_many
     from crossband.raster.bands import parse_bands
     from crossband.raster.scene import check_exists
     from crossband.raster.store import begun
-    from crossband.raster.write import check_output, make_folder
+    from crossband.raster.write import check_output
 
     bands = parse_bands(a.bands) if a.bands else None
-    if len(a.inputs) == 1:
-        check_exists(a.inputs[0])
-    jobs = _jobs(a.inputs, a.output)
-    if len(jobs) == 1:
-        source, output = jobs[0]
-        placed = a.resume and output in begun(output)
-        check_output(output, a.overwrite or placed, source)
-    else:
-        make_folder(jobs[0][1].parent)
+    options = _options(a) | {"bands": bands}
+    out = Path(a.output)
+    several = len(a.inputs) > 1 or is_many(a.inputs[0])
+    if several or a.output.endswith(("/", "\\")) or out.is_dir():
+        if out.is_file():
+            raise OutputError(f"{out}: several inputs need a folder, and this is a file")
+        from crossband.cli_fleet import translate_fleet
+
+        return translate_fleet(a, options)
+    for option, value in (("--name", a.name), ("--shard", a.shard)):
+        if value is not None:
+            raise OutputError(f"{option} is for many scenes: give a folder as -o {a.output}/")
+    source = a.inputs[0]
+    check_exists(source)
+    placed = a.resume and out in begun(out)
+    check_output(out, a.overwrite or placed, source)
     from crossband import load
     from crossband.translator import translate
 
-    model = load(a.model)
-    jobs = _jobs(a.inputs, a.output, "_".join(model.signature.target))
-    failed = 0
-    for source, output in jobs:
-        bar = _Bar(source, quiet=a.quiet)
-        try:
-            path = translate(
-                model,
-                source,
-                output,
-                bands=bands,
-                sensor=a.sensor,
-                scale=a.scale,
-                offset=a.offset,
-                dtype=a.dtype,
-                out_scale=a.out_scale,
-                out_offset=a.out_offset,
-                nodata=a.nodata,
-                compress=a.compress,
-                blocksize=a.blocksize,
-                indices=a.index,
-                device=a.device,
-                precision=a.precision,
-                tile=a.tile,
-                batch=a.batch,
-                overlap=a.overlap,
-                seed=a.seed,
-                whole=a.whole,
-                overwrite=a.overwrite,
-                resume=a.resume,
-                progress=bar,
-            )
-        except CrossbandError as error:
-            bar.close()
-            if len(jobs) == 1 or isinstance(error, Interrupted):
-                raise
-            print(f"crossband: {error}", file=sys.stderr)
-            failed += 1
-        else:
-            bar.finish(path)
-    if failed:
-        raise CrossbandError(f"{failed} of {len(jobs)} scenes failed; the others are written")
+    bar = Bar(source, quiet=a.quiet)
+    try:
+        path = translate(load(a.model), source, out, **options, progress=bar)
+    finally:
+        bar.close()
+    bar.finish(path)
     return 0
 
 
-def _jobs(inputs: Sequence[str], output: str, suffix: str = "target") -> list[tuple[str, Path]]:
-    """Pair inputs with outputs; a folder gets `<stem>_<target bands>.<tif or png>`."""
-    out = Path(output)
-    to_folder = output.endswith(("/", "\\")) or out.is_dir() or len(inputs) > 1
-    if not to_folder:
-        return [(inputs[0], out)]
-    if out.is_file():
-        raise OutputError(f"{out}: several inputs need a folder, and this is a file")
-    jobs = []
-    for source in inputs:
-        path = Path(source)
-        ending = ".png" if path.suffix.lower() in (".png", ".jpg", ".jpeg") else ".tif"
-        jobs.append((source, out / f"{path.stem}_{suffix}{ending}"))
-    names = [target for _, target in jobs]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise OutputError(f"{twice}: two inputs would be written under this name")
-    return jobs
+def _options(a: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `translate`, but for the bands."""
+    names = (
+        *("sensor", "scale", "offset", "dtype", "out_scale", "out_offset", "nodata", "compress"),
+        *("blocksize", "device", "precision", "tile", "batch", "overlap", "seed", "whole"),
+        *("overwrite", "resume"),
+    )
+    return {name: getattr(a, name) for name in names} | {"indices": a.index}
 
 
-class _Bar:
+class Bar:
     """Progress with pixels per second and time left: a bar on a terminal, elsewhere plain lines."""
 
     def __init__(self, source: str, *, quiet: bool) -> None:
@@ -179,6 +153,7 @@ class _Bar:
         self.pixels = 0
 
     def __call__(self, done: int, total: int) -> None:
+        """Show how many pixels are done."""
         if self.first is None:
             self.first = done
             self.start = time.monotonic()
@@ -192,7 +167,7 @@ class _Bar:
             rate = max(self.pixels, 1) / max(self.said - self.start, 1e-9)
             print(
                 f"{self.name}: {done / total:.0%} of {total / 1e6:.1f} MPix, "
-                f"{rate / 1e6:.2f} MPix/s, {_left((total - done) / rate)} left",
+                f"{rate / 1e6:.2f} MPix/s, {left((total - done) / rate)} left",
                 file=sys.stderr,
             )
 
@@ -211,20 +186,22 @@ class _Bar:
         self.bar.update(done - self.bar.n)
 
     def close(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
 
     def finish(self, path: Path) -> None:
+        """Print the finished file and how fast it was made."""
         self.close()
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
             print(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
 
 
-def _left(seconds: float) -> str:
+def left(seconds: float) -> str:
     """Say how long it takes.
 
-    >>> [_left(s) for s in (8, 200, 9000)]
+    >>> [left(s) for s in (8, 200, 9000)]
     ['8 s', '3 min', '2.5 h']
     """
     if seconds < 100:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from crossband.devices import resolve_device, resolve_precision
 from crossband.errors import CrossbandError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
+from crossband.provenance import identity
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.plan import Job
 from crossband.sensors import VALID_RANGE
@@ -147,6 +149,11 @@ class Engine:
         network: Any = model.network
         network.to(memory_format=torch.channels_last)
         self._ranges: dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the model from another; its weights are read once for many scenes."""
+        return identity(self.model)
 
     @property
     def margin(self) -> int | None:

@@ -32,6 +32,16 @@ class OutputError(CrossbandError):
     """The result cannot be written: exists already, folder not writable, disk full."""
 
 
+class ChangedError(OutputError):
+    """What was begun or made before comes from another source, model or option."""
+
+
+class SomeFailed(CrossbandError):
+    """Of many scenes some failed; the others are finished, and the summary says which."""
+
+    exit_code = 1
+
+
 class ModelError(CrossbandError):
     """A model folder is missing, incomplete, altered, or in a form that is never loaded."""
 

@@ -117,14 +117,32 @@ class Model(nn.Module):
         return out if source.ndim == 4 else out[0]
 
     def translate(
-        self, source: str | Path, output: str | Path | None = None, **options: Any
+        self,
+        source: str | Path | xr.DataArray,
+        output: str | Path | None = None,
+        **options: Any,
     ) -> xr.DataArray | Path:
         """Translate a scene; see `crossband.translator.translate` for the options.
 
+        Args:
+            source: any raster that GDAL reads, or a DataArray; see `crossband.lazy`.
+            output: the file; of a DataArray none.
+            **options: see there.
+
         Returns:
             The path written, or without `output` a rioxarray-compatible DataArray
-            (band, y, x) in physical units with CRS and nodata.
+            (band, y, x) in physical units with CRS and nodata. Of a DataArray one like it, lazy
+            where it is.
         """
+        if not isinstance(source, str | Path):
+            from crossband import lazy
+
+            if output is not None:
+                raise CrossbandError(
+                    "a DataArray gives a DataArray: leave the output out, and write the result "
+                    "with result.rio.to_raster"
+                )
+            return lazy.translate_array(self, source, **options)
         from crossband import translator
 
         if output is None:

@@ -41,6 +41,7 @@ class Statistics:
         windows: seconds from the first window's reading to the last one's computing.
         draining: seconds from there until all windows are on disk.
         finishing: seconds for making the final file.
+        skipped: nothing was done, as the finished file was there.
     """
 
     pixels: int = 0
@@ -57,6 +58,7 @@ class Statistics:
     windows: float = 0.0
     draining: float = 0.0
     finishing: float = 0.0
+    skipped: bool = False
 
     @property
     def halo(self) -> float:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rasterio
 import torch
+from rasterio.errors import RasterioError
 
 from crossband import __version__
+from crossband.errors import ChangedError
+from crossband.raster.scene import gdal
+from crossband.raster.store import difference
 
 if TYPE_CHECKING:
     from crossband.model import Model
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 #: Parts of a source file that are looked at, and their size: a change that leaves size and
 #: modification time alone is found unless it lies between them.
 _PARTS, _PART_BYTES = 32, 2**16
+#: The tag of a finished file that holds its facts, as JSON.
+FACTS = "CROSSBAND_FACTS"
 
 
 def synthetic_tags(model: Model, source: str) -> dict[str, str]:
@@ -37,11 +44,11 @@ def synthetic_tags(model: Model, source: str) -> dict[str, str]:
     }
 
 
-def facts(model: Model, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
+def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
     """Return all that the pixels of a result depend on, by the name under which it is reported.
 
     Args:
-        model: weights, architecture and signature count, not the name.
+        model: from `identity`.
         scene: the files that it is read from, by size, modification time and samples of their
             content (what GDAL reads from elsewhere: by the grid alone), and how they are read.
         options: whatever else there is.
@@ -52,10 +59,49 @@ def facts(model: Model, scene: Scene, options: Mapping[str, Any]) -> dict[str, s
         "how the source is read": json.dumps(
             [scene.bands, scene.numbers, scene.dtype, r.unit, r.scale, r.offset, r.nodata, r.power]
         ),
-        "the model": _model(model),
+        "the model": model,
         **{name: str(value) for name, value in options.items()},
         "the version of Crossband": __version__,
     }
+
+
+def made_from(path: Path) -> dict[str, str] | None:
+    """Return the facts that a finished file was made from; None where it does not say."""
+    try:
+        with gdal(), rasterio.open(path) as file:
+            tags = file.tags()
+        # A PNG has all its tags in one text.
+        text = tags.get(FACTS) or tags.get("Description", "").partition(f"{FACTS}=")[2]
+        found = json.JSONDecoder().raw_decode(text)[0]
+    except (RasterioError, OSError, ValueError):
+        return None
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else None
+
+
+def is_made(
+    paths: Sequence[Path], facts: Mapping[str, str], loose: Collection[str], *, overwrite: bool
+) -> bool:
+    """Return whether all files are there and made from these facts.
+
+    Args:
+        paths: the result, and its indices.
+        facts: see `facts`.
+        loose: facts that were left to the machine, which may be another one now.
+        overwrite: a file that was made from others counts as missing.
+
+    Raises:
+        ChangedError: there is a file that was made from others.
+    """
+    missing = False
+    for path in paths:
+        before = made_from(path) if path.exists() else None
+        why: str | None = "it does not say what it was made from"
+        if before is not None:
+            why = difference(before, facts, loose)
+        if path.exists() and why is not None and not overwrite:
+            raise ChangedError(f"{path}: exists already, and {why}; --overwrite makes it anew")
+        missing |= why is not None
+    return not missing
 
 
 def _sources(scene: Scene) -> str:
@@ -79,7 +125,8 @@ def _sources(scene: Scene) -> str:
     return f"{size} bytes of {modified // 10**9}, {digest.hexdigest()}"
 
 
-def _model(model: Model) -> str:
+def identity(model: Model) -> str:
+    """Return what tells a model from another: weights, architecture, signature, and its name."""
     network = model.network
     digest = hashlib.blake2b(digest_size=12)
     about = [type(network).__name__, network.arguments, model.signature.to_json()]

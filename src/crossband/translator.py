@@ -6,8 +6,10 @@ this one and written in a third (`pipeline`). What is finished survives a kill (
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,10 @@ from crossband import indices
 from crossband.engine import Engine, Given
 from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
 from crossband.pipeline import Statistics
-from crossband.provenance import facts, synthetic_tags
+from crossband.provenance import FACTS, facts, is_made, synthetic_tags
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
-from crossband.raster.grid import Window
+from crossband.raster.grid import Box, Window
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, begun
@@ -132,6 +134,8 @@ def translate(
     sensor: str | None = None,
     scale: float | None = None,
     offset: float | None = None,
+    source_nodata: float | None = None,
+    window: Box | None = None,
     dtype: str | None = None,
     out_scale: float | None = None,
     out_offset: float | None = None,
@@ -147,7 +151,9 @@ def translate(
     seed: int | None = None,
     whole: bool = False,
     overwrite: bool = False,
+    skip: bool = False,
     resume: bool = False,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     statistics: Statistics | None = None,
 ) -> Path:
@@ -161,6 +167,8 @@ def translate(
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
         offset: see scale.
+        source_nodata: stored number of the source that means "no data", over the file's own.
+        window: part of the source; all of it where None.
         dtype: `float32` for physical units; an integer type with `out_scale`; the source's own data
             type and scale where None.
         out_scale: of the result: physical = stored x out_scale + out_offset.
@@ -181,7 +189,11 @@ def translate(
         whole: the scene goes through the network in one piece, as memory allows; a `FlowSampler`
             with tolerances then chooses its steps by all of it.
         overwrite: replace existing files.
+        skip: leave finished files that this model, source and options made, and say so in
+            `statistics`; one that was made otherwise is replaced with `overwrite` only.
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
+        engine: `model` made ready on `device` and in `precision`, for many scenes; made here where
+            None.
         progress: called with (pixels done, pixels in all) at the start and after each job.
         statistics: is filled in.
 
@@ -190,13 +202,14 @@ def translate(
 
     Raises:
         InputError, BandError, UnitError, OutputError: nothing is left under the final names.
+        ChangedError: what `skip` or `resume` found comes from something else.
         Interrupted: Ctrl-C; finished windows are kept for `resume`.
     """
     output = Path(output)
     extra = index_paths(output, indices)
     placed = begun(output) if resume else set()
     for path in (output, *extra.values()):
-        check_output(path, overwrite or path in placed, source)
+        check_output(path, overwrite or skip or path in placed, source)
     if (compress or blocksize) and not any(_is_tiff(p) for p in (output, *extra.values())):
         raise OutputError(f"{output}: --compress and --blocksize are for .tif")
     cog = Cog(compress or "deflate", 512 if blocksize is None else blocksize)
@@ -207,28 +220,23 @@ def translate(
         sensor=sensor,
         scale=scale,
         offset=offset,
+        nodata=source_nodata,
         needed=model.signature.source,
     ) as scene:
         check_apart((output, *extra.values()), scene.files)
+        if window is not None:
+            scene.part(window)
         _check(model, scene.unit, scene.bands)
         _check_indices(model, scene, extra)
         reach = halo(model.network.margin or 0, model.network.stride)
         columns = Blocks.of(scene).columns(scene, reach)
         work = Work.of(model, scene.grid, tile, batch, overlap, columns, whole)
         given = Given(model.network, scene.grid, seed, whole)
-        engine = Engine(model, device, precision)
+        engine = engine or Engine(model, device, precision)
         unit = model.signature.target_unit(scene.unit)
         encoding = Encoding.of_scene(
             scene, dtype, unit=unit, scale=out_scale, offset=out_offset, nodata=nodata
         )
-        grid = scene.grid.zoom(model.network.scale)
-        tags = _tags(model, scene, work, given)
-        outputs = [Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)]
-        plain = Encoding("float32", nodata=float("nan"))
-        for name, path in extra.items():
-            own = {**tags, "CROSSBAND_INDEX": name}
-            outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
-        check_disk(outputs)
         options = {
             "--tile": work.tile,
             "--batch": batch,
@@ -240,28 +248,60 @@ def translate(
             "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
             "--index": ", ".join(sorted(extra)),
         }
-        store = Store.open(output, facts(model, scene, options), resume=resume)
-        keep = resume
-        try:
+        known = facts(engine.identity, scene, options)
+        layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
+        asked = {"the device": device, "--precision": precision}
+        loose = [name for name, value in asked.items() if value == "auto"]
+        paths = (output, *extra.values())
+        if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
+            found.skipped = True
+            return output
+        grid = scene.grid.zoom(model.network.scale)
+        tags = _tags(model, scene, work, given) | {FACTS: json.dumps(known | layout)}
+        outputs = [Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)]
+        plain = Encoding("float32", nodata=float("nan"))
+        for name, path in extra.items():
+            own = {**tags, "CROSSBAND_INDEX": name}
+            outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
+        check_disk(outputs)
+        store = Store.open(output, known, resume=resume)
+        with _kept(store, output, len(work.jobs), on_failure=resume):
             for made, name in zip(outputs, ("values", *extra), strict=True):
                 made.begin(store, name)
             Stream(engine, work, given, scene, outputs, store, found).run(progress)
-            if not any(made.valid for made in outputs[:1]):
-                keep = False
+            if not outputs[0].valid:
+                store.done.clear()  # nothing that a run could go on from
                 raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
             start = time.perf_counter()
             place_all(outputs, store)
             found.finishing = time.perf_counter() - start
-            keep = False
-        except KeyboardInterrupt as stop:
-            keep = bool(store.done)
-            raise Interrupted(_how_far(output, len(store.done), len(work.jobs))) from stop
-        finally:
-            if keep:
-                store.close()
-            else:
-                store.remove()
     return output
+
+
+@contextmanager
+def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator[None]:
+    """Remove a store after the work, or keep what is done of it for `--resume`.
+
+    Args:
+        store: opened.
+        output: the final name.
+        jobs: how many there are.
+        on_failure: keep it after an error, too.
+    """
+    keep = False
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        keep = bool(store.done)
+        raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
+    except BaseException:
+        keep = on_failure and bool(store.done)
+        raise
+    finally:
+        if keep:
+            store.close()
+        else:
+            store.remove()
 
 
 def _how_far(output: Path, done: int, total: int) -> str:

@@ -70,7 +70,9 @@ PARQUET = (".parquet", ".pq")
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
 
 
-def read(path: str | Path, *, any_split: bool = False, lenient: bool = False) -> pd.DataFrame:
+def read(
+    path: str | Path, *, any_split: bool = False, lenient: bool = False, sources: bool = False
+) -> pd.DataFrame:
     """Read a manifest.
 
     Args:
@@ -78,6 +80,7 @@ def read(path: str | Path, *, any_split: bool = False, lenient: bool = False) ->
         any_split: take whatever the column `split` holds; it is to be made anew.
         lenient: take files that are not there and groups that a split cuts; `data check` reports
             them.
+        sources: a table of scenes to translate, which may have no column `target`.
 
     Returns:
         One row a pair: all columns of the table above (empty ones as None or NaN; `split` only
@@ -89,7 +92,7 @@ def read(path: str | Path, *, any_split: bool = False, lenient: bool = False) ->
             number that is none, a split with an unknown name or one that cuts a group and does not
             say who made it.
     """
-    return _read(Path(path), "", any_split=any_split, lenient=lenient)
+    return _read(Path(path), "", any_split=any_split, lenient=lenient, sources=sources)
 
 
 def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
@@ -199,10 +202,17 @@ def _size(path: Path) -> int:
 
 
 def _read(
-    path: Path, prefix: str, *, any_split: bool = False, lenient: bool = False
+    path: Path,
+    prefix: str,
+    *,
+    any_split: bool = False,
+    lenient: bool = False,
+    sources: bool = False,
 ) -> pd.DataFrame:
     """Read a manifest; `prefix` comes before the names of groups that it does not name."""
     table = _load(path)
+    if sources and "target" not in table.columns:
+        table["target"] = None
     for column in ("source", "target"):
         if column not in table.columns:
             raise ManifestError(

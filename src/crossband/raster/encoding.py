@@ -99,7 +99,7 @@ class Encoding:
     ) -> Encoding:
         """Return an encoding that is not the source's."""
         own = scene.dtype if same and not scene.radiometry.power else "float32"
-        stored = _number_type(dtype or own)
+        stored = check_dtype(dtype or own)
         if np.dtype(stored).kind == "f" or (dtype is None and scale is None and offset is None):
             if scale is not None or offset is not None:
                 raise OutputError(
@@ -140,7 +140,8 @@ class Encoding:
         return stored.astype(kind, copy=False)
 
 
-def _number_type(name: str) -> str:
+def check_dtype(name: str) -> str:
+    """Return the name of a data type that can be written; OutputError for any other."""
     if name not in DTYPES:
         raise OutputError(f"--dtype {name}: {nearest(name, DTYPES)}")
     return name

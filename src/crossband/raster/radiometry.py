@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossband import sensors
 from crossband.errors import UnitError
@@ -39,6 +40,41 @@ class Radiometry:
     nodata: tuple[float | None, ...]
     power: bool
     said_by: str
+
+    def physical(
+        self, stored: NDArray[Any], marked: bool = True
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Turn stored numbers into physical values.
+
+        Args:
+            stored: numbers [C, H, W].
+            marked: the nodata number means "no data"; where a mask says it, a valid zero stays
+                valid.
+
+        Returns:
+            float32 [C, H, W], and bool [H, W], True where every band is finite and not nodata.
+        """
+        values = np.empty(stored.shape, np.float32)
+        valid = np.ones(stored.shape[1:], dtype=bool)
+        whole = np.issubdtype(stored.dtype, np.integer)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            # Band by band: what lies between must fit the processor's cache, and not be memory that
+            # the system hands out anew for every window.
+            for channel, out, scale, offset, nodata in zip(
+                stored, values, self.scale, self.offset, self.nodata, strict=True
+            ):
+                if not whole:
+                    valid &= np.isfinite(channel)
+                if nodata is not None and not np.isnan(nodata) and marked:
+                    valid &= channel != nodata
+                exact = np.multiply(channel, scale, dtype=np.float64)
+                exact += offset
+                out[:] = exact
+                if self.power:
+                    valid &= out > 0
+                    out[:] = 10.0 * np.log10(out)
+                valid &= np.isfinite(out)
+        return values, valid
 
 
 def radiometry_of(

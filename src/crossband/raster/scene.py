@@ -202,36 +202,11 @@ class Scene:
         rows = max(2**15 // max(box.width, 1), 1)
         for top in range(0, box.height, rows):
             part = slice(top, top + rows)
-            values[:, part], valid = self._physical(stored[:, part])
+            values[:, part], valid = self.radiometry.physical(stored[:, part], not self.has_mask)
             mask[part] &= valid
             if not mask[part].all():
                 values[:, part][:, ~mask[part]] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
-
-    def _physical(self, stored: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        r = self.radiometry
-        values = np.empty(stored.shape, np.float32)
-        valid = np.ones(stored.shape[1:], dtype=bool)
-        whole = np.issubdtype(stored.dtype, np.integer)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            # Band by band: what lies between must fit the processor's cache, and not be memory that
-            # the system hands out anew for every window.
-            for channel, out, scale, offset, nodata in zip(
-                stored, values, r.scale, r.offset, r.nodata, strict=True
-            ):
-                if not whole:
-                    valid &= np.isfinite(channel)
-                # An internal mask or alpha is authoritative: a valid zero stays valid.
-                if nodata is not None and not np.isnan(nodata) and not self.has_mask:
-                    valid &= channel != nodata
-                exact = np.multiply(channel, scale, dtype=np.float64)
-                exact += offset
-                out[:] = exact
-                if r.power:
-                    valid &= out > 0
-                    out[:] = 10.0 * np.log10(out)
-                valid &= np.isfinite(out)
-        return values, valid
 
     def close(self) -> None:
         """Close the file."""

@@ -18,14 +18,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.errors import OutputError
+from crossband.errors import ChangedError, OutputError
 from crossband.raster.grid import Box
 
 #: Seconds between two flushes: what a kill or a power cut may cost.
@@ -132,7 +132,8 @@ class Store:
             resume: take up what is there, where there is something.
 
         Raises:
-            OutputError: another process is at work on it; or, with `resume`, a fact has changed.
+            OutputError: another process is at work on it.
+        ChangedError: with `resume`, a fact has changed.
         """
         folder = folder_of(output)
         store = cls(folder, _locked(folder, output))
@@ -249,14 +250,24 @@ def _locked(folder: Path, output: Path) -> int:
         os.close(handle)  # it was removed before we had it
 
 
-def _compare(output: Path, known: Mapping[str, str], facts: Mapping[str, str]) -> None:
+def difference(
+    known: Mapping[str, str], facts: Mapping[str, str], ignoring: Collection[str] = ()
+) -> str | None:
+    """Say which fact changed first, and how; None where all are the same."""
     for name in [*facts, *(n for n in known if n not in facts)]:
-        if known.get(name) != facts.get(name):
-            raise OutputError(
-                f"{output}: cannot go on, as {name} changed since it was begun "
-                f"({_short(known.get(name))} before, {_short(facts.get(name))} now); without "
-                f"--resume it starts anew"
-            )
+        before, now = known.get(name), facts.get(name)
+        if before != now and name not in ignoring:
+            return f"{name} changed ({_short(before)} before, {_short(now)} now)"
+    return None
+
+
+def _compare(output: Path, known: Mapping[str, str], facts: Mapping[str, str]) -> None:
+    changed = difference(known, facts)
+    if changed is not None:
+        raise ChangedError(
+            f"{output}: cannot go on from what was begun, as {changed}; without --resume it "
+            f"starts anew"
+        )
 
 
 def _lines(done: Mapping[int, Sequence[int]]) -> str:

@@ -1,0 +1,195 @@
+"""Which scenes: files, glob patterns, text lists, manifests, STAC item collections.
+
+| input | how it is told | what it gives |
+|---|---|---|
+| pattern | `*`, `?` or `[`, and no file of that name | what matches; `**` is any depth |
+| text list | ends in .txt | each line, but for empty ones and those that begin with # |
+| manifest | ends in .csv, .parquet or .pq | the source of each row, read as its columns say |
+| STAC item collection | .json or .geojson, a FeatureCollection | each item |
+| anything else | | itself |
+
+Relative paths in a list or a manifest count from its folder. A scene that is named twice is done
+once. That a file is not there is found out when its turn comes: the others need not wait for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crossband.errors import CrossbandError, InputError, ManifestError
+from crossband.raster.bands import parse_bands
+from crossband.raster.grid import Box
+
+LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scene that is to be translated.
+
+    Attributes:
+        path: what `translate` takes.
+        stem: what the output is named after.
+        said: where it was named, for messages.
+        reading: options of `translate` that say how it is read; over those of the whole run.
+    """
+
+    path: str
+    stem: str
+    said: str
+    reading: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes two sources one and the same."""
+        at = self.path if _is_address(self.path) else os.path.abspath(self.path)
+        return at, json.dumps(self.reading, sort_keys=True, default=str)
+
+
+def is_many(text: str) -> bool:
+    """Return whether an input stands for any number of scenes."""
+    suffix = Path(text).suffix.lower()
+    if _is_address(text):
+        return False
+    return suffix in (*LIST, *MANIFEST) or _is_pattern(text) or _items(text) is not None
+
+
+def expand(inputs: Sequence[str]) -> list[Source]:
+    """Return all scenes that the inputs stand for, each once.
+
+    Raises:
+        InputError: a pattern that nothing matches; a list or collection that cannot be read.
+        ManifestError: a manifest that cannot be read.
+    """
+    found: dict[tuple[str, str], Source] = {}
+    for text in inputs:
+        for source in _expanded(text):
+            found.setdefault(source.key, source)
+    return list(found.values())
+
+
+def _expanded(text: str) -> Iterator[Source]:
+    suffix = Path(text).suffix.lower()
+    if _is_address(text):
+        yield _plain(text)
+    elif _is_pattern(text):
+        names = sorted(glob.glob(text, recursive=True))
+        if not names:
+            raise InputError(f"{text}: no file matches this pattern")
+        yield from map(_plain, names)
+    elif suffix in LIST:
+        yield from _listed(Path(text))
+    elif suffix in MANIFEST:
+        yield from _rows(Path(text))
+    else:
+        items = _items(text)
+        yield from [_plain(text)] if items is None else _collected(text, items)
+
+
+def _plain(path: str, said: str | None = None) -> Source:
+    # The query of an address is no part of the name.
+    name = path.partition("?")[0] if "://" in path else path
+    return Source(path, Path(name).stem, said or path)
+
+
+def _listed(path: Path) -> Iterator[Source]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a list of scenes that can be read: {error}") from error
+    empty = True
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            empty = False
+            at = text if _is_address(text) else str(path.parent / text)
+            yield _plain(at, f"{path} line {number}: {text}")
+    if empty:
+        raise InputError(f"{path}: the list names no scene")
+
+
+def _rows(path: Path) -> Iterator[Source]:
+    import pandas as pd
+
+    from crossband.data import manifest
+
+    table = manifest.read(path, any_split=True, lenient=True, sources=True)
+    rows = table[table["source"].notna()]
+    if rows.empty:
+        raise ManifestError(f"{path}: no row has a source")
+    for row in rows.to_dict("records"):
+        said = f"{path} row {row['row']}: {Path(row['source']).name}"
+        try:
+            reading = _reading({str(k): v for k, v in row.items() if not pd.isna(v)})
+        except CrossbandError as error:
+            raise ManifestError(f"{path}: row {row['row']}: {error}") from error
+        stem = _plain(row["source"]).stem
+        if "window" in reading:  # several rows may be parts of one picture
+            stem += "_" + reading["window"].words().replace(",", "-")
+        yield Source(row["source"], stem, said, reading)
+
+
+def _reading(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what the columns of a row say about its source; cells that are empty are not in it."""
+    names = {"sensor": "sensor", "scale": "scale", "offset": "offset", "nodata": "source_nodata"}
+    reading = {option: row[column] for column, option in names.items() if column in row}
+    if "source_bands" in row:
+        reading["bands"] = parse_bands(row["source_bands"])
+    if "source_window" in row:
+        try:
+            reading["window"] = Box.parse(row["source_window"])
+        except ValueError:
+            raise ManifestError(
+                f"source_window {row['source_window']!r} is not column,row,width,height in pixels"
+            ) from None
+    return reading
+
+
+def _items(text: str) -> list[Any] | None:
+    """Return the items of a STAC item collection; None for anything else."""
+    path = Path(text)
+    if path.suffix.lower() not in COLLECTION or not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # whoever opens it says what is wrong
+    if not isinstance(data, dict) or data.get("type") != "FeatureCollection":
+        return None
+    items = data.get("features")
+    if not isinstance(items, list) or not items:
+        raise InputError(f"{text}: the collection has no items")
+    return items
+
+
+def _collected(text: str, items: Sequence[Any]) -> Iterator[Source]:
+    seen: set[str] = set()
+    for number, item in enumerate(items, start=1):
+        name = item.get("id") if isinstance(item, dict) and "stac_version" in item else None
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{text}: feature {number} is no STAC item (no stac_version or id)")
+        if name in seen:
+            raise InputError(f"{text}: two items are called {name!r}")
+        seen.add(name)
+        stem = re.sub(r"[/\\\0]", "_", name)
+        yield Source(item_path(text, name), stem, f"{text} item {name}")
+
+
+def item_path(collection: str, name: str) -> str:
+    """Return the path under which one item of a collection is opened, as in `items.json#ID`."""
+    return f"{collection}#{name}"
+
+
+def _is_pattern(text: str) -> bool:
+    return glob.has_magic(text) and not Path(text).exists()
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text or text.startswith("/vsi")
