@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.errors import CrossbandError, Interrupted, OutputError
+from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress where there is no terminal.
 LINE_SECONDS = 15.0
@@ -28,7 +29,9 @@ def add_translate(sub: Any) -> None:
         "with --resume computes only what is missing; without it the folder is removed.",
     )
     p.set_defaults(run=_translate)
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="rasters that GDAL reads, PNG, JPEG")
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="rasters that GDAL reads; https:// and s3:// too"
+    )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
     p.add_argument("--bands", help="as in red=3,green=2,blue=1: band numbers or names in the file")
@@ -146,7 +149,7 @@ def _jobs(inputs: Sequence[str], output: str, suffix: str = "target") -> list[tu
         raise OutputError(f"{out}: several inputs need a folder, and this is a file")
     jobs = []
     for source in inputs:
-        path = Path(source)
+        path = Path(name_of(source))
         ending = ".png" if path.suffix.lower() in (".png", ".jpg", ".jpeg") else ".tif"
         jobs.append((source, out / f"{path.stem}_{suffix}{ending}"))
     names = [target for _, target in jobs]
@@ -160,7 +163,7 @@ class _Bar:
     """Progress with pixels per second and time left: a bar on a terminal, elsewhere plain lines."""
 
     def __init__(self, source: str, *, quiet: bool) -> None:
-        self.name, self.quiet = Path(source).name, quiet
+        self.name, self.quiet = name_of(source), quiet
         self.start = self.said = time.monotonic()
         self.bar: Any = None
         self.first: int | None = None

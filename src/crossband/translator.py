@@ -7,6 +7,7 @@ this one and written in a third (`pipeline`). What is finished survives a kill (
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,15 @@ import numpy as np
 
 from crossband import indices
 from crossband.engine import Engine, Given
-from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    Interrupted,
+    OutputError,
+)
 from crossband.pipeline import Statistics
-from crossband.provenance import facts, synthetic_tags
+from crossband.provenance import facts, synthetic_tags, unnoticed
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Window
@@ -146,8 +153,8 @@ def translate(
 
     Args:
         model: loaded model.
-        source: any raster that GDAL reads.
-        output: `.tif` (COG) or `.png`.
+        source: any raster that GDAL reads, also by `https://`, `s3://`, `/vsicurl/`, `/vsis3/`.
+        output: `.tif` (COG) or `.png`, on a local disk.
         bands: common name -> band number or name in the file.
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
@@ -228,6 +235,8 @@ def translate(
             "--index": ", ".join(sorted(extra)),
         }
         store = Store.open(output, facts(model, scene, options), resume=resume)
+        if store.done and (words := unnoticed(scene)):
+            warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=2)
         keep = resume
         try:
             for made, name in zip(outputs, ("values", *extra), strict=True):
