@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import errno
-import functools
-import http.server
 import json
 import os
 import pickle
-import re
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from affine import Affine
+from ranges import RangeServer
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
@@ -319,53 +316,13 @@ def test_packs_that_cannot_be_read(pairs, tmp_path):
         sample[0]  # every row is broken
 
 
-class Far(http.server.SimpleHTTPRequestHandler):
-    """A server that knows ranges, as object stores do, and counts what it gives."""
-
-    given: list[tuple[str, int]] = []  # noqa: RUF012
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        wanted = re.match(r"bytes=(\d+)-(\d+)?", self.headers.get("Range", ""))
-        first, last = 0, len(content) - 1
-        if wanted:
-            first = int(wanted[1])
-            last = min(int(wanted[2] or last), last)
-        part = content[first : last + 1]
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part)
-        self.given.append((path.name, len(part)))
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def far(tmp_path):
-    """Return the address of a server of the folder `store`."""
+    """Return a server of the folder `store`."""
     pytest.importorskip("aiohttp", reason="fsspec's http needs aiohttp")
     (tmp_path / "store").mkdir()
-    Far.given.clear()
-    handler = functools.partial(Far, directory=str(tmp_path / "store"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def shards_given():
-    return [size for name, size in Far.given if name.endswith(".tar")]
+    with RangeServer(tmp_path / "store") as server:
+        yield server
 
 
 @pytest.mark.parametrize("fits", [True, False])
@@ -374,14 +331,14 @@ def test_a_far_pack_by_several_workers(pairs, tmp_path, far, fits):
     made = pack(path, tmp_path / "store" / "my pack", block=16, shard_mb=0.01)
     cache = tmp_path / "cache"
     packs = Packs(cache, 1.0 if fits else 0.9 * made.bytes / 2**30)
-    table = manifest.read(location(Path(far + "/my pack")))
+    table = manifest.read(location(Path(far.url + "/my pack")))
     near, distant = dataset(path, seed=2), dataset(path, seed=2)
     distant.reader = PairReader(table, SIGNATURE, packs=packs)
     samples_equal(near, distant, range(4))  # in this process, before others are forked
     loader = DataLoader(distant, batch_sampler=[[p] for p in range(4, 24)], num_workers=2)
     for position, batch in enumerate(loader, start=4):
         torch.testing.assert_close(batch["source"][0], near[position]["source"], rtol=0, atol=0)
-    given = shards_given()
+    given = [size for name, size in far.given if name.endswith(".tar")]
     if fits:  # every shard comes once, whole
         assert len(given) == made.shards
         assert sum(given) == made.bytes
@@ -394,7 +351,7 @@ def test_a_far_pack_by_several_workers(pairs, tmp_path, far, fits):
 
 def test_a_far_pack_that_is_not_there(far):
     with pytest.raises(ManifestError, match=r"no pack: there is no pack.json"):
-        manifest.read(far + "/nothing")
+        manifest.read(far.url + "/nothing")
     with pytest.raises(ManifestError, match=r"Protocol not known|is not known|not known"):
         manifest.read("nosuch://bucket/packed")
 

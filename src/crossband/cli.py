@@ -10,15 +10,16 @@ import contextlib
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from crossband import __version__
 from crossband.cli_data import add_data
 from crossband.cli_import import add_import
 from crossband.cli_translate import add_translate, computing
-from crossband.errors import CrossbandError, Interrupted, nearest
+from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        with _stderr_of_our_own():
+        with _stderr_of_our_own(), _plain_warnings():
             try:
                 return _run(list(sys.argv[1:] if argv is None else argv))
             except CrossbandError as error:
@@ -98,6 +99,30 @@ def _stderr_of_our_own() -> Iterator[None]:
         os.dup2(kept, 2)
         sys.stderr.close()
         sys.stderr = old
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print our own warnings as one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CrossbandWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, CrossbandWarning):
+                print(f"crossband: {message}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _run(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.errors import OutputError
+from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress where there is no terminal.
 LINE_SECONDS = 15.0
@@ -34,8 +35,9 @@ def add_translate(sub: Any) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="rasters that GDAL reads, PNG, JPEG, .SAFE, Landsat folders, STAC items; or a quoted "
-        "pattern, a list (.txt), a manifest (.csv, .parquet) or a STAC item collection (.json)",
+        help="rasters that GDAL reads (https:// and s3://, too), PNG, JPEG, .SAFE, Landsat "
+        "folders, STAC items; or a quoted pattern, a list (.txt), a manifest (.csv, .parquet) or a "
+        "STAC item collection (.json)",
     )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder (any number)")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
@@ -146,7 +148,7 @@ class Bar:
     """Progress with pixels per second and time left: a bar on a terminal, elsewhere plain lines."""
 
     def __init__(self, source: str, *, quiet: bool) -> None:
-        self.name, self.quiet = Path(source).name, quiet
+        self.name, self.quiet = name_of(source), quiet
         self.start = self.said = time.monotonic()
         self.bar: Any = None
         self.first: int | None = None

@@ -77,6 +77,10 @@ class Preempted(CrossbandError):
     exit_code = 75
 
 
+class CrossbandWarning(UserWarning):
+    """Something that a user should know, though the work goes on; the command prints one line."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: the closest known one, or the list.
 

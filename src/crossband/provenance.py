@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import torch
 from rasterio.errors import RasterioError
 
 from crossband import __version__
-from crossband.errors import ChangedError
+from crossband.errors import ChangedError, InputError
+from crossband.raster import remote
 from crossband.raster.scene import gdal
 from crossband.raster.store import difference
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _PARTS, _PART_BYTES = 32, 2**16
 #: The tag of a finished file that holds its facts, as JSON.
 FACTS = "CROSSBAND_FACTS"
+#: Servers that are asked at a time.
+_AT_ONCE = 8
 
 
 def synthetic_tags(model: Model, source: str) -> dict[str, str]:
@@ -36,7 +41,7 @@ def synthetic_tags(model: Model, source: str) -> dict[str, str]:
         "CROSSBAND_MODEL": model.name,
         "CROSSBAND_WEIGHTS_SHA256": model.weights_hash,
         "CROSSBAND_VERSION": __version__,
-        "CROSSBAND_SOURCE": Path(source).name,
+        "CROSSBAND_SOURCE": remote.name_of(source),
         "TIFFTAG_SOFTWARE": f"Crossband {__version__}",
         "TIFFTAG_IMAGEDESCRIPTION": (
             f"SYNTHETIC {what}: translated by the model {model.name}, not measured"
@@ -50,7 +55,8 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
     Args:
         model: from `identity`.
         scene: the files that it is read from, by size, modification time and samples of their
-            content (what GDAL reads from elsewhere: by the grid alone), and how they are read.
+            content, and how they are read. Of a remote file counts what its server says: size, ETag
+            and time of the last change; see `unnoticed`.
         options: whatever else there is.
     """
     r = scene.radiometry
@@ -104,25 +110,77 @@ def is_made(
     return not missing
 
 
+def unnoticed(scene: Scene) -> str | None:
+    """Say which files of a scene could change without `facts` changing; None where none could."""
+    far = [name for name in _files(scene) if _file(name) is None]
+    names = [name for name, state in zip(far, _states(far), strict=True) if not state.tells]
+    if not names:
+        return None
+    first, more = remote.name_of(names[0]), len(names) - 1
+    return (
+        f"{first}{f' and {more} other files' if more else ''}: nobody says ETag or time of change, "
+        f"so that a change which leaves the size alone goes unnoticed"
+    )
+
+
 def _sources(scene: Scene) -> str:
     """Return a line for people and a hash for what it leaves out."""
     digest = hashlib.blake2b(digest_size=12)
     size, modified = 0, 0
-    for name in scene.files or (scene.path,):
-        digest.update(Path(name).name.encode())
-        path = Path(name)
-        if not path.is_file():
+    names = _files(scene) or (scene.path,)
+    far = [name for name in names if _file(name) is None]
+    for name, known in zip(far, _states(far), strict=True):
+        size += known.size or 0
+        # A signature in an address is a new one each time; without it the address means the file.
+        label = name.split("?")[0] if known.tells else name
+        digest.update(f"{label} {known}".encode())
+    for name in names:
+        path = _file(name)
+        if path is None or not path.is_file():
             continue
         state = path.stat()
         size, modified = size + state.st_size, max(modified, state.st_mtime_ns)
-        digest.update(f"{state.st_size} {state.st_mtime_ns} ".encode())
+        label = name if remote.is_remote(name) else path.name
+        digest.update(f"{label} {state.st_size} {state.st_mtime_ns} ".encode())
         with open(path, "rb") as file:
             for part in range(_PARTS):
                 file.seek(max(state.st_size - _PART_BYTES, 0) * part // (_PARTS - 1))
                 digest.update(file.read(_PART_BYTES))
     grid = scene.grid
     digest.update(repr((grid.height, grid.width, grid.transform)).encode())
-    return f"{size} bytes of {modified // 10**9}, {digest.hexdigest()}"
+    age = f"of {modified // 10**9}" if modified else "elsewhere"
+    return f"{size} bytes {age}, {digest.hexdigest()}"
+
+
+def _files(scene: Scene) -> tuple[str, ...]:
+    with gdal():
+        return scene.files
+
+
+def _file(name: str) -> Path | None:
+    """Return the local file that a name means, an archive for what lies in it; None elsewhere."""
+    if not remote.is_remote(name):
+        return Path(name)
+    inside = re.match(r"/vsi(?:zip|tar|gzip|7z|rar)/\{?(.*)", name)
+    if inside is None:
+        return None
+    path = Path(inside[1].replace("}", ""))
+    return next((p for p in (path, *path.parents) if p.is_file()), None)
+
+
+def _states(names: Sequence[str]) -> list[remote.State]:
+    """Return what servers say of files; a mosaic may have hundreds."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(_state, names))
+
+
+def _state(name: str) -> remote.State:
+    try:
+        with gdal():
+            return remote.state(name)
+    except InputError:
+        # What lies in an archive on a server can be read, but nobody says how old it is.
+        return remote.State(None, None, None)
 
 
 def identity(model: Model) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,15 @@ import numpy as np
 
 from crossband import indices
 from crossband.engine import Engine, Given
-from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    Interrupted,
+    OutputError,
+)
 from crossband.pipeline import Statistics
-from crossband.provenance import FACTS, facts, is_made, synthetic_tags
+from crossband.provenance import FACTS, facts, is_made, synthetic_tags, unnoticed
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
@@ -161,8 +168,9 @@ def translate(
 
     Args:
         model: loaded model.
-        source: any raster that GDAL reads, or a product: see docs/sources.md.
-        output: `.tif` (COG) or `.png`.
+        source: any raster that GDAL reads, also by `https://`, `s3://`, `/vsicurl/`, `/vsis3/`, or
+            a product: see docs/sources.md.
+        output: `.tif` (COG) or `.png`, on a local disk.
         bands: common name -> band number or name in the file; of a folder its files.
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
@@ -265,6 +273,8 @@ def translate(
             outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
         check_disk(outputs)
         store = Store.open(output, known, resume=resume)
+        if store.done and (words := unnoticed(scene)):
+            warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=2)
         with _kept(store, output, len(work.jobs), on_failure=resume):
             for made, name in zip(outputs, ("values", *extra), strict=True):
                 made.begin(store, name)

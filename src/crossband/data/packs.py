@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from pyarrow import parquet
 from crossband.data.shards import ShardCache
 from crossband.errors import InputError, ManifestError
 from crossband.raster.packed import PackedRaster
+from crossband.raster.remote import address
 
 T = TypeVar("T")
 FORMAT, VERSION = "crossband-pack", 1
@@ -57,12 +57,12 @@ def is_pack(path: str | Path) -> bool:
 
 
 def location(path: str | Path) -> str:
-    """Return where a pack lies; `Path` folds the two slashes of an address into one.
+    """Return where a pack lies.
 
     >>> location(Path("s3://bucket/packed")), location("packed")
     ('s3://bucket/packed', 'packed')
     """
-    return re.sub(r"^([a-z][a-z0-9+]+):/(?!/)", r"\1://", str(path))
+    return address(path)
 
 
 def name_in(root: str, name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crossband.errors import OutputError, nearest
 from crossband.fleet.sources import Source
+from crossband.raster.remote import name_of
 
 #: `{stem}_{target}` and the ending of what the source is.
 PATTERN = "{stem}_{target}"
@@ -61,7 +62,7 @@ def outputs(
         except (ValueError, TypeError) as error:
             raise OutputError(f"--name {pattern}: {error}") from error
         if not pattern.lower().endswith(ENDINGS):
-            name += ".png" if Path(source.path).suffix.lower() in _PICTURES else ".tif"
+            name += ".png" if Path(name_of(source.path)).suffix.lower() in _PICTURES else ".tif"
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise OutputError(f"--name {pattern}: {name} does not lie in the output folder")
         found.append(folder / name)

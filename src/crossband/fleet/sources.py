@@ -26,6 +26,7 @@ from typing import Any
 from crossband.errors import CrossbandError, InputError, ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
+from crossband.raster.remote import name_of
 
 LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
 
@@ -94,9 +95,7 @@ def _expanded(text: str) -> Iterator[Source]:
 
 
 def _plain(path: str, said: str | None = None) -> Source:
-    # The query of an address is no part of the name.
-    name = path.partition("?")[0] if "://" in path else path
-    return Source(path, Path(name).stem, said or path)
+    return Source(path, Path(name_of(path)).stem, said or path)
 
 
 def _listed(path: Path) -> Iterator[Source]:

@@ -18,7 +18,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from crossband.raster.grid import Box, Window
-from crossband.raster.scene import GDAL_OPTIONS, Scene
+from crossband.raster.scene import Scene, gdal_options
 
 #: Bytes of decoded pixels that may be kept for the next row of tiles. Where a scene in tiles is
 #: wider, it is worked on in groups of columns, and the blocks between two groups are read twice.
@@ -135,7 +135,7 @@ class Reader:
         self._reads.block_reads += down * across
         self._reads.pixels += box.height * box.width
         # GDAL's cache is bounded only inside: outside it takes a twentieth of the memory.
-        with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**gdal_options()):
             return self._scene.stored(box)
 
     def _assemble(

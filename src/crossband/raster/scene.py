@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,15 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from crossband import sensors
 from crossband.errors import InputError
+from crossband.raster import remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.patient import PatientRaster
 from crossband.raster.radiometry import Radiometry, radiometry_of
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_CACHEMAX": 64 * 2**20,
+    **remote.OPTIONS,
 }
 
 # rasterio logs GDAL's own words beside the exception that carries them.
@@ -45,10 +50,23 @@ for _name in ("rasterio", "rasterio._err", "rasterio._env"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+def gdal_options() -> dict[str, Any]:
+    """Return `GDAL_OPTIONS` without those that the user has set, by environment or otherwise."""
+    wanted = {}
+    for name, value in GDAL_OPTIONS.items():
+        known = get_gdal_config(name, normalize=False)
+        if name == "GDAL_CACHEMAX":  # rasterio tells what it is, whoever set it
+            known = os.environ.get(name)
+        # What another thread has set through us may be gone in a moment.
+        if known is None or known == ("ON" if value is True else str(value)):
+            wanted[name] = value
+    return wanted
+
+
 @contextmanager
 def gdal(**options: Any) -> Iterator[None]:
     """Set GDAL's options for what is inside; pictures without georeference are no news."""
-    with warnings.catch_warnings(), rasterio.Env(**GDAL_OPTIONS, **options):
+    with warnings.catch_warnings(), rasterio.Env(**gdal_options(), **options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
@@ -255,7 +273,7 @@ def check_exists(path: str | Path) -> None:
     from crossband.products.source import file_of
 
     text = file_of(str(path))[0]
-    if "://" in text or text.startswith("/vsi"):
+    if remote.is_remote(text):
         return
     if not Path(text).exists():
         raise InputError(f"{text}: no such file")
@@ -265,18 +283,19 @@ def check_exists(path: str | Path) -> None:
 
 def open_raster(path: str | Path) -> Any:
     """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
-    text = str(path)
+    text = remote.address(path)
     check_exists(text)
     try:
-        with gdal():
-            dataset = rasterio.open(text)
+        dataset = _opened(text)
     except (RasterioIOError, RasterioError, OSError) as error:
-        why = reason(error)
+        words = reason(error)
+        if remote.is_remote(text) and "not recognized as being in" not in words:
+            raise InputError(f"{text}: cannot be opened: {remote.why(words) or words}") from error
         if Path(text).is_dir():
             from crossband import products
 
-            why = f"of folders these are read: {products.kinds_of_folders()}"
-        raise InputError(f"{text}: not a raster that can be opened: {why}") from error
+            words = f"of folders these are read: {products.kinds_of_folders()}"
+        raise InputError(f"{text}: not a raster that can be opened: {words}") from error
     try:
         if dataset.count == 0:
             parts = ", ".join(dataset.subdatasets[:3])
@@ -294,6 +313,17 @@ def open_raster(path: str | Path) -> Any:
         dataset.close()
         raise
     return dataset
+
+
+def _opened(path: str) -> Any:
+    if remote.is_remote(path):
+        return PatientRaster(path, gdal)
+    with gdal():
+        dataset = rasterio.open(path)
+        if dataset.driver != "VRT" or not any(map(remote.is_remote, dataset.files)):
+            return dataset
+        dataset.close()
+    return PatientRaster(path, gdal)
 
 
 def reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from crossband.errors import CrossbandError, OutputError, nearest
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
+from crossband.raster.remote import address, is_remote
 from crossband.raster.scene import gdal, reason
 from crossband.raster.store import Raw, Store, flush, folder_of
 from crossband.raster.vrt import OPTIONS, vrt
@@ -71,6 +72,7 @@ class Cog:
 
 def check_output(path: Path, overwrite: bool, source: str | Path | None = None) -> None:
     """Raise OutputError where a result cannot or must not be written, before any work is done."""
+    _check_local(path)
     if source is not None and _same_file(path, source):
         raise OutputError(f"{path}: the output is the input; choose another name")
     if path.suffix.lower() not in (*TIFF, *PNG):
@@ -92,12 +94,20 @@ def check_apart(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and see that it can be written to."""
+    _check_local(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from error
+
+
+def _check_local(path: Path) -> None:
+    if is_remote(path):
+        raise OutputError(
+            f"{address(path)}: results are written to a local disk; copy them from there"
+        )
 
 
 def _same_file(path: Path, source: str | Path) -> bool:
