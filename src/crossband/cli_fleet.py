@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from crossband.cli_translate import Bar, left
+from crossband.cli_translate import Bar, connected, left
 from crossband.errors import SomeFailed
 from crossband.fleet.names import PATTERN
 from crossband.fleet.run import Tally, Task, Watcher, translate_many
@@ -27,17 +27,19 @@ def translate_fleet(a: argparse.Namespace, options: dict[str, Any]) -> int:
         SomeFailed: some scenes failed; the others are finished.
     """
     options = dict(options)
-    tally = translate_many(
-        load(a.model),
-        a.inputs,
-        a.output,
-        name=a.name or PATTERN,
-        shard=a.shard,
-        overwrite=options.pop("overwrite"),
-        resume=options.pop("resume"),
-        watcher=Printer(quiet=a.quiet),
-        **options,
-    )
+    with connected(a) as cluster:
+        tally = translate_many(
+            load(a.model),
+            a.inputs,
+            a.output,
+            name=a.name or PATTERN,
+            shard=a.shard,
+            overwrite=options.pop("overwrite"),
+            resume=options.pop("resume"),
+            watcher=Printer(quiet=a.quiet),
+            cluster=cluster,
+            **options,
+        )
     counts = tally.counts
     if not a.quiet:
         words = ", ".join(f"{counts[status]} {status}" for status in (DONE, SKIPPED, FAILED))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import OutputError
+from crossband.errors import CrossbandError, OutputError, nearest
 from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -90,6 +92,8 @@ def add_translate(sub: Any) -> None:
         help="the scene in one piece, as memory allows; a flow with tolerances solves adaptively",
     )
     g.add_argument("--seed", type=int, help="of a network that draws at random (default 0)")
+    g.add_argument("--engine", default="local", help="local (default) or dask: a cluster's workers")
+    g.add_argument("--scheduler", help="of --engine dask: tcp://host:8786, or scheduler.json")
 
 
 def computing(parser: Any) -> None:
@@ -125,13 +129,31 @@ def _translate(a: argparse.Namespace) -> int:
     from crossband import load
     from crossband.translator import translate
 
-    bar = Bar(source, quiet=a.quiet)
-    try:
-        path = translate(load(a.model), source, out, **options, progress=bar)
-    finally:
-        bar.close()
+    with connected(a) as cluster:
+        model = load(a.model)
+        bar = Bar(source, quiet=a.quiet)
+        try:
+            path = translate(model, source, out, **options, cluster=cluster, progress=bar)
+        finally:
+            bar.close()
     bar.finish(path)
     return 0
+
+
+@contextmanager
+def connected(a: argparse.Namespace) -> Iterator[Any]:
+    """Give the cluster that --engine and --scheduler name; None for this process."""
+    if a.engine not in ("local", "dask"):
+        raise CrossbandError(f"--engine {a.engine}: {nearest(a.engine, ('local', 'dask'))}")
+    if (a.engine == "dask") != (a.scheduler is not None):
+        raise CrossbandError("--engine dask and --scheduler ADDRESS go together")
+    if a.scheduler is None:
+        yield None
+        return
+    from crossband.cluster import Cluster
+
+    with Cluster(a.scheduler) as cluster:
+        yield cluster
 
 
 def _options(a: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ on the model's stride and see the model's margin around them, so that it equals 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -181,6 +183,16 @@ class Carried:
         self.lock = threading.Lock()
 
     @cached_property
+    def gate(self) -> threading.Semaphore:
+        """Lets as many blocks compute at once as there are processors for.
+
+        A network takes all threads that torch has: more blocks beside each other would only take
+        memory. Workers of dask.distributed give torch one thread each.
+        """
+        threads = max((os.cpu_count() or 1) // torch.get_num_threads(), 1)
+        return threading.Semaphore(threads if self._ready[0].device.type == "cpu" else 1)
+
+    @cached_property
     def _ready(self) -> tuple[Engine, Given, Work]:
         get = self.computing.get
         engine = Engine(self.model, get("device", "auto"), get("precision", "auto"))
@@ -188,16 +200,16 @@ class Carried:
         tile = get("tile") or default_tile(network)
         return engine, Given(network, grid, get("seed")), Work((), tile, True, None)
 
-    def ready(self) -> tuple[Engine, Given, Work]:
-        """Return the model made ready, what it takes beside the source, and an empty plan."""
+    def ready(self) -> tuple[Engine, Given, Work, threading.Semaphore]:
+        """Return the model made ready, what it takes beside the source, an empty plan, a gate."""
         with self.lock:
-            return self._ready
+            return *self._ready, self.gate
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return identity(self.model), repr(self.reading), repr(sorted(self.computing.items()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("lock", "_ready")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("lock", "gate", "_ready")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.Lock())
@@ -226,7 +238,7 @@ def translate_block(
     (row, bottom), (col, right) = (s[i : i + 2] for s, i in zip(starts, block_id[-2:], strict=True))
     core = Box(row, col, bottom - row, right - col)
     reading, whole = carried.reading, carried.reading.grid.box
-    engine, given, work = carried.ready()
+    engine, given, work, gate = carried.ready()
     scale, lead = engine.model.network.scale, block.shape[:-3]
     seen = core.grown(reach, whole)
     bands = len(engine.model.signature.target)
@@ -237,8 +249,7 @@ def translate_block(
         for tile in _tiles(core, whole, work.tile, engine):
             job = Job(0, (tile,))
             prepared = engine.prepare(job, [window.crop(tile.source.inside(seen))], given)
-            # The network takes all processors; threads beside each other would only take memory.
-            with carried.lock:
+            with gate:
                 answer = engine.compute(prepared)
             for box, values, mask, _ in results(prepared, answer):
                 at = box.inside(core.scaled(scale)).slices()

@@ -53,6 +53,7 @@ class Model(nn.Module):
         baselines: trivial models fitted on the same pairs, by name (`mean`, `linear`, `mlp`).
         weights_hash: SHA-256 of the weights file; empty for a model that was never saved.
         folder: where it was loaded from.
+        address: what `load` was given; None for a model that was not loaded.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Model(nn.Module):
         self.baselines: dict[str, Model] = {}
         self.weights_hash = ""
         self.folder: Path | None = None
+        self.address: str | None = None
 
     @property
     def parameters_total(self) -> int:
@@ -225,7 +227,9 @@ def load(name: str | Path) -> Model:
         ModelError: unknown name; a missing or wrong key; weights whose hash differs or that are in
             pickle form, which is never opened.
     """
-    return _load_folder(_resolve(name))
+    model = _load_folder(_resolve(name))
+    model.address = str(name)
+    return model
 
 
 def bundled() -> dict[str, Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,38 @@ from crossband.pipeline import Ahead, Behind, Interrupts, Statistics
 from crossband.raster.blend import neighbours
 from crossband.raster.blocks import Reader
 from crossband.raster.scene import Scene
-from crossband.raster.store import Store
 from crossband.raster.write import Output, failed
 from crossband.work import Results, Work
 
 Progress = Callable[[int, int], None]
+
+
+class Journal(Protocol):
+    """What remembers the jobs that are finished; see `raster.store.Store`."""
+
+    @property
+    def done(self) -> Mapping[int, Sequence[int]]:
+        """Return job -> valid pixels of each output, of the jobs that need no work."""
+
+    def note(self, job: int, valid: Sequence[int]) -> None:
+        """Remember that the pixels of a job are written."""
+
+    def flush(self) -> None:
+        """See that what was noted stays."""
+
+
+def take_up(
+    work: Work, pixels: int, outputs: Sequence[Output], store: Journal, statistics: Statistics
+) -> dict[int, int]:
+    """Count what there is to do, and what is done already; returns job -> source pixels."""
+    jobs = work.jobs
+    statistics.pixels = pixels
+    statistics.tiles = sum(len(job.tiles) for job in jobs)
+    statistics.resumed = sum(len(job.tiles) for job in jobs if job.number in store.done)
+    for valid in store.done.values():
+        for made, count in zip(outputs, valid, strict=True):
+            made.valid += count
+    return {job.number: sum(t.core.height * t.core.width for t in job.tiles) for job in jobs}
 
 
 class Stream:
@@ -42,26 +70,19 @@ class Stream:
         given: Given,
         scene: Scene,
         outputs: Sequence[Output],
-        store: Store,
+        store: Journal,
         statistics: Statistics,
     ) -> None:
         self._engine, self._work, self._given, self._scene = engine, work, given, scene
         self._outputs, self._store, self._found = outputs, store, statistics
+        pixels = scene.grid.height * scene.grid.width * engine.model.network.scale**2
+        self._pixels = take_up(work, pixels, outputs, store, statistics)
         jobs = work.jobs
-        self._pixels = {
-            job.number: sum(t.core.height * t.core.width for t in job.tiles) for job in jobs
-        }
         self._missing = {job.number for job in jobs} - set(store.done)
         self._needed = self._missing
         if work.overlap is not None:
             self._needed = neighbours(jobs, self._missing)
         self._results = Results(engine, work, self._missing)
-        statistics.pixels = scene.grid.height * scene.grid.width * engine.model.network.scale**2
-        statistics.tiles = sum(len(job.tiles) for job in jobs)
-        statistics.resumed = sum(len(job.tiles) for job in jobs if job.number in store.done)
-        for valid in store.done.values():
-            for made, count in zip(outputs, valid, strict=True):
-                made.valid += count
 
     def run(self, progress: Progress | None = None) -> None:
         """Do all of it.

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ from crossband.work import BATCH, Results, Work
 if TYPE_CHECKING:
     import xarray as xr
 
+    from crossband.cluster import Cluster, Workers
     from crossband.model import Model
 
 
@@ -161,6 +163,7 @@ def translate(
     skip: bool = False,
     resume: bool = False,
     engine: Engine | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     statistics: Statistics | None = None,
 ) -> Path:
@@ -202,6 +205,7 @@ def translate(
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
         engine: `model` made ready on `device` and in `precision`, for many scenes; made here where
             None.
+        cluster: whose workers compute the windows; this process where None.
         progress: called with (pixels done, pixels in all) at the start and after each job.
         statistics: is filled in.
 
@@ -214,23 +218,17 @@ def translate(
         Interrupted: Ctrl-C; finished windows are kept for `resume`.
     """
     output = Path(output)
+    if whole and cluster is not None:
+        raise CrossbandError("--whole is one window: --engine dask has nothing to spread")
     extra = index_paths(output, indices)
     placed = begun(output) if resume else set()
     for path in (output, *extra.values()):
         check_output(path, overwrite or skip or path in placed, source)
-    if (compress or blocksize) and not any(_is_tiff(p) for p in (output, *extra.values())):
-        raise OutputError(f"{output}: --compress and --blocksize are for .tif")
-    cog = Cog(compress or "deflate", 512 if blocksize is None else blocksize)
+    cog = _cog((output, *extra.values()), compress, blocksize)
     found = statistics if statistics is not None else Statistics()
-    with Scene.open(
-        source,
-        bands=bands,
-        sensor=sensor,
-        scale=scale,
-        offset=offset,
-        nodata=source_nodata,
-        needed=model.signature.source,
-    ) as scene:
+    reading: dict[str, Any] = {"bands": bands, "sensor": sensor, "scale": scale, "offset": offset}
+    reading["nodata"] = source_nodata
+    with Scene.open(source, **reading, needed=model.signature.source) as scene:
         check_apart((output, *extra.values()), scene.files)
         if window is not None:
             scene.part(window)
@@ -240,7 +238,7 @@ def translate(
         columns = Blocks.of(scene).columns(scene, reach)
         work = Work.of(model, scene.grid, tile, batch, overlap, columns, whole)
         given = Given(model.network, scene.grid, seed, whole)
-        engine = engine or Engine(model, device, precision)
+        computer = _computer(model, device, precision, engine, cluster)
         unit = model.signature.target_unit(scene.unit)
         encoding = Encoding.of_scene(
             scene, dtype, unit=unit, scale=out_scale, offset=out_offset, nodata=nodata
@@ -251,12 +249,12 @@ def translate(
             "--overlap": work.overlap,
             "--whole": whole,
             "--seed": given.seed if given.draws else None,
-            "the device": engine.device.type,
-            "--precision": engine.precision,
+            "the device": computer.device.type,
+            "--precision": computer.precision,
             "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
             "--index": ", ".join(sorted(extra)),
         }
-        known = facts(engine.identity, scene, options)
+        known = facts(computer.identity, scene, options)
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         asked = {"the device": device, "--precision": precision}
         loose = [name for name, value in asked.items() if value == "auto"]
@@ -264,21 +262,20 @@ def translate(
         if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
             found.skipped = True
             return output
-        grid = scene.grid.zoom(model.network.scale)
         tags = _tags(model, scene, work, given) | {FACTS: json.dumps(known | layout)}
-        outputs = [Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)]
-        plain = Encoding("float32", nodata=float("nan"))
-        for name, path in extra.items():
-            own = {**tags, "CROSSBAND_INDEX": name}
-            outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
+        grid = scene.grid.zoom(model.network.scale)
+        result = Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)
+        outputs = [result, *_index_outputs(result, extra)]
         check_disk(outputs)
-        store = Store.open(output, known, resume=resume)
-        if store.done and (words := unnoticed(scene)):
-            warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=2)
+        store = _opened(output, known, scene, resume=resume)
         with _kept(store, output, len(work.jobs), on_failure=resume):
             for made, name in zip(outputs, ("values", *extra), strict=True):
                 made.begin(store, name)
-            Stream(engine, work, given, scene, outputs, store, found).run(progress)
+            if isinstance(computer, Engine):
+                Stream(computer, work, given, scene, outputs, store, found).run(progress)
+            else:
+                order = computer.order(source, reading, window, known, work, seed, outputs)
+                computer.run(order, outputs, store, found, progress)
             if not outputs[0].valid:
                 store.done.clear()  # nothing that a run could go on from
                 raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
@@ -286,6 +283,21 @@ def translate(
             place_all(outputs, store)
             found.finishing = time.perf_counter() - start
     return output
+
+
+def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:
+    """Return how GeoTIFFs are laid out; OutputError where none is written."""
+    if (compress or blocksize) and not any(_is_tiff(p) for p in paths):
+        raise OutputError(f"{paths[0]}: --compress and --blocksize are for .tif")
+    return Cog(compress or "deflate", 512 if blocksize is None else blocksize)
+
+
+def _opened(output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool) -> Store:
+    """Open the store; say what could have changed unnoticed since it was begun."""
+    store = Store.open(output, known, resume=resume)
+    if store.done and (words := unnoticed(scene)):
+        warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
+    return store
 
 
 @contextmanager
@@ -312,6 +324,31 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
             store.close()
         else:
             store.remove()
+
+
+def _computer(
+    model: Model, device: str, precision: str, engine: Engine | None, cluster: Cluster | None
+) -> Engine | Workers:
+    """Return what computes the windows."""
+    if cluster is not None:
+        return cluster.ready(model, device, precision)
+    return engine or Engine(model, device, precision)
+
+
+def _index_outputs(result: Output, paths: Mapping[str, Path]) -> list[Output]:
+    """Return the outputs of indices, float32 on the grid of the result."""
+    plain = Encoding("float32", nodata=float("nan"))
+    return [
+        replace(
+            result,
+            path=path,
+            bands=(name,),
+            unit="1",
+            encoding=plain,
+            tags={**result.tags, "CROSSBAND_INDEX": name},
+        )
+        for name, path in paths.items()
+    ]
 
 
 def _how_far(output: Path, done: int, total: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from crossband.translator import translate
 from crossband.work import BATCH, Work
 
 if TYPE_CHECKING:
+    from crossband.cluster import Cluster
     from crossband.model import Model
 
 
@@ -85,6 +87,7 @@ def translate_many(
     overwrite: bool = False,
     resume: bool = False,
     watcher: Watcher | None = None,
+    cluster: Cluster | None = None,
     **options: Any,
 ) -> Tally:
     """Translate many scenes into a folder; what is there already, and is the same, is skipped.
@@ -99,6 +102,7 @@ def translate_many(
         resume: refuse a scene that was interrupted and has changed since; without it, it starts
             anew. One that has not changed goes on in any case.
         watcher: is told how it goes.
+        cluster: whose workers do it; this process where None.
         **options: of `translate`: how scenes are read (a manifest's row says it for its own),
             computed and written.
 
@@ -113,14 +117,17 @@ def translate_many(
     folder = Path(folder)
     part = shards.parse(shard) if isinstance(shard, str) else shard or Shard()
     tasks = plan(model, inputs, folder, name=name, indices=options.get("indices", ()))
-    engine = check_options(model, options)
-    make_folder(folder)
+    check_options(model, options)
+    every = {**options, "overwrite": overwrite, "resume": resume}
+    watcher = watcher or Watcher()
     own = part.of(tasks)
     tally = Tally(len(own), dict.fromkeys((DONE, SKIPPED, FAILED), 0), path_of(folder, part))
-    watcher = watcher or Watcher()
-    every = {**options, "overwrite": overwrite, "resume": resume}
-    lines = _here(model, engine, own, every, watcher)
-    with Summary(tally.summary) as summary:
+    if cluster is None:
+        lines = _here(model, own, every, watcher)
+    else:
+        lines = cluster.scenes(model, own, every, watcher)
+    make_folder(folder)
+    with Summary(tally.summary) as summary, closing(lines):
         try:
             for line in lines:
                 summary.add(line)
@@ -163,8 +170,8 @@ def plan(
     return sorted(tasks, key=lambda task: task.name)
 
 
-def check_options(model: Model, options: Mapping[str, Any]) -> Engine:
-    """Return the model made ready; CrossbandError for options that no scene could be done with."""
+def check_options(model: Model, options: Mapping[str, Any]) -> None:
+    """Raise CrossbandError for options that no scene could be done with."""
     get = options.get
     if get("sensor") is not None:
         sensors.get(options["sensor"])
@@ -176,20 +183,17 @@ def check_options(model: Model, options: Mapping[str, Any]) -> Engine:
     cut = get("tile"), get("batch", BATCH), get("overlap")
     Work.of(model, Grid(1, 1), *cut, whole=get("whole", False))
     Given(model.network, Grid(1, 1), get("seed"))
-    return Engine(model, get("device", "auto"), get("precision", "auto"))
 
 
 def _here(
-    model: Model,
-    engine: Engine,
-    tasks: Sequence[Task],
-    options: Mapping[str, Any],
-    watcher: Watcher,
-) -> Iterator[Line]:
+    model: Model, tasks: Sequence[Task], options: Mapping[str, Any], watcher: Watcher
+) -> Generator[Line, None, None]:
     """Do the scenes in this process, one after the other."""
-    for task in tasks:
-        progress = watcher.began(task)
-        yield attempt(model, task, {**options, "engine": engine, "progress": progress})
+    engine = Engine(model, options.get("device", "auto"), options.get("precision", "auto"))
+    return (
+        attempt(model, task, {**options, "engine": engine, "progress": watcher.began(task)})
+        for task in tasks
+    )
 
 
 def attempt(model: Model, task: Task, options: Mapping[str, Any]) -> Line:
@@ -199,38 +203,54 @@ def attempt(model: Model, task: Task, options: Mapping[str, Any]) -> Line:
         Interrupted, KeyboardInterrupt: nothing else.
     """
     start, found = time.perf_counter(), Statistics()
-    status, reason, error = DONE, None, None
+    error: Exception | None = None
     try:
         _translate(model, task, {**options, "statistics": found})
-        status = SKIPPED if found.skipped else DONE
     except Interrupted:
         raise
-    except CrossbandError as caught:
-        status, reason, error = FAILED, str(caught), type(caught).__name__
     except Exception as caught:  # noqa: BLE001 - a fleet of days must not end with one scene
-        words = " ".join(str(caught).split()) or "no message"
-        status, reason, error = FAILED, f"{task.source.said}: {words}", type(caught).__name__
+        error = caught
+    return line_of(model, task, found, time.perf_counter() - start, error)
+
+
+def line_of(
+    model: Model, task: Task, found: Statistics, seconds: float, error: Exception | None
+) -> Line:
+    """Return the line of the summary for a scene that ended, with an error where it failed."""
+    reason = None
+    if error is not None:
+        reason = str(error)
+        if not isinstance(error, CrossbandError):  # it names no file, and may have many lines
+            words = " ".join(reason.split()) or type(error).__name__
+            reason = f"{task.source.said}: {words}"
+    status = FAILED if error is not None else SKIPPED if found.skipped else DONE
     return Line(
         output=task.name,
         input=task.source.path,
         status=status,
         reason=reason,
-        error=error,
+        error=None if error is None else type(error).__name__,
         pixels=found.pixels if status == DONE else 0,
-        seconds=round(time.perf_counter() - start, 3),
+        seconds=round(seconds, 3),
         model=model.name,
         version=__version__,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
 
 
-def _translate(model: Model, task: Task, options: Mapping[str, Any]) -> None:
-    """Translate a scene, unless it is there; what was begun of it goes on."""
-    reading = dict(task.source.reading)
-    if "bands" in reading:  # a manifest may name more bands than this model takes
+def reading_of(model: Model, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `translate` that say how a scene is read."""
+    names = ("bands", "sensor", "scale", "offset", "source_nodata", "window")
+    reading = {name: options[name] for name in names if name in options} | task.source.reading
+    if "bands" in task.source.reading:  # a manifest may name more bands than this model takes
         wanted = model.signature.source
         reading["bands"] = {k: v for k, v in reading["bands"].items() if k in wanted}
-    every: dict[str, Any] = {**options, **reading, "skip": True}
+    return reading
+
+
+def _translate(model: Model, task: Task, options: Mapping[str, Any]) -> None:
+    """Translate a scene, unless it is there; what was begun of it goes on."""
+    every: dict[str, Any] = {**options, **reading_of(model, task, options), "skip": True}
     task.output.parent.mkdir(parents=True, exist_ok=True)
     begun = folder_of(task.output).is_dir()
     going_on = {**every, "resume": every["resume"] or begun}

@@ -50,14 +50,14 @@ class Source:
     @property
     def key(self) -> tuple[str, str]:
         """What makes two sources one and the same."""
-        at = self.path if _is_address(self.path) else os.path.abspath(self.path)
+        at = self.path if is_address(self.path) else os.path.abspath(self.path)
         return at, json.dumps(self.reading, sort_keys=True, default=str)
 
 
 def is_many(text: str) -> bool:
     """Return whether an input stands for any number of scenes."""
     suffix = Path(text).suffix.lower()
-    if _is_address(text):
+    if is_address(text):
         return False
     return suffix in (*LIST, *MANIFEST) or _is_pattern(text) or _items(text) is not None
 
@@ -78,7 +78,7 @@ def expand(inputs: Sequence[str]) -> list[Source]:
 
 def _expanded(text: str) -> Iterator[Source]:
     suffix = Path(text).suffix.lower()
-    if _is_address(text):
+    if is_address(text):
         yield _plain(text)
     elif _is_pattern(text):
         names = sorted(glob.glob(text, recursive=True))
@@ -108,7 +108,7 @@ def _listed(path: Path) -> Iterator[Source]:
         text = line.strip()
         if text and not text.startswith("#"):
             empty = False
-            at = text if _is_address(text) else str(path.parent / text)
+            at = text if is_address(text) else str(path.parent / text)
             yield _plain(at, f"{path} line {number}: {text}")
     if empty:
         raise InputError(f"{path}: the list names no scene")
@@ -190,5 +190,6 @@ def _is_pattern(text: str) -> bool:
     return glob.has_magic(text) and not Path(text).exists()
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return whether a path is an address, as s3://bucket/a.tif, and not of this file system."""
     return "://" in text or text.startswith("/vsi")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -164,17 +164,24 @@ class Output:
         except OSError as error:
             raise failed(self.path, error) from error
 
+    def encoded(
+        self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> Iterator[tuple[Box, NDArray[Any], NDArray[np.bool_]]]:
+        """Yield place, stored numbers and mask of physical values, a few rows at a time."""
+        low, high = VALID_RANGE.get(self.unit, (-np.inf, np.inf))
+        step = max(_PIXELS_AT_ONCE // max(box.width, 1), 1)
+        for row in range(0, box.height, step):
+            part = slice(row, min(row + step, box.height))
+            at = Box(box.row + row, box.col, part.stop - row, box.width)
+            clipped = np.clip(values[:, part], low, high)
+            yield at, self.encoding.encode(clipped, mask[part]), mask[part]
+
     def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
         """Write physical values [C, h, w] and mask [h, w] at `box`; returns the valid pixels."""
         assert self.raw is not None
-        low, high = VALID_RANGE.get(self.unit, (-np.inf, np.inf))
-        step = max(_PIXELS_AT_ONCE // max(box.width, 1), 1)
         try:
-            for row in range(0, box.height, step):
-                part = slice(row, min(row + step, box.height))
-                at = Box(box.row + row, box.col, part.stop - row, box.width)
-                clipped = np.clip(values[:, part], low, high)
-                self.raw.write(at, self.encoding.encode(clipped, mask[part]), mask[part])
+            for piece in self.encoded(box, values, mask):
+                self.raw.write(*piece)
         except OSError as error:
             raise failed(self.path, error) from error
         count = int(np.count_nonzero(mask))

@@ -1,0 +1,445 @@
+"""A real cluster of several processes: the same pixels as here, and what a lost worker costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import rioxarray
+import torch
+from conftest import random_values, rgb2nir_signature
+from rio_cogeo.cogeo import cog_validate
+
+import crossband
+from crossband.errors import (
+    ChangedError,
+    CrossbandError,
+    InputError,
+    Interrupted,
+    ModelError,
+    OutputError,
+)
+from crossband.fleet import summary
+from crossband.fleet.run import Watcher, translate_many
+from crossband.model import Model
+from crossband.networks.resnet import ResNet
+from crossband.pipeline import Statistics
+from crossband.raster import store as store_module
+from crossband.raster.store import folder_of
+
+distributed = pytest.importorskip("distributed", reason="needs crossband[dask]")
+
+from crossband.cluster import Cluster  # noqa: E402
+from crossband.cluster import client as client_module  # noqa: E402
+from crossband.cluster import scenes as scenes_module  # noqa: E402
+
+OPTIONS = {"tile": 64, "precision": "fp32"}
+
+
+def processes(count):
+    """Return a cluster of so many processes on this machine."""
+    return distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",
+        silence_logs=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def local_cluster():
+    with processes(2) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(local_cluster):
+    with Cluster(local_cluster.scheduler_address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def fragile():
+    """Return a cluster of three whose workers may be killed, and a connection to it."""
+    with processes(3) as made, Cluster(made.scheduler_address) as connected:
+        yield made, connected
+
+
+@pytest.fixture
+def model(tiny_model):
+    return crossband.load(tiny_model)
+
+
+@pytest.fixture
+def source(make_raster):
+    values = (random_values(3, 330, 360) * 10000).astype(np.uint16)
+    values[:, 20:90, 30:190] = 0
+    return make_raster(values=values, scale=1e-4, nodata=0)
+
+
+def hidden(folder):
+    return [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
+class Killer:
+    """Kills a worker that is at work, as soon as something came back.
+
+    Attributes:
+        at: keys of what it had in hand.
+    """
+
+    def __init__(self, local_cluster):
+        self.scheduler, self.at = local_cluster.scheduler, None
+
+    def __call__(self, done, total):
+        if self.at is not None or not 0 < done < total:
+            return
+        with distributed.Client(self.scheduler.address, set_as_default=False) as client:
+            pids = client.run(os.getpid)
+        for state in list(self.scheduler.workers.values()):
+            if state.processing:
+                os.kill(pids[state.address], signal.SIGSTOP)
+                self.at = {t.key for t in (*state.processing, *state.has_what)}
+                os.kill(pids[state.address], signal.SIGKILL)
+                return
+
+    def computed(self):
+        """Return how often each part was handed to a worker."""
+        found = {}
+        for change in self.scheduler.transition_log:
+            key, after = change[0], change[2]
+            if str(key).startswith("crossband-part-") and after == "processing":
+                found[key] = found.get(key, 0) + 1
+        return found
+
+
+def test_a_spread_scene_is_the_same_file(source, model, cluster, tmp_path):
+    straight, spread = Statistics(), Statistics()
+    options = OPTIONS | {"indices": ["NDVI"]}
+    a = model.translate(source, tmp_path / "a.tif", statistics=straight, **options)
+    counts = []
+    b = model.translate(
+        source,
+        tmp_path / "b.tif",
+        cluster=cluster,
+        statistics=spread,
+        progress=lambda *count: counts.append(count),
+        **options,
+    )
+    assert a.read_bytes() == b.read_bytes()
+    assert (tmp_path / "a_NDVI.tif").read_bytes() == (tmp_path / "b_NDVI.tif").read_bytes()
+    assert cog_validate(b, strict=True)[0]
+    for name in ("pixels", "tiles", "computed", "empty", "seen", "kept"):
+        assert getattr(straight, name) == getattr(spread, name)
+    assert counts[0] == (0, 330 * 360)
+    assert counts[-1] == (330 * 360, 330 * 360)
+    assert len(counts) > 4
+    assert not hidden(tmp_path)
+
+
+def test_a_lost_worker_costs_its_windows_only(source, model, fragile, tmp_path, monkeypatch):
+    local_cluster, cluster = fragile
+    monkeypatch.setattr(client_module, "PART", 4)
+    killer = Killer(local_cluster)
+    straight = model.translate(source, tmp_path / "a.tif", **OPTIONS)
+    local_cluster.scheduler.transition_log.clear()
+    found = Statistics()
+    made = model.translate(
+        source, tmp_path / "b.tif", cluster=cluster, progress=killer, statistics=found, **OPTIONS
+    )
+    assert killer.at, "no worker was at work"
+    assert straight.read_bytes() == made.read_bytes()
+    counts = killer.computed()
+    again = {key for key, count in counts.items() if count > 1}
+    assert again
+    assert again <= killer.at
+    assert len(again) < len(counts) / 2
+    assert found.computed + found.empty == found.tiles
+
+
+def test_a_network_that_sees_the_whole_image(make_raster, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "PART", 3)
+    torch.manual_seed(1)
+    network = ResNet(3, 1, width=4, blocks=1, activation="none")
+    network.head.layers[-1].bias.data.fill_(0.5)
+    folder = Model(network, rgb2nir_signature(), name="seeing", task="rgb2nir").save(tmp_path / "m")
+    model = crossband.load(folder)
+    source = make_raster(values=random_values(3, 200, 220))
+    a = model.translate(source, tmp_path / "a.tif", **OPTIONS)
+    b = model.translate(source, tmp_path / "b.tif", cluster=cluster, **OPTIONS)
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("first", ["cluster", "here"])
+def test_an_interrupted_scene_goes_on_wherever(
+    source, model, cluster, tmp_path, monkeypatch, first
+):
+    monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(client_module, "PART", 4)
+
+    def stop(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    begin, end = (cluster, None) if first == "cluster" else (None, cluster)
+    out = tmp_path / "b.tif"
+    with pytest.raises(Interrupted, match="--resume goes on"):
+        model.translate(source, out, cluster=begin, progress=stop, **OPTIONS)
+    assert folder_of(out).is_dir()
+    found = Statistics()
+    model.translate(source, out, cluster=end, resume=True, statistics=found, **OPTIONS)
+    assert 0.4 * found.tiles < found.resumed < found.tiles
+    assert found.computed + found.empty == found.tiles - found.resumed
+    straight = model.translate(source, tmp_path / "a.tif", **OPTIONS)
+    assert straight.read_bytes() == out.read_bytes()
+    assert not hidden(tmp_path)
+
+
+def test_windows_that_take_their_workers_with_them(source, model, fragile, tmp_path, monkeypatch):
+    local_cluster, cluster = fragile
+    monkeypatch.setattr(local_cluster.scheduler, "allowed_failures", 0)
+    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
+    out = tmp_path / "b.tif"
+    killer = Killer(local_cluster)
+    with pytest.raises(CrossbandError, match="several workers ended"):
+        model.translate(source, out, cluster=cluster, resume=True, progress=killer, **OPTIONS)
+    found = Statistics()
+    model.translate(source, out, resume=True, statistics=found, **OPTIONS)
+    assert found.resumed > 0
+
+
+def test_parts_of_pictures_and_their_reading(make_raster, model, cluster, tmp_path):
+    from crossband.raster.grid import Box
+
+    values = (random_values(4, 200, 210) * 1000).astype(np.uint16)
+    values[:, :30] = 7
+    source = make_raster(values=values, names=(None,) * 4, unit=None)
+    options = OPTIONS | {
+        "bands": {"red": 4, "green": 2, "blue": 1},
+        "sensor": "reflectance",
+        "scale": 1e-3,
+        "offset": 0.01,
+        "source_nodata": 7,
+        "window": Box(11, 20, 150, 170),
+        "dtype": "float32",
+    }
+    a = model.translate(source, tmp_path / "a.tif", **options)
+    b = model.translate(source, tmp_path / "b.tif", cluster=cluster, **options)
+    assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.fixture
+def scenes(make_raster, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(8):
+        make_raster(f"in/{i}.tif", random_values(3, 60, 70, seed=i))
+    make_raster("in/large.tif", random_values(3, 300, 310, seed=9))
+    make_raster("in/few.tif", random_values(2, 9, 9), names=("red", "green"))
+    return tmp_path / "in"
+
+
+def test_a_fleet_from_the_command_line(
+    scenes, tiny_model, local_cluster, tmp_path, crossband_command
+):
+    """Small scenes as a whole, a large one spread; one that fails is reported."""
+    out = tmp_path / "out"
+    command = ["translate", str(scenes / "*.tif"), "--model", tiny_model, "--tile", 64]
+    command += ["--precision", "fp32"]
+    engine = ["--engine", "dask", "--scheduler", local_cluster.scheduler_address]
+    done = crossband_command(*command, "-o", out, *engine)
+    assert done.returncode == 1, done.stderr
+    assert "9 done, 0 skipped, 1 failed" in done.stdout
+    said = [line for line in done.stderr.splitlines() if line.startswith("crossband: ")]
+    assert len(said) == 2, done.stderr
+    assert "few.tif: it has 2 bands" in said[0]
+    found = summary.read(out)
+    assert found["few_nir.tif"].input == str(scenes / "few.tif")
+    assert found["large_nir.tif"].pixels == 300 * 310
+    assert not hidden(out)
+    translate_many(crossband.load(tiny_model), [scenes / "*.tif"], tmp_path / "here", **OPTIONS)
+    for path in (tmp_path / "here").glob("*.tif"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    assert len(list(out.glob("*.tif"))) == 9
+    done = crossband_command(*command, "-o", out, *engine)
+    assert "0 done, 9 skipped, 1 failed" in done.stdout
+
+
+class Told(Watcher):
+    """Remembers which scenes were spread, and does something when the first scene ends."""
+
+    def __init__(self, then=lambda: None):
+        self.spread, self.lines, self.then = [], [], then
+
+    def began(self, task):
+        self.spread.append(task.name)
+
+    def ended(self, line, tally):
+        self.lines.append(line)
+        if len(self.lines) == 1:
+            self.then()
+
+
+def test_which_scenes_are_spread(scenes, model, cluster, tmp_path, monkeypatch):
+    for huge, expected in ((1024, []), (16, ["large_nir.tif"])):
+        monkeypatch.setattr(scenes_module, "HUGE", huge)
+        monkeypatch.setattr(Cluster, "threads", lambda self: 1)
+        told = Told()
+        out = tmp_path / str(huge)
+        tally = translate_many(
+            model, [scenes / "?.tif", scenes / "large.tif"], out, cluster=cluster, watcher=told,
+            **OPTIONS,
+        )  # fmt: skip
+        assert tally.counts["done"] == 9
+        assert told.spread == expected
+
+
+def test_a_worker_lost_by_a_fleet(scenes, model, fragile, tmp_path):
+    """Its scene is done by another worker."""
+    local_cluster, cluster = fragile
+    killer = Killer(local_cluster)
+    told = Told(lambda: killer(1, 2))
+    tally = translate_many(
+        model, [scenes / "?.tif"], tmp_path / "out", cluster=cluster, watcher=told, **OPTIONS
+    )
+    assert killer.at is not None
+    # Skipped: it was lost after a file had its name, and before it could say so.
+    assert tally.counts["done"] + tally.counts["skipped"] == 8
+    assert len(told.lines) == 8
+    assert not hidden(tmp_path / "out")
+    for i in range(8):
+        alone = model.translate(scenes / f"{i}.tif", tmp_path / f"{i}.tif", **OPTIONS)
+        assert alone.read_bytes() == (tmp_path / "out" / f"{i}_nir.tif").read_bytes()
+
+
+def test_a_fleet_that_is_interrupted(scenes, make_raster, model, cluster, tmp_path, monkeypatch):
+    """Workers stop where they are, and what they have done of a scene is kept."""
+    monkeypatch.setattr(scenes_module, "HUGE", 10**9)
+    make_raster("in/00.tif", random_values(3, 1500, 1500))  # minutes, in windows of 64
+    inputs, out = [scenes / "00.tif", scenes / "?.tif"], tmp_path / "out"
+
+    def stop():
+        begun = folder_of(out / "00_nir.tif") / "journal"
+        for _ in range(600):
+            if begun.exists() and begun.stat().st_size:
+                raise KeyboardInterrupt
+            time.sleep(0.1)
+
+    with pytest.raises(Interrupted, match="the same command does the rest"):
+        translate_many(model, inputs, out, cluster=cluster, watcher=Told(stop), **OPTIONS)
+    assert len(summary.read(out)) == 1
+    for _ in range(300):
+        try:  # until the worker has let go of it
+            store_module.Store.open(out / "00_nir.tif", {"x": "y"}, resume=True)
+        except ChangedError:
+            break
+        except OutputError:
+            time.sleep(0.1)
+    else:
+        pytest.fail("the worker goes on with its scene")
+    assert not (out / "00_nir.tif").exists()
+    assert (folder_of(out / "00_nir.tif") / "journal").stat().st_size
+
+
+def test_lazy_arrays_on_a_cluster(source, model, cluster):
+    array = rioxarray.open_rasterio(source, chunks={"y": 100, "x": 120})
+    lazy = model.translate(array, tile=64, precision="fp32")
+    straight = model.translate(source, precision="fp32")
+    made = cluster.client.compute(lazy).result()
+    np.testing.assert_array_equal(np.isnan(made.values), np.isnan(straight.values))
+    assert np.nanmax(np.abs(made.values - straight.values)) <= 1e-5
+
+
+def test_what_the_workers_do_not_find(source, model, cluster, tmp_path, monkeypatch):
+    out = tmp_path / "o.tif"
+    unsaved = Model(model.network, model.signature, name="unsaved", task="x")
+    with pytest.raises(ModelError, match="save it first"):
+        unsaved.translate(source, out, cluster=cluster)
+    facts = crossband.translator.facts
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "crossband.translator.facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
+        )
+        with pytest.raises(InputError, match="a worker sees another file: the source changed"):
+            model.translate(source, out, cluster=cluster)
+    next(model.network.parameters()).data[0] += 1.0
+    with pytest.raises(ModelError, match="find another model there"):
+        model.translate(source, out, cluster=cluster)
+    model.address = str(tmp_path / "gone")
+    model.folder = tmp_path / "gone"
+    with pytest.raises(ModelError, match="gone"):
+        model.translate(source, out, cluster=cluster)
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_no_worker_joins(source, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "JOIN", 0.5)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=":0", silence_logs=60
+        ) as empty,
+        Cluster(empty.scheduler_address) as connected,
+        pytest.raises(CrossbandError, match="no worker took up any work"),
+    ):
+        model.translate(source, tmp_path / "o.tif", cluster=connected)
+
+
+def test_the_scheduler_goes_away(source, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
+    made = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=60
+    )
+
+    def close(done, total):
+        if done:
+            made.close()
+
+    out = tmp_path / "o.tif"
+    with Cluster(made.scheduler_address) as connected:
+        options = {**OPTIONS, "cluster": connected, "resume": True}
+        with pytest.raises(OutputError, match="the scheduler went away"):
+            model.translate(source, out, progress=close, **options)
+    found = Statistics()
+    model.translate(source, out, resume=True, statistics=found, **OPTIONS)
+    assert found.resumed > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--engine", "dask"], "go together"),
+        (["--scheduler", "tcp://localhost:1"], "go together"),
+        (["--engine", "dusk", "--scheduler", "tcp://localhost:1"], "did you mean 'dask'"),
+        (["--engine", "dask", "--scheduler", "tcp://127.0.0.1:1"], "no scheduler answers there"),
+        (["--engine", "dask", "--scheduler", "nosuch://x:1"], "no scheduler answers there"),
+        (["--engine", "dask", "--scheduler", "gone.json"], "no such file"),
+    ],
+)
+def test_wrong_addresses_are_one_line(
+    source, tiny_model, tmp_path, capsys, monkeypatch, arguments, words
+):
+    from crossband.cli import main
+
+    monkeypatch.setattr(client_module, "CONNECT", 1.0)
+    command = ["translate", str(source), "-o", str(tmp_path / "o.tif"), "--model", str(tiny_model)]
+    assert main([*command, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert words in said
+
+
+def test_dask_is_no_part_of_the_core(source, tiny_model, tmp_path, capsys, monkeypatch):
+    from crossband.cli import main
+
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    command = ["translate", str(source), "-o", str(tmp_path / "o.tif"), "--model", str(tiny_model)]
+    assert main([*command, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install crossband[dask]" in said
