@@ -136,7 +136,7 @@ def named(values, unit="reflectance", names=("red", "green", "blue")):
     return array.assign_attrs(units=unit)
 
 
-class Placed(Generator):
+class PlacedHere(Generator):
     """Sees 3 pixels far, makes them twice as fine, and takes noise, a style and the place."""
 
     in_channels, out_channels, margin, stride, scale = 3, 1, 3, 2, 2
@@ -159,7 +159,7 @@ class Placed(Generator):
 
 def test_noise_place_and_finer_pixels(source):
     torch.manual_seed(2)
-    model = Model(Placed(), rgb2nir_signature(), name="placed", task="x")
+    model = Model(PlacedHere(), rgb2nir_signature(), name="placed", task="x")
     options = {"precision": "fp32", "seed": 3}
     straight = model.translate(source, **options)
     assert straight.shape == (1, 300, 340)

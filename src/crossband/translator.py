@@ -279,9 +279,7 @@ def translate(
             if not outputs[0].valid:
                 store.done.clear()  # nothing that a run could go on from
                 raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-            start = time.perf_counter()
-            place_all(outputs, store)
-            found.finishing = time.perf_counter() - start
+            found.finishing = _finish(outputs, store)
     return output
 
 
@@ -298,6 +296,13 @@ def _opened(output: Path, known: Mapping[str, str], scene: Scene, *, resume: boo
     if store.done and (words := unnoticed(scene)):
         warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
     return store
+
+
+def _finish(outputs: Sequence[Output], store: Store) -> float:
+    """Put the files into place; returns the seconds that it took."""
+    start = time.perf_counter()
+    place_all(outputs, store)
+    return time.perf_counter() - start
 
 
 @contextmanager
