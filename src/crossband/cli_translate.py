@@ -57,6 +57,14 @@ def add_translate(sub: Any) -> None:
     g.add_argument("--compress", help="deflate (default), zstd, lzw or none")
     g.add_argument("--blocksize", type=int, help="side of the COG's blocks in pixels (default 512)")
 
+    g = p.add_argument_group("a reference of the same place")
+    g.add_argument(
+        "--match-to", metavar="RASTER", help="bring the result to the values of its measured bands"
+    )
+    g.add_argument("--match", help="histogram (default) or linear: one gain and one offset")
+    g.add_argument("--match-sensor", help="what took RASTER, where its metadata do not say it")
+    g.add_argument("--match-bands", help="of RASTER, as in nir=4")
+
     g = p.add_argument_group("computing")
     computing(g)
     g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 896)")
@@ -83,6 +91,7 @@ def _translate(a: argparse.Namespace) -> int:
     from crossband.raster.write import check_output, make_folder
 
     bands = parse_bands(a.bands) if a.bands else None
+    match_bands = parse_bands(a.match_bands) if a.match_bands else None
     if len(a.inputs) == 1:
         check_exists(a.inputs[0])
     jobs = _jobs(a.inputs, a.output)
@@ -124,6 +133,10 @@ def _translate(a: argparse.Namespace) -> int:
                 seed=a.seed,
                 overwrite=a.overwrite,
                 resume=a.resume,
+                match_to=a.match_to,
+                match=a.match,
+                match_sensor=a.match_sensor,
+                match_bands=match_bands,
                 progress=bar,
             )
         except CrossbandError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from crossband.errors import (
     CrossbandWarning,
     InputError,
     Interrupted,
+    MatchError,
     OutputError,
 )
+from crossband.matched import matching
 from crossband.pipeline import Statistics
 from crossband.provenance import facts, synthetic_tags, unnoticed
 from crossband.raster.blocks import Blocks
@@ -31,7 +34,7 @@ from crossband.raster.grid import Window
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, begun
-from crossband.raster.write import Cog, Output, check_disk, check_output, place_all
+from crossband.raster.write import Cog, Output, check_disk, check_output, place_all, same_file
 from crossband.sensors import REFLECTANCE
 from crossband.stream import Progress, Stream
 from crossband.work import BATCH, Results, Work
@@ -146,6 +149,10 @@ def translate(
     seed: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    match_to: str | Path | None = None,
+    match: str | None = None,
+    match_sensor: str | None = None,
+    match_bands: Mapping[str, int | str] | None = None,
     progress: Progress | None = None,
     statistics: Statistics | None = None,
 ) -> Path:
@@ -178,6 +185,11 @@ def translate(
         seed: of a network that draws noise or a style; 0 where None.
         overwrite: replace existing files.
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
+        match_to: raster of the same place with the result's bands, to whose values it is brought;
+            see `matched`.
+        match: `histogram` (where None) or `linear`.
+        match_sensor: what took that raster, where its metadata do not say it.
+        match_bands: of that raster: common name -> band number or name in the file.
         progress: called with (pixels done, pixels in all) at the start and after each job.
         statistics: is filled in.
 
@@ -195,16 +207,21 @@ def translate(
         check_output(path, overwrite or path in placed, source)
     if (compress or blocksize) and not any(_is_tiff(p) for p in (output, *extra.values())):
         raise OutputError(f"{output}: --compress and --blocksize are for .tif")
+    if match_to is not None and any(same_file(p, match_to) for p in (output, *extra.values())):
+        raise OutputError(f"{output}: the output is what it is matched to; choose another name")
     cog = Cog(compress or "deflate", 512 if blocksize is None else blocksize)
     found = statistics if statistics is not None else Statistics()
-    with Scene.open(
-        source,
-        bands=bands,
-        sensor=sensor,
-        scale=scale,
-        offset=offset,
-        needed=model.signature.source,
-    ) as scene:
+    with ExitStack() as stack:
+        scene = stack.enter_context(
+            Scene.open(
+                source,
+                bands=bands,
+                sensor=sensor,
+                scale=scale,
+                offset=offset,
+                needed=model.signature.source,
+            )
+        )
         _check(model, scene.unit, scene.bands)
         _check_indices(model, scene, extra)
         reach = halo(model.network.margin or 0, model.network.stride)
@@ -223,8 +240,18 @@ def translate(
         for name, path in extra.items():
             own = {**tags, "CROSSBAND_INDEX": name}
             outputs.append(Output(path, grid, (name,), "1", plain, own, cog))
-        check_disk(outputs)
-        options = {
+        matched = stack.enter_context(
+            matching(
+                match_to,
+                outputs[0],
+                source,
+                match=match,
+                match_sensor=match_sensor,
+                match_bands=match_bands,
+            )
+        )
+        check_disk(outputs, matched.beside(outputs))
+        options: dict[str, Any] = {
             "--tile": work.tile,
             "--batch": batch,
             "--overlap": work.overlap,
@@ -234,30 +261,47 @@ def translate(
             "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
             "--index": ", ".join(sorted(extra)),
         }
-        store = Store.open(output, facts(model, scene, options), resume=resume)
+        known = facts(model, scene, {**options, **matched.facts})
+        store = Store.open(output, known, resume=resume, later=matched.later)
         if store.done and (words := unnoticed(scene)):
             warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=2)
-        keep = resume
-        try:
-            for made, name in zip(outputs, ("values", *extra), strict=True):
-                made.begin(store, name)
-            Stream(engine, work, given, scene, outputs, store, found).run(progress)
-            if not any(made.valid for made in outputs[:1]):
-                keep = False
+        with _kept(store, output, len(work.jobs), on_failure=resume):
+            streamed = matched.begin(outputs, store)
+            Stream(engine, work, given, scene, streamed, store, found).run(progress)
+            if not streamed[0].valid:
+                store.done.clear()  # nothing that a run could go on from
                 raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
             start = time.perf_counter()
+            matched.finish(outputs, scene, store)
             place_all(outputs, store)
             found.finishing = time.perf_counter() - start
-            keep = False
-        except KeyboardInterrupt as stop:
-            keep = bool(store.done)
-            raise Interrupted(_how_far(output, len(store.done), len(work.jobs))) from stop
-        finally:
-            if keep:
-                store.close()
-            else:
-                store.remove()
     return output
+
+
+@contextmanager
+def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator[None]:
+    """Remove a store after the work, or keep what is done of it for `--resume`.
+
+    Args:
+        store: opened.
+        output: the final name.
+        jobs: how many there are.
+        on_failure: keep it after an error, too.
+    """
+    keep = False
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        keep = bool(store.done)
+        raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
+    except BaseException as error:
+        keep = (on_failure or isinstance(error, MatchError)) and bool(store.done)
+        raise
+    finally:
+        if keep:
+            store.close()
+        else:
+            store.remove()
 
 
 def _how_far(output: Path, done: int, total: int) -> str:

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,13 +123,21 @@ class Store:
         self._flushed = time.monotonic()
 
     @classmethod
-    def open(cls, output: Path, facts: Mapping[str, str], *, resume: bool = False) -> Self:
+    def open(
+        cls,
+        output: Path,
+        facts: Mapping[str, str],
+        *,
+        resume: bool = False,
+        later: Collection[str] = (),
+    ) -> Self:
         """Open the store of a file; what an earlier run left is taken up, or removed.
 
         Args:
             output: the final name.
             facts: all that the pixels depend on, by the name under which a change is reported.
             resume: take up what is there, where there is something.
+            later: facts that come in after the windows, and may change.
 
         Raises:
             OutputError: another process is at work on it; or, with `resume`, a fact has changed.
@@ -139,7 +147,7 @@ class Store:
         try:
             known = store._known() if resume else None
             if known is not None:
-                _compare(output, known, facts)
+                _compare(output, known, facts, later)
                 store._read_journal()
             else:
                 for path in folder.iterdir():
@@ -159,10 +167,26 @@ class Store:
             raise
         return store
 
-    def raw(self, name: str, shape: tuple[int, int, int], dtype: str, *, masked: bool) -> Raw:
-        """Make or open one of its raw files."""
+    def raw(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        dtype: str,
+        *,
+        masked: bool,
+        again: bool = False,
+    ) -> Raw:
+        """Make or open one of its raw files.
+
+        Args:
+            name: without the ending.
+            shape: bands, rows, columns.
+            dtype: of its numbers.
+            masked: keep a mask, too.
+            again: it is written anew after the windows, and need not be there.
+        """
         path = self.folder / f"{name}.raw"
-        if self.done and not path.exists():
+        if self.done and not path.exists() and not again:
             raise OutputError(
                 f"{path}: missing, so that the run cannot be taken up: give no --resume"
             )
@@ -249,9 +273,11 @@ def _locked(folder: Path, output: Path) -> int:
         os.close(handle)  # it was removed before we had it
 
 
-def _compare(output: Path, known: Mapping[str, str], facts: Mapping[str, str]) -> None:
+def _compare(
+    output: Path, known: Mapping[str, str], facts: Mapping[str, str], later: Collection[str]
+) -> None:
     for name in [*facts, *(n for n in known if n not in facts)]:
-        if known.get(name) != facts.get(name):
+        if name not in later and known.get(name) != facts.get(name):
             raise OutputError(
                 f"{output}: cannot go on, as {name} changed since it was begun "
                 f"({_short(known.get(name))} before, {_short(facts.get(name))} now); without "
