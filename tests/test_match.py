@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossband.data.match import FEWEST, Match, fit, histogram, linear
 from crossband.errors import InputError, RecipeError
+from crossband.raster.match import FEWEST, Match, fit, histogram, linear
 
 
 def scene(seed=0, bands=3, side=80):

@@ -76,6 +76,14 @@ def add_translate(sub: Any) -> None:
     g.add_argument("--compress", help="deflate (default), zstd, lzw or none")
     g.add_argument("--blocksize", type=int, help="side of the COG's blocks in pixels (default 512)")
 
+    g = p.add_argument_group("a reference of the same place")
+    g.add_argument(
+        "--match-to", metavar="RASTER", help="bring the result to the values of its measured bands"
+    )
+    g.add_argument("--match", help="histogram (default) or linear: one gain and one offset")
+    g.add_argument("--match-sensor", help="what took RASTER, where its metadata do not say it")
+    g.add_argument("--match-bands", help="of RASTER, as in nir=4")
+
     g = p.add_argument_group("computing")
     computing(g)
     g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 896)")
@@ -110,7 +118,8 @@ def _translate(a: argparse.Namespace) -> int:
     from crossband.raster.write import check_output
 
     bands = parse_bands(a.bands) if a.bands else None
-    options = _options(a) | {"bands": bands}
+    match_bands = parse_bands(a.match_bands) if a.match_bands else None
+    options = _options(a) | {"bands": bands, "match_bands": match_bands}
     out = Path(a.output)
     several = len(a.inputs) > 1 or is_many(a.inputs[0])
     if several or a.output.endswith(("/", "\\")) or out.is_dir():
@@ -161,7 +170,7 @@ def _options(a: argparse.Namespace) -> dict[str, Any]:
     names = (
         *("sensor", "scale", "offset", "dtype", "out_scale", "out_offset", "nodata", "compress"),
         *("blocksize", "device", "precision", "tile", "batch", "overlap", "seed", "whole"),
-        *("overwrite", "resume"),
+        *("overwrite", "resume", "match_to", "match", "match_sensor"),
     )
     return {name: getattr(a, name) for name in names} | {"indices": a.index}
 

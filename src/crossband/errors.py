@@ -20,6 +20,10 @@ class InputError(CrossbandError):
     """The source cannot be read: missing, truncated, not an image, complex numbers, all nodata."""
 
 
+class MatchError(InputError):
+    """A finished result cannot be brought to its reference; what was computed is kept."""
+
+
 class BandError(CrossbandError):
     """The bands that a model needs are not there, or cannot be told apart."""
 

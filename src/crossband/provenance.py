@@ -61,7 +61,7 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
     """
     r = scene.radiometry
     return {
-        "the source": _sources(scene),
+        "the source": sources(scene),
         "how the source is read": json.dumps(
             [scene.bands, scene.numbers, scene.dtype, r.unit, r.scale, r.offset, r.nodata, r.power]
         ),
@@ -123,8 +123,8 @@ def unnoticed(scene: Scene) -> str | None:
     )
 
 
-def _sources(scene: Scene) -> str:
-    """Return a line for people and a hash for what it leaves out."""
+def sources(scene: Scene) -> str:
+    """Return what tells the files of a scene from others: a line for people, and a hash."""
     digest = hashlib.blake2b(digest_size=12)
     size, modified = 0, 0
     names = _files(scene) or (scene.path,)

@@ -152,7 +152,7 @@ class Stream:
             known = dict(zip(core.bands, core.values, strict=True))
             known |= dict(zip(target, values, strict=True))
             for i, made in enumerate(outputs[1:], start=1):
-                valid[i] += made.write(box, *_index(made.bands[0], known, mask))
+                valid[i] += made.write(box, *index_values(made.bands[0], known, mask))
         if item[0].job.number in self._missing:
             try:
                 self._store.note(item[0].job.number, valid)
@@ -172,7 +172,7 @@ class _Clock:
         return passed
 
 
-def _index(
+def index_values(
     name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return index values [1, H, W] and where they are defined."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from crossband.errors import (
     CrossbandWarning,
     InputError,
     Interrupted,
+    MatchError,
     OutputError,
 )
+from crossband.matched import Direct, matching
 from crossband.pipeline import Statistics
 from crossband.provenance import FACTS, facts, is_made, synthetic_tags, unnoticed
 from crossband.raster.blocks import Blocks
@@ -41,6 +43,7 @@ from crossband.raster.write import (
     check_disk,
     check_output,
     place_all,
+    same_file,
 )
 from crossband.sensors import REFLECTANCE
 from crossband.stream import Progress, Stream
@@ -162,6 +165,10 @@ def translate(
     overwrite: bool = False,
     skip: bool = False,
     resume: bool = False,
+    match_to: str | Path | None = None,
+    match: str | None = None,
+    match_sensor: str | None = None,
+    match_bands: Mapping[str, int | str] | None = None,
     engine: Engine | None = None,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
@@ -203,6 +210,11 @@ def translate(
         skip: leave finished files that this model, source and options made, and say so in
             `statistics`; one that was made otherwise is replaced with `overwrite` only.
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
+        match_to: raster of the same place with the result's bands, to whose values it is brought;
+            see `matched`.
+        match: `histogram` (where None) or `linear`.
+        match_sensor: what took that raster, where its metadata do not say it.
+        match_bands: of that raster: common name -> band number or name in the file.
         engine: `model` made ready on `device` and in `precision`, for many scenes; made here where
             None.
         cluster: whose workers compute the windows; this process where None.
@@ -218,32 +230,35 @@ def translate(
         Interrupted: Ctrl-C; finished windows are kept for `resume`.
     """
     output = Path(output)
+    extra = index_paths(output, indices)
+    paths = (output, *extra.values())
     if whole and cluster is not None:
         raise CrossbandError("--whole is one window: --engine dask has nothing to spread")
-    extra = index_paths(output, indices)
-    placed = begun(output) if resume else set()
-    for path in (output, *extra.values()):
-        check_output(path, overwrite or skip or path in placed, source)
-    cog = _cog((output, *extra.values()), compress, blocksize)
+    _check_paths(paths, source, match_to, begun(output) if resume else None, overwrite or skip)
+    cog = _cog(paths, compress, blocksize)
     found = statistics if statistics is not None else Statistics()
     reading: dict[str, Any] = {"bands": bands, "sensor": sensor, "scale": scale, "offset": offset}
     reading["nodata"] = source_nodata
-    with Scene.open(source, **reading, needed=model.signature.source) as scene:
-        check_apart((output, *extra.values()), scene.files)
+    with ExitStack() as stack:
+        scene = stack.enter_context(Scene.open(source, **reading, needed=model.signature.source))
+        check_apart(paths, scene.files)
         if window is not None:
             scene.part(window)
         _check(model, scene.unit, scene.bands)
         _check_indices(model, scene, extra)
-        reach = halo(model.network.margin or 0, model.network.stride)
-        columns = Blocks.of(scene).columns(scene, reach)
-        work = Work.of(model, scene.grid, tile, batch, overlap, columns, whole)
+        work = Work.of(model, scene.grid, tile, batch, overlap, _columns(model, scene), whole)
         given = Given(model.network, scene.grid, seed, whole)
         computer = _computer(model, device, precision, engine, cluster)
         unit = model.signature.target_unit(scene.unit)
         encoding = Encoding.of_scene(
             scene, dtype, unit=unit, scale=out_scale, offset=out_offset, nodata=nodata
         )
-        options = {
+        grid = scene.grid.zoom(model.network.scale)
+        tags = _tags(model, scene, work, given)
+        result = Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)
+        how = {"match": match, "match_sensor": match_sensor, "match_bands": match_bands}
+        matched = stack.enter_context(matching(match_to, result, source, **how))
+        options: dict[str, Any] = {
             "--tile": work.tile,
             "--batch": batch,
             "--overlap": work.overlap,
@@ -254,33 +269,49 @@ def translate(
             "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
             "--index": ", ".join(sorted(extra)),
         }
-        known = facts(computer.identity, scene, options)
+        known = facts(computer.identity, scene, {**options, **matched.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         asked = {"the device": device, "--precision": precision}
         loose = [name for name, value in asked.items() if value == "auto"]
-        paths = (output, *extra.values())
         if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
             found.skipped = True
             return output
-        tags = _tags(model, scene, work, given) | {FACTS: json.dumps(known | layout)}
-        grid = scene.grid.zoom(model.network.scale)
-        result = Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)
+        result.tags = tags | {FACTS: json.dumps(known | layout)}
         outputs = [result, *_index_outputs(result, extra)]
-        check_disk(outputs)
-        store = _opened(output, known, scene, resume=resume)
+        check_disk(outputs, matched.beside(outputs))
+        store = _opened(output, known, scene, resume=resume, later=matched.later)
         with _kept(store, output, len(work.jobs), on_failure=resume):
-            for made, name in zip(outputs, ("values", *extra), strict=True):
-                made.begin(store, name)
+            streamed = matched.begin(outputs, store)
             if isinstance(computer, Engine):
-                Stream(computer, work, given, scene, outputs, store, found).run(progress)
+                Stream(computer, work, given, scene, streamed, store, found).run(progress)
             else:
-                order = computer.order(source, reading, window, known, work, seed, outputs)
-                computer.run(order, outputs, store, found, progress)
-            if not outputs[0].valid:
+                order = computer.order(source, reading, window, known, work, seed, streamed)
+                computer.run(order, streamed, store, found, progress)
+            if not streamed[0].valid:
                 store.done.clear()  # nothing that a run could go on from
                 raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-            found.finishing = _finish(outputs, store)
+            found.finishing = _finish(matched, outputs, scene, store)
     return output
+
+
+def _columns(model: Model, scene: Scene) -> int:
+    """Return how many columns of a scene are worked on side by side, so that few blocks are kept."""
+    reach = halo(model.network.margin or 0, model.network.stride)
+    return Blocks.of(scene).columns(scene, reach)
+
+
+def _check_paths(
+    paths: Sequence[Path],
+    source: str | Path,
+    match_to: str | Path | None,
+    placed: Container[Path] | None,
+    replaces: bool,
+) -> None:
+    """Refuse files that are there, unless they may be replaced or were placed by the same run."""
+    for path in paths:
+        check_output(path, replaces or path in (placed or ()), source)
+        if match_to is not None and same_file(path, match_to):
+            raise OutputError(f"{path}: the output is what it is matched to; choose another name")
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:
@@ -290,17 +321,20 @@ def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> 
     return Cog(compress or "deflate", 512 if blocksize is None else blocksize)
 
 
-def _opened(output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool) -> Store:
+def _opened(
+    output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool, later: Sequence[str]
+) -> Store:
     """Open the store; say what could have changed unnoticed since it was begun."""
-    store = Store.open(output, known, resume=resume)
+    store = Store.open(output, known, resume=resume, later=later)
     if store.done and (words := unnoticed(scene)):
         warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
     return store
 
 
-def _finish(outputs: Sequence[Output], store: Store) -> float:
-    """Put the files into place; returns the seconds that it took."""
+def _finish(matched: Direct, outputs: Sequence[Output], scene: Scene, store: Store) -> float:
+    """Match where that is wanted, put the files into place; returns the seconds that it took."""
     start = time.perf_counter()
+    matched.finish(outputs, scene, store)
     place_all(outputs, store)
     return time.perf_counter() - start
 
@@ -321,8 +355,8 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
     except KeyboardInterrupt as stop:
         keep = bool(store.done)
         raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
-    except BaseException:
-        keep = on_failure and bool(store.done)
+    except BaseException as error:
+        keep = (on_failure or isinstance(error, MatchError)) and bool(store.done)
         raise
     finally:
         if keep:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from crossband import __version__
-from crossband.data import match as matching
 from crossband.data.degrade import Degradation, SensorMTF, coarse_mask
 from crossband.errors import BandError, InputError, OutputError, RecipeError, nearest
+from crossband.raster import match as matching
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene, known_bands

@@ -123,24 +123,32 @@ class Store:
         self._flushed = time.monotonic()
 
     @classmethod
-    def open(cls, output: Path, facts: Mapping[str, str], *, resume: bool = False) -> Self:
+    def open(
+        cls,
+        output: Path,
+        facts: Mapping[str, str],
+        *,
+        resume: bool = False,
+        later: Collection[str] = (),
+    ) -> Self:
         """Open the store of a file; what an earlier run left is taken up, or removed.
 
         Args:
             output: the final name.
             facts: all that the pixels depend on, by the name under which a change is reported.
             resume: take up what is there, where there is something.
+            later: facts that come in after the windows, and may change.
 
         Raises:
             OutputError: another process is at work on it.
-        ChangedError: with `resume`, a fact has changed.
+            ChangedError: with `resume`, a fact has changed.
         """
         folder = folder_of(output)
         store = cls(folder, _locked(folder, output))
         try:
             known = store._known() if resume else None
             if known is not None:
-                _compare(output, known, facts)
+                _compare(output, known, facts, later)
                 store._read_journal()
             else:
                 for path in folder.iterdir():
@@ -160,10 +168,26 @@ class Store:
             raise
         return store
 
-    def raw(self, name: str, shape: tuple[int, int, int], dtype: str, *, masked: bool) -> Raw:
-        """Make or open one of its raw files."""
+    def raw(
+        self,
+        name: str,
+        shape: tuple[int, int, int],
+        dtype: str,
+        *,
+        masked: bool,
+        again: bool = False,
+    ) -> Raw:
+        """Make or open one of its raw files.
+
+        Args:
+            name: without the ending.
+            shape: bands, rows, columns.
+            dtype: of its numbers.
+            masked: keep a mask, too.
+            again: it is written anew after the windows, and need not be there.
+        """
         path = self.folder / f"{name}.raw"
-        if self.done and not path.exists():
+        if self.done and not path.exists() and not again:
             raise OutputError(
                 f"{path}: missing, so that the run cannot be taken up: give no --resume"
             )
@@ -261,8 +285,10 @@ def difference(
     return None
 
 
-def _compare(output: Path, known: Mapping[str, str], facts: Mapping[str, str]) -> None:
-    changed = difference(known, facts)
+def _compare(
+    output: Path, known: Mapping[str, str], facts: Mapping[str, str], later: Collection[str]
+) -> None:
+    changed = difference(known, facts, later)
     if changed is not None:
         raise ChangedError(
             f"{output}: cannot go on from what was begun, as {changed}; without --resume it "

@@ -14,6 +14,7 @@ from rasterio.warp import Resampling, reproject, transform
 from crossband.errors import InputError
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene, gdal, reason
+from crossband.sensors import DECIBEL
 
 Array = NDArray[np.float64]
 
@@ -21,6 +22,9 @@ Array = NDArray[np.float64]
 EDGE = 21
 #: Share of a pixel by which an overlap may fall short of a whole one: coordinates are rounded.
 SLACK = 1e-3
+#: Share of a coarse pixel that must be valid for its mean to count. Not all of it: a few masked
+#: pixels here and there would leave nothing of a fine scene.
+COVER = 0.9
 
 
 def check_georeference(grid: Grid, path: str) -> CRS:
@@ -90,6 +94,47 @@ def warped(scene: Scene, grid: Grid) -> Window:
     share = np.zeros_like(mask, dtype=np.float32)
     _reproject(valid, share, seen.grid, grid, Resampling.bilinear)
     mask = (share > 0.999) & np.isfinite(values).all(axis=0)
+    values[:, ~mask] = 0.0
+    return Window(values, mask, grid, scene.bands, scene.unit)
+
+
+def averaged(scene: Scene, grid: Grid) -> Window:
+    """Read the mean of what a scene shows of each pixel of a coarser grid, in physical units.
+
+    Each of the scene's pixels weighs as much as its share of the coarse one; decibels are averaged
+    as the power that they stand for. Where one grid is turned against the other, GDAL averages over
+    the upright rectangle around a coarse pixel.
+
+    Args:
+        scene: an open scene with CRS and affine transform.
+        grid: where means are wanted; it may lie partly or wholly outside of the scene.
+
+    Returns:
+        A window in which a pixel is valid where nine tenths of it lie on valid pixels.
+    """
+    values = np.full((len(scene.bands), grid.height, grid.width), np.nan, dtype=np.float32)
+    share = np.zeros((grid.height, grid.width), dtype=np.float32)
+    columns, rows = _in_pixels(grid, grid.box, scene.grid)
+    if np.isfinite(columns).all() and np.isfinite(rows).all():
+        top, left = math.floor(rows.min()) - 1, math.floor(columns.min()) - 1
+        size = math.ceil(rows.max()) + 1 - top, math.ceil(columns.max()) + 1 - left
+        around = Box(top, left, *size)
+        inside = around.grown(0, scene.grid.box)  # what both have
+        if inside.height > 0 and inside.width > 0:
+            seen, power = scene.read(inside), scene.unit == DECIBEL
+            here = inside.inside(around).slices()
+            source = np.full((len(scene.bands), *size), np.nan, dtype=np.float32)
+            linear = 10.0 ** (seen.values / 10.0) if power else seen.values
+            source[:, *here] = np.where(seen.mask, linear, np.nan)
+            valid = np.zeros(size, dtype=np.float32)
+            valid[here] = seen.mask
+            at = scene.grid.crop(around)
+            _reproject(source, values, at, grid, Resampling.average)
+            _reproject(valid, share, at, grid, Resampling.average)
+            if power:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    values = np.float32(10.0) * np.log10(values)
+    mask = (share >= COVER) & np.isfinite(values).all(axis=0)
     values[:, ~mask] = 0.0
     return Window(values, mask, grid, scene.bands, scene.unit)
 

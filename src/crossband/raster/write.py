@@ -73,7 +73,7 @@ class Cog:
 def check_output(path: Path, overwrite: bool, source: str | Path | None = None) -> None:
     """Raise OutputError where a result cannot or must not be written, before any work is done."""
     _check_local(path)
-    if source is not None and _same_file(path, source):
+    if source is not None and same_file(path, source):
         raise OutputError(f"{path}: the output is the input; choose another name")
     if path.suffix.lower() not in (*TIFF, *PNG):
         raise OutputError(f"{path}: results are written as .tif (COG) or .png")
@@ -88,7 +88,7 @@ def check_apart(paths: Iterable[Path], sources: Iterable[str]) -> None:
     """Raise OutputError for a result that would replace a file that its source is read from."""
     sources = list(sources)
     for path in paths:
-        if any(_same_file(path, source) for source in sources):
+        if any(same_file(path, source) for source in sources):
             raise OutputError(f"{path}: the source is read from this file; choose another name")
 
 
@@ -110,7 +110,8 @@ def _check_local(path: Path) -> None:
         )
 
 
-def _same_file(path: Path, source: str | Path) -> bool:
+def same_file(path: Path, source: str | Path) -> bool:
+    """Say whether a result would replace a file that is there."""
     try:
         return os.path.samefile(path, source)
     except OSError:
@@ -156,11 +157,11 @@ class Output:
         """Bands, rows, columns."""
         return len(self.bands), self.grid.height, self.grid.width
 
-    def begin(self, store: Store, name: str) -> None:
-        """Make its raw file, or take up the one that is there."""
+    def begin(self, store: Store, name: str, *, again: bool = False) -> None:
+        """Make its raw file, or take up the one that is there; see `Store.raw`."""
         e = self.encoding
         try:
-            self.raw = store.raw(name, self.shape, e.dtype, masked=e.mask_band)
+            self.raw = store.raw(name, self.shape, e.dtype, masked=e.mask_band, again=again)
         except OSError as error:
             raise failed(self.path, error) from error
 
@@ -262,14 +263,22 @@ def failed(path: Path, error: BaseException) -> OutputError:
     )
 
 
-def check_disk(outputs: Sequence[Output]) -> None:
+def check_disk(outputs: Sequence[Output], beside: Sequence[Output] = ()) -> None:
     """Raise OutputError where raw files and finished files together would not fit.
 
     The finished file is reckoned as it would be without compression, with its overviews (a third).
     What an earlier run has on disk already is not reckoned twice.
+
+    Args:
+        outputs: what is written, the first one's folder holds the store.
+        beside: what is in the store only.
     """
     store = folder_of(outputs[0].path)
-    needs: dict[Path, int] = {}
+    needs = {
+        store.parent: sum(
+            Raw.size(o.shape, o.encoding.dtype, masked=o.encoding.mask_band) for o in beside
+        )
+    }
     for output in outputs:
         e = output.encoding
         size = Raw.size(output.shape, e.dtype, masked=e.mask_band)

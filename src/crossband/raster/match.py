@@ -58,7 +58,9 @@ class Match:
 
 
 def linear(image: Image, reference: Image, mask: Mask | None = None) -> Match:
-    """Fit one gain and one offset per band: equal means, equal standard deviations.
+    """Fit one gain and one offset per band: equal means m, equal standard deviations s.
+
+    y = m_reference + s_reference / s_image (x - m_image).
 
     Not least squares, though both images are on one grid: what differs between two acquisitions
     (time, angle, position by a fraction of a pixel) weakens the correlation, and least squares
@@ -83,6 +85,9 @@ def linear(image: Image, reference: Image, mask: Mask | None = None) -> Match:
 
 def histogram(image: Image, reference: Image, mask: Mask | None = None) -> Match:
     """Fit a rising curve per band that gives the image the reference's distribution of values.
+
+    y = G^-1(T(x)), T and G the cumulative distributions of image and reference (Rafael C. Gonzalez
+    and Richard E. Woods, Digital Image Processing, 4th edition 2018, section 3.3).
 
     The curve runs in straight lines through 257 quantiles, from 0.001 to 0.999; outside, it goes
     on with the ratio of the two ranges.

@@ -1,0 +1,102 @@
+"""Compare two scenes pixel by pixel, though they lie on different grids.
+
+What is fine is averaged over the pixels of the coarser scene: two images of different resolution
+have different distributions, and a mapping fitted between them would undo the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.scene import Scene
+from crossband.raster.warp import averaged, finer, overlap, warped
+
+#: Side of what is read of the finer scene at once, in its pixels.
+SIDE = 2048
+#: Pixels that are compared at most. Of more, every second in each row and column is taken, every
+#: third, ...: so many tell the quantile 0.001 of a smooth distribution to a few thousandths of its
+#: spread.
+MOST = 2**21
+#: Pixels of the finer scene along a coarse one from which on they are averaged; below, a cubic
+#: interpolation keeps more of what is there.
+RATIO = 1.5
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The ground that two scenes share, in whole pixels of the coarser one.
+
+    Attributes:
+        grid: those pixels.
+        box: where they lie in the coarser scene.
+        coarser: which scene that is, 0 or 1.
+        ratio: pixels of the other one along a pixel of it, about.
+    """
+
+    grid: Grid
+    box: Box
+    coarser: int
+    ratio: float
+
+    @classmethod
+    def of(cls, first: Grid, second: Grid) -> Ground:
+        """Find it; both have a CRS and an affine transform.
+
+        Raises:
+            InputError: they do not share a whole pixel.
+        """
+        box = overlap(first, second)
+        ratio = finer(first, second, box)
+        if ratio > 1 - 1e-6:  # the second is the coarser one, or equal
+            return cls(second.crop(box), box, 1, ratio)
+        box = overlap(second, first)
+        return cls(first.crop(box), box, 0, 1 / ratio)
+
+    @property
+    def step(self) -> int:
+        """Of so many pixels in each row and column one is compared."""
+        return math.ceil(math.sqrt(self.box.height * self.box.width / MOST))
+
+    def blocks(self) -> Iterator[Box]:
+        """Yield parts of it, of which the finer scene's pixels fit in memory."""
+        side = max(int(SIDE / self.ratio), 1)
+        whole = self.grid.box
+        for row in range(0, whole.height, side):
+            for col in range(0, whole.width, side):
+                yield Box(row, col, side, side).grown(0, whole)
+
+    def window(self, scene: Scene, which: int, part: Box) -> Window:
+        """Read what one of the two scenes shows of a part."""
+        if which == self.coarser:
+            at = Box(self.box.row + part.row, self.box.col + part.col, part.height, part.width)
+            return scene.read(at)
+        read = averaged if self.ratio >= RATIO else warped
+        return read(scene, self.grid.crop(part))
+
+    def thinned(self, part: Box) -> tuple[slice, slice]:
+        """Return which pixels of a part are compared."""
+        middle = self.step // 2
+        return (
+            slice((middle - part.row) % self.step, None, self.step),
+            slice((middle - part.col) % self.step, None, self.step),
+        )
+
+    def pixels(
+        self, first: Scene, second: Scene
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the values [C, N] of both scenes at the pixels that are valid in both."""
+        found: list[list[NDArray[np.float32]]] = [[], []]
+        for part in self.blocks():
+            at = self.thinned(part)
+            windows = [self.window(s, i, part) for i, s in enumerate((first, second))]
+            valid = windows[0].mask[at] & windows[1].mask[at]
+            for values, window in zip(found, windows, strict=True):
+                values.append(window.values[:, *at][:, valid])
+        one, two = (np.concatenate(values, axis=1) for values in found)
+        return one, two
