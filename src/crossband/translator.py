@@ -18,7 +18,7 @@ import numpy as np
 
 from crossband import indices
 from crossband.engine import Engine, Given
-from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
+from crossband.errors import ClusterError, CrossbandError, InputError, Interrupted, OutputError
 from crossband.pipeline import Statistics
 from crossband.provenance import FACTS, facts, is_made, synthetic_tags
 from crossband.raster.blocks import Blocks
@@ -196,7 +196,8 @@ def translate(
     Raises:
         InputError, BandError, UnitError, OutputError: nothing is left under the final names.
         ChangedError: what `skip` or `resume` found comes from something else.
-        Interrupted: Ctrl-C; finished windows are kept for `resume`.
+        Interrupted, ClusterError: Ctrl-C, a cluster that went away; finished windows are kept for
+            `resume`.
     """
     output = Path(output)
     extra = index_paths(output, indices)
@@ -272,7 +273,7 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
         store: opened.
         output: the final name.
         jobs: how many there are.
-        on_failure: keep it after an error, too.
+        on_failure: keep it after any error, and not only where a cluster went away.
     """
     keep = False
     try:
@@ -280,8 +281,8 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
     except KeyboardInterrupt as stop:
         keep = bool(store.done)
         raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
-    except BaseException:
-        keep = on_failure and bool(store.done)
+    except BaseException as error:
+        keep = (on_failure or isinstance(error, ClusterError)) and bool(store.done)
         raise
     finally:
         if keep:
