@@ -17,7 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 import crossband
 from crossband.errors import (
     ChangedError,
-    CrossbandError,
+    ClusterError,
     InputError,
     Interrupted,
     ModelError,
@@ -207,8 +207,8 @@ def test_windows_that_take_their_workers_with_them(source, model, fragile, tmp_p
     monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
     out = tmp_path / "b.tif"
     killer = Killer(local_cluster)
-    with pytest.raises(CrossbandError, match="several workers ended"):
-        model.translate(source, out, cluster=cluster, resume=True, progress=killer, **OPTIONS)
+    with pytest.raises(ClusterError, match="several workers ended"):
+        model.translate(source, out, cluster=cluster, progress=killer, **OPTIONS)
     found = Statistics()
     model.translate(source, out, resume=True, statistics=found, **OPTIONS)
     assert found.resumed > 0
@@ -384,7 +384,7 @@ def test_no_worker_joins(source, model, tmp_path, monkeypatch):
             n_workers=0, processes=False, dashboard_address=":0", silence_logs=60
         ) as empty,
         Cluster(empty.scheduler_address) as connected,
-        pytest.raises(CrossbandError, match="no worker took up any work"),
+        pytest.raises(ClusterError, match="no worker took up any work"),
     ):
         model.translate(source, tmp_path / "o.tif", cluster=connected)
 
@@ -401,10 +401,11 @@ def test_the_scheduler_goes_away(source, model, tmp_path, monkeypatch):
             made.close()
 
     out = tmp_path / "o.tif"
-    with Cluster(made.scheduler_address) as connected:
-        options = {**OPTIONS, "cluster": connected, "resume": True}
-        with pytest.raises(OutputError, match="the scheduler went away"):
-            model.translate(source, out, progress=close, **options)
+    with (
+        Cluster(made.scheduler_address) as connected,
+        pytest.raises(ClusterError, match="the scheduler went away"),
+    ):
+        model.translate(source, out, progress=close, cluster=connected, **OPTIONS)
     found = Statistics()
     model.translate(source, out, resume=True, statistics=found, **OPTIONS)
     assert found.resumed > 0

@@ -6,10 +6,11 @@ Nothing here imports torch before the command runs, so that `--help` is immediat
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,12 @@ def connected(a: argparse.Namespace) -> Iterator[Any]:
         return
     from crossband.cluster import Cluster
 
+    # Its messages have many lines; what matters comes back as an error of one. Its levels are set
+    # when it is imported; where it is missing, `Cluster` says so.
+    with suppress(ImportError):
+        import distributed  # noqa: F401
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with Cluster(a.scheduler) as cluster:
         yield cluster
 

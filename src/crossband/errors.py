@@ -40,6 +40,10 @@ class ChangedError(OutputError):
     """What was begun or made before comes from another source, model or option."""
 
 
+class ClusterError(CrossbandError):
+    """The scheduler is not there, or gave the work up; what came back of a scene is kept."""
+
+
 class SomeFailed(CrossbandError):
     """Of many scenes some failed; the others are finished, and the summary says which."""
 

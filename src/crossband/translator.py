@@ -20,6 +20,7 @@ import numpy as np
 from crossband import indices
 from crossband.engine import Engine, Given
 from crossband.errors import (
+    ClusterError,
     CrossbandError,
     CrossbandWarning,
     InputError,
@@ -227,7 +228,8 @@ def translate(
     Raises:
         InputError, BandError, UnitError, OutputError: nothing is left under the final names.
         ChangedError: what `skip` or `resume` found comes from something else.
-        Interrupted: Ctrl-C; finished windows are kept for `resume`.
+        Interrupted, ClusterError: Ctrl-C, a cluster that went away; finished windows are kept for
+            `resume`.
     """
     output = Path(output)
     extra = index_paths(output, indices)
@@ -295,7 +297,7 @@ def translate(
 
 
 def _columns(model: Model, scene: Scene) -> int:
-    """Return how many columns of a scene are worked on side by side, so that few blocks are kept."""
+    """Return how many columns are worked on side by side, so that few blocks are kept."""
     reach = halo(model.network.margin or 0, model.network.stride)
     return Blocks.of(scene).columns(scene, reach)
 
@@ -347,7 +349,7 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
         store: opened.
         output: the final name.
         jobs: how many there are.
-        on_failure: keep it after an error, too.
+        on_failure: keep it after any error, and not only where a cluster went away.
     """
     keep = False
     try:
@@ -356,7 +358,7 @@ def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterato
         keep = bool(store.done)
         raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
     except BaseException as error:
-        keep = (on_failure or isinstance(error, MatchError)) and bool(store.done)
+        keep = (on_failure or isinstance(error, ClusterError | MatchError)) and bool(store.done)
         raise
     finally:
         if keep:

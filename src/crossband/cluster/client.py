@@ -9,12 +9,12 @@ costs the windows that it was at, and a client that is lost goes on where its jo
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ import torch
 
 from crossband import __version__
 from crossband.cluster.worker import Answer, Part, Wanted, compute, probe
-from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.errors import ClusterError, CrossbandError, ModelError
 from crossband.fleet.run import Task, Watcher
 from crossband.fleet.sources import is_address
 from crossband.fleet.summary import Line
@@ -48,7 +48,7 @@ PART = 16
 AHEAD = 2
 #: Seconds to wait for the scheduler, for a first worker, and between two looks at what is ready.
 CONNECT, JOIN, LOOK = 15.0, 300.0, 0.2
-_GONE = "the scheduler went away, or somebody cancelled the work; what came back is kept"
+_GONE = "the scheduler went away, or cancelled the work; what came back is kept for --resume"
 
 
 class Cluster:
@@ -58,7 +58,8 @@ class Cluster:
         address: of the scheduler, as tcp://host:8786, or its file, as scheduler.json.
 
     Raises:
-        CrossbandError: dask is not installed; nobody answers there.
+        CrossbandError: dask is not installed.
+        ClusterError: nobody answers there.
     """
 
     def __init__(self, address: str) -> None:
@@ -68,33 +69,39 @@ class Cluster:
             raise CrossbandError(
                 "--engine dask needs dask.distributed: pip install crossband[dask]"
             ) from error
-        # Its messages have tracebacks; what matters to a user comes back as an error.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
         try:
             if address.endswith(".json") and not Path(address).is_file():
                 raise FileNotFoundError("no such file")
             self.client = Client(**where, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise CrossbandError(
+            raise ClusterError(
                 f"--scheduler {address}: no scheduler answers there ({_words(error)})"
             ) from error
         self.address = address
         self.stopping = threading.Event()
+        self._ready: dict[tuple[str, ...], Wanted] = {}
 
     def ready(self, model: Model, device: str = "auto", precision: str = "auto") -> Workers:
         """See that the workers can load a model, and what they compute it on.
 
         Raises:
-            CrossbandError: no worker joins; it cannot load the model, or finds another one; it has
-                another version of Crossband.
+            ClusterError: no worker joins.
+            CrossbandError: it cannot load the model, or finds another one; it has another version
+                of Crossband.
         """
-        task = self.client.submit(probe, _address(model), device, precision, pure=False)
+        key = (_address(model), identity(model), device, precision)
+        if key not in self._ready:
+            self._ready[key] = self._probed(*key)
+        return Workers(self, model, self._ready[key])
+
+    def _probed(self, address: str, own: str, device: str, precision: str) -> Wanted:
+        task = self.client.submit(probe, address, device, precision, pure=False)
         end = time.monotonic() + JOIN
         while not task.done():
             if time.monotonic() > end:
                 task.cancel()
-                raise CrossbandError(
+                raise ClusterError(
                     f"--scheduler {self.address}: no worker took up any work in {JOIN:.0f} s"
                 )
             time.sleep(LOOK)
@@ -107,18 +114,16 @@ class Cluster:
                 f"the workers have Crossband {wanted.version}, this is {__version__}: install one "
                 f"version everywhere"
             )
-        if wanted.identity != identity(model):
-            raise ModelError(
-                f"{wanted.address}: the workers find another model there than this one"
-            )
-        return Workers(self, model, wanted)
+        if wanted.identity != own:
+            raise ModelError(f"{address}: the workers find another model there than this one")
+        return wanted
 
     def threads(self) -> int:
         """Return how many tasks the workers do at once, now."""
         try:
             found: dict[str, int] = self.client.nthreads()
         except OSError as error:
-            raise OutputError(_GONE) from error
+            raise ClusterError(_GONE) from error
         return max(sum(found.values()), 1)
 
     def scenes(
@@ -215,7 +220,8 @@ class Workers:
 
         Raises:
             KeyboardInterrupt: what came back is written and flushed.
-            CrossbandError: a part failed; or it took its workers with it, again and again.
+            CrossbandError: a part failed.
+            ClusterError: it took its workers with it, again and again; the scheduler went away.
         """
         start = time.perf_counter()
         finer = self.model.network.scale**2
@@ -226,8 +232,8 @@ class Workers:
             progress(done * finer, statistics.pixels)
         parts = _parts(order, set(pixels) - set(store.done))
         try:
-            with Interrupts() as interrupts:
-                for answer in self._answers(parts, interrupts.check):
+            with Interrupts() as stop, closing(self._answers(parts, stop.check)) as answers:
+                for answer in answers:
                     _write(answer, outputs, store, statistics)
                     done += sum(pixels[number] for number in answer.jobs)
                     if progress is not None:
@@ -239,7 +245,9 @@ class Workers:
                 raise failed(outputs[0].path, error) from error
             statistics.windows = time.perf_counter() - start
 
-    def _answers(self, parts: Iterator[Part], check: Callable[[], None]) -> Iterator[Answer]:
+    def _answers(
+        self, parts: Iterator[Part], check: Callable[[], None]
+    ) -> Generator[Answer, None, None]:
         """Hand out parts, a few more than there are threads, and yield answers as they come."""
         client, run = self.cluster.client, uuid.uuid4().hex[:8]
         waiting: set[Any] = set()
@@ -332,12 +340,12 @@ def result_of(task: Any) -> Any:
     try:
         return task.result()
     except KilledWorker as error:
-        raise CrossbandError(
+        raise ClusterError(
             "the cluster gave it up: several workers ended while they were at it (is their memory "
-            "too small?)"
+            "too small?); what came back is kept for --resume"
         ) from error
     except CancelledError as error:
-        raise OutputError(_GONE) from error
+        raise ClusterError(_GONE) from error
 
 
 def _words(error: BaseException) -> str:
