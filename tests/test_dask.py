@@ -234,6 +234,31 @@ def test_parts_of_pictures_and_their_reading(make_raster, model, cluster, tmp_pa
     assert a.read_bytes() == b.read_bytes()
 
 
+def test_a_spread_scene_is_matched_here(source, make_raster, model, cluster, tmp_path):
+    reference = make_raster("r.tif", random_values(1, 330, 360, seed=5) * 0.3, names=("nir",))
+    options = OPTIONS | {"match_to": reference}
+    a = model.translate(source, tmp_path / "a.tif", **options)
+    b = model.translate(source, tmp_path / "b.tif", cluster=cluster, **options)
+    assert a.read_bytes() == b.read_bytes()
+    plain = model.translate(source, tmp_path / "p.tif", **OPTIONS)
+    assert plain.read_bytes() != a.read_bytes()
+
+
+def test_scenes_in_one_piece_are_not_spread(
+    scenes, make_raster, model, cluster, tmp_path, monkeypatch
+):
+    """With paths that hold in this folder only."""
+    make_raster("r.tif", random_values(1, 400, 400, seed=5) * 0.3, names=("nir",))
+    monkeypatch.chdir(tmp_path)
+    options = {"precision": "fp32", "whole": True, "match_to": "r.tif"}
+    told = Told()
+    tally = translate_many(model, ["in/large.tif"], "out", cluster=cluster, watcher=told, **options)
+    assert tally.counts["done"] == 1, told.lines
+    assert told.spread == []
+    alone = model.translate("in/large.tif", "alone.tif", **options)
+    assert alone.read_bytes() == (tmp_path / "out" / "large_nir.tif").read_bytes()
+
+
 @pytest.fixture
 def scenes(make_raster, tmp_path):
     (tmp_path / "in").mkdir()

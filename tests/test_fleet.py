@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 import crossband
 from crossband.cli_fleet import Printer
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
-from crossband.fleet import run, sources, summary
+from crossband.fleet import run, summary
 from crossband.fleet.names import outputs
 from crossband.fleet.run import Watcher, translate_many
 from crossband.fleet.shards import Shard, parse
@@ -164,17 +165,19 @@ def test_rows_of_a_manifest_say_how_their_scene_is_read(make_raster, model, tmp_
     assert pixels(out / "c_30-10-30-40_nir.tif").shape == (1, 40, 30)
 
 
-def test_items_of_a_stac_collection(scenes, model, tmp_path, monkeypatch):
-    """Each item is a source of its own, `items.json#ID`; here the seam gives its asset instead."""
-    items = [
-        {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": f"S2A/2024_{i}",
-            "assets": {"visual": {"href": f"in/scene-{i}.tif"}},
-        }
-        for i in range(2)
-    ]
+def test_items_of_a_stac_collection(make_raster, model, tmp_path):
+    """Each item is a source of its own, opened as `items.json#ID`; one that is broken fails."""
+    items = []
+    for i in range(3):
+        values, assets = random_values(3, 50, 60, seed=i), {}
+        make_raster(f"whole-{i}.tif", values)
+        for name, band in zip(("red", "green", "blue"), values, strict=True):
+            make_raster(f"{name}-{i}.tif", band[None], names=(None,), unit=None)
+            bands = [{"name": name, "common_name": name}]
+            assets[name] = {"href": f"{name}-{i}.tif", "roles": ["data"], "eo:bands": bands}
+        items.append({"type": "Feature", "stac_version": "1.0.0", "id": f"S2A/{i}"})
+        items[-1] |= {"assets": assets, "properties": {}}
+    (tmp_path / "green-2.tif").unlink()
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     assert is_many(str(path))
@@ -183,29 +186,34 @@ def test_items_of_a_stac_collection(scenes, model, tmp_path, monkeypatch):
     one.write_text(json.dumps(items[0]))
     assert [s.path for s in expand([str(one)])] == [str(one)]
     assert not is_many(str(one))
-    hrefs = {item["id"]: item["assets"]["visual"]["href"] for item in items}
-    monkeypatch.setattr(sources, "item_path", lambda at, name: str(tmp_path / hrefs[name]))
-    translate_many(model, [path], tmp_path / "out")
-    assert set(lines(tmp_path / "out")) == {"S2A_2024_0_nir.tif", "S2A_2024_1_nir.tif"}
+    options = {"sensor": "reflectance", "precision": "fp32", "dtype": "float32"}
+    out = tmp_path / "out"
+    tally = translate_many(model, [path], out, **options)
+    assert tally.counts == {"done": 2, "skipped": 0, "failed": 1}
+    assert "green-2.tif" in lines(out)["S2A_2_nir.tif"][1]
+    for i in range(2):
+        whole = model.translate(tmp_path / f"whole-{i}.tif", tmp_path / f"{i}.tif", **options)
+        np.testing.assert_array_equal(pixels(out / f"S2A_{i}_nir.tif"), pixels(whole))
+    assert translate_many(model, [path], out, **options).counts["skipped"] == 2
 
 
 # What they are called.
+
+
+OUT = Path("/out")
 
 
 def named(paths, pattern="{stem}_{target}", indices=()):
     found = [Source(p, p.rpartition("/")[2].partition(".")[0], p) for p in paths]
     made = outputs(
         found,
-        crossband_out,
+        OUT,
         model="m",
         target=["red", "nir"],
         pattern=pattern,
         indices=indices,
     )
-    return [p.relative_to(crossband_out).as_posix() for p in made]
-
-
-crossband_out = sources.Path("/out")
+    return [p.relative_to(OUT).as_posix() for p in made]
 
 
 def test_names():

@@ -27,12 +27,12 @@ from crossband import __version__
 from crossband.cluster.worker import Answer, Part, Wanted, compute, probe
 from crossband.errors import ClusterError, CrossbandError, ModelError
 from crossband.fleet.run import Task, Watcher
-from crossband.fleet.sources import is_address
 from crossband.fleet.summary import Line
 from crossband.pipeline import Interrupts, Statistics
 from crossband.provenance import identity
 from crossband.raster.blend import neighbours
 from crossband.raster.grid import Box
+from crossband.raster.remote import address, is_remote
 from crossband.raster.store import Store
 from crossband.raster.write import Output, failed
 from crossband.stream import Progress, take_up
@@ -287,7 +287,7 @@ class Workers:
 
 def absolute(path: str | Path) -> str:
     """Return a path that holds in every folder; an address as it is."""
-    return str(path) if is_address(str(path)) else os.path.abspath(path)
+    return address(path) if is_remote(path) else os.path.abspath(path)
 
 
 def _address(model: Model) -> str:

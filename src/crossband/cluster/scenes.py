@@ -47,7 +47,9 @@ class Scenes:
         watcher: Watcher,
     ) -> None:
         self._cluster, self._model, self._wanted = cluster, model, wanted
-        self._options, self._watcher = options, watcher
+        self._options, self._watcher = dict(options), watcher
+        if options.get("match_to") is not None:
+            self._options["match_to"] = absolute(options["match_to"])
         self._whole: dict[Any, tuple[Task, float]] = {}
         self._spread: dict[Future[Line], Task] = {}
         self._run = uuid.uuid4().hex

@@ -229,6 +229,8 @@ def scene(
 
 def _windows(engine: Engine, task: Task, options: Mapping[str, Any]) -> int:
     """Return how many jobs a scene is; 0 where it cannot be opened, which `attempt` reports."""
+    if options.get("whole"):
+        return 1
     reading = reading_of(engine.model, task, options)
     window, nodata = reading.pop("window", None), reading.pop("source_nodata", None)
     model = engine.model

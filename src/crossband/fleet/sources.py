@@ -26,7 +26,7 @@ from typing import Any
 from crossband.errors import CrossbandError, InputError, ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
-from crossband.raster.remote import name_of
+from crossband.raster.remote import is_remote, name_of
 
 LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
 
@@ -50,14 +50,14 @@ class Source:
     @property
     def key(self) -> tuple[str, str]:
         """What makes two sources one and the same."""
-        at = self.path if is_address(self.path) else os.path.abspath(self.path)
+        at = self.path if is_remote(self.path) else os.path.abspath(self.path)
         return at, json.dumps(self.reading, sort_keys=True, default=str)
 
 
 def is_many(text: str) -> bool:
     """Return whether an input stands for any number of scenes."""
     suffix = Path(text).suffix.lower()
-    if is_address(text):
+    if is_remote(text):
         return False
     return suffix in (*LIST, *MANIFEST) or _is_pattern(text) or _items(text) is not None
 
@@ -78,7 +78,7 @@ def expand(inputs: Sequence[str]) -> list[Source]:
 
 def _expanded(text: str) -> Iterator[Source]:
     suffix = Path(text).suffix.lower()
-    if is_address(text):
+    if is_remote(text):
         yield _plain(text)
     elif _is_pattern(text):
         names = sorted(glob.glob(text, recursive=True))
@@ -108,7 +108,7 @@ def _listed(path: Path) -> Iterator[Source]:
         text = line.strip()
         if text and not text.startswith("#"):
             empty = False
-            at = text if is_address(text) else str(path.parent / text)
+            at = text if is_remote(text) else str(path.parent / text)
             yield _plain(at, f"{path} line {number}: {text}")
     if empty:
         raise InputError(f"{path}: the list names no scene")
@@ -188,8 +188,3 @@ def item_path(collection: str, name: str) -> str:
 
 def _is_pattern(text: str) -> bool:
     return glob.has_magic(text) and not Path(text).exists()
-
-
-def is_address(text: str) -> bool:
-    """Return whether a path is an address, as s3://bucket/a.tif, and not of this file system."""
-    return "://" in text or text.startswith("/vsi")
