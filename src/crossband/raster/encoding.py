@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +59,8 @@ class Encoding:
         """Return the source's own encoding, or another one that is asked for.
 
         A source that has neither nodata nor a mask gets NaN (float) or a mask band (integer), so
-        that pixels masked for other reasons (NaN, infinity) are never written as values.
+        that pixels masked for other reasons (NaN, infinity) are never written as values. So does
+        one whose bands have different nodata numbers: a file has one.
 
         Args:
             scene: the source.
@@ -77,7 +79,7 @@ class Encoding:
         kept = same and scale is None and offset is None and dtype in (None, scene.dtype)
         if kept and not r.power:
             stored = scene.dtype
-            mark = None if scene.has_mask else r.nodata[0]
+            mark = None if scene.has_mask else _one(r.nodata, stored)
             if mark is None and np.dtype(stored).kind == "f" and not scene.has_mask:
                 mark = float("nan")
             found = cls(stored, r.scale[0], r.offset[0], mark, mark is None)
@@ -147,12 +149,24 @@ def check_dtype(name: str) -> str:
     return name
 
 
-def _check_holds(dtype: str, number: float) -> None:
+def _one(marks: Sequence[float | None], dtype: str) -> float | None:
+    """Return the number that means "no data" in all bands, if there is one that the type holds."""
+    first = marks[0]
+    same = first is not None and len({repr(mark) for mark in marks}) == 1
+    return first if same and _holds(dtype, first) else None
+
+
+def _holds(dtype: str, number: float | None) -> bool:
     kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return
+    if number is None or kind.kind == "f":
+        return number is not None
     info = np.iinfo(kind)
-    if not (np.isfinite(number) and number == int(number) and info.min <= number <= info.max):
+    return bool(np.isfinite(number) and number == int(number) and info.min <= number <= info.max)
+
+
+def _check_holds(dtype: str, number: float) -> None:
+    if not _holds(dtype, number):
+        info = np.iinfo(dtype)
         raise OutputError(
             f"--nodata {number:g}: {dtype} holds whole numbers {info.min} to {info.max}"
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import threading
 import time
@@ -110,9 +111,8 @@ class PatientRaster:
 
     def __init__(self, path: str, env: Env) -> None:
         self._path, self._env = path, env
-        with env():
-            waits = remote.pauses()
-            for pause in waits:
+        with env(), _alone():
+            for pause in remote.pauses():
                 try:
                     self._dataset = _open(path)
                     break
@@ -148,11 +148,11 @@ class PatientRaster:
     def _until_all_came(self, read: Callable[[], Any]) -> Any:
         problem: Exception
         try:
-            with watched():
+            with _alone(), watched():
                 return read()
         except (RasterioError, OSError) as error:
             problem = error
-        with self._env():
+        with self._env(), _alone():
             for pause in remote.pauses():
                 time.sleep(pause)
                 remote.forget()
@@ -182,6 +182,18 @@ class PatientRaster:
         old.close()
         if not same:
             raise InputError("it is another file than before")
+
+
+def _alone() -> AbstractContextManager[Any]:
+    """Set what holds for a raster on a server only.
+
+    No files beside it are asked for: each is a request, and few have any. A PNG is read the slow
+    way, which tells whether it is whole (see `png`).
+    """
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+    wanted: Any = {name: value for name, value in options.items() if name not in os.environ}
+    environment: AbstractContextManager[Any] = rasterio.Env(**wanted)
+    return environment
 
 
 def _open(path: str) -> Any:

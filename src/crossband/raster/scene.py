@@ -30,17 +30,18 @@ from crossband.raster import remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.patient import PatientRaster
+from crossband.raster.png import check_png
 from crossband.raster.radiometry import Radiometry, radiometry_of
 
 if TYPE_CHECKING:
     from crossband.products import Product
 
 #: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
-#: half; folders are not listed for each file (slow on object stores); the cache of decoded blocks
-#: is bounded, in bytes (rasterio hands the number to GDAL as it is).
+#: half; files beside it (a mask, a world file) are asked for by name, and folders are not listed;
+#: the cache of decoded blocks is bounded, in bytes (rasterio hands the number to GDAL as it is).
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     "GDAL_CACHEMAX": 64 * 2**20,
     **remote.OPTIONS,
 }
@@ -79,7 +80,7 @@ class Scene:
         grid: shape, affine, CRS.
         bands: common names of the bands that `read` returns, in this order.
         numbers: their 1-based band numbers in the file.
-        dtype: stored data type of the first of them.
+        dtype: the data type that holds what is stored of all of them.
         dtypes: stored data types of all of them.
         unit: physical unit of what `read` returns.
         radiometry: how stored numbers become physical values.
@@ -106,7 +107,7 @@ class Scene:
         self.grid = _grid(dataset)
         self._at = self.grid.box
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in self.numbers)
-        self.dtype = self.dtypes[0]
+        self.dtype = str(np.result_type(*self.dtypes))
         self._alpha = _alpha_band(dataset, {*self.numbers, *named})
         flags = dataset.mask_flag_enums[self.numbers[0] - 1]
         self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
@@ -202,7 +203,10 @@ class Scene:
         at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col).rasterio()
         indexes = list(self.numbers)
         try:
-            stored = self._dataset.read(indexes, window=at)
+            if len(set(self.dtypes)) == 1:
+                stored = self._dataset.read(indexes, window=at)
+            else:
+                stored = np.stack([self._dataset.read(n, window=at) for n in indexes])
             mask = np.ones(stored.shape[1:], dtype=bool)
             if self._alpha is not None:
                 mask &= self._dataset.read(self._alpha, window=at) > 0
@@ -297,6 +301,10 @@ def open_raster(path: str | Path) -> Any:
             words = f"of folders these are read: {products.kinds_of_folders()}"
         raise InputError(f"{text}: not a raster that can be opened: {words}") from error
     try:
+        if dataset.driver in ("PNG", "VRT"):
+            for name in dataset.files:
+                if name.lower().endswith(".png") and not remote.is_remote(name):
+                    check_png(name)
         if dataset.count == 0:
             parts = ", ".join(dataset.subdatasets[:3])
             raise InputError(
