@@ -16,6 +16,7 @@ from pathlib import Path
 from crossband.errors import InputError
 from crossband.products.base import Band, Kind, Product
 from crossband.products.source import RASTERS, Source
+from crossband.raster.remote import address
 
 __all__ = ["Band", "Kind", "Product", "Source", "find", "kinds_of_folders", "refuse"]
 
@@ -34,7 +35,7 @@ def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Prod
         InputError: a product that is not read, or whose metadata cannot be read.
         BandError: bands that name files, and not one file each.
     """
-    text = str(path)
+    text = address(path)
     # Without a look at the disk, as training opens thousands of plain rasters.
     if text.lower().endswith(RASTERS) or text.startswith("pack://"):
         return None
