@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ import crossband
 from crossband.errors import (
     ChangedError,
     ClusterError,
+    CrossbandError,
     InputError,
     Interrupted,
     ModelError,
@@ -395,11 +397,31 @@ def test_what_the_workers_do_not_find(source, model, cluster, tmp_path, monkeypa
     next(model.network.parameters()).data[0] += 1.0
     with pytest.raises(ModelError, match="find another model there"):
         model.translate(source, out, cluster=cluster)
-    model.address = str(tmp_path / "gone")
-    model.folder = tmp_path / "gone"
+    model.save(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
     with pytest.raises(ModelError, match="gone"):
         model.translate(source, out, cluster=cluster)
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+class Failing:
+    """Stands where a future does."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def result(self):
+        raise self.error
+
+
+def test_whatever_a_worker_says_is_one_line():
+    for error, words in (
+        (ModuleNotFoundError("No module named 'crossband'"), "cannot run Crossband: No module"),
+        (RuntimeError("out of\nmemory"), "a worker failed: RuntimeError: out of memory"),
+        (InputError("a.tif: gone"), "a.tif: gone"),
+    ):
+        with pytest.raises(CrossbandError, match=words):
+            client_module.result_of(Failing(error))
 
 
 def test_no_worker_joins(source, model, tmp_path, monkeypatch):

@@ -573,6 +573,23 @@ def test_an_interrupted_scene_that_changed(stopped, scenes, model):
     assert lines(stopped)["scene-2_nir.tif"] == ("done", None)
 
 
+def test_killed_when_all_was_done(scenes, model, tmp_path, monkeypatch):
+    """The file has its name, and the store is still there: it goes when the scene is skipped."""
+    out = tmp_path / "out"
+    options = {"indices": ["NDVI"]}
+    with monkeypatch.context() as killed:
+        killed.setattr(store_module.Store, "remove", store_module.Store.close)
+        translate_many(model, [scenes / "*[12].tif"], out, **options)
+    (out / ".scene-1_nir_NDVI.tif.crossband-made").mkdir()
+    assert len([p for p in out.iterdir() if p.name.startswith(".")]) == 3
+    facts = folder_of(out / "scene-2_nir.tif") / "run.json"
+    facts.write_text('{"the source": "another"}')
+    tally = translate_many(model, [scenes / "*[12].tif"], out, **options)
+    assert tally.counts["skipped"] == 2
+    left = [p.name for p in out.iterdir() if p.name.startswith(".")]
+    assert left == [".scene-2_nir.tif.crossband"]
+
+
 def test_a_scene_that_another_process_has_is_left_to_it(scenes, model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

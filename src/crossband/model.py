@@ -177,7 +177,7 @@ class Model(nn.Module):
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         folder.chmod(0o755)
-        self.folder = folder
+        self.folder, self.address = folder, str(folder)
         return folder
 
     def _save_into(self, folder: Path, dtype: str, card: str | None) -> None:

@@ -10,7 +10,7 @@ import json
 import time
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
-from crossband.raster.store import Store, begun
+from crossband.raster.store import Store, begun, folder_of
 from crossband.raster.write import (
     Cog,
     Output,
@@ -275,11 +275,12 @@ def translate(
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         asked = {"the device": device, "--precision": precision}
         loose = [name for name, value in asked.items() if value == "auto"]
-        if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
-            found.skipped = True
-            return output
         result.tags = tags | {FACTS: json.dumps(known | layout)}
         outputs = [result, *_index_outputs(result, extra)]
+        if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
+            _tidy(outputs, known, matched.later)
+            found.skipped = True
+            return output
         check_disk(outputs, matched.beside(outputs))
         store = _opened(output, known, scene, resume=resume, later=matched.later)
         with _kept(store, output, len(work.jobs), on_failure=resume):
@@ -331,6 +332,17 @@ def _opened(
     if store.done and (words := unnoticed(scene)):
         warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
     return store
+
+
+def _tidy(outputs: Sequence[Output], known: Mapping[str, str], later: Sequence[str]) -> None:
+    """Remove the store of a run that was killed after its files had their names."""
+    if not folder_of(outputs[0].path).is_dir():
+        return
+    with suppress(OutputError):  # another process has it, or it is of another run
+        store = Store.open(outputs[0].path, known, resume=True, later=later)
+        for made in outputs:
+            made.discard(store)
+        store.remove()
 
 
 def _finish(matched: Direct, outputs: Sequence[Output], scene: Scene, store: Store) -> float:

@@ -105,10 +105,7 @@ class Cluster:
                     f"--scheduler {self.address}: no worker took up any work in {JOIN:.0f} s"
                 )
             time.sleep(LOOK)
-        try:
-            wanted: Wanted = result_of(task)
-        except ImportError as error:
-            raise CrossbandError(f"the workers cannot run Crossband: {_words(error)}") from error
+        wanted: Wanted = result_of(task)
         if wanted.version != __version__:
             raise ModelError(
                 f"the workers have Crossband {wanted.version}, this is {__version__}: install one "
@@ -334,11 +331,13 @@ def _write(answer: Answer, outputs: Sequence[Output], store: Store, statistics: 
 
 
 def result_of(task: Any) -> Any:
-    """Return what a task gave; CrossbandError where its workers or the scheduler ended."""
+    """Return what a task gave; CrossbandError where that, its workers or the scheduler failed."""
     from distributed import CancelledError, KilledWorker
 
     try:
         return task.result()
+    except CrossbandError:
+        raise
     except KilledWorker as error:
         raise ClusterError(
             "the cluster gave it up: several workers ended while they were at it (is their memory "
@@ -346,6 +345,10 @@ def result_of(task: Any) -> Any:
         ) from error
     except CancelledError as error:
         raise ClusterError(_GONE) from error
+    except ImportError as error:
+        raise ClusterError(f"the workers cannot run Crossband: {_words(error)}") from error
+    except Exception as error:  # as out of memory; its traceback is the worker's
+        raise ClusterError(f"a worker failed: {type(error).__name__}: {_words(error)}") from error
 
 
 def _words(error: BaseException) -> str:
