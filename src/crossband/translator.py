@@ -239,8 +239,13 @@ def translate(
     _check_paths(paths, source, match_to, begun(output) if resume else None, overwrite or skip)
     cog = _cog(paths, compress, blocksize)
     found = statistics if statistics is not None else Statistics()
-    reading: dict[str, Any] = {"bands": bands, "sensor": sensor, "scale": scale, "offset": offset}
-    reading["nodata"] = source_nodata
+    reading: dict[str, Any] = {
+        "bands": bands,
+        "sensor": sensor,
+        "scale": scale,
+        "offset": offset,
+        "nodata": source_nodata,
+    }
     with ExitStack() as stack:
         scene = stack.enter_context(Scene.open(source, **reading, needed=model.signature.source))
         check_apart(paths, scene.files)
