@@ -44,7 +44,7 @@ def bicubic(x: Tensor, scale: float) -> Tensor:
             f"bicubic takes floats [..., H, W], not {x.dtype} {list(x.shape)}: convert first"
         )
     height, width = x.shape[-2:]
-    return resample(x, _bicubic_axis(height, scale), _bicubic_axis(width, scale))
+    return resample(x, bicubic_axis(height, scale), bicubic_axis(width, scale))
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
@@ -89,8 +89,11 @@ def mirrored(at: NDArray[np.int_], length: int) -> NDArray[np.int_]:
 
 
 @functools.lru_cache(maxsize=32)
-def _bicubic_axis(length: int, scale: float) -> Array:
-    """Return the matrix that resizes an axis with the cubic kernel; a network asks often."""
+def bicubic_axis(length: int, scale: float) -> Array:
+    """Return the matrix [ceil(length * scale), length] that resizes an axis as `bicubic` does.
+
+    Kept for the last lengths, since a network asks often; not to be written to.
+    """
     widened = min(scale, 1.0)
 
     def weight(distance: Array) -> Array:

@@ -1,12 +1,18 @@
 """How good a synthetic band is: metrics in physical units, under a mask, that add up.
 
 The functions take arrays of one image. `score` gives a `Score`, and scores add up: the sum over
-the images of a group holds the metrics over all pixels of that group.
+the images of a group holds the metrics over all pixels of that group. `Judge` prepares a target
+for several outputs. `CATALOGUE` says what each number is; a further family of metrics is one file
+in `crossband.metrics.families`.
 """
 
+from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
+from crossband.metrics.families.spectrum import Spectrum
+from crossband.metrics.family import known_families
 from crossband.metrics.index_error import GUARD, index_mae, index_moments, index_values
 from crossband.metrics.moments import (
     DATA_RANGE,
+    USUAL_RANGE,
     Moments,
     as_json,
     bias,
@@ -17,8 +23,17 @@ from crossband.metrics.moments import (
     r2,
     rmse,
 )
+from crossband.metrics.profiles import ByClass, Profile
 from crossband.metrics.ratio import Ratio, compare, geometric_mean
-from crossband.metrics.score import COUNTS, METRICS, Score, score, usable_indices
+from crossband.metrics.score import (
+    CATALOGUE,
+    COUNTS,
+    METRICS,
+    Judge,
+    Score,
+    score,
+    usable_indices,
+)
 from crossband.metrics.ssim import ssim, ssim_sum
 from crossband.metrics.tally import MODEL, Cell, Tally
 from crossband.metrics.thermal import (
@@ -29,15 +44,23 @@ from crossband.metrics.thermal import (
 )
 
 __all__ = [
+    "CATALOGUE",
     "COUNTS",
     "DATA_RANGE",
     "GUARD",
     "METRICS",
     "MODEL",
+    "OF_INDEX",
+    "USUAL_RANGE",
+    "ByClass",
     "Cell",
+    "Judge",
+    "Metric",
     "Moments",
+    "Profile",
     "Ratio",
     "Score",
+    "Spectrum",
     "Tally",
     "as_json",
     "bias",
@@ -48,7 +71,9 @@ __all__ = [
     "index_mae",
     "index_moments",
     "index_values",
+    "known_families",
     "mae",
+    "of_index",
     "pearson_r",
     "psnr",
     "r2",

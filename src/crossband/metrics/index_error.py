@@ -20,8 +20,26 @@ GUARD = 0.02
 BOUNDED = frozenset({"NDVI", "NDWI", "GNDVI"})
 
 
+def clamped(bands: Mapping[str, ArrayLike], unit: str) -> dict[str, NDArray[np.float64]]:
+    """Return bands in the valid range of their unit; NaN where they are not finite."""
+    low, high = VALID_RANGE[unit]
+    out = {}
+    for band, given in bands.items():
+        v = np.asarray(given, dtype=np.float64)
+        finite = np.isfinite(v)
+        held = np.clip(v, low, high)
+        # An infinite output is no value: clamping must not turn it into a good one.
+        out[band] = held if finite.all() else np.where(finite, held, np.nan)
+    return out
+
+
 def index_values(
-    name: str, bands: Mapping[str, ArrayLike], unit: str, guard: float = GUARD
+    name: str,
+    bands: Mapping[str, ArrayLike],
+    unit: str,
+    guard: float = GUARD,
+    *,
+    ready: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Compute an index the way it is judged and drawn.
 
@@ -38,28 +56,26 @@ def index_values(
         bands: common name -> [H, W], physical units.
         unit: their unit.
         guard: least magnitude of the denominator, in that unit.
+        ready: whether the bands went through `clamped` already.
 
     Returns:
         The index [H, W] and where it is defined, bool [H, W].
     """
     indices.check(name, set(bands))
-    low, high = VALID_RANGE[unit]
-    clamped = {}
-    for band, given in bands.items():
-        v = np.asarray(given, dtype=np.float64)
-        # An infinite output is no value: clamping must not turn it into a good one.
-        clamped[band] = np.where(np.isfinite(v), np.clip(v, low, high), np.nan)
+    held = {b: np.asarray(v) for b, v in bands.items()} if ready else clamped(bands, unit)
     with np.errstate(divide="ignore", invalid="ignore"):
         if name not in indices.CLOSED:
-            values = np.asarray(indices.compute(name, clamped), dtype=np.float64)
+            values = np.asarray(indices.compute(name, held), dtype=np.float64)
             return values, np.isfinite(values)
-        numerator, denominator = indices.CLOSED[name][0](clamped)
+        numerator, denominator = indices.CLOSED[name][0](held)
         numerator = np.asarray(numerator, dtype=np.float64)
         denominator = np.broadcast_to(np.asarray(denominator, np.float64), numerator.shape)
         defined = (np.abs(denominator) > guard) & np.isfinite(numerator)
         least = 1e-6 if name in BOUNDED else guard
-        held = np.where(np.abs(denominator) > least, denominator, np.copysign(least, denominator))
-        return numerator / held, defined
+        far = np.abs(denominator) > least
+        if not far.all():
+            denominator = np.where(far, denominator, np.copysign(least, denominator))
+        return numerator / denominator, defined
 
 
 def index_moments(

@@ -31,6 +31,14 @@ NAN = float("nan")
 #: surface.
 DATA_RANGE: dict[str, float] = {REFLECTANCE: 1.0, DISPLAY: 1.0, DECIBEL: 30.0, KELVIN: 100.0}
 
+#: What values of a unit usually are, of the width above: the bins of histograms and profiles.
+USUAL_RANGE: dict[str, tuple[float, float]] = {
+    REFLECTANCE: (0.0, 1.0),
+    DISPLAY: (0.0, 1.0),
+    DECIBEL: (-25.0, 5.0),
+    KELVIN: (230.0, 330.0),
+}
+
 
 def data_range(unit: str) -> float:
     """Return the data range of PSNR and SSIM for a unit, in that unit.
@@ -41,6 +49,32 @@ def data_range(unit: str) -> float:
     if unit not in DATA_RANGE:
         raise UnitError(f"no data range for unit {unit!r}: {nearest(unit, DATA_RANGE)}")
     return DATA_RANGE[unit]
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What the moments need of one of the two arrays alone.
+
+    Attributes:
+        mean: of the values.
+        deviations: values - mean, flat.
+        m2: sum of their squares.
+        constant: the only value; NaN where there are two, or none.
+    """
+
+    mean: float
+    deviations: NDArray[np.float64]
+    m2: float
+    constant: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Side:
+        """Take them of flat finite values."""
+        if values.size == 0:
+            return cls(0.0, values, 0.0, NAN)
+        mean = float(values.mean())
+        deviations = values - mean
+        return cls(mean, deviations, float((deviations * deviations).sum()), _constant(values))
 
 
 @dataclass(frozen=True)
@@ -79,24 +113,40 @@ class Moments:
             mask: bool, broadcast to that shape, True where a pixel counts; all of them where None.
         """
         p, t, n_nonfinite = pairs(prediction, target, mask)
+        return cls.against(p, t, Side.of(t), n_nonfinite)
+
+    @classmethod
+    def against(
+        cls,
+        p: NDArray[np.float64],
+        t: NDArray[np.float64],
+        side: Side,
+        n_nonfinite: int = 0,
+    ) -> Moments:
+        """Take the moments of flat finite values, where what is the target's alone is known.
+
+        Args:
+            p: predictions.
+            t: targets.
+            side: `Side.of(t)`.
+            n_nonfinite: predictions that were left out because they are not finite.
+        """
         if p.size == 0:
             return cls(n_nonfinite=n_nonfinite)
-        e = p - t
-        mean_p, mean_t = float(p.mean()), float(t.mean())
-        dp, dt = p - mean_p, t - mean_t
+        e, own = p - t, Side.of(p)
         return cls(
             n=p.size,
             n_nonfinite=n_nonfinite,
             abs_error=float(np.abs(e).sum()),
             error=float(e.sum()),
             square_error=float((e * e).sum()),
-            mean_p=mean_p,
-            mean_t=mean_t,
-            m2_p=float((dp * dp).sum()),
-            m2_t=float((dt * dt).sum()),
-            c_pt=float((dp * dt).sum()),
-            constant_p=_constant(p),
-            constant_t=_constant(t),
+            mean_p=own.mean,
+            mean_t=side.mean,
+            m2_p=own.m2,
+            m2_t=side.m2,
+            c_pt=float((own.deviations * side.deviations).sum()),
+            constant_p=own.constant,
+            constant_t=side.constant,
         )
 
     def __add__(self, other: Moments) -> Moments:

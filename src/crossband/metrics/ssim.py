@@ -15,11 +15,11 @@ _KERNEL /= _KERNEL.sum()
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian mean of every whole window: [H, W] -> [H - 10, W - 10]."""
+    """Gaussian mean of every whole window: [..., H, W] -> [..., H - 10, W - 10]."""
     half = WINDOW // 2
-    rows = ndimage.correlate1d(values, _KERNEL, axis=0, mode="constant")[half:-half]
-    both: NDArray[np.float64] = ndimage.correlate1d(rows, _KERNEL, axis=1, mode="constant")
-    return both[:, half:-half]
+    rows = ndimage.correlate1d(values, _KERNEL, axis=-2, mode="constant")[..., half:-half, :]
+    both: NDArray[np.float64] = ndimage.correlate1d(rows, _KERNEL, axis=-1, mode="constant")
+    return both[..., half:-half]
 
 
 def whole_windows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -34,6 +34,59 @@ def whole_windows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     worst = ndimage.minimum_filter(mask, size=WINDOW, mode="constant", cval=False)
     out: NDArray[np.bool_] = worst[half:-half, half:-half]
     return out
+
+
+class Windows:
+    """The windows of one target, against which outputs are held.
+
+    Args:
+        t: [H, W], target less `level`; 0 where a pixel does not count.
+        level: what was taken off.
+        data_range: L in the unit of the values.
+        valid: bool [H, W]; None where all pixels count.
+
+    Attributes:
+        count: windows that are wholly valid.
+    """
+
+    def __init__(
+        self,
+        t: NDArray[np.float64],
+        level: float,
+        data_range: float,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
+        inside = (max(t.shape[0] - WINDOW + 1, 0), max(t.shape[1] - WINDOW + 1, 0))
+        self._windows: NDArray[np.bool_] | None = None
+        self.count = math.prod(inside)
+        if valid is not None:
+            self._windows = whole_windows(valid)
+            self.count = int(np.count_nonzero(self._windows))
+        if self.count == 0:
+            return
+        self._t, self._level = t, level
+        self._c1, self._c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+        self._centre, square = _smooth(np.stack([t, t * t]))
+        self._mean = self._centre + level
+        self._spread = square - self._centre**2 + self._c2
+        self._power = self._mean**2 + self._c1
+
+    def sums(self, p: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the sums over the windows of SSIM, and of its second factor (contrast).
+
+        Args:
+            p: [H, W], output less `level`; 0 where a pixel does not count.
+        """
+        if self.count == 0:
+            return 0.0, 0.0
+        centre, square, product = _smooth(np.stack([p, p * p, p * self._t]))
+        contrast = 2 * (product - centre * self._centre) + self._c2
+        contrast /= square - centre**2 + self._spread
+        mean = centre + self._level
+        light = (2 * mean * self._mean + self._c1) / (mean**2 + self._power)
+        if self._windows is not None:
+            contrast, light = contrast[self._windows], light[self._windows]
+        return float((contrast * light).sum()), float(contrast.sum())
 
 
 def ssim_sum(
@@ -58,22 +111,11 @@ def ssim_sum(
     valid = np.isfinite(p) & np.isfinite(t)
     if mask is not None:
         valid &= np.asarray(mask, dtype=bool)
-    windows = whole_windows(valid)
-    count = int(np.count_nonzero(windows))
-    if count == 0:
-        return 0.0, 0
     # Variances do not change when both are shifted, and keep their digits near zero mean.
-    shift = float(t[valid].mean())
+    shift = float(t[valid].mean()) if valid.any() else 0.0
     p, t = np.where(valid, p - shift, 0.0), np.where(valid, t - shift, 0.0)
-    mean_p, mean_t = _smooth(p), _smooth(t)
-    var_p, var_t = _smooth(p * p) - mean_p**2, _smooth(t * t) - mean_t**2
-    cov = _smooth(p * t) - mean_p * mean_t
-    mean_p, mean_t = mean_p + shift, mean_t + shift
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    similarity = ((2 * mean_p * mean_t + c1) * (2 * cov + c2)) / (
-        (mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2)
-    )
-    return float(similarity[windows].sum()), count
+    windows = Windows(t, shift, data_range, None if valid.all() else valid)
+    return windows.sums(p)[0], windows.count
 
 
 def ssim(

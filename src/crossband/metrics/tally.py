@@ -98,6 +98,7 @@ class Tally:
     def __init__(self, baselines: Sequence[str]) -> None:
         self.baselines = list(baselines)
         self._cells: dict[Cell, _Entry] = {}
+        self._totals: dict[tuple[str, str], dict[str, Score]] = {}
 
     def add(self, cell: Cell, scores: Mapping[str, Score]) -> None:
         """Add one image: `model` and each baseline -> score on the same pixels."""
@@ -105,8 +106,12 @@ class Tally:
         for who in (MODEL, *self.baselines):
             means[who] = _ImageMeans()
             means[who].add(scores[who].numbers())
-        entry = _Entry(1, {who: scores[who] for who in means}, means)
+        entry = _Entry(1, {who: scores[who].light() for who in means}, means)
         self._cells[cell] = self._cells[cell].merge(entry) if cell in self._cells else entry
+        kind = cell.sensor, cell.unit
+        mine = self._totals.get(kind)
+        full = {who: scores[who] for who in means}
+        self._totals[kind] = {w: mine[w] + s for w, s in full.items()} if mine else full
 
     def indices(self) -> list[str]:
         """Return the names of the indices that some image allowed."""
@@ -127,6 +132,13 @@ class Tally:
             record = {"sensor": sensor, "unit": unit, "n_groups": len(cells)}
             out.append({**record, **entry.as_dict()})
         return out
+
+    def totals(self) -> dict[tuple[str, str], dict[str, Score]]:
+        """Return (sensor, unit) -> model and baselines -> score over all its images.
+
+        These hold profiles, too, which a group does not: groups may be many.
+        """
+        return dict(self._totals)
 
     def ratios(self) -> list[dict[str, Any]]:
         """Return model / baseline for each baseline, metric, and sensor (None: all of them)."""

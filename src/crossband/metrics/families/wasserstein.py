@@ -1,0 +1,109 @@
+"""The distance between the distributions of true and synthetic pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from crossband.metrics.catalogue import DATA, Metric
+from crossband.metrics.family import Array, Family, Output, Part, Truth
+from crossband.metrics.moments import NAN, USUAL_RANGE
+
+#: Steps of the usual range of the unit (0.0005 of reflectance), along each direction.
+BINS = 2048
+#: Directions onto which two bands and more are projected, and the seed they are drawn with.
+DIRECTIONS, SEED = 16, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Distributions(Part):
+    """What the 1-Wasserstein distance needs, along each direction.
+
+    W1 = integral |F_p - F_t| over the axis, F being the cumulative distributions. The axis is cut
+    into bins and two open ends, and of each the integral of F_p - F_t (1 - F at the upper end) is
+    summed exactly, from every value, so that images add up. What is lost is only where F_p and
+    F_t cross inside a bin: for one band the result is the exact distance, or less by at most the
+    width of the bins they cross in. For more bands it is the sliced distance (Bonneel et al.
+    2015), the mean over 16 directions of unit length drawn once for all (NumPy's PCG64, seed 0).
+
+    Attributes:
+        areas: [directions, bins + 2], sum over pixels, in the unit.
+        n: pixels.
+    """
+
+    areas: Array
+    n: int
+
+    def numbers(self, unit: str, scale: int) -> dict[str, float]:
+        """Return the distance, in the unit."""
+        if not self.n:
+            return {"swd": NAN}
+        return {"swd": float(np.abs(self.areas).sum(axis=1).mean() / self.n)}
+
+
+@lru_cache(maxsize=8)
+def directions(bands: int) -> Array:
+    """Return unit vectors [directions, bands]; for one band the axis itself."""
+    if bands == 1:
+        return np.ones((1, 1))
+    drawn = np.random.default_rng(SEED).normal(size=(DIRECTIONS, bands))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+
+
+def areas(values: Array, low: float, high: float) -> Array:
+    """Return n x the integral of the cumulative distribution over each bin: [bins + 2].
+
+    Args:
+        values: flat, finite.
+        low: where the bins begin; the first of the results is what lies below it.
+        high: where they end; the last is minus what lies above it.
+    """
+    width = (high - low) / BINS
+    at = (values - low) / width
+    held = np.clip(at, 0.0, BINS)
+    step = np.minimum(held.astype(np.intp), BINS - 1)
+    count = np.bincount(step, minlength=BINS)
+    inside = np.bincount(step, weights=held - step, minlength=BINS)
+    full = np.cumsum(count) - inside
+    rest = at - held
+    below = -float(rest[rest < 0].sum())
+    above = float(rest[rest > 0].sum())
+    return np.concatenate([[below], full, [-above]]) * width
+
+
+class SlicedWasserstein(Family):
+    """The sliced Wasserstein distance between pixel distributions."""
+
+    name = "swd"
+    place = 50
+    metrics = (
+        Metric(
+            "swd",
+            "SWD",
+            DATA,
+            "less",
+            "1-Wasserstein distance between the distributions of true and synthetic pixels, "
+            "sliced where there are several bands",
+            source="Bonneel, Rabin, Peyre and Pfister 2015",
+        ),
+    )
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        low, high = USUAL_RANGE[truth.unit]
+        self.turn = directions(len(truth.bands))
+        # A direction maps the cube of usual values to middle +- half.
+        middle = self.turn.sum(axis=1) * (low + high) / 2
+        half = np.abs(self.turn).sum(axis=1) * (high - low) / 2
+        self.limits = [(float(m - h), float(m + h)) for m, h in zip(middle, half, strict=True)]
+        self.own = self._areas(truth.flat)
+
+    def _areas(self, flat: Array) -> Array:
+        seen = flat if len(flat) == 1 else self.turn @ flat
+        return np.stack([areas(v, *limits) for v, limits in zip(seen, self.limits, strict=True)])
+
+    def part(self, output: Output) -> Distributions:
+        """Take the areas between the two distributions."""
+        return Distributions(self._areas(output.flat) - self.own, self.truth.n)
