@@ -250,17 +250,25 @@ def run(a: argparse.Namespace) -> None:
                 continue
             shutil.rmtree(folder)
             folder.mkdir()
-        start = time.monotonic()
-        manifest = a.output / f"{task}.csv"
-        given = options(name, task, a.budget or BUDGET[task])
-        crossband("fit", name, "--data.manifest", manifest, "--data.val_fraction", 0.1,
-                  "--seed", seed, "-o", folder / "run", *given)  # fmt: skip
-        fitted = time.monotonic()
-        crossband("evaluate", "--model", folder / "run" / "model", "--manifest", manifest,
-                  "--split", "test", "-o", folder / "report")  # fmt: skip
-        took = {"fit": fitted - start, "evaluate": time.monotonic() - fitted}
-        (folder / "run.json").write_text(json.dumps({"options": given, "seconds": took}))
-        print(f"{name} seed {seed}: {took['fit']:.0f} s, {took['evaluate']:.0f} s", flush=True)
+        try:
+            one(folder, task, name, seed, a)
+        except SystemExit as error:  # the others go on; the table says what was not run
+            print(f"{name} seed {seed}: {error}", flush=True)
+
+
+def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) -> None:
+    """Fit a recipe with one seed, evaluate it, and leave run.json."""
+    start = time.monotonic()
+    manifest = a.output / f"{task}.csv"
+    given = options(name, task, a.budget or BUDGET[task])
+    crossband("fit", name, "--data.manifest", manifest, "--data.val_fraction", 0.1,
+              "--seed", seed, "-o", folder / "run", *given)  # fmt: skip
+    fitted = time.monotonic()
+    crossband("evaluate", "--model", folder / "run" / "model", "--manifest", manifest,
+              "--split", "test", "-o", folder / "report")  # fmt: skip
+    took = {"fit": fitted - start, "evaluate": time.monotonic() - fitted}
+    (folder / "run.json").write_text(json.dumps({"options": given, "seconds": took}))
+    print(f"{name} seed {seed}: {took['fit']:.0f} s, {took['evaluate']:.0f} s", flush=True)
 
 
 def crossband(*arguments: Any) -> None:

@@ -20,6 +20,7 @@ from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.networks.bicubic import Bicubic
 from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean
+from crossband.report.chosen import pick
 from crossband.signature import Signature, UnitRange
 
 RGB = ["red", "green", "blue"]
@@ -212,7 +213,8 @@ def test_files_of_the_report(scenes, model, tmp_path):
     out = tmp_path / "deep" / "out"
     report = ev.evaluate([str(tmp_path / "folder")], scenes.manifest(), out)
     names = {p.name for p in out.iterdir()}
-    assert names == {"metrics.json", "per_image.csv", "per_image.parquet", "table.txt", "pictures"}
+    files = {"index.html", "metrics.json", "profiles.json", "per_image.csv", "per_image.parquet"}
+    assert names == {*files, "table.txt", "pictures"}
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # nothing hidden is left
     stored = json.loads((out / "metrics.json").read_text())
     assert stored["schema"] == "crossband.metrics/1"
@@ -359,7 +361,7 @@ def test_pictures_are_chosen_by_rule():
     ]
     rows.append({"position": 10, "unit": "display", "n_valid": 9, "mae": 7.0})
     rows.append({"position": 11, "unit": "display", "n_valid": 0, "mae": math.nan})
-    chosen = [(kind, place, r["position"]) for kind, place, r in ev.pick(rows, 3)]
+    chosen = [(kind, place, r["position"]) for kind, place, r in pick(rows, 3)]
     # The median of the nine finite ones is 0.375; 0.25 (rows 5, 8) and 0.5 (row 9) are as near.
     assert chosen == [
         ("worst", 1, 3),
@@ -370,8 +372,8 @@ def test_pictures_are_chosen_by_rule():
         ("median", 3, 5),
         ("worst", 1, 10),
     ]
-    assert len(ev.pick(rows, 1)) == 3
-    assert ev.pick(rows, 0) == []
+    assert len(pick(rows, 1)) == 3
+    assert pick(rows, 0) == []
 
 
 # ---- refused, and nothing left ---------------------------------------------------------------
@@ -511,8 +513,13 @@ def test_what_the_coarse_source_does_not_know_does_not_count(tmp_path):
     table.to_csv(tmp_path / "pairs.csv", index=False)
     units = {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)}
     model = Model(Bicubic(3, 3, 2), Signature(RGB, RGB, units), name="cubic", task="x2")
-    report = ev.evaluate([model], tmp_path / "pairs.csv", tmp_path / "out", precision="fp32")
-    (found,) = report.per_image.to_dict("records")
+    report = ev.evaluate(
+        [model], tmp_path / "pairs.csv", tmp_path / "out", precision="fp32", pictures=0
+    )
+    found, beside = report.per_image.to_dict("records")
+    # What is finer must beat bicubic, and this model is bicubic.
+    assert (found["by"], beside["by"]) == (MODEL, "bicubic")
+    assert found["mae"] == beside["mae"]
     assert found["n_nonfinite"] == 0
     assert found["n_valid"] == SIZE**2 - (5 * 2) ** 2  # the kernel reaches two coarse pixels
     assert found["mae"] > 0

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TextIO
 
 from crossband import __version__
 from crossband.cli_data import add_data
+from crossband.cli_evaluate import add_evaluate
 from crossband.cli_import import add_import
 from crossband.cli_translate import add_translate, computing
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, nearest
@@ -173,16 +174,7 @@ def _parser() -> Parser:
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
 
-    p = sub.add_parser("evaluate", help="hold a model against true pairs and its baselines")
-    p.set_defaults(run=_evaluate)
-    p.add_argument("--model", action="append", required=True, help="repeat to compare models")
-    p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
-    p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
-    p.add_argument("-o", "--output", required=True, help="folder of the report")
-    p.add_argument("--index", action="append", help="index to judge (default: NDVI, NDWI, EVI)")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    computing(p)
-
+    add_evaluate(sub)
     _blending(sub)
     add_import(sub)
     add_data(sub)
@@ -280,23 +272,6 @@ def _sweep(a: argparse.Namespace) -> int:
     )
     print(table(rows))
     print(best)
-    return 0
-
-
-def _evaluate(a: argparse.Namespace) -> int:
-    from crossband.evaluate import INDICES, evaluate, table
-
-    report = evaluate(
-        a.model,
-        Path(a.manifest),
-        Path(a.output),
-        split=a.split,
-        indices=a.index or INDICES,
-        device=a.device,
-        precision=a.precision,
-        overwrite=a.overwrite,
-    )
-    print(table(report))
     return 0
 
 

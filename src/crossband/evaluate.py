@@ -1,13 +1,14 @@
-"""Hold models against true pairs and against their baselines, on the same pixels.
+"""Hold models, and files that other tools made, against true pairs and against baselines.
 
-The report is a folder: `metrics.json`, `per_image.csv`, `per_image.parquet`, `table.txt`, and
-`pictures/`. `docs/metrics-schema.md` describes `metrics.json`; its `schema` changes when a key
-changes its meaning, and new keys may be added. The rules, which hold for every number:
+The report is a folder: `index.html` (the page), `metrics.json`, `profiles.json`, `per_image.csv`,
+`per_image.parquet`, `table.txt`, and `pictures/`. `docs/metrics-schema.md` describes the JSON; its
+`schema` changes when a key changes its meaning, and new keys may be added. The rules, which hold
+for every number:
 
 - physical units, and only pixels where source and target are both valid; units are never averaged
   together: what is pooled is one sensor in one unit;
 - per image (`per_image.*`; their mean under `images`) and over all pixels of a group or sensor
-  (`pixels`);
+  (`pixels`), each with a 95 % bootstrap interval over groups;
 - beside the model its baselines, on the same pixels, in fp32: rounding must not weaken an opponent;
 - across sensors only the geometric mean over groups of the ratio model / baseline, each group
   counting once;
@@ -20,41 +21,38 @@ changes its meaning, and new keys may be added. The rules, which hold for every 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from crossband import __version__
 from crossband.data import manifest as manifests
-from crossband.data.reader import PairReader
 from crossband.data.splits import leakage
-from crossband.devices import resolve_device, resolve_precision
 from crossband.errors import ManifestError
 from crossband.indices import required_bands
-from crossband.metrics import (
-    DATA_RANGE,
-    GUARD,
-    MODEL,
-    Cell,
-    Score,
-    Tally,
-    as_json,
-    score,
-    usable_indices,
-)
+from crossband.judging import intervals
+from crossband.judging.closed import baselines, signature_of
+from crossband.judging.entrants import Entrant, FilesEntrant, ModelEntrant
+from crossband.judging.trial import Looks, Trial, compare_windows
+from crossband.judging.versus import versus
+from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, described
 from crossband.model import Model, load
-from crossband.raster.grid import Window
 from crossband.report.folder import appearing, check_folder
-from crossband.translator import translate_window
+
+if TYPE_CHECKING:
+    from crossband.report.page import Block, Swipe
+
+__all__ = ["INDICES", "Report", "choose", "compare_windows", "evaluate", "table"]
 
 SCHEMA = "crossband.metrics/1"
-METRICS_FILE = "metrics.json"
+METRICS_FILE, PAGE = "metrics.json", "index.html"
 INDICES = ("NDVI", "NDWI", "EVI")
-_KINDS = {"worst": "worst by MAE", "median": "near the median MAE"}
+#: Pairs of each kind that get a file of their own beside the page.
+FILES = 3
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,16 @@ def evaluate(
     manifest: str | Path,
     output: str | Path,
     *,
+    predictions: Sequence[str | Path] = (),
     split: str | None = None,
     indices: Sequence[str] = INDICES,
+    by: Sequence[str] = (),
+    features: str | Path | None = None,
+    feature_bands: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
-    pictures: int = 3,
+    workers: int = 1,
+    pictures: int = 10,
     overwrite: bool = False,
 ) -> Report:
     """Evaluate models on the pairs of a manifest and write the report.
@@ -95,10 +98,17 @@ def evaluate(
         models: loaded models, or what `crossband.load` takes.
         manifest: CSV or parquet, see `crossband.data.manifest`.
         output: folder of the report; appears when all of it is there.
+        predictions: folders of files that another tool made, see `judging.entrants.FilesEntrant`;
+            their bands and baselines are the first model's, and without a model those of the
+            manifest and its train rows.
         split: which rows; where None: `test`, without one `val`, without one all rows.
         indices: spyndex names; judged where the bands of a pair allow them.
+        by: columns of the manifest to break the numbers down by.
+        features: an extractor for FID and KID, see `crossband.features.load`; none where None.
+        feature_bands: target bands that it sees, one or three.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16; of the models, while baselines always run in fp32.
+        workers: threads that read ahead; they change no number.
         pictures: how many pairs to draw in each unit, of the worst and of those near the median.
         overwrite: replace an existing report.
 
@@ -106,45 +116,59 @@ def evaluate(
         ManifestError: nothing to judge, or a pair that does not fit; the message names the row.
         OutputError: the folder exists or cannot be written; nothing is left behind.
     """
+    start = time.monotonic()
     output = Path(output)
     check_folder(output, overwrite, METRICS_FILE)
     for index in indices:
         required_bands(index)
+    if workers < 1:
+        raise ManifestError(f"--workers {workers}: at least 1")
     loaded = [m if isinstance(m, Model) else load(m) for m in models]
-    if not loaded:
-        raise ManifestError("no model to evaluate")
-    table = manifests.read(manifest)
-    leaks = leakage(table) if "split" in table.columns else []
-    table, chosen = choose(table, split)
-    paired = manifests.is_paired(table)
+    if not loaded and not predictions:
+        raise ManifestError("no model and no predictions to evaluate")
+    full = manifests.read(manifest)
+    leaks = leakage(full) if "split" in full.columns else []
+    rows, chosen = choose(full, split)
+    paired = manifests.is_paired(rows)
     if not paired.any():
         raise ManifestError(f"{manifest}: no row to judge has both a source and a target")
-    left_out, table = int((~paired).sum()), table[paired].reset_index(drop=True)
+    left_out, rows = int((~paired).sum()), rows[paired].reset_index(drop=True)
+    looks = _looks(features, feature_bands, device)
+    names = _labels([*(m.name for m in loaded), *(Path(p).name for p in predictions)])
+    entrants: list[Entrant] = [
+        ModelEntrant(m, label, device, precision)
+        for m, label in zip(loaded, names[: len(loaded)], strict=True)
+    ]
+    entrants += _files(predictions, names[len(loaded) :], full, rows, entrants)
     with appearing(output, overwrite, METRICS_FILE) as folder:
-        records, rows = [], []
-        for label, model in zip(_labels(loaded), loaded, strict=True):
-            one = _Evaluation(model, label, table, indices, device=device, precision=precision)
-            rows += one.run()
-            records.append({**one.record(), "pictures": one.draw(folder, rows, pictures)})
+        records, numbers, trials = [], [], []
+        for entrant in entrants:
+            trial = Trial(entrant, rows, indices, by=by, looks=looks, workers=workers)
+            numbers += trial.run()
+            records.append(trial.record())
+            trials.append(trial)
         metrics = {
             "schema": SCHEMA,
             "crossband": __version__,
             "manifest": {
                 "path": str(manifest),
-                "sha256": manifests.fingerprint(table),
+                "sha256": manifests.fingerprint(rows),
                 "split": chosen,
-                "n_rows": len(table),
+                "n_rows": len(rows),
                 "n_unpaired": left_out,
-                "n_groups": int(table["group"].nunique()),
+                "n_groups": int(rows["group"].nunique()),
                 "leakage": next((asdict(k) for k in leaks if k.split == chosen and k.cut), None),
             },
             "data_range": DATA_RANGE,
             "index_guard": GUARD,
+            "bootstrap": intervals.about(),
             "indices": list(dict.fromkeys(i for r in records for i in r["indices"])),
             "models": records,
+            "versus": versus(records, _directions(records)) if len(records) > 1 else None,
         }
-        report = Report(output, metrics, _frame(table, rows))
-        _write(folder, report)
+        swipes, blocks = _drawn(folder, trials, records, numbers, pictures)
+        report = Report(output, metrics, _frame(rows, numbers))
+        _write(folder, report, swipes, blocks, time.monotonic() - start)
     return report
 
 
@@ -173,204 +197,79 @@ def choose(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, str | N
     return rows[rows["split"] == split].reset_index(drop=True), split
 
 
-class _Evaluation:
-    """One model over the rows of a manifest."""
+def _looks(features: str | Path | None, bands: Sequence[str] | None, device: str) -> Looks | None:
+    if features is None:
+        if bands:
+            raise ManifestError("--feature-bands needs --features, which says who looks at them")
+        return None
+    from crossband import features as room
 
-    def __init__(
-        self,
-        model: Model,
-        label: str,
-        table: pd.DataFrame,
-        indices: Sequence[str],
-        *,
-        device: str,
-        precision: str,
-    ) -> None:
-        self.model, self.label, self.table, self.indices = model, label, table, indices
-        self.device, self.precision = device, precision
-        self.reader = PairReader(table, model.signature, model.network.scale)
-        self.tally = Tally(list(model.baselines))
-
-    def run(self) -> list[dict[str, Any]]:
-        """Score every pair; returns a record for each pair and each of model and baselines."""
-        rows = []
-        for position, row in enumerate(self.reader.rows):
-            source, target = self._pair(position)
-            scores = {
-                who: self._score(who, source, target) for who in (MODEL, *self.model.baselines)
-            }
-            self.tally.add(Cell(_sensor(row), target.unit, str(row["group"])), scores)
-            for who, result in scores.items():
-                rows.append(
-                    {
-                        "position": position,
-                        "model": self.label,
-                        "by": who,
-                        "unit": target.unit,
-                        **result.numbers(),
-                    }
-                )
-        return rows
-
-    def _pair(self, position: int) -> tuple[Window, Window]:
-        """Read a pair; the target's mask says which pixels count."""
-        facts = self.reader.facts(position)
-        grid, unit = facts.grid, facts.unit
-        pixels = self.reader.read(position, grid.box)
-        signature = self.model.signature
-        fine = grid.zoom(self.model.network.scale)
-        return (
-            Window(pixels.source, pixels.source_mask, grid, tuple(signature.source), unit),
-            Window(
-                pixels.target,
-                pixels.mask,
-                fine,
-                tuple(signature.target),
-                signature.target_unit(unit),
-            ),
-        )
-
-    def _translate(self, who: str, source: Window) -> Window:
-        own = who == MODEL
-        return translate_window(
-            self.model if own else self.model.baselines[who],
-            source,
-            device=self.device,
-            precision=self.precision if own else "fp32",
-        )
-
-    def _score(self, who: str, source: Window, target: Window) -> Score:
-        return compare_windows(self._translate(who, source), source, target, self.indices)
-
-    def record(self) -> dict[str, Any]:
-        """Return what metrics.json says of this model."""
-        where = resolve_device(self.device)
-        return {
-            "label": self.label,
-            "name": self.model.name,
-            "task": self.model.task,
-            "weights_hash": self.model.weights_hash,
-            "source": list(self.model.signature.source),
-            "target": list(self.model.signature.target),
-            "device": where.type,
-            "precision": resolve_precision(where, self.precision),
-            "baselines": {name: b.weights_hash for name, b in self.model.baselines.items()},
-            "indices": self.tally.indices(),
-            "sensors": self.tally.sensors(),
-            "groups": self.tally.groups(),
-            "ratios": self.tally.ratios(),
-        }
-
-    def draw(
-        self, folder: Path, rows: Sequence[dict[str, Any]], count: int
-    ) -> list[dict[str, Any]]:
-        """Draw the worst pairs and those nearest the median, by MAE, in each unit."""
-        from crossband.report.pictures import comparison
-        from crossband.report.table import cell, short
-
-        own = [r for r in rows if r["model"] == self.label and r["by"] == MODEL]
-        out = []
-        for kind, place, record in pick(own, count):
-            row = self.reader.rows[record["position"]]
-            source, target = self._pair(record["position"])
-            inside = Path("pictures") / _plain(self.label) / record["unit"] / f"{kind}-{place}.png"
-            words = [f"MAE {cell(record['mae'], '.4f')} {record['unit']}"]
-            index = next((i for i in self.indices if f"{i}_mae" in record), None)
-            if index is not None:
-                words.append(f"{index} MAE {cell(record[f'{index}_mae'], '.4f')}")
-            comparison(
-                folder / inside,
-                source,
-                target,
-                self._translate(MODEL, source),
-                title=f"{_KINDS[kind]} {place}: {short(row['source'])} ({_sensor(row)}), "
-                f"{', '.join(words)}",
-                index=index,
-            )
-            out.append(
-                {
-                    "file": inside.as_posix(),
-                    "kind": kind,
-                    "place": place,
-                    "row": int(row["row"]),
-                    "unit": record["unit"],
-                    "mae": record["mae"],
-                }
-            )
-        return out
+    return Looks(room.load(features, device=device), bands or None)
 
 
-def compare_windows(
-    output: Window, source: Window, target: Window, indices: Sequence[str]
-) -> Score:
-    """Score an output against the truth, on pixels where source and target are valid.
+def _files(
+    predictions: Sequence[str | Path],
+    names: Sequence[str],
+    full: pd.DataFrame,
+    rows: pd.DataFrame,
+    models: Sequence[Entrant],
+) -> list[Entrant]:
+    """Return the folders of predictions, each with its baselines."""
+    if not predictions:
+        return []
+    if models:
+        signature, scale, opponents = models[0].signature, models[0].scale, models[0].baselines
+    else:
+        signature, scale = signature_of(rows)
+        train = full[full["split"] == "train"] if "split" in full.columns else full[:0]
+        train = train[manifests.is_paired(train)].reset_index(drop=True)
+        opponents = baselines(train, signature, scale)
+    found: list[Entrant] = []
+    for folder, name in zip(predictions, names, strict=True):
+        entrant = FilesEntrant(Path(folder), name, signature, scale, dict(opponents))
+        entrant.check([{str(k): v for k, v in r.items()} for r in rows.to_dict("records")])
+        found.append(entrant)
+    return found
 
-    Args:
-        output: synthetic, on the grid of the target; a pixel that it masks though the truth is
-            valid counts as not finite.
-        source: what the model was given; indices take true bands from it.
-        target: the truth.
-        indices: spyndex names; those that the bands do not allow are left out.
-    """
-    finer = target.grid.height // source.grid.height
-    same = finer == 1 and source.unit == target.unit
-    mask = target.mask & source.mask.repeat(finer, axis=0).repeat(finer, axis=1)
-    return score(
-        np.where(output.mask, output.values, np.float32("nan")),
-        target.values,
-        target.bands,
-        target.unit,
-        mask,
-        beside=dict(zip(source.bands, source.values, strict=True)) if same else None,
-        indices=usable_indices(
-            indices, source.bands, target.bands, unit=target.unit, same_pixels=same
-        ),
+
+def _directions(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which metrics have a better side: what models are compared in."""
+    there = dict.fromkeys(
+        name for r in records for g in r["groups"] for name in g["scores"][MODEL]["pixels"]
     )
+    found = {name: described(name) for name in there}
+    return {n: m.better for n, m in found.items() if m is not None and m.better in ("less", "more")}
 
 
-def pick(rows: Sequence[dict[str, Any]], count: int) -> list[tuple[str, int, dict[str, Any]]]:
-    """Choose pairs to draw by rule: (worst or median, place from 1, record).
+def _drawn(
+    folder: Path,
+    trials: Sequence[Trial],
+    records: Sequence[dict[str, Any]],
+    numbers: Sequence[Mapping[str, Any]],
+    count: int,
+) -> tuple[list[Swipe], list[Block]]:
+    """Draw the pictures of each trial and write their names into its record."""
+    from crossband.report.chosen import draw
 
-    In each unit: the `count` pairs with the largest MAE, an undefined one (NaN in the output)
-    before all; of the rest, those nearest the median MAE of the unit. Ties go to the earlier row.
-    """
-    out = []
-    for unit in dict.fromkeys(r["unit"] for r in rows):
-        own = [r for r in rows if r["unit"] == unit and r["n_valid"] > 0]
-        order = sorted(own, key=lambda r: (-_or_inf(r["mae"]), r["position"]))
-        worst, rest = order[:count], order[count:]
-        out += [("worst", i, r) for i, r in enumerate(worst, start=1)]
-        finite = [r["mae"] for r in own if np.isfinite(r["mae"])]
-        middle = float(np.median(finite)) if finite else 0.0
-        near = sorted(rest, key=lambda r: (abs(_or_inf(r["mae"]) - middle), r["position"]))
-        out += [("median", i, r) for i, r in enumerate(near[:count], start=1)]
-    return out
-
-
-def _or_inf(value: float) -> float:
-    return value if np.isfinite(value) else float("inf")
+    swipes: list[Swipe] = []
+    blocks: list[Block] = []
+    for trial, record in zip(trials, records, strict=True):
+        own = [r for r in numbers if r["model"] == trial.entrant.label and r["by"] == MODEL]
+        found = draw(folder, trial, own, count, FILES)
+        record["pictures"] = found.files
+        swipes += found.swipes
+        blocks += found.blocks
+    return swipes, blocks
 
 
-def _sensor(row: dict[str, Any]) -> str:
-    """Name the sensor of a pair; both where source and target come from different ones."""
-    one = "unnamed sensor" if pd.isna(row["sensor"]) else str(row["sensor"])
-    two = one if pd.isna(row["target_sensor"]) else str(row["target_sensor"])
-    return one if one == two else f"{one} to {two}"
-
-
-def _labels(models: Sequence[Model]) -> list[str]:
+def _labels(names: Sequence[str]) -> list[str]:
     """Return a name for each model; models of one name are numbered."""
-    names = [m.name for m in models]
     seen: dict[str, int] = {}
     out = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if names.count(name) == 1 else f"{name} ({seen[name]})")
     return out
-
-
-def _plain(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in label).strip("-.") or "model"
 
 
 def _frame(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -384,9 +283,32 @@ def _frame(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat([kept, numbers.drop(columns="position")], axis=1)
 
 
-def _write(folder: Path, report: Report) -> None:
-    text = json.dumps(as_json(report.metrics), indent=2, allow_nan=False)
+def _write(
+    folder: Path,
+    report: Report,
+    swipes: Sequence[Swipe],
+    blocks: Sequence[Block],
+    seconds: float,
+) -> None:
+    from crossband.report.page import page
+
+    # Hundreds of numbers in a row: a file of their own, on few lines.
+    profiles = [
+        {
+            "label": model["label"],
+            "sensors": [
+                {"sensor": s["sensor"], "unit": s["unit"], "bands": s.pop("profiles")}
+                for s in model["sensors"]
+            ],
+        }
+        for model in report.metrics["models"]
+    ]
+    plain = as_json(report.metrics)
+    text = json.dumps(plain, indent=2, allow_nan=False)
     (folder / METRICS_FILE).write_text(text + "\n")
+    lines = json.dumps(as_json(profiles), allow_nan=False)
+    (folder / "profiles.json").write_text(lines + "\n")
     (folder / "table.txt").write_text(table(report) + "\n")
     report.per_image.to_csv(folder / "per_image.csv", index=False)
     report.per_image.to_parquet(folder / "per_image.parquet", index=False)
+    (folder / PAGE).write_text(page(plain, as_json(profiles), swipes, blocks, seconds))

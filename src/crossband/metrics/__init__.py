@@ -10,6 +10,7 @@ from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
 from crossband.metrics.families.spectrum import Spectrum
 from crossband.metrics.family import known_families
 from crossband.metrics.index_error import GUARD, index_mae, index_moments, index_values
+from crossband.metrics.lookup import described
 from crossband.metrics.moments import (
     DATA_RANGE,
     USUAL_RANGE,
@@ -35,13 +36,15 @@ from crossband.metrics.score import (
     usable_indices,
 )
 from crossband.metrics.ssim import ssim, ssim_sum
-from crossband.metrics.tally import MODEL, Cell, Tally
 from crossband.metrics.thermal import (
     gradient_histograms,
     ranks,
     thermal_histogram,
     thermal_signature,
 )
+
+#: How a model itself is called beside its baselines.
+MODEL = "model"
 
 __all__ = [
     "CATALOGUE",
@@ -53,7 +56,6 @@ __all__ = [
     "OF_INDEX",
     "USUAL_RANGE",
     "ByClass",
-    "Cell",
     "Judge",
     "Metric",
     "Moments",
@@ -61,11 +63,11 @@ __all__ = [
     "Ratio",
     "Score",
     "Spectrum",
-    "Tally",
     "as_json",
     "bias",
     "compare",
     "data_range",
+    "described",
     "geometric_mean",
     "gradient_histograms",
     "index_mae",

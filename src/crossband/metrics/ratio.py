@@ -22,6 +22,7 @@ class Ratio(Generic[Group]):
         n_undefined: of the groups, those where model or baseline gave a value that is no number.
         n_empty: groups left out because no pixel of theirs counts (all masked; index undefined).
         lost: the groups with a ratio of 1 or more or undefined, worst first, and their ratios.
+        ratios: of all groups that were compared.
     """
 
     geometric_mean: float
@@ -30,6 +31,7 @@ class Ratio(Generic[Group]):
     n_undefined: int
     n_empty: int
     lost: dict[Group, float]
+    ratios: dict[Group, float]
 
 
 def divide(model: float, baseline: float) -> float:
@@ -78,4 +80,5 @@ def compare(
         n_undefined=sum(math.isnan(r) for r in ratios.values()),
         n_empty=len(model) - len(ratios),
         lost={g: lost[g] for g in order},
+        ratios=ratios,
     )

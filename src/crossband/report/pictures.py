@@ -38,6 +38,7 @@ def comparison(
     *,
     title: str,
     index: str | None = "NDVI",
+    top: float | None = None,
 ) -> Path:
     """Draw one pair: what went in, the truth, what came out, and where it is wrong.
 
@@ -53,6 +54,8 @@ def comparison(
         output: the synthetic image on the grid of the target.
         title: one line with numbers.
         index: spyndex name; no lower row where the bands do not allow it, or None.
+        top: end of the error's colour scale, for several pictures on one; its own 99th percentile
+            where None.
     """
     mask = target.mask & output.mask
     if source.mask.shape == mask.shape:
@@ -60,7 +63,7 @@ def comparison(
     with_index = index is not None and _allowed(index, source, target)
     sheet = _Sheet(mask.shape, rows=2 if with_index else 1)
     sheet.figure.suptitle(title, fontsize=14, color=_INK, fontweight="bold", y=sheet.title_at)
-    _draw_bands(sheet, source, target, output, mask)
+    _draw_bands(sheet, source, target, output, mask, top)
     if with_index and index is not None:
         _draw_scatter(sheet.axes[1][0], target, output, mask)
         own = dict(zip(source.bands, source.values, strict=True))
@@ -140,7 +143,12 @@ def _allowed(index: str, source: Window, target: Window) -> bool:
 
 
 def _draw_bands(
-    sheet: _Sheet, source: Window, target: Window, output: Window, mask: NDArray[np.bool_]
+    sheet: _Sheet,
+    source: Window,
+    target: Window,
+    output: Window,
+    mask: NDArray[np.bool_],
+    top: float | None,
 ) -> None:
     name, unit = target.bands[0], _UNIT_WORDS.get(target.unit, target.unit)
     true, synthetic = target.values[0], output.values[0]
@@ -151,7 +159,9 @@ def _draw_bands(
     sheet.image(0, 1, f"true {name}", _hidden(true, mask), **scale)
     image = sheet.image(0, 2, f"synthetic {name}", _hidden(synthetic, mask), **scale)
     sheet.colour_bar(0, 2, image, f"{name} ({unit})", "both")
-    _draw_error(sheet, 0, name, np.abs(synthetic.astype(np.float64) - true), mask, unit=unit)
+    _draw_error(
+        sheet, 0, name, np.abs(synthetic.astype(np.float64) - true), mask, unit=unit, top=top
+    )
 
 
 def _draw_index(
@@ -178,9 +188,11 @@ def _draw_error(
     shown: NDArray[np.bool_],
     *,
     unit: str,
+    top: float | None = None,
 ) -> None:
     finite = error[shown & np.isfinite(error)]
-    top = max(float(np.percentile(finite, 99.0)), 1e-6) if finite.size else 1.0
+    if top is None:
+        top = max(float(np.percentile(finite, 99.0)), 1e-6) if finite.size else 1.0
     scale = {"cmap": _colours("inferno"), "vmin": 0.0, "vmax": top}
     image = sheet.image(row, 3, f"absolute error of {name}", _hidden(error, shown), **scale)
     sheet.colour_bar(row, 3, image, f"|synthetic - true| ({unit})", "max")

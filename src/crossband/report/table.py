@@ -20,6 +20,16 @@ COLUMNS: dict[str, tuple[str, str, Callable[[float], float]]] = {
     "psnr": ("PSNR", ".2f", _MORE),
     "ssim": ("SSIM", ".3f", _MORE),
 }
+#: What an extractor gives, and what it is called.
+FEATURES = {
+    "kid": "KID",
+    "kid_std": "KID, deviation over subsets",
+    "fid": "FID",
+    "precision": "precision",
+    "recall": "recall",
+    "inception_score": "Inception Score",
+    "lpips": "LPIPS",
+}
 BETTER = "*"
 _MAX_LOST = 5
 
@@ -86,6 +96,9 @@ def evaluation(metrics: Mapping[str, Any]) -> str:
         blocks.append("! " + leaking(about["leakage"]))
     for model in metrics["models"]:
         blocks.append(_model(model, metrics["indices"]))
+        blocks += ["\n".join(_features(found)) for found in model.get("features", [])]
+    if metrics.get("versus"):
+        blocks.append("\n".join(_ranking(metrics["versus"])))
     if any(model["baselines"] for model in metrics["models"]):
         blocks.append(f"{BETTER} a baseline that is better than the model on the same pixels")
     return "\n\n".join(blocks)
@@ -116,6 +129,7 @@ def _model(model: Mapping[str, Any], indices: Sequence[str]) -> str:
             f"{record['n_images']} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels "
             f"count; over all of them:",
             *scores(numbers, columns),
+            *_sure(record["scores"], columns),
         ]
         for who, values in numbers.items():
             if values["n_nonfinite"]:
@@ -129,6 +143,49 @@ def _model(model: Mapping[str, Any], indices: Sequence[str]) -> str:
     else:
         blocks.append("no baselines in the model folder: nothing to hold the model against")
     return "\n\n".join(blocks)
+
+
+def _sure(scores: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Return a line with the intervals of the model's first numbers; none without groups."""
+    found = scores[MODEL].get("intervals", {}).get("pixels", {})
+    words = []
+    for metric in ("mae", *(c for c in columns if c.endswith("_mae"))):
+        if metric in found:
+            low, high = found[metric]
+            words.append(f"{_heading(metric).strip()} {low:.4f} to {high:.4f}")
+    return [f"model, 95 % over groups: {', '.join(words)}"] if words else []
+
+
+def _features(found: Mapping[str, Any]) -> list[str]:
+    """Return the table of what a feature extractor found, with all that its numbers hang on."""
+    extractor = ", ".join(f"{k} {v}" for k, v in found["extractor"].items())
+    lines = [f"{found['unit']}: {found['n']:,} images, extractor {extractor}"]
+    names = [n for n in next(iter(found["scores"].values())) if n in FEATURES]
+    rows = [["", *(FEATURES[n] for n in names)]]
+    rows += [[who, *(cell(v.get(n), ".4f") for n in names)] for who, v in found["scores"].items()]
+    if found.get("floor"):
+        rows.append(["truth against truth", *(cell(found["floor"].get(n), ".4f") for n in names)])
+    return [*lines, *grid(rows), *(f"! {text}" for text in found["notes"])]
+
+
+def _ranking(found: Mapping[str, Any]) -> list[str]:
+    """Return who is better, and by how much."""
+    lines = [f"models on the {found['n_groups']:,} groups that all have (= is a tie):"]
+    rows = [["", "rank ", "MAE / best"]]
+    for r in found["ranking"]:
+        place = "-" if r["rank"] is None else f"{r['rank']}{'=' if r['tie'] else ' '}"
+        rows.append([r["label"], place, cell(r["mae_over_best"], ".3f")])
+    lines += grid(rows)
+    for r in found["pairs"]:
+        if r["kind"] == "ratio" and r["metric"] == "mae":
+            interval = r["interval"]
+            sure = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+            lines.append(
+                f"{r['first']} / {r['second']} MAE {cell(r['value'], '.3f')}{sure}, better in "
+                f"{r['n_better']} of {r['n_groups']} groups, sign test p {r['p']:.3f}: "
+                f"{r['verdict']}"
+            )
+    return lines
 
 
 def _ratio_lines(ratios: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, NamedTuple
 
+from crossband.judging.intervals import of_images, of_pixels, of_ratio
+from crossband.metrics import COUNTS, MODEL, Score, compare
 from crossband.metrics.moments import NAN
-from crossband.metrics.ratio import compare
-from crossband.metrics.score import COUNTS, Score
-
-#: How the model itself is called beside its baselines.
-MODEL = "model"
 
 
 class Cell(NamedTuple):
@@ -48,6 +45,10 @@ class _ImageMeans:
             out.counts[name] = self.counts.get(name, 0) + other.counts.get(name, 0)
         return out
 
+    def pairs(self) -> dict[str, tuple[float, int]]:
+        """Return the sum and count of each metric."""
+        return {name: (self.sums[name], self.counts[name]) for name in self.sums}
+
     def numbers(self) -> dict[str, Any]:
         # One image whose output is not finite leaves no mean: it must not drop out unseen.
         bad = self.n_nonfinite > 0
@@ -63,6 +64,11 @@ class _Entry:
     n_images: int
     scores: dict[str, Score]
     means: dict[str, _ImageMeans]
+
+    @property
+    def n_valid(self) -> int:
+        """Pixels that count."""
+        return self.scores[MODEL].n_valid
 
     def merge(self, other: _Entry) -> _Entry:
         return _Entry(
@@ -91,6 +97,8 @@ class _Entry:
 class Tally:
     """Scores of a model and of its baselines, over one manifest.
 
+    Groups keep what adds up to a few numbers; what only pages need is kept for each sensor.
+
     Args:
         baselines: names of the baselines, in the order of the tables.
     """
@@ -108,10 +116,11 @@ class Tally:
             means[who].add(scores[who].numbers())
         entry = _Entry(1, {who: scores[who].light() for who in means}, means)
         self._cells[cell] = self._cells[cell].merge(entry) if cell in self._cells else entry
-        kind = cell.sensor, cell.unit
-        mine = self._totals.get(kind)
-        full = {who: scores[who] for who in means}
-        self._totals[kind] = {w: mine[w] + s for w, s in full.items()} if mine else full
+        key = (cell.sensor, cell.unit)
+        before = self._totals.get(key)
+        self._totals[key] = {
+            who: scores[who] if before is None else before[who] + scores[who] for who in means
+        }
 
     def indices(self) -> list[str]:
         """Return the names of the indices that some image allowed."""
@@ -124,13 +133,25 @@ class Tally:
         """Return one record for each sensor, unit and group."""
         return [{**cell._asdict(), **entry.as_dict()} for cell, entry in self._cells.items()]
 
-    def sensors(self) -> list[dict[str, Any]]:
-        """Return one record for each sensor and unit, over all pixels of its groups."""
+    def sensors(self, *, intervals: bool = True) -> list[dict[str, Any]]:
+        """Return one record for each sensor and unit, over all pixels of its groups.
+
+        Args:
+            intervals: with those of each number, over groups.
+        """
         out = []
         for (sensor, unit), cells in self._by_sensor().items():
-            entry = reduce(_Entry.merge, (self._cells[c] for c in cells))
-            record = {"sensor": sensor, "unit": unit, "n_groups": len(cells)}
-            out.append({**record, **entry.as_dict()})
+            entries = [self._cells[c] for c in cells]
+            record: dict[str, Any] = {"sensor": sensor, "unit": unit, "n_groups": len(cells)}
+            record |= reduce(_Entry.merge, entries).as_dict()
+            for who, score in record["scores"].items() if intervals else ():
+                score["intervals"] = {
+                    "pixels": of_pixels([e.scores[who] for e in entries if e.n_valid]),
+                    "images": of_images([e.means[who].pairs() for e in entries if e.n_valid])
+                    if not any(e.means[who].n_nonfinite for e in entries)
+                    else {},
+                }
+            out.append(record)
         return out
 
     def totals(self) -> dict[tuple[str, str], dict[str, Score]]:
@@ -172,6 +193,7 @@ class Tally:
                         "sensor": sensor,
                         "unit": unit,
                         "geometric_mean": result.geometric_mean,
+                        "interval": of_ratio(list(result.ratios.values())),
                         "n_groups": result.n_groups,
                         "n_won": result.n_won,
                         "n_undefined": result.n_undefined,

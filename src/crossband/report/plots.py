@@ -1,0 +1,262 @@
+"""Plots of a page as SVG: drawn from the numbers of metrics.json, sharp on paper and on a phone.
+
+Figures are drawn without pyplot. Text stays text and takes the font of the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from crossband.metrics import MODEL
+
+_INK, _SOFT, _LINE = "#1d2433", "#5a6478", "#d9dee8"
+#: Model first; then baselines in the order of the tables.
+COLOURS = ("#0b5cad", "#b3590a", "#5a6478", "#2f7d32", "#8a3ffc", "#9a1750")
+_SIZE = (4.6, 3.5)
+
+#: A figure: `uri` (data) and `alt`.
+Drawn = dict[str, str]
+
+
+def of_profile(profile: Mapping[str, Any], *, band: str, unit: str) -> list[Drawn]:
+    """Return the figures of one band of profiles.json, each with a `caption`."""
+    out: list[Drawn] = []
+    if "scatter" in profile and np.any(profile["scatter"]):
+        drawn = density(profile["scatter"], profile["values"], band=band, unit=unit)
+        out.append({"caption": "every pixel that counts; dashed: no error", **drawn})
+        drawn = errors(profile["error"], profile["errors"], unit=unit)
+        out.append({"caption": "how errors are spread", **drawn})
+    for key, what in (("brightness", f"true {band} ({unit})"), ("ndvi", "true NDVI")):
+        if key in profile and any(profile[key]["by"][MODEL]["n"]):
+            drawn = classes(_rows(profile[key]), what=what, unit=unit)
+            out.append({"caption": f"error by {what}", **drawn})
+    if "spectrum" in profile:
+        found = profile["spectrum"]
+        drawn = spectrum(found["frequency"], found["power"], band=band)
+        words = "power by frequency: what is missing at the right is blur"
+        out.append({"caption": words, **drawn})
+    return out
+
+
+def _rows(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return who -> records of classes, from lists of limits and numbers."""
+    ends = [*table["low"][1:], None]
+    labels = []
+    for low, high in zip(table["low"], ends, strict=True):
+        if low is None:
+            labels.append(f"below {high:.3g}")
+        else:
+            labels.append(f"{low:.3g} and up" if high is None else f"{low:.3g}..{high:.3g}")
+    return {
+        who: [
+            {"label": label, "n": n, "mae": mae}
+            for label, n, mae in zip(labels, found["n"], found["mae"], strict=True)
+        ]
+        for who, found in table["by"].items()
+    }
+
+
+def density(
+    counts: Sequence[Sequence[float]], edges: Sequence[float], *, band: str, unit: str
+) -> Drawn:
+    """Draw how often a true value got a synthetic one, with the line of no error.
+
+    Args:
+        counts: [true, synthetic], pixels in each cell.
+        edges: of the cells, the same for both, in the unit.
+        band: target band.
+        unit: its unit.
+    """
+    figure, axis = _figure()
+    table = np.asarray(counts, np.float64)
+    inside = np.flatnonzero(table.sum(axis=0) + table.sum(axis=1))
+    if inside.size:
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        low, high = edges[first], edges[last]
+        shares = np.log10(np.where(table > 0, table, np.nan))[first:last, first:last]
+        image = axis.pcolormesh(
+            edges[first : last + 1], edges[first : last + 1], shares.T, cmap="viridis",
+            rasterized=True,
+        )  # fmt: skip
+        axis.plot([low, high], [low, high], color=_INK, linewidth=1, linestyle="--")
+        bar = figure.colorbar(image, ax=axis)
+        bar.set_label("pixels, power of 10", fontsize=9, color=_SOFT)
+        bar.ax.tick_params(labelsize=8, colors=_SOFT)
+        axis.set_aspect("equal")
+    axis.set_xlabel(f"true {band} ({unit})")
+    axis.set_ylabel(f"synthetic {band} ({unit})")
+    return _svg(figure, f"True against synthetic {band}")
+
+
+def errors(
+    histograms: Mapping[str, Sequence[float]], edges: Sequence[float], *, unit: str
+) -> Drawn:
+    """Draw the histogram of signed errors of the model and its baselines.
+
+    Args:
+        histograms: who -> pixels in each class.
+        edges: of the classes, in the unit.
+        unit: of the target.
+    """
+    figure, axis = _figure()
+    middle = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
+    shares = {who: np.asarray(n, np.float64) / max(sum(n), 1) for who, n in histograms.items()}
+    for (who, share), colour in zip(shares.items(), _colours(shares), strict=True):
+        style = "-" if who == MODEL else "--"
+        axis.plot(
+            middle, 100 * share, color=colour, linestyle=style, label=who, drawstyle="steps-mid"
+        )
+    total = np.sum(list(shares.values()), axis=0)
+    there = np.flatnonzero(total > 1e-3 * max(total.max(), 1e-12))
+    if there.size:
+        axis.set_xlim(edges[int(there[0])], edges[int(there[-1]) + 1])
+    axis.axvline(0, color=_LINE, linewidth=1, zorder=0)
+    axis.set_xlabel(f"synthetic - true ({unit})")
+    axis.set_ylabel("% of pixels")
+    axis.legend(fontsize=8, frameon=False)
+    return _svg(figure, "Histogram of errors")
+
+
+def classes(rows: Mapping[str, Sequence[Mapping[str, Any]]], *, what: str, unit: str) -> Drawn:
+    """Draw MAE by class of what is true: brightness, or NDVI.
+
+    Args:
+        rows: who -> a record for each class with `label`, `n`, `mae`.
+        what: title of the axis.
+        unit: of the target.
+    """
+    figure, axis = _figure()
+    labels = [r["label"] for r in rows[MODEL] if r["n"]]
+    for (who, records), colour in zip(rows.items(), _colours(rows), strict=True):
+        values = [r["mae"] for r in records if r["label"] in labels]
+        style = "o-" if who == MODEL else "s--"
+        known = [np.nan if v is None else v for v in values]
+        axis.plot(range(len(labels)), known, style, color=colour, markersize=4, label=who)
+    axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(what)
+    axis.set_ylabel(f"MAE ({unit})")
+    axis.legend(fontsize=8, frameon=False)
+    return _svg(figure, f"Error by {what}")
+
+
+def spectrum(
+    frequencies: Sequence[float], power: Mapping[str, Sequence[float]], *, band: str
+) -> Drawn:
+    """Draw power by frequency: blur is what the output lacks at the right end.
+
+    Args:
+        frequencies: cycles per pixel.
+        power: `true`, `model`, baselines -> power.
+        band: what it is of.
+    """
+    figure, axis = _figure()
+    others = {k: v for k, v in power.items() if k != "true"}
+    axis.plot(frequencies, power["true"], color=_INK, linewidth=2.2, label="true")
+    for (who, values), colour in zip(others.items(), _colours(others), strict=True):
+        axis.plot(
+            frequencies,
+            values,
+            "-" if who == MODEL else "--",
+            color=colour,
+            linewidth=1.3,
+            label=who,
+        )
+    axis.set_yscale("log")
+    axis.set_xlabel("cycles per pixel")
+    axis.set_ylabel(f"power of {band}")
+    axis.legend(fontsize=8, frameon=False)
+    return _svg(figure, "Power by frequency")
+
+
+def curves(columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Drawn:
+    """Draw what a run logged: a curve for each key, by step.
+
+    Args:
+        columns: key -> steps and values.
+    """
+    count = len(columns)
+    figure = Figure(figsize=(_SIZE[0] * 2, 1.9 * -(-count // 2)))
+    FigureCanvasSVG(figure)
+    for place, (key, (steps, values)) in enumerate(columns.items(), start=1):
+        axis = figure.add_subplot(-(-count // 2), 2, place)
+        _dress(axis)
+        axis.plot(steps, values, color=COLOURS[0], linewidth=1.1)
+        axis.set_title(key, fontsize=9, color=_INK, loc="left")
+    figure.tight_layout()
+    return _svg(figure, "Training curves")
+
+
+def seasons(
+    dates: Sequence[Any],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    index: str,
+    place: str,
+) -> Drawn:
+    """Draw an index of a place over its dates: true, synthetic, and their difference.
+
+    Args:
+        dates: of the scenes, in order.
+        lines: `true` and `synthetic` -> mean index of the pixels that count.
+        index: its name.
+        place: the group.
+    """
+    figure = Figure(figsize=(_SIZE[0] * 1.5, _SIZE[1]))
+    FigureCanvasSVG(figure)
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for axis in (top, low):
+        _dress(axis)
+    top.plot(dates, lines["true"], "o-", color=_INK, markersize=4, label=f"true {index}")
+    top.plot(dates, lines["synthetic"], "s--", color=COLOURS[0], markersize=4, label="synthetic")
+    top.set_title(place, fontsize=9, color=_INK, loc="left")
+    top.legend(fontsize=8, frameon=False)
+    apart = np.asarray(lines["synthetic"], np.float64) - np.asarray(lines["true"], np.float64)
+    low.axhline(0, color=_LINE, linewidth=1)
+    low.plot(dates, apart, "o-", color=COLOURS[1], markersize=3)
+    low.set_ylabel("difference", fontsize=8)
+    figure.autofmt_xdate(rotation=30)
+    figure.tight_layout()
+    return _svg(figure, f"{index} of {place}")
+
+
+def _figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=_SIZE, layout="tight")
+    FigureCanvasSVG(figure)
+    axis = figure.add_subplot()
+    _dress(axis)
+    return figure, axis
+
+
+def _dress(axis: Any) -> None:
+    axis.tick_params(labelsize=8, colors=_SOFT)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_color(_LINE)
+    axis.xaxis.label.set_size(9)
+    axis.yaxis.label.set_size(9)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6))
+
+
+def _colours(names: Any) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(names))]
+
+
+def _svg(figure: Figure, title: str) -> Drawn:
+    """Return the figure as `uri` (SVG as data: names inside do not meet those of others), `alt`."""
+    memory = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(memory, format="svg", metadata=metadata, transparent=True, dpi=200)
+    text = base64.b64encode(memory.getvalue()).decode()
+    return {"uri": f"data:image/svg+xml;base64,{text}", "alt": title}
