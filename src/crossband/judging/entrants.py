@@ -15,7 +15,7 @@ from crossband.data.opened import OpenScenes
 from crossband.data.packs import Packs
 from crossband.data.rows import prefix_of
 from crossband.devices import resolve_device, resolve_precision
-from crossband.errors import CrossbandError, InputError, ManifestError
+from crossband.errors import BandError, CrossbandError, InputError, ManifestError
 from crossband.metrics import MODEL
 from crossband.model import Model
 from crossband.networks import Generator
@@ -222,12 +222,19 @@ class FilesEntrant(Entrant):
         cells = {**row, "target": str(path), "target_window": None}
         needed = list(self.signature.target)
         with open_raster(path) as dataset:
-            in_order = dataset.count == len(needed)
+            count = dataset.count
+        in_order = count == len(needed)
         bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
         own = prefix_of(row, "target", alone=pd.isna(row["source"]))
         try:
             with self._opened(cells, "target", bands, needed, own) as scene:
                 return self._fitted(scene, row, source, grid)
+        except BandError as error:
+            raise ManifestError(
+                f"manifest row {row['row']}: {path}: it has {count} bands, of which none is named "
+                f"{' or '.join(needed)}; name them in the file, or give it {', '.join(needed)} in "
+                f"this order"
+            ) from error
         except CrossbandError as error:
             raise ManifestError(f"manifest row {row['row']}: {error}") from error
 

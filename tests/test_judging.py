@@ -1,0 +1,379 @@
+"""Intervals against loops of their own, ties, breakdowns, and files that another tool made."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from scipy import stats
+
+from crossband.data import manifest as manifests
+from crossband.errors import InputError, ManifestError
+from crossband.evaluate import evaluate, table
+from crossband.judging import intervals
+from crossband.judging.breakdown import labels
+from crossband.judging.closed import baselines, signature_of
+from crossband.judging.versus import versus
+from crossband.metrics import MODEL, Judge, Score
+from crossband.raster.grid import Grid, Window
+
+RNG = np.random.default_rng(5)
+SIZE = 20
+
+
+def scores(count, size=72):
+    """Scores of different groups, bands of some texture and a red band beside."""
+    out = []
+    for n in range(count):
+        rng = np.random.default_rng(n)
+        target = rng.uniform(0.1, 0.5, (1, size + n, size)).cumsum(axis=2) % 0.4 + 0.1
+        beside = {"red": rng.uniform(0.05, 0.2, target.shape[1:])}
+        judge = Judge(target, ["nir"], "reflectance", beside=beside, indices=["NDVI"])
+        made = target + rng.normal(0.01 * n, 0.02 + 0.01 * n, target.shape)
+        out.append(judge.score(np.clip(made, 0, 1).astype(np.float32)))
+    return out
+
+
+def test_intervals_over_pixels_equal_a_loop_over_draws():
+    groups = [s.light() for s in scores(6)]
+    weights = intervals.draws(6)
+    values = {}
+    for row in weights[:40].astype(int):
+        total = None
+        for group, times in zip(groups, row, strict=True):
+            for _ in range(times):
+                total = group if total is None else total + group
+        for name, value in total.numbers().items():
+            values.setdefault(name, []).append(value)
+    found = intervals._of_moments(groups, weights[:40])
+    for name in groups[0].parts:
+        found |= intervals._of_parts([g.parts[name] for g in groups], groups[0], weights[:40])
+    checked = [n for n in found if not np.isnan(values[n]).any()]
+    assert {"mae", "rmse", "bias", "r2", "r", "psnr", "ssim", "NDVI_mae", "NDVI_r", "swd"} <= set(
+        checked
+    )
+    for name in checked:
+        assert found[name] == pytest.approx(values[name], rel=1e-9, abs=1e-12), name
+
+
+def test_an_interval_is_the_percentiles_of_its_draws():
+    groups = scores(5)
+    found = intervals.of_pixels(groups)
+    drawn = intervals._of_moments(groups, intervals.draws(5))["mae"]
+    assert found["mae"] == pytest.approx(np.percentile(drawn, (2.5, 97.5)))
+    own = sum(groups[1:], groups[0]).numbers()
+    for name, (low, high) in found.items():
+        assert low <= own[name] <= high, name
+    assert intervals.of_pixels(groups[:4]) == {}
+
+
+def test_an_output_that_is_not_finite_has_no_interval():
+    groups = scores(5)
+    bad = Score(**{**vars(groups[0]), "n_nonfinite": 1})
+    assert intervals.of_pixels([bad, *groups[1:]]) == {}
+
+
+def test_intervals_over_images_and_of_ratios():
+    rng = np.random.default_rng(0)
+    groups = [{"mae": (float(rng.uniform(1, 2)) * n, n)} for n in range(1, 9)]
+    weights = intervals.draws(8)
+    sums = np.array([g["mae"] for g in groups])
+    means = [(row @ sums[:, 0]) / (row @ sums[:, 1]) for row in weights]
+    assert intervals.of_images(groups)["mae"] == pytest.approx(np.percentile(means, (2.5, 97.5)))
+    ratios = rng.uniform(0.5, 1.5, 8)
+    logs = [row @ np.log(ratios) / 8 for row in weights]
+    wanted = np.exp(np.percentile(logs, (2.5, 97.5)))
+    assert intervals.of_ratio(list(ratios)) == pytest.approx(wanted)
+    assert intervals.of_ratio([0.5, 0.0, 1, 1, 1]) is None
+    assert intervals.of_ratio([0.5] * 4) is None
+
+
+def test_an_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        one = rng.normal(0.3, 1.0, 40)
+        low, high = intervals.difference(one, np.zeros(40)).interval
+        inside += low <= 0.3 <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_a_paired_difference_with_its_sign_test():
+    one = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 0.7, 0.95])
+    two = one + np.array([0.1, 0.2, 0.1, 0.0, 0.3, 0.1, -0.05, 0.2])
+    found = intervals.difference(one, two)
+    assert found.value == pytest.approx((one - two).mean())
+    assert (found.n_groups, found.n_better, found.n_worse) == (8, 6, 1)
+    assert found.p == pytest.approx(stats.binomtest(6, 7).pvalue)
+    assert found.verdict == "tie"  # a p of 0.125: the signs alone could be chance
+    surely = intervals.difference(one, one + 0.1)
+    assert (surely.verdict, surely.n_better) == ("better", 8)
+    assert intervals.difference(one, one + 0.1, less=False).verdict == "worse"
+    assert intervals.ratio(one + 0.1, one).verdict == "worse"
+    assert intervals.ratio(one, one).verdict == "tie"
+    assert intervals.ratio(one, one).p == 1.0
+    few = intervals.difference(one[:4], one[:4] + 1)
+    assert (few.interval, few.verdict) == (None, "tie")
+
+
+def record(label, errors, n_valid=100):
+    groups = [
+        {
+            "sensor": "s",
+            "unit": "reflectance",
+            "group": f"g{n}",
+            "n_valid": n_valid,
+            "scores": {MODEL: {"pixels": {"n_valid": n_valid, "mae": e, "ssim": 1 - (e or 0)}}},
+        }
+        for n, e in enumerate(errors)
+    ]
+    return {"label": label, "groups": groups}
+
+
+BETTER = {"mae": "less", "ssim": "more"}
+
+
+def test_a_ranking_says_when_it_is_a_tie():
+    rng = np.random.default_rng(2)
+    base = rng.uniform(0.05, 0.1, 12)
+    noise = rng.normal(1.0, 0.02, 12)
+    found = versus(
+        [record("far", base * 2), record("one", base), record("two", base * noise)], BETTER
+    )
+    ranks = {r["label"]: (r["rank"], r["tie"]) for r in found["ranking"]}
+    assert ranks == {"one": (1, True), "two": (1, True), "far": (3, False)}
+    assert found["n_groups"] == 12
+    assert found["same_pixels"]
+    (pair,) = [
+        p for p in found["pairs"] if (p["first"], p["second"], p["kind"]) == ("far", "one", "ratio")
+    ]
+    assert pair["value"] == pytest.approx(2.0)
+    assert pair["verdict"] == "worse"
+    (pair,) = [
+        p
+        for p in found["pairs"]
+        if (p["first"], p["second"], p["metric"]) == ("far", "one", "ssim")
+    ]
+    assert pair["unit"] == "reflectance"
+    assert pair["value"] == pytest.approx(-base.mean())
+    assert pair["verdict"] == "worse"
+
+
+def test_only_common_groups_are_compared_and_an_undefined_model_has_no_rank():
+    one, two = record("one", [0.1] * 6), record("two", [0.2] * 5)
+    found = versus([one, two], BETTER)
+    assert (found["n_groups"], found["n_left_out"]) == (5, 1)
+    bad = record("bad", [0.1, None, 0.1, 0.1, 0.1, 0.1])
+    found = versus([one, bad], BETTER)
+    assert [(r["label"], r["rank"]) for r in found["ranking"]] == [("one", 1), ("bad", None)]
+    mae = next(p for p in found["pairs"] if p["metric"] == "mae")
+    assert mae["n_undefined"] == 1
+    assert not versus([one, record("two", [0.2] * 6, n_valid=90)], BETTER)["same_pixels"]
+
+
+def test_labels_of_a_column():
+    few = pd.Series([3, 1, 3, np.nan])
+    assert labels(few) == (["3", "1", "3", "unknown"], ["1", "3", "unknown"])
+    many = pd.Series(np.arange(100.0))
+    texts, order = labels(many)
+    assert order == ["0 to 24.75", "24.75 to 49.5", "49.5 to 74.25", "74.25 to 99"]
+    assert [texts.count(name) for name in order] == [25, 25, 25, 25]
+
+
+# ---- files that another tool made -------------------------------------------------------------
+
+
+class Made:
+    """Pairs with a second tool's answers: nir = green + 0.2, the tool gives green + 0.25."""
+
+    def __init__(self, folder, splits=("train", "test", "test", "test", "test", "test")):
+        self.folder, self.rows, self.tool = folder, [], folder / "tool"
+        self.tool.mkdir()
+        for n, split in enumerate(splits):
+            rng = np.random.default_rng(n)
+            rgb = rng.integers(500, 4000, (3, SIZE, SIZE)).astype("uint16")
+            nir = rgb[1:2] + 2000
+            self.write(folder / f"place{n}_rgb.tif", rgb)
+            self.write(folder / f"place{n}_nir.tif", nir.astype("uint16"))
+            self.write(self.tool / f"place{n}_nir_ours.tif", (nir + 500).astype("uint16"))
+            self.rows.append(
+                {
+                    "source": f"place{n}_rgb.tif",
+                    "target": f"place{n}_nir.tif",
+                    "source_bands": "red=1,green=2,blue=3",
+                    "target_bands": "nir=1",
+                    "sensor": "reflectance",
+                    "scale": 1e-4,
+                    "offset": 0.0,
+                    "split": split,
+                    "group": f"g{n}",
+                    "terrain": "hill" if n % 2 else "plain",
+                }
+            )
+
+    @staticmethod
+    def write(path, values):
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            count=len(values),
+            height=values.shape[1],
+            width=values.shape[2],
+            dtype=values.dtype,
+            crs="EPSG:32633",
+            transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
+        ) as out:
+            out.write(values)
+
+    def manifest(self):
+        pd.DataFrame(self.rows).to_csv(self.folder / "pairs.csv", index=False)
+        return self.folder / "pairs.csv"
+
+    def judge(self, **options):
+        return evaluate(
+            [], self.manifest(), self.folder / "out", predictions=[self.tool], pictures=0, **options
+        )
+
+
+def test_files_of_another_tool_are_judged_beside_baselines(tmp_path):
+    made = Made(tmp_path)
+    report = made.judge(by=["terrain"])
+    (found,) = report.metrics["models"]
+    (sensor,) = found["sensors"]
+    got = {who: s["pixels"] for who, s in sensor["scores"].items()}
+    assert got[MODEL]["mae"] == pytest.approx(0.05, abs=1e-6)
+    assert got[MODEL]["bias"] == pytest.approx(0.05, abs=1e-6)
+    assert got["linear"]["mae"] == pytest.approx(0.0, abs=1e-6)  # the truth is a line here
+    with rasterio.open(tmp_path / "place0_nir.tif") as file:
+        level = file.read().mean() / 1e4  # the only train row
+    wanted = []
+    for n in range(1, 6):
+        with rasterio.open(tmp_path / f"place{n}_nir.tif") as file:
+            wanted.append(np.abs(file.read() / 1e4 - level).mean())
+    assert got["mean"]["mae"] == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert found["predictions"] == {"folder": str(made.tool), "n_files": 6, "n_used": 5}
+    assert "tool" in table(report)
+    (terrain,) = found["breakdowns"]
+    assert [(v["value"], v["n_images"]) for v in terrain["values"]] == [("hill", 3), ("plain", 2)]
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    interval = stored["models"][0]["sensors"][0]["scores"][MODEL]["intervals"]["pixels"]["mae"]
+    assert interval == pytest.approx([0.05, 0.05], abs=1e-6)
+
+
+def test_files_stand_beside_a_model_with_its_baselines(tmp_path):
+    made = Made(tmp_path)
+    report = evaluate(
+        ["rgb2nir"], made.manifest(), tmp_path / "out", predictions=[made.tool], pictures=0
+    )
+    one, two = report.metrics["models"]
+    assert [m["label"] for m in (one, two)] == ["rgb2nir", "tool"]
+    assert set(one["baselines"]) == set(two["baselines"]) == {"mean", "linear", "mlp"}
+    for who in one["baselines"]:
+        a, b = (m["sensors"][0]["scores"][who]["pixels"]["mae"] for m in (one, two))
+        assert a == b
+    assert report.metrics["versus"]["n_groups"] == 5
+
+
+def test_a_window_of_a_row_is_cut_from_a_whole_prediction(tmp_path):
+    made = Made(tmp_path)
+    for row in made.rows:
+        row["source_window"] = row["target_window"] = "2,4,10,8"
+    (found,) = made.judge().metrics["models"]
+    assert found["sensors"][0]["n_pixels"] == 5 * 80
+    assert found["sensors"][0]["scores"][MODEL]["pixels"]["mae"] == pytest.approx(0.05, abs=1e-6)
+
+
+def test_nodata_of_a_prediction_counts_as_not_finite(tmp_path):
+    made = Made(tmp_path)
+    with rasterio.open(made.tool / "place3_nir_ours.tif", "r+") as file:
+        values = file.read()
+        values[0, 5, 5:8] = 0
+        file.write(values)
+        file.nodata = 0
+    (found,) = made.judge().metrics["models"]
+    pixels = found["sensors"][0]["scores"][MODEL]["pixels"]
+    assert pixels["n_nonfinite"] == 3
+    assert math.isnan(pixels["mae"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("missing", "manifest row 4: no file in .*tool is named place3_nir or place3_rgb"),
+        ("twice", "manifest row 3: 2 files in .* match place2_nir: .*ours.*theirs"),
+        ("size", "manifest row 2: .*10 x 20 pixels, and the target has 20 x 20"),
+        (
+            "bands",
+            "manifest row 2: .*it has 2 bands, of which none is named nir; .*nir in this order",
+        ),
+        ("empty", "there is no image in this folder"),
+        ("nowhere", "no such folder"),
+        ("unnamed", "the column target_bands must name the same bands in every row"),
+    ],
+)
+def test_files_that_do_not_fit_are_one_line(tmp_path, wrong, message):
+    made = Made(tmp_path)
+    path = made.tool / "place1_nir_ours.tif"
+    if wrong == "missing":
+        (made.tool / "place3_nir_ours.tif").unlink()
+    elif wrong == "twice":
+        made.write(made.tool / "place2_nir_theirs.tif", np.ones((1, SIZE, SIZE), "uint16"))
+    elif wrong == "size":
+        made.write(path, np.ones((1, 10, SIZE), "uint16"))
+    elif wrong == "bands":
+        made.write(path, np.ones((2, SIZE, SIZE), "uint16"))
+    elif wrong == "empty":
+        for file in made.tool.iterdir():
+            file.unlink()
+    elif wrong == "nowhere":
+        made.tool = tmp_path / "elsewhere"
+    else:
+        made.rows[2]["target_bands"] = None
+    with pytest.raises((ManifestError, InputError), match=message) as caught:
+        made.judge()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_train_rows_there_is_nothing_to_fit(tmp_path):
+    made = Made(tmp_path, splits=["test"] * 3)
+    full = manifests.read(made.manifest())
+    signature, scale = signature_of(full)
+    assert (signature.source, signature.target, scale) == (["red", "green", "blue"], ["nir"], 1)
+    assert baselines(full[:0], signature, scale) == {}
+    (found,) = made.judge().metrics["models"]
+    assert found["baselines"] == {}
+
+
+def test_bands_that_stay_bring_the_copy_and_finer_ones_bicubic():
+    from crossband.judging.entrants import unfitted
+    from crossband.signature import Signature, UnitRange
+
+    units = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(0.0, 1.0)])}
+    same = Signature(["red", "nir"], ["nir"], units)
+    values = RNG.uniform(0, 1, (2, 6, 6)).astype(np.float32)
+    mask = np.ones((6, 6), bool)
+    source = Window(values, mask, Grid(6, 6), ("red", "nir"), "reflectance")
+    copied = unfitted(same, 1)["copy"](source, source.grid)
+    assert (copied.values == values[1:]).all()
+    assert copied.bands == ("nir",)
+    finer = unfitted(same, 2)["bicubic"](source, source.grid.zoom(2))
+    assert finer.values.shape == (1, 12, 12)
+    flat = Window(np.full_like(values, 0.3), mask, Grid(6, 6), ("red", "nir"), "reflectance")
+    even = unfitted(same, 2)["bicubic"](flat, flat.grid.zoom(2))
+    assert even.values == pytest.approx(0.3, abs=1e-6)
+    assert unfitted(Signature(["red", "nir"], ["thermal"], units), 1) == {}
+    kelvin = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(200.0, 300.0)], "kelvin")}
+    assert unfitted(Signature(["red", "nir"], ["nir"], kelvin), 1) == {}
+
+
+def test_workers_change_no_number(tmp_path):
+    made = Made(tmp_path)
+    one = made.judge(workers=1)
+    two = evaluate(
+        [], made.manifest(), tmp_path / "two", predictions=[made.tool], pictures=0, workers=3
+    )
+    pd.testing.assert_frame_equal(one.per_image, two.per_image)
