@@ -52,25 +52,24 @@ def directions(bands: int) -> Array:
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
-def areas(values: Array, low: float, high: float) -> Array:
-    """Return n x the integral of the cumulative distribution over each bin: [bins + 2].
+def areas(at: Array) -> Array:
+    """Return n x the integral of the cumulative distribution over each bin, in bins: [bins + 2].
 
     Args:
-        values: flat, finite.
-        low: where the bins begin; the first of the results is what lies below it.
-        high: where they end; the last is minus what lies above it.
+        at: [n], finite, in bins from where they begin. The first of the results is the integral
+            over what lies below them, the last is minus that of 1 - F over what lies above.
     """
-    width = (high - low) / BINS
-    at = (values - low) / width
-    held = np.clip(at, 0.0, BINS)
-    step = np.minimum(held.astype(np.intp), BINS - 1)
-    count = np.bincount(step, minlength=BINS)
-    inside = np.bincount(step, weights=held - step, minlength=BINS)
+    below = above = 0.0
+    if at.size and (at.min() < 0 or at.max() > BINS):
+        held = np.clip(at, 0.0, BINS)
+        rest, at = at - held, held
+        below, above = float(rest[rest < 0].sum()), float(rest[rest > 0].sum())
+    step = at.astype(np.intp)
+    # One bin more, for what lies exactly at the end.
+    count = np.bincount(step, minlength=BINS + 1)
+    inside = np.bincount(step, weights=at - step, minlength=BINS + 1)
     full = np.cumsum(count) - inside
-    rest = at - held
-    below = -float(rest[rest < 0].sum())
-    above = float(rest[rest > 0].sum())
-    return np.concatenate([[below], full, [-above]]) * width
+    return np.concatenate([[-below], full[:BINS], [-above]])
 
 
 class SlicedWasserstein(Family):
@@ -93,16 +92,18 @@ class SlicedWasserstein(Family):
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         low, high = USUAL_RANGE[truth.unit]
-        self.turn = directions(len(truth.bands))
+        turn = directions(len(truth.bands))
         # A direction maps the cube of usual values to middle +- half.
-        middle = self.turn.sum(axis=1) * (low + high) / 2
-        half = np.abs(self.turn).sum(axis=1) * (high - low) / 2
-        self.limits = [(float(m - h), float(m + h)) for m, h in zip(middle, half, strict=True)]
+        middle = turn.sum(axis=1) * (low + high) / 2
+        half = np.abs(turn).sum(axis=1) * (high - low) / 2
+        self.width = 2 * half / BINS
+        self.turn, self.begin = turn / self.width[:, None], (middle - half) / self.width
         self.own = self._areas(truth.flat)
 
     def _areas(self, flat: Array) -> Array:
-        seen = flat if len(flat) == 1 else self.turn @ flat
-        return np.stack([areas(v, *limits) for v, limits in zip(seen, self.limits, strict=True)])
+        """Areas along each direction, in the unit."""
+        along = zip(self.turn, self.begin, strict=True)
+        return np.stack([areas(t @ flat - begin) for t, begin in along]) * self.width[:, None]
 
     def part(self, output: Output) -> Distributions:
         """Take the areas between the two distributions."""
