@@ -37,7 +37,7 @@ def texture(rng: np.random.Generator, bands: int, side: int) -> Array:
     phases = rng.normal(size=(bands, *f.shape)) + 1j * rng.normal(size=(bands, *f.shape))
     out = np.fft.irfft2(phases / f, (side, side))
     out = 0.6 * (out - out.min()) / (out.max() - out.min())
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
 def outputs(rng: np.random.Generator, target: Array) -> list[Array]:
@@ -69,6 +69,7 @@ class Load:
         mask = np.hypot(row - 0.4, column - 0.6) > 0.2 if masked else None
         for _ in range(count):
             options: dict[str, Any] = {}
+            bands: tuple[str, ...]
             if name == "nir":
                 rgb = texture(rng, 3, side)
                 options["beside"] = dict(zip(("red", "green", "blue"), rgb, strict=True))
@@ -128,11 +129,11 @@ def table(result: dict[str, Any]) -> str:
         "|---" * (len(loads) + 1) + "|",
     ]
     for family in known_families():
-        cells = [loads[n]["families"].get(family) for n in loads]
-        if any(c is not None for c in cells):
-            words = ["" if c is None else f"{1000 * c:.1f}" for c in cells]
-            lines.append(f"| {family} | " + " | ".join(words) + " |")
-    for key, words in (("cpu", "all"), ("wall", "all, elapsed")):
+        found = [loads[n]["families"].get(family) for n in loads]
+        if any(c is not None for c in found):
+            cells = ["" if c is None else f"{1000 * c:.1f}" for c in found]
+            lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    for key, words in {"cpu": "all", "wall": "all, elapsed"}.items():
         lines.append(
             f"| {words} | " + " | ".join(f"{1000 * loads[n][key]:.1f}" for n in loads) + " |"
         )

@@ -11,8 +11,9 @@ from crossband.metrics.catalogue import DATA, Metric
 from crossband.metrics.family import Array, Family, Output, Part, Truth
 from crossband.metrics.moments import NAN, USUAL_RANGE
 
-#: Steps of the usual range of the unit (0.0005 of reflectance), along each direction.
-BINS = 2048
+#: Steps of the usual range of the unit: of a band alone (0.001 of reflectance), and along each of
+#: the directions of several.
+BINS, COARSE = 1024, 256
 #: Directions onto which two bands and more are projected, and the seed they are drawn with.
 DIRECTIONS, SEED = 16, 0
 
@@ -52,24 +53,25 @@ def directions(bands: int) -> Array:
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
-def areas(at: Array) -> Array:
+def areas(at: Array, bins: int) -> Array:
     """Return n x the integral of the cumulative distribution over each bin, in bins: [bins + 2].
 
     Args:
         at: [n], finite, in bins from where they begin. The first of the results is the integral
             over what lies below them, the last is minus that of 1 - F over what lies above.
+        bins: their number.
     """
     below = above = 0.0
-    if at.size and (at.min() < 0 or at.max() > BINS):
-        held = np.clip(at, 0.0, BINS)
+    if at.size and (at.min() < 0 or at.max() > bins):
+        held = np.clip(at, 0.0, bins)
         rest, at = at - held, held
         below, above = float(rest[rest < 0].sum()), float(rest[rest > 0].sum())
     step = at.astype(np.intp)
     # One bin more, for what lies exactly at the end.
-    count = np.bincount(step, minlength=BINS + 1)
-    inside = np.bincount(step, weights=at - step, minlength=BINS + 1)
+    count = np.bincount(step, minlength=bins + 1)
+    inside = np.bincount(step, weights=at - step, minlength=bins + 1)
     full = np.cumsum(count) - inside
-    return np.concatenate([[-below], full[:BINS], [-above]])
+    return np.concatenate([[-below], full[:bins], [-above]])
 
 
 class SlicedWasserstein(Family):
@@ -96,14 +98,18 @@ class SlicedWasserstein(Family):
         # A direction maps the cube of usual values to middle +- half.
         middle = turn.sum(axis=1) * (low + high) / 2
         half = np.abs(turn).sum(axis=1) * (high - low) / 2
-        self.width = 2 * half / BINS
+        self.bins = BINS if len(truth.bands) == 1 else COARSE
+        self.width = 2 * half / self.bins
         self.turn, self.begin = turn / self.width[:, None], (middle - half) / self.width
         self.own = self._areas(truth.flat)
 
     def _areas(self, flat: Array) -> Array:
         """Areas along each direction, in the unit."""
         along = zip(self.turn, self.begin, strict=True)
-        return np.stack([areas(t @ flat - begin) for t, begin in along]) * self.width[:, None]
+        return (
+            np.stack([areas(t @ flat - begin, self.bins) for t, begin in along])
+            * self.width[:, None]
+        )
 
     def part(self, output: Output) -> Distributions:
         """Take the areas between the two distributions."""
