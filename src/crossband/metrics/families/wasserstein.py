@@ -25,9 +25,12 @@ class Distributions(Part):
     W1 = integral |F_p - F_t| over the axis, F being the cumulative distributions. The axis is cut
     into bins and two open ends, and of each the integral of F_p - F_t (1 - F at the upper end) is
     summed exactly, from every value, so that images add up. What is lost is only where F_p and
-    F_t cross inside a bin: for one band the result is the exact distance, or less by at most the
-    width of the bins they cross in. For more bands it is the sliced distance (Bonneel et al.
+    F_t cross inside a bin: for one band the result is the exact distance, or less by what the two
+    differ in the bins they cross in. For more bands it is the sliced distance (Bonneel et al.
     2015), the mean over 16 directions of unit length drawn once for all (NumPy's PCG64, seed 0).
+
+    Bins are 1024 equal parts of the usual range of the unit for one band (0.001 of reflectance,
+    0.03 dB, 0.1 K), 256 along each direction for more: groups are many, and each keeps them.
 
     Attributes:
         areas: [directions, bins + 2], sum over pixels, in the unit.
@@ -106,10 +109,8 @@ class SlicedWasserstein(Family):
     def _areas(self, flat: Array) -> Array:
         """Areas along each direction, in the unit."""
         along = zip(self.turn, self.begin, strict=True)
-        return (
-            np.stack([areas(t @ flat - begin, self.bins) for t, begin in along])
-            * self.width[:, None]
-        )
+        found = np.stack([areas(turn @ flat - begin, self.bins) for turn, begin in along])
+        return np.asarray(found * self.width[:, None])
 
     def part(self, output: Output) -> Distributions:
         """Take the areas between the two distributions."""
