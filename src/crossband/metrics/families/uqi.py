@@ -93,10 +93,14 @@ class UQI(Family):
         mean_p, mean_t = mean_p + level, mean_t + level
         power = mean_p * mean_p + mean_t * mean_t
         flat, dark = var <= 2 * self.flat, power <= 2 * self.flat
-        spread = np.where(flat, 1.0, 2 * cov / np.where(flat, 1.0, var))
-        light = np.where(dark, 1.0, 2 * mean_p * mean_t / np.where(dark, 1.0, power))
-        # Black windows that are not flat: a mean of zero has no sign, the paper's Q is 0 there.
-        q = np.where(dark & ~flat, 0.0, spread * light)
+        special = flat | dark
+        if special.any():
+            var, power = np.where(flat, 1.0, var), np.where(dark, 1.0, power)
+        q = 4 * cov * mean_p * mean_t / (var * power)
+        if special.any():
+            q = np.where(flat, np.where(dark, 1.0, 2 * mean_p * mean_t / power), q)
+            # Windows that are not flat but of mean zero: the paper's Q is 0 there.
+            q[dark & ~flat] = 0.0
         return float(q.sum() if self.windows is None else q[self.windows].sum())
 
 
