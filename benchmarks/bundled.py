@@ -84,7 +84,7 @@ def fit(a: argparse.Namespace) -> None:
     rows, recipe = pairs(a.model, a.data), RECIPES[a.model]
     if a.model != "sar2optical":
         scale = int(a.model[-1])
-        rows["target_window"] = [_middle(r) for r in rows.itertuples()]
+        rows["target_window"] = [middle(r) for r in rows.itertuples()]
         manifest = folder / "pairs.csv"
         rows.to_csv(manifest, index=False)
         scaled = ("--method.generator.scale", scale, "--data.scale", scale, "--name", a.model)
@@ -100,7 +100,7 @@ def fit(a: argparse.Namespace) -> None:
     _run(folder / "run", recipe, manifest, *a.more)
 
 
-def _middle(row: Any) -> str | None:
+def middle(row: Any) -> str | None:
     """Return the window of a judged scene, as GDAL's srcwin; None: all of it."""
     import rasterio
 

@@ -16,7 +16,7 @@ from crossband.report import inside
 from crossband.report.layers import Pair, layers, residual, top_error
 from crossband.report.page import Block, Swipe
 from crossband.report.pictures import comparison
-from crossband.report.seasons import seasons
+from crossband.report.dated import seasons
 from crossband.report.table import cell, short
 
 _KINDS = {"worst": "worst by MAE", "median": "near the median MAE"}
