@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 import sys
@@ -44,19 +45,51 @@ PUBLISHED = {
 FIRST = "Conv2d_1a_3x3.conv.weight"
 
 
+#: SHA-256 of "name [shape]" lines, sorted, of the network of torch-fidelity 0.4.0; and what that
+#: network gives for `wavy` weights and `pictures()`: every 256th feature, the greatest probability.
+LAYOUT = "e3dd03f9cf965828e1bbc1d9d1172fe1de37b53d8b23591dfcb566b2db60e00b"
+ANSWERS = [
+    [21.9105, 0.7135, 0.4368, 0.8807, 0.6772, 0.7066, 3.1864, 7.4128],
+    [21.8085, 0.7681, 0.4419, 0.9603, 0.7902, 0.7487, 3.1894, 7.4357],
+]
+GREATEST = 0.5290
+
+
+def wavy(state):
+    """Fill a state dict with numbers that look random, and are the same everywhere."""
+    filled = {}
+    for i, (name, value) in enumerate(sorted(state.items())):
+        if name.endswith("num_batches_tracked"):
+            filled[name] = value
+            continue
+        wave = (
+            torch.sin(torch.arange(value.numel(), dtype=torch.float64) * 12.9898 + i) * 43758.5453
+        )
+        wave = (2 * (wave - wave.floor()) - 1).reshape(value.shape)
+        if value.ndim > 1:
+            wave *= math.sqrt(6 / value[0].numel())
+        elif name.endswith(("bn.weight", "running_var")):
+            wave = 1 + wave / 2
+        else:
+            wave /= 10
+        filled[name] = wave.float()
+    return filled
+
+
+def pictures():
+    """Return two pictures [2, 3, 299, 299] of waves, whole numbers 0..255."""
+    row, col = torch.meshgrid(torch.arange(299.0), torch.arange(299.0), indexing="ij")
+    waves = [
+        torch.stack([torch.sin(row / (5 + c) + n) * torch.cos(col / (9 - 2 * c)) for c in range(3)])
+        for n in range(2)
+    ]
+    return (torch.stack(waves) * 127.5 + 127.5).round()
+
+
 @pytest.fixture(scope="module")
 def network():
-    """Return the network with random weights under which pictures differ."""
-    torch.manual_seed(0)
     made = InceptionV3().eval()
-    for module in made.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
+    made.load_state_dict(wavy(made.state_dict()))
     return made
 
 
@@ -80,10 +113,9 @@ def saved(folder, state, name="weights.pth"):
     return folder / name
 
 
-def pictures(count=2, side=299):
+def noise(count, side):
     torch.manual_seed(3)
-    coarse = nn.functional.interpolate(torch.rand(count, 3, 6, 6), (side, side), mode="bicubic")
-    return coarse.clamp(0, 1) * 255
+    return torch.rand(count, 3, side, side) * 255
 
 
 # ---- our own Inception ----------------------------------------------------------------------
@@ -120,6 +152,12 @@ def test_parameters_are_as_many_as_published(network):
     assert len(norms) == 94
     assert len(network.state_dict()) == 566  # entries of the published file
     assert all(m.eps == 0.001 for m in norms)
+
+
+def test_tensors_are_named_and_shaped_as_published(network):
+    state = sorted(network.state_dict().items())
+    lines = "".join(f"{name} {list(value.shape)}\n" for name, value in state)
+    assert hashlib.sha256(lines.encode()).hexdigest() == LAYOUT
 
 
 def test_pools_are_those_of_the_fid_network(network):
@@ -160,19 +198,16 @@ def test_weights_come_back_from_a_file(kind, network, weights, tmp_path):
         assert torch.equal(extractor.network.state_dict()[name], value), name
 
 
-def test_features_and_classes_of_pictures(network, weights):
+def test_features_and_classes_are_those_of_torch_fidelity(network, weights):
     extractor = load(weights, device="cpu")
-    given = pictures()
-    found = extractor(given)
+    found = extractor(pictures())
     assert found.values.shape == (2, 2048)
     assert found.probabilities.shape == (2, 1008)
-    with torch.no_grad():
-        torch.testing.assert_close(found.values[:1], network((given[:1] - 128) / 128))
-    values = found.values
-    logits = network.fc(values) - network.fc.bias  # the score's authors leave the bias out
+    torch.testing.assert_close(found.values[:, ::256], torch.tensor(ANSWERS), rtol=1e-4, atol=1e-4)
+    assert float(found.probabilities.max()) == pytest.approx(GREATEST, abs=1e-4)
+    logits = network.fc(found.values) - network.fc.bias  # the score's authors leave the bias out
     torch.testing.assert_close(found.probabilities, logits.softmax(1), rtol=1e-4, atol=1e-8)
-    assert (values[0] - values[1]).abs().mean() > 0.03 * values.std()
-    assert extractor.prepare(pictures(1, 64)[0]).shape == (3, 299, 299)
+    assert extractor.prepare(noise(1, 64)[0]).shape == (3, 299, 299)
 
 
 def refused(path, message):
@@ -289,7 +324,7 @@ def graph(tmp_path):
 def test_onnx_features_and_classes(graph):
     path = graph()
     extractor = load(path)
-    given = pictures(3, 20)
+    given = noise(3, 20)
     found = extractor(given)
     torch.testing.assert_close(found.values, given.mean((2, 3)))
     expected = (given.mean((2, 3))[:, :2] / 10).softmax(1)
@@ -309,7 +344,7 @@ def test_onnx_takes_bytes_a_fixed_size_and_whole_batches(graph):
     extractor = load(graph((2, 3, 8, 8), TensorProto.UINT8))
     assert (extractor.size, extractor.batch) == (8, 2)
     assert extractor.resize == "bilinear, antialiased, to 8 x 8, rounded to 8 bits"
-    given = torch.stack([extractor.prepare(p) for p in pictures(5, 20)])
+    given = torch.stack([extractor.prepare(p) for p in noise(5, 20)])
     assert given.shape == (5, 3, 8, 8)
     found = extractor(given).values
     torch.testing.assert_close(found, given.round().mean((2, 3)))
@@ -335,7 +370,7 @@ def test_onnx_inputs_are_laid_down(graph, options, message):
 def test_onnx_outputs_are_laid_down(graph):
     extractor = load(graph(pool=False))
     with pytest.raises(ModelError, match=r"output features is \[2, 3, 9, 9\].*pool it"):
-        extractor(pictures(2, 9))
+        extractor(noise(2, 9))
 
 
 def test_onnx_stands_alone(graph, tmp_path):
@@ -404,7 +439,7 @@ def test_torch_fidelity_is_called_its_way(monkeypatch):
     stand_in(monkeypatch, place, FeatureExtractorInceptionV3=PlainInception)
     extractor = load("torch-fidelity", device="cpu")
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
-    given = pictures(2, 9)
+    given = noise(2, 9)
     found = extractor(given)
     torch.testing.assert_close(found.values, given.round().mean((2, 3)))
     torch.testing.assert_close(found.probabilities, found.values[:, :2].softmax(1))
@@ -466,7 +501,7 @@ def test_ours_equals_torch_fidelitys(weights, network, tmp_path, monkeypatch):
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     saved(folder, network.state_dict(), inception.FILES[1])
-    given = pictures().round()
+    given = pictures()
     theirs = load("torch-fidelity", device="cpu")(given)
     ours = load(weights, device="cpu")(given)
     torch.testing.assert_close(ours.values, theirs.values)
@@ -479,7 +514,7 @@ def test_the_real_lpips(tmp_path):
         distance = load("lpips", device="cpu")
     except CrossbandError as error:
         pytest.skip(f"AlexNet's weights are not there: {error}")
-    given = pictures(2, 40)
+    given = noise(2, 40)
     assert distance(given, given).tolist() == [0.0, 0.0]
     assert (distance(given, given.flip(-1)) > 0).all()
     small = torch.zeros(1, 3, distance.smallest, distance.smallest)
