@@ -477,7 +477,7 @@ def test_masked_pixels_do_not_matter_and_half_must_be_valid():
     first, second = one.result(), two.result()
     assert first["scores"] == second["scores"]
     assert (second["n"], second["n_left_out"]) == (12, 1)
-    assert any("1 images are less than half valid" in note for note in second["notes"])
+    assert any("less than half is valid: 1" in note for note in second["notes"])
 
 
 def test_an_output_without_a_value_has_no_number():

@@ -89,7 +89,7 @@ class Channels:
             raise UnitError(f"black must lie below white, not {limits[0]:g} and {limits[1]:g}")
         red, green, blue = chosen * 3 if len(chosen) == 1 else chosen
         places = (target.index(red), target.index(green), target.index(blue))
-        return cls((red, green, blue), places, unit, limits)
+        return cls((red, green, blue), places, unit, (float(limits[0]), float(limits[1])))
 
     @property
     def repeated(self) -> bool:

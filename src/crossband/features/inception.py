@@ -262,7 +262,8 @@ def load(path: Path, device: torch.device) -> Inception:
     """
     from crossband.importing.tensors import states, under
 
-    network = InceptionV3()
+    with torch.device("meta"):  # shapes only: the numbers are in the file
+        network = InceptionV3()
     expected = network.state_dict()
     first = next(iter(expected))
     found = [(at, state) for at, state in states(path) if first in state]
@@ -273,16 +274,16 @@ def load(path: Path, device: torch.device) -> Inception:
     for name, like in expected.items():
         if name.endswith("num_batches_tracked"):  # counts training steps; older files have none
             tensors.drop(name)
-            loaded[name] = like
+            loaded[name] = torch.tensor(0)
             continue
         if tensors.shape(name) != tuple(like.shape):
             raise tensors.error(
                 f"{name} is {list(tensors.shape(name))}, and FID's Inception has {list(like.shape)}"
             )
-        loaded[name] = tensors.take(name)
+        loaded[name] = tensors.take(name).contiguous()
     for name in tensors.left():
         raise tensors.error(f"FID's Inception has no tensor {name}")
-    network.load_state_dict(loaded)
+    network.load_state_dict(loaded, assign=True)
     with path.open("rb") as file:
         return Inception(network, hashlib.file_digest(file, "sha256").hexdigest(), device)
 

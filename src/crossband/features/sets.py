@@ -116,7 +116,7 @@ class PictureSet(ABC):
                 "numbers that were made this way"
             )
         if self.n_left_out:
-            notes.append(f"{self.n_left_out} images are less than half valid and left out")
+            notes.append(f"images left out, as less than half is valid: {self.n_left_out}")
         return notes
 
 
