@@ -42,7 +42,7 @@ def answer(
     if output is not None:
         options.setdefault("compared", places is None)
         done = series(model, inputs, output, **how, **options)
-        return _given(done, indices, places is None)
+        return _given(done, places is None)
     with tempfile.TemporaryDirectory(prefix="crossband-") as folder:
         fixed: dict[str, Any] = {
             "stacked": places is None,
@@ -53,11 +53,14 @@ def answer(
         if clash is not None:
             raise CrossbandError(f"{clash} is about files: give an output, too")
         done = series(model, inputs, folder, **how, **fixed, **options)
-        found = _given(done, indices, places is None)
-        return found.load() if isinstance(found, xr.Dataset) else found
+        found = _given(done, places is None)
+        if isinstance(found, xr.Dataset):
+            found.load()
+            found.close()
+        return found
 
 
-def _given(done: Series, indices: Sequence[str], maps: bool) -> xr.Dataset | pd.DataFrame:
+def _given(done: Series, maps: bool) -> xr.Dataset | pd.DataFrame:
     if done.failed:
         name, why = next(iter(done.failed.items()))
         raise SomeFailed(f"{len(done.failed)} scenes failed, as {name}: {why}")
@@ -81,5 +84,5 @@ def dataset(stacks: Mapping[str, Path], labels: Sequence[str]) -> xr.Dataset:
         named = array.rename(band="time").assign_coords(time=pd.DatetimeIndex(times))
         kept = {k: v for k, v in named.attrs.items() if k.startswith(("CROSSBAND_", "TIFFTAG_"))}
         named.attrs = {**kept, "units": "1"}
-        out[name] = named.rename(name)
+        out[name] = named.rename(name).rio.write_nodata(float("nan"))
     return xr.Dataset(out)

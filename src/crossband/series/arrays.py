@@ -82,6 +82,7 @@ def dataset(
         out[f"{name}_difference"] = difference.assign_attrs(out[name].attrs)
     for name, one in out.items():
         out[name] = one.rename(name)
+        out[name].encoding["grid_mapping"] = array.rio.grid_mapping
     return xr.Dataset(out).sortby(time)
 
 
@@ -183,7 +184,7 @@ def _index(
     name: str, fields: dict[str, xr.DataArray], array: xr.DataArray, time: str
 ) -> xr.DataArray:
     """Return an index (time, y, x), NaN where it is not defined."""
-    fields = {k: v.drop_attrs() for k, v in fields.items()}
+    fields = {k: v.drop_attrs(deep=False) for k, v in fields.items()}
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = indices.compute(name, fields)
     kept = values.where(np.isfinite(values)).astype(np.float32)

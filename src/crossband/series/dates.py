@@ -26,7 +26,6 @@ import pandas as pd
 from crossband import products
 from crossband.errors import CrossbandError, InputError
 from crossband.fleet.sources import Source
-from crossband.raster.remote import name_of
 from crossband.raster.scene import open_raster
 
 #: Tags of files that say when the picture was taken: domain and name, in any case of letters.
@@ -117,7 +116,7 @@ def told(source: Source, pattern: str | None = None) -> Dated:
         if value:
             return Dated(source, _parsed(value, source.said, f"column {column}"), "the manifest")
     if pattern is not None:
-        return Dated(source, in_name(_name(source), pattern, source.said), "--date-pattern")
+        return Dated(source, in_name(source.stem, pattern, source.said), "--date-pattern")
     found = products.acquired(source.path)
     if found is None and not _is_product(source):
         found = _tagged(source)
@@ -192,12 +191,6 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
     first, last = parts[0].startswith("%"), parts[-1].startswith("%")
     text = (r"(?<!\d)" if first else "") + text + (r"(?!\d)" if last else "")
     return re.compile(text), codes
-
-
-def _name(source: Source) -> str:
-    """Return the name of a file or folder without its ending, or of an item."""
-    _, mark, item = name_of(source.path).partition("#")
-    return item if mark and source.path.lower().rpartition("#")[0].endswith("json") else source.stem
 
 
 def _is_product(source: Source) -> bool:

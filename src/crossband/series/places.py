@@ -219,6 +219,8 @@ def _corners(coordinates: Any) -> Iterator[tuple[float, float]]:
     if isinstance(coordinates[0], int | float):
         yield float(coordinates[0]), float(coordinates[1])
         return
+    if not isinstance(coordinates, list):  # a word would be parted into letters for ever
+        raise TypeError
     for part in coordinates:
         yield from _corners(part)
 
