@@ -572,6 +572,7 @@ def test_a_stack_on_disk(cube, model, tmp_path, form):
     with rasterio.open(done.stacks["NDVI"]) as file:
         assert (file.crs, file.transform) == (GRID.crs, GRID.transform)
     assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == []
+    assert (out / "scenes" / "20240501_cube_nir.tif").exists()
     times = {p: p.stat().st_mtime_ns for p in (out / "scenes").glob("*.tif")}
     series(model, [path], out, precision="fp32", drawn=False, overwrite=True)
     assert times == {p: p.stat().st_mtime_ns for p in times}
@@ -658,7 +659,7 @@ def test_failures_have_exit_code_1(scenes, tiny_model, tmp_path, capsys):
 # The picture.
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 13])
+@pytest.mark.parametrize("count", [1, 2, 13])
 def test_pictures_of_any_number_of_places(tmp_path, count):
     from crossband.report.seasons import seasons
 
@@ -672,7 +673,7 @@ def test_pictures_of_any_number_of_places(tmp_path, count):
     path = seasons(tmp_path / "a.png", pd.DataFrame(rows), "NDVI", title="NDVI")
     with rasterio.open(path) as file:
         assert file.width == 1200
-        assert file.height == pytest.approx(100 * (1.0 + {1: 4.2, 2: 4.2, 7: 7.8, 13: 10.4}[count]))
+        assert file.height == pytest.approx(100 * (1.0 + {1: 4.2, 2: 4.2, 13: 10.4}[count]))
 
 
 def test_a_real_place_through_the_season(real_data, tmp_path):
@@ -688,3 +689,23 @@ def test_a_real_place_through_the_season(real_data, tmp_path):
     assert done.table["true"].between(0.45, 0.65).all()
     assert (done.table["difference"].abs() < 0.1).all()
     assert np.corrcoef(done.table["true"], done.table["synthetic"])[0, 1] > 0.9
+
+
+def test_items_of_a_collection(scenes, model, tmp_path):
+    """STAC items say when they were taken; assets are told by name, the measured one too."""
+    items = []
+    for number, path in enumerate(sorted(scenes.glob("*.tif"))[:2]):
+        bands = [{"name": name, "eo:common_name": name, "unit": "reflectance"} for name in NAMES]
+        asset = {"href": str(path), "type": "image/tiff", "bands": bands, "raster:scale": 1e-4}
+        properties = {"datetime": f"2024-05-0{2 - number}T10:00:00Z"}
+        items.append(
+            {"type": "Feature", "stac_version": "1.1.0", "id": f"item-{number}",
+             "properties": properties, "assets": {"data": asset | {"nodata": 0}}}
+        )  # fmt: skip
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    done = series(model, [path], tmp_path / "o", drawn=False)
+    assert done.labels == ["2024-05-01T10:00:00Z", "2024-05-02T10:00:00Z"]
+    assert done.dates_from == {"datetime": 2}
+    assert done.table["scene"].tolist() == ["item-1", "item-0"]
+    assert done.table["compared"].tolist() == [SIZE * (SIZE - 20), WHOLE]

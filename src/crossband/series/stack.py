@@ -135,8 +135,8 @@ def slices(path: str | Path, folder: Path) -> list[Slice]:
     time = time_of(array, str(path))
     out = []
     for number, date in enumerate(dates_of(array, time)):
-        name = f"{path.stem}_{date.stem}"
-        source = Source(str(folder / f"{name}.tif"), name, f"{path} {date}", dict(_AS_IT_IS))
+        file = folder / f"{path.stem}_{date.stem}.tif"
+        source = Source(str(file), path.stem, f"{path} {date}", dict(_AS_IT_IS))
         out.append(Slice(array.isel({time: number}), Dated(source, date, time), path))
     return out
 
