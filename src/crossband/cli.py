@@ -19,6 +19,7 @@ from crossband import __version__
 from crossband.cli_data import add_data
 from crossband.cli_evaluate import add_evaluate
 from crossband.cli_import import add_import
+from crossband.cli_series import add_series
 from crossband.cli_translate import add_translate, computing
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, nearest
 
@@ -150,6 +151,7 @@ def _parser() -> Parser:
     sub = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
 
     add_translate(sub)
+    add_series(sub)
 
     p = sub.add_parser("models", help="list the bundled models, or describe one")
     p.set_defaults(run=_models)

@@ -65,11 +65,20 @@ class Printer(Watcher):
         bar = self._bars[task.name] = Bar(task.source.path, quiet=self._quiet)
         return bar
 
-    def ended(self, line: Line, tally: Tally) -> None:
-        """Print what became of a scene, how many there are, and how long the rest takes."""
+    def gap(self, line: Line, tally: Tally) -> None:
+        """Print that nothing of a scene can be seen: in a series that is no failure."""
+        self._close(line)
+        if not self._quiet:
+            print(f"[{tally.ended}/{tally.total}] {line.output}  masked", flush=True)
+
+    def _close(self, line: Line) -> None:
         bar = self._bars.pop(line.output, None)
         if bar is not None:
             bar.close()
+
+    def ended(self, line: Line, tally: Tally) -> None:
+        """Print what became of a scene, how many there are, and how long the rest takes."""
+        self._close(line)
         where = f"[{tally.ended}/{tally.total}]"
         if line.status == FAILED:
             print(f"crossband: {where} {line.output}: {line.reason}", file=sys.stderr)

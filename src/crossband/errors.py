@@ -20,6 +20,10 @@ class InputError(CrossbandError):
     """The source cannot be read: missing, truncated, not an image, complex numbers, all nodata."""
 
 
+class MaskedError(InputError):
+    """Every pixel of the source is masked: there is nothing to translate."""
+
+
 class MatchError(InputError):
     """A finished result cannot be brought to its reference; what was computed is kept."""
 

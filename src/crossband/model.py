@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from crossband.sensors import VALID_RANGE
 from crossband.signature import Signature
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 FORMAT = 1
@@ -150,6 +152,37 @@ class Model(nn.Module):
         if output is None:
             return translator.translate_to_array(self, source, **options)
         return translator.translate(self, source, output, **options)
+
+    def series(
+        self,
+        scenes: Sequence[str | Path] | str | Path | xr.DataArray,
+        index: str | Sequence[str] = "NDVI",
+        *,
+        places: Any = None,
+        **options: Any,
+    ) -> xr.Dataset | pd.DataFrame:
+        """Return an index through time, of dated scenes; see docs/series.md.
+
+        Args:
+            scenes: files, patterns, lists, manifests, STAC items, NetCDF or Zarr stacks; or a
+                DataArray with dimensions of time, bands, rows and columns.
+            index: one spectral index, or several.
+            places: GeoJSON file of points and polygons, or a list of `series.places.Place`.
+            **options: `place_name`; of a DataArray those of `translate`. Of scenes those of
+                `series.run.series` (`dates`, `date_pattern`, `align`, ...) and of `translate`, and
+                `output`: a folder that keeps the files.
+
+        Returns:
+            Without places a Dataset (time, y, x): `NDVI`, and where bands were measured `NDVI_true`
+            and `NDVI_difference`. It is lazy where the DataArray is, and of scenes with `output`.
+            With places a table of their statistics on each date.
+
+        Raises:
+            CrossbandError: see `series.run.series` and `series.arrays.dataset`.
+        """
+        from crossband.series.answer import answer
+
+        return answer(self, scenes, index, places=places, **options)
 
     def save(self, folder: str | Path, *, dtype: str = "float32", card: str | None = None) -> Path:
         """Write the model folder, baselines included.

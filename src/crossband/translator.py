@@ -23,8 +23,8 @@ from crossband.errors import (
     ClusterError,
     CrossbandError,
     CrossbandWarning,
-    InputError,
     Interrupted,
+    MaskedError,
     MatchError,
     OutputError,
 )
@@ -114,7 +114,7 @@ def translate_to_array(
         given = Given(model.network, scene.grid, computing.get("seed"))
         tags = _tags(model, scene, work, given)
     if not window.mask.any():
-        raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+        raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
     result = translate_window(model, window, **computing)
     values = np.where(result.mask, result.values, np.float32("nan"))
     g = result.grid
@@ -297,7 +297,7 @@ def translate(
                 computer.run(order, streamed, store, found, progress)
             if not streamed[0].valid:
                 store.done.clear()  # nothing that a run could go on from
-                raise InputError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+                raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
             found.finishing = _finish(matched, outputs, scene, store)
     return output
 

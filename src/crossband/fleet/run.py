@@ -117,11 +117,49 @@ def translate_many(
     folder = Path(folder)
     part = shards.parse(shard) if isinstance(shard, str) else shard or Shard()
     tasks = plan(model, inputs, folder, name=name, indices=options.get("indices", ()))
+    return translate_tasks(
+        model,
+        tasks,
+        folder,
+        shard=part,
+        overwrite=overwrite,
+        resume=resume,
+        watcher=watcher,
+        cluster=cluster,
+        **options,
+    )
+
+
+def translate_tasks(
+    model: Model,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    shard: Shard,
+    overwrite: bool = False,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    cluster: Cluster | None = None,
+    **options: Any,
+) -> Tally:
+    """Translate the scenes of a list that is made already; see `translate_many`.
+
+    Args:
+        model: loaded model.
+        tasks: all of them, also those of other shards.
+        folder: of the summary.
+        shard: the part that is done here.
+        overwrite: see `translate_many`.
+        resume: see there.
+        watcher: see there.
+        cluster: see there.
+        **options: see there.
+    """
     check_options(model, options)
     every = {**options, "overwrite": overwrite, "resume": resume}
     watcher = watcher or Watcher()
-    own = part.of(tasks)
-    tally = Tally(len(own), dict.fromkeys((DONE, SKIPPED, FAILED), 0), path_of(folder, part))
+    own = shard.of(tasks)
+    tally = Tally(len(own), dict.fromkeys((DONE, SKIPPED, FAILED), 0), path_of(folder, shard))
     if cluster is None:
         lines = _here(model, own, every, watcher)
     else:

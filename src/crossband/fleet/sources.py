@@ -40,12 +40,14 @@ class Source:
         stem: what the output is named after.
         said: where it was named, for messages.
         reading: options of `translate` that say how it is read; over those of the whole run.
+        row: the cells of its row in a manifest, by column; empty elsewhere.
     """
 
     path: str
     stem: str
     said: str
     reading: dict[str, Any] = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -132,7 +134,7 @@ def _rows(path: Path) -> Iterator[Source]:
         stem = _plain(row["source"]).stem
         if "window" in reading:  # several rows may be parts of one picture
             stem += "_" + reading["window"].words().replace(",", "-")
-        yield Source(row["source"], stem, said, reading)
+        yield Source(row["source"], stem, said, reading, {str(k): v for k, v in row.items()})
 
 
 def _reading(row: dict[str, Any]) -> dict[str, Any]:

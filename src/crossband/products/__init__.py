@@ -18,7 +18,7 @@ from crossband.products.base import Band, Kind, Product
 from crossband.products.source import RASTERS, Source
 from crossband.raster.remote import address
 
-__all__ = ["Band", "Kind", "Product", "Source", "find", "kinds_of_folders", "refuse"]
+__all__ = ["Band", "Kind", "Product", "Source", "acquired", "find", "kinds_of_folders", "refuse"]
 
 #: Files here that hold no kind of product.
 _SHARED = {"base", "bilinear", "markup", "source", "stack"}
@@ -45,6 +45,25 @@ def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Prod
         if found is not None:
             return Product(text, tuple(found))
     return None
+
+
+def acquired(path: str | Path) -> tuple[str, str] | None:
+    """Return when a product was taken, as its metadata write it, and the key that says it.
+
+    Args:
+        path: folder, archive, metadata file or address.
+
+    Returns:
+        None where it is no product, or its metadata do not say it.
+
+    Raises:
+        InputError: metadata that cannot be read.
+    """
+    text = address(path)
+    if text.lower().endswith(RASTERS):
+        return None
+    source = Source(text, {})
+    return next((found for kind in _kinds() if (found := kind.when(source)) is not None), None)
 
 
 def kinds_of_folders() -> str:

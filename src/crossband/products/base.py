@@ -102,3 +102,13 @@ class Kind(Registered, family="Product"):
             InputError: it is of this kind, but cannot be read.
         """
         raise NotImplementedError
+
+    def when(self, source: Source) -> tuple[str, str] | None:
+        """Return the time of acquisition as the metadata write it, and the key that says it.
+
+        None where the source is something else, or its metadata say none.
+
+        Raises:
+            InputError: metadata that cannot be read.
+        """
+        return None

@@ -28,6 +28,7 @@ _TM = {
     "1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir16", "7": "swir22", "8": "pan",
 }  # fmt: skip
 _NAMES = {"OLI_TIRS": _OLI, "OLI": _OLI, "ETM": _TM, "TM": _TM}
+_FILES = ("*_MTL.txt", "*_MTL.json", "*_MTL.xml")
 #: Where an MTL file of each level says how numbers become reflectance.
 _SURFACE, _TOP = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL1_RADIOMETRIC_RESCALING"
 _HEAT = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
@@ -40,7 +41,7 @@ class Landsat(Kind):
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `Kind.bands`."""
-        found = source.metadata("*_MTL.txt", "*_MTL.json", "*_MTL.xml")
+        found = source.metadata(*_FILES)
         if found is None:
             return None
         tree, name = found
@@ -48,6 +49,15 @@ class Landsat(Kind):
             return _bands(_groups(tree, name), tree, name)
         except InputError as error:
             raise InputError(f"{source.words(name)}: {error}") from error
+
+    def when(self, source: Source) -> tuple[str, str] | None:
+        """See `Kind.when`."""
+        found = source.metadata(*_FILES)
+        if found is None:
+            return None
+        about = _groups(*found).get("IMAGE_ATTRIBUTES", {})
+        day, time = about.get("DATE_ACQUIRED", ""), about.get("SCENE_CENTER_TIME", "")
+        return (f"{day}T{time}" if time else day, "DATE_ACQUIRED") if day else None
 
 
 def _bands(groups: Groups, tree: Tree, metadata: str) -> list[Band]:

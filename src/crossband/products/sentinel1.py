@@ -45,18 +45,31 @@ class Sentinel1(Kind):
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `Kind.bands`."""
-        found = source.metadata("manifest.safe", "*.SAFE/manifest.safe")
+        found = _manifest(source)
         if found is None:
             return None
-        tree, name = found
-        root = markup.parse(tree, name)
-        if not any((e.text or "") == "SENTINEL-1" for e in _named(root, "familyName")):
-            return None
+        tree, name, root = found
         try:
             _check(root)
             return _bands(tree, name)
         except InputError as error:
             raise InputError(f"{source.words(name)}: {error}") from error
+
+    def when(self, source: Source) -> tuple[str, str] | None:
+        """See `Kind.when`."""
+        found = _manifest(source)
+        said = next(iter(_named(found[2], "startTime")), None) if found is not None else None
+        return None if said is None else ((said.text or "").strip(), "startTime")
+
+
+def _manifest(source: Source) -> tuple[Tree, str, Element] | None:
+    """Return the manifest of a product, and its root; None where it is not Sentinel-1's."""
+    found = source.metadata("manifest.safe", "*.SAFE/manifest.safe")
+    if found is None:
+        return None
+    root = markup.parse(*found)
+    ours = any((e.text or "") == "SENTINEL-1" for e in _named(root, "familyName"))
+    return (*found, root) if ours else None
 
 
 def _check(root: Element) -> None:

@@ -34,9 +34,7 @@ class Sentinel2(Kind):
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `Kind.bands`."""
-        found = source.metadata(*_LEVELS, *(f"*.SAFE/{name}" for name in _LEVELS))
-        if found is None and source.path.endswith("manifest.safe"):
-            found = Source(source.path.removesuffix("manifest.safe"), {}).metadata(*_LEVELS)
+        found = _metadata(source)
         if found is None:
             return None
         tree, name = found
@@ -45,6 +43,22 @@ class Sentinel2(Kind):
             return _bands(root, tree, name)
         except InputError as error:
             raise InputError(f"{source.words(name)}: {error}") from error
+
+    def when(self, source: Source) -> tuple[str, str] | None:
+        """See `Kind.when`."""
+        found = _metadata(source)
+        if found is None:
+            return None
+        said = next(markup.parse(*found).iter("PRODUCT_START_TIME"), None)
+        return None if said is None else ((said.text or "").strip(), "PRODUCT_START_TIME")
+
+
+def _metadata(source: Source) -> tuple[Tree, str] | None:
+    """Return the file of metadata of a product of either level."""
+    found = source.metadata(*_LEVELS, *(f"*.SAFE/{name}" for name in _LEVELS))
+    if found is None and source.path.endswith("manifest.safe"):
+        found = Source(source.path.removesuffix("manifest.safe"), {}).metadata(*_LEVELS)
+    return found
 
 
 def _bands(root: Element, tree: Tree, metadata: str) -> list[Band]:

@@ -37,22 +37,44 @@ class Stac(Kind):
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `Kind.bands`."""
-        file, wanted = file_of(source.path)
-        far = file.startswith(("http://", "https://"))
-        name = urlsplit(file).path if far else file
-        of_api = far and _OF_API.search(name) and not name.lower().endswith(RASTERS)
-        if not (name.lower().endswith((".json", ".geojson")) or of_api):
+        found = _item(source)
+        if found is None:
             return None
-        if not far and not Path(file).is_file():
-            return None
-        item = _parse(file, _fetched(file) if far else _content(file), wanted)
-        if item is None:
-            return None
+        item, file = found
+        far = _is_far(file)
         base = file if far else str(Path(file).absolute())
         try:
             return _bands(item, base, () if far else (file,))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{source.path}: not as STAC has it: {error!r}") from error
+
+    def when(self, source: Source) -> tuple[str, str] | None:
+        """See `Kind.when`."""
+        found = _item(source)
+        properties = found[0].get("properties") if found is not None else None
+        if not isinstance(properties, dict):
+            return None
+        # STAC: where `datetime` is null, both ends of the time are stated.
+        keys = ("datetime", "start_datetime")
+        return next(((str(properties[k]), k) for k in keys if properties.get(k)), None)
+
+
+def _is_far(file: str) -> bool:
+    return file.startswith(("http://", "https://"))
+
+
+def _item(source: Source) -> tuple[dict[str, Any], str] | None:
+    """Return an item and the file or address that it is in; None where it is something else."""
+    file, wanted = file_of(source.path)
+    far = _is_far(file)
+    name = urlsplit(file).path if far else file
+    of_api = far and _OF_API.search(name) and not name.lower().endswith(RASTERS)
+    if not (name.lower().endswith((".json", ".geojson")) or of_api):
+        return None
+    if not far and not Path(file).is_file():
+        return None
+    item = _parse(file, _fetched(file) if far else _content(file), wanted)
+    return None if item is None else (item, file)
 
 
 @dataclass(frozen=True)

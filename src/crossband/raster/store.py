@@ -82,6 +82,11 @@ class Raw:
             start = bands * height * width * self.dtype.itemsize
             self._plane(start, box, mask.astype(np.uint8) * 255)
 
+    def write_band(self, band: int, box: Box, plane: NDArray[Any]) -> None:
+        """Write the numbers [h, w] of one band (from 0) at `box`; others stay as they are."""
+        _, height, width = self.shape
+        self._plane(band * height * width * self.dtype.itemsize, box, plane)
+
     def _plane(self, start: int, box: Box, plane: NDArray[Any]) -> None:
         plane = np.ascontiguousarray(plane)
         width, size = self.shape[2], plane.itemsize

@@ -45,7 +45,8 @@ def vrt(output: Output, raw: Raw, *, masked: bool) -> str:
     for number, name in enumerate(output.bands, start=1):
         band = _band(root, raw, number - 1, DTYPES[e.dtype], raw.dtype.itemsize)
         band.set("band", str(number))
-        _metadata(band, {"common_name": name})
+        own = output.band_tags[number - 1] if output.band_tags else {"common_name": name}
+        _metadata(band, dict(own))
         _add(band, "Description", name)
         if e.nodata is not None:
             _add(band, "NoDataValue", repr(float(e.nodata)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 from affine import Affine
@@ -13,7 +14,7 @@ from rasterio.warp import Resampling, reproject, transform
 
 from crossband.errors import InputError
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.scene import Scene, gdal, reason
+from crossband.raster.scene import gdal, reason
 from crossband.sensors import DECIBEL
 
 Array = NDArray[np.float64]
@@ -25,6 +26,17 @@ SLACK = 1e-3
 #: Share of a coarse pixel that must be valid for its mean to count. Not all of it: a few masked
 #: pixels here and there would leave nothing of a fine scene.
 COVER = 0.9
+
+
+class Readable(Protocol):
+    """What is brought onto another grid: a scene, or what is computed from scenes by windows."""
+
+    grid: Grid
+    bands: tuple[str, ...]
+    unit: str
+
+    def read(self, box: Box) -> Window:
+        """Read a window in physical units."""
 
 
 def check_georeference(grid: Grid, path: str) -> CRS:
@@ -62,7 +74,7 @@ def finer(scene: Grid, reference: Grid, at: Box) -> float:
     return math.sqrt(area)
 
 
-def warped(scene: Scene, grid: Grid) -> Window:
+def warped(scene: Readable, grid: Grid) -> Window:
     """Read what a scene shows of another grid, in physical units.
 
     Values are interpolated by cubic convolution, widened where the grid is coarser than the scene.
@@ -98,7 +110,7 @@ def warped(scene: Scene, grid: Grid) -> Window:
     return Window(values, mask, grid, scene.bands, scene.unit)
 
 
-def averaged(scene: Scene, grid: Grid) -> Window:
+def averaged(scene: Readable, grid: Grid) -> Window:
     """Read the mean of what a scene shows of each pixel of a coarser grid, in physical units.
 
     Each of the scene's pixels weighs as much as its share of the coarse one; decibels are averaged

@@ -132,6 +132,7 @@ class Output:
         cog: how a GeoTIFF is laid out.
         raw: its numbers; None before `begin`.
         valid: valid pixels written so far.
+        band_tags: tags of each band; its name as `common_name` where empty.
     """
 
     path: Path
@@ -143,6 +144,7 @@ class Output:
     cog: Cog = field(default_factory=Cog)
     raw: Raw | None = None
     valid: int = 0
+    band_tags: Sequence[Mapping[str, str]] = ()
 
     def __post_init__(self) -> None:
         self.picture = self.path.suffix.lower() in PNG

@@ -72,7 +72,7 @@ def comparison(
             for w in (target, output)
         )
         _draw_index(sheet, index, true[0], synthetic[0], mask & true[1])
-    return _save(sheet.figure, Path(path))
+    return save(sheet.figure, Path(path))
 
 
 class _Sheet:
@@ -267,7 +267,8 @@ def _hidden(values: NDArray[Any], shown: NDArray[np.bool_]) -> Any:
     return np.ma.masked_where(~shown | ~np.isfinite(values), values)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG under another name, and rename it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)

@@ -1,0 +1,232 @@
+"""Indices of a dated scene by windows: of the synthetic bands, and of measured ones.
+
+Each has `grid`, `bands`, `unit` and `read`, as a scene has, so that it can be brought onto another
+grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossband import indices
+from crossband.data.rows import open_side
+from crossband.errors import BandError, InputError, UnitError
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.radiometry import Radiometry
+from crossband.raster.scene import Scene, known_bands, open_raster
+from crossband.raster.warp import Readable
+from crossband.stream import index_values
+
+if TYPE_CHECKING:
+    from crossband.fleet.sources import Source
+    from crossband.model import Model
+
+#: Unit of an index.
+NONE = "1"
+
+
+class Values:
+    """An index whose windows a function gives.
+
+    Args:
+        index: its name.
+        grid: of the scene.
+        read: gives values [h, w] and where they are defined.
+    """
+
+    def __init__(
+        self,
+        index: str,
+        grid: Grid,
+        read: Callable[[Box], tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    ) -> None:
+        self.bands: tuple[str, ...] = (index,)
+        self.grid, self.unit = grid, NONE
+        self._read = read
+
+    def read(self, box: Box) -> Window:
+        """Read a window: values [1, h, w], 0 where they are not defined."""
+        values, mask = self._read(box)
+        defined = mask & np.isfinite(values)
+        plane = np.where(defined, values, 0.0).astype(np.float32)[None]
+        return Window(plane, defined, self.grid.crop(box), self.bands, self.unit)
+
+
+def blank(index: str, grid: Grid) -> Readable:
+    """Return the index of a scene in which every pixel is masked."""
+
+    def read(box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        shape = box.height, box.width
+        return np.zeros(shape, np.float32), np.zeros(shape, dtype=bool)
+
+    return Values(index, grid, read)
+
+
+def opened(path: Path, index: str) -> Scene:
+    """Open the file of an index that `translate` wrote."""
+    dataset = open_raster(path)
+    plain = Radiometry(NONE, (1.0,), (0.0,), (float("nan"),), False, "the file")
+    return Scene(dataset, str(path), {index: 1}, plain)
+
+
+def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
+    """Return the bands of an index that the model makes, and those that the source has.
+
+    Raises:
+        BandError: the index needs other bands, or none that the model makes.
+    """
+    indices.check(index, {*model.signature.source, *model.signature.target})
+    needed = indices.required_bands(index)
+    made = [b for b in needed if b in model.signature.target]
+    if not made:
+        raise BandError(
+            f"index {index} takes {', '.join(needed)}, and none of them is made by {model.name}: "
+            f"it would be no synthetic one"
+        )
+    return made, [b for b in needed if b not in made]
+
+
+def reading_of(source: Source, options: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
+    """Return how `Scene.open` reads a source, and `window`; the source's own word counts first."""
+    names = ("bands", "sensor", "scale", "offset", "source_nodata", "window")
+    own = {n: options[n] for n in names if options.get(n) is not None} | source.reading
+    if "bands" in own:  # it may name more bands than are wanted here
+        own["bands"] = {k: v for k, v in own["bands"].items() if k in wanted}
+    if "source_nodata" in own:
+        own["nodata"] = own.pop("source_nodata")
+    return own
+
+
+def open_source(source: Source, options: Mapping[str, Any], wanted: list[str]) -> Scene:
+    """Open a scene for reading these bands."""
+    reading = reading_of(source, options, wanted)
+    window = reading.pop("window", None)
+    scene = Scene.open(source.path, **reading, needed=wanted)
+    if window is None:
+        return scene
+    try:
+        return scene.part(window)
+    except InputError:
+        scene.close()
+        raise
+
+
+class Measured:
+    """The index of a scene as it was measured: of the source's own bands, or of a row's target.
+
+    Use as a context manager, through `measured`.
+    """
+
+    def __init__(self, index: str, source: Scene, target: Scene | None) -> None:
+        self._files = ExitStack()
+        self._files.enter_context(source)
+        if target is not None:
+            self._files.enter_context(target)
+        self._source, self._target = source, target
+        self.bands: tuple[str, ...] = (index,)
+        self.grid, self.unit = source.grid, NONE
+
+    def read(self, box: Box) -> Window:
+        """Read a window: values [1, h, w], 0 where they are not defined."""
+        windows = [s.read(box) for s in (self._source, self._target) if s is not None]
+        known = {b: v for w in windows for b, v in zip(w.bands, w.values, strict=True)}
+        mask = np.logical_and.reduce([w.mask for w in windows])
+        values, defined = index_values(self.bands[0], known, mask)
+        return Window(values, defined, self.grid.crop(box), self.bands, self.unit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+
+def measured(
+    source: Source, options: Mapping[str, Any], model: Model, index: str
+) -> Measured | None:
+    """Open the measured index of a scene; None where the bands for it are not there.
+
+    Args:
+        source: the scene. A manifest's `target` counts first, then the source's own bands, told by
+            name as those of the model are.
+        options: of `translate`, how scenes are read.
+        model: tells which bands are synthetic.
+        index: its name.
+
+    Raises:
+        CrossbandError: a target that cannot be read, or that is not on the source's grid.
+    """
+    made, plain = needs(model, index)
+    row = source.row
+    if row and not pd.isna(row.get("target")):
+        scene = open_source(source, options, plain or list(model.signature.source))
+        try:
+            return Measured(index, scene, _target(source, options, scene, model, made))
+        except BaseException:
+            scene.close()
+            raise
+    if not _has(source, options, made):
+        return None
+    return Measured(index, open_source(source, options, [*made, *plain]), None)
+
+
+def _target(
+    source: Source, options: Mapping[str, Any], scene: Scene, model: Model, made: list[str]
+) -> Scene:
+    """Open the target of a row beside its source."""
+    # What the command says of the source is said of a target that shares its radiometry, too.
+    shared = ("sensor", "scale", "offset")
+    said = {k: options.get(k) for k in shared} | {"nodata": options.get("source_nodata")}
+    row = {k: said[k] if k in said and pd.isna(v) else v for k, v in source.row.items()}
+    target = open_side(row, "target", made)
+    unit = model.signature.target_unit(scene.unit)
+    same = (target.grid.height, target.grid.width) == (scene.grid.height, scene.grid.width)
+    try:
+        if not (same and apart(target.grid, scene.grid) is None):
+            raise InputError(f"{source.said}: its target is not on the grid of the source")
+        if target.unit != unit:
+            raise UnitError(
+                f"{source.said}: its target is in {target.unit}, and {model.name} gives {unit}"
+            )
+    except BaseException:
+        target.close()
+        raise
+    return target
+
+
+def _has(source: Source, options: Mapping[str, Any], made: list[str]) -> bool:
+    """Return whether a source has measured bands of these names."""
+    reading = source.reading
+    given = reading.get("bands") or options.get("bands") or {}
+    if set(made) <= set(given):
+        return True
+    sensor = reading.get("sensor") or options.get("sensor")
+    try:
+        return set(made) <= {*given, *known_bands(source.path, sensor)}
+    except InputError:
+        return False  # a folder whose files the bands name: it has no other bands
+
+
+def apart(first: Grid, second: Grid) -> str | None:
+    """Say how two grids differ; None where they are one."""
+    if (first.height, first.width) != (second.height, second.width):
+        sizes = [f"{g.width} x {g.height}" for g in (first, second)]
+        return f"{sizes[0]} and {sizes[1]} pixels"
+    if first.crs != second.crs:
+        return f"{first.crs} and {second.crs}"
+    corners = [
+        [g.transform @ (c, r) for c in (0, g.width) for r in (0, g.height)] for g in (first, second)
+    ]
+    step = np.hypot(first.transform.a, first.transform.d)
+    far = np.abs(np.array(corners[0]) - np.array(corners[1])).max() / step
+    if not far < 1e-3:
+        return f"{far:.2g} pixels apart"
+    points = [[(p.row, p.col, p.x, p.y) for p in g.gcps] for g in (first, second)]
+    return None if points[0] == points[1] else "other ground-control points"

@@ -1,0 +1,110 @@
+"""Statistics of an index at a place on a date: a row of the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crossband.metrics.index_error import BOUNDED
+from crossband.metrics.moments import Moments
+from crossband.raster.grid import Window
+from crossband.raster.warp import Readable
+from crossband.series.places import Found
+
+#: Columns of the table, in order; see docs/series.md.
+COLUMNS = (
+    "place",
+    "date",
+    "index",
+    "synthetic",
+    "synthetic_std",
+    "valid",
+    "pixels",
+    "share",
+    "true",
+    "true_std",
+    "difference",
+    "compared",
+    "scene",
+)
+
+
+def row(
+    found: Found,
+    date: str,
+    scene: str,
+    synthetic: Readable,
+    true: Readable | None,
+) -> dict[str, Any] | None:
+    """Return what a place shows on a date; None where no pixel of it lies in the scene.
+
+    Args:
+        found: the place in the scene.
+        date: when.
+        scene: its name.
+        synthetic: the index of synthetic bands.
+        true: the index of measured bands, on the same grid; None where there is none.
+    """
+    index = synthetic.bands[0]
+    inside, own, both = 0, Moments(), Moments()
+    for box, mask in found.parts():
+        count = int(np.count_nonzero(mask))
+        if not count:
+            continue
+        inside += count
+        made = synthetic.read(box)
+        valid = _valid(made, index) & mask
+        own += Moments.of(made.values[0], made.values[0], valid)
+        if true is not None:
+            known = true.read(box)
+            both += Moments.of(made.values[0], known.values[0], valid & _valid(known, index))
+    if not inside:
+        return None
+    pixels = inside if found.total is None else max(found.total, inside)
+    return {
+        "place": found.place.name,
+        "date": date,
+        "index": index,
+        "synthetic": own.mean_p if own.n else math.nan,
+        "synthetic_std": math.sqrt(own.m2_p / own.n) if own.n else math.nan,
+        "valid": own.n,
+        "pixels": pixels,
+        "share": own.n / pixels,
+        "true": both.mean_t if both.n else math.nan,
+        "true_std": math.sqrt(both.m2_t / both.n) if both.n else math.nan,
+        "difference": both.error / both.n if both.n else math.nan,
+        "compared": pd.NA if true is None else both.n,
+        "scene": scene,
+    }
+
+
+def _valid(window: Window, index: str) -> NDArray[np.bool_]:
+    """Return the pixels that count.
+
+    A normalised difference beyond -1..1 comes from a negative reflectance, which is noise; a few of
+    them, divided by almost nothing, would be the whole mean.
+    """
+    if index not in BOUNDED:
+        return window.mask
+    inside: NDArray[np.bool_] = window.mask & (np.abs(window.values[0]) <= 1.0)
+    return inside
+
+
+def table(
+    rows: Sequence[dict[str, Any]], places: Sequence[str], indices: Sequence[str]
+) -> pd.DataFrame:
+    """Return rows as a table, by place, then index, each in the order given; dates as they come."""
+    first = {name: number for number, name in enumerate(places)}
+    # Python's sort keeps the order of what is equal.
+    ordered = sorted(rows, key=lambda r: (first[r["place"]], list(indices).index(r["index"])))
+    out = pd.DataFrame(ordered, columns=list(COLUMNS))
+    for column in ("valid", "pixels", "compared"):
+        out[column] = out[column].astype("Int64")
+    for column in ("synthetic", "synthetic_std", "share", "true", "true_std", "difference"):
+        out[column] = out[column].astype("float64")
+    return out
