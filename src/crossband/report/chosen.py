@@ -13,10 +13,10 @@ from crossband.judging.entrants import ModelEntrant
 from crossband.judging.trial import Trial, sensor_of
 from crossband.metrics import MODEL
 from crossband.report import inside
+from crossband.report.dated import seasons
 from crossband.report.layers import Pair, layers, residual, top_error
 from crossband.report.page import Block, Swipe
 from crossband.report.pictures import comparison
-from crossband.report.dated import seasons
 from crossband.report.table import cell, short
 
 _KINDS = {"worst": "worst by MAE", "median": "near the median MAE"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossband.metrics import MODEL, described
-from crossband.report.table import FEATURES, cell
+from crossband.report.table import FEATURES, cell, differ
 
 #: Columns of the tables, as far as they are there: the first ones of the narrower tables too.
 FIRST = ("mae", "rmse", "bias", "r2", "r", "psnr", "ssim")
@@ -43,7 +43,9 @@ def metric_entry(
     """Return the cell of a number, with its interval below."""
     about = described(metric)
     assert about is not None
-    small = "" if not interval else f"{interval[0]:{about.format}} .. {interval[1]:{about.format}}"
+    small = ""
+    if interval:
+        small = " .. ".join(cell(end, about.format) for end in interval)
     kind = "beats" if beats else ""
     return entry(cell(value, about.format), value if known(value) else None, small, kind)
 
@@ -52,6 +54,8 @@ def beats(metric: str, value: Any, own: Any) -> bool:
     """Return whether a baseline's number is better than the model's."""
     about = described(metric)
     if about is None or not known(value) or not known(own):
+        return False
+    if not differ(value, own, about.format):
         return False
     if about.better == "zero":
         return bool(abs(value) < abs(own))

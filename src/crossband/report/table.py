@@ -53,10 +53,23 @@ def grid(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
 def cell(value: float | None, form: str) -> str:
     """Return a number, or `-` where it is not defined.
 
-    >>> cell(0.12345, ".3f"), cell(None, ".3f"), cell(float("nan"), ".3f")
-    ('0.123', '-', '-')
+    >>> cell(0.12345, ".3f"), cell(None, ".3f"), cell(float("nan"), ".3f"), cell(-1e-9, ".3f")
+    ('0.123', '-', '-', '0.000')
     """
-    return "-" if value is None or math.isnan(value) else format(value, form)
+    if value is None or math.isnan(value):
+        return "-"
+    text = format(value, form)
+    # What rounds to nothing has no sign that means anything.
+    return format(0.0, form) if value and not float(text.rstrip("%")) else text
+
+
+def differ(one: float | None, two: float | None, form: str) -> bool:
+    """Return whether two numbers differ in size as they are printed.
+
+    >>> differ(0.00001, -0.00002, "+.4f"), differ(0.1, 0.2, ".4f")
+    (False, True)
+    """
+    return cell(one, form).lstrip("+-") != cell(two, form).lstrip("+-")
 
 
 def scores(
@@ -75,7 +88,7 @@ def scores(
         row = [who]
         for metric, (_, form, key) in zip(metrics, columns, strict=True):
             value, own = _number(values.get(metric)), _number(numbers[MODEL].get(metric))
-            beats = who != MODEL and key(value) < key(own)
+            beats = who != MODEL and key(value) < key(own) and differ(value, own, form)
             row.append(cell(value, form) + (BETTER if beats else " "))
         rows.append(row)
     return grid(rows)
