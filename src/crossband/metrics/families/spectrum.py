@@ -135,8 +135,8 @@ class PowerSpectrum(Family):
         for number, row in enumerate(tiles):  # a row of tiles at once stays in the cache
             cut = row if self.use is None else row[self.use[number]]
             f = fft.rfft2((cut - cut.mean(axis=(1, 2), keepdims=True)) * _WINDOW)
-            parts = f.view(np.float64)  # real, imaginary, real, ...
-            power += (parts * parts).sum(axis=0).reshape(*_RING.shape, 2).sum(axis=2)
+            power += np.einsum("tij,tij->ij", f.real, f.real)
+            power += np.einsum("tij,tij->ij", f.imag, f.imag)
         power /= (_WINDOW**2).sum()
         rings = np.bincount(_RING.ravel(), weights=(power * _TIMES).ravel())
         return np.asarray(rings[1 : TILE // 2 + 1] / _SIZE)
