@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from preloaded import Fresh, Server
 from samples import NAMES, values
 
 from crossband.model import Model
@@ -175,20 +176,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
-def crossband_command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs the real command in a process of its own."""
+@pytest.fixture(scope="session")
+def interpreters() -> Iterator[Server]:
+    """Return what starts processes that need not import; see `preloaded.py`."""
+    server = Server() if sys.platform == "linux" else Fresh()
+    yield server
+    server.close()
 
-    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-        return subprocess.run(
-            [sys.executable, "-m", "crossband", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=options.pop("timeout", 300),
-            env=environment,
-            check=False,
-            **options,
-        )
+
+@pytest.fixture
+def crossband_command(interpreters: Server) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the real command in a process of its own.
+
+    With `fresh`, or another PYTHONPATH, in an interpreter that has imported nothing.
+    """
+
+    def run(
+        *arguments: Any, fresh: bool = False, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        of = Fresh() if fresh or "PYTHONPATH" in (env or {}) else interpreters
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        return of.run("-m", "crossband", *arguments, env=env, **options)
 
     return run

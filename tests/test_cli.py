@@ -298,17 +298,11 @@ def test_bad_models(crossband_command, source, tiny_model, tmp_path, case, words
     assert not (tmp_path / "o.tif").exists()
 
 
-def test_ctrl_c_keeps_what_is_done(make_raster, tiny_model, tmp_path):
+def test_ctrl_c_keeps_what_is_done(interpreters, make_raster, tiny_model, tmp_path):
     source = make_raster(values=random_values(3, 1500, 1500))
     out = tmp_path / "nir.tif"
     arguments = ["translate", source, "-o", out, "--model", tiny_model, "--tile", "64"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossband", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = interpreters.start("-m", "crossband", *arguments)
     for _ in range(600):
         if any(p.name.startswith(".nir.tif") for p in tmp_path.iterdir()):
             break

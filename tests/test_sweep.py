@@ -6,7 +6,6 @@ import csv
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -229,14 +228,10 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(pairs, tmp_path, monkeypatch): 
     ).read_bytes()
 
 
-def test_killed_in_a_process_of_its_own(pairs, tmp_path):  # noqa: F811
+def test_killed_in_a_process_of_its_own(interpreters, pairs, tmp_path):  # noqa: F811
     arguments = ["fit", RECIPE, "--sweep", spec(tmp_path), "-o", tmp_path / "s", *options(pairs)]
     arguments += ["--method.max_steps", "4000", "--data.steps", "20", "--trainer.logger", "none"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossband", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
+    process = interpreters.start("-m", "crossband", *arguments)
     last = tmp_path / "s/trial-000/checkpoints/last.ckpt"
     end = time.time() + 90
     while not last.exists() and time.time() < end:
