@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+import yaml
 from affine import Affine
 from preloaded import Fresh, Server
 from samples import NAMES, values
 
+from crossband import recipe
 from crossband.model import Model
 from crossband.networks.identity import Identity
 from crossband.networks.local_unet import LocalUNet
@@ -129,6 +131,26 @@ def rgb2nir_signature() -> Signature:
     ranges = UnitRange([(0.0, 0.5)] * 3, [(0.0, 0.8)])
     whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
     return Signature(["red", "green", "blue"], ["nir"], {"reflectance": ranges, "display": whole})
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that writes a baseline of rgb2nir with few steps: its name -> its file."""
+    folder = tmp_path_factory.mktemp("quick")
+
+    def write(name: str) -> Path:
+        few = ["--method.max_steps=40", "--data.steps=40", "--data.batch=16", "--data.crop=16"]
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe.load(f"rgb2nir/{name}", few)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def linear(quick: Callable[[str], Path]) -> Path:
+    """Return the recipe of a straight line, with few steps."""
+    return quick("linear")
 
 
 @pytest.fixture(scope="session")

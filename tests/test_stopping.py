@@ -208,10 +208,10 @@ def test_which_signal_says_what(line_pairs, tmp_path, monkeypatch, number, kind,
     assert read(tmp_path / "run/checkpoints/last.ckpt")["crossband"]["step"] == 4
 
 
-def test_a_signal_while_a_baseline_is_fitted(line_pairs, tmp_path, monkeypatch):
+def test_a_signal_while_a_baseline_is_fitted(line_pairs, linear, tmp_path, monkeypatch):
     """The model is trained and saved; --resume fits what is missing."""
     arguments = ["--data.manifest", str(line_pairs), "--method.max_steps", "3"]
-    arguments += ["--baselines", "[rgb2nir/linear]"]
+    arguments += ["--baselines", f"[{linear}]"]
     with monkeypatch.context() as patch:
         stop_at(patch, 5, signal.SIGTERM)  # only the baseline has as many steps
         with pytest.raises(Preempted, match="by SIGTERM; go on with --resume"):

@@ -70,8 +70,8 @@ def tried(rows):
     return [(row.number, row.state, row.score, row.parameters) for row in rows]
 
 
-def test_what_a_sweep_leaves(pairs, tmp_path, capsys):  # noqa: F811
-    arguments = options(pairs, *SHORT, "--baselines", "[rgb2nir/linear]")
+def test_what_a_sweep_leaves(pairs, linear, tmp_path, capsys):  # noqa: F811
+    arguments = options(pairs, *SHORT, "--baselines", f"[{linear}]")
     rows, best = sweep(RECIPE, spec(tmp_path), arguments, tmp_path / "s")
     assert best == tmp_path / "s/best.yaml"
     assert {p.name for p in (tmp_path / "s").iterdir()} == {
@@ -105,7 +105,7 @@ def test_what_a_sweep_leaves(pairs, tmp_path, capsys):  # noqa: F811
     assert capsys.readouterr().err.count("\ntrial ") == 3
     # The best recipe is whole: it runs as it is, with its baselines, and to the trial's weights.
     config = yaml.safe_load(best.read_text())
-    assert config["baselines"] == ["rgb2nir/linear"]
+    assert config["baselines"] == [str(linear)]
     again = load(fit(best, [], tmp_path / "best"))
     assert set(again.baselines) == {"linear"}
     of_trial = load(tmp_path / f"s/trial-{winner.number:03d}/model").network.state_dict()
