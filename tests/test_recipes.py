@@ -215,7 +215,7 @@ PAIRED = [
 ]
 #: Rates at which narrow networks learn two samples in a few hundred steps.
 FASTER = {"Adam": {"lr": 0.004}, "MuonAdamW": {}}
-#: Those that take longer than the others.
+#: Those that may take longer than the others.
 SLOW = {
     "rgb2nir/local-unet": 300,
     "rgb2thermal/adain": 200,
