@@ -35,9 +35,6 @@ from crossband.raster.store import folder_of
 
 distributed = pytest.importorskip("distributed", reason="needs crossband[dask]")
 
-import dask  # noqa: E402
-from distributed.utils import get_mp_context  # noqa: E402
-
 from crossband.cluster import Cluster  # noqa: E402
 from crossband.cluster import client as client_module  # noqa: E402
 from crossband.cluster import scenes as scenes_module  # noqa: E402
@@ -56,16 +53,8 @@ def processes(count):
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _forked_workers():
-    """Workers are forks of a process that has imported what they need."""
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(["distributed", "crossband.cluster.worker"])
-        yield
-
-
 @pytest.fixture(scope="module")
-def local_cluster(_forked_workers):
+def local_cluster():
     with processes(2) as made:
         yield made
 
