@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+import yaml
 from affine import Affine
+from preloaded import Fresh, Server
 from samples import NAMES, values
 
+from crossband import recipe
 from crossband.model import Model
 from crossband.networks.identity import Identity
 from crossband.networks.local_unet import LocalUNet
@@ -131,6 +134,26 @@ def rgb2nir_signature() -> Signature:
 
 
 @pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that writes a baseline of rgb2nir with few steps: its name -> its file."""
+    folder = tmp_path_factory.mktemp("quick")
+
+    def write(name: str) -> Path:
+        few = ["--method.max_steps=40", "--data.steps=40", "--data.batch=16", "--data.crop=16"]
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe.load(f"rgb2nir/{name}", few)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def linear(quick: Callable[[str], Path]) -> Path:
+    """Return the recipe of a straight line, with few steps."""
+    return quick("linear")
+
+
+@pytest.fixture(scope="session")
 def make_pairs() -> Callable[[Path], Path]:
     """Return a function that writes four small scenes, NIR a line through red and green."""
 
@@ -175,20 +198,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
-def crossband_command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs the real command in a process of its own."""
+@pytest.fixture(scope="session")
+def interpreters() -> Iterator[Server]:
+    """Return what starts processes that need not import; see `preloaded.py`."""
+    server = Server() if sys.platform == "linux" else Fresh()
+    yield server
+    server.close()
 
-    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-        return subprocess.run(
-            [sys.executable, "-m", "crossband", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=options.pop("timeout", 300),
-            env=environment,
-            check=False,
-            **options,
-        )
+
+@pytest.fixture
+def crossband_command(interpreters: Server) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the real command in a process of its own.
+
+    With `fresh`, or another PYTHONPATH, in an interpreter that has imported nothing.
+    """
+
+    def run(
+        *arguments: Any, fresh: bool = False, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        of = Fresh() if fresh or "PYTHONPATH" in (env or {}) else interpreters
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        return of.run("-m", "crossband", *arguments, env=env, **options)
 
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -243,17 +242,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts(arguments, tmp
 # A disk that is full, a process that is killed.
 
 
-def in_a_process(code, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def test_a_file_that_may_not_grow(tmp_path):
+def test_a_file_that_may_not_grow(interpreters, tmp_path):
     """RLIMIT_FSIZE: the operating system refuses in the middle of the file."""
     last = fake(tmp_path / "last.ckpt", 7, size=10)
     before = last.read_bytes()
@@ -271,39 +260,36 @@ try:
 except OutputError as error:
     sys.exit(str(error))
 """
-    process = in_a_process(code, tmp_path)
-    assert process.communicate()[1].strip() == f"{last}: cannot be written: File too large"
-    assert process.returncode == 1
+    done = interpreters.run("-c", code, tmp_path)
+    assert done.stderr.strip() == f"{last}: cannot be written: File too large"
+    assert done.returncode == 1
     assert last.read_bytes() == before
     assert names(tmp_path) == {"last.ckpt"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE of another process is Linux's")
-def test_a_run_whose_disk_fills_ends_in_one_line_and_goes_on_later(arguments, tmp_path):
-    command = [sys.executable, "-m", "crossband", "fit", str(RECIPE), *arguments]
-    command += ["-o", str(tmp_path / "run"), "--trainer.checkpoint_every", "1"]
-    first = [*command, "--trainer.logger", "none", "--method.max_steps", "3"]
-    done = subprocess.run(first, capture_output=True, text=True, check=False)
+def test_a_run_whose_disk_fills_ends_in_one_line_and_goes_on_later(
+    arguments, tmp_path, crossband_command
+):
+    command = ["fit", RECIPE, *arguments]
+    command += ["-o", tmp_path / "run", "--trainer.checkpoint_every", "1"]
+    none = ["--trainer.logger", "none"]
+    done = crossband_command(*command, *none, "--method.max_steps", "3")
     assert done.returncode == 0, done.stderr
     last = tmp_path / "run/checkpoints/last.ckpt"
-    size = last.stat().st_size
-    full = subprocess.run(
-        [*command, "--trainer.logger", "none", "--resume"],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
-    )
+    half = last.stat().st_size // 2
+    limits = {resource.RLIMIT_FSIZE: (half, half)}
+    full = crossband_command(*command, *none, "--resume", limits=limits)
     assert full.returncode == 2, full.stderr
     assert full.stderr.strip() == f"crossband: {last}: cannot be written: File too large"
     assert step_of(last) == 3
     assert not list(last.parent.glob(".*"))
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    done = crossband_command(*command, "--resume")
     assert done.returncode == 0, done.stderr
     assert step_of(last) == 9
 
 
-def test_killed_while_writing_a_checkpoint(arguments, tmp_path):
+def test_killed_while_writing_a_checkpoint(arguments, tmp_path, interpreters):
     """SIGKILL when half of the fourth file is written: the third one goes on."""
     code = """
 import os, signal, sys, pathlib
@@ -326,9 +312,8 @@ fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc, which says what a descriptor is")
     each = [*arguments, "--trainer.checkpoint_every", "1"]
-    process = in_a_process(code, RECIPE, tmp_path / "run", *each)
-    _, said = process.communicate()
-    assert process.returncode == -signal.SIGKILL, said
+    done = interpreters.run("-c", code, RECIPE, tmp_path / "run", *each)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     folder = tmp_path / "run/checkpoints"
     assert (folder / ".last.ckpt.tmp").is_file()  # cut off in the middle, and never loaded
     assert step_of(folder / "last.ckpt") == 3

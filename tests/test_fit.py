@@ -82,10 +82,10 @@ def test_the_models_weights_are_the_averages(pairs, tmp_path):
     assert not all(same)
 
 
-def test_baselines_are_fitted_on_the_same_pairs(pairs, tmp_path):
+def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
     """The truth is a straight line, so the linear baseline must find it."""
     arguments = options(pairs, "--method.max_steps", "2", "--data.steps", "2")
-    arguments += ["--baselines", "[rgb2nir/linear, rgb2nir/mean]"]
+    arguments += ["--baselines", f"[{quick('linear')}, {quick('mean')}]"]
     model = load(fit(RECIPE, arguments, tmp_path / "run"))
     source = torch.rand(3, 8, 8) * 0.25
     expected = 0.05 + 0.6 * source[:1] + 0.4 * source[1:2]
@@ -282,8 +282,8 @@ def test_crossband_errors_only(pairs, tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, tmp_path):
-    arguments = options(pairs, "--method.max_steps", "4", "--baselines", "[rgb2nir/linear]")
+def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, linear, tmp_path):
+    arguments = options(pairs, "--method.max_steps", "4", "--baselines", f"[{linear}]")
     plain = load(fit(RECIPE, arguments, tmp_path / "plain"))
     blended = load(fit(RECIPE, [*arguments, "--blend", "{linear: 0.25}"], tmp_path / "blend"))
     source = torch.rand(3, 12, 12) * 0.2 + 0.1

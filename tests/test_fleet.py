@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -603,20 +601,13 @@ def test_a_scene_that_another_process_has_is_left_to_it(scenes, model, tmp_path)
         other.remove()
 
 
-def test_ctrl_c(make_raster, tiny_model, tmp_path):
+def test_ctrl_c(interpreters, make_raster, tiny_model, tmp_path):
     """The real command, between and in the middle of scenes: exit code 130, nothing lost."""
     make_raster("0.tif", random_values(3, 40, 40))
     make_raster("1.tif", random_values(3, 2000, 2000))
     make_raster("2.tif", random_values(3, 40, 40))
-    command = [sys.executable, "-m", "crossband", "translate", str(tmp_path / "?.tif")]
-    command += ["-o", str(tmp_path / "out"), "--model", str(tiny_model), "--tile", "64"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = ["translate", tmp_path / "?.tif", "-o", tmp_path / "out", "--model", tiny_model]
+    process = interpreters.start("-m", "crossband", *command, "--tile", "64")
     begun = tmp_path / "out" / ".1_nir.tif.crossband" / "values.raw"
     for _ in range(600):
         if begun.exists():

@@ -6,12 +6,11 @@ import os
 import random
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import soak
 import torch
-from soak import kill_at_random, same_run
 
 from crossband.model import load
 
@@ -40,14 +39,15 @@ sys.exit(code)
 """
 
 
-def environment(**more):
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+@pytest.fixture
+def start(interpreters):
+    """Return a function that starts `python` with some arguments."""
 
+    def begin(*arguments, env=None):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        return interpreters.start(*arguments, env=environment)
 
-def start(*arguments, **options):
-    command = [sys.executable, *map(str, arguments)]
-    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(**options.pop("env", {})), **kwargs)
+    return begin
 
 
 def finish(process, timeout=240):
@@ -94,7 +94,7 @@ def unpaired(pairs, *more):
 
 
 @pytest.mark.parametrize(("recipe", "options"), [(PAIRED, adversarial), (CYCLE, unpaired)])
-def test_two_processes_and_accumulation_repeat_one_process(pairs, tmp_path, recipe, options):
+def test_two_processes_and_accumulation_repeat_one_process(start, pairs, tmp_path, recipe, options):
     script = tmp_path / "probe.py"
     script.write_text(PROBE)
 
@@ -122,7 +122,7 @@ def test_two_processes_and_accumulation_repeat_one_process(pairs, tmp_path, reci
         assert difference(one, other) < 1e-3, name
 
 
-def test_two_nodes_by_torchrun(pairs, tmp_path):
+def test_two_nodes_by_torchrun(start, pairs, tmp_path):
     """Two "nodes" of one process each, as `docs/training.md` starts them."""
     options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
     options += ["--trainer.num_nodes", "2", "-o", tmp_path / "run"]
@@ -147,7 +147,7 @@ def test_two_nodes_by_torchrun(pairs, tmp_path):
     assert (training["steps"], training["samples"]) == (4, 16)
 
 
-def test_two_nodes_by_slurm(pairs, tmp_path):
+def test_two_nodes_by_slurm(start, pairs, tmp_path):
     """What `srun` sets in each task's environment, with two nodes of one task."""
     options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
     options += ["--trainer.num_nodes", "2", "-o", tmp_path / "run"]
@@ -176,13 +176,16 @@ def test_two_nodes_by_slurm(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", [PAIRED, CYCLE], ids=["PairedGAN", "CycleGAN"])
-def test_killed_at_a_random_moment_it_resumes_to_the_same_weights(pairs, tmp_path, recipe):
+def test_killed_at_a_random_moment_it_resumes_to_the_same_weights(
+    start, pairs, tmp_path, recipe, monkeypatch
+):
+    monkeypatch.setattr(soak, "start", lambda *a: start("-m", "crossband", *a))
     seed = random.SystemRandom().randrange(10**6)
     options = ["--data.manifest", pairs, "--method.max_steps", "300", "--device", "cpu"]
     options += ["--trainer.checkpoint_every", "7"]
     finish(start("-m", "crossband", "fit", recipe, "-o", tmp_path / "whole", *options))
-    left = kill_at_random(recipe, options, tmp_path / "killed", 1, seed)
+    left = soak.kill_at_random(recipe, options, tmp_path / "killed", 1, seed)
     assert len(left) == 1, "it ended before it was killed"
     assert 0 < left[0] < 300
-    assert same_run(tmp_path / "whole", tmp_path / "killed"), (seed, left)
+    assert soak.same_run(tmp_path / "whole", tmp_path / "killed"), (seed, left)
     assert difference(tmp_path / "whole/model", tmp_path / "killed/model") == 0.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -43,17 +41,20 @@ def command(line_pairs):
         # In a file: Lightning starts the other processes by its name.
         path = folder.parent / "train.py"
         path.write_text(script)
-        return [sys.executable, str(path), *arguments, "-o", str(folder), *more]
+        return [str(path), *arguments, "-o", str(folder), *more]
 
     return make
 
 
-def start(command, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    return subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        **options,
-    )  # fmt: skip
+@pytest.fixture
+def start(interpreters):
+    """Return a function that starts a command in a process group of its own."""
+
+    def begin(command, env=None):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        return interpreters.start(*command, env=environment, session=True)
+
+    return begin
 
 
 def wait_for(path, process):
@@ -79,7 +80,7 @@ def whole(line_pairs, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 @pytest.mark.parametrize("slurm", [False, True])
-def test_preempted_and_resumed_equals_uninterrupted(command, whole, tmp_path, name, slurm):
+def test_preempted_and_resumed_equals_uninterrupted(start, command, whole, tmp_path, name, slurm):
     """Under SLURM, Lightning would requeue the job by itself; a fake scontrol tells."""
     folder = tmp_path / "run"
     environment = {}
@@ -115,7 +116,7 @@ def test_preempted_and_resumed_equals_uninterrupted(command, whole, tmp_path, na
     assert same_weights(folder / "model", whole)
 
 
-def test_loaders_survive_a_signal_to_the_whole_group(command, whole, tmp_path):
+def test_loaders_survive_a_signal_to_the_whole_group(start, command, whole, tmp_path):
     """A cluster signals every process of the job; the step still gets its batch."""
     folder = tmp_path / "run"
     process = start(command(folder, "--data.workers", "2"))
@@ -128,11 +129,11 @@ def test_loaders_survive_a_signal_to_the_whole_group(command, whole, tmp_path):
     assert same_weights(folder / "model", whole)
 
 
-def test_a_second_sigterm_ends_at_once(command, tmp_path):
+def test_a_second_sigterm_ends_at_once(start, command, tmp_path):
     folder = tmp_path / "run"
     late = "def slow(*a):\n    time.sleep(60 if a[0].step == 12 else 0)\n    return step(*a)\n"
     line = command(folder)
-    script = Path(line[1])
+    script = Path(line[0])
     begin = script.read_text().index("def slow")
     script.write_text(script.read_text()[:begin] + late + "Method.training_step = slow; main()")
     process = start(line)
@@ -149,7 +150,7 @@ def test_a_second_sigterm_ends_at_once(command, tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["first", "second", "all"])
-def test_all_processes_stop_at_the_same_step(command, tmp_path, victim):
+def test_all_processes_stop_at_the_same_step(start, command, tmp_path, victim):
     folder = tmp_path / "run"
     more = ["--trainer.devices", "2", "--data.batch", "1", "--device", "cpu"]
     process = start(command(folder, *more))
@@ -207,10 +208,10 @@ def test_which_signal_says_what(line_pairs, tmp_path, monkeypatch, number, kind,
     assert read(tmp_path / "run/checkpoints/last.ckpt")["crossband"]["step"] == 4
 
 
-def test_a_signal_while_a_baseline_is_fitted(line_pairs, tmp_path, monkeypatch):
+def test_a_signal_while_a_baseline_is_fitted(line_pairs, linear, tmp_path, monkeypatch):
     """The model is trained and saved; --resume fits what is missing."""
     arguments = ["--data.manifest", str(line_pairs), "--method.max_steps", "3"]
-    arguments += ["--baselines", "[rgb2nir/linear]"]
+    arguments += ["--baselines", f"[{linear}]"]
     with monkeypatch.context() as patch:
         stop_at(patch, 5, signal.SIGTERM)  # only the baseline has as many steps
         with pytest.raises(Preempted, match="by SIGTERM; go on with --resume"):
