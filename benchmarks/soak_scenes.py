@@ -46,8 +46,8 @@ SCENES = 200
 SIDE = 700
 #: KiB a scene by which the process may grow: a hundredth of the window of a middling scene.
 BOUND = 16.0
-#: Of the allocator, in the process that translates.
-ARENAS = 1
+#: Of the allocator and of torch, in the process that translates.
+ARENAS, THREADS = 1, 1
 DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 MASKS = ("none", "nodata", "nan", "mask", "alpha", "all")
 LAYOUTS: tuple[dict[str, Any], ...] = (
@@ -136,7 +136,7 @@ def check() -> dict[str, Any]:
 
 
 def run(
-    scenes: int, model: str, seed: int, threads: int = 0, arenas: int = ARENAS
+    scenes: int, model: str, seed: int, threads: int = THREADS, arenas: int = ARENAS
 ) -> dict[str, Any]:
     """Write scenes drawn from a seed and translate them in a process of their own."""
     begun, draw = time.time(), random.Random(seed)
@@ -202,7 +202,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--model", default="rgb2nir", help="a bundled name or a folder")
-    parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of torch; 0: its own choice")
     parser.add_argument("--arenas", type=int, default=ARENAS, help="of glibc; 0: its own choice")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
