@@ -11,7 +11,7 @@ help:
 	@echo "make test        lint, types and the test suite"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
-	@echo "make soak        run the long checks and write docs/soak.md"
+	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
 	@echo "make benchmarks  print every table of the README again (an hour)"
 
 demo: $(VENV)/.ready

@@ -1,13 +1,20 @@
-"""Long checks of training; what they saw is written to docs/soak.md.
+"""Long checks; what they saw is written to docs/soak.md.
 
-    python benchmarks/soak.py [--kills 10] [--seeds 3] [--steps 400] [--out FILE] [--json FILE]
+    python benchmarks/soak.py [PART ...] [--kills 10] [--seeds 3] [--steps 400] [--out FILE]
 
-1. Kills: `crossband fit` is killed (SIGKILL) at ten random moments and resumed each time; weights,
-   average and optimisers must equal those of an uninterrupted run, bit for bit.
-2. Precision: for each adversarial objective, bf16 against fp32 on a real scene (the Sentinel-2
-   sample of spyndex: the western half trains, the eastern half judges), several seeds each; the
-   difference of the means must lie within the spread of the seeds.
-3. Memory of loading processes over 20,000 reads: `soak_loader.py`, which also runs alone.
+Parts, all of them where none is named:
+
+training: `crossband fit` is killed (SIGKILL) at ten random moments and resumed each time; weights,
+    average and optimisers must equal those of an uninterrupted run, bit for bit. And for each
+    adversarial objective, bf16 against fp32 on a real scene (the Sentinel-2 sample of spyndex: the
+    western half trains, the eastern half judges), several seeds each; the difference of the means
+    must lie within the spread of the seeds.
+loader: memory of loading processes over 20,000 reads (`soak_loader.py`).
+kills: `crossband translate` killed ten times and resumed (`soak_kills.py`).
+scenes: memory over 200 scenes in one process (`soak_scenes.py`).
+memory: peaks of small and large scenes (`soak_memory.py`); needs 12 GB of disk.
+
+The last four also run alone, by the script that is named.
 """
 
 from __future__ import annotations
@@ -30,10 +37,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
+import soak_kills
 import soak_loader
+import soak_memory
+import soak_scenes
 import torch
 import yaml
 from affine import Affine
+from soak_page import HEAD, arguments, put
 
 from crossband.demo import sample
 from crossband.model import load
@@ -213,19 +224,18 @@ def precision_check(seeds: int, steps: int, folder: Path) -> list[dict[str, Any]
     return rows
 
 
-def page(result: dict[str, Any]) -> str:
-    """Return docs/soak.md."""
-    lines = [
-        "# Long checks",
-        "",
-        f"Written by `make soak` ({result['minutes']:.0f} minutes, {result['machine']}, torch "
-        f"{torch.__version__}, random seed {result['seed']}).",
-        "",
+def sections(result: dict[str, Any]) -> list[str]:
+    """Return the sections of the page on training."""
+    written = (
+        f"Written by `python benchmarks/soak.py training` ({result['minutes']:.0f} minutes, "
+        f"{result['machine']}, torch {torch.__version__}, random seed {result['seed']}): "
+    )
+    kills = [
         "## Killed and resumed",
         "",
-        "`crossband fit` killed by SIGKILL at random moments, each time resumed by `--resume`, "
-        "against a run that nobody touched: weights, average, optimisers, schedule, replay and "
-        "counters, bit for bit.",
+        f"{written}`crossband fit` killed by SIGKILL at random moments, each time resumed by "
+        "`--resume`, against a run that nobody touched: weights, average, optimisers, schedule, "
+        "replay and counters, bit for bit.",
         "",
         "| method | steps | step of the last checkpoint at each kill | same |",
         "|---|---|---|---|",
@@ -233,14 +243,13 @@ def page(result: dict[str, Any]) -> str:
     for row in result["kills"]:
         left = ", ".join(map(str, row["left"]))
         verdict = "yes" if row["same"] else "NO"
-        lines.append(f"| {row['method']} | {row['steps']} | {left} | {verdict} |")
-    lines += [
-        "",
+        kills.append(f"| {row['method']} | {row['steps']} | {left} | {verdict} |")
+    precision = [
         "## bf16 against fp32",
         "",
-        "MAE in reflectance at the eastern half of spyndex's Sentinel-2 sample, trained on the "
-        "western half; each number is one seed. The gap is between the means, the spread between "
-        "the best and the worst seed of one precision.",
+        f"{written}MAE in reflectance at the eastern half of spyndex's Sentinel-2 sample, trained "
+        "on the western half; each number is one seed. The gap is between the means, the spread "
+        "between the best and the worst seed of one precision.",
         "",
         "| objective | fp32 | bf16 | gap | spread | within |",
         "|---|---|---|---|---|---|",
@@ -248,38 +257,80 @@ def page(result: dict[str, Any]) -> str:
     for row in result["precision"]:
         cells = [", ".join(f"{e:.4f}" for e in row[p]) for p in ("fp32", "bf16")]
         verdict = "yes" if row["within"] else "NO"
-        lines.append(
+        precision.append(
             f"| {row['objective']} | {cells[0]} | {cells[1]} | {row['gap']:.4f} | "
             f"{row['spread']:.4f} | {verdict} |"
         )
-    return "\n".join([*lines, ""])
+    return ["\n".join([*kills, ""]), "\n".join([*precision, ""])]
 
 
-def main() -> None:
-    """Run all checks, write the page, and fail where one fails."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--out", type=Path, default=Path("docs/soak.md"))
-    parser.add_argument("--json", type=Path, help="write the numbers to FILE")
-    a = parser.parse_args()
+def training(a: argparse.Namespace) -> tuple[list[str], dict[str, Any], bool]:
+    """Run the checks of training; returns sections, numbers, and whether all is well."""
     begun = time.time()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         precision = precision_check(a.seeds, a.steps, folder)
         kills = kill_check(a.kills, folder, folder / "pairs.csv", a.seed)
-    loader = soak_loader.check(soak_loader.READS, soak_loader.WORKERS)
-    result = {"kills": kills, "precision": precision, "loader": loader, "seed": a.seed}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    result |= {"minutes": (time.time() - begun) / 60, "machine": machine}
-    a.out.write_text(soak_loader.put(page(result), soak_loader.section(loader)))
+    result = {"kills": kills, "precision": precision, "seed": a.seed}
+    result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    result["minutes"] = (time.time() - begun) / 60
+    well = all([*(r["same"] for r in kills), *(r["within"] for r in precision)])
+    return sections(result), result, well
+
+
+def loader(a: argparse.Namespace) -> tuple[list[str], dict[str, Any], bool]:
+    """Run the check of loading processes."""
+    result = soak_loader.check(soak_loader.READS, soak_loader.WORKERS)
+    well = all(row["within"] for row in result["rows"])
+    return [soak_loader.section(result)], result, well
+
+
+def kills(a: argparse.Namespace) -> tuple[list[str], dict[str, Any], bool]:
+    """Run the check of killed translations."""
+    result = soak_kills.check()
+    return [soak_kills.section(result)], result, result["same"]
+
+
+def scenes(a: argparse.Namespace) -> tuple[list[str], dict[str, Any], bool]:
+    """Run the check of many scenes."""
+    result = soak_scenes.check()
+    return [soak_scenes.section(result)], result, result["within"]
+
+
+def memory(a: argparse.Namespace) -> tuple[list[str], dict[str, Any], bool]:
+    """Run the check of large scenes."""
+    result = soak_memory.check()
+    return [soak_memory.section(result)], result, result["within"]
+
+
+PARTS = {part.__name__: part for part in (training, loader, kills, scenes, memory)}
+
+
+def main() -> None:
+    """Run the checks, write their sections, and fail where one fails."""
+    parser = arguments(__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    a = parser.parse_args()
+    unknown = [name for name in a.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"no part is named {unknown[0]}: {', '.join(PARTS)}")
+    page = a.out.read_text() if a.out.exists() else HEAD
+    found: dict[str, Any] = {}
+    failed = []
+    for name in a.parts or PARTS:
+        new, found[name], well = PARTS[name](a)
+        for section in new:
+            page = put(page, section)
+        a.out.write_text(page)  # what is known stays known if a later part breaks
+        failed += [] if well else [name]
     if a.json:
-        a.json.write_text(json.dumps(result, indent=1) + "\n")
-    within = [row["within"] for row in [*precision, *loader["rows"]]]
-    if not all([*(row["same"] for row in kills), *within]):
-        raise SystemExit(f"a check failed: see {a.out}")
+        a.json.write_text(json.dumps(found, indent=1) + "\n")
+    if failed:
+        raise SystemExit(f"a check failed ({', '.join(failed)}): see {a.out}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ Only this section of the page is written; the others stay as they are.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import tempfile
 import time
@@ -23,6 +21,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 from affine import Affine
+from soak_page import arguments, write
 from torch.utils.data import DataLoader, Dataset
 
 from crossband.data import manifest as manifests
@@ -147,16 +146,6 @@ def section(result: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def put(page: str, new: str) -> str:
-    """Return a page with its section of this title replaced, or added at the end."""
-    parts = re.split(r"(?m)^(?=## )", page)
-    mine = [n for n, part in enumerate(parts) if part.startswith(TITLE)]
-    if not mine:
-        return f"{page.rstrip()}\n\n{new}"
-    parts[mine[0]] = new if mine[0] == len(parts) - 1 else f"{new}\n"
-    return "".join(parts)
-
-
 def check(reads: int, workers: int) -> dict[str, Any]:
     """Run the check."""
     begun = time.time()
@@ -189,20 +178,12 @@ def check(reads: int, workers: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run the check, write the section, and fail where memory grows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--reads", type=int, default=READS)
     parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--out", type=Path, default=Path("docs/soak.md"))
-    parser.add_argument("--json", type=Path, help="write the numbers to FILE")
     a = parser.parse_args()
     result = check(a.reads, a.workers)
-    text = section(result)
-    print(text)
-    a.out.write_text(put(a.out.read_text() if a.out.exists() else "# Long checks\n", text))
-    if a.json:
-        a.json.write_text(json.dumps(result, indent=1) + "\n")
+    write(a, section(result), result)
     if not all(row["within"] for row in result["rows"]):
         raise SystemExit(f"memory grows: see {a.out}")
 

@@ -188,7 +188,10 @@ def cells(found: dict[str, Any]) -> str:
         "MPix/s": ".3g", "of bare": ".0%", "of plain": ".2f", "halo": ".1%", "finishing": ".1%",
         "peak MiB": ".0f", "reads per block": ".2f",
     }  # fmt: skip
-    return " | ".join(format(found[name], form.get(name, "")) for name in COLUMNS)
+    told = {name: format(found[name], form.get(name, "")) for name in COLUMNS}
+    if found["network"] != "bundled":  # copying memory is no measure of reading and writing
+        told |= {"of bare": "-", "of plain": "-"}
+    return " | ".join(told.values())
 
 
 def parse() -> argparse.Namespace:

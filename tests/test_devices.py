@@ -1,12 +1,19 @@
-"""Memory that is freed stays with the process, where that is asked for."""
+"""Memory that is freed stays with the process where that is asked for; kernels do not pile up."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from crossband.devices import has_native_bf16
+
+CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 COUNT = """
 import resource, torch
@@ -35,3 +42,39 @@ def test_freed_memory_is_used_again_without_page_faults():
         faults[keep] = int(done.stdout)
     # Each round faults in all of its memory anew without it; the system may take some of it back.
     assert faults[True] < 0.5 * faults[False]
+
+
+SHAPES = """
+import re, sys, torch
+from pathlib import Path
+import crossband
+from crossband.engine import Engine
+torch.set_num_threads(1)
+def mib():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    own = re.findall(r"^Private_(?:Clean|Dirty):\\s+(\\d+)", text, re.M)
+    return sum(map(int, own)) // 1024
+engine = Engine(crossband.load("rgb2nir"), precision="bf16")
+def run(width):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        engine.model.network(torch.rand(1, 3, 16, width))
+run(16)
+before = mib()
+for width in range(20, 20 + 4 * 100, 4):
+    run(width)
+print(mib() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="read from Linux' /proc")
+@pytest.mark.skipif(not has_native_bf16(torch.device("cpu")), reason="kernels of bf16")
+def test_kernels_of_a_hundred_widths_are_not_all_kept():
+    grown = []
+    for capacity in ({}, dict.fromkeys(CAPACITIES, "1024")):
+        environment = {k: v for k, v in os.environ.items() if k not in CAPACITIES} | capacity
+        command = [sys.executable, "-c", SHAPES]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=120, env=environment
+        )
+        grown.append(int(done.stdout))
+    assert grown[0] < 0.5 * grown[1]  # and what the environment says wins

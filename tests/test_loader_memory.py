@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soak_loader
-from soak_loader import CROP_KIB, put, section, slope, watch, write_scenes
+from soak_loader import CROP_KIB, section, slope, watch, write_scenes
+from soak_page import put
 
 from crossband.data.pairs import PairDataset
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossband.model import load
+from crossband.networks.identity import Identity
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.plan import halo, overhead, plan
+from crossband.raster.plan import core_size, halo, overhead, plan
 from crossband.translator import translate_window
+from crossband.work import default_tile
 
 
 @settings(max_examples=200, deadline=None)
@@ -61,12 +64,29 @@ def test_identity_is_exact(identity_model, shape, tile, scale):
     assert np.array_equal(out.mask, mask.repeat(scale, 0).repeat(scale, 1))
 
 
-def test_default_tile_costs_at_most_15_percent():
-    from crossband.networks.local_unet import LocalUNet
-    from crossband.work import TILE
+def seeing(margin, stride=1, scale=1):
+    network = Identity(1, scale)
+    network.margin, network.stride = margin, stride
+    return network
 
-    network = LocalUNet()
-    assert overhead(8000, 8000, TILE, network.margin, network.stride) <= 0.15
+
+@pytest.mark.parametrize("margin", [0, 3, 29, 35, 63, 67])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_default_tile_costs_at_most_15_percent(margin, stride):
+    """In the middle of a scene, where it costs most; edges have no halo beyond them."""
+    tile = default_tile(seeing(margin, stride))
+    core = core_size(tile, margin, stride)
+    assert (core + 2 * halo(margin, stride)) ** 2 / core**2 <= 1.15
+    assert tile < 2048
+
+
+def test_default_tile_of_the_bundled_models_and_of_far_sight():
+    assert overhead(20_000, 20_000, default_tile(load("rgb2nir").network), 35, 4) <= 0.15
+    enlarging = load("super-resolution-x4").network
+    assert default_tile(enlarging) * 4 <= 2048
+    # One that sees very far, or nothing at an end, has a window that memory allows.
+    for margin, scale, tile in ((766, 1, 2048), (None, 1, 896), (91, 1, 2048), (36, 2, 1024)):
+        assert default_tile(seeing(margin, scale=scale)) == tile
 
 
 def test_box_inside_and_scaled():

@@ -17,6 +17,7 @@ from conftest import random_values, rgb2nir_signature
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
+from crossband.cli import main
 from crossband.errors import CrossbandError, Interrupted, OutputError
 from crossband.model import Model
 from crossband.networks.resnet import ResNet
@@ -299,6 +300,29 @@ def test_out_scale_and_nodata(make_raster, tiny_model, tmp_path):
         with pytest.raises(OutputError, match=words):
             model.translate(source, tmp_path / "x.tif", **wrong)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n.tif", "p.tif", "scene.tif"]
+
+
+@pytest.mark.parametrize("blocksize", [128, 256, 528])
+@pytest.mark.parametrize("stored", ["int16 -999", "uint16 0", "float32 -1", "float32 nan"])
+def test_the_command_makes_a_valid_cog(make_raster, tiny_model, tmp_path, stored, blocksize):
+    values = random_values(3, 300, 600)
+    values[:, :50, :70] = np.nan
+    out = tmp_path / "n.tif"
+    dtype, nodata = stored.split()
+    options = ["--dtype", dtype, "--nodata", nodata, "--compress", "zstd", "--tile", "256"]
+    options += ["--out-scale", "0.0001"] if "int" in dtype else []
+    words = ["translate", make_raster(values=values), "-o", out, "--model", tiny_model]
+    assert main([*map(str, words), *options, "--blocksize", str(blocksize), "--quiet"]) == 0
+    assert cog_validate(out, strict=True)[0]
+    with rasterio.open(out) as file:
+        assert file.dtypes == (dtype,)
+        assert np.array_equal(file.nodata, float(nodata), equal_nan=True)
+        assert file.block_shapes == [(blocksize, blocksize)]
+        assert bool(file.overviews(1)) == (blocksize < 600)
+        mask = file.dataset_mask() > 0
+        assert mask[50:].all()
+        assert mask[:, 70:].all()
+        assert not mask[:40, :60].any()
 
 
 def test_encoding_of_a_finite_float_nodata_keeps_valid_values_off_it():

@@ -87,7 +87,11 @@ def add_translate(sub: Any) -> None:
 
     g = p.add_argument_group("computing")
     computing(g)
-    g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 896)")
+    g.add_argument(
+        "--tile",
+        type=int,
+        help="pixels that the network sees at once (default 896, more for one that sees far)",
+    )
     g.add_argument("--batch", type=int, default=1, help="tiles that it sees together (default 1)")
     g.add_argument(
         "--overlap",

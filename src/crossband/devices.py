@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -11,6 +12,8 @@ from crossband.errors import CrossbandError, nearest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+#: Shapes of layers for which a processor's kernels are kept, see `few_kernels`.
+KERNELS = 32
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -42,6 +45,19 @@ def resolve_precision(device: torch.device, name: str = "auto") -> str:
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     return name
+
+
+def few_kernels() -> None:
+    """Keep the kernels of few shapes: call it before the first layer runs on the processor.
+
+    oneDNN compiles kernels for each shape of each layer, up to 2.5 MiB of them for one, and it and
+    torch's layer above it keep 1,024 of them each: over scenes of many sizes 6 MiB a scene, and
+    more than a GiB in the end. 32 are more than the shapes in a row of tiles of the bundled model;
+    compiling one again takes milliseconds (`benchmarks/soak_scenes.py`). Both read these variables
+    once, when the first layer runs; what is set in the environment wins.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(KERNELS))
 
 
 def keep_memory() -> None:

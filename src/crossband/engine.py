@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.devices import resolve_device, resolve_precision
+from crossband.devices import few_kernels, resolve_device, resolve_precision
 from crossband.errors import CrossbandError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
@@ -142,6 +142,7 @@ class Engine:
     """
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
+        few_kernels()
         self.model = model
         self.device = resolve_device(device)
         self.precision = resolve_precision(self.device, precision)

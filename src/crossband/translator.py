@@ -199,8 +199,8 @@ def translate(
             name -> path.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16.
-        tile: side of the window that the network sees, in source pixels; 896 where None, less for
-            a network that makes pixels finer.
+        tile: side of the window that the network sees, in source pixels; 896 where None, more for
+            a network that sees far, less for one that makes pixels finer.
         batch: tiles that go through the network together.
         overlap: source pixels over which tiles fade into each other, of a network that sees the
             whole image; an eighth of the tile where None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,10 +27,12 @@ from crossband.raster.plan import Job, Tile, grouped, halo, jobs, plan
 if TYPE_CHECKING:
     from crossband.model import Model
 
-#: Side of the window that the network sees, halo included. Larger tiles waste less on the halo and
-#: take more memory: of the bundled model, 1024 costs 12% and 1.5 GiB, 896 14% and a fifth less.
+#: Least side of the window that a network sees, halo included. Larger tiles waste less on the halo
+#: and take more memory.
 TILE = 896
-#: Side of the largest answer, in pixels of the result, where the network makes them finer.
+#: Pixels computed per pixel kept, minus one, that the halo may cost in the middle of a scene.
+HALO = 0.15
+#: Side of the largest answer, in pixels of the result: larger ones would take too much memory.
 ANSWER = 2048
 #: Tiles that go through the network together. More than one was never faster on a processor
 #: (`benchmarks/translate.py --batches`), where a tile fills every core.
@@ -41,11 +44,14 @@ _PIXELS_AT_ONCE = 2**18
 def default_tile(network: Generator) -> int:
     """Return the side of the window that a network sees where nobody says another.
 
-    A network that makes pixels finer answers with so many more of them: its windows are smaller,
-    but not so small that the halo takes over.
+    One that sees far has larger windows, so that the halo costs no more than `HALO`, as far as
+    `ANSWER` allows. One that makes pixels finer answers with so many more of them: its windows are
+    smaller, but not so small that the halo takes over.
     """
-    least = 8 * halo(network.margin or 0, network.stride)
-    return min(TILE, max(ANSWER // network.scale, least, 128))
+    reach, stride = halo(network.margin or 0, network.stride), network.stride
+    # Of a side t, t - 2 reach is kept: (t / (t - 2 reach))^2 <= 1 + HALO.
+    enough = math.ceil(2 * reach / (1 - 1 / math.sqrt(1 + HALO)) / stride) * stride
+    return min(max(TILE, min(enough, ANSWER)), max(ANSWER // network.scale, 8 * reach, 128))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""Does translating leak? 200 scenes of mixed kinds in one process; a section of docs/soak.md.
+
+    python benchmarks/soak_scenes.py [--scenes 200] [--model rgb2nir] [--arenas 1] [--seed N]
+                                     [--out FILE]
+
+Scenes of random shapes, data types, masks and layouts are translated one after the other, with
+random options of the output. After each, free memory is handed back to the system and the memory
+that the process shares with no other is read, so that neither shared libraries nor what the
+allocator keeps for later count; the least-squares slope of the second half must be small against
+what a scene takes. glibc gives threads arenas of their own, up to eight for each core, and each new
+one grows to its size some scenes later; so the process has one of them here (`--arenas 0`: as many
+as glibc likes).
+
+Only this section of the page is written; the others stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from affine import Affine
+from soak_loader import memory, slope
+from soak_page import arguments, write
+
+import crossband
+from crossband.errors import InputError
+
+TITLE = "## Memory over many scenes"
+SCENES = 200
+#: Largest side of a scene; a float32 window of one is 5.7 MiB.
+SIDE = 700
+#: KiB a scene by which the process may grow: a hundredth of the window of a middling scene.
+BOUND = 16.0
+#: Of the allocator and of torch, in the process that translates.
+ARENAS, THREADS = 1, 1
+DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
+MASKS = ("none", "nodata", "nan", "mask", "alpha", "all")
+LAYOUTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"blockysize": 1},
+    {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"},
+    {"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band"},
+)
+
+
+def write_scene(path: Path, draw: random.Random) -> dict[str, Any]:
+    """Write a scene of a random kind; returns options to translate it with."""
+    height, width = draw.randint(1, SIDE), draw.randint(1, SIDE)
+    dtype, masked, layout = draw.choice(DTYPES), draw.choice(MASKS), draw.choice(LAYOUTS)
+    whole = np.dtype(dtype).kind in "iu"
+    top = min(np.iinfo(dtype).max, 10_000) if whole else 1
+    rng = np.random.default_rng(draw.randrange(2**32))
+    values = rng.uniform(0.01, 0.5, (3, height, width)) * top
+    hole = np.zeros((height, width), bool)
+    hole[: height // 3, : width // 2] = True
+    if masked == "all":
+        hole[:] = True
+    profile: dict[str, Any] = {"count": 3, "height": height, "width": width, "dtype": dtype}
+    profile |= {"driver": "GTiff", "crs": "EPSG:32633", "transform": Affine(10, 0, 0, 0, -10, 0)}
+    if masked in ("nodata", "all"):
+        profile["nodata"] = 0
+        values[:, hole] = 0
+    if masked == "nan" and not whole:
+        values[:, hole] = np.nan
+    stored = values.astype(dtype)
+    if masked == "alpha" and dtype in ("uint8", "uint16"):
+        stored = np.concatenate([stored, np.where(hole, 0, np.iinfo(dtype).max)[None]])
+        profile |= {"count": 4, "photometric": "rgb", "alpha": "yes"}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", **profile, **layout) as file,
+    ):
+        file.write(stored.astype(dtype))
+        file.descriptions = ("red", "green", "blue", *[None] * (profile["count"] - 3))
+        file.units, file.scales = ["reflectance"] * profile["count"], [1 / top] * profile["count"]
+        if masked == "mask":
+            file.write_mask(~hole)
+    options: dict[str, Any] = {"tile": draw.choice((192, 384, 896))}
+    if draw.random() < 0.3:
+        options["dtype"] = "float32"
+    if draw.random() < 0.3:
+        options["indices"] = ["NDVI"]
+    if draw.random() < 0.3:
+        options["compress"] = draw.choice(("zstd", "none", "lzw"))
+    return options
+
+
+def hand_back() -> None:
+    """Free what only points at itself, and give free memory back where the allocator is glibc's."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def watch(folder: Path, model: str, threads: int) -> list[list[int]]:
+    """Translate the scenes of a folder; returns [scenes so far, KiB, KiB with what is free]."""
+    if threads:
+        torch.set_num_threads(threads)
+    loaded = crossband.load(model)
+    points: list[list[int]] = []
+    for path in sorted(folder.glob("*.tif")):
+        options = json.loads(path.with_suffix(".json").read_text())
+        out = folder / "out" / "nir.tif"
+        try:
+            loaded.translate(path, out, overwrite=True, **options)
+        except InputError as error:  # wholly masked: one line, and nothing is left
+            if "every pixel is masked" not in str(error):
+                raise
+        before = memory()
+        hand_back()
+        points.append([len(points) + 1, memory(), before])
+    left = [p.name for p in (folder / "out").iterdir() if p.name.startswith(".")]
+    if left:
+        raise SystemExit(f"left behind: {left}")
+    return points
+
+
+def check() -> dict[str, Any]:
+    """Run the check as `make soak` does."""
+    return run(SCENES, "rgb2nir", random.SystemRandom().randrange(10**6))
+
+
+def run(
+    scenes: int, model: str, seed: int, threads: int = THREADS, arenas: int = ARENAS
+) -> dict[str, Any]:
+    """Write scenes drawn from a seed and translate them in a process of their own."""
+    begun, draw = time.time(), random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(scenes):
+            path = folder / f"{number:04}.tif"
+            path.with_suffix(".json").write_text(json.dumps(write_scene(path, draw)))
+        command = [sys.executable, __file__, "--folder", name, "--model", model]
+        command += ["--threads", str(threads)]
+        environment = dict(os.environ)
+        if arenas:
+            environment["MALLOC_ARENA_MAX"] = str(arenas)
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    points = json.loads(done.stdout)
+    rate = slope([[count * 1000, kib] for count, kib, _ in points])  # KiB a scene
+    return {
+        "scenes": scenes,
+        "model": model,
+        "seed": seed,
+        "arenas": arenas,
+        "points": points,
+        "slope": rate,
+        "within": rate <= BOUND,
+        "minutes": (time.time() - begun) / 60,
+    }
+
+
+def section(result: dict[str, Any]) -> str:
+    """Return the section of the page."""
+    points = result["points"]
+    at = [points[len(points) // 10], points[len(points) // 2], points[-1]]
+    cells = [f"{kib / 1024:.0f} MiB" for _, kib, _ in at]
+    most = max(kib for _, _, kib in points) / 1024
+    verdict = "yes" if result["within"] else "NO"
+    few = f"The process has {result['arenas']} arena of glibc's allocator. "
+    arenas = few if result["arenas"] else ""
+    return "\n".join(
+        [
+            TITLE,
+            "",
+            f"Written by `python benchmarks/soak_scenes.py` ({result['minutes']:.1f} minutes, "
+            f"random seed {result['seed']}): {result['scenes']} scenes of 1 to {SIDE} pixels a "
+            f"side, {', '.join(DTYPES)}, with nodata, NaN, mask, alpha or none, in strips and "
+            f"tiles, through {result['model']} in one process. USS is the memory that a process "
+            "shares with no other, read after what is free was handed back to the system; most is "
+            f"without that. {arenas}The slope is the least-squares line through the second half, "
+            f"at most {BOUND:.0f} KiB a scene.",
+            "",
+            "| scenes | USS after 1/10 | at half | at the end | most | KiB a scene | within |",
+            "|---|---|---|---|---|---|---|",
+            f"| {result['scenes']} | {' | '.join(cells)} | {most:.0f} MiB | "
+            f"{result['slope']:.1f} | {verdict} |",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Run the check, write the section, and fail where memory grows."""
+    parser = arguments(__doc__)
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--model", default="rgb2nir", help="a bundled name or a folder")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of torch; 0: its own choice")
+    parser.add_argument("--arenas", type=int, default=ARENAS, help="of glibc; 0: its own choice")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.folder:
+        print(json.dumps(watch(a.folder, a.model, a.threads)))
+        return
+    result = run(a.scenes, a.model, a.seed, a.threads, a.arenas)
+    write(a, section(result), result)
+    if not result["within"]:
+        raise SystemExit(f"memory grows: see {a.out}")
+
+
+if __name__ == "__main__":
+    main()
