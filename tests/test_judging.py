@@ -377,3 +377,70 @@ def test_workers_change_no_number(tmp_path):
         [], made.manifest(), tmp_path / "two", predictions=[made.tool], pictures=0, workers=3
     )
     pd.testing.assert_frame_equal(one.per_image, two.per_image)
+
+
+def test_what_is_kept_does_not_grow_with_the_pairs():
+    import pickle
+
+    from crossband.judging.breakdown import Breakdowns
+    from crossband.judging.tally import Cell, Tally
+
+    made = scores(2, size=64)
+    sizes = []
+    for rounds in (2, 40):
+        tally, table = Tally([]), pd.DataFrame({"terrain": ["hill", "plain"] * rounds})
+        columns = Breakdowns(["terrain"], table, [])
+        for n in range(2 * rounds):
+            one = {MODEL: made[n % 2]}
+            tally.add(Cell("s2", "reflectance", f"g{n % 2}"), one)
+            columns.add(n, "reflectance", f"g{n % 2}", one)
+        sizes.append(len(pickle.dumps((tally, columns.tallies))))
+    assert sizes[1] < 1.02 * sizes[0]
+
+
+# ---- FID and its kin --------------------------------------------------------------------------
+
+
+class Mean:
+    """An extractor whose features are means of the channels: nothing to load."""
+
+    @staticmethod
+    def load(_text, device="auto"):
+        import torch
+
+        from crossband.features.base import Extractor, Features
+
+        class Means(Extractor):
+            name, weights_hash = "means", "0" * 64
+
+            def __call__(self, pictures):
+                flat = pictures.float().flatten(2)
+                found = torch.cat([flat.mean(dim=2), flat.std(dim=2)], dim=1)
+                return Features(found)
+
+        return Means()
+
+
+def test_features_are_in_the_report(tmp_path, monkeypatch):
+    from crossband import features
+
+    monkeypatch.setattr(features, "load", Mean.load)
+    made = Made(tmp_path, splits=["train"] + ["test"] * 8)
+    report = made.judge(features="means")
+    (found,) = report.metrics["models"][0]["features"]
+    assert (found["unit"], found["n"], found["fid_flagged"]) == ("reflectance", 8, True)
+    assert set(found["scores"]) == {MODEL, "mean", "linear"}
+    assert found["scores"]["linear"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert found["scores"]["mean"]["fid"] > found["scores"][MODEL]["fid"] > 1
+    text = table(report)
+    assert "extractor name means" in text
+    assert "truth against truth" in text
+    assert "! FID of 8 images, fewer than 2,048" in text
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert 'id="features"' in page
+    assert "truth against truth" in page
+
+
+def test_feature_bands_need_an_extractor(tmp_path):
+    with pytest.raises(ManifestError, match="--features"):
+        Made(tmp_path).judge(feature_bands=["nir"])

@@ -59,7 +59,9 @@ def add_evaluate(sub: Any) -> None:
         metavar="N",
         help="draw the N worst pairs and the N nearest the median of each unit (default 10)",
     )
-    p.add_argument("--workers", type=int, default=1, help="threads that read ahead (default 1)")
+    p.add_argument(
+        "--workers", type=int, default=2, help="threads that read ahead and score (default 2)"
+    )
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
     computing(p)
 

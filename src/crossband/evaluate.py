@@ -108,7 +108,7 @@ def evaluate(
         feature_bands: target bands that it sees, one or three.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16; of the models, while baselines always run in fp32.
-        workers: threads that read ahead; they change no number.
+        workers: threads that read ahead and score; they change no number.
         pictures: how many pairs to draw in each unit, of the worst and of those near the median.
         overwrite: replace an existing report.
 

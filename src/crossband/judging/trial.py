@@ -46,7 +46,7 @@ class Trial:
         indices: spyndex names; judged where the bands of a pair allow them.
         by: columns of the table to break the numbers down by.
         looks: for FID, KID and their like; None leaves them out.
-        workers: threads that read ahead; they change no number.
+        workers: threads that read ahead and score; they change no number.
     """
 
     def __init__(
@@ -72,12 +72,17 @@ class Trial:
 
     def run(self) -> list[dict[str, Any]]:
         """Score every pair; returns a record for each pair and each of model and baselines."""
+        with ThreadPoolExecutor(self.workers, "crossband-score") as pool:
+            return self._run(pool)
+
+    def _run(self, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
         records = []
         for position, (source, target) in enumerate(self._pairs()):
             row = self.rows[position]
             judge = judge_of(source, target, self.indices)
             outputs = {who: self.answer(who, row, source, target) for who in self.entrant.names}
-            scores = {who: judge.score(values_of(w)) for who, w in outputs.items()}
+            found = pool.map(judge.score, map(values_of, outputs.values()))
+            scores = dict(zip(outputs, found, strict=True))
             self.tally.add(Cell(sensor_of(row), target.unit, str(row["group"])), scores)
             self.breakdowns.add(position, target.unit, str(row["group"]), scores)
             self._look(row, source, target, outputs)
