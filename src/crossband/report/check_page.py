@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
@@ -26,6 +25,7 @@ from crossband.errors import CrossbandError
 from crossband.raster.grid import Box
 from crossband.raster.scene import Scene, gdal
 from crossband.report.folder import write_whole
+from crossband.report.rendering import render
 
 #: Longer side of a picture, pixels of the middle that an overlay shows, and how many times larger.
 PICTURE, MIDDLE, LARGER = 160, 96, 2
@@ -50,13 +50,6 @@ def write(report: Report, path: Path, bands: Bands | None = None) -> Path:
 
 def page(report: Report, bands: Bands | None = None) -> str:
     """Return the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossband.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     records = report.table.to_dict("records")
     rows = {int(r["row"]): {str(k): v for k, v in r.items()} for r in records}
     pictured = dict.fromkeys(KINDS, 0)
@@ -79,7 +72,8 @@ def page(report: Report, bands: Bands | None = None) -> str:
         )
     kinds = [{"kind": KINDS[k], "n": n} for k, n in report.counts.items()]
     severe = sum(f.severity == "finding" for f in report.findings)
-    return environment.get_template("check.html").render(
+    return render(
+        "check.html",
         report=report,
         items=items,
         kinds=kinds,

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
-
 from crossband import __version__
 from crossband.judging.intervals import LEAST
 from crossband.metrics import MODEL, described
 from crossband.report import page_tables as tables
 from crossband.report import plots
+from crossband.report.rendering import render
 from crossband.report.table import leaking
 
 
@@ -57,13 +56,6 @@ def page(
         blocks: figures that are not made from the numbers: curves, maps.
         seconds: how long it took.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossband.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     models = metrics["models"]
     figures = [b for m in profiles for b in _figures(m)] + list(blocks)
     labels = ", ".join(m["label"] for m in models)
@@ -80,7 +72,8 @@ def page(
     sections += [("breakdowns", "By column")] if parts else []
     sections += [("features", "Features")] if seen else []
     sections += [("how", "How")]
-    return environment.get_template("evaluation.html").render(
+    return render(
+        "evaluation.html",
         title=f"How good is {labels}?",
         about=metrics["manifest"],
         version=__version__,
