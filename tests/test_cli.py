@@ -388,7 +388,8 @@ def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, re
     assert done.returncode == 0, done.stderr
     assert "split val" in done.stdout
     made = {p.name for p in (tmp_path / "report").iterdir()}
-    assert made == {"metrics.json", "per_image.csv", "per_image.parquet", "table.txt", "pictures"}
+    files = {"index.html", "metrics.json", "profiles.json", "per_image.csv", "per_image.parquet"}
+    assert made == {*files, "table.txt", "pictures"}
     one_line(crossband_command("evaluate", *arguments, "-o", tmp_path / "report"), "--overwrite")
 
 

@@ -20,6 +20,7 @@ from crossband.cli import main
 from crossband.data.module import Pairs
 from crossband.evaluate import evaluate
 from crossband.fit import fit
+from crossband.judging.entrants import unfitted
 from crossband.losses.pixel import L1
 from crossband.methods.base import Method
 from crossband.model import load
@@ -165,7 +166,9 @@ def test_fit_save_load_translate_evaluate_resume(name, manifests, tmp_path):
         assert np.isfinite(theirs.values).all()
 
     report = evaluate([model], manifests[model.task], tmp_path / "report", pictures=0)
-    assert set(report.per_image["by"]) == {"model", *model.baselines}
+    assert {*model.baselines, *unfitted(signature, scale)} == set(report.per_image["by"]) - {
+        "model"
+    }
     assert np.isfinite(report.per_image["mae"]).all()
     # Two steps and one more are three.
     more = [*arguments, "--method.max_steps=3", "--data.steps=2", "--data.val_windows=1"]
