@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.slow
 def test_scenes_of_all_kinds_in_one_process(tiny_model):
-    result = soak_scenes.run(12, str(tiny_model), seed=3, threads=1)
+    result = soak_scenes.run(12, str(tiny_model), seed=3, threads=1, primed=6)
+    assert [n for n, _ in result["primed"]] == [2, 4, 6]
     assert [count for count, _, _ in result["points"]] == list(range(1, 13))
     assert all(kib > 50_000 for _, kib, _ in result["points"])
     assert result["within"] == (result["slope"] <= soak_scenes.BOUND)
