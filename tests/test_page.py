@@ -107,6 +107,8 @@ def test_what_it_says_is_what_metrics_json_says(report, text):
         assert f"MAE {pixels['mae']:.4f} reflectance" in text
         low, high = found["sensors"][0]["scores"]["model"]["intervals"]["pixels"]["mae"]
         assert f"({low:.4f} to {high:.4f})" in text
+        images = found["sensors"][0]["scores"]["model"]["images"]
+        assert f">{images['rmse']:.4f}" in text
     assert "Best of the models: good." in text or "A tie:" in text
     assert "hill" in text
     assert "place 2 &lt;b&gt;&amp;" in text

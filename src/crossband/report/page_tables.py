@@ -74,21 +74,10 @@ def metric_heads(columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def numbers(model: Mapping[str, Any], several: bool) -> list[dict[str, Any]]:
-    """Return a table for each sensor: model and baselines, every metric."""
+    """Return for each sensor two tables of model and baselines: over pixels, and over images."""
     out = []
     for record in model["sensors"]:
         scores = record["scores"]
-        columns = columns_of(scores)
-        rows = []
-        for who, score in scores.items():
-            own = scores[MODEL]["pixels"]
-            cells = [entry(who, who)]
-            for m in columns:
-                value = score["pixels"].get(m)
-                interval = score.get("intervals", {}).get("pixels", {}).get(m)
-                better = who != MODEL and beats(m, value, own.get(m))
-                cells.append(metric_entry(m, value, beats=better, interval=interval))
-            rows.append({"own": who == MODEL, "cells": cells})
         notes = [
             f"{who}: {s['pixels']['n_nonfinite']:,} pixels are NaN or infinite, so its errors are "
             f"undefined."
@@ -100,9 +89,24 @@ def numbers(model: Mapping[str, Any], several: bool) -> list[dict[str, Any]]:
             f"{record['n_images']:,} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels"
         )
         title = f"{model['label']}: {words}" if several else words
-        heads = [head(""), *metric_heads(columns)]
-        out.append({"title": title, "notes": notes, "heads": heads, "rows": rows})
+        pixels, images = (_numbers(scores, kind) for kind in ("pixels", "images"))
+        out.append({"title": title, "notes": notes, **pixels, "images": images})
     return out
+
+
+def _numbers(scores: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return a table of all metrics, over all pixels or as the mean over images."""
+    columns, own = columns_of(scores), scores[MODEL][kind]
+    rows = []
+    for who, score in scores.items():
+        cells = [entry(who, who)]
+        for m in columns:
+            value = score[kind].get(m)
+            interval = score.get("intervals", {}).get(kind, {}).get(m)
+            better = who != MODEL and beats(m, value, own.get(m))
+            cells.append(metric_entry(m, value, beats=better, interval=interval))
+        rows.append({"own": who == MODEL, "cells": cells})
+    return {"heads": [head(""), *metric_heads(columns)], "rows": rows}
 
 
 def ratios(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

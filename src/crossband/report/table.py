@@ -143,6 +143,7 @@ def _model(model: Mapping[str, Any], indices: Sequence[str]) -> str:
             f"count; over all of them:",
             *scores(numbers, columns),
             *_sure(record["scores"], columns),
+            *_mean(record["scores"], columns),
         ]
         for who, values in numbers.items():
             if values["n_nonfinite"]:
@@ -167,6 +168,17 @@ def _sure(scores: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> li
             low, high = found[metric]
             words.append(f"{_heading(metric).strip()} {low:.4f} to {high:.4f}")
     return [f"model, 95 % over groups: {', '.join(words)}"] if words else []
+
+
+def _mean(scores: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Return a line with the model's first numbers as the mean over images."""
+    found = scores[MODEL]["images"]
+    words = [
+        f"{_heading(metric).strip()} {found[metric]:.4f}"
+        for metric in ("mae", *(c for c in columns if c.endswith("_mae")))
+        if found.get(metric) is not None
+    ]
+    return [f"model, mean over images: {', '.join(words)}"] if words else []
 
 
 def _features(found: Mapping[str, Any]) -> list[str]:
