@@ -343,7 +343,7 @@ def test_without_train_rows_there_is_nothing_to_fit(tmp_path):
     full = manifests.read(made.manifest())
     signature, scale = signature_of(full)
     assert (signature.source, signature.target, scale) == (["red", "green", "blue"], ["nir"], 1)
-    assert baselines(full[:0], signature, scale) == {}
+    assert baselines(full[:0], full, signature, scale) == {}
     (found,) = made.judge().metrics["models"]
     assert found["baselines"] == {}
 
@@ -444,3 +444,22 @@ def test_features_are_in_the_report(tmp_path, monkeypatch):
 def test_feature_bands_need_an_extractor(tmp_path):
     with pytest.raises(ManifestError, match="--features"):
         Made(tmp_path).judge(feature_bands=["nir"])
+
+
+def test_a_model_without_baselines_gets_those_of_the_train_rows(tmp_path):
+    import crossband
+
+    made = Made(tmp_path, splits=["train", "train", "test", "test"])
+    bare = crossband.load("rgb2nir")
+    bare.baselines = {}
+    options = {"pictures": 0, "precision": "fp32"}
+    report = evaluate([bare], made.manifest(), tmp_path / "out", **options)
+    (found,) = report.metrics["models"]
+    assert found["baselines"] == {"mean": "", "linear": ""}
+    scored = found["sensors"][0]["scores"]
+    assert scored["linear"]["pixels"]["mae"] == pytest.approx(0.0, abs=1e-6)
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    made.rows[0]["source"] = "bad.tif"
+    with pytest.warns(UserWarning, match="has no baselines, and none can be fitted"):
+        report = evaluate([bare], made.manifest(), tmp_path / "two", **options)
+    assert report.metrics["models"][0]["baselines"] == {}

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ import pandas as pd
 from crossband import __version__
 from crossband.data import manifest as manifests
 from crossband.data.splits import leakage
-from crossband.errors import ManifestError
+from crossband.errors import CrossbandError, CrossbandWarning, ManifestError
 from crossband.indices import required_bands
 from crossband.judging import intervals
 from crossband.judging.closed import baselines, signature_of
@@ -139,7 +140,10 @@ def evaluate(
         ModelEntrant(m, label, device, precision)
         for m, label in zip(loaded, names[: len(loaded)], strict=True)
     ]
-    entrants += _files(predictions, names[len(loaded) :], full, rows, entrants)
+    train = _train(full)
+    for entrant in entrants:
+        _complete(entrant, train, rows)
+    entrants += _files(predictions, names[len(loaded) :], train, rows, entrants)
     with appearing(output, overwrite, METRICS_FILE) as folder:
         records, numbers, trials = [], [], []
         for entrant in entrants:
@@ -207,10 +211,32 @@ def _looks(features: str | Path | None, bands: Sequence[str] | None, device: str
     return Looks(room.load(features, device=device), bands or None)
 
 
+def _train(full: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs that baselines may be fitted on: the rows of the split `train`."""
+    train = full[full["split"] == "train"] if "split" in full.columns else full[:0]
+    return train[manifests.is_paired(train)].reset_index(drop=True)
+
+
+def _complete(entrant: Entrant, train: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Fit the mean and the line for a model that brought none, as an imported one."""
+    if {"mean", "linear"} & set(entrant.baselines):
+        return
+    try:
+        found = baselines(train, rows, entrant.signature, entrant.scale)
+    except CrossbandError as error:
+        warnings.warn(
+            CrossbandWarning(f"{entrant.label} has no baselines, and none can be fitted: {error}"),
+            stacklevel=2,
+        )
+        return
+    for name, baseline in found.items():
+        entrant.baselines.setdefault(name, baseline)
+
+
 def _files(
     predictions: Sequence[str | Path],
     names: Sequence[str],
-    full: pd.DataFrame,
+    train: pd.DataFrame,
     rows: pd.DataFrame,
     models: Sequence[Entrant],
 ) -> list[Entrant]:
@@ -221,9 +247,7 @@ def _files(
         signature, scale, opponents = models[0].signature, models[0].scale, models[0].baselines
     else:
         signature, scale = signature_of(rows)
-        train = full[full["split"] == "train"] if "split" in full.columns else full[:0]
-        train = train[manifests.is_paired(train)].reset_index(drop=True)
-        opponents = baselines(train, signature, scale)
+        opponents = baselines(train, rows, signature, scale)
     found: list[Entrant] = []
     for folder, name in zip(predictions, names, strict=True):
         entrant = FilesEntrant(Path(folder), name, signature, scale, dict(opponents))

@@ -1,4 +1,4 @@
-"""Baselines for files that came without a model: fitted on the manifest's own train rows."""
+"""Baselines for what came without: fitted on the manifest's own train rows, in closed form."""
 
 from __future__ import annotations
 
@@ -75,15 +75,25 @@ def signature_of(table: pd.DataFrame) -> tuple[Signature, int]:
     return Signature(named["source"], named["target"], ranges), scales.pop()
 
 
-def baselines(train: pd.DataFrame, signature: Signature, scale: int) -> dict[str, Baseline]:
+def baselines(
+    train: pd.DataFrame, judged: pd.DataFrame, signature: Signature, scale: int
+) -> dict[str, Baseline]:
     """Return the mean and the per-pixel line of the train rows, and what needs no fitting.
 
     Least squares in float64, for each unit of the source by itself; every scene weighs the same.
-    Without train rows, or at another scale, only what needs no fitting.
+    Only what needs no fitting at another scale, or where the train rows lack a unit that is judged.
+
+    Args:
+        train: rows with source and target.
+        judged: rows that the baselines will answer.
+        signature: bands and units.
+        scale: target pixels per source pixel along one side.
     """
     found: dict[str, Baseline] = {}
     sums = _sums(train, signature) if scale == 1 else {}
-    if set(sums) == set(signature.units):
+    reader = PairReader(judged, signature, scale)
+    units = {reader.facts(position).unit for position in range(len(judged))} if sums else set()
+    if sums and units <= set(sums):
         lines: dict[str, Array] = {
             u: np.linalg.lstsq(m, p, rcond=None)[0].astype(np.float64) for u, (m, p) in sums.items()
         }

@@ -82,7 +82,6 @@ class ModelEntrant(Entrant):
         self.hashes = {name: b.weights_hash for name, b in model.baselines.items()}
         self.baselines = {name: self._of(b) for name, b in model.baselines.items()}
         for name, baseline in unfitted(self.signature, self.scale).items():
-            self.hashes.setdefault(name, "")
             self.baselines.setdefault(name, baseline)
 
     def _of(self, baseline: Model) -> Baseline:
@@ -107,7 +106,7 @@ class ModelEntrant(Entrant):
             "target": list(self.signature.target),
             "device": where.type,
             "precision": resolve_precision(where, self.precision),
-            "baselines": self.hashes,
+            "baselines": {name: self.hashes.get(name, "") for name in self.baselines},
         }
 
 
