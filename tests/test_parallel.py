@@ -122,27 +122,34 @@ def test_two_processes_and_accumulation_repeat_one_process(start, pairs, tmp_pat
         assert difference(one, other) < 1e-3, name
 
 
-def test_two_nodes_by_torchrun(start, pairs, tmp_path):
-    """Two "nodes" of one process each, as `docs/training.md` starts them."""
-    options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
-    options += ["--trainer.num_nodes", "2", "-o", tmp_path / "run"]
+def two_nodes(begin, options):
+    """Run two nodes; `begin(rank, port, options)` starts one. Another port where one was taken."""
     for attempt in range(3):
-        torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-        torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
-        nodes = [
-            start(*torchrun, "--node-rank", rank, "-m", "crossband", "fit", PAIRED, *options)
-            for rank in (0, 1)
-        ]
+        port = free_port()
+        nodes = [begin(rank, port, options) for rank in (0, 1)]
         try:
             for node in nodes:
                 finish(node, timeout=100)
-            break
+            return
         except subprocess.TimeoutExpired:  # another test took the port in between
             for node in nodes:
                 node.kill()
                 node.communicate()
             assert attempt < 2
-            options += ["--overwrite"] * (attempt == 0)
+            options = [*options, *["--overwrite"] * (attempt == 0)]
+
+
+def test_two_nodes_by_torchrun(start, pairs, tmp_path):
+    """Two "nodes" of one process each, as `docs/training.md` starts them."""
+    options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
+    options += ["--trainer.num_nodes", "2", "-o", tmp_path / "run"]
+
+    def begin(rank, port, options):
+        torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+        torchrun += ["--master-addr", "127.0.0.1", "--master-port", port]
+        return start(*torchrun, "--node-rank", rank, "-m", "crossband", "fit", PAIRED, *options)
+
+    two_nodes(begin, options)
     training = load(tmp_path / "run/model").about["training"]
     assert (training["steps"], training["samples"]) == (4, 16)
 
@@ -161,17 +168,13 @@ def test_two_nodes_by_slurm(start, pairs, tmp_path):
         "SLURM_NODELIST": "localhost",
         "SLURM_JOB_NODELIST": "localhost",
         "SLURM_LOCALID": "0",
-        "MASTER_PORT": free_port(),
     }
-    nodes = [
-        start(
-            *("-m", "crossband", "fit", PAIRED, *options),
-            env={**common, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
-        )
-        for rank in (0, 1)
-    ]
-    for node in nodes:
-        finish(node)
+
+    def begin(rank, port, options):
+        own = {"MASTER_PORT": port, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)}
+        return start("-m", "crossband", "fit", PAIRED, *options, env={**common, **own})
+
+    two_nodes(begin, options)
     assert load(tmp_path / "run/model").about["training"]["samples"] == 16
 
 
