@@ -41,7 +41,7 @@ DATA = {
     "few to say which recipe is better.",
     "rgb2thermal": "RoadScene: 8-bit pictures of a car's cameras, thermal with automatic gain; its "
     "own split, the frames from 8526 on are judged. Its pictures are for research and are not "
-    "shown here: only what the models made of one, and the error.",
+    "shown here: only what the models made of one.",
     "super-resolution": "Red, green and blue of Sentinel-2, HLS and Landsat scenes in reflectance; "
     "the source is made by MATLAB's bicubic resize. The places of the first fold of the bundled "
     "models are judged.",
@@ -83,7 +83,7 @@ def write(runs: Path, docs: Path, to_json: Path | None) -> None:
 
 
 def _drawn(task: str) -> str:
-    return "Output and error" if task in PRIVATE else "Source, target, output and error"
+    return "Output" if task in PRIVATE else "Source, target, output and error"
 
 
 def collect(runs: Path) -> dict[str, dict[str, Any]]:
@@ -148,7 +148,7 @@ def draw(task: str, numbers: dict[str, dict[str, Any]], runs: Path, path: Path) 
     rows = rows[rows["split"] == "test"].reset_index(drop=True)
     rows = rows.iloc[[len(rows) // 2]].reset_index(drop=True)
     names = sorted(numbers, key=lambda n: (_order(n), np.mean(numbers[n]["metrics"]["mae"])))
-    columns = 2 if task in PRIVATE else 4
+    columns = 1 if task in PRIVATE else 4
     width = columns * 1.5 + 1.7
     figure = Figure(figsize=(width, len(names) * 1.5 + 0.3), dpi=DPI)
     FigureCanvasAgg(figure)
@@ -168,7 +168,9 @@ def draw(task: str, numbers: dict[str, dict[str, Any]], runs: Path, path: Path) 
             (_shown(target.values, low, high), "target"),
             (_shown(output.values, low, high), "output"),
             (error, "|error|"),
-        ][-columns:]
+        ]
+        if columns == 1:  # the error, too, would show the picture that may not be shown
+            pictures = pictures[2:3]
         for axis, (values, title) in zip(line, pictures, strict=True):
             side = SIDE // scale if title.startswith("source") else SIDE
             cut = _middle(values, side)

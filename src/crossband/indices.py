@@ -68,6 +68,10 @@ def msavi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
     return 0.5 * (2.0 * n + 1.0 - ((2.0 * n + 1.0) ** 2 - 8.0 * (n - r)) ** 0.5), 1.0
 
 
+#: Normalised differences: with bands of zero or more they stay in -1..1, and mean the same in
+#: any unit; the others have constants that mean reflectance.
+BOUNDED = frozenset({"NDVI", "NDWI", "GNDVI"})
+
 #: Closed forms: name -> (function giving numerator and denominator, bands it needs).
 CLOSED: dict[str, tuple[Callable[[Mapping[str, Any]], tuple[Any, Any]], tuple[str, ...]]] = {
     "NDVI": (ndvi, ("nir", "red")),

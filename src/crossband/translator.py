@@ -8,35 +8,30 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossband import indices
 from crossband.engine import Engine, Given
 from crossband.errors import (
-    ClusterError,
     CrossbandError,
-    CrossbandWarning,
-    Interrupted,
     MaskedError,
-    MatchError,
     OutputError,
 )
+from crossband.index_files import check_indices, index_outputs, index_paths
+from crossband.keeping import kept, open_store, tidy
 from crossband.matched import Direct, matching
 from crossband.pipeline import Statistics
-from crossband.provenance import FACTS, facts, is_made, synthetic_tags, unnoticed
+from crossband.provenance import FACTS, facts, is_made, synthetic_tags
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
-from crossband.raster.store import Store, begun, folder_of
+from crossband.raster.store import Store, begun
 from crossband.raster.write import (
     Cog,
     Output,
@@ -46,7 +41,6 @@ from crossband.raster.write import (
     place_all,
     same_file,
 )
-from crossband.sensors import REFLECTANCE
 from crossband.stream import Progress, Stream
 from crossband.work import BATCH, Results, Work
 
@@ -252,7 +246,7 @@ def translate(
         if window is not None:
             scene.part(window)
         _check(model, scene.unit, scene.bands)
-        _check_indices(model, scene, extra)
+        check_indices(model, scene, extra)
         work = Work.of(model, scene.grid, tile, batch, overlap, _columns(model, scene), whole)
         given = Given(model.network, scene.grid, seed, whole)
         computer = _computer(model, device, precision, engine, cluster)
@@ -281,14 +275,14 @@ def translate(
         asked = {"the device": device, "--precision": precision}
         loose = [name for name, value in asked.items() if value == "auto"]
         result.tags = tags | {FACTS: json.dumps(known | layout)}
-        outputs = [result, *_index_outputs(result, extra)]
+        outputs = [result, *index_outputs(result, extra)]
         if skip and is_made(paths, known | layout, loose, overwrite=overwrite):
-            _tidy(outputs, known, matched.later)
+            tidy(outputs, known, matched.later)
             found.skipped = True
             return output
         check_disk(outputs, matched.beside(outputs))
-        store = _opened(output, known, scene, resume=resume, later=matched.later)
-        with _kept(store, output, len(work.jobs), on_failure=resume):
+        store = open_store(output, known, scene, resume=resume, later=matched.later)
+        with kept(store, output, len(work.jobs), on_failure=resume):
             streamed = matched.begin(outputs, store)
             if isinstance(computer, Engine):
                 Stream(computer, work, given, scene, streamed, store, found).run(progress)
@@ -329,59 +323,12 @@ def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> 
     return Cog(compress or "deflate", 512 if blocksize is None else blocksize)
 
 
-def _opened(
-    output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool, later: Sequence[str]
-) -> Store:
-    """Open the store; say what could have changed unnoticed since it was begun."""
-    store = Store.open(output, known, resume=resume, later=later)
-    if store.done and (words := unnoticed(scene)):
-        warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
-    return store
-
-
-def _tidy(outputs: Sequence[Output], known: Mapping[str, str], later: Sequence[str]) -> None:
-    """Remove the store of a run that was killed after its files had their names."""
-    if not folder_of(outputs[0].path).is_dir():
-        return
-    with suppress(OutputError):  # another process has it, or it is of another run
-        store = Store.open(outputs[0].path, known, resume=True, later=later)
-        for made in outputs:
-            made.discard(store)
-        store.remove()
-
-
 def _finish(matched: Direct, outputs: Sequence[Output], scene: Scene, store: Store) -> float:
     """Match where that is wanted, put the files into place; returns the seconds that it took."""
     start = time.perf_counter()
     matched.finish(outputs, scene, store)
     place_all(outputs, store)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator[None]:
-    """Remove a store after the work, or keep what is done of it for `--resume`.
-
-    Args:
-        store: opened.
-        output: the final name.
-        jobs: how many there are.
-        on_failure: keep it after any error, and not only where a cluster went away.
-    """
-    keep = False
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        keep = bool(store.done)
-        raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
-    except BaseException as error:
-        keep = (on_failure or isinstance(error, ClusterError | MatchError)) and bool(store.done)
-        raise
-    finally:
-        if keep:
-            store.close()
-        else:
-            store.remove()
 
 
 def _computer(
@@ -391,31 +338,6 @@ def _computer(
     if cluster is not None:
         return cluster.ready(model, device, precision)
     return engine or Engine(model, device, precision)
-
-
-def _index_outputs(result: Output, paths: Mapping[str, Path]) -> list[Output]:
-    """Return the outputs of indices, float32 on the grid of the result."""
-    plain = Encoding("float32", nodata=float("nan"))
-    return [
-        replace(
-            result,
-            path=path,
-            bands=(name,),
-            unit="1",
-            encoding=plain,
-            tags={**result.tags, "CROSSBAND_INDEX": name},
-        )
-        for name, path in paths.items()
-    ]
-
-
-def _how_far(output: Path, done: int, total: int) -> str:
-    if not done:
-        return f"{output}: interrupted before anything was finished; nothing was left"
-    return (
-        f"{output}: interrupted; {done} of {total} windows are kept: the same command with "
-        f"--resume goes on, without it starts anew"
-    )
 
 
 def _tags(model: Model, scene: Scene, work: Work, given: Given) -> dict[str, str]:
@@ -430,32 +352,9 @@ def _is_tiff(path: Path) -> bool:
     return path.suffix.lower() in (".tif", ".tiff")
 
 
-def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
-    """Return index name -> file: `nir.tif` and NDVI give `nir_NDVI.tif`."""
-    if isinstance(names, Mapping):
-        return {name: Path(path) for name, path in names.items()}
-    return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
-
-
 def _check(model: Model, unit: str, bands: Sequence[str]) -> None:
     model.signature.check_unit(unit)
     if tuple(bands) != tuple(model.signature.source):
         raise CrossbandError(
             f"{model.name} takes {', '.join(model.signature.source)}, not {', '.join(bands)}"
-        )
-
-
-def _check_indices(model: Model, scene: Scene, extra: Mapping[str, Path]) -> None:
-    if extra and model.network.scale != 1:
-        raise CrossbandError("indices need source and target on one grid; this model rescales")
-    for name, path in extra.items():
-        indices.check(name, {*scene.bands, *model.signature.target})
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise OutputError(f"{path}: an index is float32 and is written as .tif")
-    unit = model.signature.target_unit(scene.unit)
-    plain = {n for n in extra if n not in ("NDVI", "NDWI", "GNDVI")}
-    if plain and unit != REFLECTANCE:
-        raise CrossbandError(
-            f"index {', '.join(sorted(plain))} has constants that mean reflectance; "
-            f"the source is {unit}"
         )

@@ -23,7 +23,7 @@ from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene, open_raster
 from crossband.registry import build
 from crossband.sensors import VALID_RANGE
-from crossband.signature import Signature
+from crossband.signature import Signature, UnitRange
 from crossband.translator import translate_window
 
 #: What a folder of predictions may hold; anything else in it is not looked at.
@@ -123,20 +123,17 @@ def unfitted(signature: Signature, scale: int) -> dict[str, Baseline]:
         return {}
     if scale == 1:
         return {"copy": lambda source, grid: _of_source(signature, source, source.values)}
-    network = build(Generator, "Bicubic", {"in_channels": 1, "out_channels": 1, "scale": scale})
-    ranges = {unit: type(r)([(0.0, 1.0)], [(0.0, 1.0)]) for unit, r in signature.units.items()}
+    bands, count = signature.target, len(signature.target)
+    plain = {
+        unit: UnitRange([(0.0, 1.0)] * count, [(0.0, 1.0)] * count) for unit in signature.units
+    }
+    options = {"in_channels": count, "out_channels": count, "scale": scale}
+    network = build(Generator, "Bicubic", options)
+    model = Model(network, Signature(bands, bands, plain), name="bicubic", task="")
 
     def bicubic(source: Window, grid: Grid) -> Window:
-        parts = []
-        for band in signature.target:
-            one = Model(network, Signature([band], [band], ranges), name="bicubic", task="")
-            index = source.bands.index(band)
-            alone = Window(
-                source.values[index : index + 1], source.mask, source.grid, (band,), source.unit
-            )
-            parts.append(translate_window(one, alone, device="cpu", precision="fp32"))
-        values = np.concatenate([p.values for p in parts])
-        return Window(values, parts[0].mask, grid, tuple(signature.target), source.unit)
+        own = _of_source(signature, source, source.values)
+        return translate_window(model, own, device="cpu", precision="fp32")
 
     return {"bicubic": bicubic}
 

@@ -11,10 +11,6 @@ from crossband.errors import nearest
 from crossband.losses.base import Loss, Prediction, masked_mean
 from crossband.sensors import DISPLAY, REFLECTANCE
 
-#: Ratios of two bands cancel a common gain, so they also make sense on a picture; the constants of
-#: EVI, SAVI and MSAVI are those of reflectance.
-RATIOS = frozenset({"NDVI", "NDWI", "GNDVI"})
-
 
 class IndexLoss(Loss):
     """Mean absolute error of a spectral index: the true formula, on physical values.
@@ -76,7 +72,7 @@ class IndexLoss(Loss):
         return numerator, torch.where(defined, denominator, least), defined
 
     def _allowed(self, p: Prediction, unit: str) -> bool:
-        units = {REFLECTANCE, DISPLAY} if self.index in RATIOS else {REFLECTANCE}
+        units = {REFLECTANCE, DISPLAY} if self.index in indices.BOUNDED else {REFLECTANCE}
         return unit in units and p.signature.target_unit(unit) == unit
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossband import indices
+from crossband.indices import BOUNDED
 from crossband.losses.base import Prediction
-from crossband.losses.index import RATIOS
 from crossband.sensors import DISPLAY, REFLECTANCE
 
 #: Colours of -1, -0.75, ..., 1: blue over water, brown over soil, green over plants.
@@ -51,7 +51,7 @@ def first_index(p: Prediction, unit: str) -> str | None:
     if p.signature.target_unit(unit) != unit or unit not in (REFLECTANCE, DISPLAY):
         return None
     for name, (_, needed) in indices.CLOSED.items():
-        possible = unit == REFLECTANCE or name in RATIOS
+        possible = unit == REFLECTANCE or name in BOUNDED
         if possible and target & set(needed) and set(needed) <= source | target:
             return name
     return None

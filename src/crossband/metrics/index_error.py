@@ -16,9 +16,6 @@ from crossband.sensors import VALID_RANGE
 #: moves NDVI by more than 0.25, and the error says nothing about the network.
 GUARD = 0.02
 
-#: Normalised differences: with bands of zero or more they stay in -1..1.
-BOUNDED = frozenset({"NDVI", "NDWI", "GNDVI"})
-
 
 def clamped(bands: Mapping[str, ArrayLike], unit: str) -> dict[str, NDArray[np.float64]]:
     """Return bands in the valid range of their unit; NaN where they are not finite."""
@@ -71,7 +68,7 @@ def index_values(
         numerator = np.asarray(numerator, dtype=np.float64)
         denominator = np.broadcast_to(np.asarray(denominator, np.float64), numerator.shape)
         defined = (np.abs(denominator) > guard) & np.isfinite(numerator)
-        least = 1e-6 if name in BOUNDED else guard
+        least = 1e-6 if name in indices.BOUNDED else guard
         far = np.abs(denominator) > least
         if not far.all():
             denominator = np.where(far, denominator, np.copysign(least, denominator))

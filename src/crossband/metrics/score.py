@@ -17,7 +17,7 @@ from crossband.metrics.families.pixel import Pixels
 from crossband.metrics.families.spectrum import Spectra, Spectrum
 from crossband.metrics.families.structure import Structure
 from crossband.metrics.family import Output, Part, Truth, known_families
-from crossband.metrics.index_error import BOUNDED, GUARD
+from crossband.metrics.index_error import GUARD
 from crossband.metrics.moments import NAN, Moments
 from crossband.metrics.profiles import Profile, Profiles
 from crossband.sensors import REFLECTANCE
@@ -159,7 +159,7 @@ def usable_indices(
     out = []
     for name in names:
         needed = set(spectral.required_bands(name))
-        if unit != REFLECTANCE and name not in BOUNDED:
+        if unit != REFLECTANCE and name not in spectral.BOUNDED:
             continue
         if needed & set(target) and needed <= beside | set(target):
             out.append(name)
@@ -248,42 +248,16 @@ def score(
     bands: Sequence[str],
     unit: str,
     mask: ArrayLike | None = None,
-    *,
-    beside: Mapping[str, ArrayLike] | None = None,
-    indices: Sequence[str] = (),
-    guard: float = GUARD,
-    scale: int = 1,
-    source: Mapping[str, ArrayLike] | None = None,
-    source_mask: ArrayLike | None = None,
-    families: Collection[str] | None = None,
+    **known: Any,
 ) -> Score:
     """Compare a synthetic image with the true one; for several of one target see `Judge`.
 
     Args:
         prediction: [C, H, W], physical units; NaN or infinite where the network gave no value.
         target: [C, H, W], same unit; a pixel that is NaN in any band is masked.
-        bands: see `Judge`, as the rest.
+        bands: common names of the C bands.
         unit: of both.
-        mask: see `Judge`.
-        beside: see `Judge`.
-        indices: see `Judge`.
-        guard: see `Judge`.
-        scale: see `Judge`.
-        source: see `Judge`.
-        source_mask: see `Judge`.
-        families: see `Judge`.
+        mask: bool [H, W], True where source and target are valid.
+        **known: of `Judge`: beside, indices, guard, scale, source, source_mask, families.
     """
-    judge = Judge(
-        target,
-        bands,
-        unit,
-        mask,
-        beside=beside,
-        indices=indices,
-        guard=guard,
-        scale=scale,
-        source=source,
-        source_mask=source_mask,
-        families=families,
-    )
-    return judge.score(prediction)
+    return Judge(target, bands, unit, mask, **known).score(prediction)

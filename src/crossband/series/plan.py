@@ -15,6 +15,7 @@ import pandas as pd
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
 from crossband.fleet import sources
 from crossband.fleet.run import Task
+from crossband.index_files import index_paths
 from crossband.model import Model
 from crossband.raster.grid import Grid
 from crossband.raster.scene import check_exists
@@ -22,7 +23,6 @@ from crossband.raster.write import check_output
 from crossband.series import maps, stack
 from crossband.series.dates import Date, Dated, told
 from crossband.series.write import aligning
-from crossband.translator import index_paths
 
 
 @dataclass(frozen=True)
