@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from crossband.errors import ModelError
 from crossband.features.base import ANTIALIASED, Extractor, Features, full_precision
+from crossband.tensors import states, under
 
 SIZE, WIDTH, CLASSES = 299, 2048, 1008
 #: SHA-256 of the published file of weights, and the names under which the tools that use it keep
@@ -260,8 +261,6 @@ def load(path: Path, device: torch.device) -> Inception:
         ModelError: no such file, other objects than tensors in it, a tensor that is missing, too
             many, of another shape, or not finite.
     """
-    from crossband.importing.tensors import states, under
-
     with torch.device("meta"):  # shapes only: the numbers are in the file
         network = InceptionV3()
     expected = network.state_dict()

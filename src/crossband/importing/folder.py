@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from crossband.errors import CrossbandError, ModelError, UnitError, nearest
-from crossband.importing.layouts import LAYOUTS, Layout, known
+from crossband.importing.layouts import LAYOUTS, Layout, is_discriminator, known
 from crossband.importing.plans import Plan, Wishes, carry
-from crossband.importing.tensors import Tensors, is_discriminator, states, under
 from crossband.model import DESCRIPTION, Model, make_card
 from crossband.report.folder import check_folder
 from crossband.sensors import DISPLAY, VALID_RANGE
 from crossband.signature import Signature, UnitRange
+from crossband.tensors import Tensors, states, under
 
 
 @dataclass(frozen=True)

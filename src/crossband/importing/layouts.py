@@ -6,12 +6,21 @@ Read from the public repositories; none of their code is here. A new one is a fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 
+from torch import Tensor
+
 from crossband.importing.plans import Plan, Site, Wishes, norm_of, upsample_of
-from crossband.importing.tensors import Tensors
+from crossband.tensors import Tensors
+
+#: Names of the convolutions of a discriminator of patches: one after another, and no block.
+_FLAT = re.compile(
+    r"^(\w+\.)*(model|layer\d|scale\d_layer\d)\.\d+(\.conv_block\.\d+)?\.weight$|"
+    r"^(\w+\.)*scale\d_layer\d\.\d+\.weight$"
+)
 
 
 @dataclass(frozen=True)
@@ -231,3 +240,10 @@ LAYOUTS = (
 def known() -> str:
     """Return the names of the codes whose checkpoints are known."""
     return ", ".join(dict.fromkeys(c for y in LAYOUTS for c in y.code.split(" or ")))
+
+
+def is_discriminator(state: Mapping[str, Tensor]) -> bool:
+    """Say whether tensors are those of a discriminator of patches: a chain that ends in one."""
+    weights = {k: v for k, v in state.items() if v.ndim == 4}
+    last = list(weights.values())[-1] if weights else None
+    return last is not None and last.shape[0] == 1 and all(_FLAT.match(k) for k in weights)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossband.importing.tensors import Tensors
 from crossband.networks import Generator
 from crossband.networks.layers import Norm, Upsample
 from crossband.registry import build
+from crossband.tensors import Tensors
 
 #: How batch norms work when a scene is translated: with the statistics that the file holds, or with
 #: those of each picture, as pix2pix's own test script does unless it is given --eval.

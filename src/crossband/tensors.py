@@ -27,11 +27,6 @@ _DAMAGED = (
     *(RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError),
     *(OSError, AssertionError, NotImplementedError, ImportError, struct.error, zipfile.BadZipFile),
 )
-#: Names of the convolutions of a discriminator of patches: one after another, and no block.
-_FLAT = re.compile(
-    r"^(\w+\.)*(model|layer\d|scale\d_layer\d)\.\d+(\.conv_block\.\d+)?\.weight$|"
-    r"^(\w+\.)*scale\d_layer\d\.\d+\.weight$"
-)
 
 
 class Tensors:
@@ -155,10 +150,3 @@ def under(path: Path, at: str, state: Mapping[str, Tensor], prefix: str) -> Tens
     others = [k for k in state if not k.startswith(prefix)]
     words = [w for w in f"{at}.{prefix}".split(".") if w and w not in WRAPPERS]
     return Tensors(path, ".".join(words), inside, others)
-
-
-def is_discriminator(state: Mapping[str, Tensor]) -> bool:
-    """Say whether tensors are those of a discriminator of patches: a chain that ends in one."""
-    weights = {k: v for k, v in state.items() if v.ndim == 4}
-    last = list(weights.values())[-1] if weights else None
-    return last is not None and last.shape[0] == 1 and all(_FLAT.match(k) for k in weights)
