@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import spyndex
 import torch
+import vggs
 from scipy.ndimage import correlate1d, minimum_filter
 from scipy.stats import wasserstein_distance
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -16,6 +19,7 @@ from crossband.errors import BandError
 from crossband.losses import Loss, Prediction, masked_mean
 from crossband.losses.distribution import EarthMovers, earth_movers
 from crossband.losses.index import IndexLoss
+from crossband.losses.perceptual import Perceptual
 from crossband.losses.pixel import L1, MSE, Charbonnier
 from crossband.losses.relative import Relative
 from crossband.losses.ssim import SSIMLoss
@@ -125,9 +129,48 @@ def by_ndimage(p, i):
     return 1 - ((maps[0] * maps[1]).sum() + 1e-4) / np.sqrt(sizes[0] * sizes[1])
 
 
+def shown(p, i, last):
+    """What a VGG sees in output and target of sample i, and how much of each place is valid."""
+    mask = p.mask[i]
+    pictures = (picture[i].masked_fill(~mask, 0.0) for picture in (p.output, p.target))
+    made, true = (vggs.seen(PHOTOGRAPHS, x, last).numpy() for x in pictures)
+    cell = mask.shape[-1] // made.shape[-1]
+    share = mask[0].double().numpy().reshape(made.shape[1], cell, -1, cell).mean(axis=(1, 3))
+    return made, true, share
+
+
+def by_sequential(*layers, power):
+    def cost(p, i):
+        found = [shown(p, i, last) for last in layers]
+        return sum(
+            (np.abs(made - true) ** power).mean(axis=0).ravel() @ share.ravel() / share.sum()
+            for made, true, share in found
+        )
+
+    return cost
+
+
+def by_sequential_alike(p, i):
+    """F-LSeSim of one query, of what a VGG sees after the first convolution of its second block."""
+    made, true, share = shown(p, i, 6)
+    known, maps = share > 0.5, []
+    for features in (made, true):
+        centred = features - features[:, known].mean(axis=1)[:, None, None]
+        centred /= np.sqrt((centred**2).sum(axis=0) + 1e-4)
+        middle = centred[:, known.shape[0] // 2, known.shape[1] // 2]
+        maps.append(np.einsum("chw,c->hw", centred, middle) * known)
+    sizes = [(m**2).sum() + 1e-4 for m in maps]
+    return 1 - ((maps[0] * maps[1]).sum() + 1e-4) / np.sqrt(sizes[0] * sizes[1])
+
+
 def softened(cost, scale):
     return lambda p, i: scale * np.log(1 + cost(p, i) / scale)
 
+
+FOLDER = tempfile.TemporaryDirectory()
+PHOTOGRAPHS = vggs.network()
+VGG_FILE = vggs.write(Path(FOLDER.name) / "vgg.pth", PHOTOGRAPHS)
+LOOKED_AT = {"vgg": VGG_FILE, "layers": ["relu2_1"]}
 
 #: Class name -> losses, each with the same by other means. A new loss needs a row.
 THEIRS = {
@@ -145,6 +188,11 @@ THEIRS = {
     ],
     "SpatialCorrelative": [
         (SpatialCorrelative(queries=1, patch=16, against="target"), by_ndimage),
+        (SpatialCorrelative(1, 8, "target", **LOOKED_AT), by_sequential_alike),
+    ],
+    "Perceptual": [
+        (Perceptual(VGG_FILE, ["relu2_2"]), by_sequential(8, power=2)),
+        (Perceptual(VGG_FILE, ["relu3_1", "relu1_1"], "l1"), by_sequential(1, 11, power=1)),
     ],
     "IndexLoss": [(IndexLoss(name), by_spyndex(name)) for name in INDICES],
 }

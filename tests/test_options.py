@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
+import vggs
 import yaml
 
 from crossband import recipe
@@ -86,6 +88,33 @@ def test_every_index_is_a_loss_with_a_weight(fitted):
     total += sum(weight * row[f"loss/{name}"] for name, weight in WEIGHTS.items())
     assert row["loss/total"] == pytest.approx(total, rel=1e-4)
     assert all(row[f"loss/{name}"] > 0 for name in SIX)
+
+
+def test_a_vgg_file_judges_structure_and_content_and_is_needed_no_more(fitted, tmp_path, capsys):
+    """Its weights are in no checkpoint; the model is used without the file."""
+    path = vggs.write(tmp_path / "vgg.pth", vggs.network())
+    vgg = ["--method.structure.vgg=" + path, "--method.structure.layers=[relu2_1, relu3_1]"]
+    _, config, log = fitted("rgb2thermal/cyclegan", *vgg)
+    assert config["structure"]["init_args"]["vgg"] == path
+    row = log.dropna(subset=["loss/total"]).iloc[0]
+    assert 0 < row["loss/structure"] < 2
+    assert 0 < row["loss/structure_back"] < 2
+    stored = torch.load(next((tmp_path / "run").rglob("last.ckpt")), weights_only=True)
+    assert not [name for name in stored["state_dict"] if "relu" in name or "vgg" in name]
+    losses = [{"class_path": "L1"}, {"class_path": "Perceptual"}]
+    losses[1]["init_args"] = {"vgg": path, "layers": ["relu1_2", "relu2_2"], "weight": 0.5}
+    paired = f"--method.losses={json.dumps(losses)}"
+    _, _, log = fitted("sar2optical/pix2pix", paired, "--overwrite")
+    row = log.dropna(subset=["loss/total"]).iloc[0]
+    expected = row["loss/L1"] + 0.5 * row["loss/Perceptual"] + row["loss/adversarial"]
+    assert row["loss/total"] == pytest.approx(expected, rel=1e-4)
+    (tmp_path / "vgg.pth").unlink()
+    answers(load(tmp_path / "run/model"))
+    words = [*tiny.overrides("sar2optical/pix2pix"), f"--data.manifest={tmp_path / 'none.csv'}"]
+    capsys.readouterr()
+    assert main(["fit", "sar2optical/pix2pix", "-o", str(tmp_path / "x"), *words, paired]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == f"crossband: {path}: no such file"
 
 
 def test_sensors_are_mixed_by_weights_at_resolutions_that_are_drawn(fitted, manifests, tmp_path):

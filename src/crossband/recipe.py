@@ -366,6 +366,12 @@ def _plain(message: str) -> str:
         name = missing[1].split(",")[0].strip()
         return f"--{keys + '.' if keys else ''}{name} is missing, and has no default"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    if "Errors:" in lines:  # of several types that are allowed: None is what was not meant
+        own = lines[lines.index("Errors:") + 1 :]
+        own = [
+            line for line in own if not line.startswith(("Expected a <class 'NoneType'", "Given"))
+        ]
+        lines = own or lines
     reason = next((line for line in lines if line.startswith("Expected")), lines[-1])
     reason = re.sub(r"<class '([\w.]+)'>", r"\1", reason).replace("typing.", "")
     return f"--{keys}: {reason}" if keys else reason

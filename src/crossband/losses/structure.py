@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossband.losses.base import Loss, Prediction
+from crossband.losses.vgg import VGG, shares
 
 #: Standard deviations, in pixels, of the Gaussians whose derivatives are the features.
 SCALES = (1.0, 2.0)
@@ -23,17 +25,21 @@ class SpatialCorrelative(Loss):
     maps, its mean over the query points. A picture and its negative have the same maps: only where
     things end matters, not what colour or temperature they have.
 
-    Of what the paper takes from a trained VGG-16, or learns, there is here a fixed form that needs
-    no weights: the features are the first derivatives, along rows and columns, and the Laplacian of
-    Gaussians of 1 and 2 pixels, of each picture's mean over its bands: 6 numbers a pixel. Query
-    points lie on a regular grid over the whole picture, so that nothing is drawn; a patch that
-    would leave the picture is moved inside.
+    The paper's features are those of a trained VGG-16: with a file of its weights, that is what is
+    taken, less each channel's mean over the picture, and the loss is the mean over the layers.
+    Without one there is a form that needs no weights: the first derivatives, along rows and
+    columns, and the Laplacian of Gaussians of 1 and 2 pixels, of each picture's mean over its
+    bands: 6 numbers a pixel. Query points lie on a regular grid over the whole picture, so that
+    nothing is drawn; a patch that would leave the picture is moved inside. The paper's other form,
+    whose features are learnt beside the generator, is not here.
 
     Args:
         queries: query points along each side; 16 make the seed's 256.
-        patch: side of the patch in pixels, at most the picture's; the seed has 64.
+        patch: side of the patch in pixels of the features, at most theirs; the seed has 64.
         against: what the output is compared with: its own `source` (the loss needs no pairs), or
             the `target`.
+        vgg: file of a VGG's weights, see `VGG`; None: the form without weights.
+        layers: of that VGG; the seed's are the default.
         weight: factor of this term.
     """
 
@@ -42,12 +48,15 @@ class SpatialCorrelative(Loss):
         queries: int = 16,
         patch: int = 64,
         against: Literal["source", "target"] = "source",
+        vgg: str | None = None,
+        layers: Sequence[str] = ("relu3_1", "relu4_1", "relu4_3"),
         weight: float = 1.0,
     ) -> None:
         super().__init__()
         if queries < 1 or patch < 2:
             raise ValueError("queries must be at least 1 and patch at least 2")
         self.queries, self.patch, self.against, self.weight = queries, patch, against, weight
+        self.vgg = VGG(vgg, layers) if vgg else None
 
     def forward(self, prediction: Prediction) -> Tensor:
         """Return 1 - cosine of the maps of self-similarity, [B]."""
@@ -65,14 +74,25 @@ class SpatialCorrelative(Loss):
         Returns:
             [B], 0 to 2; 0 for a sample without a valid query point.
         """
+        if self.vgg is None:
+            return self._alike(_derivatives(one, mask), _derivatives(other, mask), mask)
+        seen = [self.vgg(picture.masked_fill(~mask, 0.0)) for picture in (one, other)]
+        costs = []
+        for features in zip(*seen, strict=True):
+            known = shares(mask, features[0]) > 0.5
+            made, true = (_centred(f, known) for f in features)
+            costs.append(self._alike(made, true, known))
+        return torch.stack(costs).mean(dim=0)
+
+    def _alike(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Compare features of length 1, [B, C, H, W] each."""
         size = one.shape[-2:]
         at = [_centres(n, self.queries).to(one.device) for n in size]
         around = [_around(c, n, self.patch) for c, n in zip(at, size, strict=True)]
         known = _patches(mask.to(one.dtype), around)[:, 0]  # [B, Q, P]
         centres = _pixels(mask, at)[:, 0]  # [B, Q]
         maps = []
-        for picture in (one, other):
-            features = _features(picture, mask)
+        for features in (one, other):
             patches, queries = _patches(features, around), _pixels(features, at)
             maps.append(torch.einsum("bcqp,bcq->bqp", patches, queries) * known)
         alike = _cosine(maps[0], maps[1], dim=2)
@@ -80,7 +100,7 @@ class SpatialCorrelative(Loss):
         return ((1.0 - alike) * centres).sum(dim=1) / count
 
 
-def _features(picture: Tensor, mask: Tensor) -> Tensor:
+def _derivatives(picture: Tensor, mask: Tensor) -> Tensor:
     """Derivatives of Gaussians, of length 1 at each pixel: [B, C, H, W] -> [B, 6, H, W]."""
     grey = picture.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
     found = []
@@ -97,6 +117,17 @@ def _features(picture: Tensor, mask: Tensor) -> Tensor:
             found.append(_separable(padded, down, along))
         found.append(_separable(padded, second, smooth) + _separable(padded, smooth, second))
     features = torch.cat(found, dim=1)
+    return _short(features)
+
+
+def _centred(features: Tensor, mask: Tensor) -> Tensor:
+    """Less each channel's mean over what is valid, of length 1 at each pixel."""
+    count = mask.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    mean = features.masked_fill(~mask, 0.0).sum(dim=(2, 3), keepdim=True) / count
+    return _short(features - mean)
+
+
+def _short(features: Tensor) -> Tensor:
     # Where a picture is flat the feature is near 0, and resembles nothing.
     return features * (features.square().sum(dim=1, keepdim=True) + 1e-4).rsqrt()
 
