@@ -32,7 +32,7 @@ class UNIT(_TwoWay):
         adversarial: which game is played, `bce` in the paper.
         adversarial_weight: lambda_0 of the paper.
         divergence: factor of the divergence of latent pictures from a standard normal distribution,
-            lambda_1 and lambda_3.
+            lambda_1 and lambda_3, which are equal: that of a picture's own counts for both.
         reconstruction: factor of |decoded - encoded picture|, lambda_2.
         cycle: factor of the same after a translation and back, lambda_4.
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
@@ -99,8 +99,12 @@ class UNIT(_TwoWay):
 
         with self.fp32():
             means = (made["mean"], made["mean_back"], again_mean, again_mean_back)
-            # Of N(mean, 1) from N(0, 1), for each number of the latent picture.
-            apart_from_normal = [0.5 * m.float().square().mean() for m in means]
+            # Of N(mean, 1) from N(0, 1), for each number of the latent picture. Those of the
+            # pictures themselves stand in eq. 4 and once more in eq. 6, those of translations there.
+            times = (2.0, 2.0, 1.0, 1.0)
+            apart_from_normal = [
+                n * 0.5 * m.float().square().mean() for n, m in zip(times, means, strict=True)
+            ]
         return {
             "reconstruction": (self.reconstruction, apart(made["same"], d.source, d.known)),
             "reconstruction_back": (

@@ -171,8 +171,11 @@ class ProgressiveCritic(Growing, Discriminator):
     """The discriminator that grows with `ProgressiveUNet`; it judges pictures as coarse as it is.
 
     Equalised convolutions, two at each level, without norm; at the coarsest one the standard
-    deviation of the batch as one more channel. The paper's ends in one score for a picture; this
-    one gives one for each cell of the coarsest level, as PatchGAN does.
+    deviation of the batch as one more channel. Three things differ from the paper: it ends in one
+    score for a picture, this one gives one for each cell of the coarsest level, as PatchGAN does;
+    while a level comes in it shows true pictures between the two resolutions, here they are as
+    sharp as the level, as the targets of the generator's L1 are; and there is no term of the
+    scores' squares.
 
     Args:
         source_channels: source bands.
