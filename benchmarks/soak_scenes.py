@@ -198,10 +198,7 @@ def run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=environment
         )
     found = json.loads(done.stdout)
-    first, again = found["first"], found["again"]
-    growth = first[-1][1] / first[len(first) // 10][1]
-    counts, kib, _ = zip(*again, strict=True)
-    rate = float(np.polyfit(counts, kib, 1)[0])
+    growth, rate, within = verdict(found["first"], found["again"])
     return {
         "scenes": scenes,
         "model": model,
@@ -210,9 +207,17 @@ def run(
         **found,
         "growth": growth,
         "slope": rate,
-        "within": growth <= GROWTH and rate <= BOUND,
+        "within": within,
         "minutes": (time.time() - begun) / 60,
     }
+
+
+def verdict(first: list[list[int]], again: list[list[int]]) -> tuple[float, float, bool]:
+    """Return growth the first time, KiB a scene the second time, and whether both are in bounds."""
+    growth = first[-1][1] / first[len(first) // 10][1]
+    counts, kib, _ = zip(*again, strict=True)
+    rate = float(np.polyfit(counts, kib, 1)[0])
+    return growth, rate, growth <= GROWTH and rate <= BOUND
 
 
 def section(result: dict[str, Any]) -> str:

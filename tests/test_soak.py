@@ -23,11 +23,23 @@ pytestmark = pytest.mark.skipif(
 def test_scenes_of_all_kinds_in_one_process(tiny_model):
     result = soak_scenes.run(12, str(tiny_model), seed=3, threads=1, primed=6)
     assert [n for n, _ in result["primed"]] == [2, 4, 6]
-    assert [count for count, _, _ in result["points"]] == list(range(1, 13))
-    assert all(kib > 50_000 for _, kib, _ in result["points"])
-    assert result["within"] == (result["slope"] <= soak_scenes.BOUND)
+    for points in (result["first"], result["again"]):
+        assert [count for count, _, _ in points] == list(range(1, 13))
+        assert all(kib > 50_000 for _, kib, _ in points)
     page = put(HEAD, soak_scenes.section(result))
     assert "| 12 | " in page
+    assert "| the same again | " in page
+
+
+def test_what_grows_with_scenes_that_are_not_new_is_a_leak():
+    def points(start, each):
+        return [[n, start + each * n, 0] for n in range(1, 201)]
+
+    flat, more, leak = points(250_000, 0.1), points(250_000, 40), points(258_000, 5)
+    assert soak_scenes.verdict(flat, flat) == (pytest.approx(1, abs=1e-3), pytest.approx(0.1), True)
+    assert soak_scenes.verdict(more, flat)[2]  # 3 %
+    assert not soak_scenes.verdict(points(250_000, 100), flat)[2]
+    assert not soak_scenes.verdict(flat, leak)[2]
 
 
 def test_scenes_are_drawn_from_the_seed(tmp_path):

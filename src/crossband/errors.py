@@ -44,6 +44,10 @@ class ChangedError(OutputError):
     """What was begun or made before comes from another source, model or option."""
 
 
+class FinishError(OutputError):
+    """All windows are there, and the file could not be made of them; they are kept."""
+
+
 class ClusterError(CrossbandError):
     """The scheduler is not there, or gave the work up; what came back of a scene is kept."""
 

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from crossband.errors import ClusterError, CrossbandWarning, Interrupted, MatchError, OutputError
+from crossband.errors import (
+    ClusterError,
+    CrossbandWarning,
+    FinishError,
+    Interrupted,
+    MatchError,
+    OutputError,
+)
 from crossband.provenance import unnoticed
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, folder_of
@@ -43,7 +50,8 @@ def kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator
         store: opened.
         output: the final name.
         jobs: how many there are.
-        on_failure: keep it after any error, and not only where a cluster went away.
+        on_failure: keep it after any error, and not only where a cluster went away, the reference
+            did not fit, or a disk was full when all windows were there.
     """
     keep = False
     try:
@@ -52,7 +60,8 @@ def kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator
         keep = bool(store.done)
         raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
     except BaseException as error:
-        keep = (on_failure or isinstance(error, ClusterError | MatchError)) and bool(store.done)
+        may_go_on = isinstance(error, ClusterError | MatchError | FinishError)
+        keep = (on_failure or may_go_on) and bool(store.done)
         raise
     finally:
         if keep:

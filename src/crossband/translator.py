@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 from crossband.engine import Engine, Given
 from crossband.errors import (
     CrossbandError,
+    CrossbandWarning,
+    FinishError,
     MaskedError,
     OutputError,
 )
@@ -327,7 +330,22 @@ def _finish(matched: Direct, outputs: Sequence[Output], scene: Scene, store: Sto
     """Match where that is wanted, put the files into place; returns the seconds that it took."""
     start = time.perf_counter()
     matched.finish(outputs, scene, store)
-    place_all(outputs, store)
+    try:
+        place_all(outputs, store)
+    except OutputError as error:
+        raise FinishError(
+            f"{error}; its windows are kept: the same command with --resume makes the file"
+        ) from error
+    for made in outputs:
+        if made.cut:
+            low, high = made.encoding.held()
+            share = made.cut / (made.valid * len(made.bands))
+            warnings.warn(
+                f"{made.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
+                f"{made.encoding.dtype} holds here; --dtype float32 keeps them",
+                CrossbandWarning,
+                stacklevel=3,
+            )
     return time.perf_counter() - start
 
 

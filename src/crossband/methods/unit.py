@@ -100,7 +100,7 @@ class UNIT(_TwoWay):
         with self.fp32():
             means = (made["mean"], made["mean_back"], again_mean, again_mean_back)
             # Of N(mean, 1) from N(0, 1), for each number of the latent picture. Those of the
-            # pictures themselves stand in eq. 4 and once more in eq. 6, those of translations there.
+            # pictures themselves stand in eq. 4 and again in eq. 6, those of translations there.
             times = (2.0, 2.0, 1.0, 1.0)
             apart_from_normal = [
                 n * 0.5 * m.float().square().mean() for n, m in zip(times, means, strict=True)

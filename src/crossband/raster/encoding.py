@@ -87,7 +87,7 @@ class Encoding:
             found = cls._own(scene, dtype, same, scale, offset)
         if nodata is not None:
             _check_holds(found.dtype, nodata)
-            found = replace(found, nodata=nodata, mask_band=False)
+            found = replace(found, nodata=_exact(found.dtype, nodata), mask_band=False)
         return found
 
     @classmethod
@@ -115,6 +115,8 @@ class Encoding:
                 f"stored x scale); or choose float32 (physical units)"
                 + (f" or the source's {scene.dtype}" if same else "")
             )
+        if offset is not None and not np.isfinite(offset):
+            raise OutputError(f"--out-offset {offset:g}: a number is needed")
         return cls(stored, scale, offset or 0.0, None, mask_band=True)
 
     def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
@@ -129,10 +131,10 @@ class Encoding:
             stored -= self.offset
             stored /= self.scale
         if kind.kind in "iu":
-            info = np.iinfo(kind)
-            np.clip(np.rint(stored, out=stored), info.min, info.max, out=stored)
+            low, high = limits(self.dtype)
+            np.clip(np.rint(stored, out=stored), low, high, out=stored)
             if self.nodata is not None:
-                step = 1 if self.nodata < info.max else -1
+                step = 1 if self.nodata < high else -1
                 stored[stored == self.nodata] += step
         elif self.nodata is not None and np.isfinite(self.nodata):
             clash = stored == self.nodata
@@ -140,6 +142,19 @@ class Encoding:
         fill = 0.0 if self.nodata is None else self.nodata
         stored[:, ~mask] = fill
         return stored.astype(kind, copy=False)
+
+    def held(self) -> tuple[float, float]:
+        """Return the least and the largest physical value that an integer type holds."""
+        ends = [number * self.scale + self.offset for number in limits(self.dtype)]
+        return min(ends), max(ends)
+
+    def beyond(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
+        """Count the valid values [C, H, W] that `encode` cuts off: the data type ends before."""
+        if np.dtype(self.dtype).kind not in "iu":
+            return 0
+        low, high = self.held()
+        half = abs(self.scale) / 2  # what is rounded is not cut off
+        return int(np.count_nonzero(((values < low - half) | (values > high + half)) & mask))
 
 
 def check_dtype(name: str) -> str:
@@ -153,20 +168,36 @@ def _one(marks: Sequence[float | None], dtype: str) -> float | None:
     """Return the number that means "no data" in all bands, if there is one that the type holds."""
     first = marks[0]
     same = first is not None and len({repr(mark) for mark in marks}) == 1
-    return first if same and _holds(dtype, first) else None
+    return _exact(dtype, first) if same and first is not None and _holds(dtype, first) else None
 
 
-def _holds(dtype: str, number: float | None) -> bool:
-    kind = np.dtype(dtype)
-    if number is None or kind.kind == "f":
-        return number is not None
-    info = np.iinfo(kind)
-    return bool(np.isfinite(number) and number == int(number) and info.min <= number <= info.max)
+def limits(dtype: str) -> tuple[float, float]:
+    """Return the least and the largest number of an integer type that float64 holds."""
+    info = np.iinfo(dtype)
+    high = float(info.max)
+    return float(info.min), high if int(high) <= info.max else float(np.nextafter(high, 0.0))
+
+
+def _exact(dtype: str, number: float) -> float:
+    """Return the number as the data type holds it: what is written is what is compared with."""
+    return float(np.dtype(dtype).type(number)) if np.dtype(dtype).kind == "f" else number
+
+
+def _holds(dtype: str, number: float) -> bool:
+    if not np.isfinite(number):  # NaN, and an infinity that is meant
+        return np.dtype(dtype).kind == "f"
+    if np.dtype(dtype).kind == "f":
+        return abs(number) <= float(np.finfo(dtype).max)
+    low, high = limits(dtype)
+    return number == int(number) and low <= number <= high
 
 
 def _check_holds(dtype: str, number: float) -> None:
-    if not _holds(dtype, number):
-        info = np.iinfo(dtype)
+    if _holds(dtype, number):
+        return
+    if np.dtype(dtype).kind == "f":
         raise OutputError(
-            f"--nodata {number:g}: {dtype} holds whole numbers {info.min} to {info.max}"
+            f"--nodata {number:g}: {dtype} holds numbers up to {np.finfo(dtype).max:g}"
         )
+    low, high = limits(dtype)
+    raise OutputError(f"--nodata {number:g}: {dtype} holds whole numbers {low:.0f} to {high:.0f}")

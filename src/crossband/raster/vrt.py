@@ -49,7 +49,8 @@ def vrt(output: Output, raw: Raw, *, masked: bool) -> str:
         _metadata(band, dict(own))
         _add(band, "Description", name)
         if e.nodata is not None:
-            _add(band, "NoDataValue", repr(float(e.nodata)))
+            whole = raw.dtype.kind in "iu"  # 64 bits of an integer are more than a float's
+            _add(band, "NoDataValue", str(int(e.nodata)) if whole else repr(float(e.nodata)))
         _add(band, "UnitType", output.unit)
         _add(band, "Offset", repr(float(e.offset)))
         _add(band, "Scale", repr(float(e.scale)))

@@ -15,11 +15,13 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from crossband.errors import CrossbandError, OutputError, nearest
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
+from crossband.raster.readback import check_whole
 from crossband.raster.remote import address, is_remote
 from crossband.raster.scene import gdal, reason
 from crossband.raster.store import Raw, Store, flush, folder_of
@@ -28,6 +30,12 @@ from crossband.sensors import VALID_RANGE
 
 TIFF, PNG = (".tif", ".tiff"), (".png",)
 COMPRESSIONS = ("deflate", "zstd", "lzw", "none")
+#: What lies beside a file and changes how GDAL reads it.
+SIDECARS = (".aux.xml", ".msk", ".ovr")
+#: Of noise LZW makes more bytes than there were: 12 bits for each 8, at most.
+_LARGEST = {"lzw": 1.5}
+#: GDAL's errors: of these rasterio lets some through as they are.
+_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 #: Rows of a window that are encoded at once: what lies between values and file stays small.
 _PIXELS_AT_ONCE = 2**17
 
@@ -132,6 +140,7 @@ class Output:
         cog: how a GeoTIFF is laid out.
         raw: its numbers; None before `begin`.
         valid: valid pixels written so far.
+        cut: valid numbers written by this process that the data type cannot hold.
         band_tags: tags of each band; its name as `common_name` where empty.
     """
 
@@ -144,6 +153,7 @@ class Output:
     cog: Cog = field(default_factory=Cog)
     raw: Raw | None = None
     valid: int = 0
+    cut: int = 0
     band_tags: Sequence[Mapping[str, str]] = ()
 
     def __post_init__(self) -> None:
@@ -177,6 +187,7 @@ class Output:
             part = slice(row, min(row + step, box.height))
             at = Box(box.row + row, box.col, part.stop - row, box.width)
             clipped = np.clip(values[:, part], low, high)
+            self.cut += self.encoding.beyond(clipped, mask[part])
             yield at, self.encoding.encode(clipped, mask[part]), mask[part]
 
     def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
@@ -206,21 +217,37 @@ class Output:
                     self._write_picture(source, final, masked)
                 else:
                     rasterio.shutil.copy(source, final, **self.cog.options())
-            flush(final)
-        except (RasterioError, OSError) as error:
+                flush(final)
+                check_whole(source, final, masked=masked)
+        except _ERRORS as error:
             raise failed(self.path, error) from error
         return final
 
     def place(self, final: Path) -> None:
-        """Rename the finished file into place."""
+        """Rename the finished file into place, and remove what lay beside an earlier one."""
         try:
-            extra = final.with_name(final.name + ".aux.xml")
-            if extra.exists() and not self.grid.transform.is_identity:
-                os.replace(extra, self.path.with_name(self.path.name + ".aux.xml"))
+            for ending in SIDECARS:
+                extra = final.with_name(final.name + ending)
+                beside = self.path.with_name(self.path.name + ending)
+                if extra.exists() and not self.grid.transform.is_identity:
+                    os.replace(extra, beside)
+                else:
+                    beside.unlink(missing_ok=True)
             os.replace(final, self.path)
             flush(self.path.parent)
         except OSError as error:
             raise failed(self.path, error) from error
+
+    def most_bytes(self) -> int:
+        """Return the most disk that making the file takes: with overviews, written twice (5/3)."""
+        bands, height, width = self.shape
+        if not self.picture and self.cog.compress == "none":  # blocks are whole
+            height, width = (
+                -(-n // self.cog.blocksize) * self.cog.blocksize for n in (height, width)
+            )
+        e = self.encoding
+        size = Raw.size((bands, height, width), e.dtype, masked=e.mask_band)
+        return int(size * _LARGEST.get(self.cog.compress, 1.0)) * 5 // 3
 
     def _made(self, store: Store) -> Path:
         """Return the folder of the finished file: a rename must not cross file systems."""
@@ -268,8 +295,9 @@ def failed(path: Path, error: BaseException) -> OutputError:
 def check_disk(outputs: Sequence[Output], beside: Sequence[Output] = ()) -> None:
     """Raise OutputError where raw files and finished files together would not fit.
 
-    The finished file is reckoned as it would be without compression, with its overviews (a third).
-    What an earlier run has on disk already is not reckoned twice.
+    The finished file is reckoned as it would be without compression, with its overviews (a third),
+    which GDAL makes in a file of their own first. What an earlier run has on disk already is not
+    reckoned twice.
 
     Args:
         outputs: what is written, the first one's folder holds the store.
@@ -285,7 +313,7 @@ def check_disk(outputs: Sequence[Output], beside: Sequence[Output] = ()) -> None
         e = output.encoding
         size = Raw.size(output.shape, e.dtype, masked=e.mask_band)
         needs[store.parent] = needs.get(store.parent, 0) + size
-        needs[output.path.parent] = needs.get(output.path.parent, 0) + size * 4 // 3
+        needs[output.path.parent] = needs.get(output.path.parent, 0) + output.most_bytes()
     if store.exists():
         there = sum(p.stat().st_blocks * 512 for p in store.glob("*.raw"))
         needs[store.parent] = max(needs[store.parent] - there, 0)
