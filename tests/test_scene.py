@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
 
 RGB = ("red", "green", "blue")
@@ -256,3 +256,24 @@ def test_every_real_file_opens_as_its_manifest_says(real_data):
             window = scene.read(Box(0, 0, 64, 64))
             assert window.values.shape == (4, 64, 64)
             assert np.isfinite(window.values).all()
+
+
+POINTS = tuple(GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 6) for c in (0, 12))
+CHANGES = {
+    "zoom": (lambda g: g.zoom(3), (24, 36), (18, 36)),
+    "shrink": (lambda g: g.shrink(2), (4, 6), (3, 6)),
+    "resized": (lambda g: g.resized(16, 6), (16, 6), (12, 6)),
+    "crop": (lambda g: g.crop(Box(1, 2, 5, 4)), (5, 4), (5, 10)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_grid_without_an_affine_gets_none(name):
+    change, size, last = CHANGES[name]
+    made = change(Grid(8, 12, gcps=POINTS))
+    assert made.transform == Affine.identity()
+    assert (made.height, made.width) == size
+    assert (made.gcps[-1].row, made.gcps[-1].col) == last
+    # The same place, where there is an affine.
+    placed = change(Grid(8, 12, UTM)).transform
+    assert placed @ last[::-1] == pytest.approx(UTM @ (12, 6))

@@ -128,6 +128,8 @@ def translate_to_array(
     if g.crs is not None:
         array = array.rio.write_crs(g.crs)
     array = array.rio.write_transform(g.transform)
+    if g.gcps:
+        array = array.rio.write_gcps(g.gcps, g.gcps_crs)
     marked: xr.DataArray = array.rio.write_nodata(float("nan"))
     return marked
 

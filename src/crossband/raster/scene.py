@@ -188,6 +188,11 @@ class Scene:
         return self.physical(*self.stored(box), box)
 
     @property
+    def window(self) -> Box:
+        """Where the scene lies in its file: see `part`."""
+        return self._at
+
+    @property
     def block(self) -> tuple[int, int]:
         """Rows and columns of the blocks (tiles or strips) that the file is stored in."""
         rows, cols = self._dataset.block_shapes[self.numbers[0] - 1]
