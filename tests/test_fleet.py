@@ -100,6 +100,18 @@ def test_parts_of_pictures_without_georeference_are_told_apart(model, make_raste
     assert np.array_equal(pixels(made), pixels(straight))
 
 
+def test_a_manifest_states_nodata_beside_alpha(model, make_raster, tmp_path):
+    values = np.full((4, 50, 60), 90, np.uint8)
+    values[:3, :9] = 0
+    profile = {"unit": "display", "scale": 1 / 255, "photometric": "rgb", "alpha": "yes"}
+    make_raster("a.tif", values, names=("red", "green", "blue", None), **profile)
+    (tmp_path / "a.csv").write_text("source,nodata\na.tif,0\n")
+    translate_many(model, [tmp_path / "a.csv"], tmp_path / "out", precision="fp32")
+    with rasterio.open(next((tmp_path / "out").glob("*.tif"))) as file:
+        assert not file.dataset_mask()[:9].any()
+        assert file.dataset_mask()[9:].all()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "error", "words"),
     [

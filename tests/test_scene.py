@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
@@ -68,6 +69,54 @@ def test_alpha_and_internal_mask(make_raster):
         window = scene.read()
     assert np.array_equal(window.mask, mask)  # a valid zero stays valid under a mask
     assert (window.values[:, ~mask] == 0).all()
+
+
+def test_a_sensor_that_names_every_band_leaves_no_alpha(make_raster):
+    values = (random_values(4, 8, 9) * 255).astype(np.uint8)
+    values[3, :2] = 0  # water, which shows nothing in the near infrared
+    path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
+    with Scene.open(path, sensor="naip", needed=RGB) as scene:
+        assert not scene.has_mask
+        assert scene.read().mask.all()
+
+
+@pytest.mark.parametrize("label", [None, "alpha", "Alpha"])
+def test_an_alpha_band_may_be_called_so(make_raster, label):
+    values = (random_values(4, 8, 9) * 255).astype(np.uint8)
+    values[3], values[3, 0] = 255, 0
+    path = make_raster(values=values, names=(*RGB, label), unit=None, alpha="yes")
+    with Scene.open(path, sensor="display", needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, values[3] > 0)
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_a_nodata_number_that_is_given_counts_beside_a_mask(make_raster, kind):
+    values = (random_values(4, 8, 9) * 200 + 20).astype(np.uint8)
+    values[:3, 2, 2] = 0
+    mask = np.ones((8, 9), bool)
+    mask[0] = False
+    values[3] = mask * 255
+    of = (
+        {"values": values[:3], "names": RGB, "mask": mask}
+        if kind == "mask"
+        else {"values": values, "names": (*RGB, None), "alpha": "yes"}
+    )
+    path = make_raster(unit="display", scale=1 / 255, nodata=0, photometric="rgb", **of)
+    with Scene.open(path, needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
+    mask[2, 2] = False
+    with Scene.open(path, nodata=0, needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
+
+
+def test_a_virtual_raster_shows_the_mask_that_it_has(make_raster, tmp_path):
+    """GDAL writes the mask of the source into a VRT; without it nobody would see it."""
+    mask = np.ones((40, 50), bool)
+    mask[:7] = False
+    make_raster("a.tif", mask=mask)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    with Scene.open(tmp_path / "a.vrt", needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
 
 
 def test_nodata_nan_and_infinity_are_masked(make_raster):

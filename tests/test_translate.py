@@ -18,6 +18,7 @@ from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
+from crossband.cli import main
 from crossband.errors import CrossbandError, InputError, OutputError, UnitError
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box
@@ -195,6 +196,18 @@ def test_control_points_of_an_array_that_is_read_from_a_file(make_raster, identi
     made = identity_model(scale=2).translate(source, precision="fp32")
     assert [(p.row, p.col) for p in made.rio.get_gcps()] == [(2 * p.row, 2 * p.col) for p in points]
     assert made.rio.crs.to_epsg() == 4326
+
+
+def test_naip_without_descriptions_through_the_command(make_raster, tiny_model, tmp_path):
+    """As GDAL writes it: red, green, blue, and a fourth band that it calls alpha."""
+    values = (random_values(4, 40, 50) * 255).astype(np.uint8)
+    values[3, :20, :20] = 0
+    path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
+    out = tmp_path / "o.tif"
+    options = ["--model", str(tiny_model), "--sensor", "naip"]
+    assert main(["translate", str(path), "-o", str(out), *options]) == 0
+    with rasterio.open(out) as file:
+        assert file.dataset_mask().all()
 
 
 def test_png_in_png_out(make_raster, tiny_model, tmp_path):

@@ -182,7 +182,8 @@ def translate(
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
         offset: see scale.
-        source_nodata: stored number of the source that means "no data", over the file's own.
+        source_nodata: stored number of the source that means "no data", over the file's own, and
+            beside its mask.
         window: part of the source; all of it where None.
         dtype: `float32` for physical units; an integer type with `out_scale`; the source's own data
             type and scale where None.
