@@ -80,6 +80,38 @@ def test_inputs_are_expanded_and_each_scene_is_there_once(scenes, tmp_path):
     assert not is_many("s3://bucket/list.txt?a=*")
 
 
+def test_parts_of_pictures_without_georeference_are_told_apart(model, make_raster, tmp_path):
+    """Their grids are equal: nothing but the window says that another part is wanted."""
+    make_raster("a.tif", random_values(3, 50, 60), crs=None, transform=None)
+    options = {"precision": "fp32", "name": "{parent}.tif"}
+    statuses = []
+    for window in ("0,0,30,40", "30,10,30,40", "30,10,30,40"):
+        (tmp_path / "a.csv").write_text(f'source,source_window\na.tif,"{window}"\n')
+        tally = translate_many(
+            model, [tmp_path / "a.csv"], tmp_path / "out", overwrite=True, **options
+        )
+        statuses.append([name for name, count in tally.counts.items() if count])
+    assert statuses == [["done"], ["done"], ["skipped"]]
+    window = Box(10, 30, 40, 30)
+    straight = model.translate(
+        tmp_path / "a.tif", tmp_path / "x.tif", window=window, precision="fp32"
+    )
+    made = next((tmp_path / "out").rglob("*.tif"))
+    assert np.array_equal(pixels(made), pixels(straight))
+
+
+def test_a_manifest_states_nodata_beside_alpha(model, make_raster, tmp_path):
+    values = np.full((4, 50, 60), 90, np.uint8)
+    values[:3, :9] = 0
+    profile = {"unit": "display", "scale": 1 / 255, "photometric": "rgb", "alpha": "yes"}
+    make_raster("a.tif", values, names=("red", "green", "blue", None), **profile)
+    (tmp_path / "a.csv").write_text("source,nodata\na.tif,0\n")
+    translate_many(model, [tmp_path / "a.csv"], tmp_path / "out", precision="fp32")
+    with rasterio.open(next((tmp_path / "out").glob("*.tif"))) as file:
+        assert not file.dataset_mask()[:9].any()
+        assert file.dataset_mask()[9:].all()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "error", "words"),
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import torch
 import xarray as xr
 from conftest import random_values, rgb2nir_signature
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
 from torch import nn
 
 import crossband
@@ -169,6 +171,32 @@ def test_noise_place_and_finer_pixels(source):
     same(model.translate(opened(source), **options), straight, atol=0.0)
     with pytest.raises(CrossbandError, match="--seed"):
         model.translate(opened(source, y=50), seed=-1)
+
+
+@pytest.mark.parametrize("chunks", [{}, {"y": 20, "x": 30}])
+def test_finer_pixels_without_an_affine(make_raster, identity_model, tmp_path, chunks):
+    model = identity_model(scale=2)
+    points = [GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 35.5) for c in (0, 9)]
+    nowhere = {"transform": None, "values": random_values(3, 40, 50)}
+    placed = make_raster("gcps.tif", crs="EPSG:4326", gcps=points, **nowhere)
+    array = opened(placed, **chunks)
+    made = model.translate(array, precision="fp32")
+    assert [(p.row, p.col) for p in made.rio.get_gcps()] == [(2 * p.row, 2 * p.col) for p in points]
+    assert array.rio.get_gcps()[-1].row == 35.5  # the source is left as it was
+    same(made.compute(), model.translate(placed, precision="fp32"))
+
+    picture = opened(make_raster("none.tif", crs=None, **nowhere), **chunks)
+    made = model.translate(picture, precision="fp32")
+    made.rio.to_raster(tmp_path / "o.tif")
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert file.transform.is_identity
+    # rioxarray counts its pixels, and goes on counting in a part.
+    cut = model.translate(picture.isel(x=slice(10, 30), y=slice(5, 20)), precision="fp32")
+    assert cut.x.equals(made.x[20:60])
+    assert cut.y.equals(made.y[10:40])
+    # Of a place that is known, one degree a pixel from 0 E, 0 N on is nothing else than a place.
+    degrees = picture.rio.write_crs("EPSG:4326")
+    assert model.translate(degrees, precision="fp32").rio.transform().a == 0.5
 
 
 def test_finer_pixels_lie_where_the_source_does(source, identity_model, tmp_path):

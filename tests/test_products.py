@@ -574,6 +574,8 @@ def test_masks_and_nodata_of_single_files(tmp_path, make_raster):
         assert scene.has_mask
     mask[5, 5] = mask[6, 6] = False
     assert np.array_equal(window.mask, mask)
+    # A number that is given counts beside the mask.
+    assert not values_of(tmp_path, "red", "green", bands=given, nodata=0.25).mask.any()
 
 
 def test_scales_that_only_some_files_state(tmp_path, make_raster):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
@@ -12,7 +13,7 @@ from rasterio.enums import ColorInterp
 
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
 
 RGB = ("red", "green", "blue")
@@ -68,6 +69,54 @@ def test_alpha_and_internal_mask(make_raster):
         window = scene.read()
     assert np.array_equal(window.mask, mask)  # a valid zero stays valid under a mask
     assert (window.values[:, ~mask] == 0).all()
+
+
+def test_a_sensor_that_names_every_band_leaves_no_alpha(make_raster):
+    values = (random_values(4, 8, 9) * 255).astype(np.uint8)
+    values[3, :2] = 0  # water, which shows nothing in the near infrared
+    path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
+    with Scene.open(path, sensor="naip", needed=RGB) as scene:
+        assert not scene.has_mask
+        assert scene.read().mask.all()
+
+
+@pytest.mark.parametrize("label", [None, "alpha", "Alpha"])
+def test_an_alpha_band_may_be_called_so(make_raster, label):
+    values = (random_values(4, 8, 9) * 255).astype(np.uint8)
+    values[3], values[3, 0] = 255, 0
+    path = make_raster(values=values, names=(*RGB, label), unit=None, alpha="yes")
+    with Scene.open(path, sensor="display", needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, values[3] > 0)
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_a_nodata_number_that_is_given_counts_beside_a_mask(make_raster, kind):
+    values = (random_values(4, 8, 9) * 200 + 20).astype(np.uint8)
+    values[:3, 2, 2] = 0
+    mask = np.ones((8, 9), bool)
+    mask[0] = False
+    values[3] = mask * 255
+    of = (
+        {"values": values[:3], "names": RGB, "mask": mask}
+        if kind == "mask"
+        else {"values": values, "names": (*RGB, None), "alpha": "yes"}
+    )
+    path = make_raster(unit="display", scale=1 / 255, nodata=0, photometric="rgb", **of)
+    with Scene.open(path, needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
+    mask[2, 2] = False
+    with Scene.open(path, nodata=0, needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
+
+
+def test_a_virtual_raster_shows_the_mask_that_it_has(make_raster, tmp_path):
+    """GDAL writes the mask of the source into a VRT; without it nobody would see it."""
+    mask = np.ones((40, 50), bool)
+    mask[:7] = False
+    make_raster("a.tif", mask=mask)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    with Scene.open(tmp_path / "a.vrt", needed=RGB) as scene:
+        assert np.array_equal(scene.read().mask, mask)
 
 
 def test_nodata_nan_and_infinity_are_masked(make_raster):
@@ -256,3 +305,24 @@ def test_every_real_file_opens_as_its_manifest_says(real_data):
             window = scene.read(Box(0, 0, 64, 64))
             assert window.values.shape == (4, 64, 64)
             assert np.isfinite(window.values).all()
+
+
+POINTS = tuple(GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 6) for c in (0, 12))
+CHANGES = {
+    "zoom": (lambda g: g.zoom(3), (24, 36), (18, 36)),
+    "shrink": (lambda g: g.shrink(2), (4, 6), (3, 6)),
+    "resized": (lambda g: g.resized(16, 6), (16, 6), (12, 6)),
+    "crop": (lambda g: g.crop(Box(1, 2, 5, 4)), (5, 4), (5, 10)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_grid_without_an_affine_gets_none(name):
+    change, size, last = CHANGES[name]
+    made = change(Grid(8, 12, gcps=POINTS))
+    assert made.transform == Affine.identity()
+    assert (made.height, made.width) == size
+    assert (made.gcps[-1].row, made.gcps[-1].col) == last
+    # The same place, where there is an affine.
+    placed = change(Grid(8, 12, UTM)).transform
+    assert placed @ last[::-1] == pytest.approx(UTM @ (12, 6))

@@ -18,8 +18,10 @@ from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
+from crossband.cli import main
 from crossband.errors import CrossbandError, InputError, OutputError, UnitError
 from crossband.raster.encoding import Encoding
+from crossband.raster.grid import Box
 
 
 def hidden(folder):
@@ -160,12 +162,52 @@ def test_control_points_are_kept(make_raster, identity_model, tmp_path):
         assert crs.to_epsg() == 4326
 
 
-def test_no_georeference_is_accepted_and_none_invented(make_raster, identity_model, tmp_path):
+@pytest.mark.parametrize("window", [None, Box(5, 10, 20, 30)])
+def test_control_points_move_with_the_pixels(make_raster, identity_model, tmp_path, window):
+    points = [GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 35.5) for c in (0, 9)]
+    source = make_raster(crs="EPSG:4326", transform=Affine.identity(), gcps=points)
+    row, col = (window.row, window.col) if window else (0, 0)
+    out = tmp_path / "o.tif"
+    identity_model(scale=2).translate(source, out, precision="fp32", window=window)
+    with rasterio.open(out) as file:
+        assert file.transform.is_identity
+        assert [(p.row, p.col, p.x, p.y) for p in file.gcps[0]] == [
+            (2 * (p.row - row), 2 * (p.col - col), p.x, p.y) for p in points
+        ]
+        assert file.gcps[1].to_epsg() == 4326
+
+
+@pytest.mark.parametrize("window", [None, Box(5, 10, 20, 30)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_no_georeference_is_accepted_and_none_invented(
+    make_raster, identity_model, tmp_path, scale, window
+):
     source = make_raster(crs=None, transform=Affine.identity())
-    out = identity_model().translate(source, tmp_path / "o.tif", precision="fp32")
+    out = tmp_path / "o.tif"
+    identity_model(scale=scale).translate(source, out, precision="fp32", window=window)
     with rasterio.open(out) as file:
         assert file.crs is None
         assert file.transform.is_identity
+
+
+def test_control_points_of_an_array_that_is_read_from_a_file(make_raster, identity_model):
+    points = [GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 8) for c in (0, 9)]
+    source = make_raster(crs="EPSG:4326", transform=Affine.identity(), gcps=points)
+    made = identity_model(scale=2).translate(source, precision="fp32")
+    assert [(p.row, p.col) for p in made.rio.get_gcps()] == [(2 * p.row, 2 * p.col) for p in points]
+    assert made.rio.crs.to_epsg() == 4326
+
+
+def test_naip_without_descriptions_through_the_command(make_raster, tiny_model, tmp_path):
+    """As GDAL writes it: red, green, blue, and a fourth band that it calls alpha."""
+    values = (random_values(4, 40, 50) * 255).astype(np.uint8)
+    values[3, :20, :20] = 0
+    path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
+    out = tmp_path / "o.tif"
+    options = ["--model", str(tiny_model), "--sensor", "naip"]
+    assert main(["translate", str(path), "-o", str(out), *options]) == 0
+    with rasterio.open(out) as file:
+        assert file.dataset_mask().all()
 
 
 def test_png_in_png_out(make_raster, tiny_model, tmp_path):

@@ -137,26 +137,50 @@ def finished(
         },
     ).transpose(*array.dims)
     if scale != 1:
-        result = _finer(result, array, reading, reading.grid.zoom(scale))
+        result = _finer(result, array, reading, scale)
     marked: xr.DataArray = result.rio.write_nodata(float("nan"))
     return marked
 
 
-def _finer(result: xr.DataArray, array: xr.DataArray, reading: Reading, grid: Grid) -> xr.DataArray:
+def _finer(result: xr.DataArray, array: xr.DataArray, reading: Reading, scale: int) -> xr.DataArray:
     """Write where the finer pixels lie, as far as the source says it."""
-    t = grid.transform
+    t, coarse = reading.grid.transform, Affine.scale(1 / scale)
+    counted = _counted(array, reading)
+    # Where pixels are only counted, the finer ones are, too.
+    t = Affine.scale(scale) @ t @ coarse if counted else t @ coarse
     if t.is_rectilinear and reading.x in array.coords and reading.y in array.coords:
-        across = t.c + (np.arange(grid.width) + 0.5) * t.a
-        down = t.f + (np.arange(grid.height) + 0.5) * t.e
+        across = t.c + (np.arange(reading.grid.width * scale) + 0.5) * t.a
+        down = t.f + (np.arange(reading.grid.height * scale) + 0.5) * t.e
         result = result.assign_coords(
             {
                 reading.x: (reading.x, across, array[reading.x].attrs),
                 reading.y: (reading.y, down, array[reading.y].attrs),
             }
         )
-    if array.rio.grid_mapping in array.coords:
+    if array.rio.grid_mapping in array.coords and not counted:
         result = result.rio.write_transform(t)
+    points = array.rio.get_gcps()
+    if points:
+        moved = Grid(array.sizes[reading.y], array.sizes[reading.x], gcps=tuple(points)).zoom(scale)
+        result = result.rio.write_gcps(moved.gcps, array.rio.crs)
     return result
+
+
+def _counted(array: xr.DataArray, reading: Reading) -> bool:
+    """Return whether an array says no place on the ground, as of a picture without georeference.
+
+    rioxarray gives such a picture the identity as its transform and, unless it has ground-control
+    points, coordinates that count its pixels; a part of it goes on counting from where it begins.
+    """
+    t = reading.grid.transform
+    if reading.x not in array.coords or reading.y not in array.coords:
+        return bool(t.is_identity)
+    name = array.rio.grid_mapping
+    written = array.coords[name].attrs.get("GeoTransform") if name in array.coords else None
+    if array.rio.crs is not None or written is None:
+        return False
+    none = Affine.from_gdal(*map(float, str(written).split())).is_identity
+    return none and (t.a, t.e) == (1.0, 1.0)
 
 
 def _of_source(name: str) -> bool:

@@ -63,7 +63,10 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
     return {
         "the source": sources(scene),
         "how the source is read": json.dumps(
-            [scene.bands, scene.numbers, scene.dtype, r.unit, r.scale, r.offset, r.nodata, r.power]
+            [
+                *(scene.bands, scene.numbers, scene.dtype, scene.window.words()),
+                *(r.unit, r.scale, r.offset, r.nodata, r.power),
+            ]
         ),
         "the model": model,
         **{name: str(value) for name, value in options.items()},

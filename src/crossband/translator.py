@@ -131,6 +131,8 @@ def translate_to_array(
     if g.crs is not None:
         array = array.rio.write_crs(g.crs)
     array = array.rio.write_transform(g.transform)
+    if g.gcps:
+        array = array.rio.write_gcps(g.gcps, g.gcps_crs)
     marked: xr.DataArray = array.rio.write_nodata(float("nan"))
     return marked
 
@@ -183,7 +185,8 @@ def translate(
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
         offset: see scale.
-        source_nodata: stored number of the source that means "no data", over the file's own.
+        source_nodata: stored number of the source that means "no data", over the file's own, and
+            beside its mask.
         window: part of the source; all of it where None.
         dtype: `float32` for physical units; an integer type with `out_scale`; the source's own data
             type and scale where None.

@@ -53,7 +53,7 @@ def open_stack(
         facts = _Facts.of(product, chosen, opened, stated=scale is not None)
         places = {name: n for n, name in enumerate(numbers, start=1)}
         r = radiometry_of(facts, product.path, places, sensor, scale, offset, nodata)
-        made = Stack(product, numbers, opened, r)
+        made = Stack(product, numbers, opened, r, stated=nodata is not None)
         stack.pop_all()
     return made
 
@@ -109,10 +109,17 @@ class Stack(Scene):
         numbers: common name -> number in the product.
         opened: rasters by `Band.href`.
         r: of all bands.
+        stated: the nodata number is the caller's; see `Scene`.
     """
 
     def __init__(
-        self, product: Product, numbers: dict[str, int], opened: Mapping[str, Any], r: Radiometry
+        self,
+        product: Product,
+        numbers: dict[str, int],
+        opened: Mapping[str, Any],
+        r: Radiometry,
+        *,
+        stated: bool = False,
     ) -> None:
         self.path = product.path
         self.bands, self.numbers = tuple(numbers), tuple(numbers.values())
@@ -126,7 +133,7 @@ class Stack(Scene):
             places = [i for i, band in enumerate(chosen) if band.href == href]
             within = {self.bands[i]: chosen[i].number for i in places}
             named = [band.number for band in product.bands if band.href == href]
-            scenes.append((places, Scene(dataset, href, within, r, named)))
+            scenes.append((places, Scene(dataset, href, within, r, named, stated=stated)))
         finest = min((s for _, s in scenes), key=lambda s: abs(s.grid.transform.determinant))
         self.grid = finest.grid
         self._parts = [
@@ -143,6 +150,7 @@ class Stack(Scene):
             or (not p.covers(self.grid) and any(self._marks[i] is None for i in p.places))
             for p in self._parts
         )
+        self.marked = not self.has_mask  # else the mask has it, as each file's `marked` says
         self._extra = tuple(file for band in chosen for file in band.files)
 
     @property
@@ -245,8 +253,8 @@ class _Part:
     ) -> NDArray[np.bool_]:
         valid = mask.copy()
         for number in (nodata, *band.invalid):
-            # As in a scene of one file: a mask of the file's own says more than a number.
-            if number is not None and not (self.scene.has_mask and number == nodata):
+            # As in a scene of one file: a mask of the file's own says more than its number.
+            if number is not None and (self.scene.marked or number != nodata):
                 valid &= numbers != number
         if numbers.dtype.kind == "f":
             valid &= np.isfinite(numbers)

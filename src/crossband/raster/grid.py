@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,9 +75,9 @@ class Box:
 class Grid:
     """Shape, affine and CRS of a raster; ground-control points where there is no affine.
 
-    `transform` maps (column, row) to map coordinates and may be rotated. `crs` is None for a
-    picture without georeference. `gcps` are rasterio's GroundControlPoint objects, `gcps_crs`
-    theirs.
+    `transform` maps (column, row) to map coordinates and may be rotated; the identity means that
+    there is none, as in GDAL. `crs` is None for a picture without georeference. `gcps` are
+    rasterio's GroundControlPoint objects, `gcps_crs` theirs.
     """
 
     height: int
@@ -93,62 +94,52 @@ class Grid:
 
     def zoom(self, scale: int) -> Grid:
         """Return the grid with pixels `scale` times finer; the one place where that is done."""
-        gcps = []
-        for point in self.gcps:
-            moved = type(point)(
-                point.row * scale, point.col * scale, point.x, point.y, point.z, point.id
-            )
-            gcps.append(moved)
-        return replace(
-            self,
-            height=self.height * scale,
-            width=self.width * scale,
-            transform=self.transform @ Affine.scale(1 / scale),
-            gcps=tuple(gcps),
+        size = self.height * scale, self.width * scale
+        return self._changed(
+            *size, Affine.scale(1 / scale), lambda p: (p.row * scale, p.col * scale)
         )
 
     def shrink(self, scale: int) -> Grid:
         """Return the grid with pixels `scale` times coarser, without what fills none of them."""
-        gcps = tuple(type(p)(p.row / scale, p.col / scale, p.x, p.y, p.z, p.id) for p in self.gcps)
-        return replace(
-            self,
-            height=self.height // scale,
-            width=self.width // scale,
-            transform=self.transform @ Affine.scale(scale),
-            gcps=gcps,
-        )
+        size = self.height // scale, self.width // scale
+        return self._changed(*size, Affine.scale(scale), lambda p: (p.row / scale, p.col / scale))
 
     def resized(self, height: int, width: int) -> Grid:
         """Return the grid of the same ground in another number of pixels."""
         down, across = self.height / height, self.width / width
-        gcps = tuple(type(p)(p.row / down, p.col / across, p.x, p.y, p.z, p.id) for p in self.gcps)
-        return replace(
-            self,
-            height=height,
-            width=width,
-            transform=self.transform @ Affine.scale(across, down),
-            gcps=gcps,
+        return self._changed(
+            height, width, Affine.scale(across, down), lambda p: (p.row / down, p.col / across)
         )
 
     def crop(self, box: Box) -> Grid:
-        """Return the grid of a part; ground-control points move with the origin."""
-        gcps = tuple(
-            type(p)(p.row - box.row, p.col - box.col, p.x, p.y, p.z, p.id) for p in self.gcps
+        """Return the grid of a part."""
+        to = Affine.translation(box.col, box.row)
+        return self._changed(
+            box.height, box.width, to, lambda p: (p.row - box.row, p.col - box.col)
         )
-        return replace(
-            self,
-            height=box.height,
-            width=box.width,
-            transform=self.transform @ Affine.translation(box.col, box.row),
-            gcps=gcps,
-        )
+
+    def _changed(
+        self, height: int, width: int, to: Affine, move: Callable[[Any], tuple[float, float]]
+    ) -> Grid:
+        """Return the grid with other pixels; ground-control points move with them.
+
+        Args:
+            height: rows.
+            width: columns.
+            to: from (column, row) of the new pixels to that of the old ones. Where there was no
+                affine there is none afterwards.
+            move: row and column of a point in the new pixels.
+        """
+        points = tuple(type(p)(*move(p), p.x, p.y, p.z, p.id) for p in self.gcps)
+        affine = self.transform if self.transform.is_identity else self.transform @ to
+        return replace(self, height=height, width=width, transform=affine, gcps=points)
 
     def pixel_size(self) -> float:
         """Return the pixel's side in metres; NaN where the CRS is unknown.
 
         For geographic coordinates: the north-south side, at 111,320 m a degree.
         """
-        if self.crs is None or self.transform == Affine.identity():
+        if self.crs is None or self.transform.is_identity:
             return float("nan")
         side = float(np.hypot(self.transform.b, self.transform.e))
         if self.crs.is_geographic:
@@ -157,7 +148,7 @@ class Grid:
 
     def lonlat(self) -> tuple[float, float]:
         """Return longitude and latitude of the centre in degrees; NaN where unknown."""
-        if self.crs is None or self.transform == Affine.identity():
+        if self.crs is None or self.transform.is_identity:
             return float("nan"), float("nan")
         from rasterio.warp import transform
 

@@ -85,9 +85,10 @@ class Scene:
         unit: physical unit of what `read` returns.
         radiometry: how stored numbers become physical values.
         has_mask: the file carries an alpha band or an internal mask.
+        marked: the nodata number means "no data"; where a mask says it, a valid zero stays valid.
 
     Of the constructor's arguments `named` are the numbers of other bands that are known to be no
-    alpha.
+    alpha; `stated` says that the nodata number is the caller's, which counts beside a mask.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Scene:
         numbers: dict[str, int],
         r: Radiometry,
         named: Iterable[int] = (),
+        *,
+        stated: bool = False,
     ) -> None:
         self._dataset = dataset
         self.path = path
@@ -112,6 +115,7 @@ class Scene:
         flags = dataset.mask_flag_enums[self.numbers[0] - 1]
         self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         self.has_mask = self._internal or self._alpha is not None
+        self.marked = stated or not self.has_mask
 
     @classmethod
     def open(
@@ -135,7 +139,8 @@ class Scene:
             sensor: name in `crossband.sensors`.
             scale: physical = stored x scale + offset; over the file's and the sensor's own.
             offset: see scale.
-            nodata: stored number that means "no data"; over the file's own.
+            nodata: stored number that means "no data"; over the file's own, and beside a mask,
+                before which the file's own number does not count.
             needed: common names, in the order that `read` returns.
             opened: the raster, where GDAL does not open it: a packed one, see `blocks`.
 
@@ -155,7 +160,15 @@ class Scene:
         try:
             numbers = find_bands(dataset, path, needed, bands or {}, declared)
             radiometry = radiometry_of(dataset, path, numbers, declared, scale, offset, nodata)
-            return cls(dataset, str(path), numbers, radiometry)
+            # Of any strength: what would be found under a name is no alpha, needed or not.
+            named = {
+                n
+                for source in named_bands(dataset, declared)
+                for n, name in source.items()
+                if name != ColorInterp.alpha.name
+            }
+            given = nodata is not None
+            return cls(dataset, str(path), numbers, radiometry, named, stated=given)
         except BaseException:
             dataset.close()
             raise
@@ -182,10 +195,15 @@ class Scene:
 
         Returns:
             Values float32 [C, H, W], 0 where masked; a pixel is valid where every band is: not
-            nodata, finite, inside the file's own mask.
+            nodata (see `open`), finite, inside the file's own mask.
         """
         box = box or self.grid.box
         return self.physical(*self.stored(box), box)
+
+    @property
+    def window(self) -> Box:
+        """Where the scene lies in its file: see `part`."""
+        return self._at
 
     @property
     def block(self) -> tuple[int, int]:
@@ -224,7 +242,7 @@ class Scene:
         rows = max(2**15 // max(box.width, 1), 1)
         for top in range(0, box.height, rows):
             part = slice(top, top + rows)
-            values[:, part], valid = self.radiometry.physical(stored[:, part], not self.has_mask)
+            values[:, part], valid = self.radiometry.physical(stored[:, part], self.marked)
             mask[part] &= valid
             if not mask[part].all():
                 values[:, part][:, ~mask[part]] = 0.0
@@ -351,10 +369,12 @@ def _alpha_band(dataset: Any, used: set[int]) -> int | None:
     """Return the number of the alpha band, unless it holds one of the bands in use or has a name.
 
     GDAL calls the fourth band of an 8-bit RGB + NIR picture alpha when its writer did not say
-    otherwise; a description ("nir") or an explicit choice says otherwise.
+    otherwise; a description ("nir"), an explicit choice or a sensor whose files have their bands in
+    one order says otherwise.
     """
     for number, colour in enumerate(dataset.colorinterp, start=1):
-        named = bool(dataset.descriptions[number - 1])
+        label = dataset.descriptions[number - 1] or ""
+        named = label.strip().lower() not in ("", colour.name)
         if colour == ColorInterp.alpha and number not in used and not named:
             return number
     return None
