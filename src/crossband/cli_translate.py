@@ -79,7 +79,10 @@ def add_translate(sub: Any) -> None:
 
     g = p.add_argument_group("a reference of the same place")
     g.add_argument(
-        "--match-to", metavar="RASTER", help="bring the result to the values of its measured bands"
+        "--match-to",
+        metavar="RASTER",
+        help="bring the result to the values of its measured bands; "
+        "a display result to its unit, too",
     )
     g.add_argument("--match", help="histogram (default) or linear: one gain and one offset")
     g.add_argument("--match-sensor", help="what took RASTER, where its metadata do not say it")
