@@ -29,6 +29,7 @@ from crossband.provenance import FACTS, facts, is_made, synthetic_tags
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
+from crossband.raster.members import members
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, begun
@@ -242,7 +243,7 @@ def translate(
     }
     with ExitStack() as stack:
         scene = stack.enter_context(Scene.open(source, **reading, needed=model.signature.source))
-        check_apart(paths, scene.files)
+        check_apart(paths, members(scene.files))
         if window is not None:
             scene.part(window)
         _check(model, scene.unit, scene.bands)
