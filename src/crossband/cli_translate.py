@@ -51,7 +51,7 @@ def add_translate(sub: Any) -> None:
     )
     p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
     p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")
+    p.add_argument("--offset", type=float, help="see --scale; each wins over that of file and sensor")
     p.add_argument("--index", action="append", default=[], help="also write this spectral index")
     p.add_argument("--overwrite", action="store_true", help="replace existing files")
     p.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")

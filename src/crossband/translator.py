@@ -180,7 +180,7 @@ def translate(
         bands: common name -> band number or name in the file; of a folder its files.
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
-        offset: see scale.
+        offset: see scale; a scale needs one where file or sensor has one.
         source_nodata: stored number of the source that means "no data", over the file's own.
         window: part of the source; all of it where None.
         dtype: `float32` for physical units; an integer type with `out_scale`; the source's own data
