@@ -117,6 +117,32 @@ def radiometry_of(
             f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
             f"and --offset"
         )
+    scales, offsets, said_by = _line(dataset, path, chosen, sensor, scale, offset)
+    if any(not np.isfinite(s) or s == 0 for s in scales):
+        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
+    fallback = sensor.nodata if sensor is not None else None
+    declared = [dataset.nodatavals[n - 1] for n in chosen]
+    if nodata is not None:
+        declared = [nodata] * len(chosen)
+    return Radiometry(
+        unit=unit or (sensor.unit if sensor else ""),
+        scale=tuple(map(float, scales)),
+        offset=tuple(map(float, offsets)),
+        nodata=tuple(fallback if d is None else float(d) for d in declared),
+        power=True in linear or bool(sensor and sensor.power),
+        said_by=said_by,
+    )
+
+
+def _line(
+    dataset: Any,
+    path: str | Path,
+    chosen: list[int],
+    sensor: sensors.Sensor | None,
+    scale: float | None,
+    offset: float | None,
+) -> tuple[list[float], list[float], str]:
+    """Return scale and offset of the chosen bands, and who says so; see `radiometry_of`."""
     scales = [dataset.scales[n - 1] for n in chosen]
     offsets = [dataset.offsets[n - 1] for n in chosen]
     said_by = "the file"
@@ -138,17 +164,4 @@ def radiometry_of(
         offsets = [offset] * len(chosen)
     if scale is not None or offset is not None:
         said_by = "--offset" if scale is None else "--scale and --offset"
-    if any(not np.isfinite(s) or s == 0 for s in scales):
-        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
-    fallback = sensor.nodata if sensor is not None else None
-    declared = [dataset.nodatavals[n - 1] for n in chosen]
-    if nodata is not None:
-        declared = [nodata] * len(chosen)
-    return Radiometry(
-        unit=unit or (sensor.unit if sensor else ""),
-        scale=tuple(map(float, scales)),
-        offset=tuple(map(float, offsets)),
-        nodata=tuple(fallback if d is None else float(d) for d in declared),
-        power=True in linear or bool(sensor and sensor.power),
-        said_by=said_by,
-    )
+    return scales, offsets, said_by
