@@ -181,6 +181,12 @@ def test_bad_scenes(crossband_command, make_raster, tiny_model, tmp_path, case, 
         (["--sensor", "sentinel-2-l2b"], ["sentinel-2-l2"]),
         (["--bands", "red=7"], ["1 to 3"]),
         (["--bands", "red"], ["red=3,green=2,blue=1"]),
+        (["--bands", ""], ["--bands is empty"]),
+        (["--bands", "red=²"], ["no single band is named '²'"]),
+        (["--bands", "red=" + "1" * 5000], ["no single band is named '111"]),
+        (["--match-bands", ""], ["--match-bands is empty"]),
+        (["--compress", ""], ["--compress is empty"]),
+        (["--match-to", "x" * 300], ["x: File name too long"]),
         (["--dtype", "uint8"], ["--dtype"]),
         (["--index", "NVDI"], ["NDVI"]),
         (["--index", "NBR"], ["swir22"]),
@@ -201,6 +207,22 @@ def test_bad_options(crossband_command, source, tiny_model, tmp_path, arguments,
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 
+def test_a_scale_that_would_drop_an_offset(crossband_command, make_raster, tiny_model, tmp_path):
+    scene = make_raster(values=np.full((3, 40, 50), 3000, np.uint16), unit=None)
+    words = ("--model", tiny_model, "--sensor", "sentinel-2-l2a")
+    run = lambda *more: crossband_command("translate", *more, *words)  # noqa: E731
+    said = "sensor sentinel-2-l2a says -0.1: give --offset, too"
+    one_line(run(scene, "-o", tmp_path / "o.tif", "--scale", "0.0001"), scene.name, said)
+    table = tmp_path / "scenes.csv"
+    table.write_text(f"source,scale\n{scene.name},0.0001\n")
+    folder = f"{tmp_path / 'out'}/"
+    done = run(table, "-o", folder)
+    assert done.returncode == 1
+    assert said in done.stderr
+    table.write_text(f"source,scale,offset\n{scene.name},0.0001,-0.1\n")
+    assert run(table, "-o", folder).returncode == 0
+
+
 def test_bad_outputs(crossband_command, source, tiny_model, tmp_path):
     run = lambda out, *more: crossband_command(  # noqa: E731
         "translate", source, "-o", out, "--model", tiny_model, *more
@@ -209,6 +231,9 @@ def test_bad_outputs(crossband_command, source, tiny_model, tmp_path):
     (tmp_path / "there.tif").write_text("mine")
     one_line(run(tmp_path / "there.tif"), "--overwrite")
     one_line(run(tmp_path / "o.jp2"), ".tif")
+    one_line(run(""), "--output is empty")
+    for name in ("x" * 300 + ".tif", "x" * 300, "x" * 300 + "/", "x" * 250 + ".tif"):
+        one_line(run(tmp_path / name), "File name too long")
     one_line(run(tmp_path / "there.tif" / "o.tif"), "cannot write")
     one_line(run(tmp_path / "o.png", "--dtype", "float32"), "PNG holds uint8 or uint16")
     assert (tmp_path / "there.tif").read_text() == "mine"

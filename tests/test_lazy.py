@@ -268,7 +268,10 @@ def test_bands_are_told_by_what_the_array_says(make_raster, local):
     none = bare.drop_vars("band")  # positions, where there are none
     np.testing.assert_array_equal(made(none, bands=chosen), expected)
     labelled = bare.assign_coords(band=["B8", "B2", "B3", "B4"])
-    np.testing.assert_array_equal(made(labelled, sensor="sentinel-2-l2a", scale=1.0), expected)
+    numbers = {"scale": 1.0, "offset": 0.0}
+    np.testing.assert_array_equal(made(labelled, sensor="sentinel-2-l2a", **numbers), expected)
+    with pytest.raises(UnitError, match=r"sensor sentinel-2-l2a says -0\.1: give --offset"):
+        made(labelled, sensor="sentinel-2-l2a", scale=1.0)
     np.testing.assert_array_equal(
         made(labelled, bands={"red": "B4", "green": "B3", "blue": "B2"}), expected
     )

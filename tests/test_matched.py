@@ -461,3 +461,114 @@ def test_the_command(crossband_command, make_raster, nir, identity_model, tmp_pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(read(out)[0], 0.5 * values, atol=1e-3)
+
+
+@pytest.fixture
+def aerial(make_raster, nir):
+    """Return a picture of 8 bit that measures nothing, and what a satellite measures there."""
+    _, values = nir
+    picture = np.stack([np.rint(values * 400)] * 4).astype(np.uint8)
+    source = make_raster("aerial.tif", picture, names=(None,) * 4, unit=None, transform=FINE)
+    stored = np.zeros((1, 80, 90), np.uint16)
+    stored[0, 5:65, 5:69] = np.rint((0.5 * means(values, 10) + 0.1) * 10000 + 1000)
+    measured = make_raster("s2_nir.tif", stored, names=("nir",), unit=None, transform=COARSE)
+    return source, measured, values
+
+
+@pytest.mark.parametrize("way", ["histogram", "linear"])
+def test_a_picture_takes_the_unit_of_its_reference(
+    crossband_command, aerial, identity_model, tmp_path, way
+):
+    source, reference, values = aerial
+    folder = identity_model(("nir",)).save(tmp_path / "model")
+    out = tmp_path / "o.tif"
+    words = (
+        *("translate", source, "-o", out, "--model", folder, "--sensor", "naip", "--match", way),
+        *("--match-to", reference, "--match-sensor", "sentinel-2-l2a", "--precision", "fp32"),
+    )
+    done = crossband_command(*words)
+    assert done.returncode == 0, done.stderr
+    found, tags = read(out)
+    np.testing.assert_allclose(found, 0.5 * values + 0.1, atol=3e-3)
+    said = tags["CROSSBAND_MATCHED"].split(", ")
+    assert said[:4] == ["s2_nir.tif", way, "3840 pixels", "display to reflectance"]
+    with rasterio.open(out) as file:
+        assert (file.units, file.dtypes) == (("reflectance",), ("float32",))
+        assert (file.scales, file.offsets) == ((1.0,), (0.0,))
+    if way == "linear":
+        gain = float(said[4].split()[2])
+        assert gain == pytest.approx(0.5 * 255 / 400, rel=1e-3)
+        integers = ("--dtype", "uint16", "--out-scale", "0.0001", "--out-offset", "-0.1")
+        done = crossband_command(*words, "--overwrite", *integers)
+        assert done.returncode == 0, done.stderr
+        with rasterio.open(out) as file:
+            assert (file.units, file.dtypes) == (("reflectance",), ("uint16",))
+            stored = file.read(1) * file.scales[0] + file.offsets[0]
+        np.testing.assert_allclose(stored, found, atol=5.1e-5)
+
+
+def test_many_pictures_are_matched_and_skipped(crossband_command, aerial, identity_model, tmp_path):
+    source, reference, _ = aerial
+    folder = identity_model(("nir",)).save(tmp_path / "model")
+    words = (
+        *("translate", source, "-o", f"{tmp_path / 'out'}/", "--model", folder),
+        *("--sensor", "naip", "--match-to", reference, "--precision", "fp32"),
+    )
+    sensor = "--match-sensor", "sentinel-2-l2a"
+    assert "1 done" in crossband_command(*words, *sensor).stdout
+    assert "1 skipped" in crossband_command(*words, *sensor).stdout
+    other = crossband_command(*words, "--match-sensor", "sentinel-2-l2a-no-offset")
+    assert other.returncode == 1
+    assert "--match-to changed" in other.stderr
+
+
+def test_an_index_needs_its_bands_in_one_unit(
+    crossband_command, aerial, tiny_model, identity_model, tmp_path
+):
+    """Red is what the picture says, the matched near infrared is reflectance."""
+    source, reference, values = aerial
+    words = ("--sensor", "naip", "--match-to", reference, "--match-sensor", "sentinel-2-l2a")
+    done = crossband_command(
+        "translate", source, "-o", tmp_path / "o.tif", "--model", tiny_model, "--index", "NDVI",
+        *words,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "NDVI needs its bands in one unit, but nir is reflectance, red is display" in done.stderr
+    assert not (tmp_path / "o.tif").exists()
+    model = identity_model(("red", "nir"))  # both come out of it, and are matched
+    stack = np.stack([means(values, 10) * 0.3, means(values, 10)]).astype(np.float32)
+    at = FINE @ Affine.scale(10)
+    measured = tmp_path / "measured.tif"
+    with rasterio.open(
+        measured, "w", driver="GTiff", count=2, height=60, width=64, dtype="float32",
+        crs="EPSG:32633", transform=at,
+    ) as file:  # fmt: skip
+        file.write(stack)
+        file.descriptions, file.units = ("red", "nir"), ("reflectance", "reflectance")
+    model.translate(
+        source, tmp_path / "o.tif", sensor="naip", match_to=measured, match="linear",
+        indices=["NDVI", "SAVI"], precision="fp32",
+    )  # fmt: skip
+    with rasterio.open(tmp_path / "o.tif") as file:
+        red, near = file.read()
+    np.testing.assert_allclose(read(tmp_path / "o_NDVI.tif")[0], (near - red) / (near + red))
+
+
+def test_a_reference_in_another_unit_is_tried_without_computing_again(
+    aerial, make_raster, identity_model, tmp_path, monkeypatch
+):
+    """The windows are kept as computed, so that the file's numbers may be others, too."""
+    source, measured, values = aerial
+    shown = coarse(make_raster, values, unit="display", name="shown.tif")
+    out, model, found = tmp_path / "o.tif", identity_model(("nir",)), Statistics()
+    options = {"sensor": "naip", "precision": "fp32", "tile": 200}
+    with monkeypatch.context() as patch:
+        patch.setattr(match.Match, "apply", lambda *_: os.kill(os.getpid(), 2))
+        with pytest.raises(Interrupted):
+            model.translate(source, out, match_to=shown, **options)
+    model.translate(
+        source, out, match_to=measured, match_sensor="sentinel-2-l2a", resume=True,
+        statistics=found, **options,
+    )  # fmt: skip
+    assert found.computed == 0
+    np.testing.assert_allclose(read(out)[0], 0.5 * values + 0.1, atol=3e-3)

@@ -34,7 +34,7 @@ def test_bands_by_product_label_need_the_sensor(make_raster):
         Scene.open(path, needed=RGB)
     with pytest.raises(UnitError, match="--sensor"):
         Scene.open(path, bands={"red": 3, "green": 2, "blue": 1}, needed=RGB)
-    with Scene.open(path, sensor="sentinel-2-l2a", scale=1.0, needed=RGB) as scene:
+    with Scene.open(path, sensor="sentinel-2-l2a", scale=1.0, offset=0.0, needed=RGB) as scene:
         assert scene.numbers == (3, 2, 1)
 
 
@@ -145,6 +145,23 @@ def test_scale_precedence(make_raster, options, expected):
     path = make_raster(values=values, scale=1e-4, offset=0.0)
     with Scene.open(path, needed=RGB, **options) as scene:
         assert np.allclose(scene.read().values, expected, rtol=1e-6)
+
+
+def test_a_scale_alone_does_not_drop_an_offset(make_raster):
+    values = np.full((3, 4, 4), 2000, np.uint16)
+    own = make_raster("own.tif", values, scale=1e-4, offset=-0.1)
+    plain = make_raster("plain.tif", values, unit=None)
+    product = {"sensor": "sentinel-2-l2a"}
+    for path, who, options in ((own, "the file", {}), (plain, "sensor sentinel-2-l2a", product)):
+        with pytest.raises(UnitError, match=f"{who} says -0.1: give --offset, too"):
+            Scene.open(path, scale=1e-4, needed=RGB, **options)
+        for offset in (-0.1, 0.0):
+            with Scene.open(path, scale=1e-4, offset=offset, needed=RGB, **options) as scene:
+                assert np.allclose(scene.read().values, 0.2 + offset)
+        with Scene.open(path, offset=0.3, needed=RGB, **options) as scene:
+            assert np.allclose(scene.read().values, 0.5)  # the scale is as it was
+    with Scene.open(own, offset=0.0, needed=RGB) as scene:
+        assert np.allclose(scene.read().values, 0.2)
 
 
 @pytest.mark.parametrize(

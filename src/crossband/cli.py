@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -46,6 +47,14 @@ class Parser(argparse.ArgumentParser):
             name = unknown[0].split("=")[0]
             raise CrossbandError(f"unknown option {unknown[0]!r}: {nearest(name, options)}")
 
+    def check_values(self, arguments: argparse.Namespace) -> None:
+        """Raise for an option or input that is there and says nothing."""
+        for action in self._actions:
+            value = getattr(arguments, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]):
+                name = action.option_strings[-1:] or [str(action.metavar or action.dest)]
+                raise CrossbandError(f"{name[0]} is empty; give a value, or leave it out")
+
     def chosen(self, words: Sequence[str]) -> Parser:
         """Return the parser of the command that the first words name, as in `data degrade`."""
         if not self.commands or not words or words[0].startswith("-"):
@@ -66,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             except CrossbandError as error:
                 print(f"crossband: {error}", file=sys.stderr)
                 return error.exit_code
+            except OSError as error:
+                # Any look at such a path fails, here or there; of all others we know what to say.
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                print(f"crossband: {error.filename}: {error.strerror}", file=sys.stderr)
+                return CrossbandError.exit_code
             except KeyboardInterrupt:
                 print("crossband: interrupted; nothing half-written was left", file=sys.stderr)
                 return Interrupted.exit_code
@@ -138,6 +153,7 @@ def _run(argv: list[str]) -> int:
         arguments.overrides = unknown
     else:
         command.check_unknown(unknown)
+    command.check_values(arguments)
     result: int = arguments.run(arguments)
     return result
 

@@ -50,7 +50,9 @@ def add_series(sub: Any) -> None:
     p.add_argument("--bands", help="as in red=3,green=2,blue=1,nir=4; a measured band, too")
     p.add_argument("--sensor", help="what took the scenes; 'crossband sensors' lists them")
     p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")
+    p.add_argument(
+        "--offset", type=float, help="see --scale; each wins over the file's and sensor's"
+    )
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
@@ -103,7 +105,7 @@ def _series(a: argparse.Namespace) -> int:
         keep_scenes=not a.no_scenes,
         overwrite=a.overwrite,
         watcher=Said(quiet=a.quiet),
-        bands=parse_bands(a.bands) if a.bands else None,
+        bands=parse_bands(a.bands) if a.bands is not None else None,
         **{n: getattr(a, n) for n in ("sensor", "scale", "offset", "device", "precision", "tile")},
     )
     if not a.quiet:

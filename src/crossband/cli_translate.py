@@ -51,7 +51,9 @@ def add_translate(sub: Any) -> None:
     )
     p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
     p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument("--offset", type=float, help="see --scale; both win over file and sensor")
+    p.add_argument(
+        "--offset", type=float, help="see --scale; each wins over the file's and sensor's"
+    )
     p.add_argument("--index", action="append", default=[], help="also write this spectral index")
     p.add_argument("--overwrite", action="store_true", help="replace existing files")
     p.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
@@ -79,7 +81,10 @@ def add_translate(sub: Any) -> None:
 
     g = p.add_argument_group("a reference of the same place")
     g.add_argument(
-        "--match-to", metavar="RASTER", help="bring the result to the values of its measured bands"
+        "--match-to",
+        metavar="RASTER",
+        help="bring the result to the values of its measured bands; "
+        "a display result to its unit, too",
     )
     g.add_argument("--match", help="histogram (default) or linear: one gain and one offset")
     g.add_argument("--match-sensor", help="what took RASTER, where its metadata do not say it")
@@ -122,8 +127,8 @@ def _translate(a: argparse.Namespace) -> int:
     from crossband.raster.store import begun
     from crossband.raster.write import check_output
 
-    bands = parse_bands(a.bands) if a.bands else None
-    match_bands = parse_bands(a.match_bands) if a.match_bands else None
+    bands = parse_bands(a.bands) if a.bands is not None else None
+    match_bands = parse_bands(a.match_bands) if a.match_bands is not None else None
     options = _options(a) | {"bands": bands, "match_bands": match_bands}
     out = Path(a.output)
     several = len(a.inputs) > 1 or is_many(a.inputs[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossband import indices
-from crossband.errors import CrossbandError, OutputError
+from crossband.errors import CrossbandError, OutputError, UnitError
 from crossband.raster.encoding import Encoding
 from crossband.raster.scene import Scene
 from crossband.raster.write import Output
@@ -25,21 +25,31 @@ def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -
     return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
 
 
-def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path]) -> None:
-    """Raise CrossbandError for indices that this model cannot give of this scene."""
+def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: str) -> None:
+    """Raise CrossbandError for indices that this model cannot give of this scene.
+
+    Args:
+        model: that translates it.
+        scene: the source.
+        extra: from `index_paths`.
+        unit: of the result; the source's bands have the source's.
+    """
     if extra and model.network.scale != 1:
         raise CrossbandError("indices need source and target on one grid; this model rescales")
+    units = dict.fromkeys(scene.bands, scene.unit) | dict.fromkeys(model.signature.target, unit)
     for name, path in extra.items():
-        indices.check(name, {*scene.bands, *model.signature.target})
+        indices.check(name, units)
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(f"{path}: an index is float32 and is written as .tif")
-    unit = model.signature.target_unit(scene.unit)
-    plain = {n for n in extra if n not in indices.BOUNDED}
-    if plain and unit != REFLECTANCE:
-        raise CrossbandError(
-            f"index {', '.join(sorted(plain))} has constants that mean reflectance; "
-            f"the source is {unit}"
-        )
+        needed = indices.required_bands(name)
+        found = {units[band] for band in needed}
+        if len(found) > 1:
+            said = ", ".join(f"{band} is {units[band]}" for band in needed)
+            raise UnitError(f"index {name} needs its bands in one unit, but {said}")
+        if name not in indices.BOUNDED and found != {REFLECTANCE}:
+            raise UnitError(
+                f"index {name} has constants that mean reflectance; its bands are {found.pop()}"
+            )
 
 
 def index_outputs(result: Output, paths: Mapping[str, Path]) -> list[Output]:

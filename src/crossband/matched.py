@@ -5,6 +5,9 @@ often the wrong level and contrast. Where a measured band of the same place is a
 can be brought to its distribution of values: NIR-GAN does so with Sentinel-2 for the near infrared
 of aerial photographs. See `raster.match` for the mappings, `raster.compare` for what is compared.
 
+A `display` result measures nothing; matched, it is in the reference's unit, for the mapping is a
+conversion into it. Any other result and its reference have one unit.
+
 The windows are kept as the network gave them, in float32; after the last one the mapping is fitted
 to them and the file is made. So a run may be interrupted anywhere, and another reference be tried
 without computing the scene again.
@@ -33,6 +36,7 @@ from crossband.provenance import sources
 from crossband.raster.blocks import Reader, Reads
 from crossband.raster.compare import Ground
 from crossband.raster.encoding import Encoding
+from crossband.raster.grid import Grid
 from crossband.raster.match import METHODS, Match, fit
 from crossband.raster.plan import plan
 from crossband.raster.remote import name_of
@@ -41,7 +45,7 @@ from crossband.raster.store import Store
 from crossband.raster.vrt import OPTIONS, vrt
 from crossband.raster.warp import check_georeference
 from crossband.raster.write import Output, failed
-from crossband.sensors import VALID_RANGE
+from crossband.sensors import DISPLAY, VALID_RANGE
 from crossband.stream import index_values
 
 #: Fewer common pixels than these do not tell a distribution.
@@ -50,18 +54,27 @@ FEWEST = 100
 SIDE = 1024
 #: How a result is matched where nobody says it.
 WAY = "histogram"
+#: The fact that says how values become the file's numbers.
+ENCODING = "the encoding (--dtype, --out-scale, --out-offset, --nodata)"
 
 
 class Direct:
     """No reference: windows are written as they are computed.
 
+    Args:
+        unit: of what the network gives.
+
     Attributes:
+        unit: of the result.
         facts: what is remembered of it with the windows; see `Store.open`.
         later: those of them on which the windows do not depend.
     """
 
     facts: Mapping[str, str] = {}
     later: Sequence[str] = ()
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
 
     def beside(self, outputs: Sequence[Output]) -> Sequence[Output]:
         """Return outputs that are kept for a while beside the ones that are wanted."""
@@ -88,7 +101,9 @@ class Direct:
 
 def matching(
     match_to: str | Path | None,
-    result: Output,
+    grid: Grid,
+    bands: Sequence[str],
+    unit: str,
     source: str | Path,
     **how: Any,
 ) -> Direct:
@@ -96,7 +111,9 @@ def matching(
 
     Args:
         match_to: the reference, or None.
-        result: where the result goes, and its grid, bands and unit.
+        grid: of the result.
+        bands: of the result.
+        unit: of what the network gives.
         source: what it is made of.
         how: `match`, `match_sensor`, `match_bands`.
 
@@ -108,8 +125,8 @@ def matching(
     if match_to is None:
         if given:
             raise CrossbandError(f"{given[0]} says how to match: give --match-to, too")
-        return Direct()
-    return Matching(match_to, result, name_of(source), **how)
+        return Direct(unit)
+    return Matching(match_to, grid, bands, unit, name_of(source), **how)
 
 
 class Matching(Direct):
@@ -117,7 +134,9 @@ class Matching(Direct):
 
     Args:
         reference: raster of the same place, with the result's bands by common name.
-        result: where the result goes, and its grid, bands and unit.
+        grid: of the result.
+        bands: of the result.
+        unit: of what the network gives; the reference's, or `display`.
         name: what is said of the result in errors.
         match: `histogram` (where None) or `linear`.
         match_sensor: what took the reference; see `crossband.sensors`.
@@ -129,12 +148,14 @@ class Matching(Direct):
             not say it.
     """
 
-    later = ("--match-to",)
+    later = ("--match-to", ENCODING)
 
     def __init__(
         self,
         reference: str | Path,
-        result: Output,
+        grid: Grid,
+        bands: Sequence[str],
+        unit: str,
         name: str,
         *,
         match: str | None = None,
@@ -146,17 +167,19 @@ class Matching(Direct):
         if self._way not in METHODS:
             raise CrossbandError(f"--match {match}: {nearest(self._way, METHODS)}")
         with ExitStack() as stack:
-            opened = _opened(reference, result.bands, match_sensor, match_bands)
+            opened = _opened(reference, bands, match_sensor, match_bands)
             self._scene = stack.enter_context(opened)
-            if opened.unit != result.unit:
+            if unit not in (DISPLAY, opened.unit):
                 raise UnitError(
-                    f"{self._what}: it is {opened.unit}, the result is {result.unit}; their units "
-                    f"must agree"
+                    f"{self._what}: it is {opened.unit}, the result is {unit}; their units must "
+                    f"agree"
                 )
-            check_georeference(result.grid, name)
+            super().__init__(opened.unit)
+            self._given = unit
+            check_georeference(grid, name)
             check_georeference(opened.grid, self._what)
             try:
-                self._ground = Ground.of(result.grid, opened.grid)
+                self._ground = Ground.of(grid, opened.grid)
             except InputError as error:
                 raise InputError(f"{self._what}: {name} and it: {error}") from error
             self._check_reference()
@@ -171,7 +194,7 @@ class Matching(Direct):
         """Return the output that takes the windows as the network gives them."""
         plain = Encoding("float32", nodata=float("nan"))
         path = outputs[0].path.with_suffix(".tif")  # nothing is written there
-        return [replace(outputs[0], path=path, encoding=plain)]
+        return [replace(outputs[0], path=path, encoding=plain, unit=self._given)]
 
     def begin(self, outputs: Sequence[Output], store: Store) -> Sequence[Output]:
         """Make the raw files; returns the outputs that take the windows."""
@@ -247,6 +270,8 @@ class Matching(Direct):
                 )
         mapping = fit(self._way, x[:, None], y[:, None])
         words = [name_of(self._scene.path), self._way, f"{x.shape[1]} pixels"]
+        if self._given != self.unit:
+            words.append(f"{self._given} to {self.unit}")
         if self._way == "linear":
             for i, name in enumerate(result.bands):
                 gain = mapping.slope[i]
@@ -263,7 +288,7 @@ def _write(mapping: Match, result: Scene, outputs: Sequence[Output], source: Sce
     windows = Reader(source, Reads()).windows(boxes) if len(outputs) > 1 else None
     for box in boxes:
         window = result.read(box)
-        values = np.clip(mapping.apply(window.values), *VALID_RANGE[result.unit])
+        values = np.clip(mapping.apply(window.values), *VALID_RANGE[outputs[0].unit])
         mask = window.mask & np.isfinite(values).all(axis=0)
         outputs[0].write(box, values, mask)
         if windows is None:

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from crossband import __version__
 from crossband.errors import ChangedError, InputError
 from crossband.raster import remote
+from crossband.raster.members import members
 from crossband.raster.scene import gdal
 from crossband.raster.store import difference
 
@@ -54,9 +55,9 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
 
     Args:
         model: from `identity`.
-        scene: the files that it is read from, by size, modification time and samples of their
-            content, and how they are read. Of a remote file counts what its server says: size, ETag
-            and time of the last change; see `unnoticed`.
+        scene: the files that it is read from, through VRTs of VRTs, too, by size, modification time
+            and samples of their content, and how they are read. Of a remote file counts what its
+            server says: size, ETag and time of the last change; see `unnoticed`.
         options: whatever else there is.
     """
     r = scene.radiometry
@@ -157,7 +158,7 @@ def sources(scene: Scene) -> str:
 
 def _files(scene: Scene) -> tuple[str, ...]:
     with gdal():
-        return scene.files
+        return members(scene.files)
 
 
 def _file(name: str) -> Path | None:

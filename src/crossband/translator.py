@@ -26,12 +26,13 @@ from crossband.errors import (
 )
 from crossband.index_files import check_indices, index_outputs, index_paths
 from crossband.keeping import kept, open_store, tidy
-from crossband.matched import Direct, matching
+from crossband.matched import ENCODING, Direct, matching
 from crossband.pipeline import Statistics
 from crossband.provenance import FACTS, facts, is_made, synthetic_tags
 from crossband.raster.blocks import Blocks
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
+from crossband.raster.members import members
 from crossband.raster.plan import halo
 from crossband.raster.scene import Scene
 from crossband.raster.store import Store, begun
@@ -184,7 +185,7 @@ def translate(
         bands: common name -> band number or name in the file; of a folder its files.
         sensor: name in `crossband.sensors`.
         scale: physical = stored x scale + offset, over the file's and the sensor's own.
-        offset: see scale.
+        offset: see scale; a scale needs one where file or sensor has one.
         source_nodata: stored number of the source that means "no data", over the file's own, and
             beside its mask.
         window: part of the source; all of it where None.
@@ -211,8 +212,8 @@ def translate(
         skip: leave finished files that this model, source and options made, and say so in
             `statistics`; one that was made otherwise is replaced with `overwrite` only.
         resume: go on where an interrupted run stopped; and keep what is done if this one fails.
-        match_to: raster of the same place with the result's bands, to whose values it is brought;
-            see `matched`.
+        match_to: raster of the same place with the result's bands, to whose values it is brought,
+            and to whose unit where it is `display`; see `matched`.
         match: `histogram` (where None) or `linear`.
         match_sensor: what took that raster, where its metadata do not say it.
         match_bands: of that raster: common name -> band number or name in the file.
@@ -248,23 +249,23 @@ def translate(
     }
     with ExitStack() as stack:
         scene = stack.enter_context(Scene.open(source, **reading, needed=model.signature.source))
-        check_apart(paths, scene.files)
+        check_apart(paths, members(scene.files))
         if window is not None:
             scene.part(window)
         _check(model, scene.unit, scene.bands)
-        check_indices(model, scene, extra)
         work = Work.of(model, scene.grid, tile, batch, overlap, _columns(model, scene), whole)
         given = Given(model.network, scene.grid, seed, whole)
         computer = _computer(model, device, precision, engine, cluster)
-        unit = model.signature.target_unit(scene.unit)
-        encoding = Encoding.of_scene(
-            scene, dtype, unit=unit, scale=out_scale, offset=out_offset, nodata=nodata
-        )
-        grid = scene.grid.zoom(model.network.scale)
-        tags = _tags(model, scene, work, given)
-        result = Output(output, grid, tuple(model.signature.target), unit, encoding, tags, cog)
+        grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
         how = {"match": match, "match_sensor": match_sensor, "match_bands": match_bands}
-        matched = stack.enter_context(matching(match_to, result, source, **how))
+        unit = model.signature.target_unit(scene.unit)
+        matched = stack.enter_context(matching(match_to, grid, target, unit, source, **how))
+        check_indices(model, scene, extra, matched.unit)
+        encoding = Encoding.of_scene(
+            scene, dtype, unit=matched.unit, scale=out_scale, offset=out_offset, nodata=nodata
+        )
+        tags = _tags(model, scene, work, given)
+        result = Output(output, grid, target, matched.unit, encoding, tags, cog)
         options: dict[str, Any] = {
             "--tile": work.tile,
             "--batch": batch,
@@ -273,7 +274,7 @@ def translate(
             "--seed": given.seed if given.draws else None,
             "the device": computer.device.type,
             "--precision": computer.precision,
-            "the encoding (--dtype, --out-scale, --out-offset, --nodata)": encoding,
+            ENCODING: encoding,
             "--index": ", ".join(sorted(extra)),
         }
         known = facts(computer.identity, scene, {**options, **matched.facts})

@@ -5,6 +5,7 @@ Never from pixel values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def parse_bands(text: str) -> dict[str, int | str]:
             raise BandError(f"bands are given as name=number, as in red=3,green=2,blue=1: {text!r}")
         if name in chosen:
             raise BandError(f"band {name} is given twice: {text!r}")
-        chosen[name] = int(value) if value.isdigit() else value
+        chosen[name] = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else value
     return chosen
 
 

@@ -88,10 +88,12 @@ def radiometry_of(
 ) -> Radiometry:
     """Return how the chosen bands of a file become physical values.
 
-    Explicit scale and offset win over those in the file, and those over the sensor's.
+    Explicit scale and offset win over those in the file, and those over the sensor's. An offset
+    alone leaves the scale as it is; a scale alone will do where no offset is known but 0.
 
     Raises:
-        UnitError: no unit, or two; a scale that the sensor does not state, or that cannot be.
+        UnitError: no unit, or two; a scale that the sensor does not state, or that cannot be; a
+            scale alone where file or sensor has an offset.
     """
     chosen = list(numbers.values())
     dtype = dataset.dtypes[chosen[0] - 1]
@@ -115,24 +117,7 @@ def radiometry_of(
             f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
             f"and --offset"
         )
-    in_file = any(dataset.scales[n - 1] != 1 or dataset.offsets[n - 1] != 0 for n in chosen)
-    if scale is not None:
-        scales, offsets = [scale] * len(chosen), [offset or 0.0] * len(chosen)
-        said_by = "--scale and --offset"
-    elif in_file:
-        scales = [dataset.scales[n - 1] for n in chosen]
-        offsets = [dataset.offsets[n - 1] for n in chosen]
-        said_by = "the file"
-    elif sensor is not None:
-        scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
-        offsets = [sensor.offset] * len(chosen)
-        said_by = f"sensor {sensor.name}"
-    else:
-        scales, offsets = [1.0] * len(chosen), [0.0] * len(chosen)
-        said_by = "the file"
-    if offset is not None:
-        offsets = [offset] * len(chosen)
-        said_by = "--offset" if scale is None else said_by
+    scales, offsets, said_by = _line(dataset, path, chosen, sensor, scale, offset)
     if any(not np.isfinite(s) or s == 0 for s in scales):
         raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
     fallback = sensor.nodata if sensor is not None else None
@@ -147,3 +132,36 @@ def radiometry_of(
         power=True in linear or bool(sensor and sensor.power),
         said_by=said_by,
     )
+
+
+def _line(
+    dataset: Any,
+    path: str | Path,
+    chosen: list[int],
+    sensor: sensors.Sensor | None,
+    scale: float | None,
+    offset: float | None,
+) -> tuple[list[float], list[float], str]:
+    """Return scale and offset of the chosen bands, and who says so; see `radiometry_of`."""
+    scales = [dataset.scales[n - 1] for n in chosen]
+    offsets = [dataset.offsets[n - 1] for n in chosen]
+    said_by = "the file"
+    in_file = any(s != 1 for s in scales) or any(o != 0 for o in offsets)
+    if not in_file and sensor is not None:
+        offsets, said_by = [sensor.offset] * len(chosen), f"sensor {sensor.name}"
+        if scale is None:
+            scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
+    if scale is not None and offset is None and any(offsets):
+        # Of another scale the offset may be another one, too.
+        known = ", ".join(f"{o:g}" for o in dict.fromkeys(offsets))
+        raise UnitError(
+            f"{path}: a scale without an offset, and {said_by} says {known}: give --offset, too "
+            f"(physical = stored x scale + offset; 0 for none)"
+        )
+    if scale is not None:
+        scales = [scale] * len(chosen)
+    if offset is not None:
+        offsets = [offset] * len(chosen)
+    if scale is not None or offset is not None:
+        said_by = "--offset" if scale is None else "--scale and --offset"
+    return scales, offsets, said_by

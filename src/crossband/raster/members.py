@@ -1,0 +1,74 @@
+"""All files that a raster is read from: GDAL lists what a VRT names, not what that is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioError
+
+from crossband.raster import remote
+from crossband.raster.patient import PatientRaster
+from crossband.raster.scene import gdal
+
+#: A source of a VRT that is a raster seen through options, as `vrt://in.tif?bands=1`.
+_SEEN = "vrt://"
+#: Bytes at the beginning of a file by which GDAL tells a VRT.
+_HEAD = 1024
+
+
+def members(files: Iterable[str]) -> tuple[str, ...]:
+    """Return the files, and those that VRTs and parts of files (`NETCDF:a.nc:b`) among them name.
+
+    Each is there once, also where VRTs name each other in a circle. One that is missing is in it,
+    and nothing that it would have named.
+
+    Args:
+        files: as `Scene.files` gives them.
+    """
+    found: dict[str, str] = {}
+    waiting = list(files)
+    while waiting:
+        name = waiting.pop(0)
+        key = name if remote.is_remote(name) else os.path.realpath(name)
+        if key not in found:
+            found[key] = name
+            waiting += _named(name)
+    return tuple(name for name in found.values() if not name.startswith(_SEEN))
+
+
+def _named(name: str) -> list[str]:
+    """Return the files that a file names, itself among them; nothing for one that names none."""
+    if name.startswith(_SEEN):
+        inner = name.removeprefix(_SEEN).partition("?")[0]
+        return [inner, *_listed(inner)]
+    return _listed(name) if _is_vrt(name) or _is_part(name) else []
+
+
+def _is_vrt(name: str) -> bool:
+    if remote.is_remote(name):
+        return name.split("?", maxsplit=1)[0].lower().endswith(".vrt")
+    try:
+        with open(name, "rb") as file:
+            return b"<VRTDataset" in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def _is_part(name: str) -> bool:
+    """Return whether a name may be one that only GDAL understands."""
+    return not remote.is_remote(name) and ":" in name and not Path(name).exists()
+
+
+def _listed(name: str) -> list[str]:
+    opened: Callable[..., Any]
+    opened = partial(PatientRaster, env=gdal) if remote.is_remote(name) else rasterio.open
+    try:
+        with gdal(), opened(name) as dataset:
+            return list(dataset.files)
+    except (RasterioError, OSError):
+        return []  # whoever reads it says what is wrong
