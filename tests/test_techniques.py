@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from crossband.errors import RecipeError
+from crossband.losses.base import Prediction
 from crossband.losses.structure import SpatialCorrelative
 from crossband.methods.modules import clip_weights, orthogonality, pull_apart
 from crossband.methods.regions import region_means
@@ -432,6 +433,19 @@ def test_structure_ignores_what_things_look_like():
     assert loss.compare(other, picture, mask).item() > 0.3
     assert loss.compare(grey.roll(5, 3), picture, mask).item() > 0.2
     assert loss.compare(grey, picture, ~mask).item() == 0
+
+
+def test_structure_of_a_coarse_source_is_compared_at_the_pixels_of_the_output():
+    rng = torch.Generator().manual_seed(0)
+    source, output = (
+        torch.rand(2, 3, 16, 16, generator=rng),
+        torch.rand(2, 1, 32, 32, generator=rng),
+    )
+    mask = torch.ones(2, 1, 32, 32, dtype=torch.bool)
+    loss = SpatialCorrelative(queries=4, patch=8)
+    found = loss(Prediction(output, output, source, mask, None, []))
+    fine = functional.interpolate(source, (32, 32), mode="bilinear")
+    torch.testing.assert_close(found, loss.compare(output, fine, mask))
 
 
 def test_regions_by_hand():
