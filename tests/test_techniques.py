@@ -11,6 +11,7 @@ from scipy import stats
 from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from crossband.errors import RecipeError
 from crossband.losses.base import Prediction
@@ -372,14 +373,22 @@ def test_half_way_a_new_layer_has_half_a_say():
 # Weights.
 
 
-def test_orthogonal_regularisation():
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_orthogonal_regularisation(memory_format):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)).double()
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(4, 2, 1),
+        nn.ConvTranspose2d(2, 3, 4),
+        spectral_norm(nn.ConvTranspose2d(3, 2, 2)),
+    ).double()
+    network.to(memory_format=memory_format)
     weights = [p for p in network.parameters() if p.ndim > 1]
     value = orthogonality([network])
     by_hand = 0.0
-    for p in weights:
-        rows = p.detach().flatten(1).numpy()
+    for number, p in enumerate(weights):
+        outputs_first = p.transpose(0, 1) if number > 1 else p
+        rows = outputs_first.detach().flatten(1).numpy()
         product = rows @ rows.T
         by_hand += (product**2).sum() - (np.diag(product) ** 2).sum()
     assert value.item() == pytest.approx(by_hand)
@@ -390,8 +399,8 @@ def test_orthogonal_regularisation():
     for p, gradient in zip(weights, wanted, strict=True):
         torch.testing.assert_close(p.grad, 1.0 + gradient)
     assert all(p.grad.eq(1).all() for p in network.parameters() if p.ndim == 1)
-    initialise(network, "orthogonal")
-    assert orthogonality([network]).item() < 1e-20
+    initialise(network[:3].to(memory_format=torch.contiguous_format), "orthogonal")
+    assert orthogonality([network[:3]]).item() < 1e-20
 
 
 def test_clipped_weights():
@@ -416,6 +425,8 @@ def test_initial_weights():
     initialise(network, "orthogonal")
     rows = network[0].weight.flatten(1)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
+    rows = network[2].weight.transpose(0, 1).flatten(1)  # of its 16 outputs
+    torch.testing.assert_close(rows @ rows.T, torch.eye(16), atol=1e-5, rtol=0)
 
 
 # Structure.
