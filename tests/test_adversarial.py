@@ -18,6 +18,7 @@ from crossband.losses.adversarial import (
     objective,
     over_judges,
 )
+from crossband.networks.patch_critic import PatchCritic
 
 bce = functional.binary_cross_entropy_with_logits
 #: By torch: scores of target and output, ones, zeros -> what each side minimises. Where both sides
@@ -193,3 +194,27 @@ def test_the_gradient_of_the_gradient_penalty():
         )
 
     assert gradcheck(penalty, [w.requires_grad_(True) for w in weights])
+
+
+def test_the_gradient_penalty_of_attention_has_a_gradient():
+    """Wide enough, and laid out as in training, for the kernel that has no second derivative."""
+    torch.manual_seed(0)
+    critic = PatchCritic(width=16, strided=2, plain=0, conditional=False, norm="none", attention=1)
+    critic.double().to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for p in critic.parameters():
+            p.normal_(0.0, 0.2)
+    gamma = critic.layers[2].gamma
+    mixed = torch.rand(2, 1, 16, 16, dtype=torch.float64).to(memory_format=torch.channels_last)
+
+    def penalty():
+        return gradient_penalty(lambda x: critic(x, x), mixed).mean()
+
+    value = penalty()
+    (found,) = torch.autograd.grad(value, gamma)
+    sides = []
+    for step in (1e-5, -2e-5):
+        gamma.data += step
+        sides.append(penalty().item())
+    assert found.item() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6)
+    assert abs(found.item()) > 1e-4

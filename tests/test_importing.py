@@ -334,6 +334,22 @@ BROKEN = {
         "head.0.bias holds values that are not finite",
     ),
     "whole numbers": (lambda: edit(small(), head__0__bias=lambda b: b.int()), "bias is int32, no"),
+    "sparse": (
+        lambda: edit(small(), head__0__weight=lambda w: w.to_sparse()),
+        "head.0.weight is sparse or nested, and only plain tensors are read",
+    ),
+    "sparse where the layout is looked for": (
+        lambda: edit(small(), encoder__enc1__conv_block__0__weight=lambda w: w.to_sparse()),
+        "is sparse or nested",
+    ),
+    "nested": (
+        lambda: edit(small(), head__0__bias=lambda b: torch.nested.nested_tensor([b, b])),
+        "head.0.bias is sparse or nested",
+    ),
+    "without values": (
+        lambda: edit(small(), head__0__bias=lambda b: b.to("meta")),
+        "head.0.bias is without values",
+    ),
     "flat": (
         lambda: edit(small(), decoder__dec2__conv_block__0__weight=torch.flatten),
         "has 1 sides, and 4 fit",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossband.errors import RecipeError
 from crossband.model import Model
 from crossband.networks import Discriminator, Generator
 from crossband.networks.blend import Blend
@@ -233,6 +234,33 @@ def test_discriminators_train_in_bf16(name, arguments):
         scores.float().square().mean().backward()
     assert scores.shape[:2] == (2, 1)
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CRITICS)
+def test_discriminators_say_how_small_a_picture_they_can_judge(name, arguments):
+    network = build(Discriminator, name, {"width": 4, **arguments})
+    source, target = torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128)
+    side = network.smallest
+    scores = network.features(source[..., :side, :], target[..., :side, :])[-1][-1]
+    assert scores.shape[2] == 1
+    assert scores.isfinite().all()
+    less = source[..., : side - 1], target[..., : side - 1]
+    with pytest.raises(RecipeError, match=f"needs {side} x {side} pixels for a score, not 128 x "):
+        network(*less)
+    if side > 1:  # and not one pixel more than it must have
+        network.smallest = 0
+        with pytest.raises((RuntimeError, ValueError)):
+            network(*less)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CRITICS)
+def test_discriminators_see_a_coarse_source_at_the_pixels_of_its_target(name, arguments):
+    network = build(Discriminator, name, {"width": 4, **arguments}).eval()
+    coarse, target = torch.rand(2, 3, 48, 49), torch.rand(2, 1, 96, 98)
+    fine = torch.nn.functional.interpolate(coarse, (96, 98), mode="bilinear")
+    torch.testing.assert_close(network(coarse, target), network(fine, target))
+    other = network(coarse.flip(1), target)
+    assert torch.equal(other, network(coarse, target)) != network.conditional
 
 
 def test_local_unet_at_its_default_size():

@@ -206,6 +206,24 @@ def test_the_autoencoder_takes_any_size_at_each_scale(fitted, scale):
         answers(model, size)
 
 
+def test_super_resolution_with_a_discriminator_and_structure(fitted):
+    """Both look at the coarse source beside the fine target."""
+    critic = {"source_channels": 3, "target_channels": 3, "width": 6, "layers": 2}
+    chosen = {
+        "losses": [
+            {"class_path": "L1"},
+            {"class_path": "SpatialCorrelative", "init_args": {"queries": 3, "patch": 8}},
+        ],
+        "discriminator": {"class_path": "PatchGAN", "init_args": critic},
+    }
+    words = [f"--method.{name}={json.dumps(value)}" for name, value in chosen.items()]
+    _, _, log = fitted("super-resolution/edsr", *words, "--method.adversarial_weight=0.1")
+    row = log.dropna(subset=["loss/total"]).iloc[0]
+    expected = row["loss/L1"] + row["loss/SpatialCorrelative"] + 0.1 * row["loss/adversarial"]
+    assert row["loss/total"] == pytest.approx(expected, rel=1e-4)
+    assert row["loss/SpatialCorrelative"] > 0
+
+
 def test_cyclegan_with_identity_and_without_replay_and_structure(fitted, manifests, tmp_path):
     grey = {"source": ["red"], "target": ["thermal"],
             "units": {"display": {"source": [[0, 1]], "target": [[0, 1]]}}}  # fmt: skip

@@ -279,7 +279,7 @@ def test_fixed_statistics_and_local_layers_are_exact(name, arguments, translated
 
 
 def test_no_generator_looks_at_the_other_pictures_of_its_batch():
-    """Virtual batch norm and its like are for discriminators, so no scene depends on them."""
+    """These are in discriminators, so no scene depends on them; see `VirtualBatchNorm2d`."""
     kinds = VirtualBatchNorm2d | MinibatchStd | MinibatchDiscrimination
     with torch.device("meta"):
         for name, arguments in CASES:

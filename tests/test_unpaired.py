@@ -186,6 +186,10 @@ def test_what_methods_without_pairs_refuse():
     coarse = two_way(UNIT, *halves, max_steps=1)
     with pytest.raises(RecipeError, match="a multiple of 32"):
         run(coarse)
+    small = two_way(UNIT, UNITResNet(3, 1, width=4), UNITResNet(1, 3, width=4), max_steps=1)
+    source, target, mask = (torch.ones(2, n, 4, 4) for n in (3, 1, 1))
+    with pytest.raises(RecipeError, match="a multiple of 4, and at least 8"):
+        small.make(Domains(source, mask.bool(), target, mask.bool()))
     with pytest.raises(RecipeError, match="of two steps, as TwoStepThermal, not ResNet"):
         thermal(ResNet(width=4, blocks=1))
     with pytest.raises(RecipeError, match=r"encoder has a style of 2, method\.generator of 3"):

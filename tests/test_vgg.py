@@ -67,6 +67,10 @@ def broken(state):
     state["features.0.bias"][1] = torch.nan
 
 
+def sparse(state):
+    state["features.2.weight"] = state["features.2.weight"].to_sparse()
+
+
 def short(state):
     del state["features.2.bias"]
 
@@ -77,6 +81,7 @@ def short(state):
         (bn, "1.weight: only convolutions with a ReLU after each"),
         (wide, r"2.weight is \[4, 5, 3, 3\]: no convolution of 4 channels over 3 x 3 pixels"),
         (broken, "0.bias holds values that are not finite"),
+        (sparse, "2.weight is sparse"),
         (short, "2.bias is missing"),
         (dict.clear, "holds no tensors under names"),
         (lambda state: state.pop("features.0.weight"), "no weights of a VGG"),

@@ -1,18 +1,20 @@
 """Resize as MATLAB's `imresize(..., 'bicubic')` does: what published super-resolution is tested on.
 
 Resizing is separable and linear, so that each axis is one product with a matrix [out, in].
+`on_grid` is for training: it shows what is known to a loss or a discriminator at finer pixels.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from crossband.errors import CrossbandError
 
@@ -45,6 +47,18 @@ def bicubic(x: Tensor, scale: float) -> Tensor:
         )
     height, width = x.shape[-2:]
     return resample(x, bicubic_axis(height, scale), bicubic_axis(width, scale))
+
+
+def on_grid(source: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a source at the target's pixels, [B, Cs, H, W]: bilinear where a scale lies between.
+
+    Args:
+        source: [B, Cs, h, w].
+        size: H and W.
+    """
+    if source.shape[-2:] == tuple(size):
+        return source
+    return functional.interpolate(source, tuple(size), mode="bilinear", align_corners=False)
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:

@@ -50,16 +50,22 @@ class Tensors:
         return name in self._values
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor; ModelError where it is missing."""
+        """Return the shape of a tensor; ModelError where it is missing, or sparse and the like."""
         if name not in self._values:
             raise self.error(f"the tensor {name} is missing")
-        return tuple(self._values[name].shape)
+        value = self._values[name]
+        # A nested one has no shape, a sparse one no values at each place, one of meta none at all.
+        if value.layout != torch.strided or value.is_nested or value.is_meta:
+            kind = "without values" if value.is_meta else "sparse or nested"
+            raise self.error(f"{name} is {kind}, and only plain tensors are read")
+        return tuple(value.shape)
 
     def take(self, name: str, sides: int | None = None) -> Tensor:
         """Return a tensor as float32 and count it as used.
 
         Raises:
-            ModelError: it is missing, has another number of sides, or holds no finite numbers.
+            ModelError: it is missing, sparse, nested or without values, has another number of
+                sides, or holds no finite numbers.
         """
         shape = self.shape(name)
         self._left.pop(name, None)
@@ -97,18 +103,29 @@ def states(path: Path) -> list[tuple[str, dict[str, Tensor]]]:
         ModelError: no such file, not one of these, or one with other objects than tensors, which
             are never unpacked.
     """
+    found = list(_states(opened(path), "", DEPTH))
+    if not found:
+        raise ModelError(f"{path}: holds no tensors under names, so no state dict")
+    return found
+
+
+def opened(path: Path) -> Any:
+    """Return what is in a file: tensors, numbers and texts, in lists and dictionaries.
+
+    Args:
+        path: what `torch.save` wrote, or a `.safetensors` file.
+
+    Raises:
+        ModelError: see `states`.
+    """
     if path.is_dir():
         raise ModelError(f"{path}: a folder, but a checkpoint is a file")
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
-        data = load_file(path) if path.suffix == ".safetensors" else _load(path)
+        return load_file(path) if path.suffix == ".safetensors" else _load(path)
     except SafetensorError as error:
         raise ModelError(f"{path}: not a safetensors file: {error}") from error
-    found = list(_states(data, "", DEPTH))
-    if not found:
-        raise ModelError(f"{path}: holds no tensors under names, so no state dict")
-    return found
 
 
 def _load(path: Path) -> Any:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crossband.errors import RecipeError, nearest
 
@@ -188,7 +189,9 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tenso
         mixed: [B, C, H, W], without a graph of its own.
     """
     mixed = mixed.detach().requires_grad_(True)
-    scores = _mean(_wide(critic(mixed)))
+    # The fast kernels of attention have no derivative of their derivative; the plain form has.
+    with sdpa_kernel(SDPBackend.MATH):
+        scores = _mean(_wide(critic(mixed)))
     (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
     # The root of zero has no gradient: a critic that is flat would give NaN.
     return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

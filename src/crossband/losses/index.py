@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crossband import indices
 from crossband.errors import nearest
 from crossband.losses.base import Loss, Prediction, masked_mean
+from crossband.resample import on_grid
 from crossband.sensors import DISPLAY, REFLECTANCE
 
 
@@ -45,11 +45,7 @@ class IndexLoss(Loss):
     def forward(self, prediction: Prediction) -> Tensor:
         """Return the mean |index(output) - index(truth)| of each sample, [B]."""
         p = prediction
-        size = p.target.shape[-2:]
-        source = p.physical_source
-        if source.shape[-2:] != size:
-            # scale > 1: the known bands are seen at the target's pixels.
-            source = functional.interpolate(source, size, mode="bilinear", align_corners=False)
+        source = on_grid(p.physical_source, p.target.shape[-2:])
         given = _by_name(source, p.signature.source)
         truth = given | _by_name(p.physical_target, p.signature.target)
         output = given | _by_name(p.physical_output, p.signature.target)

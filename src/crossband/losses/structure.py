@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from crossband.losses.base import Loss, Prediction
 from crossband.losses.vgg import VGG, shares
+from crossband.resample import on_grid
 
 #: Standard deviations, in pixels, of the Gaussians whose derivatives are the features.
 SCALES = (1.0, 2.0)
@@ -22,22 +23,23 @@ class SpatialCorrelative(Loss):
     Zheng, Cham and Cai 2021, The spatially-correlative loss for various image translation tasks,
     eq. 3 to 5. Around each query point, how alike the feature there is to the features of the patch
     (their cosine) makes a map of self-similarity; the loss is 1 - the cosine of the two pictures'
-    maps, its mean over the query points. A picture and its negative have the same maps: only where
-    things end matters, not what colour or temperature they have.
+    maps, its mean over the query points: where things end matters more than what colour or
+    temperature they have.
 
     The paper's features are those of a trained VGG-16: with a file of its weights, that is what is
     taken, less each channel's mean over the picture, and the loss is the mean over the layers.
     Without one there is a form that needs no weights: the first derivatives, along rows and
     columns, and the Laplacian of Gaussians of 1 and 2 pixels, of each picture's mean over its
-    bands: 6 numbers a pixel. Query points lie on a regular grid over the whole picture, so that
+    bands: 6 numbers a pixel. In that form a picture and its negative have the same maps; a VGG sees
+    the two differently. Query points lie on a regular grid over the whole picture, so that
     nothing is drawn; a patch that would leave the picture is moved inside. The paper's other form,
     whose features are learnt beside the generator, is not here.
 
     Args:
         queries: query points along each side; 16 make the seed's 256.
         patch: side of the patch in pixels of the features, at most theirs; the seed has 64.
-        against: what the output is compared with: its own `source` (the loss needs no pairs), or
-            the `target`.
+        against: what the output is compared with: its own `source` (the loss needs no pairs; at
+            the output's pixels where a scale lies between), or the `target`.
         vgg: file of a VGG's weights, see `VGG`; None: the form without weights.
         layers: of that VGG; the seed's are the default.
         weight: factor of this term.
@@ -60,8 +62,10 @@ class SpatialCorrelative(Loss):
 
     def forward(self, prediction: Prediction) -> Tensor:
         """Return 1 - cosine of the maps of self-similarity, [B]."""
-        other = prediction.source if self.against == "source" else prediction.target
-        return self.compare(prediction.output, other, prediction.mask)
+        p = prediction
+        size = p.output.shape[-2:]
+        other = on_grid(p.source, size) if self.against == "source" else p.target
+        return self.compare(p.output, other, p.mask)
 
     def compare(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """Compare two pictures of one size, each of any number of bands.

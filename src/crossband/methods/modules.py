@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from crossband.networks.layers import TRANSPOSED
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -49,13 +51,14 @@ def pull_apart(strength: float, networks: Iterable[nn.Module]) -> None:
     With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
     Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
     """
-    for p in (p for n in networks for p in n.parameters()):
-        if p.ndim < 2 or p.grad is None:
+    for p, turned in _weights(networks):
+        if p.grad is None:
             continue
-        rows = p.flatten(1)
+        weight, gradient = (t.transpose(0, 1) if turned else t for t in (p, p.grad))
+        rows = weight.flatten(1)
         alike = rows @ rows.T
         alike.fill_diagonal_(0.0)
-        p.grad.add_((alike @ rows).view_as(p), alpha=4.0 * strength)
+        gradient.add_((alike @ rows).view_as(weight), alpha=4.0 * strength)
 
 
 def orthogonality(networks: Iterable[nn.Module]) -> Tensor:
@@ -67,11 +70,23 @@ def orthogonality(networks: Iterable[nn.Module]) -> Tensor:
     2.0
     """
     total = torch.zeros(())
-    for p in (p for n in networks for p in n.parameters() if p.ndim > 1):
-        rows = p.flatten(1)
+    for p, turned in _weights(networks):
+        rows = (p.transpose(0, 1) if turned else p).flatten(1)
         alike = rows @ rows.T
         total = total.to(p.device) + (alike - alike.diagonal().diag()).square().sum()
     return total
+
+
+def _weights(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the weights, and whether their inputs come first, as in transposed convolutions."""
+    for network in networks:
+        turned = {
+            id(p)
+            for module in network.modules()
+            if isinstance(module, TRANSPOSED)
+            for p in module.parameters()  # where it has spectral norm, they lie deeper
+        }
+        yield from ((p, id(p) in turned) for p in network.parameters() if p.ndim > 1)
 
 
 @torch.no_grad()

@@ -68,8 +68,11 @@ class UNIT(_TwoWay):
     def make(self, d: Domains) -> Made:
         """Encode both, add noise, decode each to both domains."""
         forth, back = self._networks()
-        if any(n % forth.stride for n in d.source.shape[-2:]):
-            raise RecipeError(f"UNIT needs data.crop to be a multiple of {forth.stride}")
+        if any(n % forth.stride or n < forth.least for n in d.source.shape[-2:]):
+            raise RecipeError(
+                f"UNIT needs data.crop to be a multiple of {forth.stride}, and at least "
+                f"{forth.least}"
+            )
         mean, mean_back = self._encode(forth, d.source), self._encode(back, d.target)
         # Of one draw for each sample: two latent pictures now, two of the translations later.
         noise = self.normal(len(mean), 4, *mean.shape[1:]).to(mean.device, non_blocking=True)

@@ -33,7 +33,7 @@ class SelfAttention(nn.Module):
             for layer in (self.query, self.key, self.value)
         )
         # Its softmax is over the keys; without the 1 / sqrt(channels) of transformers. Nothing of
-        # size (H W)^2 is kept.
+        # size (H W)^2 is kept, but under a gradient penalty: see `gradient_penalty`.
         seen = functional.scaled_dot_product_attention(q, k, v, scale=1.0)[:, 0]
         mixed: Tensor = self.out(seen.transpose(1, 2).reshape(len(x), -1, *x.shape[-2:]))
         return x + self.gamma * mixed

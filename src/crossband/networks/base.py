@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
 from crossband.registry import Registered
+from crossband.resample import on_grid
 
 
 class Generator(Registered, nn.Module, family="Generator"):
@@ -74,8 +77,15 @@ class Discriminator(Registered, nn.Module, family="Discriminator"):
 
     A discriminator may consist of several judges, each with scores of its own (at several
     resolutions, say), and may show what its layers found, for feature matching. It then overrides
-    `features`, which is what methods play with.
+    `features`, which is what methods play with. What it looks at it takes from `seen`.
+
+    Attributes:
+        conditional: it judges the target together with its source.
+        smallest: side in pixels of the target that is needed for a score.
     """
+
+    conditional: bool = True
+    smallest: int = 1
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score a batch of pairs; higher means more like a true target."""
@@ -84,6 +94,29 @@ class Discriminator(Registered, nn.Module, family="Discriminator"):
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """Return for each judge what its layers gave, [B, C, h, w], the last of it the scores."""
         return [[self(source, target)]]
+
+    def seen(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return what is looked at: the target, after its source where it is conditional.
+
+        Args:
+            source: [B, Cs, h, w]; where a scale lies between the two, it is brought to the
+                target's pixels.
+            target: [B, Ct, H, W].
+
+        Returns:
+            [B, Cs + Ct, H, W], or the target.
+
+        Raises:
+            RecipeError: too few pixels for a score.
+        """
+        size = target.shape[-2:]
+        if min(size) < self.smallest:
+            raise RecipeError(
+                f"the discriminator needs {self.smallest} x {self.smallest} pixels for a score, "
+                f"not {size[0]} x {size[1]}: take a larger data.crop, or fewer layers, levels or "
+                "scales"
+            )
+        return torch.cat([on_grid(source, size), target], dim=1) if self.conditional else target
 
 
 def padded(x: Tensor, stride: int, least: int = 1) -> Tensor:

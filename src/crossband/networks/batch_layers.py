@@ -1,6 +1,7 @@
 """Layers of discriminators that look at the batch: is it varied, and what is usual in it?
 
-For discriminators only: a translation must not depend on what is translated beside it.
+For discriminators only: a translation must not depend on what is translated beside it, nor a model
+carry pictures that it was trained on.
 """
 
 from __future__ import annotations
@@ -74,6 +75,12 @@ class VirtualBatchNorm2d(nn.Module):
     Salimans et al. 2016, section 3.4: mean and mean square are those of the n samples of the
     reference and of the sample itself, counted as one of n + 1. So a sample does not depend on the
     others of its batch, as it does with batch norm.
+
+    The paper has it in the generator only, because it costs a second pass over the reference; what
+    comes out of that generator is made from noise. Here it is in the discriminator, `PatchCritic`.
+    A translating generator with it would carry a batch of the training data in its model, run it
+    again for each tile, and see the whole picture through the sample's own share, so that no tiles
+    would agree.
 
     Args:
         channels: in and out; each has a factor and an offset.

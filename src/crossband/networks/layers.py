@@ -14,6 +14,8 @@ Norm = Literal["batch", "instance", "affine", "none"]
 Upsample = Literal["transpose", "resize", "bilinear", "bicubic"]
 Initial = Literal["dcgan", "orthogonal"]
 Activation = Literal["tanh", "sigmoid", "none"]
+#: Layers whose weights are [in, out, ...]; those of the others are [out, in, ...].
+TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 #: First and last position, along one side.
 Interval = tuple[int, int]
 
@@ -148,8 +150,8 @@ def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
     Args:
         network: it is changed.
         initial: `dcgan`: N(0, 0.02), norms N(1, 0.02), as DCGAN (Radford et al. 2016, section 4)
-            and after it pix2pix; `orthogonal`: rows at right angles and of length 1 (Saxe et al.
-            2014), as BigGAN (Brock et al. 2019), norms 1.
+            and after it pix2pix; `orthogonal`: rows, one for each output, at right angles and of
+            length 1 (Saxe et al. 2014), as BigGAN (Brock et al. 2019), norms 1.
     """
     for module in network.modules():
         norm = isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d)
@@ -161,6 +163,9 @@ def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
                 nn.init.normal_(weight, 1.0 if norm else 0.0, 0.02)
             elif norm:
                 nn.init.ones_(weight)
+            elif isinstance(module, TRANSPOSED):
+                rows = nn.init.orthogonal_(weight.detach().transpose(0, 1).contiguous())
+                weight.data.copy_(rows.transpose(0, 1))
             else:
                 nn.init.orthogonal_(weight)
         if isinstance(bias, Tensor):

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.errors import ModelError
+from crossband.tensors import Tensors, opened
 
 #: Latitudes are held within this many degrees: at the poles the basis has no longitude.
 MOST_LATITUDE = 89.95
@@ -162,37 +161,28 @@ class LocationEncoder(nn.Module):
 
     def load_checkpoint(self, tensors: dict[str, Tensor]) -> None:
         """Take the weights of `read_checkpoint`."""
-        self.load_state_dict({name: value.float() for name, value in tensors.items()})
+        self.load_state_dict(tensors)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Return the location encoder's tensors of a public SatCLIP checkpoint.
 
-    Only tensors, plain numbers and texts are read (`torch.load` with weights_only); no code of the
-    file runs. Nothing else of the file is used: neither the image encoder nor old hyperparameters.
+    Only tensors, plain numbers and texts are read (see `crossband.tensors`); no code of the file
+    runs. Nothing else of the file is used: neither the image encoder nor old hyperparameters.
 
     Args:
         path: a Lightning checkpoint with `state_dict`, as satclip-resnet18-l10.ckpt.
 
     Returns:
         `layers.0.weight` [hidden, degrees^2], ..., `last_layer.weight` [channels, hidden] and the
-        biases, float64 in the public files.
+        biases; float32, though the public files have float64.
 
     Raises:
         ModelError: missing, damaged, holds something other than tensors and numbers, or another
             kind of encoder.
     """
-    try:
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such checkpoint") from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: holds more than tensors and plain numbers, and is not opened"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: not a checkpoint that can be read: {first[:120]}") from error
+    path = Path(path)
+    held = opened(path)
     state = held.get("state_dict") if isinstance(held, dict) else None
     if not isinstance(state, dict):
         raise ModelError(f"{path}: no checkpoint of SatCLIP: there is no state_dict")
@@ -202,15 +192,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         if found != wanted:
             raise ModelError(f"{path}: {name} is {found!r}, and only {wanted!r} is known here")
     for prefix in PREFIXES:
-        tensors = {
-            str(name).removeprefix(prefix): value
+        values = {
+            name.removeprefix(prefix): value
             for name, value in state.items()
-            if str(name).startswith(prefix)
+            if isinstance(name, str) and name.startswith(prefix)
         }
-        if tensors:
+        if values:
             break
-    _check_shapes(path, tensors)
-    return tensors
+    return _checked(path, values)
 
 
 def sizes_of(tensors: dict[str, Tensor]) -> dict[str, int]:
@@ -224,16 +213,19 @@ def sizes_of(tensors: dict[str, Tensor]) -> dict[str, int]:
     }
 
 
-def _check_shapes(path: str | Path, tensors: dict[str, Any]) -> None:
-    """Raise ModelError unless the tensors are those of one encoder."""
-    names = {n for n in tensors if re.fullmatch(r"(layers\.\d+|last_layer)\.(weight|bias)", n)}
-    if not {"layers.0.weight", "last_layer.weight"} <= names or names != set(tensors):
+def _checked(path: Path, values: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors as float32; ModelError unless they are those of one encoder."""
+    names = {n for n in values if re.fullmatch(r"(layers\.\d+|last_layer)\.(weight|bias)", n)}
+    if not {"layers.0.weight", "last_layer.weight"} <= names or names != set(values):
         raise ModelError(f"{path}: no location encoder is in it ({PREFIXES[0]}layers.0.weight)")
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(f"{path}: {name} is not a tensor")
+    held = Tensors(path, "", values, [])
+    tensors = {name: held.take(name, 2 if name.endswith("weight") else 1) for name in values}
     for name, value in tensors.items():
-        if not (isinstance(value, Tensor) and value.is_floating_point()):
-            raise ModelError(f"{path}: {name} is not a tensor of numbers")
-        if value.ndim != (2 if name.endswith("weight") else 1) or not value.isfinite().all():
-            raise ModelError(f"{path}: {name} has a wrong shape or values that are not finite")
+        if not value.numel():
+            raise held.error(f"{name} is empty")
     sizes = sizes_of(tensors)
     inputs = tensors["layers.0.weight"].shape[1]
     encoder = {n: tuple(p.shape) for n, p in _meta(sizes).named_parameters()}
@@ -241,6 +233,7 @@ def _check_shapes(path: str | Path, tensors: dict[str, Any]) -> None:
         n: tuple(t.shape) for n, t in tensors.items()
     }:
         raise ModelError(f"{path}: the layers of its location encoder do not fit one another")
+    return tensors
 
 
 def _meta(sizes: dict[str, Any]) -> LocationEncoder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -66,6 +65,7 @@ class PatchCritic(Discriminator, Referring):
                 "attention of 0 to strided + plain"
             )
         self.conditional = conditional
+        self.smallest = (plain + 2) * 2**strided
         before = target_channels + (source_channels if conditional else 0)
         layers: list[nn.Module] = []
         for n in range(strided + plain):
@@ -93,12 +93,12 @@ class PatchCritic(Discriminator, Referring):
                 spectral_norm(module)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; source and target share a grid."""
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `seen`."""
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer gives after its leaky ReLU, and the scores; one judge."""
-        x = kept = self._seen(source, target)
+        x = kept = self.seen(source, target)
         virtual = self.reference is not None
         # Until there is a reference, the batch is its own.
         if self.reference is not None and self.reference.kept is not None:
@@ -113,13 +113,10 @@ class PatchCritic(Discriminator, Referring):
                 found.append(x)
         return [[*found, self.last(x)]]
 
-    def _seen(self, source: Tensor, target: Tensor) -> Tensor:
-        return torch.cat([source, target], dim=1) if self.conditional else target
-
     def refer(self, source: Tensor, target: Tensor) -> None:
         """Take a batch of true pairs as the reference of virtual batch norm."""
         if self.reference is not None:
-            self.reference.take(self._seen(source, target))
+            self.reference.take(self.seen(source, target))
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:

@@ -48,7 +48,7 @@ class PatchGAN(Discriminator):
         if layers < 1 or width < 1 or largest < 1:
             raise RecipeError("PatchGAN needs layers, width and largest of at least 1")
         self.conditional = conditional
-        self.smallest = 3 * 2**layers  # side in pixels that gives one score
+        self.smallest = 3 * 2**layers
         before_norm = not weighted(norm) if bias is None else bias or norm == "none"
         channels = target_channels + (source_channels if conditional else 0)
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
@@ -63,22 +63,15 @@ class PatchGAN(Discriminator):
         initialise(self)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; source and target share a grid.
-
-        Raises:
-            RecipeError: too few pixels for a score.
-        """
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `seen`."""
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer gives after its leaky ReLU, and the scores; one judge."""
-        if min(target.shape[-2:]) < self.smallest:
-            raise RecipeError(
-                f"the discriminator needs {self.smallest} x {self.smallest} pixels for a score, "
-                f"not {target.shape[-2]} x {target.shape[-1]}: take a larger data.crop, or fewer "
-                "layers or scales"
-            )
-        x = torch.cat([source, target], dim=1) if self.conditional else target
+        return self.layered(self.seen(source, target))
+
+    def layered(self, x: Tensor) -> list[list[Tensor]]:
+        """Return the same of what is looked at."""
         found = []
         for layer in self.layers:
             x = layer(x)
@@ -126,9 +119,8 @@ class PixelGAN(Discriminator):
         initialise(self)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H, W]; source and target share a grid."""
-        seen = torch.cat([source, target], dim=1) if self.conditional else target
-        scores: Tensor = self.layers(seen)
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H, W]; see `seen`."""
+        scores: Tensor = self.layers(self.seen(source, target))
         return scores
 
 
@@ -162,6 +154,9 @@ class MultiScalePatchGAN(Discriminator):
         super().__init__()
         if scales < 1:
             raise RecipeError("MultiScalePatchGAN needs at least 1 scale")
+        self.conditional = conditional
+        # Each scale has half the pixels of the one before, rounded up.
+        self.smallest = (3 * 2**layers - 1) * 2 ** (scales - 1) + 1
         self.coarsen = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
         self.judges = nn.ModuleList(
             PatchGAN(
@@ -186,10 +181,10 @@ class MultiScalePatchGAN(Discriminator):
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer of each scale gives, from the finest to the coarsest."""
-        found = []
+        x, found = self.seen(source, target), []
         for number, judge in enumerate(self.judges):
             assert isinstance(judge, PatchGAN)
             if number:
-                source, target = self.coarsen(source), self.coarsen(target)
-            found += judge.features(source, target)
+                x = self.coarsen(x)
+            found += judge.layered(x)
         return found

@@ -200,6 +200,7 @@ class ProgressiveCritic(Growing, Discriminator):
             raise ValueError("width, levels and grown must be at least 1")
         super().__init__()
         self.conditional = conditional
+        self.smallest = 2**levels
         self.levels, self.grown, self.growth = levels, grown, float(levels)
         bands = target_channels + (source_channels if conditional else 0)
         c = [width * min(2**n, 8) for n in range(levels + 1)]
@@ -222,7 +223,7 @@ class ProgressiveCritic(Growing, Discriminator):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H / 2^levels, W / 2^levels]."""
-        x = torch.cat([source, target], dim=1) if self.conditional else target
+        x = self.seen(source, target)
         top, fade = self._stage()
         h = self.enter[top](_pool(x, top))
         for level in range(top, self.levels):

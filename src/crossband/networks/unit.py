@@ -238,8 +238,8 @@ class UNITViT(_Latent):
 class UNITCritic(Discriminator):
     """The paper's discriminator: convolutions 3 x 3 of stride 2, then one 2 x 2; no norm.
 
-    Channels: width, twice as many at each layer (64 to 1024 at its 5 layers); leaky ReLU. A crop
-    has at least 2^(layers + 1) pixels. It judges pictures alone.
+    Channels: width, twice as many at each layer (64 to 1024 at its 5 layers); leaky ReLU. It judges
+    pictures alone, of at least 2^layers + 1 pixels a side.
 
     Args:
         source_channels: source bands; not looked at.
@@ -261,6 +261,7 @@ class UNITCritic(Discriminator):
         super().__init__()
         if layers < 1 or width < 1:
             raise RecipeError("UNITCritic needs layers and width of at least 1")
+        self.smallest = 2**layers + 1
         parts: list[nn.Module] = []
         before = target_channels
         for n in range(layers):
@@ -271,5 +272,5 @@ class UNITCritic(Discriminator):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]."""
-        scores: Tensor = self.layers(target)
+        scores: Tensor = self.layers(self.seen(source, target))
         return scores
