@@ -180,6 +180,13 @@ def test_dual_gan_clips_the_critics_and_steps_them_more_often():
 def test_what_methods_without_pairs_refuse():
     with pytest.raises(RecipeError, match="that take nothing but their source"):
         two_way(CycleGAN, StyleResNet(3, 1, width=2), ResNet(1, 3, width=4, blocks=1))
+    for side in (1, 3):  # of targets, of sources
+        with pytest.raises(RecipeError, match="UNIT needs discriminators that judge alone"):
+            two_way(
+                UNIT,
+                *(UNITResNet(a, b, width=4, blocks=2) for a, b in ((3, 1), (1, 3))),
+                critics=lambda s, t, n=side: PatchCritic(s, t, width=4, conditional=t == n),
+            )
     with pytest.raises(RecipeError, match="must be against source"):
         two_way(CycleGAN, *resnets(), structure=SpatialCorrelative(against="target"))
     halves = (UNITViT(a, b, patch=32, width=8, heads=2, blocks=0) for a, b in ((3, 1), (1, 3)))

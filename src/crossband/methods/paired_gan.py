@@ -96,7 +96,7 @@ class PairedGAN(Method):
                 "method.adversarial wasserstein needs method.penalty above 0 (10 is usual) or "
                 "method.weight_clip (0.01): nothing else bounds the scores"
             )
-        if mismatched and not getattr(discriminator, "conditional", True):
+        if mismatched and discriminator is not None and not discriminator.conditional:
             raise RecipeError("method.mismatched needs a discriminator that sees the source")
         if feature_matching > 0 and adversarial_weight == 0:
             raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")

@@ -60,7 +60,7 @@ class _TwoWay(Method):
         generator: source -> target, the network that becomes the model.
         back: target -> source.
         discriminator: of targets; it judges without the source, as `PatchGAN` with
-            `conditional: false`.
+            `conditional: false`, and one that does not is refused.
         back_discriminator: of sources, likewise.
         optimizer: of both generators.
         discriminator_optimizer: of both discriminators; `optimizer` where None.
@@ -101,6 +101,11 @@ class _TwoWay(Method):
             raise RecipeError(f"{kind} needs generators of scale 1")
         if generator.conditioned or back.conditioned:
             raise RecipeError(f"{kind} needs generators that take nothing but their source")
+        if discriminator.conditional or back_discriminator.conditional:
+            raise RecipeError(
+                f"{kind} needs discriminators that judge alone, as with conditional: false: source "
+                "and target are of different places"
+            )
         if adversarial_weight <= 0 or replay < 0 or penalty < 0:
             raise RecipeError(
                 f"{kind} needs adversarial_weight above 0, and penalty and replay of at least 0"
