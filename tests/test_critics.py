@@ -5,11 +5,15 @@ Critics here have one weight, so that its step is known in closed form; generato
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from test_unpaired import GREY, Noting, One, Shift, run
+from test_unpaired import GREY, Noting, One, Shift, run, thermal
 from torch import nn
 
+from crossband.errors import RecipeError
+from crossband.losses.adversarial import OBJECTIVES, objective
 from crossband.losses.pixel import L1
 from crossband.losses.structure import SpatialCorrelative
 from crossband.methods.cycle_gan import CycleGAN
@@ -182,6 +186,89 @@ def test_structure_compares_each_output_with_what_it_was_made_of():
     wrong = [loss.compare(made["source"], x, m).mean().item()
              for x, m in ((d.source, d.mask), (d.target, d.known))]  # fmt: skip
     assert min(abs(w - values["structure_back"]) for w in wrong) > 1e-3
+
+
+@pytest.mark.parametrize("game", OBJECTIVES)
+@pytest.mark.parametrize("method", [CycleGAN, DiscoGAN, DualGAN])
+def test_every_game_is_for_every_method_without_pairs(method, game):
+    """The generators' side too: a relativistic one compares with a true picture of the domain."""
+    torch.manual_seed(0)
+    data, critics = One(1), (Noting(), Noting())
+    starts = [copy.deepcopy(c.score) for c in critics]  # DualGAN clips them
+    forth, back = Shift(0.5), Shift(-0.3)
+    own = method(
+        GREY, forth, back=back, discriminator=critics[0], back_discriminator=critics[1],
+        optimizer=sgd, discriminator_optimizer=still, adversarial=game, penalty=1.0, max_steps=1,
+        log_every=1, **{"cycle": 0.0} | ({"cycle_back": 0.0} if method is DualGAN else {}),
+    )  # fmt: skip
+    line = next(line for line in run(own, bands=1).lines if "loss/total" in line)
+    sides = (
+        ("", starts[0], forth, data.source, data.target, 0.5),
+        ("_back", starts[1], back, data.target, data.source, -0.3),
+    )
+    for name, start, network, given, truth, by in sides:
+        weight = torch.ones((), requires_grad=True)
+        scores = [start(x) for x in (truth, weight * given + by)]
+        wanted = OBJECTIVES[game].generator(*scores).mean()
+        (slope,) = torch.autograd.grad(wanted, weight)
+        assert line[f"loss/adversarial{name}"] == pytest.approx(wanted.item(), rel=1e-4)
+        assert 1.0 - network.weight.item() == pytest.approx(slope.item(), abs=1e-5)
+        assert abs(slope) > 1e-3
+        wanted = OBJECTIVES[game].discriminator(*scores).mean().item()
+        assert line[f"loss/discriminator{name}"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", [CycleGAN, DiscoGAN, DualGAN])
+def test_labels_may_be_smoothed_without_pairs(method):
+    data, own = One(1), of(method, adversarial="bce", smoothing=0.2, max_steps=1, log_every=1)
+    start = copy.deepcopy(own.discriminator.score)  # DualGAN clips it
+    line = next(line for line in run(own, bands=1).lines if "loss/total" in line)
+    scores = [start(x) for x in (data.target, data.source + 10.0)]
+    wanted = objective("bce", 0.2).discriminator(*scores).mean().item()
+    assert line["loss/discriminator"] == pytest.approx(wanted, rel=1e-4)
+    with pytest.raises(RecipeError, match=r"method\.smoothing must be"):
+        of(method, adversarial="hinge", smoothing=0.2)
+
+
+def test_wasserstein_without_pairs_needs_bounds():
+    for method in (CycleGAN, DiscoGAN):
+        with pytest.raises(RecipeError, match=r"needs method\.penalty above 0"):
+            of(method, adversarial="wasserstein")
+        of(method, adversarial="wasserstein", weight_clip=0.01)
+    of(DualGAN, adversarial="lsgan", weight_clip=0.0)
+
+
+@pytest.mark.parametrize("game", OBJECTIVES)
+def test_thermal_gan_plays_any_game(game):
+    """Each of its two, beside the other one's default; outputs are those before the step."""
+    for option, name in (
+        ("adversarial", ""),
+        ("adversarial_contrasts", "_contrasts"),
+    ):
+        torch.manual_seed(0)
+        method = thermal(max_steps=1, log_every=1, weight_clip=1e-9, **{option: game})
+        noted = {}
+        for critic in (method.discriminator, method.contrast_discriminator):
+            watch(critic, noted)
+        line = next(line for line in run(method).lines if "loss/total" in line)
+        played = OBJECTIVES[game]
+        judge = method.contrast_discriminator if name else method.discriminator
+        # The generator's looks first: outputs, a true picture if they are compared with it; then
+        # the discriminator's, a true picture and the outputs.
+        count = 1 if name else 2
+        made, true = noted[judge][:count], noted[judge][-count - 1]
+        assert len(noted[judge]) == 2 * count + 1 + played.compares
+        wanted = sum(played.generator(true, s).mean() for s in made).item()
+        assert line[f"loss/adversarial{name}"] == pytest.approx(wanted, rel=1e-4), option
+        wanted = sum(played.discriminator(true, s).mean() for s in made).item() / count
+        assert line[f"loss/discriminator{name}"] == pytest.approx(wanted, rel=1e-4), option
+    with pytest.raises(RecipeError, match="nothing else bounds the scores"):
+        thermal(adversarial_contrasts="wasserstein")
+
+
+def watch(critic, noted):
+    noted[critic] = []
+    critic.register_forward_hook(lambda m, given, scores: noted[m].append(scores.detach()))
 
 
 # Other tests go over the registries, which are for the package's own classes.
