@@ -842,16 +842,12 @@ def test_the_generators_undo_each_other_and_see_no_discriminator_gradients():
 
 
 def test_cycle_needs_generators_that_fit():
+    judges = {name: PatchGAN(width=4, conditional=False)
+              for name in ("discriminator", "back_discriminator")}  # fmt: skip
     with pytest.raises(RecipeError, match="the way back is from 1 to 3"):
-        CycleGAN(
-            SIGNATURE, Wobbly(3, 1), back=Wobbly(3, 1), discriminator=PatchGAN(width=4),
-            back_discriminator=PatchGAN(width=4), optimizer=adam,
-        )  # fmt: skip
+        CycleGAN(SIGNATURE, Wobbly(3, 1), back=Wobbly(3, 1), optimizer=adam, **judges)
     with pytest.raises(RecipeError, match=r"method\.identity needs as many"):
-        CycleGAN(
-            SIGNATURE, Wobbly(3, 1), back=Wobbly(1, 3), discriminator=PatchGAN(width=4),
-            back_discriminator=PatchGAN(width=4), optimizer=adam, identity=1.0,
-        )  # fmt: skip
+        CycleGAN(SIGNATURE, Wobbly(3, 1), back=Wobbly(1, 3), optimizer=adam, identity=1.0, **judges)
 
 
 def test_a_replay_keeps_and_exchanges():

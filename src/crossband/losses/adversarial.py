@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crossband.errors import RecipeError, nearest
+
+#: Names of the games, as methods take them; see `OBJECTIVES`.
+Game = Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Objective:
     Attributes:
         generator: scores of the target, scores of the output -> what the generator minimises, [B].
         discriminator: the same scores -> what the discriminator minimises, [B].
+        compares: the generator's side looks at the target's scores; others need not compute them.
     """
 
     generator: Callable[[Tensor, Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
+    compares: bool = False
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -97,7 +103,7 @@ OBJECTIVES: dict[str, Objective] = {
     "bce": Objective(_bce_generator, _bce_discriminator),
     "hinge": Objective(_hinge_generator, _hinge_discriminator),
     "wasserstein": Objective(_wasserstein_generator, _wasserstein_discriminator),
-    "relativistic": Objective(_relativistic_generator, _relativistic_discriminator),
+    "relativistic": Objective(_relativistic_generator, _relativistic_discriminator, True),
 }
 
 
@@ -105,7 +111,7 @@ OBJECTIVES: dict[str, Objective] = {
 _LABELLED = {"lsgan": _lsgan_discriminator, "bce": _bce_discriminator}
 
 
-def objective(name: str, smoothing: float = 0.0) -> Objective:
+def objective(name: str, smoothing: float = 0.0, bounded: bool = True) -> Objective:
     """Return an adversarial objective by name.
 
     Args:
@@ -113,12 +119,19 @@ def objective(name: str, smoothing: float = 0.0) -> Objective:
         smoothing: the discriminator's label for targets is 1 - smoothing; that for outputs stays 0,
             or the discriminator would pull outputs to where they are (Salimans et al. 2016,
             section 3.4, one-sided label smoothing).
+        bounded: a penalty or clipped weights keep the scores within bounds.
 
     Raises:
-        RecipeError: unknown name, with the nearest one; smoothing where there is no label.
+        RecipeError: unknown name, with the nearest one; smoothing where there is no label;
+            `wasserstein` without bounds.
     """
     if name not in OBJECTIVES:
         raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, OBJECTIVES)}")
+    if name == "wasserstein" and not bounded:
+        raise RecipeError(
+            "method.adversarial wasserstein needs method.penalty above 0 (10 is usual) or "
+            "method.weight_clip (0.01): nothing else bounds the scores"
+        )
     if not smoothing:
         return OBJECTIVES[name]
     if name not in _LABELLED or not 0.0 < smoothing < 1.0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.losses.adversarial import Game
 from crossband.losses.base import masked_mean
 from crossband.losses.structure import SpatialCorrelative
 from crossband.methods.two_way import Domains, Made, _TwoWay
@@ -39,7 +40,7 @@ class CycleGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
-        adversarial: Literal["lsgan", "bce", "hinge"] = "lsgan",
+        adversarial: Game = "lsgan",
         cycle: float = 10.0,
         identity: float = 0.0,
         structure: SpatialCorrelative | None = None,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.losses.adversarial import Game
 from crossband.losses.base import masked_mean
 from crossband.methods.two_way import Domains, Made, _TwoWay
 from crossband.networks import Generator
@@ -23,10 +24,11 @@ class DiscoGAN(_TwoWay):
     Args:
         signature: bands, units, ranges of what is learned.
         generator: source -> target, the network that becomes the model.
+        adversarial: which game is played, `bce` in the paper.
         distance: of reconstructions, `mse` as in the paper's code, or `l1`.
         cycle: factor of that distance.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, replay: see `_TwoWay`; the others see `Method`.
+            adversarial_weight, smoothing, penalty, replay: see `_TwoWay`; the others see `Method`.
     """
 
     def __init__(
@@ -34,11 +36,12 @@ class DiscoGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
+        adversarial: Game = "bce",
         distance: Literal["mse", "l1"] = "mse",
         cycle: float = 1.0,
         **options: Any,
     ) -> None:
-        super().__init__(signature, generator, adversarial="bce", **options)
+        super().__init__(signature, generator, adversarial=adversarial, **options)
         if cycle < 0:
             raise RecipeError("DiscoGAN needs cycle of at least 0")
         self.distance, self.cycle = distance, cycle

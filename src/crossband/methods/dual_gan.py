@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.losses.adversarial import Game
 from crossband.losses.base import masked_mean
 from crossband.methods.two_way import Domains, Made, _TwoWay
 from crossband.networks import Generator
@@ -24,13 +25,15 @@ class DualGAN(_TwoWay):
     Args:
         signature: bands, units, ranges of what is learned.
         generator: source -> target, the network that becomes the model.
+        adversarial: which game is played, `wasserstein` in the paper.
         cycle: factor of reconstructions of the source, lambda_U of the paper: 100 to 1000 there,
             where values are -1..1.
         cycle_back: of the target, lambda_V.
-        weight_clip: largest weight of the critics; 0 only with `penalty`.
+        weight_clip: largest weight of the critics, whatever the game; 0 has no bound, which
+            `wasserstein` takes with `penalty` only.
         penalty: factor of the gradient penalty.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, replay: see `_TwoWay`; the others see `Method`.
+            adversarial_weight, smoothing, replay: see `_TwoWay`; the others see `Method`.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class DualGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
+        adversarial: Game = "wasserstein",
         cycle: float = 500.0,
         cycle_back: float = 500.0,
         weight_clip: float = 0.01,
@@ -47,19 +51,13 @@ class DualGAN(_TwoWay):
         super().__init__(
             signature,
             generator,
-            adversarial="wasserstein",
-            smoothing=0.0,
+            adversarial=adversarial,
             weight_clip=weight_clip,
             penalty=penalty,
             **options,
         )
         if min(cycle, cycle_back) < 0:
             raise RecipeError("DualGAN needs cycle and cycle_back of at least 0")
-        if not (weight_clip or penalty):
-            raise RecipeError(
-                "DualGAN needs method.weight_clip (0.01) or method.penalty (10): nothing else "
-                "bounds the scores"
-            )
         self.cycle, self.cycle_back = cycle, cycle_back
 
     def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:

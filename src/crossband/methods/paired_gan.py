@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -13,6 +13,7 @@ from torch.profiler import record_function
 from crossband.errors import RecipeError
 from crossband.losses import Loss
 from crossband.losses.adversarial import (
+    Game,
     feature_matching,
     gradient_penalty,
     mean_score,
@@ -68,7 +69,7 @@ class PairedGAN(Method):
         # No default: jsonargparse would mix a default's arguments into another class's.
         optimizer: OptimizerCallable,
         discriminator: Discriminator | None = None,
-        adversarial: Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"] = "lsgan",
+        adversarial: Game = "lsgan",
         adversarial_weight: float = 0.0,
         penalty: float = 0.0,
         smoothing: float = 0.0,
@@ -90,13 +91,7 @@ class PairedGAN(Method):
             )
         if not losses and not adversarial_weight:
             raise RecipeError("method.losses is empty and adversarial_weight is 0")
-        bounded = penalty > 0 or self.weight_clip > 0
-        if adversarial == "wasserstein" and adversarial_weight > 0 and not bounded:
-            raise RecipeError(
-                "method.adversarial wasserstein needs method.penalty above 0 (10 is usual) or "
-                "method.weight_clip (0.01): nothing else bounds the scores"
-            )
-        if mismatched and not getattr(discriminator, "conditional", True):
+        if mismatched and discriminator is not None and not discriminator.conditional:
             raise RecipeError("method.mismatched needs a discriminator that sees the source")
         if feature_matching > 0 and adversarial_weight == 0:
             raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")
@@ -111,7 +106,8 @@ class PairedGAN(Method):
         self.losses = nn.ModuleList(losses)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.feature_matching = feature_matching
-        self.objective, self.mismatched = objective(adversarial, smoothing), mismatched
+        bounded = penalty > 0 or self.weight_clip > 0 or adversarial_weight == 0
+        self.objective, self.mismatched = objective(adversarial, smoothing, bounded), mismatched
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
             self.discriminator = channels_last(discriminator)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from crossband.errors import RecipeError
-from crossband.losses.adversarial import objective
+from crossband.losses.adversarial import Game, objective
 from crossband.losses.base import masked_mean
 from crossband.methods.base import Method
 from crossband.methods.batches import Batch, normalised
@@ -44,6 +44,10 @@ class ThermalGAN(Method):
             has as many bands as both.
         optimizer: of the generator and the encoder.
         discriminator_optimizer: of both discriminators; `optimizer` where None.
+        adversarial: which game is played about mean temperatures, `lsgan` in BicycleGAN;
+            `wasserstein` needs weight_clip, here and below.
+        adversarial_contrasts: which one about contrasts, `bce` in pix2pix.
+        smoothing: of the label of true pictures, for `bce` and `lsgan`, in both games.
         classes: most temperatures of a picture.
         regions: factor of |S - true S| with the style that was read off.
         contrasts: factor of |S + R - target|.
@@ -62,6 +66,9 @@ class ThermalGAN(Method):
         contrast_discriminator: Discriminator,
         optimizer: OptimizerCallable,
         discriminator_optimizer: OptimizerCallable | None = None,
+        adversarial: Game = "lsgan",
+        adversarial_contrasts: Game = "bce",
+        smoothing: float = 0.0,
         classes: int = 8,
         regions: float = 10.0,
         contrasts: float = 100.0,
@@ -89,8 +96,8 @@ class ThermalGAN(Method):
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.classes, self.regions, self.contrasts = classes, regions, contrasts
         self.latent, self.divergence = latent, divergence
-        # As in the two papers.
-        self.objectives = objective("lsgan"), objective("bce")
+        games, bounded = (adversarial, adversarial_contrasts), self.weight_clip > 0
+        self.objectives = tuple(objective(game, smoothing, bounded) for game in games)
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
         """Generator and encoder together, both discriminators together."""
@@ -140,16 +147,22 @@ class ThermalGAN(Method):
         self, source: Tensor, truth: Tensor, target: Tensor, mask: Tensor, made: dict[str, Tensor]
     ) -> None:
         both = torch.cat([source, truth], dim=1)
+        first, second = self.objectives
         # The encoder is not to make its own task easy: it learns from true temperatures only.
         critics = (self.discriminator, self.contrast_discriminator)
         with frozen(*critics, self.encoder), record_function("crossband/discriminator"):
             scores = [self.discriminator(source, made[k]) for k in ("read", "drawn")]
             scores_final = self.contrast_discriminator(both, made["final"])
             again, _ = self.encoder(made["drawn"])
+            # Only where they count: an output is compared with nothing else.
+            true, true_final = scores[0], scores_final
+            if first.compares:
+                true = self.discriminator(source, truth).detach()
+            if second.compares:
+                true_final = self.contrast_discriminator(both, target).detach()
         with self.fp32(), record_function("crossband/losses"):
             mean, log_variance = made["mean"], made["log_variance"]
             apart = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance)
-            first, second = self.objectives
             terms = {
                 "regions": (self.regions, masked_mean((made["read"] - truth).abs(), mask).mean()),
                 "contrasts": (
@@ -158,10 +171,10 @@ class ThermalGAN(Method):
                 ),
                 "latent": (self.latent, (again.float() - made["style"]).abs().mean()),
                 "divergence": (self.divergence, apart.sum(dim=1).mean()),
-                "adversarial": (1.0, sum(first.generator(s, s).mean() for s in scores)),
+                "adversarial": (1.0, sum(first.generator(true, s).mean() for s in scores)),
                 "adversarial_contrasts": (
                     1.0,
-                    second.generator(scores_final, scores_final).mean(),
+                    second.generator(true_final, scores_final).mean(),
                 ),
             }
             total = torch.stack([torch.as_tensor(f * v) for f, v in terms.values()]).sum()

@@ -13,6 +13,7 @@ from torch.profiler import record_function
 
 from crossband.errors import RecipeError
 from crossband.losses.adversarial import (
+    Game,
     gradient_penalty,
     mean_score,
     objective,
@@ -60,14 +61,15 @@ class _TwoWay(Method):
         generator: source -> target, the network that becomes the model.
         back: target -> source.
         discriminator: of targets; it judges without the source, as `PatchGAN` with
-            `conditional: false`.
+            `conditional: false`, and one that does not is refused.
         back_discriminator: of sources, likewise.
         optimizer: of both generators.
         discriminator_optimizer: of both discriminators; `optimizer` where None.
-        adversarial: which game is played.
+        adversarial: which game is played; see `crossband.losses.adversarial.OBJECTIVES`.
+            `relativistic` compares each output with a true picture of its domain, of another place.
         adversarial_weight: factor of the adversarial terms.
         smoothing: of the label of true pictures, for `bce` and `lsgan`.
-        penalty: factor of the gradient penalty.
+        penalty: factor of the gradient penalty; `wasserstein` needs it, or weight_clip.
         replay: outputs kept to be shown to the discriminators again; 0 shows the newest only.
         options: see `Method`.
     """
@@ -82,7 +84,7 @@ class _TwoWay(Method):
         back_discriminator: Discriminator,
         optimizer: OptimizerCallable,
         discriminator_optimizer: OptimizerCallable | None = None,
-        adversarial: str = "lsgan",
+        adversarial: Game = "lsgan",
         adversarial_weight: float = 1.0,
         smoothing: float = 0.0,
         penalty: float = 0.0,
@@ -101,6 +103,11 @@ class _TwoWay(Method):
             raise RecipeError(f"{kind} needs generators of scale 1")
         if generator.conditioned or back.conditioned:
             raise RecipeError(f"{kind} needs generators that take nothing but their source")
+        if discriminator.conditional or back_discriminator.conditional:
+            raise RecipeError(
+                f"{kind} needs discriminators that judge alone, as with conditional: false: source "
+                "and target are of different places"
+            )
         if adversarial_weight <= 0 or replay < 0 or penalty < 0:
             raise RecipeError(
                 f"{kind} needs adversarial_weight above 0, and penalty and replay of at least 0"
@@ -110,7 +117,8 @@ class _TwoWay(Method):
         self.back_discriminator = channels_last(back_discriminator)
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
-        self.objective = objective(adversarial, smoothing)
+        bounded = penalty > 0 or self.weight_clip > 0
+        self.objective = objective(adversarial, smoothing, bounded)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.replays = {"target": Replay(replay), "source": Replay(replay)}
 
@@ -164,9 +172,18 @@ class _TwoWay(Method):
         with frozen(*critics), record_function("crossband/discriminator"):
             scores = self.discriminator.features(d.source, made["target"])
             scores_back = self.back_discriminator.features(d.target, made["source"])
+            # Only where they count: each look moves what a spectral norm, say, keeps of it.
+            true, true_back = scores, scores_back
+            if self.objective.compares:
+                with torch.no_grad():
+                    true = self.discriminator.features(d.source, d.target)
+                    true_back = self.back_discriminator.features(d.target, d.source)
         with self.fp32(), record_function("crossband/losses"):
-            for name, s in (("adversarial", scores), ("adversarial_back", scores_back)):
-                value = over_judges(self.objective.generator, s, s).mean()
+            for name, t, s in (
+                ("adversarial", true, scores),
+                ("adversarial_back", true_back, scores_back),
+            ):
+                value = over_judges(self.objective.generator, t, s).mean()
                 terms[name] = self.adversarial_weight, value
             total = torch.stack([factor * value for factor, value in terms.values()]).sum()
         for name, (_, value) in terms.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.losses.adversarial import Game
 from crossband.losses.base import masked_mean
 from crossband.methods.two_way import Domains, Made, _TwoWay
 from crossband.networks import Generator
@@ -36,7 +37,7 @@ class UNIT(_TwoWay):
         reconstruction: factor of |decoded - encoded picture|, lambda_2.
         cycle: factor of the same after a translation and back, lambda_4.
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
-            replay: see `_TwoWay`; the others see `Method`.
+            penalty, replay: see `_TwoWay`; the others see `Method`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class UNIT(_TwoWay):
         generator: Generator,
         *,
         back: Generator,
-        adversarial: Literal["bce", "lsgan", "hinge"] = "bce",
+        adversarial: Game = "bce",
         adversarial_weight: float = 10.0,
         divergence: float = 0.1,
         reconstruction: float = 100.0,
