@@ -14,19 +14,13 @@ from matplotlib.figure import Figure
 from crossband import recipe
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
+from crossband.metrics import MODEL, Metric, described
 from crossband.model import Model, load
 from crossband.raster.grid import Window
 from crossband.translator import translate_window
 
 BASELINES = ("mean", "linear", "mlp", "bicubic")
-METRICS = {
-    "mae": ("MAE", ".4f", False),
-    "psnr": ("PSNR, dB", ".2f", True),
-    "ssim": ("SSIM", ".3f", True),
-    "r": ("r", ".3f", True),
-    "NDVI_mae": ("NDVI MAE", ".4f", False),
-    "EVI_mae": ("EVI MAE", ".4f", False),
-}
+METRICS = ("mae", "psnr", "ssim", "r", "NDVI_mae", "EVI_mae")
 TITLES = {
     "rgb2nir": "RGB to near infrared",
     "sar2optical": "Radar to colour",
@@ -39,9 +33,11 @@ DATA = {
     "sar2optical": "Sentinel-1 VV and VH in decibels to Sentinel-2 red, green and blue in "
     "reflectance: TerraMesh and BigEarthNet; every third place is judged. Seven pairs are far too "
     "few to say which recipe is better.",
-    "rgb2thermal": "RoadScene: 8-bit pictures of a car's cameras, thermal with automatic gain; its "
-    "own split, the frames from 8526 on are judged. Its pictures are for research and are not "
-    "shown here: only what the models made of one.",
+    "rgb2thermal": "RoadScene: 8-bit pictures of a car's cameras, thermal with automatic gain. A "
+    "part begins where 100 frames of the drive or more are missing, and every third part is "
+    "judged. Its own split judges one stretch of road of another brightness, where pix2pix is no "
+    "better than `mean`: 0.184 and, after 6,000 samples, 0.206, against 0.184. Its pictures are "
+    "for research and are not shown here: only what the models made of one.",
     "super-resolution": "Red, green and blue of Sentinel-2, HLS and Landsat scenes in reflectance; "
     "the source is made by MATLAB's bicubic resize. The places of the first fold of the bundled "
     "models are judged.",
@@ -92,6 +88,7 @@ def collect(runs: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(runs.glob("*/*/seed-*/run.json")):
         name = "/".join(path.parts[-4:-2])
         images = pd.read_csv(path.parent / "report" / "per_image.csv")
+        images = images[images["by"] == MODEL]  # baselines are recipes here
         own = found.setdefault(name, {"seeds": [], "metrics": {}, "seconds": []})
         own["seeds"].append(int(path.parts[-2].split("-")[1]))
         own["seconds"].append(json.loads(path.read_text())["seconds"]["fit"])
@@ -112,7 +109,7 @@ def table(numbers: dict[str, dict[str, Any]]) -> str:
     metrics = [m for m in METRICS if any(m in v["metrics"] for v in numbers.values())]
     names = sorted(numbers, key=lambda n: (_order(n), np.mean(numbers[n]["metrics"]["mae"])))
     mean = next((numbers[n] for n in names if n.endswith("/mean")), None)
-    heads = ["recipe", "method", "pairs", "weights", "seeds", *(METRICS[m][0] for m in metrics)]
+    heads = ["recipe", "method", "pairs", "weights", "seeds", *(_heading(m) for m in metrics)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         own = numbers[name]
@@ -120,12 +117,23 @@ def table(numbers: dict[str, dict[str, Any]]) -> str:
         cells += [f"{own['parameters']:,}", str(len(own["seeds"]))]
         for m in metrics:
             values = own["metrics"].get(m, [])
-            cells.append(_cell(values, METRICS[m][1]))
+            cells.append(_cell(values, _metric(m).format))
             if m == "mae" and mean is not None and values:
                 worse = np.mean(values) > np.mean(mean["metrics"]["mae"])
                 cells[-1] += " *" if worse else ""
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _metric(name: str) -> Metric:
+    found = described(name)
+    assert found is not None
+    return found
+
+
+def _heading(name: str) -> str:
+    about = _metric(name)
+    return f"{about.heading}, dB" if about.unit == "dB" else about.heading
 
 
 def _order(name: str) -> int:
@@ -242,8 +250,8 @@ recipe counts in steps keeps its share of the whole. Nothing was tuned. The base
 `linear`, `mlp` are fitted as their own recipes say, on the same pairs.
 
 Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of
-each), then over the seeds ({", ".join(map(str, seeds))}; `seeds` says how many were run so far);
-± is half the distance between the lowest and the highest seed. `*` marks what is worse than `mean`
-in MAE. `pairs` says whether the recipe learns from pairs. `weights` counts the generator as it was
-run. Pictures: one judged pair, the middle of the list; the first seed; the error from 0 to half of
-the target's range."""
+each), then over the seeds ({", ".join(map(str, seeds))}; `seeds` says how many were run, one where
+nothing is random); ± is half the distance between the lowest and the highest seed. `*` marks
+what is worse than `mean` in MAE. `pairs` says whether the recipe learns from pairs. `weights`
+counts the generator as it was run. Pictures: one judged pair, the middle of the list; the first
+seed; the error from 0 to half of the target's range."""
