@@ -115,6 +115,11 @@ def test_a_vgg_file_judges_structure_and_content_and_is_needed_no_more(fitted, t
     assert main(["fit", "sar2optical/pix2pix", "-o", str(tmp_path / "x"), *words, paired]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == f"crossband: {path}: no such file"
+    # An argument that may also be None: the reason is not that it should have been None.
+    name = "rgb2thermal/cyclegan"
+    words = [*tiny.overrides(name), f"--data.manifest={tmp_path / 'none.csv'}", vgg[0]]
+    assert main(["fit", name, "-o", str(tmp_path / "x"), *words]) == 2
+    assert capsys.readouterr().err.strip() == f"crossband: {path}: no such file"
 
 
 def test_sensors_are_mixed_by_weights_at_resolutions_that_are_drawn(fitted, manifests, tmp_path):
