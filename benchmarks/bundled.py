@@ -25,7 +25,7 @@ from bundled_card import card, measured, ratios, table
 from rgb2nir import ROOT, crossband, fold_of
 from rgb2nir import pairs as satellite_pairs
 
-from crossband.model import load
+from crossband import load
 
 MODELS = ("super-resolution-x2", "super-resolution-x4", "sar2optical")
 #: Pixels of a scene that are judged: the middle. NAIP scenes would outweigh all others.

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from crossband.model import Model
+from crossband import Model
 
 DRAWS = 4000
 PROVIDERS = {

@@ -93,7 +93,7 @@ WHY = {
 
 def page(record: Mapping[str, Any]) -> str:
     """Return the page."""
-    from crossband.report.check_page import PICTURED
+    from crossband.data.check.page import PICTURED
 
     numbers = {
         **{k: v for m in (reg, look, sides, rules) for k, v in vars(m).items() if k.isupper()},

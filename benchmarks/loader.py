@@ -43,20 +43,20 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from train import WARM_UP, Turns, now, settle, train
 
-from crossband import recipe
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest as manifests
 from crossband.data.pack import pack
-from crossband.data.pairs import PairDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
+from crossband.data.samples import PairDataset
 from crossband.data.transforms import Flip
 from crossband.data.workers import ignore_signals
-from crossband.fit import fit
-from crossband.signature import Signature, UnitRange
+from crossband.training import recipe
+from crossband.training.fit import fit
 
 SIDE = 512
 BANDS = ("blue", "green", "red", "nir")
-#: Rows of a manifest: far more than the reader keeps open (`data.opened`).
+#: Rows of a manifest: far more than the reader keeps open (`data.open_scenes`).
 ROWS = 2000
 ACCELERATOR = 500.0
 RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from loader import pictures
 
-from crossband.data.packs import Pack
-from crossband.raster.packed import unpack_plane
+from crossband.data.packed.raster import unpack_plane
+from crossband.data.packed.read import Pack
 
 SIDE, BLOCK, BANDS = 512, 128, 4
 WHOLE = (slice(None), slice(None))

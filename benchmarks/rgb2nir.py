@@ -201,7 +201,7 @@ def train(a: argparse.Namespace) -> None:
     """Train on all pairs and put the model, with its card, into the package."""
     from rgb2nir_card import card, describe
 
-    from crossband.model import load
+    from crossband import load
 
     # Relative to the repository: the model stores its configuration, and no path of a machine.
     run, manifest = Path("runs/rgb2nir"), Path("runs/rgb2nir-pairs.csv")

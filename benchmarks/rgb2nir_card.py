@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from crossband import demo
-from crossband.engine import Engine
-from crossband.model import Model
-from crossband.translator import translate_window
+from crossband import Model
+from crossband.cli import demo
+from crossband.translate.engine import Engine
+from crossband.translate.scene import translate_window
 
 WHO = ("model", "mlp", "linear", "mean")
 COMMAND = "python benchmarks/rgb2nir.py train --data FOLDER"

@@ -46,8 +46,8 @@ import yaml
 from affine import Affine
 from soak_page import HEAD, arguments, put
 
-from crossband.demo import sample
-from crossband.model import load
+from crossband import load
+from crossband.cli.demo import sample
 
 TESTS = Path(__file__).parents[1] / "tests"
 KILLED = {"PairedGAN": TESTS / "recipe.yaml", "CycleGAN": TESTS / "cyclegan.yaml"}
@@ -200,7 +200,7 @@ def kill_check(kills: int, folder: Path, pairs: Path, seed: int) -> list[dict[st
 
 def precision_check(seeds: int, steps: int, folder: Path) -> list[dict[str, Any]]:
     """Run the second check, two processes at a time."""
-    from crossband.losses.adversarial import OBJECTIVES
+    from crossband.training.losses.adversarial import OBJECTIVES
 
     pairs = write_scenes(folder)
     rows = []

@@ -30,7 +30,7 @@ import rasterio
 from soak_page import arguments, write
 from translate import write_scene
 
-from crossband.raster.store import FLUSH_SECONDS, folder_of
+from crossband.raster.journal import FLUSH_SECONDS, folder_of
 
 TITLE = "## Translation killed and resumed"
 KILLS, SIZE, TILE = 10, 2000, 256
@@ -40,7 +40,7 @@ LATE = 0.2
 COMMAND = """
 import os, sys
 from crossband import engine
-from crossband.cli import main
+from crossband.cli.main import main
 count = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 compute = engine.Engine.compute
 def counted(self, prepared):

@@ -44,10 +44,10 @@ from soak_loader import memory
 from soak_page import arguments, write
 
 import crossband
+from crossband import Model
 from crossband.errors import InputError
-from crossband.model import Model
 from crossband.raster.grid import Grid, Window
-from crossband.translator import translate_window
+from crossband.translate.scene import translate_window
 
 TITLE = "## Memory over many scenes"
 SCENES = 200

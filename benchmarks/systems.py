@@ -37,7 +37,7 @@ import bundled
 import rgb2nir
 from systems_doc import write
 
-from crossband.raster.scene import gdal
+from crossband.raster.gdal import gdal
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Samples that a recipe sees, for each task.
@@ -138,7 +138,7 @@ def _super_resolution(data: Path) -> pd.DataFrame:
 
 def options(name: str, task: str, budget: int) -> list[str]:
     """Return the options that make a recipe small, by the rules at the top."""
-    from crossband import recipe
+    from crossband.training import recipe
 
     config = recipe.load(name)
     data = config["data"]["init_args"]
@@ -192,8 +192,8 @@ def _smaller(node: Any, path: str, crop: int, share: float) -> Iterator[tuple[st
 
 
 def _one(node: dict[str, Any], path: str, crop: int, share: float) -> Iterator[tuple[str, Any]]:
+    from crossband.core.registry import build
     from crossband.networks import Discriminator, Generator
-    from crossband.registry import build
 
     name, given = node["class_path"], dict(node.get("init_args") or {})
     if "patience" in given:
@@ -228,7 +228,7 @@ def _one(node: dict[str, Any], path: str, crop: int, share: float) -> Iterator[t
 
 def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     """Return task, recipe and seed of every run, a seed after the other."""
-    from crossband import recipe
+    from crossband.training import recipe
 
     names = [n for n in recipe.available() if n.split("/")[0] in a.task]
     if a.recipe:
@@ -284,7 +284,7 @@ def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) ->
 
 def crossband(*arguments: Any) -> None:
     """Run the real command, in this process: torch is imported once for all runs."""
-    from crossband.cli import main
+    from crossband.cli.main import main
 
     words = io.StringIO()
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):

@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crossband import recipe
+from crossband import Model, load
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
 from crossband.metrics import MODEL, Metric, described
-from crossband.model import Model, load
 from crossband.raster.grid import Window
-from crossband.translator import translate_window
+from crossband.training import recipe
+from crossband.translate.scene import translate_window
 
 BASELINES = ("mean", "linear", "mlp", "bicubic")
 METRICS = ("mae", "psnr", "ssim", "r", "NDVI_mae", "EVI_mae")

@@ -46,16 +46,16 @@ from torch.nn import functional
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
+from crossband.core.devices import keep_memory, resolve_device, resolve_precision
+from crossband.core.signature import Signature, UnitRange
 from crossband.data.module import Pairs
-from crossband.devices import keep_memory, resolve_device, resolve_precision
-from crossband.losses.pixel import L1
-from crossband.methods.checkpoints import Checkpoints
-from crossband.methods.paired_gan import PairedGAN
-from crossband.methods.progress import Progress
 from crossband.networks import parameter_count
-from crossband.networks.patchgan import PatchGAN
-from crossband.networks.unet import UNet
-from crossband.signature import Signature, UnitRange
+from crossband.networks.discriminators.patchgan import PatchGAN
+from crossband.networks.generators.unet import UNet
+from crossband.training.callbacks.checkpoints import Checkpoints
+from crossband.training.callbacks.progress import Progress
+from crossband.training.losses.pixel import L1
+from crossband.training.methods.paired_gan import PairedGAN
 
 SOURCE, TARGET = ["red", "green", "blue"], ["nir", "swir16", "swir22"]
 SIGNATURE = Signature(

@@ -36,15 +36,15 @@ import torch
 from rasterio.windows import Window as RasterioWindow
 
 import crossband
-from crossband.demo import sample
-from crossband.engine import Engine, Given, Prepared
-from crossband.model import Model
-from crossband.networks.identity import Identity
-from crossband.pipeline import Statistics
-from crossband.raster.plan import Job
-from crossband.raster.scene import Scene
-from crossband.signature import Signature, UnitRange
-from crossband.work import Work
+from crossband import Model
+from crossband.cli.demo import sample
+from crossband.core.signature import Signature, UnitRange
+from crossband.networks.generators.identity import Identity
+from crossband.raster.open import open_scene
+from crossband.translate.engine import Engine, Given, Prepared
+from crossband.translate.threads import Statistics
+from crossband.translate.tiles import Job
+from crossband.translate.tiling import Work
 
 BANDS = ("red", "green", "blue")
 NETWORKS = ("bundled", "identity", "x4")
@@ -111,7 +111,7 @@ class Bare:
         self.eager: list[float] = []
         network = engine.model.network
         self.finer = network.scale**2
-        with Scene.open(path, needed=BANDS) as scene:
+        with open_scene(path, needed=BANDS) as scene:
             given = Given(network, scene.grid)
             self.ready: list[Prepared] = []
             for job in middle(work):
@@ -145,7 +145,7 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
     model, plain = load(network, a.model), load(network, a.model)
     engine, found = Engine(model), Statistics()
     path = a.scene
-    with Scene.open(path, needed=BANDS) as scene:
+    with open_scene(path, needed=BANDS) as scene:
         grid = scene.grid
     times = Bare(engine, plain.eval(), path, Work.of(model, grid, batch=batch))
     rounds = a.rounds if network == "bundled" else 5 * a.rounds

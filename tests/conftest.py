@@ -19,11 +19,11 @@ from affine import Affine
 from preloaded import Fresh, Server
 from samples import NAMES, values
 
-from crossband import recipe
-from crossband.model import Model
-from crossband.networks.identity import Identity
-from crossband.networks.local_unet import LocalUNet
-from crossband.signature import Signature, UnitRange
+from crossband import Model
+from crossband.core.signature import Signature, UnitRange
+from crossband.networks.generators.identity import Identity
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.training import recipe
 
 UTM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
 

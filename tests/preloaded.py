@@ -28,9 +28,20 @@ from pathlib import Path
 
 #: What `fit`, `translate` and `evaluate` import, and Lightning with them.
 MODULES = (
-    *("crossband.cli", "crossband.cli_data", "crossband.cli_translate", "crossband.fit"),
-    *("crossband.evaluate", "crossband.sweep", "crossband.translator", "lightning", "matplotlib"),
-    *("crossband.methods.loggers", "crossband.report.folder", "torch._dynamo"),
+    *(
+        "crossband.cli.main",
+        "crossband.cli.data",
+        "crossband.cli.translate",
+        "crossband.training.fit",
+    ),
+    *(
+        "crossband.evaluation.evaluate",
+        "crossband.training.sweep",
+        "crossband.translate.scene",
+        "lightning",
+        "matplotlib",
+    ),
+    *("crossband.training.loggers", "crossband.core.atomic", "torch._dynamo"),
 )
 #: Of a message: arguments, environment, folder.
 LONGEST = 2**17

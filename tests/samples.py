@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
-from crossband.data.pairs import PairDataset
 from crossband.data.reader import PairReader
-from crossband.signature import Signature, UnitRange
+from crossband.data.samples import PairDataset
 
 RANGES = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
 SIGNATURE = Signature(["red", "green", "blue"], ["nir"], {"reflectance": RANGES, "display": RANGES})

@@ -11,19 +11,19 @@ import yaml
 from test_fit import RECIPE, options, pairs  # noqa: F401  (a fixture)
 from test_networks import CASES, waken
 
+from crossband import Model, load
+from crossband.core.registry import build
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, RecipeError
-from crossband.fit import fit
-from crossband.methods.base import Method
-from crossband.model import Model, load
+from crossband.model.adapt import Bands, adapt, difference
 from crossband.networks import Generator
-from crossband.networks.adapt import Bands, adapt, difference
-from crossband.networks.blend import Blend
-from crossband.networks.local_statistics import LocalStatistics
-from crossband.networks.local_unet import LocalUNet
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMLP
-from crossband.networks.thermal_gan import TwoStepThermal
-from crossband.registry import build
-from crossband.signature import Signature, UnitRange
+from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.local_statistics import LocalStatistics
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMLP
+from crossband.networks.generators.thermal_gan import TwoStepThermal
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
 
 #: Sums in another order; a misplaced band moves an answer by far more.
 ROUNDING = 1e-5
@@ -357,7 +357,7 @@ def test_a_resumed_run_does_not_start_again(pairs, tiny, tmp_path, monkeypatch, 
     capsys.readouterr()
     with pytest.raises(RecipeError, match=r"goes on with began from .*plain"):
         fit(RECIPE, [*arguments, "--start", "rgb2nir"], tmp_path / "run", resume=True)
-    monkeypatch.setattr("crossband.model.load", None)  # nothing is loaded any more
+    monkeypatch.setattr("crossband.model.folder.load", None)  # nothing is loaded any more
     folder = fit(RECIPE, arguments, tmp_path / "run", resume=True)
     monkeypatch.undo()
     assert "start:" not in capsys.readouterr().err

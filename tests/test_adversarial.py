@@ -11,14 +11,14 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.losses.adversarial import (
+from crossband.networks.discriminators.patch_critic import PatchCritic
+from crossband.training.losses.adversarial import (
     OBJECTIVES,
     feature_matching,
     gradient_penalty,
     objective,
     over_judges,
 )
-from crossband.networks.patch_critic import PatchCritic
 
 bce = functional.binary_cross_entropy_with_logits
 #: By torch: scores of target and output, ones, zeros -> what each side minimises. Where both sides

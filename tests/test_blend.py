@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from crossband import Model
 from crossband.errors import CrossbandError
-from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
-from crossband.networks.resnet import ResNet
-from crossband.raster.blend import Blender, blended_plan, default_overlap, spans
+from crossband.networks.generators.resnet import ResNet
 from crossband.raster.grid import Grid, Window
-from crossband.translator import translate_window
+from crossband.translate.blend import Blender, blended_plan, default_overlap, spans
+from crossband.translate.scene import translate_window
 
 sizes = st.integers(1, 200)
 

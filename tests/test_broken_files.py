@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from crossband import load
 from crossband.data.module import Pairs
 from crossband.errors import UnreadableError
-from crossband.fit import fit
-from crossband.methods.checkpoints import read
+from crossband.training.callbacks.checkpoints import read
+from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.data import manifest
 from crossband.data.check import KINDS, Bands, Limits, check, run, without_spoilt
+from crossband.data.check import page as check_page
 from crossband.data.check.likeness import alike, signature
 from crossband.data.check.registration import measure
 from crossband.errors import CrossbandError, ManifestError
 from crossband.raster.grid import Box
-from crossband.report import check_page
 
 NAMES = ("red", "green", "blue", "nir")
 SIZE = 160
@@ -593,7 +593,7 @@ def test_wheel_has_the_template():
     """Hatchling takes every file below the package."""
     from importlib.resources import files
 
-    assert files("crossband.report").joinpath("templates/check.html").is_file()
+    assert files("crossband.evaluation.report").joinpath("templates/check.html").is_file()
 
 
 def test_real_traps(real_data, tmp_path):

@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from crossband import load
 from crossband.errors import OutputError, RecipeError, TrainingError
-from crossband.fit import fit
-from crossband.methods import checkpoints
-from crossband.methods.checkpoints import Checkpoints, Flushed, kept, newest, publish, read
-from crossband.model import load
+from crossband.training.callbacks import checkpoints
+from crossband.training.callbacks.checkpoints import (
+    Checkpoints,
+    Flushed,
+    kept,
+    newest,
+    publish,
+    read,
+)
+from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 
@@ -248,7 +255,7 @@ def test_a_file_that_may_not_grow(interpreters, tmp_path):
     before = last.read_bytes()
     code = """
 import resource, sys, torch, pathlib
-from crossband.methods.checkpoints import Checkpoints, Flushed, publish
+from crossband.training.callbacks.checkpoints import Checkpoints, Flushed, publish
 from crossband.errors import OutputError
 folder = pathlib.Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -293,8 +300,8 @@ def test_killed_while_writing_a_checkpoint(arguments, tmp_path, interpreters):
     """SIGKILL when half of the fourth file is written: the third one goes on."""
     code = """
 import os, signal, sys, pathlib
-from crossband.fit import fit
-from crossband.methods import checkpoints
+from crossband.training.fit import fit
+from crossband.training.methods import checkpoints
 write, count = checkpoints._File.write, [0]
 def half(self, data):
     if count[0] == 3:

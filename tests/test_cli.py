@@ -34,7 +34,7 @@ def source(make_raster):
 
 
 def test_help_is_fast_and_imports_no_torch():
-    code = "import sys; from crossband.cli import main\n"
+    code = "import sys; from crossband.cli.main import main\n"
     code += "try:\n main(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('torch' in sys.modules or 'rasterio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def test_help_is_fast_and_imports_no_torch():
 
 def test_translate_imports_no_lightning(source, tiny_model, tmp_path):
     code = (
-        "import sys; from crossband.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from crossband.cli.main import main; code = main(sys.argv[1:]);"
         "names = {m.split('.')[0] for m in sys.modules};"
         "bad = names & {'lightning', 'matplotlib', 'kornia', 'gradio', 'pandas', 'jsonargparse'};"
         "print(bad); sys.exit(code or bool(bad))"

@@ -14,17 +14,18 @@ import torch
 from affine import Affine
 from test_cli import one_line
 
-from crossband.cli import main
-from crossband.data import degrade_scene as module
+from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
-from crossband.data.degrade import Bicubic, Blind, SensorMTF
-from crossband.data.degrade_scene import degrade_scene
+from crossband.data.degrade import scene as module
+from crossband.data.degrade.blind import Blind
+from crossband.data.degrade.scene import degrade_scene
+from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
 from crossband.errors import CrossbandError, InputError, RecipeError
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene, known_bands
+from crossband.raster.open import known_bands, open_scene
 from crossband.raster.warp import finer, overlap, warped
-from crossband.signature import Signature, UnitRange
 
 NAMES = ("red", "green", "nir")
 COARSE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -272,7 +273,7 @@ def test_overlap_and_ratio_by_hand():
 
 def test_a_window_far_away_and_a_coarser_grid(scenes):
     fine, _ = scenes()
-    with Scene.open(fine, needed=["red"]) as scene:
+    with open_scene(fine, needed=["red"]) as scene:
         away = warped(scene, Grid(4, 4, Affine(10, 0, 0, 0, -10, 0), scene.grid.crs))
         assert not away.mask.any()
         coarse = warped(scene, Grid(30, 40, COARSE @ Affine.translation(3, 2), scene.grid.crs))
@@ -432,7 +433,7 @@ def test_unknown_commands_name_the_nearest(capsys, words, message):
 def test_data_alone_shows_its_commands_and_imports_no_torch(capsys):
     assert main(["data"]) == 0
     assert "degrade" in capsys.readouterr().out
-    code = "import sys; from crossband.cli import main\n"
+    code = "import sys; from crossband.cli.main import main\n"
     code += "try:\n main(['data', 'degrade', '--help'])\nexcept SystemExit: pass\n"
     code += "sys.exit('torch' in sys.modules or 'rasterio' in sys.modules)"
     assert (

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
-from crossband.methods.batches import conditions_of, predict
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
-from crossband.signature import Signature, UnitRange
+from crossband.training.methods.batches import conditions_of, predict
 
 SCENE = noise_at(3, 0, 0, 200, 190, 2)
 

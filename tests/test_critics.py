@@ -13,15 +13,15 @@ from test_unpaired import GREY, Noting, One, Shift, run, thermal
 from torch import nn
 
 from crossband.errors import RecipeError
-from crossband.losses.adversarial import OBJECTIVES, objective
-from crossband.losses.pixel import L1
-from crossband.losses.structure import SpatialCorrelative
-from crossband.methods.cycle_gan import CycleGAN
-from crossband.methods.disco_gan import DiscoGAN
-from crossband.methods.dual_gan import DualGAN
-from crossband.methods.paired_gan import PairedGAN
-from crossband.methods.two_way import Domains
 from crossband.networks import Discriminator
+from crossband.training.losses.adversarial import OBJECTIVES, objective
+from crossband.training.losses.pixel import L1
+from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.methods.cycle_gan import CycleGAN
+from crossband.training.methods.disco_gan import DiscoGAN
+from crossband.training.methods.dual_gan import DualGAN
+from crossband.training.methods.paired_gan import PairedGAN
+from crossband.training.methods.two_way import Domains
 
 START = 40.0  # steep enough that a penalty weighs more than the game
 SHARES = torch.tensor([0.1, 0.7])  # of the target in the mixture, for each sample

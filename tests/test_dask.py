@@ -16,6 +16,7 @@ from conftest import random_values, rgb2nir_signature
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
+from crossband import Model
 from crossband.errors import (
     ChangedError,
     ClusterError,
@@ -25,19 +26,18 @@ from crossband.errors import (
     ModelError,
     OutputError,
 )
-from crossband.fleet import summary
-from crossband.fleet.run import Watcher, translate_many
-from crossband.model import Model
-from crossband.networks.resnet import ResNet
-from crossband.pipeline import Statistics
-from crossband.raster import store as store_module
-from crossband.raster.store import folder_of
+from crossband.jobs import summary
+from crossband.jobs.run import Watcher, translate_many
+from crossband.networks.generators.resnet import ResNet
+from crossband.raster import journal as store_module
+from crossband.raster.journal import folder_of
+from crossband.translate.threads import Statistics
 
 distributed = pytest.importorskip("distributed", reason="needs crossband[dask]")
 
-from crossband.cluster import Cluster  # noqa: E402
-from crossband.cluster import client as client_module  # noqa: E402
-from crossband.cluster import scenes as scenes_module  # noqa: E402
+from crossband.jobs.dask import Cluster  # noqa: E402
+from crossband.jobs.dask import client as client_module  # noqa: E402
+from crossband.jobs.dask import scenes as scenes_module  # noqa: E402
 
 OPTIONS = {"tile": 64, "precision": "fp32"}
 
@@ -387,10 +387,10 @@ def test_what_the_workers_do_not_find(source, model, cluster, tmp_path, monkeypa
     unsaved = Model(model.network, model.signature, name="unsaved", task="x")
     with pytest.raises(ModelError, match="save it first"):
         unsaved.translate(source, out, cluster=cluster)
-    facts = crossband.translator.facts
+    facts = crossband.translate.scene.facts
     with monkeypatch.context() as patched:
         patched.setattr(
-            "crossband.translator.facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
+            "crossband.translate.scene.facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
         )
         with pytest.raises(InputError, match="a worker sees another file: the source changed"):
             model.translate(source, out, cluster=cluster)
@@ -472,7 +472,7 @@ def test_the_scheduler_goes_away(source, model, tmp_path, monkeypatch):
 def test_wrong_addresses_are_one_line(
     source, tiny_model, tmp_path, capsys, monkeypatch, arguments, words
 ):
-    from crossband.cli import main
+    from crossband.cli.main import main
 
     monkeypatch.setattr(client_module, "CONNECT", 1.0)
     command = ["translate", str(source), "-o", str(tmp_path / "o.tif"), "--model", str(tiny_model)]
@@ -483,7 +483,7 @@ def test_wrong_addresses_are_one_line(
 
 
 def test_dask_is_no_part_of_the_core(source, tiny_model, tmp_path, capsys, monkeypatch):
-    from crossband.cli import main
+    from crossband.cli.main import main
 
     monkeypatch.setitem(sys.modules, "distributed", None)
     command = ["translate", str(source), "-o", str(tmp_path / "o.tif"), "--model", str(tiny_model)]

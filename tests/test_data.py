@@ -11,15 +11,15 @@ import torch
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest, splits
 from crossband.data.balance import Balance
-from crossband.data.pairs import PairDataset, WindowDataset
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
+from crossband.data.samples import PairDataset, WindowDataset
 from crossband.data.transforms import Flip, RadiometricJitter, Transform
 from crossband.errors import ManifestError, OutputError, RecipeError
 from crossband.raster.grid import Box
-from crossband.signature import Signature, UnitRange
 
 # The manifest.
 

@@ -9,19 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from crossband.data.degrade import (
-    Bicubic,
-    Blind,
-    Degradation,
-    SensorMTF,
-    coarse_mask,
-    sigma,
-)
-from crossband.data.degrade_base import jpeg
-from crossband.data.degrade_blind import blur_kernel, sinc_kernel
+from crossband.core.registry import build
+from crossband.core.resample import bicubic
+from crossband.data.degrade import Degradation, coarse_mask
+from crossband.data.degrade.base import jpeg
+from crossband.data.degrade.blind import Blind, blur_kernel, sinc_kernel
+from crossband.data.degrade.sensor import Bicubic, SensorMTF, sigma
 from crossband.errors import CrossbandError, RecipeError
-from crossband.registry import build
-from crossband.resample import bicubic
 
 # Written by MATLAB (files of July 2020, "MATLAB 5.0 MAT-file, Platform: GLNXA64") and published as
 # test answers in github.com/sanghyun-son/bicubic_pytorch, test_answer/*.mat: imresize(..., [h w],

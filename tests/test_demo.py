@@ -10,14 +10,14 @@ import pytest
 import rasterio
 import torch
 
-from crossband import demo
+from crossband import Model, load
+from crossband.cli import demo
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import ModelError
+from crossband.evaluation.report.pictures import comparison
 from crossband.metrics import MODEL
-from crossband.model import Model, load
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 from crossband.raster.grid import Grid, Window
-from crossband.report.pictures import comparison
-from crossband.signature import Signature, UnitRange
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 SIGNATURE = Signature(

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from crossband.devices import has_native_bf16
+from crossband.core.devices import has_native_bf16
 
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 COUNT = """
 import resource, torch
-from crossband.devices import keep_memory
+from crossband.core.devices import keep_memory
 if {keep}:
     keep_memory()
 def faults():
@@ -48,7 +48,7 @@ SHAPES = """
 import re, sys, torch
 from pathlib import Path
 import crossband
-from crossband.engine import Engine
+from crossband.translate.engine import Engine
 torch.set_num_threads(1)
 def mib():
     text = Path("/proc/self/smaps_rollup").read_text()

@@ -13,15 +13,15 @@ import rasterio
 import torch
 from scipy import stats
 
-from crossband import evaluate as ev
+from crossband import Model
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError, CrossbandError, ManifestError, OutputError
+from crossband.evaluation import evaluate as ev
+from crossband.evaluation.report.selection import pick
 from crossband.metrics import MODEL
-from crossband.model import Model
 from crossband.networks.base import Generator
-from crossband.networks.bicubic import Bicubic
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean
-from crossband.report.chosen import pick
-from crossband.signature import Signature, UnitRange
+from crossband.networks.generators.bicubic import Bicubic
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean
 
 RGB = ["red", "green", "blue"]
 SIGNATURE = Signature(
@@ -449,7 +449,7 @@ def test_wrong_arguments(scenes, model, tmp_path):
 def test_evaluating_imports_no_lightning(scenes, model, tmp_path):
     model.save(tmp_path / "folder")
     code = (
-        "import sys; from crossband.evaluate import evaluate, table\n"
+        "import sys; from crossband.evaluation.evaluate import evaluate, table\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"print(table(evaluate([{str(tmp_path / 'folder')!r}], {str(scenes.manifest())!r},"
         f" {str(tmp_path / 'out')!r}, pictures=1)))\n"

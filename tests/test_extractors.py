@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from crossband.errors import CrossbandError, ModelError
-from crossband.features import inception, load
-from crossband.features.base import Distance
-from crossband.features.inception import Block, InceptionV3
+from crossband.metrics.extractors import inception, load
+from crossband.metrics.extractors.base import Distance
+from crossband.metrics.extractors.inception import Block, InceptionV3
 
 #: Shapes as tf-slim's inception_v3.py notes them beside each layer (height = width, channels), and
 #: table 1 of Szegedy et al. 2016 for the input of each.

@@ -18,14 +18,14 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from crossband import features
 from crossband.errors import BandError, CrossbandError, UnitError
-from crossband.features.base import Distance, Extractor, Features, resized
-from crossband.features.channels import MIDDLE, Channels
-from crossband.features.sets import NUMBERS, DistanceSet, FeatureSet, collect
 from crossband.metrics import as_json
-from crossband.metrics import features as formulas
-from crossband.metrics.features import ClassSums, FeatureMoments
+from crossband.metrics import distances as formulas
+from crossband.metrics import extractors as features
+from crossband.metrics.distances import ClassSums, FeatureMoments
+from crossband.metrics.extractors.base import Distance, Extractor, Features, resized
+from crossband.metrics.extractors.channels import MIDDLE, Channels
+from crossband.metrics.extractors.sets import NUMBERS, DistanceSet, FeatureSet, collect
 
 
 @pytest.fixture
@@ -590,7 +590,7 @@ def test_distances_are_means_over_images():
 
 def test_listing_extractors_imports_nothing():
     code = (
-        "import sys, crossband.features as f; print(f.names()); "
+        "import sys, crossband.metrics.extractors as f; print(f.names()); "
         "assert not {'torch', 'numpy', 'onnxruntime', 'lpips', 'torch_fidelity'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

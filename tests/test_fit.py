@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from crossband import recipe
+from crossband import load
 from crossband.data import manifest
 from crossband.errors import (
     CrossbandError,
@@ -21,9 +21,9 @@ from crossband.errors import (
     RecipeError,
     TrainingError,
 )
-from crossband.fit import fit
-from crossband.methods.base import Method
-from crossband.model import load
+from crossband.training import recipe
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
 
 
 def test_nan_is_one_line_and_leaves_no_model(pairs, tmp_path, monkeypatch):
-    from crossband.losses.pixel import L1
+    from crossband.training.losses.pixel import L1
 
     monkeypatch.setattr(L1, "forward", lambda self, p: p.output.mean(dim=(1, 2, 3)) * float("nan"))
     with pytest.raises(TrainingError, match="step 1: L1 is nan"):

@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import crossband
-from crossband.cli_fleet import Printer
+from crossband.cli.fleet import Printer
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
-from crossband.fleet import run, summary
-from crossband.fleet.names import outputs
-from crossband.fleet.run import Watcher, translate_many
-from crossband.fleet.shards import Shard, parse
-from crossband.fleet.sources import Source, expand, is_many
-from crossband.raster import store as store_module
+from crossband.jobs import run, summary
+from crossband.jobs.names import outputs
+from crossband.jobs.run import Watcher, translate_many
+from crossband.jobs.shards import Shard, parse
+from crossband.jobs.sources import Source, expand, is_many
+from crossband.raster import journal as store_module
 from crossband.raster.grid import Box
-from crossband.raster.store import folder_of
+from crossband.raster.journal import folder_of
 
 
 @pytest.fixture
@@ -436,7 +436,7 @@ def test_the_model_is_made_ready_once(scenes, model, tmp_path, monkeypatch):
             super().__init__(*arguments)
 
     monkeypatch.setattr(run, "Engine", Counted)
-    monkeypatch.setattr("crossband.translator.Engine", Counted)
+    monkeypatch.setattr("crossband.translate.scene.Engine", Counted)
     tally = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
     assert tally.counts["done"] == 5
     assert len(made) == 1

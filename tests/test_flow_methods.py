@@ -13,16 +13,16 @@ from conftest import random_values
 from test_fit import options, pairs, same_weights  # noqa: F401  (a fixture)
 from test_methods import SIGNATURE, Data, Noise, Numbers, PerPixelLinear, run
 
+from crossband import load
 from crossband.errors import Interrupted, RecipeError
-from crossband.fit import fit
-from crossband.methods.base import Method
-from crossband.methods.diffusion import Diffusion
-from crossband.methods.flow_matching import FlowMatching
-from crossband.model import load
-from crossband.networks.diffusion_sampler import DiffusionSampler
-from crossband.networks.flow_sampler import FlowSampler
+from crossband.networks.samplers.diffusion import DiffusionSampler
+from crossband.networks.samplers.flow import FlowSampler
 from crossband.raster.grid import Grid, Window
-from crossband.translator import translate_window
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
+from crossband.training.methods.diffusion import Diffusion
+from crossband.training.methods.flow_matching import FlowMatching
+from crossband.translate.scene import translate_window
 
 BANDS = ("red", "green", "blue")
 

@@ -21,7 +21,8 @@ from test_cli import one_line
 
 import crossband
 from crossband.errors import InputError
-from crossband.raster.scene import Scene, gdal
+from crossband.raster.gdal import gdal
+from crossband.raster.open import open_scene
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 NAMES = ("red", "green", "blue")
@@ -411,7 +412,7 @@ def bad(case, make_raster, tmp_path):
     ],
 )
 def test_what_is_no_scene_is_one_line(make_raster, tiny_model, tmp_path, capfd, case, words):
-    from crossband.cli import main
+    from crossband.cli.main import main
 
     path = bad(case, make_raster, tmp_path)
     before = sorted(tmp_path.iterdir())
@@ -442,17 +443,17 @@ def test_a_damaged_png_is_never_read_as_a_whole_one(make_raster, tmp_path, damag
         del data[-12:]
     needed = NAMES[:bands]
     options = {"bands": dict(zip(needed, (1, 2, 3), strict=False)), "sensor": "display"}
-    Scene.open(path, needed=needed, **options).close()
+    open_scene(path, needed=needed, **options).close()
     path.write_bytes(data)
     with pytest.raises(InputError, match="cut off or damaged"):
-        Scene.open(path, needed=needed, **options)
+        open_scene(path, needed=needed, **options)
     inside = tmp_path / "s.zip"
     with zipfile.ZipFile(inside, "w") as archive:
         archive.write(path, "s.png")
     if damage == "cut":
         with (
             pytest.raises(InputError, match="cannot be read"),
-            Scene.open(f"/vsizip/{inside}/s.png", needed=needed, **options) as scene,
+            open_scene(f"/vsizip/{inside}/s.png", needed=needed, **options) as scene,
         ):
             scene.read()
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from crossband.fit import fit
-from crossband.methods.checkpoints import read
-from crossband.methods.health import (
+from crossband.networks import Discriminator, Generator
+from crossband.training.callbacks.checkpoints import read
+from crossband.training.callbacks.health import (
     ALARMS,
     ENOUGH,
     EXPLODED,
@@ -23,7 +23,7 @@ from crossband.methods.health import (
     is_flat,
     is_stuck,
 )
-from crossband.networks import Discriminator, Generator
+from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 HEALTHY = {

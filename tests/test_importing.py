@@ -16,18 +16,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from crossband.cli import main
+from crossband import load
+from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, UnitError
-from crossband.evaluate import evaluate, table
-from crossband.importing import Origin, Side, Wishes, import_checkpoint
-from crossband.importing.layouts import LAYOUTS, known
-from crossband.methods.base import Method
-from crossband.model import load
-from crossband.networks.unet import UNet
+from crossband.evaluation.evaluate import evaluate, table
+from crossband.model.importing import Origin, Side, Wishes, import_checkpoint
+from crossband.model.importing.layouts import LAYOUTS, known
+from crossband.networks.generators.unet import UNet
 from crossband.raster.grid import Grid, Window
-from crossband.signature import Signature, UnitRange
-from crossband.start import begin
-from crossband.translator import translate_window
+from crossband.training.fine_tune import begin
+from crossband.training.methods.base import Method
+from crossband.translate.scene import translate_window
 
 #: Of a display value; the networks compute in float32.
 EXACT = 1e-5

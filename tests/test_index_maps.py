@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crossband.losses.base import Prediction
-from crossband.methods.index_maps import COLOURS, coloured, first_index, index_maps
-from crossband.methods.validation import SIDE, picture
-from crossband.signature import Signature, UnitRange
+from crossband.core.signature import Signature, UnitRange
+from crossband.training.losses.base import Prediction
+from crossband.training.methods.index_maps import COLOURS, coloured, first_index, index_maps
+from crossband.training.methods.validation import SIDE, picture
 
 
 def prediction(source, target, unit="reflectance", target_unit=None, scale=1, side=8):

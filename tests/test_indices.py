@@ -7,7 +7,7 @@ import pytest
 import spyndex
 import torch
 
-from crossband import indices
+from crossband.core import indices
 from crossband.errors import BandError
 
 LETTERS = {"nir": "N", "red": "R", "green": "G", "blue": "B"}

@@ -9,14 +9,14 @@ import torch
 import yaml
 from PIL import Image
 
-from crossband.model import Model
-from crossband.networks.located_resnet import LocatedResNet
-from crossband.networks.patchgan import PatchGAN
-from crossband.networks.per_pixel import PerPixelMean
-from crossband.networks.style import StyleResNet
+from crossband import Model
+from crossband.core.signature import Signature, UnitRange
+from crossband.evaluation.report import diagnostics as inside
+from crossband.networks.discriminators.patchgan import PatchGAN
+from crossband.networks.generators.located_resnet import LocatedResNet
+from crossband.networks.generators.per_pixel import PerPixelMean
+from crossband.networks.generators.style import StyleResNet
 from crossband.raster.grid import Grid, Window
-from crossband.report import inside
-from crossband.signature import Signature, UnitRange
 
 RGB = ["red", "green", "blue"]
 SIGNATURE = Signature(RGB, ["nir"], {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])})

@@ -11,12 +11,12 @@ import torch
 from conftest import rgb2nir_signature
 from test_cli import one_line
 
+from crossband import Model, load
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError
-from crossband.interpolate import between, interpolate
-from crossband.model import Model, load
-from crossband.networks.local_unet import LocalUNet
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
-from crossband.signature import Signature, UnitRange
+from crossband.model.interpolate import between, interpolate
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 
 
 def model(name, seed=0, network=None, signature=None, **about):
@@ -165,7 +165,7 @@ def test_what_is_refused(crossband_command, two, tmp_path, arguments, words):
 
 def test_it_imports_no_training_code(two, tmp_path):
     code = (
-        "import sys; from crossband.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from crossband.cli.main import main; code = main(sys.argv[1:]);"
         "names = {m.split('.')[0] for m in sys.modules};"
         "bad = names & {'lightning', 'matplotlib', 'pandas', 'jsonargparse', 'optuna'};"
         "print(bad); sys.exit(code or bool(bad))"

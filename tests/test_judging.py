@@ -11,11 +11,11 @@ from scipy import stats
 
 from crossband.data import manifest as manifests
 from crossband.errors import InputError, ManifestError
-from crossband.evaluate import evaluate, table
-from crossband.judging import intervals
-from crossband.judging.breakdown import labels
-from crossband.judging.closed import baselines, signature_of
-from crossband.judging.versus import versus
+from crossband.evaluation import intervals
+from crossband.evaluation.baselines import baselines, signature_of
+from crossband.evaluation.breakdown import labels
+from crossband.evaluation.comparison import versus
+from crossband.evaluation.evaluate import evaluate, table
 from crossband.metrics import MODEL, Judge, Score
 from crossband.raster.grid import Grid, Window
 
@@ -349,8 +349,8 @@ def test_without_train_rows_there_is_nothing_to_fit(tmp_path):
 
 
 def test_bands_that_stay_bring_the_copy_and_finer_ones_bicubic():
-    from crossband.judging.entrants import unfitted
-    from crossband.signature import Signature, UnitRange
+    from crossband.core.signature import Signature, UnitRange
+    from crossband.evaluation.candidates import unfitted
 
     units = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(0.0, 1.0)])}
     same = Signature(["red", "nir"], ["nir"], units)
@@ -382,8 +382,8 @@ def test_workers_change_no_number(tmp_path):
 def test_what_is_kept_does_not_grow_with_the_pairs():
     import pickle
 
-    from crossband.judging.breakdown import Breakdowns
-    from crossband.judging.tally import Cell, Tally
+    from crossband.evaluation.aggregate import Cell, Tally
+    from crossband.evaluation.breakdown import Breakdowns
 
     made = scores(2, size=64)
     sizes = []
@@ -408,7 +408,7 @@ class Mean:
     def load(_text, device="auto"):
         import torch
 
-        from crossband.features.base import Extractor, Features
+        from crossband.metrics.extractors.base import Extractor, Features
 
         class Means(Extractor):
             name, weights_hash = "means", "0" * 64
@@ -422,7 +422,7 @@ class Mean:
 
 
 def test_features_are_in_the_report(tmp_path, monkeypatch):
-    from crossband import features
+    from crossband.metrics import extractors as features
 
     monkeypatch.setattr(features, "load", Mean.load)
     made = Made(tmp_path, splits=["train"] + ["test"] * 8)

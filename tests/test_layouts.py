@@ -14,12 +14,12 @@ import pytest
 import trees
 from test_cli import one_line
 
-from crossband.cli import main
+from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import layouts, manifest
 from crossband.data.layouts import Layout
 from crossband.data.reader import PairReader
 from crossband.errors import InputError, ManifestError, OutputError, UnitError
-from crossband.signature import Signature, UnitRange
 
 TREES = dict(trees.TREES)
 if importlib.util.find_spec("trees2") is not None:
@@ -874,7 +874,7 @@ def test_help(capsys, monkeypatch):
 
 
 def test_help_stays_light():
-    code = "import sys; from crossband.cli import main\n"
+    code = "import sys; from crossband.cli.main import main\n"
     code += "try:\n main(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "sys.exit(bool({'torch', 'pandas', 'rasterio'} & set(sys.modules)))"
     for words in (["--help"], ["data", "--help"]):

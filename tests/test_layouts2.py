@@ -10,10 +10,10 @@ import pytest
 import trees2
 from trees2 import TREES
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import layouts, manifest
 from crossband.data.reader import PairReader
 from crossband.errors import CrossbandError, InputError, ManifestError, UnitError
-from crossband.signature import Signature, UnitRange
 
 UNITS = {u: UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)]) for u in ("reflectance", "display")}
 NIR = Signature(["red", "green", "blue"], ["nir"], UNITS)

@@ -15,13 +15,13 @@ from rasterio.control import GroundControlPoint
 from torch import nn
 
 import crossband
+from crossband import Model
 from crossband.errors import BandError, CrossbandError, InputError, UnitError
-from crossband.lazy import aligned
-from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
-from crossband.networks.local_unet import LocalUNet
-from crossband.networks.resnet import ResNet
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.generators.resnet import ResNet
+from crossband.translate.lazy import aligned
 
 dask = pytest.importorskip("dask")
 

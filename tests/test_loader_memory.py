@@ -10,7 +10,7 @@ import soak_loader
 from soak_loader import CROP_KIB, section, slope, watch, write_scenes
 from soak_page import put
 
-from crossband.data.pairs import PairDataset
+from crossband.data.samples import PairDataset
 
 #: A process takes some thousand reads until it has all it will have (5,000 in docs/soak.md), so the
 #: crops are larger here: what is leaked of them stands out.

@@ -15,17 +15,17 @@ from test_fit import options, pairs  # noqa: F401  (a fixture)
 from torch import nn
 from torch.nn import functional
 
+from crossband import Model, load
+from crossband.core.registry import build
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError
-from crossband.fit import fit
-from crossband.methods.batches import conditions_of, predict
-from crossband.model import Model, load
 from crossband.networks import Generator, parameter_count
 from crossband.networks.conditions import Conditions, Lattice
-from crossband.networks.located_resnet import SIDE, LocatedResNet, stretch
-from crossband.networks.location import LocationEncoder, read_checkpoint, spherical_harmonics
-from crossband.networks.resnet import ResNet
-from crossband.registry import build
-from crossband.signature import Signature, UnitRange
+from crossband.networks.generators.located_resnet import SIDE, LocatedResNet, stretch
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.layers.location import LocationEncoder, read_checkpoint, spherical_harmonics
+from crossband.training.fit import fit
+from crossband.training.methods.batches import conditions_of, predict
 
 KINDS = ("multiply", "add", "concat", "channel")
 ENCODER = {"degrees": 4, "hidden": 8, "channels": 6}

@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from crossband.errors import Preempted, RecipeError
-from crossband.fit import fit
-from crossband.methods import loggers
-from crossband.methods.base import Method
+from crossband.training import loggers
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 

@@ -15,16 +15,17 @@ from scipy.ndimage import correlate1d, minimum_filter
 from scipy.stats import wasserstein_distance
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from crossband.core.registry import available
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError
-from crossband.losses import Loss, Prediction, masked_mean
-from crossband.losses.distribution import EarthMovers, earth_movers
-from crossband.losses.index import IndexLoss
-from crossband.losses.perceptual import Perceptual
-from crossband.losses.pixel import L1, MSE, Charbonnier
-from crossband.losses.relative import Relative
-from crossband.losses.ssim import SSIMLoss
-from crossband.losses.structure import SpatialCorrelative
-from crossband.signature import Signature, UnitRange
+from crossband.training.losses import Loss, Prediction, masked_mean
+from crossband.training.losses.distribution import EarthMovers, earth_movers
+from crossband.training.losses.index import IndexLoss
+from crossband.training.losses.perceptual import Perceptual
+from crossband.training.losses.pixel import L1, MSE, Charbonnier
+from crossband.training.losses.relative import Relative
+from crossband.training.losses.ssim import SSIMLoss
+from crossband.training.losses.structure import SpatialCorrelative
 
 UNITS = {
     "reflectance": UnitRange([(0.0, 0.5), (0.0, 0.4), (0.0, 0.3)], [(0.1, 0.6)]),
@@ -198,7 +199,7 @@ THEIRS = {
 }
 LOSSES = [loss for rows in THEIRS.values() for loss, _ in rows]
 LOSSES.append(SpatialCorrelative(queries=3, patch=8, against="target"))
-OURS = [name for name, cls in Loss.known.items() if cls.__module__.startswith("crossband.")]
+OURS = [name for name, cls in available(Loss).items() if cls.__module__.startswith("crossband.")]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -25,13 +25,13 @@ from crossband.errors import (
     OutputError,
     UnitError,
 )
-from crossband.pipeline import Statistics
 from crossband.raster import compare, match
 from crossband.raster.compare import Ground
 from crossband.raster.grid import Grid
-from crossband.raster.scene import Scene
-from crossband.raster.store import folder_of
+from crossband.raster.journal import folder_of
+from crossband.raster.open import open_scene
 from crossband.raster.warp import averaged
+from crossband.translate.threads import Statistics
 
 #: 600 x 640 pixels of 1 m; a reference of 10 m, 60 x 64 of them, begins 5 of its pixels before.
 FINE = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)
@@ -260,7 +260,7 @@ def test_means_over_coarse_pixels(make_raster):
     values[13, 25] = np.nan  # one of 100: the others speak for it
     values[20:26, 40:44] = np.nan  # 24 of 100
     path = make_raster("f.tif", values[None], names=("nir",), transform=FINE)
-    with Scene.open(path, needed=("nir",)) as scene:
+    with open_scene(path, needed=("nir",)) as scene:
         at = FINE @ Affine.translation(-10, -10) @ Affine.scale(10)
         window = averaged(scene, Grid(9, 10, at, scene.grid.crs))
         half = FINE @ Affine.translation(-5, 0) @ Affine.scale(10)
@@ -284,7 +284,7 @@ def test_means_over_coarse_pixels(make_raster):
 def test_decibels_are_averaged_as_power(make_raster):
     values = np.array([[[0.0, -20.0], [-20.0, -20.0]]], np.float32).repeat(8, 1).repeat(8, 2)
     path = make_raster("f.tif", values, names=("vv",), unit="db", transform=FINE)
-    with Scene.open(path, needed=("vv",)) as scene:
+    with open_scene(path, needed=("vv",)) as scene:
         window = averaged(scene, scene.grid.shrink(16))
     assert window.values[0, 0, 0] == pytest.approx(10 * np.log10((1 + 3 * 0.01) / 4), abs=1e-4)
 

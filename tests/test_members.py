@@ -9,9 +9,9 @@ from conftest import random_values
 
 import crossband
 from crossband.errors import ChangedError, Interrupted
-from crossband.raster import store as store_module
+from crossband.raster import journal as store_module
+from crossband.raster.journal import folder_of
 from crossband.raster.members import members
-from crossband.raster.store import folder_of
 
 BAND = """<VRTRasterBand dataType="Float32" band="{number}"><Description>{name}</Description>
 <UnitType>reflectance</UnitType><SimpleSource>

@@ -13,27 +13,27 @@ import torch
 from test_unpaired import GREY, SIGNATURE, One, adam, resnets, run, thermal, two_way
 from torch.utils.data import DataLoader, Dataset
 
-from crossband.losses.pixel import L1
-from crossband.losses.structure import SpatialCorrelative
-from crossband.methods.base import Method
-from crossband.methods.cycle_gan import CycleGAN
-from crossband.methods.diffusion import Diffusion
-from crossband.methods.disco_gan import DiscoGAN
-from crossband.methods.dual_gan import DualGAN
-from crossband.methods.flow_matching import FlowMatching
-from crossband.methods.least_squares import LeastSquares
-from crossband.methods.paired_gan import PairedGAN
-from crossband.methods.unit import UNIT
-from crossband.methods.untrained import Untrained
+from crossband.core.signature import Signature, UnitRange
 from crossband.networks import parameter_count
-from crossband.networks.bicubic import Bicubic
-from crossband.networks.diffusion_sampler import DiffusionSampler
-from crossband.networks.flow_sampler import FlowSampler
-from crossband.networks.patch_critic import PatchCritic
-from crossband.networks.per_pixel import PerPixelLinear
-from crossband.networks.resnet import ResNet
-from crossband.networks.unit import UNITCritic, UNITResNet, UNITViT
-from crossband.signature import Signature, UnitRange
+from crossband.networks.discriminators.patch_critic import PatchCritic
+from crossband.networks.generators.bicubic import Bicubic
+from crossband.networks.generators.per_pixel import PerPixelLinear
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.generators.unit import UNITCritic, UNITResNet, UNITViT
+from crossband.networks.samplers.diffusion import DiffusionSampler
+from crossband.networks.samplers.flow import FlowSampler
+from crossband.training.losses.pixel import L1
+from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.methods.base import Method
+from crossband.training.methods.cycle_gan import CycleGAN
+from crossband.training.methods.diffusion import Diffusion
+from crossband.training.methods.disco_gan import DiscoGAN
+from crossband.training.methods.dual_gan import DualGAN
+from crossband.training.methods.flow_matching import FlowMatching
+from crossband.training.methods.least_squares import LeastSquares
+from crossband.training.methods.paired_gan import PairedGAN
+from crossband.training.methods.unit import UNIT
+from crossband.training.methods.untrained import Untrained
 
 
 def paired(steps):

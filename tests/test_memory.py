@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from crossband.errors import TrainingError
-from crossband.fit import fit
-from crossband.methods.checkpoints import read
-from crossband.methods.memory import Memory, is_shortage, part
 from crossband.networks import Generator
+from crossband.training.callbacks.checkpoints import read
+from crossband.training.callbacks.memory import Memory, is_shortage, part
+from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 
@@ -167,7 +167,7 @@ def test_other_errors_pass():
 
 
 def test_out_of_memory_in_the_validation(line_pairs, tmp_path, monkeypatch):
-    from crossband.methods.base import Method
+    from crossband.training.methods.base import Method
 
     def full(*_):
         raise MemoryError
@@ -192,7 +192,7 @@ def test_the_other_process_says_so_in_one_line(line_pairs, tmp_path):
     code = code.replace("from __future__ import annotations", "")
     code += """
 import os
-from crossband.cli import main
+from crossband.cli.main import main
 forward = Hungry.forward
 def one_of_two(self, x):
     self.pixels = 10**9 if os.environ.get("LOCAL_RANK") == "1" else 64**2
@@ -224,8 +224,8 @@ def test_a_real_allocation_that_is_refused(line_pairs, tmp_path):
     """RLIMIT_AS, set before the first step to what is in use and a little more."""
     script = """
 import resource, sys
-from crossband.cli import main
-from crossband.methods.base import Method
+from crossband.cli.main import main
+from crossband.training.methods.base import Method
 step = Method.training_step
 def limited(self, batch, index):
     if self.step == 0:

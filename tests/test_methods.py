@@ -15,41 +15,41 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import Interrupted, RecipeError, TrainingError
-from crossband.losses import Loss
-from crossband.losses.index import IndexLoss
-from crossband.losses.pixel import L1
-from crossband.methods.base import Method
-from crossband.methods.checkpoints import Checkpoints
-from crossband.methods.cycle_gan import CycleGAN
-from crossband.methods.diffusion import Diffusion
-from crossband.methods.disco_gan import DiscoGAN
-from crossband.methods.dual_gan import DualGAN
-from crossband.methods.flow_matching import FlowMatching
-from crossband.methods.least_squares import LeastSquares
-from crossband.methods.modules import frozen
-from crossband.methods.optimisers import make_optimizer
-from crossband.methods.paired_gan import PairedGAN
-from crossband.methods.progress import Progress
-from crossband.methods.replay import Replay
-from crossband.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule, Steps
-from crossband.methods.steplog import StepLog
-from crossband.methods.thermal_gan import ThermalGAN
-from crossband.methods.unit import UNIT
-from crossband.methods.untrained import Untrained
 from crossband.networks import Discriminator, Generator, parameter_count
-from crossband.networks.bicubic import Bicubic
-from crossband.networks.diffusion_sampler import DiffusionSampler
-from crossband.networks.flow_sampler import FlowSampler
-from crossband.networks.patch_critic import PatchCritic
-from crossband.networks.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
-from crossband.networks.progressive import ProgressiveCritic, ProgressiveUNet
-from crossband.networks.resnet import ResNet
-from crossband.networks.style import StyleResNet
-from crossband.networks.thermal_gan import StyleEncoder, TwoStepThermal
-from crossband.networks.unit import UNITResNet
-from crossband.signature import Signature, UnitRange
+from crossband.networks.discriminators.patch_critic import PatchCritic
+from crossband.networks.discriminators.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
+from crossband.networks.generators.bicubic import Bicubic
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
+from crossband.networks.generators.progressive import ProgressiveCritic, ProgressiveUNet
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.generators.style import StyleResNet
+from crossband.networks.generators.thermal_gan import StyleEncoder, TwoStepThermal
+from crossband.networks.generators.unit import UNITResNet
+from crossband.networks.samplers.diffusion import DiffusionSampler
+from crossband.networks.samplers.flow import FlowSampler
+from crossband.training.callbacks.checkpoints import Checkpoints
+from crossband.training.callbacks.progress import Progress
+from crossband.training.losses import Loss
+from crossband.training.losses.index import IndexLoss
+from crossband.training.losses.pixel import L1
+from crossband.training.methods.base import Method
+from crossband.training.methods.cycle_gan import CycleGAN
+from crossband.training.methods.diffusion import Diffusion
+from crossband.training.methods.disco_gan import DiscoGAN
+from crossband.training.methods.dual_gan import DualGAN
+from crossband.training.methods.flow_matching import FlowMatching
+from crossband.training.methods.least_squares import LeastSquares
+from crossband.training.methods.modules import frozen
+from crossband.training.methods.optimisers import make_optimizer
+from crossband.training.methods.paired_gan import PairedGAN
+from crossband.training.methods.replay import Replay
+from crossband.training.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule, Steps
+from crossband.training.methods.steplog import StepLog
+from crossband.training.methods.thermal_gan import ThermalGAN
+from crossband.training.methods.unit import UNIT
+from crossband.training.methods.untrained import Untrained
 
 SIGNATURE = Signature(
     ["red", "green", "blue"],

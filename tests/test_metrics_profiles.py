@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from crossband import metrics
-from crossband.judging.tally import Cell, Tally
+from crossband.evaluation.aggregate import Cell, Tally
 from crossband.metrics import MODEL, Judge
-from crossband.metrics.profiles import NDVI_EDGES, error_edges, value_edges
+from crossband.metrics.families.profiles import NDVI_EDGES, error_edges, value_edges
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "metrics.py"
 

@@ -11,12 +11,12 @@ from skimage import metrics as sk
 from torchmetrics.functional import image as tm
 
 from crossband import metrics
+from crossband.core.resample import bicubic
 from crossband.errors import BandError
 from crossband.metrics import Judge
 from crossband.metrics.families.super_resolution import scores
 from crossband.metrics.families.uqi import whole_boxes
 from crossband.metrics.families.wasserstein import directions
-from crossband.resample import bicubic
 
 RGB = ("red", "green", "blue")
 SIDE = 192

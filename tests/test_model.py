@@ -11,14 +11,16 @@ import torch
 from conftest import random_values, rgb2nir_signature
 
 import crossband
-from crossband.devices import resolve_device, resolve_precision
+from crossband import Model
+from crossband.core.devices import resolve_device, resolve_precision
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, OutputError, UnitError
-from crossband.model import Model, bundled, table
-from crossband.networks.local_unet import LocalUNet
-from crossband.networks.per_pixel import PerPixelLinear
+from crossband.model import bundled
+from crossband.model.folder import table
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.raster.grid import Grid, Window
-from crossband.signature import Signature, UnitRange
-from crossband.translator import translate_window
+from crossband.translate.scene import translate_window
 
 
 def test_plain_torch_call(tiny_model):

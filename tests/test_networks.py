@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from crossband import Model
+from crossband.core.registry import available, build
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
-from crossband.model import Model
 from crossband.networks import Discriminator, Generator
-from crossband.networks.blend import Blend
-from crossband.networks.local_statistics import LocalStatistics
-from crossband.networks.local_unet import LocalUNet
-from crossband.networks.per_pixel import PerPixelMLP
+from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.local_statistics import LocalStatistics
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.generators.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
-from crossband.registry import build
-from crossband.signature import Signature, UnitRange
-from crossband.translator import translate_window
+from crossband.translate.scene import translate_window
 
 LOCAL_FIELD = {"arguments": {"width": 4, "levels": 1, "norm": "none", "time_channels": 4}}
 SMALL_ENCODER = {"degrees": 3, "hidden": 6, "channels": 5}
@@ -119,7 +119,7 @@ SMALL = {
     ],
 }
 # Other tests define generators of their own, some broken on purpose.
-OURS = [n for n, c in Generator.known.items() if c.__module__.startswith("crossband.")]
+OURS = [n for n, c in available(Generator).items() if c.__module__.startswith("crossband.")]
 CASES = [(name, arguments) for name in OURS for arguments in SMALL.get(name, [{}])]
 
 
@@ -219,7 +219,7 @@ def test_trains_and_answers_in_bf16(name, arguments):
 
 
 CRITICS = [
-    *((name, {}) for name in Discriminator.known),
+    *((name, {}) for name in available(Discriminator)),
     ("PatchCritic", {"norm": "virtual", "minibatch": "discrimination", "attention": 2}),
     ("PatchCritic", {"norm": "affine", "minibatch": "std", "spectral": True}),
     ("PatchCritic", {"norm": "batch", "strided": 2, "plain": 0, "conditional": False}),
@@ -350,7 +350,7 @@ def test_members_share_the_batch_while_training_and_answer_together_afterwards()
         assert network(x[:1]).shape == (1, 1, 8, 8)
 
 
-@pytest.mark.parametrize("name", list(Discriminator.known))
+@pytest.mark.parametrize("name", list(available(Discriminator)))
 def test_discriminators_score_patches(name):
     network = build(Discriminator, name, {"source_channels": 3, "target_channels": 1})
     size = 128

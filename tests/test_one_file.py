@@ -32,10 +32,10 @@ class Throwaway(Generator):
 METHOD = '''
 from lightning.pytorch.cli import OptimizerCallable
 
-from crossband.losses.base import masked_mean
-from crossband.methods.base import Method
+from crossband.training.losses.base import masked_mean
+from crossband.training.methods.base import Method
 from crossband.networks.base import Generator
-from crossband.signature import Signature
+from crossband.core.signature import Signature
 
 
 class Steep(Method):

@@ -16,13 +16,13 @@ import torch
 import vggs
 import yaml
 
-from crossband import recipe
-from crossband.cli import main
-from crossband.methods.schedules import Linear, Plateau
-from crossband.model import load
-from crossband.networks.layers import Resize
+from crossband import load
+from crossband.cli.main import main
+from crossband.networks.layers.convolution import Resize
 from crossband.raster.grid import Grid, Window
-from crossband.translator import translate_window
+from crossband.training import recipe
+from crossband.training.methods.schedules import Linear, Plateau
+from crossband.translate.scene import translate_window
 
 SIX = ("NDVI", "NDWI", "EVI", "SAVI", "MSAVI", "GNDVI")
 WEIGHTS = dict(zip(SIX, (0.5, 0.25, 0.125, 1.0, 2.0, 4.0), strict=True))

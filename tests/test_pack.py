@@ -19,13 +19,13 @@ from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
 from crossband import load
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.data import manifest
-from crossband.data.degrade import Bicubic
+from crossband.data.degrade.sensor import Bicubic
 from crossband.data.module import Pairs
-from crossband.data.packs import Packs, location, name_in, split_name
+from crossband.data.packed.cache import ShardCache
+from crossband.data.packed.read import Packs, location, name_in, split_name
 from crossband.data.reader import PairReader
-from crossband.data.shards import ShardCache
 from crossband.errors import (
     CrossbandError,
     InputError,
@@ -34,8 +34,8 @@ from crossband.errors import (
     RecipeError,
     UnreadableError,
 )
-from crossband.fit import fit
 from crossband.raster.grid import Box
+from crossband.training.fit import fit
 
 webdataset = pytest.importorskip("webdataset", reason="packing needs the extra `pack`")
 pack = pytest.importorskip("crossband.data.pack").pack

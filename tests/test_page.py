@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import rasterio
 
-from crossband.evaluate import evaluate
-from crossband.model import Model
-from crossband.networks.per_pixel import PerPixelLinear, PerPixelMean
-from crossband.signature import Signature, UnitRange
+from crossband import Model
+from crossband.core.signature import Signature, UnitRange
+from crossband.evaluation.evaluate import evaluate
+from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean
 
 RGB = ["red", "green", "blue"]
 SIGNATURE = Signature(RGB, ["nir"], {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])})

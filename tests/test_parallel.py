@@ -12,7 +12,7 @@ import pytest
 import soak
 import torch
 
-from crossband.model import load
+from crossband import load
 
 HERE = Path(__file__).parent
 PAIRED, CYCLE = HERE / "recipe.yaml", HERE / "cyclegan.yaml"
@@ -20,7 +20,7 @@ PAIRED, CYCLE = HERE / "recipe.yaml", HERE / "cyclegan.yaml"
 #: Runs the real command, and keeps the gradients that the first steps of all optimisers used.
 PROBE = """
 import sys, torch
-from crossband.cli import main
+from crossband.cli.main import main
 
 grads = {}
 
@@ -30,7 +30,7 @@ def looking(parameters, world):
     if len(grads) < 3:
         grads[len(grads)] = torch.cat([p.grad.flatten() for p in parameters])
 
-import crossband.methods.base as base
+import crossband.training.methods.base as base
 average = base.average_gradients
 base.average_gradients = looking
 code = main(sys.argv[2:])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossband.model import load
-from crossband.networks.identity import Identity
+from crossband import load
+from crossband.networks.generators.identity import Identity
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.plan import core_size, halo, overhead, plan
-from crossband.translator import translate_window
-from crossband.work import default_tile
+from crossband.translate.scene import translate_window
+from crossband.translate.tiles import core_size, halo, overhead, plan
+from crossband.translate.tiling import default_tile
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,14 +11,14 @@ import pytest
 from affine import Affine
 from product_trees import item, landsat, numbers, sentinel1, sentinel2, write
 
-from crossband import products
-from crossband.cli import main
+from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import check, layouts, manifest
 from crossband.data.pack import pack
 from crossband.data.reader import PairReader
 from crossband.errors import ManifestError
+from crossband.raster import products
 from crossband.raster.grid import Box
-from crossband.signature import Signature, UnitRange
 
 
 def signature(source, target, unit="reflectance"):

@@ -26,16 +26,16 @@ from product_trees import (
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from crossband import products
-from crossband.cli import main
+from crossband import Model
+from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError, InputError, OutputError, UnitError
-from crossband.model import Model
-from crossband.networks.identity import Identity
-from crossband.provenance import facts
+from crossband.networks.generators.identity import Identity
+from crossband.raster import products
 from crossband.raster.blocks import Reader, Reads
 from crossband.raster.grid import Box
-from crossband.raster.scene import Scene, known_bands
-from crossband.signature import Signature, UnitRange
+from crossband.raster.open import known_bands, open_scene
+from crossband.translate.provenance import facts
 
 RGB = ("red", "green", "blue")
 
@@ -48,7 +48,7 @@ def model(*bands, unit="reflectance", low=-0.2, high=1.6):
 
 
 def opened(path, *needed, **options):
-    return Scene.open(path, needed=needed, **options)
+    return open_scene(path, needed=needed, **options)
 
 
 def values_of(path, *needed, **options):

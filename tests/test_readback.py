@@ -12,9 +12,9 @@ import rasterio
 from conftest import random_values
 
 import crossband
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.errors import CrossbandWarning, FinishError, OutputError
-from crossband.raster import readback
+from crossband.raster import verify as readback
 from crossband.raster.encoding import Encoding
 from crossband.raster.write import Output
 

@@ -9,13 +9,15 @@ import torch
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
-from crossband.data.degrade import Bicubic, Blind, Degradation, SensorMTF
-from crossband.data.pairs import WindowDataset
+from crossband.data.degrade import Degradation
+from crossband.data.degrade.blind import Blind
+from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
+from crossband.data.samples import WindowDataset
 from crossband.errors import ManifestError, RecipeError, UnreadableError
 from crossband.raster.grid import Box
-from crossband.signature import Signature, UnitRange
 
 RGB = ["red", "green", "blue"]
 SHARPER = Signature(RGB, RGB, {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)})

@@ -15,21 +15,21 @@ import tiny
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from crossband import recipe
-from crossband.cli import main
+from crossband import load
+from crossband.cli.main import main
+from crossband.core.registry import build
 from crossband.data.module import Pairs
-from crossband.evaluate import evaluate
-from crossband.fit import fit
-from crossband.judging.entrants import unfitted
-from crossband.losses.pixel import L1
-from crossband.methods.base import Method
-from crossband.model import load
+from crossband.evaluation.candidates import unfitted
+from crossband.evaluation.evaluate import evaluate
 from crossband.networks import Discriminator, Generator, parameter_count
-from crossband.networks.thermal_gan import Encoder
+from crossband.networks.generators.thermal_gan import Encoder
 from crossband.raster.grid import Grid, Window
-from crossband.recipe_table import facts
-from crossband.registry import build
-from crossband.translator import translate_window
+from crossband.training import recipe
+from crossband.training.fit import fit
+from crossband.training.losses.pixel import L1
+from crossband.training.methods.base import Method
+from crossband.training.recipe_table import facts
+from crossband.translate.scene import translate_window
 
 NAMES = list(recipe.available())
 
@@ -55,7 +55,7 @@ def test_every_recipe_says_what_it_is():
 
 def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
     once = functools.cache(facts)
-    monkeypatch.setattr("crossband.recipe_table.facts", once)
+    monkeypatch.setattr("crossband.training.recipe_table.facts", once)
     rows = {row.name: row for row in map(once, NAMES)}
     for name, row in rows.items():
         config = recipe.load(name, ["--data.manifest=pairs.csv"])

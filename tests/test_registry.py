@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crossband import registry
+from crossband.core import registry
+from crossband.core.registry import Registered, build, find
 from crossband.errors import CrossbandError
 from crossband.networks import Generator
-from crossband.networks.local_unet import LocalUNet
-from crossband.registry import Registered, build, find
+from crossband.networks.generators.local_unet import LocalUNet
 
 
 def test_arguments_are_remembered_with_defaults():
@@ -19,7 +19,9 @@ def test_arguments_are_remembered_with_defaults():
     assert network.arguments["members"] == 1
 
 
-@pytest.mark.parametrize("name", ["localunet", "os.system", "crossband.networks.identity.Identity"])
+@pytest.mark.parametrize(
+    "name", ["localunet", "os.system", "crossband.networks.generators.identity.Identity"]
+)
 def test_only_registered_names(name):
     with pytest.raises(CrossbandError, match="unknown Generator"):
         find(Generator, name)

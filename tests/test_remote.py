@@ -15,16 +15,17 @@ from ranges import RangeServer
 from test_cli import one_line
 
 import crossband
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.errors import CrossbandWarning, InputError, Interrupted, OutputError
-from crossband.pipeline import Statistics
+from crossband.raster import journal as store_module
 from crossband.raster import remote
-from crossband.raster import store as store_module
 from crossband.raster.blocks import Reader, Reads
+from crossband.raster.gdal import GDAL_OPTIONS, gdal, gdal_options
 from crossband.raster.grid import Box
-from crossband.raster.plan import plan
-from crossband.raster.scene import GDAL_OPTIONS, Scene, gdal, gdal_options
-from crossband.raster.store import folder_of
+from crossband.raster.journal import folder_of
+from crossband.raster.open import open_scene
+from crossband.translate.threads import Statistics
+from crossband.translate.tiles import plan
 
 RGB = ("red", "green", "blue")
 
@@ -95,7 +96,7 @@ def test_each_block_comes_about_once_and_the_pixels_are_those_of_the_file(
 def test_a_window_of_a_large_file_fetches_a_small_part(make_raster, server):
     near = scene(make_raster, side=2000)
     box = Box(900, 1000, 200, 180)
-    with Scene.open(near, needed=RGB) as a, Scene.open(addresses(server)["http"], needed=RGB) as b:
+    with open_scene(near, needed=RGB) as a, open_scene(addresses(server)["http"], needed=RGB) as b:
         np.testing.assert_array_equal(a.read(box).values, b.read(box).values)
     blocks = 3 * 3 * 128 * 128 * 3 * 2  # at most, uncompressed
     assert server.bytes < blocks + 3 * 16384
@@ -124,11 +125,11 @@ def test_wherever_it_fails_no_pixel_is_made_up(make_raster, server, monkeypatch,
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
     near = scene(make_raster, compress=compress)
     boxes = [t.source for t in plan(700, 700, 160, 0, 1)]
-    with Scene.open(near, needed=RGB) as opened:
+    with open_scene(near, needed=RGB) as opened:
         expected = [opened.read(box).values for box in boxes]
 
     def read():
-        with Scene.open(addresses(server)["http"], needed=RGB) as opened:
+        with open_scene(addresses(server)["http"], needed=RGB) as opened:
             windows = Reader(opened, Reads()).windows(boxes)
             for window, values in zip(windows, expected, strict=True):
                 np.testing.assert_array_equal(window.values, values)
@@ -283,7 +284,7 @@ def test_a_file_that_changed_is_read_anew_by_the_same_process(make_raster, serve
     source = addresses(server)["http"]
     for level in (0.25, 0.5):
         make_raster("store/bucket/my scene.tif", np.full((3, 300, 300), level, np.float32))
-        with Scene.open(source, needed=RGB) as opened:
+        with open_scene(source, needed=RGB) as opened:
             assert np.all(opened.read().values == np.float32(level))
 
 
@@ -319,7 +320,7 @@ def test_the_users_own_options_win(server, monkeypatch):
         monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", str(tries))
         server.fail(503)
         with pytest.raises(InputError, match="503"):
-            Scene.open(f"{server.url}/bucket/none.tif", needed=RGB)
+            open_scene(f"{server.url}/bucket/none.tif", needed=RGB)
         counts[tries] = server.requests
     assert counts[3] == 4 * counts[0]
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "many")
@@ -356,5 +357,5 @@ def test_names_of_results_of_remote_scenes(
 
 def test_a_path_object_that_lost_a_slash(make_raster, server):
     scene(make_raster, side=200)
-    with Scene.open(Path(addresses(server)["s3"]), needed=RGB) as opened:
+    with open_scene(Path(addresses(server)["s3"]), needed=RGB) as opened:
         assert opened.grid.width == 200

@@ -11,16 +11,17 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from crossband import Model, load
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError
-from crossband.model import Model, load
-from crossband.networks import ode, parameter_count
-from crossband.networks.blend import Blend
+from crossband.networks import parameter_count
 from crossband.networks.conditions import Conditions, noise_at
-from crossband.networks.diffusion_sampler import DiffusionSampler, noise_levels
-from crossband.networks.flow_sampler import FlowSampler
-from crossband.networks.per_pixel import PerPixelLinear
-from crossband.networks.vector_field import Field, TimeEncoding, VectorFieldUNet
-from crossband.signature import Signature, UnitRange
+from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.per_pixel import PerPixelLinear
+from crossband.networks.samplers import ode
+from crossband.networks.samplers.diffusion import DiffusionSampler, noise_levels
+from crossband.networks.samplers.flow import FlowSampler
+from crossband.networks.samplers.vector_field import Field, TimeEncoding, VectorFieldUNet
 
 TINY = {"arguments": {"width": 4, "levels": 1, "time_channels": 8}}
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "dopri5": 5}

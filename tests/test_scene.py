@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene
+from crossband.raster.open import open_scene
 
 RGB = ("red", "green", "blue")
 
@@ -22,7 +22,7 @@ RGB = ("red", "green", "blue")
 def test_bands_by_description_in_any_order(make_raster):
     values = random_values(4, 8, 9)
     path = make_raster(values=values, names=("blue", "green", "Red", "nir"))
-    with Scene.open(path, needed=RGB) as scene:
+    with open_scene(path, needed=RGB) as scene:
         assert scene.numbers == (3, 2, 1)
         assert np.array_equal(scene.read().values, values[[2, 1, 0]])
         assert scene.unit == "reflectance"
@@ -31,17 +31,17 @@ def test_bands_by_description_in_any_order(make_raster):
 def test_bands_by_product_label_need_the_sensor(make_raster):
     path = make_raster(names=("B02", "B03", "B04"), unit=None)
     with pytest.raises(BandError, match="--sensor"):
-        Scene.open(path, needed=RGB)
+        open_scene(path, needed=RGB)
     with pytest.raises(UnitError, match="--sensor"):
-        Scene.open(path, bands={"red": 3, "green": 2, "blue": 1}, needed=RGB)
-    with Scene.open(path, sensor="sentinel-2-l2a", scale=1.0, offset=0.0, needed=RGB) as scene:
+        open_scene(path, bands={"red": 3, "green": 2, "blue": 1}, needed=RGB)
+    with open_scene(path, sensor="sentinel-2-l2a", scale=1.0, offset=0.0, needed=RGB) as scene:
         assert scene.numbers == (3, 2, 1)
 
 
 def test_bands_by_colour(make_raster):
     values = (random_values(3, 8, 9) * 255).astype(np.uint8)
     path = make_raster(values=values, names=(None,) * 3, unit=None, photometric="rgb")
-    with Scene.open(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, sensor="display", needed=RGB) as scene:
         assert np.allclose(scene.read().values, values / 255)
 
 
@@ -52,10 +52,10 @@ def test_naip_fourth_band_is_nir_and_no_alpha(make_raster):
     path = make_raster(values=values, names=(None,) * 4, unit=None, **rgba)
     with rasterio.open(path) as file:
         assert file.colorinterp[3] == ColorInterp.alpha
-    with Scene.open(path, sensor="naip", needed=("nir",)) as scene:
+    with open_scene(path, sensor="naip", needed=("nir",)) as scene:
         assert scene.numbers == (4,)
         assert scene.read().mask.all()
-    with Scene.open(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, sensor="display", needed=RGB) as scene:
         assert not scene.read().mask[0, 0]  # as RGB + alpha it is transparent
 
 
@@ -65,7 +65,7 @@ def test_alpha_and_internal_mask(make_raster):
     mask = np.ones((8, 9), bool)
     mask[0] = False
     path = make_raster(values=values, mask=mask, photometric="rgb", nodata=0)
-    with Scene.open(path, sensor=None, needed=RGB) as scene:
+    with open_scene(path, sensor=None, needed=RGB) as scene:
         window = scene.read()
     assert np.array_equal(window.mask, mask)  # a valid zero stays valid under a mask
     assert (window.values[:, ~mask] == 0).all()
@@ -75,7 +75,7 @@ def test_a_sensor_that_names_every_band_leaves_no_alpha(make_raster):
     values = (random_values(4, 8, 9) * 255).astype(np.uint8)
     values[3, :2] = 0  # water, which shows nothing in the near infrared
     path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
-    with Scene.open(path, sensor="naip", needed=RGB) as scene:
+    with open_scene(path, sensor="naip", needed=RGB) as scene:
         assert not scene.has_mask
         assert scene.read().mask.all()
 
@@ -85,7 +85,7 @@ def test_an_alpha_band_may_be_called_so(make_raster, label):
     values = (random_values(4, 8, 9) * 255).astype(np.uint8)
     values[3], values[3, 0] = 255, 0
     path = make_raster(values=values, names=(*RGB, label), unit=None, alpha="yes")
-    with Scene.open(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, sensor="display", needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, values[3] > 0)
 
 
@@ -102,10 +102,10 @@ def test_a_nodata_number_that_is_given_counts_beside_a_mask(make_raster, kind):
         else {"values": values, "names": (*RGB, None), "alpha": "yes"}
     )
     path = make_raster(unit="display", scale=1 / 255, nodata=0, photometric="rgb", **of)
-    with Scene.open(path, needed=RGB) as scene:
+    with open_scene(path, needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, mask)
     mask[2, 2] = False
-    with Scene.open(path, nodata=0, needed=RGB) as scene:
+    with open_scene(path, nodata=0, needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, mask)
 
 
@@ -115,7 +115,7 @@ def test_a_virtual_raster_shows_the_mask_that_it_has(make_raster, tmp_path):
     mask[:7] = False
     make_raster("a.tif", mask=mask)
     rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
-    with Scene.open(tmp_path / "a.vrt", needed=RGB) as scene:
+    with open_scene(tmp_path / "a.vrt", needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, mask)
 
 
@@ -123,7 +123,7 @@ def test_nodata_nan_and_infinity_are_masked(make_raster):
     values = random_values(3, 8, 9)
     values[0, 0, 0], values[1, 1, 1], values[2, 2, 2] = np.nan, np.inf, -9999
     path = make_raster(values=values, nodata=-9999)
-    with Scene.open(path, needed=RGB) as scene:
+    with open_scene(path, needed=RGB) as scene:
         window = scene.read()
     assert np.isfinite(window.values).all()
     assert (~window.mask).sum() == 3
@@ -143,7 +143,7 @@ def test_nodata_nan_and_infinity_are_masked(make_raster):
 def test_scale_precedence(make_raster, options, expected):
     values = np.full((3, 4, 4), 2000, np.uint16)
     path = make_raster(values=values, scale=1e-4, offset=0.0)
-    with Scene.open(path, needed=RGB, **options) as scene:
+    with open_scene(path, needed=RGB, **options) as scene:
         assert np.allclose(scene.read().values, expected, rtol=1e-6)
 
 
@@ -154,13 +154,13 @@ def test_a_scale_alone_does_not_drop_an_offset(make_raster):
     product = {"sensor": "sentinel-2-l2a"}
     for path, who, options in ((own, "the file", {}), (plain, "sensor sentinel-2-l2a", product)):
         with pytest.raises(UnitError, match=f"{who} says -0.1: give --offset, too"):
-            Scene.open(path, scale=1e-4, needed=RGB, **options)
+            open_scene(path, scale=1e-4, needed=RGB, **options)
         for offset in (-0.1, 0.0):
-            with Scene.open(path, scale=1e-4, offset=offset, needed=RGB, **options) as scene:
+            with open_scene(path, scale=1e-4, offset=offset, needed=RGB, **options) as scene:
                 assert np.allclose(scene.read().values, 0.2 + offset)
-        with Scene.open(path, offset=0.3, needed=RGB, **options) as scene:
+        with open_scene(path, offset=0.3, needed=RGB, **options) as scene:
             assert np.allclose(scene.read().values, 0.5)  # the scale is as it was
-    with Scene.open(own, offset=0.0, needed=RGB) as scene:
+    with open_scene(own, offset=0.0, needed=RGB) as scene:
         assert np.allclose(scene.read().values, 0.2)
 
 
@@ -180,13 +180,13 @@ def test_a_scale_alone_does_not_drop_an_offset(make_raster):
 )
 def test_sensor_radiometry(make_raster, sensor, dtype, stored, physical):
     path = make_raster(values=np.full((3, 4, 4), stored, dtype), unit=None)
-    with Scene.open(path, sensor=sensor, needed=RGB) as scene:
+    with open_scene(path, sensor=sensor, needed=RGB) as scene:
         assert np.allclose(scene.read().values, physical, atol=1e-6)
 
 
 def test_surface_temperature_is_kelvin(make_raster):
     path = make_raster(values=np.full((1, 4, 4), 44000, np.uint16), names=(None,), unit=None)
-    with Scene.open(path, sensor="landsat-c2-l2-st", needed=("thermal",)) as scene:
+    with open_scene(path, sensor="landsat-c2-l2-st", needed=("thermal",)) as scene:
         assert scene.unit == "kelvin"
         assert np.allclose(scene.read().values, 44000 * 0.00341802 + 149.0)
 
@@ -194,7 +194,7 @@ def test_surface_temperature_is_kelvin(make_raster):
 def test_linear_power_becomes_decibels(make_raster):
     values = np.array([[[1.0, 0.1, 0.0]], [[10.0, 0.01, 1.0]]], np.float32)
     path = make_raster(values=values, names=("VV", "VH"), unit=None)
-    with Scene.open(path, sensor="sentinel-1-grd-linear", needed=("vv", "vh")) as scene:
+    with open_scene(path, sensor="sentinel-1-grd-linear", needed=("vv", "vh")) as scene:
         window = scene.read()
     assert window.unit == "db"
     assert np.allclose(window.values[:, 0, :2], [[0, -10], [10, -20]], atol=1e-5)
@@ -204,19 +204,19 @@ def test_linear_power_becomes_decibels(make_raster):
 def test_integers_without_a_scale_are_refused(make_raster):
     path = make_raster(values=np.full((3, 4, 4), 9, np.uint16), unit=None)
     with pytest.raises(UnitError, match="--scale"):
-        Scene.open(path, sensor="reflectance", needed=RGB)
+        open_scene(path, sensor="reflectance", needed=RGB)
 
 
 def test_unit_conflict_is_refused(make_raster):
     path = make_raster()
     with pytest.raises(UnitError, match="display"):
-        Scene.open(path, sensor="display", needed=RGB)
+        open_scene(path, sensor="display", needed=RGB)
 
 
 def test_explicit_bands(make_raster):
     values = random_values(4, 8, 9)
     path = make_raster(values=values, names=("a", "b", "c", None))
-    with Scene.open(path, bands={"red": 4, "green": "b", "blue": "A"}, needed=RGB) as scene:
+    with open_scene(path, bands={"red": 4, "green": "b", "blue": "A"}, needed=RGB) as scene:
         assert scene.numbers == (4, 2, 1)
 
 
@@ -231,25 +231,25 @@ def test_explicit_bands(make_raster):
 )
 def test_wrong_explicit_bands(make_raster, bands, message):
     with pytest.raises(BandError, match=message):
-        Scene.open(make_raster(), bands=bands, needed=RGB)
+        open_scene(make_raster(), bands=bands, needed=RGB)
 
 
 def test_unnamed_bands_are_not_guessed(make_raster):
     path = make_raster(values=random_values(12, 8, 9), names=(None,) * 12)
     with pytest.raises(BandError, match="cannot tell which band is red"):
-        Scene.open(path, sensor="sentinel-2-l2a-no-offset", scale=1.0, needed=RGB)
+        open_scene(path, sensor="sentinel-2-l2a-no-offset", scale=1.0, needed=RGB)
 
 
 def test_two_bands_of_one_name(make_raster):
     path = make_raster(values=random_values(4, 8, 9), names=("red", "red", "green", "blue"))
     with pytest.raises(BandError, match="--bands red="):
-        Scene.open(path, needed=RGB)
+        open_scene(path, needed=RGB)
 
 
 def test_windows_and_grids(make_raster):
     values = random_values(3, 20, 30)
     path = make_raster(values=values)
-    with Scene.open(path, needed=RGB) as scene:
+    with open_scene(path, needed=RGB) as scene:
         window = scene.read(Box(5, 7, 3, 4))
         assert np.array_equal(window.values, values[:, 5:8, 7:11])
         assert window.grid.transform == UTM @ Affine.translation(7, 5)
@@ -263,12 +263,12 @@ def test_windows_and_grids(make_raster):
 
 def test_rotated_affine_and_control_points(make_raster):
     rotated = Affine.translation(500_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(10, -10)
-    with Scene.open(make_raster(transform=rotated), needed=RGB) as scene:
+    with open_scene(make_raster(transform=rotated), needed=RGB) as scene:
         assert scene.grid.zoom(2).transform.almost_equals(rotated @ Affine.scale(0.5))
         assert abs(scene.grid.pixel_size() - 10) < 1e-9
     points = [GroundControlPoint(r, c, 10 + c, 50 - r) for r in (0, 8) for c in (0, 9)]
     path = make_raster("gcp.tif", crs="EPSG:4326", transform=Affine.identity(), gcps=points)
-    with Scene.open(path, needed=RGB) as scene:
+    with open_scene(path, needed=RGB) as scene:
         assert len(scene.grid.gcps) == 4
         assert scene.grid.zoom(2).gcps[-1].row == 16
 
@@ -281,22 +281,22 @@ def test_malformed_band_lists(text):
 
 def test_things_that_are_no_scene(make_raster, tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        Scene.open(tmp_path / "none.tif", needed=RGB)
+        open_scene(tmp_path / "none.tif", needed=RGB)
     words = tmp_path / "words.tif"
     words.write_text("not an image")
     with pytest.raises(InputError, match="not a raster"):
-        Scene.open(words, needed=RGB)
+        open_scene(words, needed=RGB)
     (tmp_path / "empty.tif").touch()
     with pytest.raises(InputError, match="empty"):
-        Scene.open(tmp_path / "empty.tif", needed=RGB)
+        open_scene(tmp_path / "empty.tif", needed=RGB)
     path = make_raster("c.tif", random_values(3, 4, 4).astype(np.complex64))
     with pytest.raises(InputError, match="complex"):
-        Scene.open(path, needed=RGB)
+        open_scene(path, needed=RGB)
     path = make_raster("p.tif", np.zeros((1, 4, 4), np.uint8), names=(None,), photometric="palette")
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {0: (1, 2, 3, 255)})
     with pytest.raises(InputError, match="colour table"):
-        Scene.open(path, needed=RGB)
+        open_scene(path, needed=RGB)
 
 
 @pytest.mark.parametrize("compress", ["deflate", "none"])
@@ -304,7 +304,7 @@ def test_truncated_file(make_raster, compress):
     whole = make_raster("t.tif", random_values(3, 400, 400), tiled=True, compress=compress)
     data = whole.read_bytes()
     whole.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError), Scene.open(whole, needed=RGB) as scene:
+    with pytest.raises(InputError), open_scene(whole, needed=RGB) as scene:
         scene.read()
 
 
@@ -315,7 +315,7 @@ def test_every_real_file_opens_as_its_manifest_says(real_data):
     rows = pd.read_csv(folder / "manifest.csv")
     for row in rows.itertuples():
         numbers = {b: int(getattr(row, b)) for b in ("red", "green", "blue", "nir")}
-        with Scene.open(
+        with open_scene(
             folder / row.file, bands=numbers, sensor="reflectance", scale=1e-4, needed=[*numbers]
         ) as scene:
             assert (scene.grid.height, scene.grid.width) == (row.height, row.width)

@@ -18,21 +18,21 @@ from scipy.ndimage import gaussian_filter
 from test_networks import CASES, LOCAL_FIELD, SMALL_ENCODER, waken
 from torch import nn
 
-from crossband.model import Model
+from crossband import Model
+from crossband.core.registry import build
+from crossband.core.signature import Signature, UnitRange
 from crossband.networks import Generator
-from crossband.networks.attention import SelfAttention
-from crossband.networks.batch_layers import (
+from crossband.networks.conditions import noise_at
+from crossband.networks.generators.unit import UNITViT
+from crossband.networks.layers.attention import SelfAttention
+from crossband.networks.layers.batch_layers import (
     MinibatchDiscrimination,
     MinibatchStd,
     VirtualBatchNorm2d,
 )
-from crossband.networks.conditions import noise_at
-from crossband.networks.layers import Resize
-from crossband.networks.unit import UNITViT
-from crossband.networks.vector_field import VectorFieldUNet
-from crossband.raster.blend import default_overlap, spans
-from crossband.registry import build
-from crossband.signature import Signature, UnitRange
+from crossband.networks.layers.convolution import Resize
+from crossband.networks.samplers.vector_field import VectorFieldUNet
+from crossband.translate.blend import default_overlap, spans
 
 SHAPE, TILE = (472, 568), 128
 #: Pixels so wide that places differ from one end of the scene to the other.

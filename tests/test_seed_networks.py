@@ -9,17 +9,17 @@ from test_networks import waken
 from torch import nn
 from torch.nn import functional
 
+from crossband.core.registry import available, build
+from crossband.core.resample import bicubic
 from crossband.networks import Discriminator, Generator, parameter_count
-from crossband.networks.autoencoder import UNetAutoencoder
-from crossband.networks.bicubic import Bicubic
-from crossband.networks.edsr import EDSR
-from crossband.networks.layers import Resize, seen_by
-from crossband.networks.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
-from crossband.networks.pix2pixhd import Pix2PixHD
-from crossband.networks.resnet import ResNet, reflected
-from crossband.networks.strided_unet import StridedUNet
-from crossband.registry import build
-from crossband.resample import bicubic
+from crossband.networks.discriminators.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
+from crossband.networks.generators.autoencoder import UNetAutoencoder
+from crossband.networks.generators.bicubic import Bicubic
+from crossband.networks.generators.edsr import EDSR
+from crossband.networks.generators.pix2pixhd import Pix2PixHD
+from crossband.networks.generators.resnet import ResNet, reflected
+from crossband.networks.generators.strided_unet import StridedUNet
+from crossband.networks.layers.convolution import Resize, seen_by
 
 CRITIC = {"width": 32, "largest": 16, "bias": False}
 RADAR = {"source_channels": 3, "target_channels": 3, "norm": "batch"}
@@ -108,7 +108,7 @@ def test_every_scale_sees_a_coarser_picture_with_weights_of_its_own():
 
 
 def test_what_discriminators_show_ends_with_their_scores():
-    for name, cls in Discriminator.known.items():
+    for name, cls in available(Discriminator).items():
         if not cls.__module__.startswith("crossband."):
             continue
         judge = build(Discriminator, name, {"source_channels": 3, "target_channels": 1}).eval()

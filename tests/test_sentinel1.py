@@ -9,10 +9,10 @@ from product_trees import sentinel1, zipped
 from test_products import model
 
 from crossband.errors import BandError, InputError
-from crossband.provenance import facts
 from crossband.raster.blocks import Reader, Reads
 from crossband.raster.grid import Box
-from crossband.raster.scene import Scene, known_bands
+from crossband.raster.open import known_bands, open_scene
+from crossband.translate.provenance import facts
 
 HEIGHT, WIDTH = 31, 41
 
@@ -31,7 +31,7 @@ def expected(stored):
 
 
 def opened(path, *needed, **options):
-    return Scene.open(path, needed=needed or ("vv",), **options)
+    return open_scene(path, needed=needed or ("vv",), **options)
 
 
 def test_sigma_nought_by_hand(tmp_path):

@@ -18,13 +18,13 @@ from rasterio.warp import transform
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
-from crossband import cli
+from crossband.cli import main as cli
+from crossband.core.indices import compute
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
-from crossband.fleet.sources import Source
-from crossband.indices import compute
-from crossband.products import acquired
+from crossband.jobs.sources import Source
 from crossband.raster import write as raster_write
 from crossband.raster.grid import Box, Grid
+from crossband.raster.products import acquired
 from crossband.series import places, stack
 from crossband.series import run as run_module
 from crossband.series.dates import Date, in_name, told
@@ -661,7 +661,7 @@ def test_failures_have_exit_code_1(scenes, tiny_model, tmp_path, capsys):
 
 @pytest.mark.parametrize("count", [1, 2, 13])
 def test_pictures_of_any_number_of_places(tmp_path, count):
-    from crossband.report.seasons import seasons
+    from crossband.series.plot import seasons
 
     rows = [
         {"place": f"p{n}", "date": day, "synthetic": value, "true": value, "synthetic_std": 0.1,

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.data import manifest, splits
 from crossband.errors import ManifestError
 

@@ -14,19 +14,19 @@ from product_trees import item, numbers, sentinel2, write
 from ranges import RangeServer
 from test_products import model
 
-from crossband import products
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.errors import BandError, InputError, UnitError
-from crossband.products import stac
-from crossband.provenance import facts
-from crossband.raster.scene import Scene, known_bands
+from crossband.raster import products
+from crossband.raster.open import known_bands, open_scene
+from crossband.raster.products import stac
+from crossband.translate.provenance import facts
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def opened(path, *needed, **options):
-    return Scene.open(path, needed=needed, **options)
+    return open_scene(path, needed=needed, **options)
 
 
 def values_of(path, *needed, **options):

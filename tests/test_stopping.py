@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from crossband import load
 from crossband.data.workers import SIGNALS
 from crossband.errors import Interrupted, Preempted
-from crossband.fit import fit
-from crossband.methods.base import Method
-from crossband.methods.checkpoints import read
-from crossband.methods.stopping import Wish, no_requeue
-from crossband.model import load
+from crossband.training.callbacks.checkpoints import read
+from crossband.training.callbacks.stopping import Wish, no_requeue
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 LIMIT = 120
@@ -28,10 +28,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.fixture
 def command(line_pairs):
     """The real command, on steps slow enough to be met by a signal."""
-    script = (
-        "import sys, time; from crossband.methods.base import Method; from crossband.cli import"
-    )
-    script += " main; step = Method.training_step\n"
+    script = "import sys, time; from crossband.training.methods.base import Method; "
+    script += "from crossband.cli.main import main; step = Method.training_step\n"
     script += "def slow(*a):\n    time.sleep(0.05)\n    return step(*a)\n"
     script += "Method.training_step = slow; sys.exit(main())"
     few = ["--method.max_steps", "60", "--data.steps", "30", "--trainer.checkpoint_every", "5"]

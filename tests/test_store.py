@@ -17,16 +17,16 @@ from conftest import random_values, rgb2nir_signature
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
-from crossband.cli import main
+from crossband import Model
+from crossband.cli.main import main
 from crossband.errors import CrossbandError, Interrupted, OutputError
-from crossband.model import Model
-from crossband.networks.resnet import ResNet
-from crossband.pipeline import Statistics
-from crossband.raster import store as store_module
+from crossband.networks.generators.resnet import ResNet
+from crossband.raster import journal as store_module
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
-from crossband.raster.store import Raw, Store, folder_of
+from crossband.raster.journal import Raw, Store, folder_of
 from crossband.raster.write import SceneWriter
+from crossband.translate.threads import Statistics
 
 #: Ends itself as a kill would, after so many windows are on disk.
 KILLED = """
@@ -40,7 +40,7 @@ def noting(self, job, valid):
     if len(self.done) >= limit:
         os.kill(os.getpid(), signal.SIGKILL)
 store.Store.note = noting
-from crossband.cli import main
+from crossband.cli.main import main
 main(sys.argv[1:])
 """
 
@@ -206,7 +206,7 @@ def test_a_failure_keeps_what_is_done_where_resume_is_given(make_raster, tiny_mo
 def test_two_processes_do_not_share_a_file(source, tiny_model, tmp_path):
     out = tmp_path / "nir.tif"
     code = (
-        "import sys, time; from pathlib import Path; from crossband.raster.store import Store\n"
+        "import sys, time; from pathlib import Path; from crossband.raster.journal import Store\n"
         "Store.open(Path(sys.argv[1]), {}); print('held', flush=True); time.sleep(60)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE, text=True)

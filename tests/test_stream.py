@@ -20,21 +20,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from crossband.cli import main
-from crossband.engine import LATTICE_STEP, lattice
+from crossband import Model
+from crossband.cli.main import main
 from crossband.errors import CrossbandError
-from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, noise_at
-from crossband.networks.flow_sampler import FlowSampler
-from crossband.networks.local_unet import LocalUNet
-from crossband.pipeline import Ahead, Behind, Statistics
+from crossband.networks.generators.local_unet import LocalUNet
+from crossband.networks.samplers.flow import FlowSampler
 from crossband.raster import blocks
 from crossband.raster.blocks import Reader, Reads
 from crossband.raster.grid import Grid, Window
-from crossband.raster.plan import grouped, plan
-from crossband.raster.scene import Scene
-from crossband.translator import translate_window
+from crossband.raster.open import open_scene
+from crossband.translate.engine import LATTICE_STEP, lattice
+from crossband.translate.scene import translate_window
+from crossband.translate.threads import Ahead, Behind, Statistics
+from crossband.translate.tiles import grouped, plan
 
 RGB = ("red", "green", "blue")
 
@@ -190,7 +190,7 @@ def test_each_block_is_read_once(make_raster, layout):
     values[0, 5, 6] = np.nan
     source = make_raster(values=values, **LAYOUTS[layout])
     reads = Reads()
-    with Scene.open(source, needed=RGB) as scene:
+    with open_scene(source, needed=RGB) as scene:
         boxes = [t.source for t in plan(300, 700, 96, 13, 4)]
         for box, window in zip(boxes, Reader(scene, reads).windows(boxes), strict=True):
             expected = scene.read(box)
@@ -208,7 +208,7 @@ def test_a_wide_scene_is_read_in_groups_of_columns(make_raster, monkeypatch, ide
     values = (random_values(3, 300, 900) * 10000).astype(np.uint16)
     source = make_raster(values=values, scale=1e-4, **tiles)
     monkeypatch.setattr(blocks, "BUDGET", 200_000)
-    with Scene.open(source, needed=RGB) as scene:
+    with open_scene(source, needed=RGB) as scene:
         columns = blocks.Blocks.of(scene).columns(scene, 0)
     assert 64 < columns < 450
     assert len(grouped(plan(300, 900, 64, 0, 1), columns)) > 1
@@ -312,10 +312,10 @@ def test_queues_are_bounded_and_errors_come_back():
 
 PEAK = """
 import resource, sys
-import crossband.translator
-from crossband.model import Model
-from crossband.networks.identity import Identity
-from crossband.signature import Signature, UnitRange
+import crossband.translate.scene
+from crossband import Model
+from crossband.networks.generators.identity import Identity
+from crossband.core.signature import Signature, UnitRange
 r = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)
 bands = ["red", "green", "blue"]
 model = Model(Identity(3), Signature(bands, bands, {"reflectance": r}), name="i", task="i")
@@ -360,7 +360,7 @@ def test_the_benchmark_prints_its_table(tmp_path):
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    from crossband import cli_translate
+    from crossband.cli import translate as cli_translate
 
     monkeypatch.setattr(cli_translate, "LINE_SECONDS", 0.0)
     bar = cli_translate.Bar("x/scene.tif", quiet=False)

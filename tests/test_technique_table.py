@@ -14,11 +14,14 @@ import yaml
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from crossband import recipe
-from crossband.losses import adversarial
-from crossband.methods import modules, paired_gan
-from crossband.networks import attention, batch_layers, equalised, layers, patch_critic, style
-from crossband.networks.progressive import Growing
+from crossband.networks.discriminators import patch_critic
+from crossband.networks.generators import style
+from crossband.networks.generators.progressive import Growing
+from crossband.networks.layers import attention, batch_layers, equalised
+from crossband.networks.layers import convolution as layers
+from crossband.training import recipe
+from crossband.training.losses import adversarial
+from crossband.training.methods import modules, paired_gan
 
 G, D = "method.generator", "method.discriminator"
 OBJECTIVE = adversarial.objective

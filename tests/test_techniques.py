@@ -13,34 +13,34 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from crossband.core.registry import build
 from crossband.errors import RecipeError
-from crossband.losses.base import Prediction
-from crossband.losses.structure import SpatialCorrelative
-from crossband.methods.modules import clip_weights, orthogonality, pull_apart
-from crossband.methods.regions import region_means
 from crossband.networks import Discriminator, Generator, parameter_count
-from crossband.networks.attention import SelfAttention
-from crossband.networks.batch_layers import (
-    MinibatchDiscrimination,
-    MinibatchStd,
-    VirtualBatchNorm2d,
-    refer,
-)
 from crossband.networks.conditions import Conditions
-from crossband.networks.equalised import EqualConv2d, EqualLinear, PixelNorm
-from crossband.networks.layers import initialise
-from crossband.networks.patch_critic import PatchCritic
-from crossband.networks.progressive import ProgressiveCritic, ProgressiveUNet
-from crossband.networks.style import (
+from crossband.networks.discriminators.patch_critic import PatchCritic
+from crossband.networks.generators.progressive import ProgressiveCritic, ProgressiveUNet
+from crossband.networks.generators.style import (
     NEWEST,
     AdaptiveInstanceNorm,
     ModulatedConv2d,
     StyleResNet,
     cut_off,
 )
-from crossband.networks.thermal_gan import TwoStepThermal
-from crossband.networks.unit import UNITResNet, UNITViT, share, sines
-from crossband.registry import build
+from crossband.networks.generators.thermal_gan import TwoStepThermal
+from crossband.networks.generators.unit import UNITResNet, UNITViT, share, sines
+from crossband.networks.layers.attention import SelfAttention
+from crossband.networks.layers.batch_layers import (
+    MinibatchDiscrimination,
+    MinibatchStd,
+    VirtualBatchNorm2d,
+    refer,
+)
+from crossband.networks.layers.convolution import initialise
+from crossband.networks.layers.equalised import EqualConv2d, EqualLinear, PixelNorm
+from crossband.training.losses.base import Prediction
+from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.methods.modules import clip_weights, orthogonality, pull_apart
+from crossband.training.methods.regions import region_means
 
 
 def double(*shape, seed=0, grad=True):

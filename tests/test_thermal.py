@@ -13,16 +13,11 @@ import tiny
 import torch
 from skimage.feature import hog
 
-from crossband.fit import fit
-from crossband.methods.base import Method
-from crossband.metrics import (
-    gradient_histograms,
-    ranks,
-    thermal_histogram,
-    thermal_signature,
-)
-from crossband.model import load
+from crossband import load
+from crossband.metrics import gradient_histograms, ranks, thermal_histogram, thermal_signature
 from crossband.networks.conditions import Conditions
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
 
 UNPAIRED = ("cyclegan", "discogan", "dualgan", "unit", "unit-vit")
 

@@ -18,7 +18,7 @@ from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
-from crossband.cli import main
+from crossband.cli.main import main
 from crossband.errors import CrossbandError, InputError, OutputError, UnitError
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box
@@ -340,7 +340,7 @@ def test_disk_full_leaves_nothing(make_raster, tiny_model, tmp_path):
     source = make_raster(values=random_values(3, 1500, 1500), tiled=True)
     code = (
         "import resource, signal, sys\n"
-        "from crossband.cli import main\n"
+        "from crossband.cli.main import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))\n"
         "sys.exit(main(sys.argv[1:]))\n"

@@ -8,9 +8,9 @@ from torch import nn
 
 from crossband.errors import RecipeError
 from crossband.networks import parameter_count
-from crossband.networks.layers import seen_by
-from crossband.networks.resnet import ResNet
-from crossband.networks.unet import UNet
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.generators.unet import UNet
+from crossband.networks.layers.convolution import seen_by
 
 
 def test_unet_has_the_parameters_of_pix2pix():

@@ -8,26 +8,26 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
-from crossband.losses.pixel import L1
-from crossband.losses.structure import SpatialCorrelative
-from crossband.methods.cycle_gan import CycleGAN
-from crossband.methods.disco_gan import DiscoGAN
-from crossband.methods.dual_gan import DualGAN
-from crossband.methods.modules import orthogonality
-from crossband.methods.paired_gan import PairedGAN
-from crossband.methods.regions import region_means
-from crossband.methods.thermal_gan import ThermalGAN
-from crossband.methods.two_way import Domains
-from crossband.methods.unit import UNIT
 from crossband.networks import Discriminator, Generator
-from crossband.networks.patch_critic import PatchCritic
-from crossband.networks.progressive import ProgressiveCritic, ProgressiveUNet
-from crossband.networks.resnet import ResNet
-from crossband.networks.style import StyleResNet
-from crossband.networks.thermal_gan import StyleEncoder, TwoStepThermal
-from crossband.networks.unit import UNITCritic, UNITResNet, UNITViT
-from crossband.signature import Signature, UnitRange
+from crossband.networks.discriminators.patch_critic import PatchCritic
+from crossband.networks.generators.progressive import ProgressiveCritic, ProgressiveUNet
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.generators.style import StyleResNet
+from crossband.networks.generators.thermal_gan import StyleEncoder, TwoStepThermal
+from crossband.networks.generators.unit import UNITCritic, UNITResNet, UNITViT
+from crossband.training.losses.pixel import L1
+from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.methods.cycle_gan import CycleGAN
+from crossband.training.methods.disco_gan import DiscoGAN
+from crossband.training.methods.dual_gan import DualGAN
+from crossband.training.methods.modules import orthogonality
+from crossband.training.methods.paired_gan import PairedGAN
+from crossband.training.methods.regions import region_means
+from crossband.training.methods.thermal_gan import ThermalGAN
+from crossband.training.methods.two_way import Domains
+from crossband.training.methods.unit import UNIT
 
 SIZE = 16
 WHOLE = {"display": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])}

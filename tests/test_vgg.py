@@ -8,9 +8,9 @@ import vggs
 from torch import nn
 
 from crossband.errors import ModelError, RecipeError
-from crossband.losses.perceptual import Perceptual
-from crossband.losses.structure import SpatialCorrelative
-from crossband.losses.vgg import VGG
+from crossband.training.losses.perceptual import Perceptual
+from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.losses.vgg import VGG
 
 #: Where torchvision's VGG-16 and VGG-19 have their convolutions.
 SIXTEEN = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]

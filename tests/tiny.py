@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from crossband import recipe
+from crossband.training import recipe
 
 FIELD = {"arguments": {"width": 6, "levels": 1, "time_channels": 8}}
 #: Arguments that make a network small, whichever recipe names it.

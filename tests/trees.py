@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from crossband.raster.scene import gdal
+from crossband.raster.gdal import gdal
 
 SIDE = 8
 DRIVERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP"}

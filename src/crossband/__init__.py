@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from crossband.model import Model, load
+from crossband.core.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from crossband.api import Model, load
+
 __all__ = ["Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `crossband --help` must not wait for it.
     if name in ("load", "Model"):
-        from crossband import model
+        from crossband import api
 
-        return getattr(model, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'crossband' has no attribute {name!r}")

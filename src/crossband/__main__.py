@@ -2,6 +2,6 @@
 
 import sys
 
-from crossband.cli import main
+from crossband.cli.main import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""The manifest: a table of pairs, one row each, as CSV, parquet or a pack (see `data.packs`).
+"""The manifest: a table of pairs, one row each, as CSV, parquet or a pack (see `data.packed.read`).
 
 Columns (`source` and `target` are required, everything else may be missing or empty):
 
@@ -38,7 +38,7 @@ import pandas as pd
 
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
-from crossband.products.source import file_of
+from crossband.raster.source import file_of
 
 TEXT = (
     "source_bands",
@@ -257,7 +257,7 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
 
 def _load(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        from crossband.data import packs
+        from crossband.data.packed import read as packs
 
         if packs.is_pack(path):
             return packs.read_pairs(path)

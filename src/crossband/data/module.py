@@ -10,17 +10,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from crossband.core.signature import Signature
 from crossband.data import manifest as manifests
 from crossband.data import splits
 from crossband.data.degrade import Degradation
-from crossband.data.packs import Packs
-from crossband.data.pairs import OnError, PairDataset, WindowDataset
+from crossband.data.packed.read import Packs
 from crossband.data.reader import PairReader
 from crossband.data.sampler import Positions
+from crossband.data.samples import OnError, PairDataset, WindowDataset
 from crossband.data.transforms import Transform
 from crossband.data.workers import ignore_signals
 from crossband.errors import ManifestError, RecipeError
-from crossband.signature import Signature
 
 
 class Pairs(lightning.LightningDataModule):

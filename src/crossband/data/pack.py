@@ -16,15 +16,16 @@ import pyarrow
 from pyarrow import parquet
 from rasterio.errors import RasterioError
 
-from crossband import products
+from crossband.core.atomic import appearing, check_folder
 from crossband.data import manifest as manifests
-from crossband.data.packs import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
+from crossband.data.packed.raster import facts_of, pack_plane
+from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
 from crossband.errors import CrossbandError, InputError, ManifestError, RecipeError
+from crossband.raster import products
+from crossband.raster.gdal import reason
 from crossband.raster.grid import Box
-from crossband.raster.packed import facts_of, pack_plane
-from crossband.raster.scene import open_raster, reason
-from crossband.report.folder import appearing, check_folder
+from crossband.raster.open import open_raster
 
 #: zstd's own default.
 LEVEL = 3

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from crossband.core.registry import build
+from crossband.core.signature import Signature
 from crossband.data.degrade import Degradation, coarse_mask
-from crossband.data.opened import OpenScenes
-from crossband.data.packs import Packs
+from crossband.data.open_scenes import OpenScenes
+from crossband.data.packed.read import Packs
 from crossband.data.rows import bands_of, has_own, prefix_of
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
-from crossband.registry import build
-from crossband.signature import Signature
 
 T = TypeVar("T")
 #: A pixel of a resized picture is valid where this share of what it is made of is.

@@ -14,6 +14,7 @@ from crossband.data.manifest import TARGET_OWN
 from crossband.errors import CrossbandError, ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
+from crossband.raster.open import open_scene
 from crossband.raster.scene import Scene
 
 
@@ -29,7 +30,7 @@ def open_side(
         alone: the other side is not read.
 
     Raises:
-        InputError, BandError, UnitError: see `Scene.open`.
+        InputError, BandError, UnitError: see `open_scene`.
         ManifestError: a window that is none.
     """
     return open_bands(
@@ -89,7 +90,7 @@ def open_bands(
         value = row[column]
         return None if pd.isna(value) else value
 
-    scene = Scene.open(
+    scene = open_scene(
         row[side],
         bands,
         cell(f"{own}sensor"),

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.core.registry import Registered
+from crossband.core.sensors import DISPLAY
 from crossband.errors import RecipeError
-from crossband.registry import Registered
-from crossband.sensors import DISPLAY
 
 Sample = dict[str, Any]
 #: Keys of a sample whose last two axes are rows and columns.
 SPATIAL = ("source", "target", "mask", "source_mask")
 
 
-class Transform(Registered, family="Transform"):
+class Transform(Registered, family="Transform", package="crossband.data.transforms"):
     """Base of all augmentations.
 
     A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool

@@ -7,6 +7,7 @@ in `crossband.metrics.families`.
 """
 
 from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
+from crossband.metrics.families.profiles import ByClass, Profile
 from crossband.metrics.families.spectrum import Spectrum
 from crossband.metrics.family import known_families
 from crossband.metrics.index_error import GUARD, index_mae, index_moments, index_values
@@ -24,17 +25,8 @@ from crossband.metrics.moments import (
     r2,
     rmse,
 )
-from crossband.metrics.profiles import ByClass, Profile
 from crossband.metrics.ratio import Ratio, compare, geometric_mean
-from crossband.metrics.score import (
-    CATALOGUE,
-    COUNTS,
-    METRICS,
-    Judge,
-    Score,
-    score,
-    usable_indices,
-)
+from crossband.metrics.score import CATALOGUE, COUNTS, METRICS, Judge, Score, score, usable_indices
 from crossband.metrics.ssim import ssim, ssim_sum
 from crossband.metrics.thermal import (
     gradient_histograms,

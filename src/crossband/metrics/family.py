@@ -7,7 +7,6 @@ share, computed when the first of them asks.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossband.core.registry import Registered, available
 from crossband.metrics.catalogue import Metric
 from crossband.metrics.index_error import GUARD
 from crossband.metrics.moments import Moments, Side, data_range
@@ -62,7 +62,7 @@ def _plus(a: Any, b: Any) -> Any:
     }
 
 
-class Family(ABC):
+class Family(Registered, family="Metric", package="crossband.metrics.families"):
     """A family of metrics, prepared for one target.
 
     Attributes:
@@ -75,11 +75,6 @@ class Family(ABC):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     place: ClassVar[int] = 1000
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Join the table of families."""
-        super().__init_subclass__(**kwargs)
-        FAMILIES[cls.name] = cls
-
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
 
@@ -88,20 +83,15 @@ class Family(ABC):
         """Return whether unit, bands and scale give these metrics a meaning."""
         return True
 
-    @abstractmethod
     def part(self, output: Output) -> Part:
         """Take the sums of one output."""
-
-
-#: Name -> family, of those that are imported.
-FAMILIES: dict[str, type[Family]] = {}
+        raise NotImplementedError
 
 
 def known_families() -> dict[str, type[Family]]:
     """Return every family by name, in the order of their numbers."""
-    import crossband.metrics.families  # noqa: F401  (its modules join by being imported)
-
-    return dict(sorted(FAMILIES.items(), key=lambda item: (item[1].place, item[0])))
+    families = sorted(available(Family).values(), key=lambda f: (f.place, f.name))
+    return {family.name: family for family in families}
 
 
 class Truth:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossband import indices
+from crossband.core import indices
+from crossband.core.sensors import VALID_RANGE
 from crossband.metrics.moments import Moments
-from crossband.sensors import VALID_RANGE
 
 #: An index counts only where the magnitude of its true denominator (N + R for NDVI) is above this,
 #: in the bands' unit. Below it, over deep shadow and clear water, a sensor's own noise of 0.005
@@ -42,7 +42,7 @@ def index_values(
 
     Bands are clamped into the valid range of their unit first, as they are when a file is written:
     a negative reflectance is noise, and would give NDVI beyond -1..1. For the closed forms of
-    `crossband.indices` the value is defined where the denominator is above `guard` in magnitude,
+    `core.indices` the value is defined where the denominator is above `guard` in magnitude,
     and is finite elsewhere too, because a prediction may lie there: normalised differences are
     bounded and hold the denominator at 1e-6 only against division by zero, so that no error is
     softened; EVI and its like have a pole (in bright clouds) and hold it at `guard`. Other spyndex

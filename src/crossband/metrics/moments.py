@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crossband.core.sensors import DECIBEL, DISPLAY, KELVIN, REFLECTANCE
 from crossband.errors import UnitError, nearest
-from crossband.sensors import DECIBEL, DISPLAY, KELVIN, REFLECTANCE
 
 NAN = float("nan")
 

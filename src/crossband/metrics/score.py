@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crossband import indices as spectral
+from crossband.core import indices as spectral
+from crossband.core.sensors import REFLECTANCE
 from crossband.errors import CrossbandError, UnitError, nearest
 from crossband.metrics.catalogue import Metric
 from crossband.metrics.families.index import Indices
 from crossband.metrics.families.pixel import Pixels
+from crossband.metrics.families.profiles import Profile, Profiles
 from crossband.metrics.families.spectrum import Spectra, Spectrum
 from crossband.metrics.families.structure import Structure
 from crossband.metrics.family import Output, Part, Truth, known_families
 from crossband.metrics.index_error import GUARD
 from crossband.metrics.moments import NAN, Moments
-from crossband.metrics.profiles import Profile, Profiles
-from crossband.sensors import REFLECTANCE
 
 #: Every metric by name, in the order of `Score.numbers`; those of indices are `of_index`.
 CATALOGUE: dict[str, Metric] = {m.name: m for f in known_families().values() for m in f.metrics}

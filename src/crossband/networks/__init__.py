@@ -1,13 +1,8 @@
-"""Networks: one file is one family; every module in this folder joins the registry by itself."""
+"""Networks: generators, discriminators, samplers, and the layers that they share.
 
-from __future__ import annotations
-
-import importlib
-import pkgutil
+One file is one family; `core.registry` finds the classes by name.
+"""
 
 from crossband.networks.base import Discriminator, Generator, parameter_count
 
 __all__ = ["Discriminator", "Generator", "parameter_count"]
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossband.core.registry import Registered
+from crossband.core.resample import on_grid
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
-from crossband.registry import Registered
-from crossband.resample import on_grid
 
 
-class Generator(Registered, nn.Module, family="Generator"):
+class Generator(Registered, nn.Module, family="Generator", package="crossband.networks"):
     """Source -> target in normalised values: [B, Cs, H, W] -> [B, Ct, H * scale, W * scale].
 
     Subclasses are found by class name and rebuilt from their constructor's arguments. A subclass
@@ -72,7 +72,7 @@ class Generator(Registered, nn.Module, family="Generator"):
         return centre(self(x), context * self.scale)
 
 
-class Discriminator(Registered, nn.Module, family="Discriminator"):
+class Discriminator(Registered, nn.Module, family="Discriminator", package="crossband.networks"):
     """(source, target) -> scores: [B, Cs, H, W], [B, Ct, H, W] -> [B, 1, h, w], no sigmoid.
 
     A discriminator may consist of several judges, each with scores of its own (at several

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.errors import BandError, nearest
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from crossband.raster.gdal import gdal_options
 from crossband.raster.grid import Box, Window
-from crossband.raster.scene import Scene, gdal_options
+from crossband.raster.scene import Scene
 
 #: Bytes of decoded pixels that may be kept for the next row of tiles. Where a scene in tiles is
 #: wider, it is worked on in groups of columns, and the blocks between two groups are read twice.

@@ -12,8 +12,8 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from crossband.raster import remote
-from crossband.raster.patient import PatientRaster
-from crossband.raster.scene import gdal
+from crossband.raster.gdal import gdal
+from crossband.raster.retry import PatientRaster
 
 #: A source of a VRT that is a raster seen through options, as `vrt://in.tif?bands=1`.
 _SEEN = "vrt://"

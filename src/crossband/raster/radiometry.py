@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.errors import UnitError
 
 #: What the band of a file says as its unit where it holds linear backscatter.

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 from xml.etree import ElementTree
 
-from crossband.raster.encoding import DTYPES
-from crossband.raster.store import Raw
-
-if TYPE_CHECKING:
-    from crossband.raster.write import Output
+from crossband.raster.encoding import DTYPES, Encoding
+from crossband.raster.grid import Grid
+from crossband.raster.journal import Raw
 
 #: GDAL opens raw files at absolute paths only where it is told that the VRT can be trusted.
 OPTIONS = {"GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL"}
 _COLOURS = {"red": "Red", "green": "Green", "blue": "Blue"}
 
 
-def vrt(output: Output, raw: Raw, *, masked: bool) -> str:
+class Described(Protocol):
+    """What is said of a raster beside its numbers; see `raster.write.Output`."""
+
+    grid: Grid
+    bands: tuple[str, ...]
+    unit: str
+    encoding: Encoding
+    tags: Mapping[str, str]
+    band_tags: Sequence[Mapping[str, str]]
+
+
+def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
     """Return a VRT (GDAL's virtual format) over a raw file; open it with `OPTIONS`.
 
     Args:

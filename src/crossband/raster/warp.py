@@ -12,10 +12,10 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import Resampling, reproject, transform
 
+from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
+from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.scene import gdal, reason
-from crossband.sensors import DECIBEL
 
 Array = NDArray[np.float64]
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from crossband.core.sensors import VALID_RANGE
 from crossband.errors import CrossbandError, OutputError, nearest
 from crossband.raster.encoding import Encoding
+from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.readback import check_whole
+from crossband.raster.journal import Raw, Store, flush, folder_of
 from crossband.raster.remote import address, is_remote
-from crossband.raster.scene import gdal, reason
-from crossband.raster.store import Raw, Store, flush, folder_of
+from crossband.raster.verify import check_whole
 from crossband.raster.vrt import OPTIONS, vrt
-from crossband.sensors import VALID_RANGE
 
 TIFF, PNG = (".tif", ".tiff"), (".png",)
 COMPRESSIONS = ("deflate", "zstd", "lzw", "none")

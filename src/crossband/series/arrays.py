@@ -11,15 +11,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from crossband import indices
-from crossband.arrays import Reading
+from crossband.core import indices
 from crossband.errors import BandError, CrossbandError, InputError
-from crossband.lazy import translate_array
 from crossband.model import Model
-from crossband.provenance import synthetic_tags
 from crossband.raster.grid import Box
 from crossband.series import maps, measure, places, stack
 from crossband.series.places import Place
+from crossband.translate.dataarray import Reading
+from crossband.translate.lazy import translate_array
+from crossband.translate.provenance import synthetic_tags
 
 _READING = ("bands", "sensor", "scale", "offset", "source_nodata")
 
@@ -34,7 +34,7 @@ def dataset(
         array: dimensions of time, bands, rows and columns, in any order; the one of time has dates
             as coordinates. In memory, or in chunks of dask.
         index: names.
-        **options: of `lazy.translate_array`.
+        **options: of `translate.lazy.translate_array`.
 
     Returns:
         Variables (time, y, x), float32, NaN where masked, sorted by date: `NDVI` of synthetic
@@ -43,7 +43,8 @@ def dataset(
 
     Raises:
         InputError: no dates, or one twice.
-        CrossbandError: what `lazy.translate_array` raises; a model that makes pixels finer.
+        CrossbandError: what `translate.lazy.translate_array` raises; a model that makes
+            pixels finer.
     """
     if model.network.scale != 1:
         raise CrossbandError(

@@ -23,10 +23,10 @@ from typing import Any
 
 import pandas as pd
 
-from crossband import products
 from crossband.errors import CrossbandError, InputError
-from crossband.fleet.sources import Source
-from crossband.raster.scene import open_raster
+from crossband.jobs.sources import Source
+from crossband.raster import products
+from crossband.raster.open import open_raster
 
 #: Tags of files that say when the picture was taken: domain and name, in any case of letters.
 TAGS = (

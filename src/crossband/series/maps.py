@@ -15,17 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crossband import indices
+from crossband.core import indices
 from crossband.data.rows import open_side
 from crossband.errors import BandError, InputError, UnitError
+from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.open import known_bands, open_raster, open_scene
 from crossband.raster.radiometry import Radiometry
-from crossband.raster.scene import Scene, known_bands, open_raster
+from crossband.raster.scene import Scene
 from crossband.raster.warp import Readable
-from crossband.stream import index_values
+from crossband.translate.stream import index_values
 
 if TYPE_CHECKING:
-    from crossband.fleet.sources import Source
+    from crossband.jobs.sources import Source
     from crossband.model import Model
 
 #: Unit of an index.
@@ -73,7 +75,7 @@ def opened(path: Path, index: str) -> Scene:
     """Open the file of an index that `translate` wrote."""
     dataset = open_raster(path)
     plain = Radiometry(NONE, (1.0,), (0.0,), (float("nan"),), False, "the file")
-    return Scene(dataset, str(path), {index: 1}, plain)
+    return Scene(str(path), {index: 1}, plain, FileReader(dataset, str(path), (1,)))
 
 
 def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
@@ -94,7 +96,7 @@ def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
 
 
 def reading_of(source: Source, options: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
-    """Return how `Scene.open` reads a source, and `window`; the source's own word counts first."""
+    """Return how `open_scene` reads a source, and `window`; the source's own word counts first."""
     names = ("bands", "sensor", "scale", "offset", "source_nodata", "window")
     own = {n: options[n] for n in names if options.get(n) is not None} | source.reading
     if "bands" in own:  # it may name more bands than are wanted here
@@ -108,7 +110,7 @@ def open_source(source: Source, options: Mapping[str, Any], wanted: list[str]) -
     """Open a scene for reading these bands."""
     reading = reading_of(source, options, wanted)
     window = reading.pop("window", None)
-    scene = Scene.open(source.path, **reading, needed=wanted)
+    scene = open_scene(source.path, **reading, needed=wanted)
     if window is None:
         return scene
     try:

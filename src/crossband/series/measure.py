@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crossband.indices import BOUNDED
+from crossband.core.indices import BOUNDED
 from crossband.metrics.moments import Moments
 from crossband.raster.grid import Window
 from crossband.raster.warp import Readable

@@ -22,8 +22,8 @@ from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
 from crossband.errors import InputError
+from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import gdal, reason
 from crossband.raster.warp import check_georeference
 
 #: What the whole scene is called where no places are given.

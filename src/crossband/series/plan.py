@@ -13,16 +13,16 @@ from typing import Any
 import pandas as pd
 
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
-from crossband.fleet import sources
-from crossband.fleet.run import Task
-from crossband.index_files import index_paths
+from crossband.jobs import sources
+from crossband.jobs.run import Task
 from crossband.model import Model
+from crossband.raster.dataset import check_exists
 from crossband.raster.grid import Grid
-from crossband.raster.scene import check_exists
 from crossband.raster.write import check_output
 from crossband.series import maps, stack
 from crossband.series.dates import Date, Dated, told
 from crossband.series.write import aligning
+from crossband.translate.index_files import index_paths
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def items(
 
     Args:
         model: what translates.
-        inputs: what `fleet.sources` takes, and stacks (see `stack`).
+        inputs: what `jobs.sources` takes, and stacks (see `stack`).
         folder: of the translated scenes; copies of stacks go to the hidden folder beside it.
         indices: names.
         dates: of plain inputs, one each.

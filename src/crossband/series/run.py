@@ -14,19 +14,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossband.errors import CrossbandError, InputError
-from crossband.fleet.run import Tally, Task, Watcher, translate_tasks
-from crossband.fleet.shards import Shard
-from crossband.fleet.summary import FAILED, Line
+from crossband.jobs.run import Tally, Task, Watcher, translate_tasks
+from crossband.jobs.shards import Shard
+from crossband.jobs.summary import FAILED, Line
 from crossband.model import Model
-from crossband.provenance import synthetic_tags
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import open_raster
+from crossband.raster.open import open_raster
 from crossband.raster.warp import Readable, check_georeference
 from crossband.raster.write import make_folder
 from crossband.series import maps, measure, places, plan, stack, write
 from crossband.series.places import Found, Place
 from crossband.series.plan import Item
-from crossband.stream import Progress
+from crossband.translate.provenance import synthetic_tags
+from crossband.translate.stream import Progress
 
 SCENES, TABLE, PICTURE = "scenes", "series.csv", "series.png"
 
@@ -102,7 +102,7 @@ def series(
 
     Args:
         model: loaded model; its pixels must be the source's.
-        inputs: what `fleet.sources` takes; NetCDF and Zarr stacks.
+        inputs: what `jobs.sources` takes; NetCDF and Zarr stacks.
         folder: of the results.
         indices: names of spectral indices that need a band which the model makes.
         places: GeoJSON of points and polygons, or `places.Place`s; the whole scene where None.
@@ -154,7 +154,7 @@ def series(
             run.stacks(found, onto, compared=compared)
     found.files.append(write.table(folder / TABLE, found.table))
     if drawn:
-        from crossband.report.seasons import seasons
+        from crossband.series.plot import seasons
 
         for index in indices:
             own = found.table[found.table["index"] == index]

@@ -19,12 +19,12 @@ import rasterio
 import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 
-from crossband.arrays import Reading
 from crossband.errors import BandError, CrossbandError, InputError, OutputError
-from crossband.fleet.sources import Source
+from crossband.jobs.sources import Source
+from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import gdal, reason
 from crossband.series.dates import Date, Dated
+from crossband.translate.dataarray import Reading
 
 #: Endings of what is a stack.
 NETCDF, ZARR = (".nc", ".nc4", ".cdf"), (".zarr",)

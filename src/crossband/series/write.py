@@ -15,7 +15,7 @@ from crossband.errors import OutputError
 from crossband.raster.compare import RATIO
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.store import Store
+from crossband.raster.journal import Store
 from crossband.raster.warp import Readable, averaged, finer, overlap, warped
 from crossband.raster.write import Cog, Output, check_disk, failed, place_all
 

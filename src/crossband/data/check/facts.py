@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crossband.core.sensors import VALID_RANGE
 from crossband.data.check.likeness import signature
 from crossband.data.check.reading import strips
 from crossband.data.check.registration import Shift, measure
@@ -22,8 +23,8 @@ from crossband.data.rows import bands_of, has_own, open_bands, open_side, sensor
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
-from crossband.raster.scene import Scene, known_bands
-from crossband.sensors import VALID_RANGE
+from crossband.raster.open import known_bands
+from crossband.raster.scene import Scene
 
 #: Values of a scene are judged on every k-th pixel, at most this many along a side.
 SAMPLE = 512

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crossband.core.sensors import REFLECTANCE, VALID_RANGE
 from crossband.data.check.facts import Facts, Side
 from crossband.data.check.findings import Finding, found
 from crossband.data.check.spectra import VISIBLE, Spectra
-from crossband.sensors import REFLECTANCE, VALID_RANGE
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from crossband.data.check.facts import Bands, Facts, facts
 from crossband.data.check.findings import KINDS, Finding
 from crossband.data.check.rules import Limits, judge
 from crossband.errors import CrossbandError, ManifestError, nearest
-from crossband.raster.scene import gdal
+from crossband.raster.gdal import gdal
 
 #: Rows below which starting processes takes longer than reading.
 _FEW = 16

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossband.errors import CrossbandError
-from crossband.raster.scene import gdal, open_raster
+from crossband.raster.gdal import gdal
+from crossband.raster.open import open_raster
 
 T = TypeVar("T")
 

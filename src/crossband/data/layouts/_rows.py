@@ -24,7 +24,7 @@ def within(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
     Args:
         path: the file.
         bands: all that are known, as in `red=1,green=2,blue=3,nir=4`.
-        sensor: name in `crossband.sensors`.
+        sensor: name in `crossband.core.sensors`.
         **columns: more columns of the manifest.
 
     Raises:

@@ -9,7 +9,8 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from crossband.errors import ManifestError, OutputError
-from crossband.raster.scene import gdal, open_raster
+from crossband.raster.gdal import gdal
+from crossband.raster.open import open_raster
 
 _TYPES = {
     "uint8": "Byte",

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from crossband.core.registry import Registered
 from crossband.data.splits import leakage
 from crossband.errors import InputError, ManifestError
-from crossband.registry import Registered
 
 #: Columns of a manifest -> values; see `crossband.data.manifest`. Paths are absolute.
 Row = dict[str, Any]
@@ -100,7 +100,7 @@ class Search:
         return out
 
 
-class Layout(Registered, family="Layout"):
+class Layout(Registered, family="Layout", package="crossband.data.layouts"):
     """How a dataset lies on a disk.
 
     A subclass has a `name`, an `origin` (a line: what the data is and where it comes from), and

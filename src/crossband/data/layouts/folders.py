@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts import _bands
 from crossband.data.layouts._groups import grouping
 from crossband.data.layouts._headers import Header, header, read_all

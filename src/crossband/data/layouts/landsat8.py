@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts._rows import RGBN, within
 from crossband.data.layouts._vrt import stack
 from crossband.data.layouts.base import Layout, Row, Search

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.data.layouts.folders import Folders
 from crossband.errors import ManifestError

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts._rows import RGBN
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import ManifestError

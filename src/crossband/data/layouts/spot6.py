@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts._rows import within
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import ManifestError

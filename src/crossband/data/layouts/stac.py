@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts import _bands
 from crossband.data.layouts._vrt import Layer, stack
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import InputError, ManifestError
-from crossband.products.stac import NOT_DATA, applied, bands_of, number_of, place
-from crossband.raster.scene import check_exists
+from crossband.raster.dataset import check_exists
+from crossband.raster.products.stac import NOT_DATA, applied, bands_of, number_of, place
 
 
 class Stac(Layout):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossband import sensors
+from crossband.core import sensors
 from crossband.data.layouts._rows import RGBN, SENTINEL_2_L2A, table, within
 from crossband.data.layouts.base import Layout, Row, Search
 from crossband.data.splits import SPLITS

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossband.core.sensors import DECIBEL
 from crossband.metrics.catalogue import DATA, Metric
 from crossband.metrics.families.pixel import mean
 from crossband.metrics.family import Array, Family, Output, Part, Truth
 from crossband.metrics.moments import NAN
-from crossband.sensors import DECIBEL
 
 #: Bands of emitted heat.
 THERMAL = ("thermal", "lwir", "lwir11", "lwir12")

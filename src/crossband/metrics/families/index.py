@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.indices import required_bands
+from crossband.core.indices import required_bands
 from crossband.metrics.family import Array, Family, Output, Part, Truth
 from crossband.metrics.index_error import clamped, index_values
 from crossband.metrics.moments import Moments, Side

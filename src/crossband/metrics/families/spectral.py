@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossband.core.sensors import DECIBEL
 from crossband.metrics.catalogue import DEGREES, NONE, Metric
 from crossband.metrics.family import Array, Family, Output, Part, Truth
 from crossband.metrics.moments import NAN, data_range
-from crossband.sensors import DECIBEL
 
 
 @dataclass(frozen=True, eq=False)

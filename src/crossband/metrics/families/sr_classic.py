@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.sensors import DISPLAY
 from crossband.metrics.catalogue import DECIBELS, NONE, Metric
 from crossband.metrics.family import Array, Family, Mask, Output, Part, Truth
 from crossband.metrics.moments import NAN
 from crossband.metrics.ssim import Windows
-from crossband.sensors import DISPLAY
 
 NAME = "sr-classic"
 #: Y of ITU-R BT.601 in studio range, of red, green and blue in 0..1.

@@ -1,6 +1,6 @@
 """What super-resolution did to the source: kept, improved, left out, or made up.
 
-Source and output are brought to one another's size by MATLAB's bicubic (`crossband.resample`),
+Source and output are brought to one another's size by MATLAB's bicubic (`crossband.core.resample`),
 band by band, for the bands that both have. Only pixels count whose whole kernel lies on valid
 pixels; where the output is degraded the kernel lies inside the image, too.
 """
@@ -30,7 +30,7 @@ def common(truth: Truth) -> list[int]:
 
 def resized(values: Array, factor: float) -> Array:
     """Resize [H, W] by MATLAB's bicubic."""
-    from crossband.resample import bicubic_axis
+    from crossband.core.resample import bicubic_axis
 
     rows, columns = (bicubic_axis(n, factor) for n in values.shape)
     return np.asarray(rows @ values @ columns.T)
@@ -38,7 +38,7 @@ def resized(values: Array, factor: float) -> Array:
 
 def supported(valid: Mask, factor: float) -> Mask:
     """Return which pixels of the resized image are made of valid pixels alone."""
-    from crossband.resample import bicubic_axis
+    from crossband.core.resample import bicubic_axis
 
     rows, columns = ((bicubic_axis(n, factor) != 0).astype(float) for n in valid.shape)
     return np.asarray(rows @ ~valid @ columns.T == 0)

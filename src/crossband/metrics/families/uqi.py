@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.sensors import DECIBEL
 from crossband.metrics.catalogue import NONE, Metric
 from crossband.metrics.families.pixel import mean
 from crossband.metrics.family import Array, Family, Output, Part, Truth
 from crossband.metrics.moments import NAN
-from crossband.sensors import DECIBEL
 
 #: Side of a window. A power of two: sums over windows are made by doubling.
 SIDE = 8

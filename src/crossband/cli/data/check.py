@@ -1,0 +1,84 @@
+"""`crossband data check`: what is wrong with a manifest and its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from crossband.cli.data.progress import Rows
+
+
+def add_options(sub: Any) -> None:
+    """Add the parser of `check`."""
+    p = sub.add_parser(
+        "check",
+        help="open every file of a manifest and report what is wrong with it",
+        epilog="Changes nothing. Exit codes: 0 no findings, 1 findings, 2 an error. Suspicions "
+        "('looks as if') do not count. docs/data-check.md has every kind and its threshold.",
+    )
+    p.set_defaults(run=_check)
+    p.add_argument("manifest", metavar="MANIFEST", help="CSV or parquet table of pairs")
+    p.add_argument("-o", "--output", metavar="HTML", help="page with pictures of what was found")
+    p.add_argument("--json", metavar="FILE", help="the findings for programs")
+    p.add_argument(
+        "--fix", metavar="MANIFEST", help="write the manifest without the rows that are of no use"
+    )
+    p.add_argument("--source", metavar="BANDS", help="bands of the source, as red,green,blue")
+    p.add_argument("--target", metavar="BANDS", help="bands of the target, as nir")
+    p.add_argument(
+        "--max-shift",
+        type=float,
+        metavar="PX",
+        help="source pixels that a target may be shifted by (default: 1 within one sensor, else 3)",
+    )
+    p.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="do not report this kind; may be repeated",
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="processes (default: all processors)")
+    p.add_argument("--quiet", action="store_true", help="one line at the end, no progress")
+    p.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _check(a: argparse.Namespace) -> int:
+    from crossband.core.atomic import write_whole
+    from crossband.data import check, manifest
+    from crossband.data.check import text as check_text
+    from crossband.errors import OutputError
+
+    for name in (a.output, a.json):
+        if name and Path(name).exists() and not a.overwrite:
+            raise OutputError(f"{name}: exists; --overwrite replaces it")
+    if a.fix:
+        manifest.check_output(a.fix, a.overwrite)
+    bands = check.Bands(_names(a.source), _names(a.target))
+    with Rows("checked", quiet=a.quiet) as progress:
+        report = check.check(
+            a.manifest,
+            bands=bands,
+            limits=check.Limits(a.max_shift),
+            workers=a.workers,
+            ignore=a.ignore,
+            progress=progress,
+        )
+    print(check_text.summary(report) if a.quiet else check_text.text(report))
+    if a.json:
+        write_whole(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
+    if a.output:
+        from crossband.data.check import page as check_page
+
+        print(check_page.write(report, Path(a.output), bands))
+    if a.fix:
+        kept = check.without_spoilt(report)
+        manifest.write(kept, a.fix)
+        print(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
+    return 0 if report.clean else 1
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(n.strip() for n in text.split(",") if n.strip()) if text else None

@@ -1,0 +1,108 @@
+"""`crossband data index`: a manifest from a dataset as it lies on a disk."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from crossband.errors import CrossbandError
+
+if TYPE_CHECKING:
+    from crossband.cli.parser import Parser
+    from crossband.data.layouts import Layout
+
+
+def add_options(sub: Any) -> None:
+    """Add the parser of `index`."""
+    # Which options there are depends on the layout, so all words are taken as they are: no word
+    # begins with this prefix.
+    p = sub.add_parser(
+        "index",
+        help="turn a dataset as it lies on a disk into a manifest",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    p.set_defaults(run=_index)
+    p.add_argument("words", nargs="*")
+
+
+def _index(a: argparse.Namespace) -> int:
+    from crossband.core.registry import build
+    from crossband.data import layouts, manifest
+
+    if not a.words or a.words[0] in ("-h", "--help"):
+        print(_layouts())
+        return 0
+    if a.words[0].startswith("-"):
+        raise CrossbandError("data index: name a layout first, as in crossband data index sen12 .")
+    layout = layouts.get(a.words[0])
+    parser = _layout_parser(layout)
+    b, unknown = parser.parse_known_args(a.words[1:])
+    parser.check_unknown(unknown)
+    manifest.check_output(b.output, b.overwrite)
+    options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
+    found = layouts.index(build(layouts.Layout, layout.__name__, options), b.root)
+    manifest.write(found.table, b.output)
+    print("\n".join([*found.lines(), b.output]))
+    return 0
+
+
+def _layouts() -> str:
+    """List the layouts."""
+    from crossband.data import layouts
+
+    names = layouts.names()
+    width = max(map(len, names))
+    return "\n".join(
+        [
+            "usage: crossband data index LAYOUT ROOT -o MANIFEST [--overwrite] [options of LAYOUT]",
+            "",
+            "Turn a dataset as it lies on a disk into a manifest; no image is copied or changed.",
+            "",
+            "layouts ('crossband data index LAYOUT --help' describes one and its options):",
+            *(f"  {name:{width}}  {layouts.get(name).origin}" for name in names),
+        ]
+    )
+
+
+def _layout_parser(layout: type[Layout]) -> Parser:
+    """Make the options of a layout from its constructor's arguments and its docstring."""
+    from crossband.cli.parser import Parser
+
+    text, _, arguments = inspect.cleandoc(layout.__doc__ or "").partition("\nArgs:\n")
+    p = Parser(
+        prog=f"crossband data index {layout.name}",
+        description=f"{layout.origin}\n\n{text}".replace("%", "%%"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("root", metavar="ROOT", help="where the dataset is")
+    p.add_argument("-o", "--output", required=True, help="the manifest, .parquet or .csv")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing manifest")
+    group = p.add_argument_group(f"options of the layout {layout.name}")
+    helps = _helps(arguments)
+    hints = get_type_hints(layout.__init__)
+    for name, parameter in inspect.signature(layout.__init__).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        kind, default, said = hints.get(name, str), parameter.default, helps.get(name, "")
+        option: dict[str, Any] = {"default": default}
+        if kind is bool:
+            option["action"] = argparse.BooleanOptionalAction
+        elif get_origin(kind) is Literal:
+            option |= {"type": type(get_args(kind)[0]), "choices": get_args(kind)}
+        else:
+            option |= {"type": kind, "metavar": name.upper()}
+        if default is parameter.empty:
+            option |= {"default": None, "required": True}
+        elif default != "" and kind is not bool:
+            said += f" (default {default})"
+        group.add_argument(f"--{name.replace('_', '-')}", help=said.replace("%", "%%"), **option)
+    return p
+
+
+def _helps(arguments: str) -> dict[str, str]:
+    """Read `name: text` from the part `Args` of a docstring; a text goes on where indented more."""
+    found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", arguments, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}

@@ -1,0 +1,94 @@
+"""The command `crossband evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from crossband.cli.computing import computing
+from crossband.errors import CrossbandError
+
+
+def add_evaluate(sub: Any) -> None:
+    """Add the command."""
+    p = sub.add_parser(
+        "evaluate",
+        help="hold models against true pairs and their baselines",
+        epilog="The report is a folder: open its index.html. Exit codes: 0 done, 2 an error.",
+    )
+    p.set_defaults(run=_evaluate)
+    p.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        help="bundled name, folder or hf://owner/name; repeat to compare models",
+    )
+    p.add_argument(
+        "--predictions",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="files that another tool made, matched to the pairs by name; repeat to compare",
+    )
+    p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
+    p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
+    p.add_argument("-o", "--output", required=True, help="folder of the report")
+    p.add_argument("--index", action="append", help="index to judge (default: NDVI, NDWI, EVI)")
+    p.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="break the numbers down by a column of the manifest, as --by terrain; repeat for more",
+    )
+    p.add_argument(
+        "--features",
+        metavar="NAME_OR_FILE",
+        help="who sees the images for FID and KID: a name or a file, see docs/features.md",
+    )
+    p.add_argument(
+        "--feature-bands",
+        metavar="BANDS",
+        help="target bands that it sees, one or three, as red,green,blue",
+    )
+    p.add_argument(
+        "--pictures",
+        type=int,
+        default=10,
+        metavar="N",
+        help="draw the N worst pairs and the N nearest the median of each unit (default 10)",
+    )
+    p.add_argument(
+        "--workers", type=int, default=2, help="threads that read ahead and score (default 2)"
+    )
+    p.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    computing(p)
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from crossband.evaluation.evaluate import INDICES, PAGE, evaluate, table
+
+    if not a.model and not a.predictions:
+        raise CrossbandError("give --model, --predictions, or both")
+    if a.pictures < 0:
+        raise CrossbandError(f"--pictures {a.pictures}: at least 0")
+    report = evaluate(
+        a.model,
+        Path(a.manifest),
+        Path(a.output),
+        predictions=a.predictions,
+        split=a.split,
+        indices=a.index or INDICES,
+        by=a.by,
+        features=a.features,
+        feature_bands=a.feature_bands.split(",") if a.feature_bands else None,
+        device=a.device,
+        precision=a.precision,
+        workers=a.workers,
+        pictures=a.pictures,
+        overwrite=a.overwrite,
+    )
+    print(table(report))
+    print(f"\n{report.output / PAGE}")
+    return 0

@@ -1,0 +1,104 @@
+"""The command `crossband import`: a public checkpoint becomes a model folder.
+
+Nothing here imports torch before the command runs, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from crossband.errors import CrossbandError
+
+
+def add_import(sub: Any) -> None:
+    """Add the command to the parser's commands."""
+    p = sub.add_parser(
+        "import",
+        help="make a model of a public pix2pix-like checkpoint",
+        epilog="The architecture is read from the names and shapes of the tensors. Nothing else is "
+        "unpacked from FILE. docs/importing.md says which public codes are known.",
+    )
+    p.set_defaults(run=_import)
+    p.add_argument("file", metavar="FILE", help="checkpoint of a generator: .pth, .safetensors")
+    p.add_argument("-o", "--output", required=True, help="folder of the new model")
+    p.add_argument("--task", required=True, help="what it does, as in sar2optical")
+    p.add_argument("--name", help="of the model (default: the folder's)")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+
+    g = p.add_argument_group("what goes in and comes out")
+    g.add_argument(
+        "--source-bands",
+        required=True,
+        metavar="BANDS",
+        help="common names in the order of its channels, as in red,green,blue; vv,vv,vv gives one "
+        "band to three channels, as a grey picture that is opened as a colour one",
+    )
+    g.add_argument("--target-bands", required=True, metavar="BANDS", help="as in red,green,blue")
+    g.add_argument("--unit", required=True, help="of the source: reflectance, db, kelvin, display")
+    g.add_argument("--target-unit", metavar="UNIT", help="of the target (default: the source's)")
+    for side in ("source", "target"):
+        g.add_argument(
+            f"--{side}-range",
+            nargs=2,
+            type=float,
+            action="append",
+            metavar=("LOW", "HIGH"),
+            help="values that were -1 and 1 for the network; repeat for each band, in order "
+            "(default of display: 0 1)",
+        )
+
+    g = p.add_argument_group("what the file cannot say")
+    g.add_argument("--part", help="which generator, where it holds several")
+    g.add_argument(
+        "--statistics",
+        choices=("stored", "picture"),
+        help="of batch norms: the file's (default), or measured on each picture, as by pix2pix's "
+        "test.py without --eval",
+    )
+    g.add_argument(
+        "--upsample",
+        choices=("nearest", "bilinear", "bicubic"),
+        help="of a decoder that enlarges and then convolves",
+    )
+
+    g = p.add_argument_group("the card")
+    g.add_argument("--licence", help="of the weights, as their page states it")
+    g.add_argument("--source-url", metavar="URL", help="where the file is published")
+
+
+def _import(a: argparse.Namespace) -> int:
+    source, target = _names(a.source_bands, "source"), _names(a.target_bands, "target")
+
+    from crossband.model.importing import Origin, Side, Wishes, import_checkpoint
+
+    folder, lines = import_checkpoint(
+        a.file,
+        Path(a.output),
+        task=a.task,
+        source=Side(source, a.unit, _pairs(a.source_range)),
+        target=Side(target, a.target_unit or a.unit, _pairs(a.target_range)),
+        name=a.name,
+        part=a.part,
+        wishes=Wishes(a.statistics, a.upsample),
+        origin=Origin(a.licence, a.source_url),
+        overwrite=a.overwrite,
+    )
+    for line in lines:
+        print(line, file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def _names(text: str, side: str) -> list[str]:
+    """Split names at commas; CrossbandError for an empty one."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise CrossbandError(f"--{side}-bands {text!r}: names joined by commas, as in red,green")
+    return names
+
+
+def _pairs(given: list[list[float]] | None) -> list[tuple[float, float]]:
+    return [(low, high) for low, high in given or []]

@@ -1,0 +1,271 @@
+"""The command `crossband`: each subcommand is a thin call into the rooms below.
+
+Nothing here imports torch before a subcommand needs it, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from crossband.cli.computing import computing
+from crossband.cli.data import add_data
+from crossband.cli.evaluate import add_evaluate
+from crossband.cli.import_ import add_import
+from crossband.cli.parser import Parser
+from crossband.cli.series import add_series
+from crossband.cli.translate import add_translate
+from crossband.core.version import __version__
+from crossband.errors import CrossbandError, CrossbandWarning, Interrupted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        with _stderr_of_our_own(), _plain_warnings():
+            try:
+                return _run(list(sys.argv[1:] if argv is None else argv))
+            except CrossbandError as error:
+                print(f"crossband: {error}", file=sys.stderr)
+                return error.exit_code
+            except OSError as error:
+                # Any look at such a path fails, here or there; of all others we know what to say.
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                print(f"crossband: {error.filename}: {error.strerror}", file=sys.stderr)
+                return CrossbandError.exit_code
+            except KeyboardInterrupt:
+                print("crossband: interrupted; nothing half-written was left", file=sys.stderr)
+                return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`crossband models | head`).
+        sys.stderr.close()
+        return 141
+
+
+@contextlib.contextmanager
+def _stderr_of_our_own() -> Iterator[None]:
+    """Keep file descriptor 2 from C libraries: libtiff prints there whatever GDAL is told.
+
+    Python's `sys.stderr` goes on to where it went; only a real one (not pytest's) is moved.
+    """
+    old = sys.stderr
+    try:
+        real = old is sys.__stderr__ and old is not None and old.fileno() == 2
+    except (OSError, ValueError):
+        real = False
+    if not real or old is None:
+        yield
+        return
+    kept = os.dup(2)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        sys.stderr.close()
+        sys.stderr = old
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print our own warnings as one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CrossbandWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, CrossbandWarning):
+                print(f"crossband: {message}", file=sys.stderr)
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
+def _run(argv: list[str]) -> int:
+    parser = _parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    command = parser.chosen(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if getattr(arguments, "run", None) is _fit:
+        arguments.overrides = unknown
+    else:
+        command.check_unknown(unknown)
+    command.check_values(arguments)
+    result: int = arguments.run(arguments)
+    return result
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="crossband",
+        description="Translate the image of one sensor into the image another would have taken.",
+    )
+    parser.add_argument("--version", action="version", version=f"crossband {__version__}")
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+
+    add_translate(sub)
+    add_series(sub)
+
+    p = sub.add_parser("models", help="list the bundled models, or describe one")
+    p.set_defaults(run=_models)
+    p.add_argument("model", nargs="?", help="print this model's card")
+    p.add_argument("--recipes", action="store_true", help="list what can be trained instead")
+
+    p = sub.add_parser("sensors", help="list the sensors that --sensor takes")
+    p.set_defaults(run=_sensors)
+
+    p = sub.add_parser(
+        "fit",
+        help="train a recipe on a manifest of pairs",
+        epilog="Any constructor argument is an option, as in --data.manifest pairs.csv "
+        "--method.max_steps 5000 --method.generator.width 32. Exit codes: 0 done, 2 an error, 130 "
+        "Ctrl-C, 75 stopped by SIGTERM or SIGUSR1: the state is saved, go on with --resume.",
+    )
+    p.set_defaults(run=_fit)
+    p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")
+    p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
+    p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
+
+    add_evaluate(sub)
+    _blending(sub)
+    add_import(sub)
+    add_data(sub)
+
+    p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")
+    p.set_defaults(run=_demo)
+    p.add_argument("--out", default="out/demo", help="folder for the results")
+    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
+    computing(p)
+    parser.commands = dict(sub.choices)
+    return parser
+
+
+def _blending(sub: Any) -> None:
+    p = sub.add_parser(
+        "blend",
+        help="make a model whose weights lie between those of two models",
+        epilog="The weights are interpolated, so the result is one network. A recipe's key `blend` "
+        "averages the answers of several networks instead.",
+    )
+    p.set_defaults(run=_blend)
+    p.add_argument("a", metavar="A", help="bundled name, folder or hf://owner/name")
+    p.add_argument("b", metavar="B", help="another of the same architecture and signature")
+    p.add_argument("--weight", type=float, default=0.5, help="share of B, 0 to 1 (default 0.5)")
+    p.add_argument("-o", "--output", required=True, help="folder of the new model")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+
+
+def _models(a: argparse.Namespace) -> int:
+    if a.recipes:
+        if a.model:
+            raise CrossbandError(f"--recipes lists recipes: leave out {a.model}")
+        return _recipes()
+    from crossband.model.folder import bundled, load, table
+
+    if a.model:
+        model = load(a.model)
+        print((model.folder / "README.md").read_text() if model.folder else model.name)
+    else:
+        print(table(bundled()))
+    return 0
+
+
+def _recipes() -> int:
+    from crossband.training import recipe
+    from crossband.training.recipe_table import facts, table
+
+    rows = [facts(name) for name in recipe.available()]
+    print(table(rows, shutil.get_terminal_size().columns))
+    return 0
+
+
+def _sensors(a: argparse.Namespace) -> int:
+    from crossband.core.sensors import SENSORS
+
+    width = max(map(len, SENSORS))
+    for sensor in SENSORS.values():
+        bands = " ".join(b.name for b in sensor.bands)
+        print(f"{sensor.name:{width}}  {sensor.unit:11}  {sensor.title}\n{'':{width}}  {bands}")
+    return 0
+
+
+def _fit(a: argparse.Namespace) -> int:
+    if a.sweep is not None:
+        return _sweep(a)
+    if a.recipe is None:
+        return _recipes()
+    from crossband.training.fit import fit
+
+    folder = fit(
+        a.recipe,
+        a.overrides,
+        output=Path(a.output) if a.output else None,
+        resume=a.resume,
+        overwrite=a.overwrite,
+        fast_run=a.fast_run,
+    )
+    print(folder)
+    return 0
+
+
+def _sweep(a: argparse.Namespace) -> int:
+    from crossband.training.sweep import sweep, table
+
+    if a.recipe is None:
+        raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
+    rows, best = sweep(
+        a.recipe,
+        Path(a.sweep),
+        a.overrides,
+        output=Path(a.output) if a.output else None,
+        resume=a.resume,
+        overwrite=a.overwrite,
+        fast_run=a.fast_run,
+    )
+    print(table(rows))
+    print(best)
+    return 0
+
+
+def _blend(a: argparse.Namespace) -> int:
+    from crossband.model.interpolate import blend
+
+    folder, line = blend(a.a, a.b, Path(a.output), weight=a.weight, overwrite=a.overwrite)
+    print(line, file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def _demo(a: argparse.Namespace) -> int:
+    from crossband import load
+    from crossband.cli.demo import run, table
+
+    print(table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
+    return 0

@@ -1,0 +1,50 @@
+"""argparse as every command uses it: one-line errors that name the nearest option."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from crossband.errors import CrossbandError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that name the nearest option.
+
+    Attributes:
+        commands: subcommands by name.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, Parser] = {}
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        raise CrossbandError(message)
+
+    def check_unknown(self, unknown: Sequence[str]) -> None:
+        """Raise for options that no subcommand knows."""
+        if unknown:
+            options = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
+            name = unknown[0].split("=")[0]
+            raise CrossbandError(f"unknown option {unknown[0]!r}: {nearest(name, options)}")
+
+    def check_values(self, arguments: argparse.Namespace) -> None:
+        """Raise for an option or input that is there and says nothing."""
+        for action in self._actions:
+            value = getattr(arguments, action.dest, None)
+            if "" in (value if isinstance(value, list) else [value]):
+                name = action.option_strings[-1:] or [str(action.metavar or action.dest)]
+                raise CrossbandError(f"{name[0]} is empty; give a value, or leave it out")
+
+    def chosen(self, words: Sequence[str]) -> Parser:
+        """Return the parser of the command that the first words name, as in `data degrade`."""
+        if not self.commands or not words or words[0].startswith("-"):
+            return self
+        if words[0] not in self.commands:
+            raise CrossbandError(
+                f"unknown command {words[0]!r}: {nearest(words[0], self.commands)}"
+            )
+        return self.commands[words[0]].chosen(words[1:])

@@ -1,0 +1,80 @@
+"""How far a scene is: a bar on a terminal, elsewhere plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from crossband.raster.remote import name_of
+
+#: Seconds between two lines of progress where there is no terminal.
+LINE_SECONDS = 15.0
+
+
+class Bar:
+    """Progress with pixels per second and time left: a bar on a terminal, elsewhere plain lines."""
+
+    def __init__(self, source: str, *, quiet: bool) -> None:
+        self.name, self.quiet = name_of(source), quiet
+        self.start = self.said = time.monotonic()
+        self.bar: Any = None
+        self.first: int | None = None
+        self.pixels = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how many pixels are done."""
+        if self.first is None:
+            self.first = done
+            self.start = time.monotonic()
+        self.pixels = done - self.first
+        if self.quiet:
+            return
+        if sys.stderr.isatty():
+            self._draw(done, total)
+        elif time.monotonic() - self.said >= LINE_SECONDS and done < total:
+            self.said = time.monotonic()
+            rate = max(self.pixels, 1) / max(self.said - self.start, 1e-9)
+            print(
+                f"{self.name}: {done / total:.0%} of {total / 1e6:.1f} MPix, "
+                f"{rate / 1e6:.2f} MPix/s, {left((total - done) / rate)} left",
+                file=sys.stderr,
+            )
+
+    def _draw(self, done: int, total: int) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=total,
+                initial=self.first,
+                unit="px",
+                unit_scale=True,
+                desc=self.name,
+                leave=False,
+            )
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def finish(self, path: Path) -> None:
+        """Print the finished file and how fast it was made."""
+        self.close()
+        if not self.quiet:
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            print(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
+
+
+def left(seconds: float) -> str:
+    """Say how long it takes.
+
+    >>> [left(s) for s in (8, 200, 9000)]
+    ['8 s', '3 min', '2.5 h']
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

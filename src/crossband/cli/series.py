@@ -1,0 +1,163 @@
+"""The command `crossband series`: options, what is printed of a series, exit code."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from crossband.cli.computing import computing
+from crossband.errors import SomeFailed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crossband.series.run import Series
+
+#: Places that are printed at most.
+MOST = 20
+
+
+def add_series(sub: Any) -> None:
+    """Add the command to the parser's commands."""
+    p = sub.add_parser(
+        "series",
+        help="an index through time, of dated scenes",
+        epilog="Writes INDEX.tif (one band a date), series.csv and series.png, and the translated "
+        "scenes below scenes/. The same command after Ctrl-C or a kill goes on; scenes that are "
+        "there are not made again. Exit codes: 0 done, 1 some scenes failed, 2 an error, 130 "
+        "Ctrl-C.",
+    )
+    p.set_defaults(run=_series)
+    p.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="what translate takes of many scenes: rasters, products, a quoted pattern, a list "
+        "(.txt), a manifest (.csv, .parquet), STAC items (.json); or a stack of dates (.nc, .zarr)",
+    )
+    p.add_argument("-o", "--output", required=True, help="folder of the results")
+    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
+    p.add_argument(
+        "--index", action="append", help="spectral index (default NDVI); may be repeated"
+    )
+    p.add_argument("--places", metavar="GEOJSON", help="points and polygons (default: all pixels)")
+    p.add_argument("--place-name", metavar="PROPERTY", help="of --places, that names them")
+    p.add_argument(
+        "--date-pattern",
+        metavar="PATTERN",
+        help="where the date stands in names, as '%%Y%%m%%d' or 'LC08_*_*_%%Y%%m%%d_*'",
+    )
+    p.add_argument("--bands", help="as in red=3,green=2,blue=1,nir=4; a measured band, too")
+    p.add_argument("--sensor", help="what took the scenes; 'crossband sensors' lists them")
+    p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
+    p.add_argument(
+        "--offset", type=float, help="see --scale; each wins over the file's and sensor's"
+    )
+    p.add_argument("--overwrite", action="store_true", help="replace existing results")
+    p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+    g = p.add_argument_group("the files")
+    g.add_argument(
+        "--compare", action="store_true", help="also INDEX_true.tif, INDEX_difference.tif"
+    )
+    g.add_argument("--align", metavar="RASTER", help="bring the stack onto the grid of this raster")
+    g.add_argument("--no-stack", action="store_true", help="leave INDEX.tif out")
+    g.add_argument(
+        "--no-scenes", action="store_true", help="remove the translated scenes at the end"
+    )
+
+    g = p.add_argument_group("computing")
+    computing(g)
+    g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 896)")
+
+
+def _series(a: argparse.Namespace) -> int:
+    from crossband.cli.fleet import Printer
+    from crossband.errors import CrossbandError
+    from crossband.jobs.run import Tally
+    from crossband.jobs.summary import Line
+    from crossband.model import load
+    from crossband.raster.bands import parse_bands
+    from crossband.series.run import series
+
+    class Said(Printer):
+        """Prints scenes as a fleet does; one that is masked as a whole is a gap, no failure."""
+
+        def ended(self, line: Line, tally: Tally) -> None:
+            if line.error == "MaskedError":
+                self.gap(line, tally)
+            else:
+                super().ended(line, tally)
+
+    if a.compare and a.no_stack:
+        raise CrossbandError("--compare writes stacks, and --no-stack leaves them out")
+    done = series(
+        load(a.model),
+        a.inputs,
+        a.output,
+        indices=a.index or ["NDVI"],
+        places=a.places,
+        place_name=a.place_name,
+        date_pattern=a.date_pattern,
+        align=a.align,
+        stacked=not a.no_stack,
+        compared=a.compare,
+        keep_scenes=not a.no_scenes,
+        overwrite=a.overwrite,
+        watcher=Said(quiet=a.quiet),
+        bands=parse_bands(a.bands) if a.bands is not None else None,
+        **{n: getattr(a, n) for n in ("sensor", "scale", "offset", "device", "precision", "tile")},
+    )
+    if not a.quiet:
+        print("\n".join(lines(done)))
+    if done.failed:
+        raise SomeFailed(
+            f"{len(done.failed)} scenes failed and are not in the series; the others are written"
+        )
+    return 0
+
+
+def lines(done: Series) -> list[str]:
+    """Return what is printed of a series."""
+    table = done.table
+    scenes = len(done.labels)
+    said = ", ".join(f"{n} from {who}" for who, n in done.dates_from.items())
+    out = [f"{scenes} dates, {_range(done.labels)} ({said})"]
+    if "TIFFTAG_DATETIME" in done.dates_from:
+        out.append("TIFFTAG_DATETIME is when a file was made: some writers do not keep the date")
+    if done.masked:
+        out.append(f"masked as a whole, and gaps: {_some(done.masked)}")
+    if len(done.without_truth) == scenes:
+        out.append("no measured bands in any scene: the columns of the truth are empty")
+    elif done.without_truth:
+        out.append(f"no measured bands in {len(done.without_truth)}: {_some(done.without_truth)}")
+    if done.nowhere:
+        out.append(f"no pixel of any scene lies in: {_some(done.nowhere)}")
+    if done.partly:
+        out.append(f"partly outside of a scene: {_some(done.partly)}")
+    groups = list(table.groupby(["place", "index"], sort=False))
+    width = max((len(str(place)) for (place, _), _ in groups), default=0)
+    out += [f"{place!s:{width}}  {index}  {_words(rows)}" for (place, index), rows in groups[:MOST]]
+    if len(groups) > MOST:
+        out.append(f"... and {len(groups) - MOST} more in series.csv")
+    return [*out, *(str(path) for path in done.files)]
+
+
+def _words(rows: pd.DataFrame) -> str:
+    made = rows["synthetic"].dropna()
+    words = f"{len(made)} of {len(rows)} dates"
+    if len(made):
+        words += f", synthetic {made.min():.3f} to {made.max():.3f}"
+    error = rows["difference"].abs().dropna()
+    if len(error):
+        words += f", mean |difference| {error.mean():.3f} on {len(error)}"
+    return words
+
+
+def _range(labels: list[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}" if labels else "none"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

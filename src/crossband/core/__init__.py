@@ -1,0 +1,1 @@
+"""Tables and names that every package shares: sensors, indices, signatures, the registry."""

@@ -1,0 +1,109 @@
+"""What a degradation is, masks of what it gives, and JPEG, which two of them end with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from crossband.core.registry import Registered
+from crossband.errors import RecipeError
+
+
+class Degradation(Registered, family="Degradation", package="crossband.data.degrade"):
+    """Base of all degradations: a fine image -> what a coarser sensor would have seen.
+
+    Attributes:
+        margin: source pixels beyond a crop that it must be given, so that the middle equals the
+            same part of the whole image.
+        random: it draws from `rng`; the same `rng` gives the same result.
+    """
+
+    margin: int = 0
+    random: bool = False
+
+    def __call__(self, x: Tensor, scale: int, rng: np.random.Generator) -> Tensor:
+        """Degrade an image.
+
+        Args:
+            x: floats [C, H * scale, W * scale] in physical units, without gaps: what is masked
+                must be filled first.
+            scale: fine pixels per coarse pixel along one side, at least 1.
+            rng: the only source of randomness.
+
+        Returns:
+            [C, H, W] of the same type and unit; coarse pixel (0, 0) covers the first `scale` x
+            `scale` fine ones.
+        """
+        raise NotImplementedError
+
+
+def check_shape(x: Tensor, scale: int) -> None:
+    """Raise RecipeError for what is not floats [C, H * scale, W * scale]."""
+    if scale < 1 or x.dim() != 3 or not x.is_floating_point():
+        raise RecipeError(
+            f"a degradation takes floats [C, H, W] and a scale of at least 1, not {x.dtype} "
+            f"{list(x.shape)} and {scale}"
+        )
+    if x.shape[-2] % scale or x.shape[-1] % scale:
+        raise RecipeError(
+            f"{x.shape[-2]} x {x.shape[-1]} pixels do not divide by the scale {scale}: crop first"
+        )
+
+
+def coarse_mask(mask: Tensor, scale: int, reach: int = 0) -> Tensor:
+    """Return which coarse pixels are valid: those whose fine pixels all are.
+
+    Args:
+        mask: bool [1, H * scale, W * scale], True where valid.
+        scale: fine pixels per coarse pixel along one side.
+        reach: so many fine pixels around the footprint must be valid too; what lies beyond the
+            image counts as valid.
+
+    Returns:
+        bool [1, H, W].
+    """
+    invalid = (~mask).float()[None]
+    # Padding may be half a window at most, which reach is not where scale is 1: pad by hand.
+    invalid = functional.pad(invalid, (reach,) * 4)
+    return functional.max_pool2d(invalid, scale + 2 * reach, scale)[0] == 0
+
+
+def interval(
+    owner: str, name: str, value: float | Sequence[float], low: float, high: float
+) -> tuple[float, float]:
+    """Return a number or a range as (first, last), both within low..high; else RecipeError."""
+    ends = [value] * 2 if isinstance(value, int | float) else list(value)
+    if len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
+        raise RecipeError(
+            f"{owner}: {name} {value} is neither a number nor a range within {low:g}..{high:g}"
+        )
+    return float(ends[0]), float(ends[1])
+
+
+def jpeg(x: Tensor, quality: int) -> Tensor:
+    """Encode and decode as 8-bit JPEG, values clipped to 0..1.
+
+    JPEG knows pictures of 8 bit, not physical quantities: this is for unit `display`.
+
+    Args:
+        x: floats [1, H, W] or [3, H, W] (red, green, blue).
+        quality: of libjpeg, 1 to 100; colour is stored at half resolution.
+
+    Raises:
+        RecipeError: neither one nor three bands.
+    """
+    if x.shape[0] not in (1, 3):
+        raise RecipeError(f"JPEG holds one band or three, not {x.shape[0]}: set jpeg to null")
+    stored = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    picture = Image.fromarray(stored[0] if len(stored) == 1 else stored.transpose(1, 2, 0).copy())
+    with io.BytesIO() as buffer:
+        picture.save(buffer, "JPEG", quality=quality)
+        decoded = np.array(Image.open(buffer), dtype=np.float32) / 255
+    bands = decoded[None] if decoded.ndim == 2 else decoded.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(bands)).to(x.device, x.dtype)

@@ -1,0 +1,302 @@
+"""Packs: the files of a manifest as compressed blocks in shards, on disk or in an object store.
+
+    packed/
+      pack.json         what this is: format, version, size of the blocks, the shards
+      pairs.parquet     the manifest, all columns kept; paths are names in `files.parquet`
+      files.parquet     one row a file: name, and its facts (see `data.packed.raster`) as JSON
+      blocks.parquet    one row a block: file, block row and column, shard, offset, bytes per plane
+      shards/000000.tar
+
+A file of a pack is called `pack://<folder or address>#<name>`. Reading is by window, in any order:
+a crop is the same pixels, at the same position of a training, as from the files themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from crossband.data.packed.cache import ShardCache
+from crossband.data.packed.raster import PackedRaster
+from crossband.errors import InputError, ManifestError
+from crossband.raster.remote import address
+
+T = TypeVar("T")
+FORMAT, VERSION = "crossband-pack", 1
+ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
+    "pack.json",
+    "pairs.parquet",
+    "files.parquet",
+    "blocks.parquet",
+    "shards",
+)
+#: Shards of a local pack that a process keeps open.
+OPEN = 64
+#: Tries of a request over the network, and seconds before the second one; each waits twice as long.
+TRIES, PAUSE = 4, 0.5
+_KEY = 2**21  # block rows and columns of a file; 2 million blocks of 128 pixels are 268 Mpixels
+
+
+def is_pack(path: str | Path) -> bool:
+    """Return whether a manifest's path means a pack: a folder with `pack.json`, or an address."""
+    root = location(path)
+    return not root.endswith((".csv", ".parquet", ".pq")) and (
+        "://" in root or (Path(root) / ABOUT).is_file()
+    )
+
+
+def location(path: str | Path) -> str:
+    """Return where a pack lies.
+
+    >>> location(Path("s3://bucket/packed")), location("packed")
+    ('s3://bucket/packed', 'packed')
+    """
+    return address(path)
+
+
+def name_in(root: str, name: str) -> str:
+    """Return what a manifest calls a file of a pack.
+
+    >>> name_in("/data/my pack", "images/a#1.tif")
+    'pack:///data/my pack#images/a%231.tif'
+    """
+    return f"pack://{root}#{name.replace('%', '%25').replace('#', '%23')}"
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """Return the pack and the name in it of what `name_in` returns."""
+    root, _, name = path.removeprefix("pack://").rpartition("#")
+    return root, unquote(name)
+
+
+def read_pairs(path: str | Path) -> pd.DataFrame:
+    """Return the manifest of a pack; sources and targets are what `Packs.open` takes.
+
+    Raises:
+        ManifestError: no pack, one of another version, or one that cannot be reached.
+    """
+    root = location(path)
+    if "://" not in root:
+        root = str(Path(root).resolve())
+    pack = Pack(root, None)
+    try:
+        with pack.open_file(PAIRS) as file:
+            table: pd.DataFrame = parquet.read_table(file).to_pandas()
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{root}/{PAIRS}: cannot be read: {error}") from error
+    for side in ("source", "target"):
+        named = [None if pd.isna(v) else name_in(root, str(v)) for v in table[side]]
+        table[side] = pd.Series(named, dtype=object)
+    return table
+
+
+class Packs:
+    """Opens files of packs; a `PairReader` has one, and every loading process its own.
+
+    Args:
+        cache: folder for shards of packs that lie in an object store; the user's own where None.
+        cache_gb: most that it holds, in GiB.
+    """
+
+    def __init__(self, cache: Path | None = None, cache_gb: float = 32.0) -> None:
+        self.cache = ShardCache(cache, cache_gb)
+        self._packs: dict[str, Pack] = {}
+
+    def open(self, path: str) -> PackedRaster:
+        """Open what `name_in` names.
+
+        Raises:
+            InputError: no such pack or file.
+        """
+        root, name = split_name(path)
+        if root not in self._packs:
+            try:
+                pack = Pack(root, self.cache)
+                pack.load()
+            except ManifestError as error:
+                raise InputError(str(error)) from error
+            self._packs[root] = pack
+        return self._packs[root].open(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process that starts afresh loads the indexes anew."""
+        return {"cache": self.cache, "_packs": {}}
+
+
+class Pack:
+    """One pack: its index in memory, its shards on disk, in the cache or far away."""
+
+    def __init__(self, root: str, cache: ShardCache | None) -> None:
+        self.root, self.cache = root, cache
+        self.remote = "://" in root
+        self._pid = -1
+        self._far: tuple[int, Any] | None = None  # process and file system
+        self._open: OrderedDict[int, BinaryIO] = OrderedDict()
+        try:
+            with self.open_file(ABOUT) as file:
+                about = json.load(file)
+            kind, version = about["format"], about["version"]
+        except FileNotFoundError:
+            raise ManifestError(f"{root}: no pack: there is no {ABOUT} in it") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ManifestError(f"{root}/{ABOUT}: cannot be read: {error}") from error
+        if kind != FORMAT or version != VERSION:
+            raise ManifestError(
+                f"{root}: a pack of version {version}, but this Crossband reads version "
+                f"{VERSION}: pack it anew (crossband data pack)"
+            )
+        self.id: str = about["id"]
+        self.shards: list[dict[str, Any]] = about["shards"]
+        self.bytes = sum(int(s["bytes"]) for s in self.shards)
+
+    def load(self) -> None:
+        """Read the index: about 40 bytes a block."""
+        try:
+            with self.open_file(FILES) as file:
+                files = parquet.read_table(file).to_pydict()
+            with self.open_file(BLOCKS) as file:
+                blocks = parquet.read_table(file)
+        except (OSError, ValueError) as error:
+            raise ManifestError(f"{self.root}: its index cannot be read: {error}") from error
+        self.names: list[str] = files["name"]
+        self._files = {n: i for i, n in enumerate(self.names)}
+        self._facts: list[str] = files["facts"]
+        file, row, col = (blocks[n].to_numpy().astype(np.int64) for n in ("file", "row", "col"))
+        keys = (file * _KEY + row) * _KEY + col
+        order = np.argsort(keys)
+        self._keys: NDArray[np.int64] = keys[order]
+        self._shard = blocks["shard"].to_numpy()[order]
+        self._offset = blocks["offset"].to_numpy()[order]
+        ends = np.cumsum([0, *map(len, blocks["planes"].to_pylist())])
+        flat = blocks["planes"].combine_chunks().flatten().to_numpy()
+        self._planes = [flat[ends[i] : ends[i + 1]] for i in order]
+
+    def open(self, name: str) -> PackedRaster:
+        """Open a file by its name; InputError where there is none."""
+        number = self._files.get(name)
+        if number is None:
+            raise InputError(f"{self.root}: there is no file {name!r} in this pack")
+
+        def fetch(cells: Sequence[tuple[int, int]], planes: Sequence[int]) -> list[list[Any]]:
+            return self.read_blocks(number, cells, planes)
+
+        return PackedRaster(json.loads(self._facts[number]), fetch)
+
+    def read_blocks(
+        self, file: int, cells: Sequence[tuple[int, int]], planes: Sequence[int]
+    ) -> list[list[Any]]:
+        """Return planes of blocks as they are stored; of each block one range is read.
+
+        Args:
+            file: its place in `names`.
+            cells: row and column of each block.
+            planes: numbers of bands from 0; the file's own mask comes after the last one.
+        """
+        low, high = min(planes), max(planes) + 1
+        wanted, cuts = [], []
+        for row, col in cells:
+            key = (file * _KEY + row) * _KEY + col
+            at = int(np.searchsorted(self._keys, key))
+            if at == len(self._keys) or self._keys[at] != key:
+                raise OSError(f"block {row}, {col} is not in the pack")
+            ends = [0, *np.cumsum(self._planes[at]).tolist()]
+            first = int(self._offset[at])
+            wanted.append((int(self._shard[at]), first + ends[low], first + ends[high]))
+            cuts.append([(ends[p] - ends[low], ends[p + 1] - ends[low]) for p in planes])
+        found = [memoryview(b) for b in self._ranges(wanted)]
+        return [[b[i:j] for i, j in cut] for b, cut in zip(found, cuts, strict=True)]
+
+    def _ranges(self, wanted: list[tuple[int, int, int]]) -> list[bytes]:
+        """Read ranges (shard, first, end) of shards."""
+        # Where all of a far pack fits the cache, every shard is fetched once, as a whole. Where it
+        # does not, shards would be thrown out before they are used again: only what is needed is
+        # fetched, all blocks of a crop at once.
+        if self.remote and (self.cache is None or not self.cache.holds(self.bytes)):
+            paths = [self._address(shard) for shard, _, _ in wanted]
+            starts, ends = [w[1] for w in wanted], [w[2] for w in wanted]
+            return _patiently(lambda: self._there().cat_ranges(paths, starts, ends))
+        out = []
+        for shard, first, end in wanted:
+            file = self._shard_file(shard)
+            file.seek(first)
+            out.append(file.read(end - first))
+        return out
+
+    def _shard_file(self, shard: int) -> BinaryIO:
+        """Return a shard, opened by this process: forked ones would share a position."""
+        if self._pid != os.getpid():
+            self._open, self._pid = OrderedDict(), os.getpid()
+        if shard not in self._open:
+            about = self.shards[shard]
+            path = Path(self.root) / SHARDS / about["name"]
+            if self.remote:
+                assert self.cache is not None
+                address = self._address(shard)
+                path = self.cache.get(
+                    f"{self.id}/{about['name']}",
+                    int(about["bytes"]),
+                    lambda to: _patiently(lambda: self._there().get_file(address, to)),
+                )
+            if not path.is_file() or path.stat().st_size != about["bytes"]:
+                raise OSError(f"shard {path} is missing or has not its {about['bytes']} bytes")
+            self._open[shard] = path.open("rb", buffering=0)
+            if len(self._open) > OPEN:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(shard)
+        return self._open[shard]
+
+    def open_file(self, name: str) -> BinaryIO:
+        """Open a file of the pack's folder."""
+        if not self.remote:
+            return (Path(self.root) / name).open("rb")
+        opened: BinaryIO = _patiently(lambda: self._there().open(self._inside(name)))
+        return opened
+
+    def _address(self, shard: int) -> str:
+        return self._inside(f"{SHARDS}/{self.shards[shard]['name']}")
+
+    def _inside(self, name: str) -> str:
+        self._there()
+        return f"{self._base}/{name}"
+
+    def _there(self) -> Any:
+        """Return the remote file system, of this process: fsspec's are not shared by a fork."""
+        if self._far is None or self._far[0] != os.getpid():
+            import fsspec
+
+            root = quote(self.root, safe=":/%?&=@") if self.root.startswith("http") else self.root
+            try:
+                system, base = fsspec.core.url_to_fs(root)
+            except (ImportError, ValueError) as error:  # no such scheme, or its driver is missing
+                raise ManifestError(f"{self.root}: {error}") from error
+            self._far, self._base = (os.getpid(), system), base.rstrip("/")
+        return self._far[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is open belongs to a process."""
+        return self.__dict__ | {"_open": OrderedDict(), "_far": None, "_pid": -1}
+
+
+def _patiently(do: Callable[[], T]) -> T:
+    """Do what may fail in a network; a last failure is an OSError."""
+    for attempt in range(TRIES):
+        try:
+            return do()
+        except (FileNotFoundError, PermissionError, ManifestError):
+            raise
+        except Exception as error:
+            if attempt == TRIES - 1:
+                raise OSError(f"{type(error).__name__}: {error}") from error
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError  # the last attempt returns or raises

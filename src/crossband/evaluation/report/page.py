@@ -1,0 +1,193 @@
+"""The page of an evaluation: one HTML file that opens from disk, with everything inside.
+
+Its numbers are those of metrics.json, and nothing else: whatever the page says can be read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossband.core.html import render
+from crossband.core.version import __version__
+from crossband.evaluation.intervals import LEAST
+from crossband.evaluation.report import plots, tables
+from crossband.evaluation.report.text import leaking
+from crossband.metrics import MODEL, described
+
+
+@dataclass
+class Swipe:
+    """Pictures of one model in one unit.
+
+    Attributes:
+        title, note: words above and below.
+        pairs: `caption` and `layers` of each.
+    """
+
+    title: str
+    note: str
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Block:
+    """Figures under one title: `caption`, `uri`, `alt`."""
+
+    title: str
+    figures: list[dict[str, str]] = field(default_factory=list)
+
+
+def page(
+    metrics: Mapping[str, Any],
+    profiles: Sequence[Mapping[str, Any]],
+    swipes: Sequence[Swipe],
+    blocks: Sequence[Block],
+    seconds: float | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+        metrics: content of metrics.json.
+        profiles: content of profiles.json.
+        swipes: pictures.
+        blocks: figures that are not made from the numbers: curves, maps.
+        seconds: how long it took.
+    """
+    models = metrics["models"]
+    figures = [b for m in profiles for b in _figures(m)] + list(blocks)
+    labels = ", ".join(m["label"] for m in models)
+    parts = [t for m in models for t in tables.breakdowns(m, len(models) > 1)]
+    parts += [t for m in models for t in tables.groups(m, len(models) > 1)]
+    seen = [t for m in models for t in tables.features(m)]
+    versus = tables.side_by_side(metrics["versus"]) if metrics.get("versus") else None
+    ratios = tables.ratios(models)
+    sections = [("numbers", "Numbers")]
+    sections += [("baselines", "Baselines")] if ratios["rows"] else []
+    sections += [("versus", "Side by side")] if versus else []
+    sections += [("pictures", "Pictures")]
+    sections += [("plots", "Where it errs")] if figures else []
+    sections += [("breakdowns", "By column")] if parts else []
+    sections += [("features", "Features")] if seen else []
+    sections += [("how", "How")]
+    return render(
+        __package__,
+        "evaluation.html",
+        title=f"How good is {labels}?",
+        about=metrics["manifest"],
+        version=__version__,
+        sections=sections,
+        verdicts=_verdicts(metrics),
+        least=LEAST,
+        numbers=[t for m in models for t in tables.numbers(m, len(models) > 1)],
+        ratios=ratios,
+        versus=versus,
+        swipes=swipes,
+        plots=figures,
+        breakdowns=parts,
+        features=seen,
+        how=_how(metrics, seconds),
+        glossary=_glossary(models),
+    )
+
+
+def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Say in a few sentences what the tables say; by rule."""
+    out = []
+    leak = metrics["manifest"].get("leakage")
+    if leak:
+        out.append({"kind": "bad", "text": leaking(leak)})
+    for model in metrics["models"]:
+        for record in model["sensors"]:
+            out.append(_verdict(model, record))
+    for record in (metrics.get("versus") or {}).get("ranking", [])[:1]:
+        if not record["tie"]:
+            out.append({"kind": "good", "text": f"Best of the models: {record['label']}."})
+        else:
+            tied = [r["label"] for r in metrics["versus"]["ranking"] if r["rank"] == record["rank"]]
+            words = f"A tie: {' and '.join(tied)} cannot be told apart on these groups."
+            out.append({"kind": "doubt", "text": words})
+    return out
+
+
+def _verdict(model: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    scores = record["scores"]
+    own = scores[MODEL]["pixels"]
+    head = f"{model['label']}, {record['sensor']}: "
+    if not record["n_valid"]:
+        return {"kind": "doubt", "text": f"{head}no pixel counts."}
+    if own["n_nonfinite"]:
+        text = f"{head}{own['n_nonfinite']:,} pixels are NaN or infinite: no error can be stated."
+        return {"kind": "bad", "text": text}
+    interval = scores[MODEL].get("intervals", {}).get("pixels", {}).get("mae")
+    between = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    text = (
+        f"{head}MAE {own['mae']:.4f} {record['unit']}{between} over {record['n_valid']:,} pixels "
+        f"of {record['n_groups']:,} groups"
+    )
+    others = {
+        who: s["pixels"]["mae"]
+        for who, s in scores.items()
+        if who != MODEL and tables.known(s["pixels"]["mae"])
+    }
+    if not others:
+        return {"kind": "doubt", "text": f"{text}; there is no baseline to hold it against."}
+    best = min(others, key=lambda who: others[who])
+    if own["mae"] < others[best]:
+        less = 1 - own["mae"] / others[best] if others[best] else 0.0
+        return {
+            "kind": "good",
+            "text": f"{text}; {less:.0%} below the best baseline, {best} ({others[best]:.4f}).",
+        }
+    return {
+        "kind": "bad",
+        "text": f"{text}; the baseline {best} is better or as good ({others[best]:.4f}).",
+    }
+
+
+def _figures(model: Mapping[str, Any]) -> list[Block]:
+    """Draw where the errors of each sensor lie."""
+    out = []
+    for record in model["sensors"]:
+        title = f"{model['label']}: {record['sensor']} ({record['unit']})"
+        for band, profile in record["bands"].items():
+            name = title if len(record["bands"]) == 1 else f"{title}, {band}"
+            out.append(Block(name, plots.of_profile(profile, band=band, unit=record["unit"])))
+    return [block for block in out if block.figures]
+
+
+def _how(metrics: Mapping[str, Any], seconds: float | None) -> list[tuple[str, str]]:
+    about = metrics["manifest"]
+    out = [
+        ("pairs", f"{about['path']}, fingerprint {about['sha256'][:16]}"),
+        ("which pixels", "those where source and target are valid; no other"),
+        ("data range", ", ".join(f"{k} {v:g}" for k, v in metrics["data_range"].items())),
+        ("indices", f"where the true denominator is above {metrics['index_guard']:g} in magnitude"),
+        ("intervals", metrics["bootstrap"]["about"]),
+    ]
+    for m in metrics["models"]:
+        weights = f", weights {m['weights_hash'][:16]}" if m["weights_hash"] else ""
+        given = f", {m['predictions']['n_used']} files of {m['predictions']['folder']}" if (
+            m.get("predictions")
+        ) else ""  # fmt: skip
+        bands = f"{', '.join(m['source'])} to {', '.join(m['target'])}"
+        out.append((m["label"], f"{bands}; {m['precision']} on {m['device']}{weights}{given}"))
+    if about["n_unpaired"]:
+        out.append(("left out", f"{about['n_unpaired']:,} rows without source or target"))
+    if seconds is not None:
+        out.append(("time", f"{seconds:.1f} s"))
+    return out
+
+
+def _glossary(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    names = dict.fromkeys(
+        metric for m in models for s in m["sensors"] for metric in tables.columns_of(s["scores"])
+    )
+    out = []
+    for name in names:
+        about = described(name)
+        assert about is not None
+        source = f" ({about.source})" if about.source else ""
+        out.append((about.heading, f"{about.about}{source}"))
+    return out

@@ -1,0 +1,284 @@
+"""Comparison pictures: source, truth, synthetic band, error, index maps.
+
+Figures are drawn without pyplot, so that nothing depends on a display or on global state.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from crossband.core.sensors import DECIBEL, DISPLAY, KELVIN
+from crossband.errors import OutputError
+from crossband.metrics import index_values, usable_indices
+from crossband.raster.grid import Window
+
+#: Percentiles of the valid pixels that are drawn as black and as white (or as the ends of a map).
+STRETCH = (2.0, 98.0)
+_MASKED = "#d9dce1"
+_INK = "#1f2430"
+_UNIT_WORDS = {KELVIN: "K", DECIBEL: "dB", DISPLAY: "display 0..1"}
+_MAX_SCATTER = 400_000
+
+
+def comparison(
+    path: str | Path,
+    source: Window,
+    target: Window,
+    output: Window,
+    *,
+    title: str,
+    index: str | None = "NDVI",
+    top: float | None = None,
+) -> Path:
+    """Draw one pair: what went in, the truth, what came out, and where it is wrong.
+
+    Top: source (red, green, blue where it has them), true and synthetic band on one grey scale,
+    absolute error. Below, where the bands allow the index: true against synthetic values, true and
+    synthetic index on one colour scale, absolute error of the index. The first target band is
+    drawn. Pixels that do not count are light grey.
+
+    Args:
+        path: a `.png`, 1600 px wide; written under another name and renamed.
+        source: what the model was given, physical units.
+        target: the truth.
+        output: the synthetic image on the grid of the target.
+        title: one line with numbers.
+        index: spyndex name; no lower row where the bands do not allow it, or None.
+        top: end of the error's colour scale, for several pictures on one; its own 99th percentile
+            where None.
+    """
+    mask = target.mask & output.mask
+    if source.mask.shape == mask.shape:
+        mask = mask & source.mask
+    with_index = index is not None and _allowed(index, source, target)
+    sheet = _Sheet(mask.shape, rows=2 if with_index else 1)
+    sheet.figure.suptitle(title, fontsize=14, color=_INK, fontweight="bold", y=sheet.title_at)
+    _draw_bands(sheet, source, target, output, mask, top)
+    if with_index and index is not None:
+        _draw_scatter(sheet.axes[1][0], target, output, mask)
+        own = dict(zip(source.bands, source.values, strict=True))
+        true, synthetic = (
+            index_values(index, {**own, **dict(zip(w.bands, w.values, strict=True))}, target.unit)
+            for w in (target, output)
+        )
+        _draw_index(sheet, index, true[0], synthetic[0], mask & true[1])
+    return save(sheet.figure, Path(path))
+
+
+class _Sheet:
+    """A figure of four panels a row, 16 inches wide, placed so that nothing overlaps.
+
+    Panels take the shape of the image; columns 1 and 2 share one colour bar, column 3 has its own.
+    All lengths are in inches.
+    """
+
+    width, panel, bar = 16.0, 3.08, 0.14
+    lefts = (0.68, 4.56, 7.80, 11.88)
+    head, first, between, foot = 0.55, 0.60, 1.05, 0.62
+
+    def __init__(self, shape: tuple[int, ...], rows: int) -> None:
+        # A strip one pixel wide is stretched until it can be seen.
+        tall = min(max(self.panel * shape[0] / shape[1], 1.5), 4.5)
+        narrow = max(shape[0] / shape[1], shape[1] / shape[0]) > 4
+        self.aspect = "auto" if narrow else "equal"
+        self.height = self.head + self.first + rows * tall + (rows - 1) * self.between + self.foot
+        self.figure = Figure(figsize=(self.width, self.height), dpi=100)
+        FigureCanvasAgg(self.figure)
+        self.title_at = 1 - 0.22 / self.height
+        self.axes: list[list[Any]] = []
+        self._bottoms = []
+        self._tall = tall
+        for row in range(rows):
+            top = self.head + self.first + row * (tall + self.between)
+            self._bottoms.append(self.height - top - tall)
+            self.axes.append([self._add(left, row, self.panel) for left in self.lefts])
+
+    def _add(self, left: float, row: int, width: float) -> Any:
+        return self.figure.add_axes(
+            (
+                left / self.width,
+                self._bottoms[row] / self.height,
+                width / self.width,
+                self._tall / self.height,
+            )
+        )
+
+    def image(self, row: int, column: int, title: str, values: Any, **scale: Any) -> Any:
+        """Draw an image; row labels stand at the first and second column only."""
+        axis = self.axes[row][column]
+        axis.set_title(title, fontsize=12, color=_INK)
+        axis.set_xlabel("column (px)", fontsize=10)
+        axis.tick_params(labelsize=9, labelleft=column < 2)
+        if column < 2:
+            axis.set_ylabel("row (px)", fontsize=10)
+        image = axis.imshow(values, interpolation="antialiased", aspect=self.aspect, **scale)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(
+                MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+            )
+        return image
+
+    def colour_bar(self, row: int, column: int, image: Any, label: str, extend: str) -> None:
+        """Draw the colour bar to the right of a column, as high as the panel."""
+        cax = self._add(self.lefts[column] + self.panel + 0.12, row, self.bar)
+        bar = self.figure.colorbar(image, cax=cax, extend=extend)
+        bar.set_label(label, fontsize=10)
+        bar.ax.tick_params(labelsize=9)
+
+
+def _allowed(index: str, source: Window, target: Window) -> bool:
+    same = source.mask.shape == target.mask.shape and source.unit == target.unit
+    usable = usable_indices([index], source.bands, target.bands, unit=target.unit, same_pixels=same)
+    return bool(usable)
+
+
+def _draw_bands(
+    sheet: _Sheet,
+    source: Window,
+    target: Window,
+    output: Window,
+    mask: NDArray[np.bool_],
+    top: float | None,
+) -> None:
+    name, unit = target.bands[0], _UNIT_WORDS.get(target.unit, target.unit)
+    true, synthetic = target.values[0], output.values[0]
+    picture, words = _source_picture(source)
+    sheet.image(0, 0, f"source: {words}", picture)
+    low, high = stretch(true[mask])
+    scale = {"cmap": _colours("gray"), "vmin": low, "vmax": high}
+    sheet.image(0, 1, f"true {name}", _hidden(true, mask), **scale)
+    image = sheet.image(0, 2, f"synthetic {name}", _hidden(synthetic, mask), **scale)
+    sheet.colour_bar(0, 2, image, f"{name} ({unit})", "both")
+    _draw_error(
+        sheet, 0, name, np.abs(synthetic.astype(np.float64) - true), mask, unit=unit, top=top
+    )
+
+
+def _draw_index(
+    sheet: _Sheet,
+    index: str,
+    true: NDArray[np.float64],
+    synthetic: NDArray[np.float64],
+    shown: NDArray[np.bool_],
+) -> None:
+    low, high = stretch(true[shown])
+    low, high = np.floor(10 * low) / 10, np.ceil(10 * high) / 10
+    scale = {"cmap": _colours("YlGn"), "vmin": low, "vmax": max(high, low + 0.1)}
+    sheet.image(1, 1, f"true {index}", _hidden(true, shown), **scale)
+    image = sheet.image(1, 2, f"synthetic {index}", _hidden(synthetic, shown), **scale)
+    sheet.colour_bar(1, 2, image, f"{index} (no unit)", "both")
+    _draw_error(sheet, 1, index, np.abs(synthetic - true), shown, unit="no unit")
+
+
+def _draw_error(
+    sheet: _Sheet,
+    row: int,
+    name: str,
+    error: NDArray[np.float64],
+    shown: NDArray[np.bool_],
+    *,
+    unit: str,
+    top: float | None = None,
+) -> None:
+    finite = error[shown & np.isfinite(error)]
+    if top is None:
+        top = max(float(np.percentile(finite, 99.0)), 1e-6) if finite.size else 1.0
+    scale = {"cmap": _colours("inferno"), "vmin": 0.0, "vmax": top}
+    image = sheet.image(row, 3, f"absolute error of {name}", _hidden(error, shown), **scale)
+    sheet.colour_bar(row, 3, image, f"|synthetic - true| ({unit})", "max")
+
+
+def _draw_scatter(axis: Any, target: Window, output: Window, mask: NDArray[np.bool_]) -> None:
+    """True against synthetic as a density, with the line of no error."""
+    name, unit = target.bands[0], _UNIT_WORDS.get(target.unit, target.unit)
+    keep = mask & np.isfinite(output.values[0])
+    true, synthetic = target.values[0][keep], output.values[0][keep]
+    # Every k-th pixel of a large scene: the density looks the same, and drawing takes no longer.
+    step = max(1, true.size // _MAX_SCATTER)
+    true, synthetic = true[::step], synthetic[::step]
+    axis.set_title("pixels, logarithmic density", fontsize=12, color=_INK)
+    axis.set_xlabel(f"true {name} ({unit})", fontsize=10)
+    axis.set_ylabel(f"synthetic {name} ({unit})", fontsize=10)
+    axis.tick_params(labelsize=9)
+    if true.size == 0:
+        return
+    low, high = (float(v) for v in np.percentile(np.concatenate([true, synthetic]), [0.1, 99.9]))
+    margin = max(0.04 * (high - low), 1e-6)
+    low, high = low - margin, high + margin
+    box = axis.get_position()
+    across = 56
+    # The box may be wider than high: cells stay regular.
+    down = max(8, round(across / 1.73 * box.height * axis.figure.get_figheight()
+                        / (box.width * axis.figure.get_figwidth())))  # fmt: skip
+    axis.hexbin(
+        true,
+        synthetic,
+        gridsize=(across, down),
+        extent=(low, high, low, high),
+        bins="log",
+        mincnt=1,
+        linewidths=0.1,
+    )
+    axis.plot([low, high], [low, high], color=_INK, linewidth=1.0, linestyle="--", label="no error")
+    axis.set(xlim=(low, high), ylim=(low, high))
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axis.legend(loc="upper left", fontsize=9, frameon=False)
+
+
+def stretch(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the 2nd and 98th percentile of finite values; a range of its own for a constant."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(finite, STRETCH))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _source_picture(source: Window) -> tuple[NDArray[np.float64], str]:
+    """Return RGB [H, W, 3] in 0..1 and what it shows; the first band as grey without RGB."""
+    names = ("red", "green", "blue")
+    rgb = all(n in source.bands for n in names)
+    names = names if rgb else (source.bands[0],) * 3
+    values = source.values[[source.bands.index(n) for n in names]].astype(np.float64)
+    low, high = stretch(values[:, source.mask])
+    picture = np.clip((values - low) / (high - low), 0, 1).transpose(1, 2, 0)
+    picture = np.nan_to_num(picture)
+    picture[~source.mask] = [int(_MASKED[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    words = "red, green, blue" if rgb else source.bands[0]
+    return picture, f"{words}\n2nd..98th percentile: {low:.3g}..{high:.3g}"
+
+
+def _colours(name: str) -> Any:
+    return colormaps[name].with_extremes(bad=_MASKED)
+
+
+def _hidden(values: NDArray[Any], shown: NDArray[np.bool_]) -> Any:
+    return np.ma.masked_where(~shown | ~np.isfinite(values), values)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG under another name, and rename it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)
+        os.close(handle)
+        try:
+            figure.savefig(name, format="png", metadata={"Software": "Crossband"})
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path

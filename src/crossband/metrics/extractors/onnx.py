@@ -1,0 +1,107 @@
+"""Any other network, from an ONNX file.
+
+An ONNX file is a graph and its numbers: running one executes no code that came with it. What goes
+in cannot be told from it, so it is laid down here: one input, [N, 3, H, W], float32 or uint8, of
+0..255 (a network's own normalisation belongs into its graph). The first output is the features,
+[N, D]; a second one is class logits, [N, K], for the Inception Score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossband.errors import ModelError
+from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features, import_extra
+
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
+
+class Onnx(Extractor):
+    """A network in an ONNX file, run by ONNX Runtime on the CPU.
+
+    Pictures are resized where the file states the size of its input, and are given as they are
+    where it leaves height and width open.
+
+    Args:
+        path: the file; weights in other files beside it are not read.
+
+    Raises:
+        ModelError: not an ONNX file that stands alone, or other inputs and outputs than above.
+        CrossbandError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        runtime = import_extra("onnxruntime", "onnx", f"{path.name}: running an ONNX file")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what matters is raised
+        try:
+            # From bytes: so the hash covers all that is run, and no other file is opened.
+            self.session = runtime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        self.path, self.name = path, f"onnx {path.name}"
+        self.weights_hash = hashlib.sha256(data).hexdigest()
+        self.batch = self._check_input()
+        self.outputs = [output.name for output in self.session.get_outputs()[:2]]
+
+    def _check_input(self) -> int | None:
+        """Read size and type of the input; returns how many pictures it takes, None: any."""
+        inputs = self.session.get_inputs()
+        first = inputs[0] if len(inputs) == 1 else None
+        if first is None or len(first.shape) != 4 or first.type not in _TYPES:
+            said = "; ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise ModelError(
+                f"{self.path}: one input [N, 3, H, W] of float32 or uint8 is needed, not {said}"
+            )
+        batch, channels, height, width = (s if isinstance(s, int) else None for s in first.shape)
+        if channels not in (3, None) or height != width:
+            raise ModelError(
+                f"{self.path}: an input of 3 channels and equal sides is needed, not {first.shape}"
+            )
+        self.input, self.type, self.size = first.name, _TYPES[first.type], height
+        if height is not None:
+            self.resize = f"{ANTIALIASED}, to {height} x {height}"
+        if self.type is np.uint8:
+            self.resize += ", rounded to 8 bits"
+        return batch
+
+    def __call__(self, pictures: Tensor) -> Features:
+        """Return features and, where the file has two outputs, the softmax of the second."""
+        given = pictures.numpy()
+        if self.type is np.uint8:
+            given = np.clip(np.rint(given), 0, 255)
+        given = np.ascontiguousarray(given, dtype=self.type)
+        step = self.batch or len(given)
+        parts = [self._run(given[at : at + step], step) for at in range(0, len(given), step)]
+        outputs = [torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True)]
+        if len(outputs) == 1:
+            return Features(outputs[0])
+        return Features(outputs[0], outputs[1].double().softmax(dim=1).float())
+
+    def _run(self, given: np.ndarray, step: int) -> list[np.ndarray]:
+        """Run one batch; where the file fixes its length, the last picture fills it up."""
+        short = step - len(given)
+        full = np.concatenate([given, np.repeat(given[-1:], short, axis=0)]) if short else given
+        try:
+            outputs = self.session.run(self.outputs, {self.input: full})
+        except Exception as error:
+            raise ModelError(f"{self.path}: ONNX Runtime failed: {error}") from error
+        for name, output in zip(self.outputs, outputs, strict=True):
+            if output.ndim != 2 or len(output) != step:
+                raise ModelError(
+                    f"{self.path}: its output {name} is {list(output.shape)}, and "
+                    f"[{step}, D] is needed: pool it in the graph"
+                )
+        return [np.asarray(output, np.float32)[: len(given)] for output in outputs]

@@ -1,0 +1,15 @@
+"""What a model folder holds: names of its files, and how weights are hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, CARD, BASELINES = "model.safetensors", "model.json", "README.md", "baselines"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

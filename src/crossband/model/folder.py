@@ -1,0 +1,168 @@
+"""Read a model folder: `model.safetensors` + `model.json` + `README.md`, all that is needed.
+
+A folder is data. Loading runs no pickle and imports nothing that the JSON names: the network is
+found by its class name among the registered generators and built from the stored arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from crossband.core.registry import build
+from crossband.core.signature import Signature
+from crossband.errors import CrossbandError, ModelError, nearest
+from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
+from crossband.model.model import Model
+from crossband.networks import Generator
+
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+_KEYS = ("format", "name", "task", "crossband", "network", "signature", "weights", "about")
+M = TypeVar("M", bound=Model)
+
+
+def load(name: str | Path) -> Model:
+    """Load a model.
+
+    Args:
+        name: a bundled name (`rgb2nir`), a model folder, or `hf://owner/name`.
+
+    Raises:
+        ModelError: unknown name; a missing or wrong key; weights whose hash differs or that are in
+            pickle form, which is never opened.
+    """
+    return load_as(Model, name)
+
+
+def load_as(kind: type[M], name: str | Path) -> M:
+    """Load a model as an instance of a subclass of `Model`; see `load`."""
+    model = _load_folder(_resolve(name), kind)
+    model.address = str(name)
+    return model
+
+
+def bundled() -> dict[str, Path]:
+    """Return the models inside the package: name -> folder."""
+    root = Path(str(resources.files("crossband") / "weights"))
+    return {p.parent.name: p.parent for p in sorted(root.glob(f"*/{DESCRIPTION}"))}
+
+
+def _resolve(name: str | Path) -> Path:
+    text = str(name)
+    if text.startswith("hf://"):
+        return _from_hub(text)
+    if text in bundled() and not isinstance(name, Path):
+        return bundled()[text]
+    path = Path(text)
+    if path.is_file():
+        if path.suffix in _PICKLES:
+            raise ModelError(f"{path}: pickle files are never loaded; a model is a folder")
+        raise ModelError(f"{path}: a file, but a model is a folder with {DESCRIPTION}")
+    if not path.is_dir():
+        raise ModelError(f"unknown model {text!r}: no such folder; {nearest(text, bundled())}")
+    return path
+
+
+def _from_hub(address: str) -> Path:
+    parts = address.removeprefix("hf://").split("/")
+    if len(parts) != 2 or not all(parts):
+        raise ModelError(f"{address}: a model on the hub is named hf://owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Only what a model folder holds: nothing executable or pickled is even fetched.
+        wanted = [WEIGHTS, DESCRIPTION, CARD, f"{BASELINES}/*"]
+        return Path(snapshot_download("/".join(parts), allow_patterns=wanted))
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{address}: cannot be fetched: {first}") from error
+
+
+def _load_folder(folder: Path, kind: type[M]) -> M:
+    data = _read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        pickles = [p.name for p in folder.iterdir() if p.suffix in _PICKLES]
+        hint = f" ({pickles[0]} is in pickle form and is never loaded)" if pickles else ""
+        raise ModelError(f"{folder}: {WEIGHTS} is missing{hint}")
+    found = sha256(weights)
+    if found != data["weights"]["sha256"]:
+        raise ModelError(
+            f"{weights}: the weights are not those that {DESCRIPTION} describes "
+            f"(SHA-256 {found[:12]}..., expected {data['weights']['sha256'][:12]}...)"
+        )
+    try:
+        network = build(Generator, data["network"]["class"], data["network"]["arguments"])
+        tensors = {k: v.float() for k, v in load_file(weights).items()}
+        network.load_state_dict(tensors)
+    except SafetensorError as error:
+        raise ModelError(f"{weights}: not a safetensors file: {error}") from error
+    except CrossbandError as error:
+        raise ModelError(f"{folder / DESCRIPTION}: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"{weights}: does not fit {data['network']['class']}: {error}") from error
+    model = kind(
+        network,
+        Signature.from_json(data["signature"]),
+        name=data["name"],
+        task=data["task"],
+        about=data["about"],
+    )
+    model.weights_hash, model.folder = found, folder
+    for child in sorted((folder / BASELINES).glob(f"*/{DESCRIPTION}")):
+        model.baselines[child.parent.name] = _load_folder(child.parent, kind)
+    return model.eval().requires_grad_(False)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder}: no {DESCRIPTION}, so not a model folder") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: must hold one object")
+    for key in _KEYS:
+        if key not in data:
+            raise ModelError(f"{path}: the key {key!r} is missing")
+    for key in data:
+        if key not in _KEYS:
+            raise ModelError(f"{path}: unknown key {key!r}: {nearest(key, _KEYS)}")
+    if data["format"] != FORMAT:
+        raise ModelError(f"{path}: format {data['format']!r}, this version reads {FORMAT}")
+    for key, inner in (("network", ("class", "arguments")), ("weights", ("sha256",))):
+        for name in inner:
+            if not isinstance(data[key], dict) or name not in data[key]:
+                raise ModelError(f"{path}: the key {key}.{name} is missing")
+    return data
+
+
+def table(folders: dict[str, Path]) -> str:
+    """Return the text of `crossband models`: the facts and numbers of each model."""
+    out = []
+    for name, folder in folders.items():
+        d = _read_description(folder)
+        n, s, about = d["network"], d["signature"], d["about"]
+        size = (folder / WEIGHTS).stat().st_size / 2**20
+        margin = "unbounded" if n["margin"] is None else f"{n['margin']} px"
+        out += [
+            f"{name}: {about.get('description', d['task'])}",
+            f"  task      {d['task']}",
+            f"  bands     {', '.join(s['source'])} -> {', '.join(s['target'])}",
+            f"  units     {', '.join(s['units'])}",
+            f"  sensors   {', '.join(about.get('sensors', [])) or 'not stated'}",
+            f"  network   {n['class']}, {n['parameters']:,} parameters, margin {margin}, "
+            f"stride {n['stride']}, scale {n['scale']}",
+            f"  size      {size:.1f} MiB ({d['weights']['dtype']})",
+        ]
+        out += [f"  measured  {line}" for line in about.get("measured", [])] or [
+            "  measured  nothing yet"
+        ]
+    return "\n".join(out) if out else "no models are bundled"

@@ -1,0 +1,171 @@
+"""A network with its signature: physical values in, physical values out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from crossband.core.sensors import VALID_RANGE
+from crossband.core.signature import Signature
+from crossband.core.version import __version__
+from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.model.card import make_card
+from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
+from crossband.networks import Generator, parameter_count
+from crossband.networks.conditions import Conditions
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Model(nn.Module):
+    """A network with its signature: physical values in, physical values out.
+
+    Args:
+        network: the generator, working on normalised values.
+        signature: bands, units and ranges.
+        name: what it is called, as in `rgb2nir`.
+        task: what it does, as in `rgb2nir`, `sar2optical`, `super-resolution`.
+        about: plain data for people: `description`, `sensors`, `gsd`, `licence`, `metrics`,
+            `training`.
+
+    Attributes:
+        baselines: trivial models fitted on the same pairs, by name (`mean`, `linear`, `mlp`).
+        weights_hash: SHA-256 of the weights file; empty for a model that was never saved.
+        folder: where it was loaded from.
+        address: what `load` was given; None for a model that was not loaded.
+    """
+
+    def __init__(
+        self,
+        network: Generator,
+        signature: Signature,
+        *,
+        name: str,
+        task: str,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if (network.in_channels, network.out_channels) != (
+            len(signature.source),
+            len(signature.target),
+        ):
+            raise ModelError(
+                f"{name}: the network takes {network.in_channels} bands and gives "
+                f"{network.out_channels}, the signature says {len(signature.source)} and "
+                f"{len(signature.target)}"
+            )
+        self.network, self.signature = network, signature
+        self.name, self.task, self.about = name, task, about or {}
+        self.baselines: dict[str, Model] = {}
+        self.weights_hash = ""
+        self.folder: Path | None = None
+        self.address: str | None = None
+
+    @property
+    def parameters_total(self) -> int:
+        """Number of parameters of the network."""
+        return parameter_count(self.network)
+
+    def forward(
+        self, source: Tensor, unit: str | None = None, conditions: Conditions | None = None
+    ) -> Tensor:
+        """Translate physical values.
+
+        Args:
+            source: [B, Cs, H, W] or [Cs, H, W], bands in the signature's order, finite.
+            unit: physical unit of the source; the signature's first where None.
+            conditions: noise and places, for a network that takes them; where None the noise is 0
+                and the place unknown.
+
+        Returns:
+            float32 [B, Ct, H * scale, W * scale], clipped to the unit's valid range.
+        """
+        unit = unit or next(iter(self.signature.units))
+        self.signature.check_unit(unit)
+        batch = source if source.ndim == 4 else source[None]
+        if batch.ndim != 4 or batch.shape[1] != len(self.signature.source):
+            raise CrossbandError(
+                f"{self.name} takes [B, {len(self.signature.source)}, H, W] "
+                f"({', '.join(self.signature.source)}), not {list(source.shape)}"
+            )
+        normal = self.signature.normalise(batch, [unit], "source")
+        if conditions is not None and self.network.conditioned:
+            answer = self.network.given(normal, conditions)
+        else:
+            answer = self.network(normal)
+        out = self.signature.denormalise(answer, [unit], "target")
+        out = out.clamp(*VALID_RANGE[self.signature.target_unit(unit)])
+        return out if source.ndim == 4 else out[0]
+
+    def save(self, folder: str | Path, *, dtype: str = "float32", card: str | None = None) -> Path:
+        """Write the model folder, baselines included.
+
+        Args:
+            folder: made anew; an existing model folder is replaced at the end.
+            dtype: data type of the weights: float32, bfloat16, float16.
+            card: text of README.md; one is made from `about` where None.
+        """
+        folder = Path(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+        try:
+            self._save_into(temporary, dtype, card)
+            if folder.exists():
+                if not (folder / DESCRIPTION).exists() and any(folder.iterdir()):
+                    raise OutputError(f"{folder}: a folder that is no model is in the way")
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        folder.chmod(0o755)
+        self.folder, self.address = folder, str(folder)
+        return folder
+
+    def _save_into(self, folder: Path, dtype: str, card: str | None) -> None:
+        tensors = {
+            k: (v.to(_DTYPES[dtype]) if v.is_floating_point() else v).contiguous().cpu()
+            for k, v in self.network.state_dict().items()
+        }
+        # One key: with two, their order in the file, and so the hash, would change by chance.
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
+        self.weights_hash = sha256(folder / WEIGHTS)
+        (folder / DESCRIPTION).write_text(json.dumps(self.describe(dtype), indent=2) + "\n")
+        (folder / CARD).write_text(card or make_card(self.describe(dtype)))
+        for name, baseline in self.baselines.items():
+            (folder / BASELINES).mkdir(exist_ok=True)
+            baseline.save(folder / BASELINES / name, dtype="float32")
+
+    def describe(self, dtype: str = "float32") -> dict[str, Any]:
+        """Return the content of model.json."""
+        n = self.network
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "task": self.task,
+            "crossband": __version__,
+            "network": {
+                "class": type(n).__name__,
+                "arguments": n.arguments,
+                "margin": n.margin,
+                "stride": n.stride,
+                "scale": n.scale,
+                "parameters": self.parameters_total,
+            },
+            "signature": self.signature.to_json(),
+            "weights": {"file": WEIGHTS, "sha256": self.weights_hash, "dtype": dtype},
+            "about": self.about,
+        }

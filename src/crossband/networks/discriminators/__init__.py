@@ -1,0 +1,1 @@
+"""Discriminators: networks that tell targets from outputs, for adversarial training."""

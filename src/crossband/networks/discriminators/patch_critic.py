@@ -1,0 +1,131 @@
+"""PatchCritic: PatchGAN with what later papers found to keep a discriminator in bounds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Discriminator
+from crossband.networks.layers.attention import SelfAttention
+from crossband.networks.layers.batch_layers import (
+    MinibatchDiscrimination,
+    MinibatchStd,
+    Reference,
+    Referring,
+    VirtualBatchNorm2d,
+)
+from crossband.networks.layers.convolution import Initial, initialise
+
+
+class PatchCritic(Discriminator, Referring):
+    """Convolutions 4 x 4 with leaky ReLU 0.2: `strided` of stride 2, then `plain` of stride 1.
+
+    With 3 and 1 it is PatchGAN (Isola et al. 2017). DiscoGAN's seed has 3 and 0, DualGAN's 4 and 1.
+    All convolutions have a bias; no norm after the first.
+
+    Args:
+        source_channels: source bands.
+        target_channels: target bands.
+        width: channels of the first layer; each next one has twice as many, up to 8 x width.
+        strided: layers of stride 2.
+        plain: layers of stride 1 after them, before the one that gives the score.
+        conditional: judge the target together with its source.
+        norm: `instance` (no weights), `affine` (instance norm with weights), `batch`, `virtual`
+            (statistics of a batch that stays; Salimans et al. 2016), or `none`.
+        spectral: divide each weight by its largest singular value, so that no layer stretches
+            anything (Miyato et al. 2018, Spectral normalization for GANs).
+        attention: self-attention after this layer, counted from 1 (Zhang et al. 2019); 0 has none.
+        minibatch: before the last layer, show how varied the batch is: `discrimination` (Salimans
+            et al. 2016), `std` (Karras et al. 2018), or `none`.
+        initial: how weights are drawn; see `initialise`.
+    """
+
+    def __init__(
+        self,
+        source_channels: int = 3,
+        target_channels: int = 1,
+        *,
+        width: int = 64,
+        strided: int = 3,
+        plain: int = 1,
+        conditional: bool = True,
+        norm: Literal["instance", "affine", "batch", "virtual", "none"] = "instance",
+        spectral: bool = False,
+        attention: int = 0,
+        minibatch: Literal["none", "std", "discrimination"] = "none",
+        initial: Initial = "dcgan",
+    ) -> None:
+        super().__init__()
+        if min(strided, width) < 1 or plain < 0 or not 0 <= attention <= strided + plain:
+            raise RecipeError(
+                "PatchCritic needs strided and width of at least 1, plain of at least 0, and "
+                "attention of 0 to strided + plain"
+            )
+        self.conditional = conditional
+        self.smallest = (plain + 2) * 2**strided
+        before = target_channels + (source_channels if conditional else 0)
+        layers: list[nn.Module] = []
+        for n in range(strided + plain):
+            after = width * min(2**n, 8)
+            layers.append(nn.Conv2d(before, after, 4, 2 if n < strided else 1, 1))
+            if n:
+                layers += _norm(norm, after)
+            layers.append(nn.LeakyReLU(0.2, True))
+            if n + 1 == attention:
+                layers.append(SelfAttention(after))
+            before = after
+        self.layers = nn.ModuleList(layers)
+        last: list[nn.Module] = []
+        if minibatch == "discrimination":
+            last.append(MinibatchDiscrimination(before, kernels=16))
+            before += 16
+        elif minibatch == "std":
+            last.append(MinibatchStd())
+            before += 1
+        self.last = nn.Sequential(*last, nn.Conv2d(before, 1, 4, 1, 1))
+        self.reference = Reference() if norm == "virtual" else None
+        initialise(self, initial)
+        if spectral:
+            for module in [m for m in self.modules() if isinstance(m, nn.Conv2d)]:
+                spectral_norm(module)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `seen`."""
+        return self.features(source, target)[0][-1]
+
+    def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
+        """What each layer gives after its leaky ReLU, and the scores; one judge."""
+        x = kept = self.seen(source, target)
+        virtual = self.reference is not None
+        # Until there is a reference, the batch is its own.
+        if self.reference is not None and self.reference.kept is not None:
+            kept = self.reference.kept.to(x)
+        found = []
+        for layer in self.layers:
+            if isinstance(layer, VirtualBatchNorm2d):
+                x, kept = layer(x, kept)
+            else:
+                x, kept = layer(x), layer(kept) if virtual else kept
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return [[*found, self.last(x)]]
+
+    def refer(self, source: Tensor, target: Tensor) -> None:
+        """Take a batch of true pairs as the reference of virtual batch norm."""
+        if self.reference is not None:
+            self.reference.take(self.seen(source, target))
+
+
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    match kind:
+        case "instance" | "affine":
+            return [nn.InstanceNorm2d(channels, affine=kind == "affine")]
+        case "batch":
+            return [nn.BatchNorm2d(channels)]
+        case "virtual":
+            return [VirtualBatchNorm2d(channels)]
+        case _:
+            return []

@@ -1,0 +1,1 @@
+"""Generators: one file is one family of networks that translate."""

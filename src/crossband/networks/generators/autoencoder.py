@@ -1,0 +1,118 @@
+"""UNetAutoencoder: convolution and max-pool, transpose convolution back, for super-resolution."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from crossband.networks.base import Generator, padded
+from crossband.networks.layers.convolution import (
+    Activation,
+    Head,
+    Interval,
+    Resize,
+    margin_of,
+    seen_by,
+)
+
+
+class UNetAutoencoder(Generator):
+    """A U-Net (Ronneberger et al. 2015) on the source resized to the target's grid.
+
+    Encoder: two convolutions 3 x 3 with leaky ReLU 0.2, then max-pool, `levels` times; two
+    convolutions at the bottom. Decoder: transpose convolution 2 x 2, dropout, the skip of its size,
+    two convolutions. Head: a convolution 3 x 3. Channels: width, twice as many at each level. With
+    bias, without norm. 7,699,011 parameters at its defaults.
+
+    The source is first resized by the cubic kernel, so that one network serves every scale and
+    input of any size. Strictly local; sides are padded to multiples of the stride. Inside, values
+    are -1..1: the source goes in as 2 x - 1. The output is 0..1. Dropout is for training only.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels at full resolution.
+        levels: max-pools.
+        scale: output pixels per source pixel along one side.
+        dropout: probability of dropping a value, in each block of the decoder.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        levels: int = 3,
+        scale: int = 2,
+        dropout: float = 0.5,
+        activation: Activation = "tanh",
+    ) -> None:
+        if min(in_channels, out_channels, width, levels, scale) < 1:
+            raise ValueError("channels, width, levels and scale must be at least 1")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError("dropout must be in 0..1, below 1")
+        super().__init__()
+        self.in_channels, self.out_channels, self.scale = in_channels, out_channels, scale
+        # Origins whose place on the target's grid is a multiple of 2^levels.
+        self.stride = 2**levels // math.gcd(2**levels, scale)
+        self.resize = Resize(scale)
+        self.pool = nn.MaxPool2d(2)
+        channels = [in_channels, *(width * 2**n for n in range(levels + 1))]
+        self.encoder = nn.ModuleList(
+            _twice(before, after) for before, after in itertools.pairwise(channels)
+        )
+        self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for after in reversed(channels[1:-1]):
+            up = [nn.ConvTranspose2d(2 * after, after, 2, 2)]
+            self.up.append(nn.Sequential(*up, *([nn.Dropout(dropout)] if dropout else [])))
+            self.decoder.append(_twice(2 * after, after))
+        self.head = Head([nn.Conv2d(width, out_channels, 3, padding=1)], activation)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # Glorot and Bengio 2010
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.margin = margin_of(self._trace, self.stride, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
+        height, width = x.shape[-2] * self.scale, x.shape[-1] * self.scale
+        x = padded(x, self.stride)
+        x = 2.0 * self.resize(x) - 1.0
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(self.pool(x) if skips else x)
+            skips.append(x)
+        skips.pop()
+        for up, block in zip(self.up, self.decoder, strict=True):
+            x = block(torch.cat([skips.pop(), up(x)], dim=1))
+        out: Tensor = self.head(x)
+        return out[..., :height, :width]
+
+    def _trace(self, interval: Interval) -> Interval:
+        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        interval = seen_by(self.head.layers, interval)
+        asked = []  # of the map of each level, by the skip
+        for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            interval = seen_by(block, interval)
+            asked.append(interval)
+            interval = seen_by(up, interval)
+        interval = seen_by(self.encoder[-1], interval)
+        for block, (low, high) in zip(reversed(self.encoder[:-1]), reversed(asked), strict=True):
+            interval = seen_by(self.pool, interval)
+            interval = seen_by(block, (min(low, interval[0]), max(high, interval[1])))
+        return seen_by(self.resize, interval)
+
+
+def _twice(before: int, after: int) -> nn.Sequential:
+    """Return two convolutions 3 x 3, each with leaky ReLU 0.2."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(after, after, 3, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+    )

@@ -1,0 +1,76 @@
+"""A weighted mean of networks that answer the same question."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from crossband.core.registry import build
+from crossband.networks.base import Generator
+from crossband.networks.conditions import Conditions
+
+
+class Blend(Generator):
+    """Weighted mean of several generators' answers.
+
+    A network that reads the surroundings errs where it meets new ones; a per-pixel fit errs less
+    there and more elsewhere. Their mean shrinks the first towards the second (James and Stein
+    1961: shrinking towards a simple estimate errs less over many places).
+
+    Args:
+        parts: `class` and `arguments` of each generator.
+        shares: weight of each; they sum to 1.
+    """
+
+    def __init__(self, parts: list[dict[str, Any]], shares: list[float]) -> None:
+        if len(parts) != len(shares) or not parts:
+            raise ValueError("a blend needs one share for each part")
+        if min(shares) < 0 or not math.isclose(sum(shares), 1.0):
+            raise ValueError(f"the shares of a blend must be positive and sum to 1, not {shares}")
+        super().__init__()
+        networks = [build(Generator, part["class"], part["arguments"]) for part in parts]
+        self.parts, self.shares = nn.ModuleList(networks), list(shares)
+        for name in ("in_channels", "out_channels", "scale"):
+            values = {getattr(network, name) for network in networks}
+            if len(values) > 1:
+                raise ValueError(f"the parts of a blend differ in {name}: {values}")
+            setattr(self, name, values.pop())
+        margins = [network.margin for network in networks]
+        known = [m for m in margins if m is not None]
+        self.margin = max(known) if len(known) == len(margins) else None
+        self.stride = math.lcm(*(network.stride for network in networks))
+        self.noise = max(network.noise for network in networks)
+        self.style = max(network.style for network in networks)
+        self.located = any(network.located for network in networks)
+
+    @classmethod
+    def of(cls, networks: list[Generator], shares: list[float]) -> Blend:
+        """Blend networks that are there already, weights included."""
+        parts = [{"class": type(n).__name__, "arguments": n.arguments} for n in networks]
+        blend = cls(parts, shares)
+        for mine, theirs in zip(blend.parts, networks, strict=True):
+            mine.load_state_dict(theirs.state_dict())
+        return blend
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
+        return self.given(x, Conditions())
+
+    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate; each part is given what it takes, the first of the noise."""
+        out = None
+        noise, style = conditions.noise, conditions.style
+        for network, share in zip(self.parts, self.shares, strict=True):
+            assert isinstance(network, Generator)
+            taken = dataclasses.replace(
+                conditions,
+                noise=None if noise is None else noise[:, : network.noise],
+                style=None if style is None else style[:, : network.style],
+            )
+            answer = network.given(x, taken).float() * share
+            out = answer if out is None else out + answer
+        assert out is not None
+        return out

@@ -1,0 +1,251 @@
+"""LocatedResNet: a ResNet that also knows where on Earth it is (NIR-GAN with SatCLIP).
+
+Donike et al. 2025, Near-infrared band synthesis from Earth observation imagery with learned
+location embeddings and task-driven loss functions. The place is encoded once, at the nodes of a
+lattice over the scene, and brought in after the two halvings, or beside the source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossband.errors import CrossbandError
+from crossband.networks.conditions import Conditions, Lattice
+from crossband.networks.generators.resnet import STRIDE, ResNet
+from crossband.networks.layers.convolution import Activation, Norm, Upsample, initialise
+from crossband.networks.layers.location import LocationEncoder, read_checkpoint, sizes_of
+
+Kind = Literal["multiply", "add", "concat", "channel"]
+#: Side of the map that an embedding becomes.
+SIDE = 128
+#: First value of the learned factor of the map.
+SCALE = 0.01
+
+
+class Injection(nn.Module):
+    """Brings places into features: [B, C, h, w] -> [B, C, h, w].
+
+    Args:
+        kind: see `LocatedResNet`.
+        embedding: numbers of a place.
+        channels: C, of the features.
+        crop: extent of the map in source pixels.
+        coarser: source pixels per pixel of the features along one side.
+
+    Attributes:
+        place: what is injected at the nodes of a lattice, and the lattice; see `at`. None injects
+            nothing.
+    """
+
+    def __init__(self, kind: Kind, embedding: int, channels: int, crop: int, coarser: int) -> None:
+        super().__init__()
+        self.kind, self.crop, self.coarser = kind, crop, coarser
+        self.place: tuple[Tensor, Lattice] | None = None
+        self.linear = nn.Linear(embedding, 2 * channels if kind == "channel" else SIDE**2)
+        nn.init.zeros_(self.linear.bias)
+        if kind == "channel":
+            nn.init.zeros_(self.linear.weight)
+        else:
+            nn.init.normal_(self.linear.weight, 0.0, 0.02)  # as all of pix2pix
+        if kind in ("multiply", "add"):
+            self.scale = nn.Parameter(torch.tensor(SCALE))
+        if kind == "concat":
+            # The first convolution's weights for one band more; what it gives is added to the rest.
+            self.read = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(1, channels, 7, bias=False))
+            initialise(self.read)
+
+    def at(self, lattice: Lattice, encoder: LocationEncoder) -> None:
+        """Encode the places of the next pass, each once.
+
+        What is injected where a place is unknown is 0. A lattice that is the same everywhere is
+        encoded at one node.
+        """
+        lonlat = lattice.lonlat
+        batch, _, rows, cols = lonlat.shape
+        if lattice.step == float("inf"):
+            lonlat = lonlat[..., :1, :1]
+        flat = lonlat.permute(0, 2, 3, 1).reshape(-1, 2)
+        embedding = encoder(flat)
+        with torch.autocast(flat.device.type, enabled=False):
+            found = self.linear(embedding) * flat.isfinite().all(dim=1, keepdim=True)
+        found = found.view(batch, *lonlat.shape[-2:], -1).permute(0, 3, 1, 2)
+        self.place = found.expand(-1, -1, rows, cols), lattice
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bring the places in."""
+        if self.place is None:
+            return x
+        nodes, lattice = self.place
+        if self.kind == "channel":
+            both = lattice.interpolate(nodes, x.shape[-2], x.shape[-1], self.coarser)
+            scale, shift = both.to(x.dtype).chunk(2, dim=1)
+            return x * (1.0 + scale) + shift
+        found = self._map(x, nodes, lattice)
+        if self.kind == "concat":
+            joined: Tensor = x + self.read(found)
+            return joined
+        found = (self.scale * found).to(x.dtype)
+        return x * (1.0 + found) if self.kind == "multiply" else x + found
+
+    def _map(self, x: Tensor, nodes: Tensor, lattice: Lattice) -> Tensor:
+        """Return the stretched map over a window, float32 [B, 1, h, w].
+
+        At each pixel it is the map of the place there, which lies between those of the four nodes
+        around it. A node reaches as far as the next ones, and is stretched over that part only.
+
+        Raises:
+            CrossbandError: it is not known where in the scene the window is.
+        """
+        corner = lattice.corner
+        if corner is None and lattice.step % (2 * self.crop) == 0:
+            corner = lattice.origin  # the map repeats from node to node
+        if corner is None:
+            raise CrossbandError(
+                f"injection {self.kind} needs to know where in the scene a window lies: its "
+                "lattice has no corner"
+            )
+        height, width = x.shape[-2:]
+        out = torch.zeros(len(x), 1, height, width, device=x.device)
+        down = stretch(corner[0], height, self.coarser, self.crop)
+        across = stretch(corner[1], width, self.coarser, self.crop)
+        rows, cols = lattice.shares(height, width, self.coarser)
+        with torch.autocast(x.device.type, enabled=False):
+            for i, (high, row) in enumerate(map(_reach, rows.T)):
+                for j, (wide, col) in enumerate(map(_reach, cols.T)):
+                    if not (len(row) and len(col)):
+                        continue
+                    left = (row[:, None] * down[high]).to(out)
+                    right = (col[:, None] * across[wide]).to(out)
+                    part = left @ nodes[..., i, j].reshape(-1, SIDE, SIDE) @ right.T
+                    out[:, 0, high, wide] += part
+        return out
+
+
+class LocatedResNet(ResNet):
+    """`ResNet` with a location prior; see the module.
+
+    `multiply`: x (1 + s e), `add`: x + s e, with a learned number s, first 0.01, and a map e that a
+    linear layer makes of the embedding: 128 x 128 values stretched bilinearly over a training crop
+    and the same for all channels, as in the seed. `concat`: the map is one more band of the source.
+    In a scene the map keeps the extent of the training crop, `crop` pixels: it goes on beyond as if
+    between mirrors, counted from the scene's origin, with the embedding of the place it is at. So
+    it has no edges, and tiles agree; but it repeats, and nothing on Earth does.
+
+    `channel`: x (1 + scale) + shift for each channel, from a linear layer of the embedding that
+    begins at 0 (Perez et al. 2018, FiLM). It is smooth over the scene, and does not repeat.
+
+    A place that is not known (NaN) changes nothing; samples of a manifest without places train
+    that. With instance norm every pixel sees all; else the margin is that of `ResNet`.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels at full resolution.
+        blocks: residual blocks.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`.
+        border: pixels that are reflected around the picture; see `ResNet`.
+        injection: `multiply`, `add`, `concat` or `channel`.
+        crop: extent of the map in source pixels: that of the training crops, `data.crop`.
+        checkpoint: SatCLIP's, whose location encoder is taken; read when training begins and not
+            needed by the model. None trains an encoder from scratch.
+        frozen: the encoder is not trained; where None it is frozen if it comes from a checkpoint.
+        encoder: sizes of an encoder without checkpoint: `degrees`, `channels`, `hidden`, `depth`,
+            and `dropout`; see `LocationEncoder`.
+    """
+
+    located = True
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        width: int = 64,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        upsample: Upsample = "transpose",
+        activation: Activation = "tanh",
+        border: int = 0,
+        injection: Kind = "channel",
+        crop: int = 256,
+        checkpoint: str | None = None,
+        frozen: bool | None = None,
+        encoder: dict[str, Any] | None = None,
+    ) -> None:
+        if injection not in get_args(Kind):
+            raise ValueError(f"injection must be one of {', '.join(get_args(Kind))}")
+        if crop < 1:
+            raise ValueError("crop must be at least 1")
+        if checkpoint is not None and encoder:
+            raise ValueError("the checkpoint says what its encoder is: leave out encoder")
+        bands = in_channels, out_channels
+        super().__init__(*bands, width, blocks, norm, upsample, activation, border)
+        frozen = checkpoint is not None if frozen is None else frozen
+        tensors = None if checkpoint is None else read_checkpoint(checkpoint)
+        sizes = dict(encoder or {}) if tensors is None else sizes_of(tensors)
+        self.location = LocationEncoder(**sizes, frozen=frozen)
+        if tensors is not None:
+            self.location.load_checkpoint(tensors)
+        # The model folder holds the encoder's weights, and must not ask for the file again.
+        self.arguments.update(checkpoint=None, frozen=frozen, encoder=sizes)
+        if injection == "concat":  # after the first convolution
+            self.at, channels, coarser = 2, width, 1
+        else:  # after the two halvings: three convolutions so far, each with its norm and ReLU
+            self.at, channels, coarser = 1 + 3 * (2 if norm == "none" else 3), 4 * width, STRIDE
+        layer = Injection(injection, self.location.channels, channels, crop, coarser)
+        self.body.insert(self.at, layer)
+
+    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate at a place; `forward` does at an unknown one. See `Generator.given`."""
+        layer = self.body[self.at]
+        assert isinstance(layer, Injection)
+        try:
+            if conditions.lattice is not None:
+                layer.at(_wider(conditions.lattice, self.border), self.location)
+            out: Tensor = self(x)
+        finally:
+            layer.place = None
+        return out
+
+
+def _wider(lattice: Lattice, border: int) -> Lattice:
+    """Return the lattice of a window that begins `border` pixels before."""
+    (row, col), corner = lattice.origin, lattice.corner
+    if corner is not None:
+        corner = corner[0] - border, corner[1] - border
+    return dataclasses.replace(lattice, origin=(row - border, col - border), corner=corner)
+
+
+def _reach(share: Tensor) -> tuple[slice, Tensor]:
+    """Return the pixels that a node reaches, and its share of each."""
+    where = share.nonzero().flatten().tolist()
+    found = slice(where[0], where[-1] + 1) if where else slice(0, 0)
+    return found, share[found]
+
+
+def stretch(corner: float, count: int, coarser: int, crop: int) -> Tensor:
+    """Return the bilinear stretch of a map over `crop` pixels and between mirrors: [count, SIDE].
+
+    Within the first `crop` pixels it is that of `interpolate` with align_corners False.
+
+    Args:
+        corner: first pixel's position in the scene.
+        count: pixels of the result.
+        coarser: source pixels per pixel of the result.
+        crop: extent of the map in source pixels.
+    """
+    centres = corner + (np.arange(count) + 0.5) * coarser
+    folded = np.mod(centres, 2.0 * crop)
+    folded = np.where(folded > crop, 2.0 * crop - folded, folded)
+    at = np.clip(folded / crop * SIDE - 0.5, 0.0, SIDE - 1.0)
+    first = np.minimum(at.astype(int), SIDE - 2)
+    out = np.zeros((count, SIDE))
+    out[np.arange(count), first] = 1.0 - (at - first)
+    out[np.arange(count), first + 1] = at - first
+    return torch.from_numpy(out)

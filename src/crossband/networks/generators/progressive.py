@@ -1,0 +1,234 @@
+"""Progressive growing. Karras et al. 2018, Progressive growing of GANs, sections 2 to 4.
+
+Both networks begin with coarse pictures and are given finer layers one after another. A new layer
+is faded in. How far they have grown is a function of the step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.networks.base import Discriminator, Generator, padded
+from crossband.networks.layers.batch_layers import MinibatchStd
+from crossband.networks.layers.convolution import Activation, Head, Interval, margin_of, seen_by
+from crossband.networks.layers.equalised import EqualConv2d, PixelNorm
+
+
+class Growing(nn.Module):
+    """A network that grows while it is trained; a method calls `grow` before each step.
+
+    Attributes:
+        levels: doublings from the coarsest pictures to the finest.
+        grown: steps after which it has its full size.
+        growth: doublings done, 0 to levels; 1.25 is one done, a quarter of the second faded in. A
+            new network, and so a finished model, is of full size. It is part of the state.
+    """
+
+    levels: int
+    grown: int
+    growth: float
+
+    def grow(self, step: int) -> None:
+        """Set `growth` for the step that follows `step` finished ones.
+
+        There are 2 * levels phases of one length: no fading, fading, no fading, ...
+        """
+        phase = min(step / self.grown, 1.0) * 2 * self.levels
+        whole = int(phase)
+        fading = phase - whole if whole % 2 else 0.0
+        self.growth = min(whole // 2 + fading, float(self.levels))
+
+    def get_extra_state(self) -> Tensor:
+        """Return the growth."""
+        return torch.tensor(self.growth)
+
+    def set_extra_state(self, state: Any) -> None:
+        """See `get_extra_state`."""
+        self.growth = float(state)
+
+    def _stage(self) -> tuple[int, float]:
+        """Return the finest level at work (0 is full size), and how far it is faded in."""
+        whole = math.ceil(self.growth)
+        return self.levels - whole, self.growth - whole + 1 if whole else 1.0
+
+
+def _pool(x: Tensor, level: int) -> Tensor:
+    """Average cells of 2^level pixels."""
+    return functional.avg_pool2d(x, 2**level) if level else x
+
+
+def _double(x: Tensor, times: int = 1) -> Tensor:
+    """Repeat each pixel 2^times times along both sides."""
+    return functional.interpolate(x, scale_factor=float(2**times), mode="nearest") if times else x
+
+
+def _convolution(before: int, after: int, *, normed: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = [EqualConv2d(before, after, 3), nn.LeakyReLU(0.2)]
+    return [*layers, PixelNorm()] if normed else layers
+
+
+class ProgressiveUNet(Growing, Generator):
+    """An encoder and decoder with skips that grow from the inside out, both ends together.
+
+    The paper's generator makes pictures from noise; here the encoder, which the paper's
+    discriminator is, feeds it. Two convolutions 3 x 3 at each level, equalised, with leaky ReLU 0.2
+    and pixel norm; averages of 2 x 2 down, repeated pixels up; 1 x 1 convolutions from and to bands
+    at each level. What a young network answers is coarse, each pixel repeated to full size.
+
+    All layers are local: the margin is finite, that of the full size.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels at full size; twice as many at each coarser level, at most 8 x width.
+        levels: halvings between full size and the coarsest.
+        grown: steps of the training after which it has its full size.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        width: int = 32,
+        levels: int = 4,
+        grown: int = 10_000,
+        activation: Activation = "tanh",
+    ) -> None:
+        if min(in_channels, out_channels, width, levels, grown) < 1:
+            raise ValueError("channels, width, levels and grown must be at least 1")
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.levels, self.grown, self.growth = levels, grown, float(levels)
+        self.stride = 2**levels
+        c = [width * min(2**n, 8) for n in range(levels + 1)]
+        self.enter = nn.ModuleList(
+            nn.Sequential(EqualConv2d(in_channels, n, 1, inputs=3), nn.LeakyReLU(0.2)) for n in c
+        )
+        self.encoder = nn.ModuleList(
+            nn.Sequential(
+                *_convolution(c[n], c[n], normed=True),
+                *_convolution(c[n], c[n + 1], normed=True),
+                nn.AvgPool2d(2),
+            )
+            for n in range(levels)
+        )
+        self.bottom = nn.Sequential(*_convolution(c[levels], c[levels], normed=True))
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                *_convolution(c[n + 1] + c[n], c[n], normed=True),
+                *_convolution(c[n], c[n], normed=True),
+            )
+            for n in range(levels)
+        )
+        self.leave = nn.ModuleList(
+            Head([EqualConv2d(n, out_channels, 1, gain=1.0)], activation) for n in c
+        )
+        self.margin = margin_of(self._trace, self.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
+        height, width = x.shape[-2:]
+        x = padded(x, self.stride)
+        x = 2.0 * x - 1.0
+        top, fade = self._stage()
+        h = self.enter[top](_pool(x, top))
+        skips = []
+        for level in range(top, self.levels):
+            skips.append(h)
+            h = self.encoder[level](h)
+            if level == top and fade < 1.0:
+                h = torch.lerp(self.enter[top + 1](_pool(x, top + 1)), h, fade)
+        before = h = self.bottom(h)
+        for level in reversed(range(top, self.levels)):
+            before = h
+            h = self.decoder[level](torch.cat([_double(h), skips.pop()], dim=1))
+        out: Tensor = self.leave[top](h)
+        if fade < 1.0:
+            out = torch.lerp(_double(self.leave[top + 1](before)), out, fade)
+        return _double(out, top)[..., :height, :width]
+
+    def _trace(self, interval: Interval) -> Interval:
+        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        asked = []
+        for block in self.decoder:
+            interval = seen_by(block, interval)
+            asked.append(interval)  # of the skip of this level
+            interval = interval[0] // 2, interval[1] // 2
+        interval = seen_by(self.bottom, interval)
+        for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
+            interval = seen_by(block, interval)
+            interval = min(low, interval[0]), max(high, interval[1])
+        return interval
+
+
+class ProgressiveCritic(Growing, Discriminator):
+    """The discriminator that grows with `ProgressiveUNet`; it judges pictures as coarse as it is.
+
+    Equalised convolutions, two at each level, without norm; at the coarsest one the standard
+    deviation of the batch as one more channel. Three things differ from the paper: it ends in one
+    score for a picture, this one gives one for each cell of the coarsest level, as PatchGAN does;
+    while a level comes in it shows true pictures between the two resolutions, here they are as
+    sharp as the level, as the targets of the generator's L1 are; and there is no term of the
+    scores' squares.
+
+    Args:
+        source_channels: source bands.
+        target_channels: target bands.
+        width: channels at full size; twice as many at each coarser level, at most 8 x width.
+        levels: as the generator's.
+        grown: as the generator's.
+        conditional: judge the target together with its source.
+    """
+
+    def __init__(
+        self,
+        source_channels: int = 3,
+        target_channels: int = 1,
+        *,
+        width: int = 32,
+        levels: int = 4,
+        grown: int = 10_000,
+        conditional: bool = True,
+    ) -> None:
+        if min(width, levels, grown) < 1:
+            raise ValueError("width, levels and grown must be at least 1")
+        super().__init__()
+        self.conditional = conditional
+        self.smallest = 2**levels
+        self.levels, self.grown, self.growth = levels, grown, float(levels)
+        bands = target_channels + (source_channels if conditional else 0)
+        c = [width * min(2**n, 8) for n in range(levels + 1)]
+        self.enter = nn.ModuleList(
+            nn.Sequential(EqualConv2d(bands, n, 1), nn.LeakyReLU(0.2)) for n in c
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *_convolution(c[n], c[n], normed=False),
+                *_convolution(c[n], c[n + 1], normed=False),
+                nn.AvgPool2d(2),
+            )
+            for n in range(levels)
+        )
+        self.last = nn.Sequential(
+            MinibatchStd(),
+            *_convolution(c[levels] + 1, c[levels], normed=False),
+            EqualConv2d(c[levels], 1, 1, gain=1.0),
+        )
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H / 2^levels, W / 2^levels]."""
+        x = self.seen(source, target)
+        top, fade = self._stage()
+        h = self.enter[top](_pool(x, top))
+        for level in range(top, self.levels):
+            h = self.blocks[level](h)
+            if level == top and fade < 1.0:
+                h = torch.lerp(self.enter[top + 1](_pool(x, top + 1)), h, fade)
+        scores: Tensor = self.last(h)
+        return scores

@@ -1,0 +1,196 @@
+"""ResNet: the generator of CycleGAN (Zhu et al. 2017, appendix 7.2), also used by pix2pix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from crossband.networks.base import Generator, padded
+from crossband.networks.layers.attention import SelfAttention
+from crossband.networks.layers.convolution import (
+    Activation,
+    Head,
+    Initial,
+    Interval,
+    Norm,
+    Seeing,
+    Upsample,
+    initialise,
+    margin_of,
+    norm_layers,
+    per_picture,
+    seen_by,
+    upsample_layers,
+    weighted,
+)
+
+#: Total downsampling step: two halvings.
+STRIDE = 4
+_CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
+
+
+class Residual(Seeing):
+    """x + norm(conv3x3(ReLU(norm(conv3x3(x))))), with reflected borders.
+
+    Args:
+        channels: channels in and out.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        bias = not weighted(norm)
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            *norm_layers(norm, channels),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            *norm_layers(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]; H, W >= 2."""
+        y: Tensor = self.body(x)
+        return x + y
+
+    def seen(self, interval: Interval) -> Interval:
+        """What the convolutions see; its own pixel is among that."""
+        return seen_by(self.body, interval)
+
+
+def resnet_body(
+    in_channels: int, width: int, halvings: int, blocks: int, norm: Norm, upsample: Upsample
+) -> nn.Sequential:
+    """Return all of a ResNet but its head: [B, in_channels, H, W] -> [B, width, H, W].
+
+    Args:
+        in_channels: channels in.
+        width: channels at full resolution; twice as many after each halving.
+        halvings: convolutions of stride 2, and doublings after the blocks.
+        blocks: residual blocks.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
+    """
+    # As in the originals: an instance norm takes a bias away again, but they have both.
+    bias = not weighted(norm)
+    layers: list[nn.Module] = [
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(in_channels, width, 7, bias=bias),
+        *norm_layers(norm, width),
+        nn.ReLU(inplace=True),
+    ]
+    channels = width
+    for _ in range(halvings):
+        layers += [
+            nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=bias),
+            *norm_layers(norm, 2 * channels),
+            nn.ReLU(inplace=True),
+        ]
+        channels *= 2
+    layers += [Residual(channels, norm) for _ in range(blocks)]
+    for _ in range(halvings):
+        channels //= 2
+        layers += [
+            *upsample_layers(upsample, 2 * channels, channels, kernel=3, bias=bias),
+            *norm_layers(norm, channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class ResNet(Generator):
+    """Two halvings, residual blocks, two doublings: c7s1-64, d128, d256, R256..., u128, u64, c7s1.
+
+    Convolutions of 7 x 7 and those of the blocks have reflected borders, the others zeros.
+
+    Inside, values are -1..1, as in pix2pix: the source goes in as 2 x - 1. The output is 0..1.
+
+    Sides are padded to multiples of 4, at least 8 (a border is reflected from two pixels or more).
+    With instance norm every pixel sees all; with batch norm (its statistics are fixed after
+    training) or none the margin is finite: 84 pixels with 9 blocks (87 with `resize`).
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels at full resolution.
+        blocks: residual blocks; the originals have 6 for 128 pixels, 9 for 256.
+        norm: `instance`, `affine` (instance with weights), `batch` or `none`.
+        upsample: `transpose` (3 x 3), or without a checkerboard `resize` (repeated pixels, 3 x 3),
+            `bilinear` or `bicubic` (between the pixels, 3 x 3).
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        attention: self-attention after the first half of the blocks (Zhang et al. 2019); every
+            pixel then sees all.
+        spectral: spectral norm of all convolutions but the first and the last, which bands enter
+            (Miyato et al. 2018; in a generator, Zhang et al. 2019).
+        initial: how weights are drawn; see `initialise`.
+        border: pixels that are reflected around the picture first and cut off in the end, so that
+            the zeros of the other convolutions lie farther away.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        width: int = 64,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        upsample: Upsample = "transpose",
+        activation: Activation = "tanh",
+        border: int = 0,
+        attention: bool = False,
+        spectral: bool = False,
+        initial: Initial = "dcgan",
+    ) -> None:
+        if min(in_channels, out_channels, width) < 1 or min(blocks - attention, border) < 0:
+            raise ValueError(
+                "channels and width must be at least 1, blocks (with attention 1) and border at "
+                "least 0"
+            )
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.stride, self.border = STRIDE, border
+        self.body = resnet_body(in_channels, width, 2, blocks, norm, upsample)
+        if attention:
+            first = next(n for n, m in enumerate(self.body) if isinstance(m, Residual))
+            self.body.insert(first + blocks // 2, SelfAttention(4 * width))
+        self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
+        initialise(self, initial)
+        if spectral:
+            for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:
+                spectral_norm(module)
+        everywhere = per_picture(norm) or attention
+        self.margin = None if everywhere else margin_of(self._trace, self.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
+        top, left, (height, width) = self.border, self.border, x.shape[-2:]
+        x = reflected(x, self.border)
+        least = 2 * STRIDE  # a narrower tile is a narrower scene: tiles still equal the whole
+        x = padded(x, STRIDE, least)
+        out: Tensor = self.head(self.body(2.0 * x - 1.0))
+        return out[..., top : top + height, left : left + width]
+
+    def _trace(self, interval: Interval) -> Interval:
+        """Return the source pixels that output pixels depend on."""
+        low, high = (at + self.border for at in interval)
+        low, high = seen_by(self.body, seen_by(self.head.layers, (low, high)))
+        return low - self.border, high - self.border
+
+
+def reflected(x: Tensor, border: int) -> Tensor:
+    """Return a picture with so many pixels around it, mirrored as often as it takes.
+
+    The first and last pixel are not repeated (a picture one pixel wide has nothing else).
+
+    >>> reflected(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 3)[0, 0, 0].tolist()
+    [2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0]
+    """
+    for axis in (-2, -1):
+        last = x.shape[axis] - 1
+        at = torch.arange(-border, last + 1 + border, device=x.device)
+        at = at.remainder(2 * last) if last else at * 0
+        x = x.index_select(axis, torch.minimum(at, 2 * last - at))
+    return x

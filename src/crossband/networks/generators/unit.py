@@ -1,0 +1,276 @@
+"""Generators with a latent picture that two of them share. Liu, Breuel and Kautz 2017, UNIT.
+
+Written from the paper: section 3 and the tables of its appendix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Discriminator, Generator, padded
+from crossband.networks.layers.convolution import (
+    Activation,
+    Head,
+    Interval,
+    Norm,
+    initialise,
+    margin_of,
+    norm_layers,
+    per_picture,
+    seen_by,
+)
+
+
+class _Latent(Generator):
+    """source -> latent picture -> target; the two ends next to the latent picture can be shared.
+
+    Attributes:
+        encoder: source -> features.
+        shared_encoder: features -> mean of the latent picture, [B, C, h, w].
+        shared_decoder: latent picture -> features.
+        decoder: features -> what the head makes the target of.
+        least: sides are padded to at least this.
+    """
+
+    encoder: nn.Module
+    shared_encoder: nn.Module
+    shared_decoder: nn.Module
+    decoder: nn.Module
+    least: int = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the latent's mean."""
+        height, width = x.shape[-2:]
+        x = padded(x, self.stride, self.least)
+        return self.decode(self.encode(x))[..., :height, :width]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W], sides multiples of the stride -> mean of the latent picture."""
+        mean: Tensor = self.shared_encoder(self.encoder(2.0 * x - 1.0))
+        return mean
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latent picture -> [B, Ct, H, W]."""
+        out: Tensor = self.decoder(self.shared_decoder(latent))
+        return out
+
+
+def share(one: Generator, other: Generator) -> None:
+    """Make two generators share what lies next to their latent pictures; see `_Latent`.
+
+    Raises:
+        RecipeError: they have none, or theirs differ in form.
+    """
+    if not (isinstance(one, _Latent) and isinstance(other, _Latent)):
+        names = type(one).__name__, type(other).__name__
+        raise RecipeError(f"UNIT needs generators with a latent picture, not {' and '.join(names)}")
+    for name in ("shared_encoder", "shared_decoder"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if [p.shape for p in mine.parameters()] != [p.shape for p in theirs.parameters()]:
+            raise RecipeError("method.back must be of the same form as method.generator")
+        setattr(other, name, mine)
+
+
+class _Residual(nn.Module):
+    """x + norm(conv3x3(leaky ReLU(norm(conv3x3(x))))), with reflected borders."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            *norm_layers(norm, channels),
+            nn.LeakyReLU(0.01),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            *norm_layers(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return x + y
+
+
+class UNITResNet(_Latent):
+    """The paper's generators: convolutions and residual blocks, latent at a quarter of the size.
+
+    Encoder: convolution 7 x 7 to `width` channels, two of 3 x 3 and stride 2 to 2 and 4 x width,
+    `blocks` - 1 residual blocks, and one that is shared. Decoder: a shared one, `blocks` - 1 more,
+    two transpose convolutions 3 x 3, and a convolution 1 x 1. Leaky ReLU. The paper does not say
+    which norm its blocks have; instance norm is the default, with which every pixel sees all.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: channels at full resolution.
+        blocks: residual blocks of each half, the shared one included; 4 in the paper.
+        norm: `instance` or `affine`; `batch` or `none` for a finite margin.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        width: int = 64,
+        blocks: int = 4,
+        norm: Norm = "instance",
+        activation: Activation = "tanh",
+    ) -> None:
+        if min(in_channels, out_channels, width, blocks) < 1:
+            raise ValueError("channels, width and blocks must be at least 1")
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.stride, self.least = 4, 8  # a border is reflected from two pixels or more
+        first: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7)]
+        last: list[nn.Module] = []
+        for n in (width, 2 * width):
+            first += [nn.LeakyReLU(0.01), nn.Conv2d(n, 2 * n, 3, 2, 1)]
+        for n in (4 * width, 2 * width):
+            last += [nn.ConvTranspose2d(n, n // 2, 3, 2, 1, output_padding=1), nn.LeakyReLU(0.01)]
+        between = [[_Residual(4 * width, norm) for _ in range(blocks - 1)] for _ in range(2)]
+        self.encoder = nn.Sequential(*first, nn.LeakyReLU(0.01), *between[0])
+        self.shared_encoder, self.shared_decoder = (_Residual(4 * width, norm) for _ in range(2))
+        head = Head([nn.Conv2d(width, out_channels, 1)], activation)
+        self.decoder = nn.Sequential(*between[1], *last, head)
+        initialise(self)
+        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
+
+    def _trace(self, interval: Interval) -> Interval:
+        """Return the source pixels that output pixels depend on."""
+        shared = nn.Sequential(self.shared_encoder, self.shared_decoder)
+        for part in (self.decoder, shared, self.encoder):
+            for layer in reversed([*part.children()]):
+                inner = layer.body if isinstance(layer, _Residual) else layer  # sees its own pixel
+                interval = seen_by(inner.layers if isinstance(inner, Head) else inner, interval)
+        return interval
+
+
+class _Tokens(nn.Module):
+    """Transformer blocks over the pixels of a map; places are told apart by sines (no weights).
+
+    Vaswani et al. 2017; blocks with the norm first, as ViT (Dosovitskiy et al. 2021).
+    """
+
+    def __init__(self, width: int, heads: int, blocks: int, *, places: bool, final: bool) -> None:
+        super().__init__()
+        self.places = places
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width) if final else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, C, h, w]."""
+        size = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        if self.places:
+            tokens = tokens + sines(size[0], size[1], x.shape[1]).to(x)
+        for block in self.blocks:
+            tokens = block(tokens)
+        out: Tensor = self.norm(tokens).transpose(1, 2).reshape(x.shape)
+        return out
+
+
+def sines(height: int, width: int, channels: int) -> Tensor:
+    """Return sines and cosines of row and column, [height * width, channels].
+
+    Vaswani et al. 2017, section 3.5, one half of the channels for each axis; any size, no weights.
+    """
+    quarter = -(-channels // 4)
+    rates = 10_000.0 ** (-torch.arange(quarter) / quarter)
+    axes = [torch.arange(n)[:, None] * rates for n in (height, width)]
+    rows, cols = (torch.cat([a.sin(), a.cos()], dim=1) for a in axes)
+    both = [rows[:, None].expand(-1, width, -1), cols[None].expand(height, -1, -1)]
+    return torch.cat(both, dim=2).flatten(0, 1)[:, :channels]
+
+
+class UNITViT(_Latent):
+    """UNIT with vision transformers: patches of 16 pixels are tokens, the latent picture too.
+
+    The encoder is a patch embedding and `blocks` blocks, then a shared one; the decoder a shared
+    one, `blocks` more, a norm and a linear layer to the pixels of a patch. Each token sees all, so
+    that there is no margin, and the memory grows with the square of the number of tokens.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        patch: side of a patch in pixels.
+        width: numbers of a token.
+        heads: of the attention.
+        blocks: of each half, without the shared one.
+        activation: `none`, as the seed has it (without tanh), `tanh` or `sigmoid`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        patch: int = 16,
+        width: int = 768,
+        heads: int = 12,
+        blocks: int = 6,
+        activation: Activation = "none",
+    ) -> None:
+        if min(in_channels, out_channels, patch, width, heads) < 1 or blocks < 0 or width % heads:
+            raise ValueError("width must be a multiple of heads, and blocks at least 0")
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.stride = self.least = patch
+        self.margin = None
+        self.encoder = nn.Sequential(
+            nn.Conv2d(in_channels, width, patch, patch),
+            _Tokens(width, heads, blocks, places=True, final=False),
+        )
+        self.shared_encoder = _Tokens(width, heads, 1, places=False, final=False)
+        self.shared_decoder = _Tokens(width, heads, 1, places=False, final=False)
+        head = Head(
+            [nn.Conv2d(width, out_channels * patch**2, 1), nn.PixelShuffle(patch)], activation
+        )
+        self.decoder = nn.Sequential(_Tokens(width, heads, blocks, places=False, final=True), head)
+
+
+class UNITCritic(Discriminator):
+    """The paper's discriminator: convolutions 3 x 3 of stride 2, then one 2 x 2; no norm.
+
+    Channels: width, twice as many at each layer (64 to 1024 at its 5 layers); leaky ReLU. It judges
+    pictures alone, of at least 2^layers + 1 pixels a side.
+
+    Args:
+        source_channels: source bands; not looked at.
+        target_channels: target bands.
+        width: channels of the first layer.
+        layers: of stride 2.
+    """
+
+    conditional = False
+
+    def __init__(
+        self,
+        source_channels: int = 3,
+        target_channels: int = 1,
+        *,
+        width: int = 64,
+        layers: int = 5,
+    ) -> None:
+        super().__init__()
+        if layers < 1 or width < 1:
+            raise RecipeError("UNITCritic needs layers and width of at least 1")
+        self.smallest = 2**layers + 1
+        parts: list[nn.Module] = []
+        before = target_channels
+        for n in range(layers):
+            parts += [nn.Conv2d(before, width * 2**n, 3, 2, 1), nn.LeakyReLU(0.01, True)]
+            before = width * 2**n
+        self.layers = nn.Sequential(*parts, nn.Conv2d(before, 1, 2))
+        initialise(self)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]."""
+        scores: Tensor = self.layers(self.seen(source, target))
+        return scores

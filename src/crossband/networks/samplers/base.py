@@ -1,0 +1,131 @@
+"""What the samplers share: generators that start from noise and ask a field again and again.
+
+Noise, source and state are about -1..1 inside; the signature's values are about 0..1 and become
+2 x - 1. A field is asked on pictures padded to its stride.
+
+What is drawn is the noise alone, and it is a function of the place in the scene. The times at which
+the field is asked are the same for every tile of a scene and for every scene; only a picture that
+is known to be whole may have times of its own (`FlowSampler`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crossband.core.registry import build
+from crossband.errors import CrossbandError, nearest
+from crossband.networks.base import Generator
+from crossband.networks.conditions import Conditions
+from crossband.networks.layers.convolution import Interval, margin_of
+from crossband.networks.samplers.vector_field import Field
+
+
+class _Sampler(Generator):
+    """Base of the samplers; a subclass integrates, and calls `_set` when it is set up.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        field: `class` and `arguments` of the field, without its bands.
+    """
+
+    CHOICES: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, in_channels: int, out_channels: int, field: dict[str, Any] | None) -> None:
+        super().__init__()
+        parts = {"class": "VectorFieldUNet", "arguments": {}} | (field or {})
+        if set(parts) != {"class", "arguments"} or not isinstance(parts["arguments"], dict):
+            raise CrossbandError(f"a field has a class and arguments, not {', '.join(parts)}")
+        bands = {"source_channels": in_channels, "target_channels": out_channels}
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.field: Field = build(Field, str(parts["class"]), parts["arguments"] | bands)
+        self.stride = self.field.stride
+
+    @property
+    def _chained(self) -> int:
+        """How many answers of the field feed one another."""
+        raise NotImplementedError
+
+    def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
+        """Return the target, about -1..1, from noise [B, self.noise, H, W] and source."""
+        raise NotImplementedError
+
+    def choose(self, **options: Any) -> None:
+        """Sample in another way from now on, as `choose(steps=10)`; the weights stay.
+
+        Args:
+            options: arguments of the constructor that are about sampling (`CHOICES`).
+
+        Raises:
+            CrossbandError: an option that is unknown or has a wrong value; nothing is changed.
+        """
+        for name in options:
+            if name not in self.CHOICES:
+                raise CrossbandError(f"unknown option {name!r}: {nearest(name, self.CHOICES)}")
+        before = {name: getattr(self, name) for name in options}
+        try:
+            self._set(options)
+        except (CrossbandError, TypeError, ValueError) as error:
+            self._set(before)
+            raise CrossbandError(f"{type(self).__name__}: {error}") from error
+        self.arguments.update(options)
+
+    def _set(self, options: dict[str, Any]) -> None:
+        for name, value in options.items():
+            setattr(self, name, value)
+        self._check()
+        self._look()
+
+    def _check(self) -> None:
+        """Check what can be chosen together: ValueError, or CrossbandError."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Compute the margin: that of the field, as often as its answers feed one another."""
+        if self.field.trace((0, 0)) is None:
+            self.margin = None
+            return
+
+        def trace(interval: Interval) -> Interval:
+            for _ in range(self._chained):
+                seen = self.field.trace(interval)
+                assert seen is not None
+                interval = min(interval[0], seen[0]), max(interval[1], seen[1])
+            return interval
+
+        self.margin = margin_of(trace, self.stride)
+
+    def answer(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
+        """Ask the field on a picture of any size: float32, like x; see `Field`."""
+        height, width = x.shape[-2:]
+        right, bottom = -width % self.stride, -height % self.stride
+        if right or bottom:
+            x, source = (functional.pad(v, (0, right, 0, bottom), "replicate") for v in (x, source))
+        out: Tensor = self.field(x, time, source)
+        return out[..., :height, :width]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, as if the noise were 0."""
+        return self.given(x, Conditions())
+
+    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Go from the noise to the target; see `_Sampler`."""
+        noise = conditions.noise
+        if noise is None:
+            noise = x.new_zeros(len(x), self.noise, *x.shape[-2:])
+        target = self._sample(noise.float(), signed(x.float()), conditions.whole)
+        return 0.5 + 0.5 * target
+
+
+def signed(values: Tensor) -> Tensor:
+    """About 0..1 -> about -1..1, in which samplers work and their fields are trained."""
+    return 2.0 * values - 1.0
+
+
+def everywhere(time: float, like: Tensor) -> Tensor:
+    """Return one time for all samples of a batch, [B]."""
+    return torch.full((len(like),), time, dtype=torch.float32, device=like.device)

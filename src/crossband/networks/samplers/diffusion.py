@@ -1,0 +1,182 @@
+"""DiffusionSampler: takes noise out of a picture step by step (diffusion models).
+
+A picture at step n is signal[n] x target + spread[n] x noise, signal^2 + spread^2 = 1 (Ho et al.
+2020, Denoising diffusion probabilistic models, eq. 4). DDIM's step (Song et al. 2021, Denoising
+diffusion implicit models, eq. 12 and 16) is a few lines and written here, so that a model needs no
+other package to answer. DPM-Solver++ comes with the package `diffusers`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossband.errors import CrossbandError
+from crossband.networks.samplers.base import _Sampler, everywhere
+
+Levels = Literal["cosine", "linear"]
+Predicts = Literal["v", "epsilon"]
+#: The cosine schedule's last steps would leave no signal at all; bound of Nichol and Dhariwal 2021.
+LARGEST_BETA = 0.999
+#: DPM-Solver++ cannot begin where there is no signal: log(signal / spread) at which it does, the
+#: value that diffusers advises for the cosine schedule.
+LEAST_LAMBDA = -5.1
+
+
+def noise_levels(schedule: Levels, count: int) -> NDArray[np.float64]:
+    """Return the share of noise that each of `count` steps adds (beta), [count].
+
+    linear: Ho et al. 2020, 0.0001 to 0.02 for 1000 steps, more for fewer. cosine: Nichol and
+    Dhariwal 2021, Improved denoising diffusion probabilistic models, eq. 17.
+    """
+    if schedule == "linear":
+        return np.minimum(np.linspace(1e-4, 0.02, count) * 1000 / count, LARGEST_BETA)
+    at = np.arange(count + 1) / count
+    kept = np.cos((at + 0.008) / 1.008 * math.pi / 2) ** 2
+    return np.asarray(np.minimum(1.0 - kept[1:] / kept[:-1], LARGEST_BETA))
+
+
+class DiffusionSampler(_Sampler):
+    """Goes from noise at step `levels - 1` to the target at step 0, a part of the steps at a time.
+
+    The field is asked at the number of the step, 0 to `levels - 1`. The steps taken are spaced
+    evenly and begin with the last one (Lin et al. 2024, Common diffusion noise schedules and sample
+    steps are flawed, section 3.3). With `eta` above 0 each step also adds noise of its own, which
+    is a function of the place, too.
+
+    The margin is that of the field times `steps`; with instance norm every pixel sees all.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        field: `class` and `arguments` of the field, without its bands.
+        schedule: how the noise grows, `cosine` or `linear`; see `noise_levels`.
+        levels: steps from target to noise in training.
+        predicts: what the field answers: `epsilon`, the noise, or `v` = signal x noise - spread x
+            target (Salimans and Ho 2022, Progressive distillation, section 4), which is also told
+            where there is hardly any signal.
+        solver: `ddim`, or `dpm-solver++` (Lu et al. 2022, order 2), which needs fewer steps and
+            the package diffusers.
+        steps: steps taken, at most `levels`.
+        eta: 0 follows one path for one noise (DDIM), 1 draws at each step (DDPM); `ddim` only.
+        limit: guesses of the target are held within -limit..limit on the way, where 1 is the
+            range of the signature.
+    """
+
+    signal: Tensor
+    spread: Tensor
+    CHOICES = ("solver", "steps", "eta", "limit")
+    solver: str
+    steps: int
+    eta: float
+    limit: float
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        field: dict[str, Any] | None = None,
+        schedule: Levels = "cosine",
+        levels: int = 1000,
+        predicts: Predicts = "v",
+        solver: Literal["ddim", "dpm-solver++"] = "ddim",
+        steps: int = 50,
+        eta: float = 0.0,
+        limit: float = 1.5,
+    ) -> None:
+        super().__init__(in_channels, out_channels, field)
+        if schedule not in ("cosine", "linear") or predicts not in ("v", "epsilon"):
+            raise ValueError("schedule must be cosine or linear, predicts v or epsilon")
+        if levels < 2:
+            raise ValueError("levels must be at least 2")
+        self.predicts, self.levels = predicts, levels
+        self.betas = noise_levels(schedule, levels)
+        self.kept = np.cumprod(1.0 - self.betas)  # signal squared, in float64
+        for name, squared in (("signal", self.kept), ("spread", 1.0 - self.kept)):
+            values = torch.from_numpy(np.sqrt(squared)).float()
+            self.register_buffer(name, values, persistent=False)
+        self._set({"solver": solver, "steps": steps, "eta": eta, "limit": limit})
+
+    def _check(self) -> None:
+        if self.solver not in ("ddim", "dpm-solver++"):
+            raise ValueError(f"no solver {self.solver!r}: known: ddim, dpm-solver++")
+        if not 1 <= self.steps <= self.levels or not 0.0 <= self.eta <= 1.0 or self.limit < 1.0:
+            raise ValueError("steps must be 1 to levels, eta 0 to 1, limit at least 1")
+        if self.solver == "dpm-solver++":
+            if self.eta:
+                raise ValueError("eta is for the solver ddim")
+            _diffusers()
+        self.noise = self.out_channels * (self.steps if self.eta else 1)
+
+    @property
+    def times(self) -> list[int]:
+        """The steps at which the field is asked, from noise to target.
+
+        >>> DiffusionSampler(levels=1000, steps=4, field={"arguments": {"width": 1}}).times
+        [999, 749, 499, 249]
+        """
+        every = self.levels / self.steps
+        return [round(self.levels - i * every) - 1 for i in range(self.steps)]
+
+    @property
+    def _chained(self) -> int:
+        return self.steps
+
+    def target_of(self, x: Tensor, answer: Tensor, step: int) -> Tensor:
+        """Return the target that a field's answer means at a step, within the limit."""
+        signal, spread = math.sqrt(self.kept[step]), math.sqrt(1.0 - self.kept[step])
+        if self.predicts == "v":
+            guess = signal * x - spread * answer
+        else:
+            guess = (x - spread * answer) / signal
+        return guess.clamp(-self.limit, self.limit)
+
+    def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
+        if self.solver == "dpm-solver++":
+            return self._sample_with_diffusers(noise, source)
+        x, *fresh = torch.split(noise, self.out_channels, dim=1)
+        for i, step in enumerate(self.times):
+            guess = self.target_of(x, self.answer(x, everywhere(step, x), source), step)
+            if i + 1 == self.steps:
+                return guess
+            kept, later = self.kept[step], self.kept[self.times[i + 1]]
+            # The noise that the guess leaves, not the field's: where the guess was held, too.
+            left = (x - math.sqrt(kept) * guess) / math.sqrt(1.0 - kept)
+            drawn = self.eta * math.sqrt((1.0 - later) / (1.0 - kept) * (1.0 - kept / later))
+            x = math.sqrt(later) * guess + math.sqrt(1.0 - later - drawn**2) * left
+            if drawn:
+                x = x + drawn * fresh[i]
+        raise AssertionError("there is at least one step")
+
+    def _sample_with_diffusers(self, noise: Tensor, source: Tensor) -> Tensor:
+        scheduler = _diffusers().DPMSolverMultistepScheduler(
+            num_train_timesteps=self.levels,
+            trained_betas=self.betas.tolist(),
+            prediction_type="sample",
+            timestep_spacing="trailing",
+            algorithm_type="dpmsolver++",
+            lambda_min_clipped=LEAST_LAMBDA,
+        )
+        scheduler.set_timesteps(self.steps)
+        x = noise
+        for step in scheduler.timesteps.tolist():
+            guess = self.target_of(x, self.answer(x, everywhere(step, x), source), step)
+            x = scheduler.step(guess, step, x).prev_sample
+        return x
+
+
+def _diffusers() -> Any:
+    """Import diffusers, which is no dependency of the core."""
+    try:
+        return importlib.import_module("diffusers")
+    except ImportError as error:
+        raise CrossbandError(
+            "the solver dpm-solver++ needs the package diffusers, which is not installed: pip "
+            "install 'crossband[diffusion]', or choose the solver ddim"
+        ) from error

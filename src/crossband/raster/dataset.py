@@ -1,0 +1,73 @@
+"""Open one raster with GDAL, as rasterio's dataset, or say in one line why that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError, RasterioIOError
+
+from crossband.errors import InputError
+from crossband.raster import remote
+from crossband.raster.gdal import gdal, reason
+from crossband.raster.png import check_png
+from crossband.raster.retry import PatientRaster
+from crossband.raster.source import file_of
+
+
+def check_exists(path: str | Path) -> None:
+    """Raise InputError for a local path that is not there or empty."""
+    text = file_of(str(path))[0]
+    if remote.is_remote(text):
+        return
+    if not Path(text).exists():
+        raise InputError(f"{text}: no such file")
+    if Path(text).is_file() and Path(text).stat().st_size == 0:
+        raise InputError(f"{text}: the file is empty")
+
+
+def open_raster(path: str | Path) -> Any:
+    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
+    text = remote.address(path)
+    check_exists(text)
+    try:
+        dataset = _opened(text)
+    except (RasterioIOError, RasterioError, OSError) as error:
+        words = reason(error)
+        if remote.is_remote(text) and "not recognized as being in" not in words:
+            raise InputError(f"{text}: cannot be opened: {remote.why(words) or words}") from error
+        raise InputError(f"{text}: not a raster that can be opened: {words}") from error
+    try:
+        if dataset.driver in ("PNG", "VRT"):
+            for name in dataset.files:
+                if name.lower().endswith(".png") and not remote.is_remote(name):
+                    check_png(name)
+        if dataset.count == 0:
+            parts = ", ".join(dataset.subdatasets[:3])
+            raise InputError(
+                f"{text}: it has no bands of its own"
+                + (f"; open one of its parts: {parts}" if parts else "")
+            )
+        if any(d.startswith("complex") for d in dataset.dtypes):
+            raise InputError(f"{text}: complex numbers; give amplitude or intensity instead")
+        if dataset.colorinterp[0] == ColorInterp.palette:
+            raise InputError(
+                f"{text}: a colour table, not bands; expand it first: gdal_translate -expand rgb"
+            )
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def _opened(path: str) -> Any:
+    if remote.is_remote(path):
+        return PatientRaster(path, gdal)
+    with gdal():
+        dataset = rasterio.open(path)
+        if dataset.driver != "VRT" or not any(map(remote.is_remote, dataset.files)):
+            return dataset
+        dataset.close()
+    return PatientRaster(path, gdal)

@@ -1,0 +1,97 @@
+"""Read windows of one file: stored numbers, and the file's own mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+
+from crossband.errors import InputError
+from crossband.raster.gdal import reason
+from crossband.raster.grid import Box, Grid
+
+
+class FileReader:
+    """Bands of an open raster; a `raster.scene.WindowReader`.
+
+    Args:
+        dataset: opened with rasterio, or what has its methods; closed with this reader.
+        path: for messages.
+        numbers: 1-based band numbers, in the order in which they are read.
+        named: numbers of other bands that are known to be no alpha.
+
+    Attributes:
+        grid: shape, affine, CRS.
+        dtypes: stored data types of the bands.
+        has_mask: the file carries an alpha band or an internal mask.
+    """
+
+    def __init__(
+        self, dataset: Any, path: str, numbers: tuple[int, ...], named: Iterable[int] = ()
+    ) -> None:
+        self._dataset, self.path, self._numbers = dataset, path, numbers
+        gcps, crs = dataset.gcps
+        self.grid = Grid(
+            dataset.height, dataset.width, dataset.transform, dataset.crs, tuple(gcps), crs
+        )
+        self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in numbers)
+        self._alpha = _alpha_band(dataset, {*numbers, *named})
+        flags = dataset.mask_flag_enums[numbers[0] - 1]
+        self._internal = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        self.has_mask = self._internal or self._alpha is not None
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of the blocks (tiles or strips) that the file is stored in."""
+        rows, cols = self._dataset.block_shapes[self._numbers[0] - 1]
+        return int(rows), int(cols)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the bands are read from, as GDAL lists them."""
+        return tuple(self._dataset.files)
+
+    def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window as it is stored: numbers [C, H, W] and the file's own mask [H, W]."""
+        at = box.rasterio()
+        indexes = list(self._numbers)
+        try:
+            if len(set(self.dtypes)) == 1:
+                stored = self._dataset.read(indexes, window=at)
+            else:
+                stored = np.stack([self._dataset.read(n, window=at) for n in indexes])
+            mask = np.ones(stored.shape[1:], dtype=bool)
+            if self._alpha is not None:
+                mask &= self._dataset.read(self._alpha, window=at) > 0
+            elif self._internal:
+                mask &= self._dataset.read_masks(indexes[0], window=at) > 0
+        except (RasterioError, OSError) as error:
+            raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+        return stored, mask
+
+    def calibrated(self, stored: NDArray[Any], box: Box) -> NDArray[Any]:
+        """Return the numbers as they are: a file's scale and offset are all there is to them."""
+        return stored
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+
+def _alpha_band(dataset: Any, used: set[int]) -> int | None:
+    """Return the number of the alpha band, unless it holds one of the bands in use or has a name.
+
+    GDAL calls the fourth band of an 8-bit RGB + NIR picture alpha when its writer did not say
+    otherwise; a description ("nir"), an explicit choice or a sensor whose files have their bands in
+    one order says otherwise.
+    """
+    for number, colour in enumerate(dataset.colorinterp, start=1):
+        label = dataset.descriptions[number - 1] or ""
+        named = label.strip().lower() not in ("", colour.name)
+        if colour == ColorInterp.alpha and number not in used and not named:
+            return number
+    return None

@@ -1,0 +1,108 @@
+"""Open a scene, whatever it is: a raster that GDAL reads, a product of several files, an item.
+
+Bands and radiometry come from the file's metadata, from the caller's explicit options, or from the
+sensor that the caller declares. They are never guessed from pixel values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+from crossband.core import sensors
+from crossband.errors import InputError
+from crossband.raster import dataset, products, remote
+from crossband.raster.bands import find_bands, named_bands
+from crossband.raster.file_reader import FileReader
+from crossband.raster.products.stack import open_stack
+from crossband.raster.radiometry import radiometry_of
+from crossband.raster.scene import Scene
+
+
+def open_scene(
+    path: str | Path,
+    bands: Mapping[str, int | str] | None = None,
+    sensor: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+    *,
+    needed: Sequence[str],
+    opened: Any = None,
+) -> Scene:
+    """Open a scene for reading the bands `needed`.
+
+    Args:
+        path: anything that GDAL reads, or a product of several files: see `raster.products`.
+        bands: common name -> band number (1-based) or the band's name in the file; in a folder
+            the name of a file.
+        sensor: name in `core.sensors`.
+        scale: physical = stored x scale + offset; over the file's and the sensor's own.
+        offset: see scale.
+        nodata: stored number that means "no data"; over the file's own, and beside a mask,
+            before which the file's own number does not count.
+        needed: common names, in the order that `Scene.read` returns.
+        opened: the raster, where GDAL does not open it: a packed one, see `raster.blocks`.
+
+    Raises:
+        InputError: missing, not an image, complex numbers, a colour table.
+        BandError: a needed band is not there or not named.
+        UnitError: the physical unit is not declared anywhere.
+    """
+    declared = sensors.get(sensor) if sensor is not None else None
+    product = products.find(path, bands) if opened is None else None
+    if product is not None:
+        return open_stack(product, bands or {}, declared, scale, offset, nodata, needed)
+    raster = open_raster(path) if opened is None else opened
+    try:
+        numbers = find_bands(raster, path, needed, bands or {}, declared)
+        radiometry = radiometry_of(raster, path, numbers, declared, scale, offset, nodata)
+        # Of any strength: what would be found under a name is no alpha, needed or not.
+        named = {
+            n
+            for source in named_bands(raster, declared)
+            for n, name in source.items()
+            if name != ColorInterp.alpha.name
+        }
+        reader = FileReader(raster, str(path), tuple(numbers.values()), named)
+    except BaseException:
+        raster.close()
+        raise
+    return Scene(str(path), numbers, radiometry, reader, marked=nodata is not None)
+
+
+def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
+    """Return the common names that a file's metadata or a declared sensor give to its bands.
+
+    In the file's order; a name that several bands have is in it once.
+
+    Raises:
+        InputError: missing, not an image, complex numbers, a colour table.
+        UnitError: an unknown sensor.
+    """
+    declared = sensors.get(sensor) if sensor is not None else None
+    named = {}
+    product = products.find(path)
+    with nullcontext(product) if product is not None else open_raster(path) as dataset:
+        for source in reversed(named_bands(dataset, declared)):
+            named.update(source)
+    names = (named[number] for number in sorted(named))
+    return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
+
+
+def open_raster(path: str | Path) -> Any:
+    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
+    text = remote.address(path)
+    try:
+        return dataset.open_raster(path)
+    except InputError as error:
+        if remote.is_remote(text) or not Path(text).is_dir():
+            raise
+        raise InputError(
+            f"{text}: not a raster that can be opened: of folders these are read: "
+            f"{products.kinds_of_folders()}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Training: from a recipe and a manifest to a model folder."""

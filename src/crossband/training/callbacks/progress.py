@@ -1,0 +1,87 @@
+"""A bar over generator steps with the time left."""
+
+from __future__ import annotations
+
+import sys
+
+import lightning
+from tqdm import tqdm
+
+from crossband.training.callbacks.watcher import Watcher, method_of
+from crossband.training.methods.base import Method
+
+
+class Progress(Watcher):
+    """A bar over generator steps with the time left; a line at each validation without a terminal.
+
+    Args:
+        title: what stands before the bar.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._bar: tqdm | None = None
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the bar at the step that is already done."""
+        if trainer.is_global_zero:
+            method = method_of(pl_module)
+            self._bar = tqdm(
+                total=method.max_steps,
+                initial=method.step,
+                desc=self.title,
+                unit="step",
+                dynamic_ncols=True,
+                disable=None,  # no bar where stderr is no terminal
+            )
+
+    def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
+        """Move on."""
+        if self._bar is None or self._bar.disable:
+            return
+        self._bar.update(method.step - self._bar.n)
+        if method.step % method.log_every == 0:
+            self._bar.set_postfix_str(self._text(method))
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Say where training is."""
+        method = method_of(pl_module)
+        if self._bar is None or trainer.sanity_checking:
+            return
+        if self._bar.disable:
+            text = f"{self.title}: step {method.step}/{method.max_steps} {self._text(method)}"
+            sys.stderr.write(text + "\n")
+        else:
+            self._bar.set_postfix_str(self._text(method))
+
+    def _text(self, method: Method) -> str:
+        parts = []
+        if "loss/total" in method.latest:
+            parts.append(f"loss {method.latest['loss/total']:.4f}")
+        if method.score is not None:
+            parts.append(f"val {method.score:.4f}")
+        return " ".join(parts)
+
+    def on_train_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,151 @@
+"""Fine-tuning: a training that begins with the weights of a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from crossband.core.signature import Signature
+from crossband.errors import ModelError, RecipeError
+from crossband.model import Model
+from crossband.model import folder as models
+from crossband.model.adapt import Bands, adapt, form_difference
+from crossband.networks import Generator
+from crossband.networks.generators.blend import Blend
+from crossband.training.methods.base import Method
+from crossband.training.methods.least_squares import LeastSquares
+
+#: Beside the checkpoints: a resumed run loads no start, but its model still says which it had.
+NOTE = "start.json"
+
+
+def begin(
+    method: Method, name: str | None, folder: Path, *, resume: bool = False, quiet: bool = False
+) -> dict[str, Any] | None:
+    """Give the generator of a method, and its average, the weights of a model.
+
+    Args:
+        method: as the recipe made it.
+        name: a bundled model, a folder or `hf://owner/name`; None begins with random weights.
+        folder: the run's checkpoints.
+        resume: the weights come from a checkpoint, so nothing is loaded here.
+        quiet: print no line.
+
+    Returns:
+        What is noted in the model (name, hash of the weights, bands that were taken over), or None
+        where the run began with random weights.
+
+    Raises:
+        RecipeError: the model's generator is of another form than the recipe's, the method takes no
+            start, or the run to resume had another one.
+        ModelError: there is no such model.
+    """
+    if resume:
+        return _resumed(folder, name)
+    if name is None:
+        return None
+    if isinstance(method, LeastSquares):
+        raise RecipeError("--start: LeastSquares solves for its weights, a start changes nothing")
+    model = models.load(name)
+    generator, member = _choose(model, method.generator, name)
+    old = Bands(model.signature.source, model.signature.target)
+    new = Bands(method.signature.source, method.signature.target)
+    try:
+        weights = adapt(generator, old, method.generator, new)
+    except ModelError as error:
+        raise RecipeError(f"--start {name}: {error}") from error
+    method.generator.load_state_dict(weights)
+    if method.average is not None:  # a copy of the generator, made before it got these weights
+        method.average.load_state_dict(weights)
+    begun: dict[str, Any] = {"name": str(name), "sha256": model.weights_hash}
+    if member:
+        begun["member"] = member
+    begun["source"] = [b for b in new.source if b in old.source]
+    begun["target"] = [b for b in new.target if b in old.target]
+    if not quiet:
+        sys.stderr.write(_line(begun, model, method.signature) + "\n")
+    return begun
+
+
+def note(begun: dict[str, Any] | None, folder: Path) -> None:
+    """Keep beside the checkpoints what a run began from, for when it is resumed."""
+    if begun is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / NOTE).write_text(json.dumps(begun, indent=2) + "\n")
+
+
+def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
+    path = folder / NOTE
+    begun: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    before = begun["name"] if begun else None
+    if name is not None and name != before:
+        raise RecipeError(
+            f"--start {name}: the run that --resume goes on with began from "
+            f"{before or 'random weights'}; --overwrite begins anew"
+        )
+    return begun
+
+
+def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]:
+    """Return the generator of the wanted form, and the name of the blend's member that it is."""
+    network = model.network
+    found = form_difference(network, wanted)
+    if found is None:
+        return network, ""
+    if isinstance(network, Blend) and not isinstance(wanted, Blend):
+        members = [part for part in network.parts if isinstance(part, Generator)]
+        for number, part in enumerate(members, start=1):
+            if form_difference(part, wanted) is None:
+                return part, f"its {type(part).__name__} (member {number} of {len(members)})"
+        kinds = [type(part).__name__ for part in members]
+        alike = [part for part in members if type(part) is type(wanted)]
+        if not alike:
+            raise RecipeError(
+                f"--start {name}: it is a blend of {', '.join(kinds)}, and the recipe's generator "
+                f"is {type(wanted).__name__}"
+            )
+        found = form_difference(alike[0], wanted)
+        assert found is not None
+    key, there, here = found
+    if key == "network":
+        raise RecipeError(f"--start {name}: it is a {there}, and the recipe's generator a {here}")
+    raise RecipeError(
+        f"--start {name}: its {type(wanted).__name__} has {key} {there}, the recipe's has {here}"
+    )
+
+
+def _line(begun: dict[str, Any], model: Model, signature: Signature) -> str:
+    """Say in one line what was taken over and what was not."""
+    parts = []
+    for side in ("source", "target"):
+        mine, theirs = getattr(signature, side), getattr(model.signature, side)
+        kept = begun[side]
+        names = f": {', '.join(kept)}" if kept else ""
+        parts.append(f"{len(kept)} of {len(mine)} {side} bands taken over{names}")
+        fresh = [b for b in mine if b not in kept]
+        if fresh:
+            weights = "zero" if side == "source" else "fresh"
+            parts.append(f"new: {', '.join(fresh)} ({weights} weights)")
+        left = [b for b in theirs if b not in kept]
+        if left:
+            parts.append(f"left out: {', '.join(left)}")
+    moved = _other_ranges(model.signature, signature)
+    same = f"the recipe's, other than the start's for {', '.join(moved)}" if moved else "the same"
+    parts.append(f"normalisation: {same}")
+    member = f", {begun['member']}" if "member" in begun else ""
+    return f"start: {begun['name']} ({begun['sha256'][:12]}){member}: {'; '.join(parts)}"
+
+
+def _other_ranges(one: Signature, other: Signature) -> list[str]:
+    """Return the bands, per unit, that both know and normalise differently."""
+    found = []
+    for unit in [u for u in other.units if u in one.units]:
+        for side in ("source", "target"):
+            ranges = [
+                dict(zip(getattr(s, side), map(tuple, getattr(s.units[unit], side)), strict=True))
+                for s in (one, other)
+            ]
+            found += [f"{b} ({unit})" for b, r in ranges[1].items() if ranges[0].get(b, r) != r]
+    return found

@@ -1,0 +1,81 @@
+"""The error of a spectral index that is computed from the output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crossband.core import indices
+from crossband.core.resample import on_grid
+from crossband.core.sensors import DISPLAY, REFLECTANCE
+from crossband.errors import nearest
+from crossband.training.losses.base import Loss, Prediction, masked_mean
+
+
+class IndexLoss(Loss):
+    """Mean absolute error of a spectral index: the true formula, on physical values.
+
+    The index of the output takes the synthetic bands from the output and the others from the
+    source; the index of the truth takes them from target and source. As in the metric
+    (`crossband.metrics`), negative values count as 0, and a pixel counts only where the
+    magnitude of the true denominator is above `guard`: over deep shadow and clear water the index
+    is noise. The output's own denominator is held at `guard`. Values below 0 keep their gradient
+    (straight through), so that an output stuck below zero can come back.
+
+    Only samples count whose unit allows the index (reflectance; ratios of two bands also
+    `display`) and whose source and target share it.
+
+    Args:
+        index: NDVI, NDWI, GNDVI, EVI, SAVI or MSAVI.
+        weight: factor of this term.
+        guard: least magnitude of the denominator, in the bands' unit.
+    """
+
+    def __init__(self, index: str = "NDVI", weight: float = 1.0, guard: float = 0.02) -> None:
+        super().__init__()
+        if index not in indices.CLOSED:
+            raise ValueError(f"no index loss {index!r}: {nearest(index, indices.CLOSED)}")
+        self.index, self.weight, self.guard = index, weight, guard
+
+    @property
+    def label(self) -> str:
+        """The index's name."""
+        return self.index
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the mean |index(output) - index(truth)| of each sample, [B]."""
+        p = prediction
+        source = on_grid(p.physical_source, p.target.shape[-2:])
+        given = _by_name(source, p.signature.source)
+        truth = given | _by_name(p.physical_target, p.signature.target)
+        output = given | _by_name(p.physical_output, p.signature.target)
+        indices.check(self.index, set(truth))
+        value_true, held_true, defined = self._compute(truth)
+        value, held, _ = self._compute(output)
+        counts = torch.tensor([self._allowed(p, unit) for unit in p.units])
+        where = p.mask & defined & counts.to(p.mask.device, non_blocking=True)[:, None, None, None]
+        # Fill before dividing: where() lets a NaN of the branch not taken into the gradient.
+        return masked_mean((value / held - value_true / held_true).abs(), where)
+
+    def _compute(self, bands: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return numerator, denominator held at the guard, and where it need not be held."""
+        formula, needed = indices.CLOSED[self.index]
+        numerator, denominator = formula({b: _clamped(bands[b]) for b in needed})
+        denominator = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
+        denominator = denominator.expand_as(numerator)
+        defined = denominator.abs() > self.guard
+        least = torch.full_like(denominator, self.guard).copysign(denominator.detach())
+        return numerator, torch.where(defined, denominator, least), defined
+
+    def _allowed(self, p: Prediction, unit: str) -> bool:
+        units = {REFLECTANCE, DISPLAY} if self.index in indices.BOUNDED else {REFLECTANCE}
+        return unit in units and p.signature.target_unit(unit) == unit
+
+
+def _by_name(values: Tensor, names: list[str]) -> dict[str, Tensor]:
+    return {name: values[:, i : i + 1] for i, name in enumerate(names)}
+
+
+def _clamped(values: Tensor) -> Tensor:
+    """Clamp at 0 with the gradient of the identity."""
+    return values + (values.clamp_min(0.0) - values).detach()

@@ -1,0 +1,173 @@
+"""Losses that compare what a picture looks like with itself, so that no pairs are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crossband.core.resample import on_grid
+from crossband.training.losses.base import Loss, Prediction
+from crossband.training.losses.vgg import VGG, shares
+
+#: Standard deviations, in pixels, of the Gaussians whose derivatives are the features.
+SCALES = (1.0, 2.0)
+
+
+class SpatialCorrelative(Loss):
+    """How differently two pictures resemble themselves: F-LSeSim.
+
+    Zheng, Cham and Cai 2021, The spatially-correlative loss for various image translation tasks,
+    eq. 3 to 5. Around each query point, how alike the feature there is to the features of the patch
+    (their cosine) makes a map of self-similarity; the loss is 1 - the cosine of the two pictures'
+    maps, its mean over the query points: where things end matters more than what colour or
+    temperature they have.
+
+    The paper's features are those of a trained VGG-16: with a file of its weights, that is what is
+    taken, less each channel's mean over the picture, and the loss is the mean over the layers.
+    Without one there is a form that needs no weights: the first derivatives, along rows and
+    columns, and the Laplacian of Gaussians of 1 and 2 pixels, of each picture's mean over its
+    bands: 6 numbers a pixel. In that form a picture and its negative have the same maps; a VGG sees
+    the two differently. Query points lie on a regular grid over the whole picture, so that
+    nothing is drawn; a patch that would leave the picture is moved inside. The paper's other form,
+    whose features are learnt beside the generator, is not here.
+
+    Args:
+        queries: query points along each side; 16 make the seed's 256.
+        patch: side of the patch in pixels of the features, at most theirs; the seed has 64.
+        against: what the output is compared with: its own `source` (the loss needs no pairs; at
+            the output's pixels where a scale lies between), or the `target`.
+        vgg: file of a VGG's weights, see `VGG`; None: the form without weights.
+        layers: of that VGG; the seed's are the default.
+        weight: factor of this term.
+    """
+
+    def __init__(
+        self,
+        queries: int = 16,
+        patch: int = 64,
+        against: Literal["source", "target"] = "source",
+        vgg: str | None = None,
+        layers: Sequence[str] = ("relu3_1", "relu4_1", "relu4_3"),
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if queries < 1 or patch < 2:
+            raise ValueError("queries must be at least 1 and patch at least 2")
+        self.queries, self.patch, self.against, self.weight = queries, patch, against, weight
+        self.vgg = VGG(vgg, layers) if vgg else None
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return 1 - cosine of the maps of self-similarity, [B]."""
+        p = prediction
+        size = p.output.shape[-2:]
+        other = on_grid(p.source, size) if self.against == "source" else p.target
+        return self.compare(p.output, other, p.mask)
+
+    def compare(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Compare two pictures of one size, each of any number of bands.
+
+        Args:
+            one: [B, C, H, W].
+            other: [B, D, H, W].
+            mask: bool [B, 1, H, W]; what is invalid counts neither as query nor in a patch.
+
+        Returns:
+            [B], 0 to 2; 0 for a sample without a valid query point.
+        """
+        if self.vgg is None:
+            return self._alike(_derivatives(one, mask), _derivatives(other, mask), mask)
+        seen = [self.vgg(picture.masked_fill(~mask, 0.0)) for picture in (one, other)]
+        costs = []
+        for features in zip(*seen, strict=True):
+            known = shares(mask, features[0]) > 0.5
+            made, true = (_centred(f, known) for f in features)
+            costs.append(self._alike(made, true, known))
+        return torch.stack(costs).mean(dim=0)
+
+    def _alike(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Compare features of length 1, [B, C, H, W] each."""
+        size = one.shape[-2:]
+        at = [_centres(n, self.queries).to(one.device) for n in size]
+        around = [_around(c, n, self.patch) for c, n in zip(at, size, strict=True)]
+        known = _patches(mask.to(one.dtype), around)[:, 0]  # [B, Q, P]
+        centres = _pixels(mask, at)[:, 0]  # [B, Q]
+        maps = []
+        for features in (one, other):
+            patches, queries = _patches(features, around), _pixels(features, at)
+            maps.append(torch.einsum("bcqp,bcq->bqp", patches, queries) * known)
+        alike = _cosine(maps[0], maps[1], dim=2)
+        count = centres.sum(dim=1).clamp_min(1)
+        return ((1.0 - alike) * centres).sum(dim=1) / count
+
+
+def _derivatives(picture: Tensor, mask: Tensor) -> Tensor:
+    """Derivatives of Gaussians, of length 1 at each pixel: [B, C, H, W] -> [B, 6, H, W]."""
+    grey = picture.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
+    found = []
+    for scale in SCALES:
+        reach = round(3 * scale)
+        at = torch.arange(-reach, reach + 1, dtype=grey.dtype, device=grey.device)
+        smooth = torch.exp(-0.5 * (at / scale) ** 2)
+        smooth = smooth / smooth.sum()
+        first = -at / scale * smooth  # times the scale, so that both scales weigh alike
+        second = (at**2 / scale**2 - 1.0) * smooth
+        second = second - second.sum() * smooth  # a kernel that ends must not see brightness
+        padded = functional.pad(grey, [reach] * 4, mode="replicate")
+        for down, along in ((first, smooth), (smooth, first)):
+            found.append(_separable(padded, down, along))
+        found.append(_separable(padded, second, smooth) + _separable(padded, smooth, second))
+    features = torch.cat(found, dim=1)
+    return _short(features)
+
+
+def _centred(features: Tensor, mask: Tensor) -> Tensor:
+    """Less each channel's mean over what is valid, of length 1 at each pixel."""
+    count = mask.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    mean = features.masked_fill(~mask, 0.0).sum(dim=(2, 3), keepdim=True) / count
+    return _short(features - mean)
+
+
+def _short(features: Tensor) -> Tensor:
+    # Where a picture is flat the feature is near 0, and resembles nothing.
+    return features * (features.square().sum(dim=1, keepdim=True) + 1e-4).rsqrt()
+
+
+def _separable(x: Tensor, down: Tensor, along: Tensor) -> Tensor:
+    return functional.conv2d(
+        functional.conv2d(x, down[None, None, :, None]), along[None, None, None]
+    )
+
+
+def _centres(size: int, queries: int) -> Tensor:
+    """Return the positions of the query points along one side, spread evenly, [queries]."""
+    count = min(queries, size)
+    return ((torch.arange(count) + 0.5) * size / count).long()
+
+
+def _around(centres: Tensor, size: int, patch: int) -> Tensor:
+    """Return the positions along one side of the patch of each query point, [queries, patch]."""
+    patch = min(patch, size)
+    first = (centres - patch // 2).clamp(0, size - patch)
+    return first[:, None] + torch.arange(patch, device=centres.device)
+
+
+def _patches(x: Tensor, around: list[Tensor]) -> Tensor:
+    """Return the patches of the query points, [B, C, Q, P]."""
+    rows, cols = around
+    cut = x[:, :, rows[:, None, :, None], cols[None, :, None, :]]  # [B, C, q, q, p, p]
+    return cut.flatten(4).flatten(2, 3)
+
+
+def _pixels(x: Tensor, at: list[Tensor]) -> Tensor:
+    """Return the query points themselves, [B, C, Q]."""
+    return x[:, :, at[0][:, None], at[1][None]].flatten(2)
+
+
+def _cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
+    """Cosine of two maps; as if each had one more value, 0.01: two empty maps are alike."""
+    sizes = [x.square().sum(dim) + 1e-4 for x in (one, other)]
+    return ((one * other).sum(dim) + 1e-4) / (sizes[0] * sizes[1]).sqrt()

@@ -1,0 +1,126 @@
+"""Features of a VGG that was trained on photographs, from a file of its weights: for losses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.core.tensor_files import Tensors, states, under
+from crossband.errors import ModelError, RecipeError, nearest
+
+#: Mean and deviation of ImageNet's red, green and blue, as torchvision's weights expect them.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREFIX = "features."
+
+
+class VGG(nn.Module):
+    """Simonyan and Zisserman 2015, Very deep convolutional networks: its convolutions, frozen.
+
+    The plan is read from the names in torchvision's files (vgg16-397923af.pth, vgg19-dcbb9e9d.pth
+    and the like, without batch norm): `features.N.weight`, where a number more between two
+    convolutions is a maximum over 2 x 2 pixels. The weights are in no checkpoint and no model
+    folder; who trains on needs the file again.
+
+    Args:
+        weights: what `torch.save` wrote of a state dict, opened with `weights_only`, or a
+            `.safetensors` file.
+        layers: whose values come out, as in `relu3_1`: after the first convolution of the third
+            block, and its ReLU.
+
+    Raises:
+        ModelError: no such file, other objects than tensors in it, not a VGG's, no such layer.
+    """
+
+    def __init__(self, weights: str | Path, layers: Sequence[str]) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("layers must name at least one layer")
+        tensors = _open(Path(weights))
+        plan = _plan(tensors)
+        for name in layers:
+            if name not in plan:
+                raise tensors.error(f"unknown layer {name!r}: {nearest(name, plan)}")
+        order = list(plan)
+        self.layers = tuple(layers)
+        self.names = order[: max(order.index(name) for name in layers) + 1]
+        channels = 3
+        for name in self.names:
+            kernel = tensors.take(f"{plan[name]}.weight", 4)
+            bias = tensors.take(f"{plan[name]}.bias", 1)
+            if kernel.shape[1:] != (channels, 3, 3) or len(bias) != len(kernel):
+                raise tensors.error(
+                    f"{plan[name]}.weight is {list(kernel.shape)}: no convolution of {channels} "
+                    "channels over 3 x 3 pixels"
+                )
+            channels = len(kernel)
+            self.register_buffer(f"{name}_weight", kernel.contiguous(), persistent=False)
+            self.register_buffer(f"{name}_bias", bias.contiguous(), persistent=False)
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Return the features of pictures.
+
+        Args:
+            picture: [B, C, H, W], 0 to 1. Three bands are red, green and blue; of any other number
+                the mean is taken three times.
+
+        Returns:
+            For each of `layers` [B, C, H / 2^n, W / 2^n], rounded down, n being its block - 1.
+
+        Raises:
+            RecipeError: the pictures are too small for the deepest layer.
+        """
+        blocks, side = int(self.names[-1].removeprefix("relu")[0]), min(picture.shape[-2:])
+        if side < 2 ** (blocks - 1):
+            raise RecipeError(
+                f"{self.names[-1]} of a VGG needs pictures of {2 ** (blocks - 1)} pixels a side, "
+                f"not {side}: set data.crop"
+            )
+        x = picture
+        if x.shape[1] != 3:
+            x = x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        x = (x - _column(MEAN, x)) / _column(DEVIATION, x)
+        found: dict[str, Tensor] = {}
+        for name in self.names:
+            if name.endswith("_1") and found:  # the first of another block
+                x = functional.max_pool2d(x, 2)
+            kernel, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
+            x = functional.relu(functional.conv2d(x, kernel.to(x), bias.to(x), padding=1))
+            found[name] = x
+        return [found[name] for name in self.layers]
+
+
+def shares(mask: Tensor, features: Tensor) -> Tensor:
+    """Return how much of each pixel of the features is valid, 0 to 1: [B, 1, H, W]."""
+    height, width = features.shape[-2:]
+    return functional.adaptive_avg_pool2d(mask.to(features.dtype), (height, width))
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return like.new_tensor(values)[:, None, None]
+
+
+def _open(path: Path) -> Tensors:
+    for at, state in states(path):
+        if f"{PREFIX}0.weight" in state:
+            return under(path, at, state, PREFIX)
+    raise ModelError(f"{path}: no tensor {PREFIX}0.weight, so these are no weights of a VGG")
+
+
+def _plan(tensors: Tensors) -> dict[str, str]:
+    """Return the layers of a file: name, as in `relu3_1` -> the number of its convolution."""
+    found = [re.fullmatch(r"(\d+)\.weight", name) for name in tensors.left()]
+    numbers = sorted(int(m[1]) for m in found if m)
+    plan, block, within = {}, 1, 0
+    for before, number in zip([-2, *numbers], numbers, strict=False):
+        if number - before not in (2, 3) or len(tensors.shape(f"{number}.weight")) != 4:
+            raise tensors.error(
+                f"{number}.weight: only convolutions with a ReLU after each are known, as in "
+                "VGG-11 to VGG-19 without batch norm"
+            )
+        block, within = (block + 1, 1) if number - before == 3 else (block, within + 1)
+        plan[f"relu{block}_{within}"] = str(number)
+    return plan

@@ -1,0 +1,5 @@
+"""Methods: how networks are trained; `training.recipe` finds the classes by name."""
+
+from crossband.training.methods.base import Method
+
+__all__ = ["Method"]

@@ -1,0 +1,112 @@
+"""From a batch in physical units to what losses look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from crossband.core.signature import Signature
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator, centre
+from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
+from crossband.training.losses.base import Prediction
+
+Batch = dict[str, Any]
+
+
+def normalised(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Return source and target in normalised values, the target's mask, the units.
+
+    A batch needs `source` and `target` in physical units; `mask` and `source_mask` are everywhere
+    and `unit` the signature's first where they are missing.
+    """
+    source, target = batch["source"], batch["target"]
+    units = list(batch.get("unit") or [next(iter(signature.units))] * len(source))
+    mask = batch.get("mask")
+    if mask is None:
+        mask = torch.ones_like(target[:, :1], dtype=torch.bool)
+    source = signature.normalise(source, units, "source")
+    if (known := batch.get("source_mask")) is not None:
+        source = source.masked_fill(~known, 0.0)  # as the translator fills them
+    target = signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
+    return source.contiguous(memory_format=torch.channels_last), target, mask, units
+
+
+def on_one_grid(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return source, target and mask as `normalised` does, for methods whose noise is on both.
+
+    Raises:
+        RecipeError: source and target are not of one size.
+    """
+    source, target, mask, _ = normalised(signature, batch)
+    if source.shape[-2:] != target.shape[-2:]:
+        raise RecipeError(
+            "a network that starts from noise needs data.context 0 and data.scale 1: source and "
+            "target are of one size"
+        )
+    return source, target, mask
+
+
+def conditions_of(
+    network: Generator, batch: Batch, normal: Callable[..., Tensor] | None = None
+) -> Conditions | None:
+    """Return what a network takes beside the source of a batch; None where it takes nothing.
+
+    Args:
+        network: the generator.
+        batch: samples, with `lonlat` [B, 2] where places are known.
+        normal: (count, *shape) -> standard normal numbers, one row for each sample; where None they
+            are those of a window at the origin of a scene with seed 0, as in validation.
+    """
+    if not network.conditioned:
+        return None
+    source = batch["source"]
+    count, (height, width) = len(source), source.shape[-2:]
+    noise = style = lattice = None
+    if network.noise and normal is not None:
+        noise = normal(count, network.noise, height, width)
+    elif network.noise:
+        one = torch.from_numpy(noise_at(0, 0, 0, height, width, network.noise))
+        noise = one.expand(count, -1, -1, -1)
+    if network.style and normal is not None:
+        style = normal(count, network.style)
+    elif network.style:
+        style = torch.from_numpy(style_of(0, network.style)).expand(count, -1)
+    if network.located:
+        unknown = torch.full((count, 2), float("nan"))
+        lattice = Lattice.constant(batch.get("lonlat", unknown).to(source.device))
+    place = {"device": source.device, "non_blocking": True}
+    return Conditions(
+        None if noise is None else noise.to(**place),
+        None if style is None else style.to(**place),
+        lattice,
+    )
+
+
+def predict(
+    signature: Signature,
+    network: nn.Module,
+    batch: Batch,
+    conditions: Conditions | None = None,
+) -> Prediction:
+    """Run a generator on a batch; everything in the result is normalised and fp32.
+
+    A source that is larger than the target has a context, which is looked at only. A network that
+    takes conditions is given them; `conditions_of` makes those of a batch.
+    """
+    source, target, mask, units = normalised(signature, batch)
+    generator: Any = network
+    wanted = mask if network.training else None
+    context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2
+    with record_function("crossband/generator"):
+        if generator.conditioned:
+            if context:
+                raise RecipeError("a network that takes noise or a place needs data.context 0")
+            output = generator.given(source, conditions or Conditions()).float()
+        else:
+            output = generator.inner(source, context, wanted).float()
+    return Prediction(output, target, centre(source, context), mask, signature, units)

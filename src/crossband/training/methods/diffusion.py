@@ -1,0 +1,76 @@
+"""Diffusion: learning to tell the noise in a picture from the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
+from torch.profiler import record_function
+
+from crossband.core.signature import Signature
+from crossband.errors import RecipeError
+from crossband.networks import Generator
+from crossband.networks.samplers.base import signed
+from crossband.networks.samplers.diffusion import DiffusionSampler
+from crossband.training.losses.base import masked_mean
+from crossband.training.methods.base import Method
+from crossband.training.methods.batches import Batch, on_one_grid
+
+
+class Diffusion(Method):
+    """A diffusion model of the target, given the source.
+
+    Ho et al. 2020, Denoising diffusion probabilistic models, eq. 14: at a step drawn uniformly, the
+    field learns the noise, or `v` (Salimans and Ho 2022), by the mean square over the valid pixels.
+    The source goes in beside the noisy target (Saharia et al. 2022, Palette). The noise schedule,
+    and what is predicted, belong to the sampler. No picture is sampled in training; validation
+    samples as the model will.
+
+    Args:
+        signature: bands, units, ranges of what is learned.
+        generator: a `DiffusionSampler`; its field is trained.
+        optimizer: of the field.
+        options: see `Method`.
+    """
+
+    generator: DiffusionSampler
+
+    def __init__(
+        self,
+        signature: Signature,
+        generator: Generator,
+        *,
+        optimizer: OptimizerCallable,
+        ema_decay: float = 0.999,
+        **options: Any,
+    ) -> None:
+        super().__init__(signature, generator, ema_decay=ema_decay, **options)
+        if not isinstance(generator, DiffusionSampler):
+            raise RecipeError(
+                f"Diffusion trains a DiffusionSampler, not the generator {type(generator).__name__}"
+            )
+        self.optimizer = optimizer
+
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
+        """The field alone."""
+        return {"generator": (self.optimizer, [self.generator])}
+
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
+        """Gradients of the field."""
+        network = self.generator
+        source, target, mask = on_one_grid(self.signature, batch)
+        target = signed(target)
+        noise = self.normal(*target.shape).to(target.device, non_blocking=True)
+        step = (self.uniform(len(target)) * network.levels).long().clamp_max(network.levels - 1)
+        step = step.to(target.device, non_blocking=True)
+        signal, spread = (v[step, None, None, None] for v in (network.signal, network.spread))
+        x = signal * target + spread * noise
+        with record_function("crossband/generator"):
+            answer = network.answer(x, step, signed(source)).float()
+        with self.fp32(), record_function("crossband/losses"):
+            wanted = signal * noise - spread * target if network.predicts == "v" else noise
+            loss = masked_mean((answer - wanted) ** 2, mask).mean()
+        self.record(network.predicts, loss)
+        self.backward_of(loss, network)

@@ -1,0 +1,59 @@
+"""DiscoGAN: relations between two domains, from pictures without pairs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from crossband.core.signature import Signature
+from crossband.errors import RecipeError
+from crossband.networks import Generator
+from crossband.training.losses.adversarial import Game
+from crossband.training.losses.base import masked_mean
+from crossband.training.methods.two_way import Domains, Made, _TwoWay
+
+
+class DiscoGAN(_TwoWay):
+    """Kim et al. 2017, Learning to discover cross-domain relations, section 2.3.
+
+    The sum, both ways, of a distance between a picture and its reconstruction, and of the
+    non-saturating adversarial term; the discriminators see the newest outputs. The seed's further
+    terms compare an output with a target of another place, which says nothing; they are left out.
+
+    Args:
+        signature: bands, units, ranges of what is learned.
+        generator: source -> target, the network that becomes the model.
+        adversarial: which game is played, `bce` in the paper.
+        distance: of reconstructions, `mse` as in the paper's code, or `l1`.
+        cycle: factor of that distance.
+        options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
+            adversarial_weight, smoothing, penalty, replay: see `_TwoWay`; the others see `Method`.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        generator: Generator,
+        *,
+        adversarial: Game = "bce",
+        distance: Literal["mse", "l1"] = "mse",
+        cycle: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(signature, generator, adversarial=adversarial, **options)
+        if cycle < 0:
+            raise RecipeError("DiscoGAN needs cycle of at least 0")
+        self.distance, self.cycle = distance, cycle
+
+    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+        """Reconstructions both ways."""
+        found = {}
+        for name, network, x, truth, mask in (
+            ("cycle", self.back, made["target"], d.source, d.known),
+            ("cycle_back", self.generator, made["source"], d.target, d.mask),
+        ):
+            apart = self.run(network, x) - truth
+            each = apart.square() if self.distance == "mse" else apart.abs()
+            found[name] = self.cycle, masked_mean(each, mask).mean()
+        return found

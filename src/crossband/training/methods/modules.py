@@ -1,0 +1,104 @@
+"""Small things that methods do to their networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from crossband.networks.layers.convolution import TRANSPOSED
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def channels_last(network: N) -> N:
+    """Lay the weights out as the fast convolutions of CPU and GPU want them."""
+    moved: Any = network
+    moved.to(memory_format=torch.channels_last)
+    return network
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Compute no gradients of networks' weights; gradients pass through them all the same."""
+    trained = [p for n in networks for p in n.parameters() if p.requires_grad]
+    for p in trained:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+
+
+@torch.no_grad()
+def clip_weights(limit: float, networks: Iterable[nn.Module]) -> None:
+    """Move every weight into -limit..limit: it bounds how steep a critic's scores can be.
+
+    Arjovsky, Chintala and Bottou 2017, Wasserstein GAN, algorithm 1 (limit 0.01).
+    """
+    for p in (p for n in networks for p in n.parameters() if p.requires_grad):
+        p.clamp_(-limit, limit)
+
+
+@torch.no_grad()
+def pull_apart(strength: float, networks: Iterable[nn.Module]) -> None:
+    """Add the gradient of `orthogonality` times a strength to the gradients that are there.
+
+    With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
+    Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
+    """
+    for p, turned in _weights(networks):
+        if p.grad is None:
+            continue
+        weight, gradient = (t.transpose(0, 1) if turned else t for t in (p, p.grad))
+        rows = weight.flatten(1)
+        alike = rows @ rows.T
+        alike.fill_diagonal_(0.0)
+        gradient.add_((alike @ rows).view_as(weight), alpha=4.0 * strength)
+
+
+def orthogonality(networks: Iterable[nn.Module]) -> Tensor:
+    """Return the sum over weights W [out, rest] of |W W^T * (1 - I)|^2, a scalar; 0 is orthogonal.
+
+    >>> line = nn.Linear(2, 2, bias=False)
+    >>> line.weight.data = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+    >>> float(orthogonality([line]))  # the rows' product is 1, twice
+    2.0
+    """
+    total = torch.zeros(())
+    for p, turned in _weights(networks):
+        rows = (p.transpose(0, 1) if turned else p).flatten(1)
+        alike = rows @ rows.T
+        total = total.to(p.device) + (alike - alike.diagonal().diag()).square().sum()
+    return total
+
+
+def _weights(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
+    """Yield the weights, and whether their inputs come first, as in transposed convolutions."""
+    for network in networks:
+        turned = {
+            id(p)
+            for module in network.modules()
+            if isinstance(module, TRANSPOSED)
+            for p in module.parameters()  # where it has spectral norm, they lie deeper
+        }
+        yield from ((p, id(p) in turned) for p in network.parameters() if p.ndim > 1)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move a running average of weights: average += (1 - d) (weights - average).
+
+    d = min(decay, (1 + step) / (10 + step)): smaller in the first steps, which forgets the random
+    start (TensorFlow's ExponentialMovingAverage with num_updates). Buffers are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = zip(average.parameters(), network.parameters(), strict=True)
+    mean, now = (list(tensors) for tensors in zip(*pairs, strict=True))
+    torch._foreach_lerp_(mean, now, 1.0 - decay)
+    for old, new in zip(average.buffers(), network.buffers(), strict=True):
+        old.copy_(new)

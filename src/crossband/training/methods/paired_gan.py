@@ -1,0 +1,192 @@
+"""Training on pairs: pixel and index losses, with or without a discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from crossband.core.signature import Signature
+from crossband.errors import RecipeError
+from crossband.networks import Discriminator, Generator
+from crossband.networks.layers.batch_layers import refer
+from crossband.training.losses import Loss
+from crossband.training.losses.adversarial import (
+    Game,
+    feature_matching,
+    gradient_penalty,
+    mean_score,
+    objective,
+    over_judges,
+)
+from crossband.training.losses.base import Prediction
+from crossband.training.methods.base import Method
+from crossband.training.methods.batches import Batch
+from crossband.training.methods.modules import channels_last
+
+
+class PairedGAN(Method):
+    """pix2pix and its relatives: a sum of losses, and adversarial_weight times a discriminator's.
+
+    The generator runs once a step, and so does the discriminator on its output: that one pass has
+    the generator's gradient and the discriminator's. Both are taken at the weights before the
+    step, then both optimisers step, so that accumulated batches give the same as one large batch.
+    With adversarial_weight 0 there is no discriminator, and none of its work is done.
+
+    Args:
+        signature: bands, units, ranges of what is learned.
+        generator: the network that becomes the model.
+        losses: terms, each with its weight.
+        optimizer: the generator's.
+        discriminator: needed where adversarial_weight is above 0.
+        adversarial: which game is played; see `crossband.training.losses.adversarial.OBJECTIVES`.
+        adversarial_weight: factor of the adversarial term.
+        penalty: factor of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
+            weight_clip.
+        smoothing: of the label of targets, for `bce` and `lsgan`; 0.1 is usual (Salimans et al.
+            2016).
+        mismatched: show the discriminator a third kind of pair too, a source with the target of
+            another sample, which it must refuse: it learns whether they belong together (Reed et
+            al. 2016, Generative adversarial text to image synthesis, algorithm 1). Needs a
+            conditional discriminator and a batch of two or more.
+        feature_matching: factor of the difference between what the discriminator's layers give for
+            output and target (Wang et al. 2018); needs a discriminator that shows it, as
+            `MultiScalePatchGAN`.
+        discriminator_optimizer: the discriminator's; `optimizer` where None.
+        options: see `Method`.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        generator: Generator,
+        *,
+        losses: list[Loss],
+        # No default: jsonargparse would mix a default's arguments into another class's.
+        optimizer: OptimizerCallable,
+        discriminator: Discriminator | None = None,
+        adversarial: Game = "lsgan",
+        adversarial_weight: float = 0.0,
+        penalty: float = 0.0,
+        smoothing: float = 0.0,
+        mismatched: bool = False,
+        feature_matching: float = 0.0,
+        discriminator_optimizer: OptimizerCallable | None = None,
+        ema_decay: float = 0.999,
+        **options: Any,
+    ) -> None:
+        super().__init__(signature, generator, ema_decay=ema_decay, **options)
+        if min(adversarial_weight, penalty, feature_matching) < 0:
+            raise RecipeError(
+                "method.adversarial_weight, penalty and feature_matching must not be negative"
+            )
+        if adversarial_weight > 0 and discriminator is None:
+            raise RecipeError(
+                "method.adversarial_weight is above 0, but there is no discriminator: give "
+                "method.discriminator, as in PatchGAN"
+            )
+        if not losses and not adversarial_weight:
+            raise RecipeError("method.losses is empty and adversarial_weight is 0")
+        if mismatched and discriminator is not None and not discriminator.conditional:
+            raise RecipeError("method.mismatched needs a discriminator that sees the source")
+        if feature_matching > 0 and adversarial_weight == 0:
+            raise RecipeError("method.feature_matching is above 0, but adversarial_weight is 0")
+        shown = Discriminator.features if discriminator is None else type(discriminator).features
+        if feature_matching > 0 and shown is Discriminator.features:
+            raise RecipeError(
+                f"method.feature_matching is above 0, but {type(discriminator).__name__} does not "
+                "show its layers: take PatchGAN or MultiScalePatchGAN"
+            )
+        if self.critic_steps > 1 and adversarial_weight == 0:
+            raise RecipeError("method.critic_steps is above 1, but adversarial_weight is 0")
+        self.losses = nn.ModuleList(losses)
+        self.adversarial_weight, self.penalty = adversarial_weight, penalty
+        self.feature_matching = feature_matching
+        bounded = penalty > 0 or self.weight_clip > 0 or adversarial_weight == 0
+        self.objective, self.mismatched = objective(adversarial, smoothing, bounded), mismatched
+        self.discriminator: Discriminator | None = None
+        if discriminator is not None and adversarial_weight > 0:
+            self.discriminator = channels_last(discriminator)
+        self.optimizer = optimizer
+        self.discriminator_optimizer = discriminator_optimizer or optimizer
+
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
+        """The generator, and the discriminator where there is one."""
+        parts: dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]] = {
+            "generator": (self.optimizer, [self.generator])
+        }
+        if self.discriminator is not None:
+            parts["discriminator"] = (self.discriminator_optimizer, [self.discriminator])
+        return parts
+
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
+        """Gradients of the generator, then of the discriminator."""
+        with torch.set_grad_enabled(generator):
+            p = self.predict_batch(self.generator, batch)
+        total = p.output.new_zeros(())
+        if generator:
+            with self.fp32(), record_function("crossband/losses"):
+                for module in self.losses:
+                    assert isinstance(module, Loss)
+                    value = module(p).mean()
+                    self.record(module.label, value)
+                    total = total + module.weight * value
+            if self.looks:
+                self.note_spread(p.output, p.target)
+        if self.discriminator is not None:
+            self._play(self.discriminator, p, total, generator)
+        elif generator:
+            self.record("total", total)
+            self.backward_of(total, self.generator)
+
+    def _play(self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool) -> None:
+        """Score target and output once each, and take both sides' gradients."""
+        # What is masked must not tell target from output.
+        output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
+        refer(critic, p.source, target)
+        with record_function("crossband/discriminator"):
+            made, true = critic.features(p.source, output), critic.features(p.source, target)
+        if generator:
+            # The scores of the target move the discriminator only.
+            fixed = [[layer.detach() for layer in judge] for judge in true]
+            value = over_judges(self.objective.generator, fixed, made).mean()
+            self.record("adversarial", value)
+            total = total + self.adversarial_weight * value
+            if self.feature_matching:
+                value = feature_matching(fixed, made).mean()
+                self.record("feature_matching", value)
+                total = total + self.feature_matching * value
+            self.record("total", total)
+            self.backward_of(total, self.generator, keep=True)
+        value = over_judges(self.objective.discriminator, true, made).mean()
+        if self.mismatched:
+            value = 0.5 * (value + self._mismatched(critic, p, true))
+        self.record("discriminator", value)
+        if self.looks:
+            self.note("score/target", mean_score(true))
+            self.note("score/output", mean_score(made))
+        if self.penalty:
+            mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
+            with self.fp32(), record_function("crossband/penalty"):
+                mixed = torch.lerp(output.detach(), target, mix)
+                slope = gradient_penalty(lambda x: critic(p.source, x), mixed).mean()
+            self.record("penalty", slope)
+            value = value + self.penalty * slope
+        self.backward_of(value, critic)
+
+    def _mismatched(
+        self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
+        """Return what the discriminator loses with each source beside the next one's target."""
+        if len(p.target) < 2:
+            raise RecipeError("method.mismatched needs data.batch of at least 2")
+        # Masked like a matching one, or the mask would tell it.
+        known = p.mask & p.mask.roll(1, 0)
+        with record_function("crossband/discriminator"):
+            wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
+        self.note("score/mismatched", mean_score(wrong))
+        return over_judges(self.objective.discriminator, true, wrong).mean()

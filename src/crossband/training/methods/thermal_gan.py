@@ -1,0 +1,203 @@
+"""ThermalGAN: a set of plausible thermal images of one colour image, in two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from crossband.core.signature import Signature
+from crossband.errors import RecipeError
+from crossband.networks import Discriminator, Generator
+from crossband.networks.generators.thermal_gan import Encoder, TwoStepThermal
+from crossband.networks.layers.batch_layers import refer
+from crossband.training.losses.adversarial import Game, objective
+from crossband.training.losses.base import masked_mean
+from crossband.training.methods.base import Method
+from crossband.training.methods.batches import Batch, normalised
+from crossband.training.methods.modules import channels_last, frozen
+from crossband.training.methods.regions import region_means
+
+
+class ThermalGAN(Method):
+    """Kniaz et al. 2018: colour -> one of many temperatures of each region -> relative contrasts.
+
+    The first step is a BicycleGAN (Zhu et al. 2017, Toward multimodal image-to-image translation)
+    from colour and a style to the mean temperatures: with the style that an encoder reads off the
+    true ones they must come out, and from temperatures of a style drawn at random the encoder must
+    read that style again. The second is a pix2pix from colour and true mean temperatures to the
+    contrasts, L1 100. The steps learn side by side, and no gradient goes from one to the other.
+
+    The paper's regions are drawn by hand; here a region is what is about as warm within one picture
+    (`region_means`). Needs pairs.
+
+    Args:
+        signature: bands, units, ranges of what is learned.
+        generator: both steps, a `TwoStepThermal`; it becomes the model.
+        encoder: mean temperatures -> style.
+        discriminator: of mean temperatures beside their source.
+        contrast_discriminator: of targets beside source and mean temperatures, so that its source
+            has as many bands as both.
+        optimizer: of the generator and the encoder.
+        discriminator_optimizer: of both discriminators; `optimizer` where None.
+        adversarial: which game is played about mean temperatures, `lsgan` in BicycleGAN;
+            `wasserstein` needs weight_clip, here and below.
+        adversarial_contrasts: which one about contrasts, `bce` in pix2pix.
+        smoothing: of the label of true pictures, for `bce` and `lsgan`, in both games.
+        classes: most temperatures of a picture.
+        regions: factor of |S - true S| with the style that was read off.
+        contrasts: factor of |S + R - target|.
+        latent: factor of |style that is read again - style drawn|.
+        divergence: factor of the divergence of styles from a standard normal distribution.
+        options: see `Method`.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        generator: Generator,
+        *,
+        encoder: Encoder,
+        discriminator: Discriminator,
+        contrast_discriminator: Discriminator,
+        optimizer: OptimizerCallable,
+        discriminator_optimizer: OptimizerCallable | None = None,
+        adversarial: Game = "lsgan",
+        adversarial_contrasts: Game = "bce",
+        smoothing: float = 0.0,
+        classes: int = 8,
+        regions: float = 10.0,
+        contrasts: float = 100.0,
+        latent: float = 0.5,
+        divergence: float = 0.01,
+        **options: Any,
+    ) -> None:
+        super().__init__(signature, generator, **options)
+        if not isinstance(generator, TwoStepThermal):
+            raise RecipeError(
+                f"ThermalGAN needs a generator of two steps, as TwoStepThermal, not "
+                f"{type(generator).__name__}"
+            )
+        if encoder.style != generator.style:
+            raise RecipeError(
+                f"method.encoder has a style of {encoder.style}, method.generator of "
+                f"{generator.style}"
+            )
+        if classes < 1 or min(regions, contrasts, latent, divergence) < 0:
+            raise RecipeError("ThermalGAN needs classes of at least 1 and no factor below 0")
+        self.encoder = channels_last(encoder)
+        self.discriminator = channels_last(discriminator)
+        self.contrast_discriminator = channels_last(contrast_discriminator)
+        self.optimizer = optimizer
+        self.discriminator_optimizer = discriminator_optimizer or optimizer
+        self.classes, self.regions, self.contrasts = classes, regions, contrasts
+        self.latent, self.divergence = latent, divergence
+        games, bounded = (adversarial, adversarial_contrasts), self.weight_clip > 0
+        self.objectives = tuple(objective(game, smoothing, bounded) for game in games)
+
+    def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
+        """Generator and encoder together, both discriminators together."""
+        critics = [self.discriminator, self.contrast_discriminator]
+        return {
+            "generator": (self.optimizer, [self.generator, self.encoder]),
+            "discriminator": (self.discriminator_optimizer, critics),
+        }
+
+    def backward_losses(self, batch: Batch, generator: bool) -> None:
+        """Gradients of the generator and the encoder, then of the discriminators."""
+        source, target, mask, _ = normalised(self.signature, batch)
+        if source.shape[-2:] != target.shape[-2:]:
+            raise RecipeError("ThermalGAN needs data.context 0")
+        truth = region_means(target, mask, self.classes)
+        with torch.set_grad_enabled(generator):
+            made = self._make(source, truth, mask)
+        if generator:
+            self._generator(source, truth, target, mask, made)
+        read, drawn, final = (made[k].detach() for k in ("read", "drawn", "final"))
+        both = torch.cat([source, truth], dim=1)
+        total = self._critic("", 0, source, truth, [read, drawn])
+        total = total + self._critic("_contrasts", 1, both, target, [final])
+        self.backward_of(total, self.discriminator, self.contrast_discriminator)
+
+    def _make(self, source: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Run both steps; what is masked is 0, as in the truth."""
+        network = self.generator
+        assert isinstance(network, TwoStepThermal)
+        mean, log_variance = (x.float() for x in self.encoder(truth))
+        noise = self.normal(len(truth), 2, network.style).to(truth.device, non_blocking=True)
+        style = mean + noise[:, 0] * (0.5 * log_variance).exp()
+        with record_function("crossband/generator"):
+            read = network.regions(source, style).float()
+            drawn = network.regions(source, noise[:, 1]).float()
+            contrasts = network.contrasts(source, truth).float()
+        return {
+            "mean": mean,
+            "log_variance": log_variance,
+            "style": noise[:, 1],
+            "read": read.masked_fill(~mask, 0.0),
+            "drawn": drawn.masked_fill(~mask, 0.0),
+            "final": (truth + contrasts).masked_fill(~mask, 0.0),
+        }
+
+    def _generator(
+        self, source: Tensor, truth: Tensor, target: Tensor, mask: Tensor, made: dict[str, Tensor]
+    ) -> None:
+        both = torch.cat([source, truth], dim=1)
+        first, second = self.objectives
+        # The encoder is not to make its own task easy: it learns from true temperatures only.
+        critics = (self.discriminator, self.contrast_discriminator)
+        with frozen(*critics, self.encoder), record_function("crossband/discriminator"):
+            scores = [self.discriminator(source, made[k]) for k in ("read", "drawn")]
+            scores_final = self.contrast_discriminator(both, made["final"])
+            again, _ = self.encoder(made["drawn"])
+            # Only where they count: an output is compared with nothing else.
+            true, true_final = scores[0], scores_final
+            if first.compares:
+                true = self.discriminator(source, truth).detach()
+            if second.compares:
+                true_final = self.contrast_discriminator(both, target).detach()
+        with self.fp32(), record_function("crossband/losses"):
+            mean, log_variance = made["mean"], made["log_variance"]
+            apart = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance)
+            terms = {
+                "regions": (self.regions, masked_mean((made["read"] - truth).abs(), mask).mean()),
+                "contrasts": (
+                    self.contrasts,
+                    masked_mean((made["final"] - target).abs(), mask).mean(),
+                ),
+                "latent": (self.latent, (again.float() - made["style"]).abs().mean()),
+                "divergence": (self.divergence, apart.sum(dim=1).mean()),
+                "adversarial": (1.0, sum(first.generator(true, s).mean() for s in scores)),
+                "adversarial_contrasts": (
+                    1.0,
+                    second.generator(true_final, scores_final).mean(),
+                ),
+            }
+            total = torch.stack([torch.as_tensor(f * v) for f, v in terms.values()]).sum()
+        for name, (_, value) in terms.items():
+            self.record(name, torch.as_tensor(value))
+        self.record("total", total)
+        if self.looks:
+            self.note_spread(made["final"], target)
+        self.backward_of(total, self.generator, self.encoder)
+
+    def _critic(
+        self, name: str, step: int, given: Tensor, true: Tensor, made: list[Tensor]
+    ) -> Tensor:
+        """Return what one discriminator loses: the mean over the kinds of outputs."""
+        critic = (self.discriminator, self.contrast_discriminator)[step]
+        refer(critic, given, true)
+        with record_function("crossband/discriminator"):
+            scores = critic(given, true)
+            others = [critic(given, x) for x in made]
+        values = [self.objectives[step].discriminator(scores, s).mean() for s in others]
+        value = torch.stack(values).mean()
+        self.record(f"discriminator{name}", value)
+        if self.looks and step == 1:
+            self.note("score/target", scores.float().mean())
+            self.note("score/output", others[0].float().mean())
+        return value

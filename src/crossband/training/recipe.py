@@ -1,0 +1,385 @@
+"""Recipes: YAML that names a method, networks, losses and data; found, overridden, checked.
+
+jsonargparse turns a recipe into constructor calls. Before that, every name in it is looked up here,
+so that an unknown option or class is one line with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+import lightning
+import torch
+import yaml
+
+from crossband.core.devices import DEVICES, PRECISIONS
+from crossband.core.registry import Registered, find, import_modules, load_entry_points
+from crossband.data.module import Pairs
+from crossband.errors import CrossbandError, RecipeError, nearest
+from crossband.training.loggers import LoggerName
+from crossband.training.methods import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerOptions:
+    """The arguments of Lightning's Trainer that a recipe may set.
+
+    Attributes:
+        devices: processes on one machine; more than one trains with DDP.
+        num_nodes: machines.
+        max_time: stop after `DD:HH:MM:SS`.
+        logger: where numbers and pictures go, inside the output folder; one name or a list.
+        checkpoint_every: generator steps between two checkpoints.
+        keep_last: how many checkpoints stay under the name of their step, beside the last one.
+        monitor: the number of the validation that chooses the best checkpoint.
+        mode: whether that one is best when it is lowest (`min`) or highest (`max`).
+    """
+
+    devices: int = 1
+    num_nodes: int = 1
+    max_time: str | None = None
+    logger: LoggerName | list[LoggerName] = "tensorboard"
+    checkpoint_every: int = 500
+    keep_last: int = 0
+    monitor: str = "val/score"
+    mode: Literal["min", "max"] = "min"
+
+
+#: Everything that a recipe may say: key -> type, default, meaning.
+KEYS: dict[str, tuple[Any, Any, str]] = {
+    "name": (str, "model", "name of the model"),
+    "task": (str, "", "what the model does, as in rgb2nir"),
+    "source": (str, "", "paper or system that it follows, cited in a line"),
+    "seed": (int, 0, "of everything random"),
+    "device": (Literal[DEVICES], "auto", "where to compute"),
+    "precision": (Literal[PRECISIONS], "auto", "auto takes bf16 where the machine has it"),
+    "weights": (Literal["last", "best"], "last", "which checkpoint becomes the model"),
+    "start": (str | None, None, "model whose weights training begins with: name, folder, hf://"),
+    "method": (Method, None, "how it is trained, and the networks"),
+    "data": (lightning.LightningDataModule, None, "the pairs"),
+    "trainer": (TrainerOptions, None, "a few options of the Trainer"),
+    "baselines": (list[str] | None, None, "recipes of the baselines fitted beside the model"),
+    "blend": (dict[str, float] | None, None, "share of baselines in the answer, as in {mlp: 0.5}"),
+}
+
+
+def available() -> dict[str, Path]:
+    """Return the recipes inside the package: name -> file."""
+    root = Path(str(resources.files("crossband") / "recipes"))
+    files = sorted(root.rglob("*.yaml"))
+    return {f.relative_to(root).with_suffix("").as_posix(): f for f in files}
+
+
+def locate(name: str | Path) -> Path:
+    """Return the file of a recipe, given by name (`rgb2nir/local-unet`) or by path."""
+    known = available()
+    if str(name) in known:
+        return known[str(name)]
+    if Path(name).suffix in (".yaml", ".yml"):
+        if not Path(name).is_file():
+            raise RecipeError(f"{name}: no such recipe file")
+        return Path(name)
+    raise RecipeError(f"unknown recipe {str(name)!r}: {nearest(str(name), known)}")
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a recipe with overrides as plain data, all names checked.
+
+    Args:
+        name: see `locate`.
+        overrides: `--data.manifest pairs.csv --method.max_steps=20`: keys as in the YAML, joined
+            by dots; `init_args` may be left out, items of a list go by number.
+    """
+    path = locate(name)
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not YAML that can be read: {error}") from error
+    if not isinstance(config, dict):
+        raise RecipeError(f"{path}: a recipe is a YAML mapping with a method and data")
+    for key, value in _pairs(overrides):
+        put(config, key, value)
+    for key, value in config.items():
+        if key not in KEYS:
+            raise RecipeError(
+                f"unknown option --{key}: {nearest(f'--{key}', [f'--{k}' for k in KEYS])}"
+            )
+        _check(value, KEYS[key][0], str(key))
+    return config
+
+
+def put(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set one option of a recipe by its dotted name."""
+    node: Any = config
+    *path, last = key.split(".")
+    for part in path:
+        node, place = _place(node, part, key)
+        inside = node.get(place, {}) if isinstance(node, dict) else node[place]
+        if inside is None:
+            raise RecipeError(f"--{key}: {part} is null; name its class first")
+        node[place] = {"class_path": inside} if isinstance(inside, str) else inside
+        node = node[place]
+    node, place = _place(node, last, key)
+    there = node.get(place) if isinstance(node, dict) else node[place]
+    if isinstance(value, str) and isinstance(there, dict) and "class_path" in there:
+        value = {"class_path": value}  # another class has other arguments
+    node[place] = value
+
+
+def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
+    """Return the container and the key in it that a part of a dotted name means."""
+    if isinstance(node, list):
+        if not part.isdigit() or int(part) >= len(node):
+            raise RecipeError(f"--{key}: {part!r} is none of the {len(node)} numbered from 0")
+        return node, int(part)
+    if not isinstance(node, dict):
+        raise RecipeError(f"--{key}: {node!r} has no option {part!r}")
+    if "class_path" in node and part not in ("class_path", "init_args"):
+        node["init_args"] = node.get("init_args") or {}
+        return node["init_args"], part
+    return node, part
+
+
+def parse(config: dict[str, Any]) -> Any:
+    """Return the typed configuration, defaults filled in; RecipeError for a wrong value."""
+    try:
+        return _parser().parse_object(config)
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(_plain(str(error))) from error
+
+
+def instantiate(config: Any) -> Any:
+    """Call the constructors; what they refuse is a one-line RecipeError."""
+    try:
+        return _parser().instantiate(config)
+    except CrossbandError:
+        raise
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(_plain(str(error))) from error
+
+
+def build_method(config: dict[str, Any]) -> Method:
+    """Build the method of a loaded recipe without checking the types of its values.
+
+    That takes a tenth of the time of `parse` and `instantiate`: for looking at recipes that are
+    known to be right. Under `torch.device("meta")` no weights are drawn either.
+    """
+    method: Method = _build(config["method"], Method)
+    return method
+
+
+def _build(value: Any, hint: Any) -> Any:
+    kind, inner = _kind(hint)
+    if kind == "list" and isinstance(value, list):
+        return [_build(item, inner) for item in value]
+    if kind == "dict" and isinstance(value, dict):
+        return {key: _build(item, inner) for key, item in value.items()}
+    if kind == "dataclass" and isinstance(value, dict):
+        cls, arguments = inner, value
+    elif kind == "class" and isinstance(value, str | dict):
+        name, arguments = value, {}
+        if isinstance(value, dict):
+            name, arguments = value["class_path"], value.get("init_args") or {}
+        cls = _resolve(inner, str(name), "method")
+    else:
+        return value
+    hints = _hints(cls)
+    built = {key: _build(item, hints.get(key)) for key, item in arguments.items()}
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer):
+        return functools.partial(cls, **built)  # it is called with parameters later
+    return cls(**built)
+
+
+def dump(config: Any) -> str:
+    """Return the full configuration as YAML."""
+    return str(_parser().dump(config, skip_none=False))
+
+
+def _parser() -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    for key, (kind, default, meaning) in KEYS.items():
+        if kind is TrainerOptions:
+            parser.add_argument(f"--{key}", type=kind, default=TrainerOptions(), help=meaning)
+        elif key in ("method", "data"):
+            parser.add_argument(f"--{key}", type=kind, required=True, help=meaning)
+        else:
+            parser.add_argument(f"--{key}", type=kind, default=default, help=meaning)
+    return parser
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    """Split `--key value` and `--key=value`; values are YAML."""
+    found, rest = [], list(overrides)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise RecipeError(f"unexpected {word!r}: options are given as --method.max_steps 1000")
+        key, sign, text = word[2:].partition("=")
+        if not sign:
+            if not rest or (rest[0].startswith("--") and not _number(rest[0])):
+                raise RecipeError(f"--{key} needs a value")
+            text = rest.pop(0)
+        found.append((key, _value(text)))
+    return found
+
+
+def _number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
+
+
+def _value(text: str) -> Any:
+    if _number(text) and not text.lstrip("+-").isdigit():
+        return float(text)  # YAML 1.1 takes 1e-3 for a text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _check(value: Any, hint: Any, path: str) -> None:
+    """Look up every class and argument name below one option."""
+    kind, inner = _kind(hint)
+    if kind == "list" and isinstance(value, list):
+        for number, item in enumerate(value):
+            _check(item, inner, f"{path}.{number}")
+    elif kind == "dict" and isinstance(value, dict):
+        for key, item in value.items():
+            _check(item, inner, f"{path}.{key}")
+    elif kind == "dataclass" and isinstance(value, dict):
+        _check_arguments(inner, value, path)
+    elif kind == "class" and isinstance(value, str):
+        _check_arguments(_resolve(inner, value, path), {}, path)
+    elif kind == "class" and isinstance(value, dict):
+        if inner is lightning.LightningDataModule and "class_path" not in value:
+            value["class_path"], arguments = "Pairs", dict(value)
+            for key in arguments:
+                del value[key]
+            value["init_args"] = arguments
+        if "class_path" not in value:
+            raise RecipeError(f"--{path} needs the name of a class (class_path)")
+        for key in value:
+            if key not in ("class_path", "init_args"):
+                raise RecipeError(f"{path}: unknown key {key!r}: known: class_path, init_args")
+        cls = _resolve(inner, str(value["class_path"]), path)
+        _check_arguments(cls, value.get("init_args") or {}, path)
+
+
+def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
+    if not inspect.isclass(cls):
+        raise RecipeError(f"--{path}: {getattr(cls, '__name__', cls)!r} is not a class")
+    hints = _hints(cls)
+    known = [n for n in hints if n not in ("args", "kwargs", "params")]
+    for key, value in arguments.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean --{path}.{close[0]}?" if close else nearest(str(key), known)
+            raise RecipeError(f"unknown option --{path}.{key} ({cls.__name__}): {hint}")
+        _check(value, hints.get(key), f"{path}.{key}")
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the type of each constructor argument; `**options` are those of the next base."""
+    if dataclasses.is_dataclass(cls):
+        return typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        hints = typing.get_type_hints(base.__init__)
+        parameters = [*inspect.signature(base.__init__).parameters.values()][1:]
+        plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        found = {p.name: hints.get(p.name) for p in plain} | found
+        if len(plain) == len(parameters):
+            break
+    return found
+
+
+def _kind(hint: Any) -> tuple[str, Any]:
+    """Say what a type hint holds that has names: list, dict, dataclass, class."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [_kind(part) for part in inner]
+        return next((k for k in kinds if k[0]), ("", None))
+    if origin in (list, dict):
+        return origin.__name__, inner[-1]
+    if origin is collections.abc.Callable and inner[-1] is torch.optim.Optimizer:
+        return "class", torch.optim.Optimizer
+    if not inspect.isclass(hint):
+        return "", None
+    families = Registered | Method | lightning.LightningDataModule
+    kind = "dataclass" if dataclasses.is_dataclass(hint) else "class"
+    return (kind, hint) if kind == "dataclass" or issubclass(hint, families) else ("", None)
+
+
+def _resolve(base: Any, name: str, path: str) -> Any:
+    """Find a class by its name among the subclasses of `base`, or by its import path."""
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise RecipeError(f"--{path}: cannot import {name}: {error}") from error
+    if issubclass(base, Registered):
+        try:
+            return find(base, name)
+        except CrossbandError as error:
+            raise RecipeError(f"--{path}: {error}") from error
+    if base is torch.optim.Optimizer:
+        _import_methods(name)  # our own optimisers lie beside them
+        known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c)}
+        own = (c for c in _subclasses(base) if c.__module__.startswith("crossband."))
+        known |= {c.__name__: c for c in own}
+    else:
+        if base is Method:
+            _import_methods(name)
+        # An underscore marks what subclasses share.
+        found = (c for c in _subclasses(base) if not c.__name__.startswith("_"))
+        known = {c.__name__: c for c in found}
+    if name not in known:
+        raise RecipeError(f"--{path}: unknown class {name!r}: {nearest(name, known)}")
+    return known[name]
+
+
+def _import_methods(name: str) -> None:
+    """Import our own methods, and one of that name from another installed package."""
+    import_modules("crossband.training.methods")
+    load_entry_points("method", name)
+
+
+def _subclasses(base: Any) -> list[Any]:
+    return [s for c in base.__subclasses__() for s in (c, *_subclasses(c))]
+
+
+def _plain(message: str) -> str:
+    """Turn jsonargparse's nested message into `--a.b.c: reason`."""
+    keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    missing = re.search(r"following arguments are required: (.*)", message)
+    if missing:
+        name = missing[1].split(",")[0].strip()
+        return f"--{keys + '.' if keys else ''}{name} is missing, and has no default"
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    if "Errors:" in lines:  # of several types that are allowed: None is what was not meant
+        own = lines[lines.index("Errors:") + 1 :]
+        own = [
+            line for line in own if not line.startswith(("Expected a <class 'NoneType'", "Given"))
+        ]
+        lines = own or lines
+    reason = next((line for line in lines if line.startswith("Expected")), lines[-1])
+    reason = re.sub(r"<class '([\w.]+)'>", r"\1", reason).replace("typing.", "")
+    return f"--{keys}: {reason}" if keys else reason
+
+
+_ = Pairs  # named in recipes as data's default class

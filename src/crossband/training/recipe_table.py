@@ -1,0 +1,104 @@
+"""The recipes inside the package, with the facts by which one is chosen.
+
+`crossband models --recipes` prints them. Every number is counted in networks that are built for it,
+without weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from crossband.data.module import Pairs
+from crossband.networks import parameter_count
+from crossband.training import recipe
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe is.
+
+    Attributes:
+        name: as `crossband fit` takes it.
+        task: what its model does.
+        method: class of the method.
+        paired: its method needs source and target of the same places.
+        parameters: of the generator, which becomes the model.
+        trained: of all networks that are there while training, each once.
+        source: paper or system that it follows.
+    """
+
+    name: str
+    task: str
+    method: str
+    paired: bool
+    parameters: int
+    trained: int
+    source: str
+
+
+def facts(name: str) -> Facts:
+    """Return the facts of a recipe; its method is built on the meta device, where nothing is drawn.
+
+    Args:
+        name: see `crossband.training.recipe.locate`.
+    """
+    config = recipe.load(name)
+    with torch.device("meta"):
+        method = recipe.build_method(config)
+    networks = [method.generator, *(n for _, part in method.parts().values() for n in part)]
+    # By identity: networks may share weights.
+    trained = {id(p): p.numel() for network in networks for p in network.parameters()}
+    return Facts(
+        name=name,
+        task=str(config.get("task", "")),
+        method=type(method).__name__,
+        paired=_paired(config.get("data")),
+        parameters=parameter_count(method.generator),
+        trained=sum(trained.values()),
+        source=str(config.get("source", "")),
+    )
+
+
+def _paired(data: Any) -> bool:
+    default = inspect.signature(Pairs).parameters["paired"].default
+    given = data.get("init_args", {}) if isinstance(data, dict) else {}
+    return bool(given.get("paired", default))
+
+
+def table(rows: list[Facts], width: int = 80) -> str:
+    """Return the rows as text, by task; the source of each stands below it.
+
+    Args:
+        rows: as `facts` gives them.
+        width: characters of a line; numbers take 80 at least.
+    """
+    longest = max(len(row.name) for row in rows)
+    kinds = max(len(row.method) for row in rows)
+
+    def line(name: str, method: str, pairs: str, parameters: str, trained: str) -> str:
+        text = f"{name:{longest}}  {method:{kinds}}  {pairs:5}  {parameters:>11}  {trained:>11}"
+        return text.rstrip()
+
+    out = [line("recipe", "method", "pairs", "parameters", "in training")]
+    for task, group in groupby(rows, key=lambda row: row.task):
+        out += ["", f"task {task}"]
+        for row in group:
+            more = f"{row.trained:,}" if row.trained != row.parameters else ""
+            pairs = "yes" if row.paired else "no"
+            out.append(line(row.name, row.method, pairs, f"{row.parameters:,}", more))
+            out.append(
+                textwrap.fill(
+                    row.source,
+                    width,
+                    initial_indent="    ",
+                    subsequent_indent="    ",
+                    break_on_hyphens=False,
+                )
+            )
+    return "\n".join(out)

@@ -1,0 +1,394 @@
+"""Hyper-parameter search: many short runs of one recipe, and the recipe of the best.
+
+Optuna chooses the values; every trial is an ordinary run of `fit` in a folder of its own. What is
+drawn for a trial is a pure function of the seed, the trial's number and the trials before it, so
+that a sweep that was stopped and resumed tries what an uninterrupted one would have tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import importlib
+import json
+import math
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+
+from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
+from crossband.model.adapt import difference
+from crossband.training import recipe
+from crossband.training.fit import fit
+from crossband.training.methods.base import Method
+from crossband.training.run_folder import CHECKPOINTS, CONFIG
+from crossband.training.search_space import Spec, read
+
+SPEC, RECIPE, STORE, TABLE, FINAL = (
+    "sweep.yaml",
+    "recipe.yaml",
+    "trials.db",
+    "trials.csv",
+    "best.yaml",
+)
+#: A trial is judged by its network alone.
+ALONE = ["--baselines", "null", "--blend", "null"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial.
+
+    Attributes:
+        number: its folder is `trial-<number>`.
+        state: `complete`, `pruned`, `failed` or `running`.
+        score: best validation score; None where there was none.
+        parameters: option -> value.
+    """
+
+    number: int
+    state: str
+    score: float | None
+    parameters: dict[str, Any]
+
+
+def sweep(
+    name: str | Path,
+    spec: Path,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    fast_run: bool = False,
+) -> tuple[list[Row], Path]:
+    """Search for the best values of some options of a recipe.
+
+    Args:
+        name: recipe; see `crossband.training.recipe.locate`.
+        spec: YAML that says what to try; see `crossband.training.search_space.Spec`.
+        overrides: options for every trial.
+        output: folder; `runs/<name>-sweep` where None. Gets a folder for each trial, `trials.csv`
+            and `best.yaml`, and keeps what `resume` needs.
+        resume: go on; finished trials are kept, one that was stopped goes on.
+        overwrite: replace a sweep that is there.
+        fast_run: two trials of two steps, to see that it works.
+
+    Returns:
+        All trials, and the recipe with the best values.
+
+    Raises:
+        RecipeError: unknown names, wrong values; nothing is written.
+        OutputError: there is a sweep already, or nothing to resume.
+        TrainingError: no trial gave a score.
+        Interrupted: Ctrl-C; `resume` goes on.
+    """
+    _optuna()
+    wanted = read(spec)
+    trials = min(wanted.trials, 2) if fast_run else wanted.trials
+    base = _check(name, overrides, wanted)
+    folder = output or Path("runs") / f"{base['name']}-sweep"
+    _prepare(folder, wanted, base, resume, overwrite)
+    try:
+        with _quiet():
+            study = _Study(folder, wanted, trials, fast_run)
+            study.run()
+            rows = study.rows()
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; go on with --resume") from None
+    except CrossbandError as error:
+        # Bad input that shows in the first trial only (a manifest, a start) leaves nothing either.
+        bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another
+        if bad_input and not resume and not (folder / TABLE).exists():
+            _clear(folder)
+            with contextlib.suppress(OSError):  # it holds something of the user's
+                folder.rmdir()
+        raise
+    if _best(rows) is None:
+        raise TrainingError(f"no trial gave a score; see {folder / TABLE}")
+    return rows, folder / FINAL
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the trials as text, the best one marked."""
+    if not rows:
+        return ""
+    names = list(rows[0].parameters)
+    short = [n.rpartition(".")[2] for n in names]
+    heads = [s if short.count(s) == 1 else n for n, s in zip(names, short, strict=True)]
+    best = _best(rows)
+    lines = [["trial", "state", "score", *heads]]
+    for row in rows:
+        score = "-" if row.score is None else f"{row.score:.5f}"
+        mark = "*" if row is best else ""
+        values = [_text(row.parameters.get(n)) for n in names]
+        lines.append([str(row.number), row.state, score + mark, *values])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*text, "* best: lowest validation score"])
+
+
+class Report(Callback):
+    """Tells Optuna the score of each validation, and ends a trial that is not worth going on.
+
+    Args:
+        trial: Optuna's.
+        prune: end bad trials.
+    """
+
+    def __init__(self, trial: Any, prune: bool) -> None:
+        self.trial, self.prune = trial, prune
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Refuse a training without validation, before it has cost anything."""
+        if not sum(map(int, trainer.num_val_batches)):
+            raise RecipeError(
+                "a sweep compares validation scores, and there is nothing to validate on: give "
+                "rows of split 'val', or data.val_fraction above 0"
+            )
+
+    # Before the checkpoint, which follows at the end of the epoch: a trial that is killed between
+    # the two reports again when it goes on, and Optuna keeps what it has.
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Report, and stop here where the median of the others was better."""
+        assert isinstance(pl_module, Method)
+        if trainer.sanity_checking or pl_module.score is None:
+            return
+        self.trial.report(pl_module.score, pl_module.step)
+        if self.prune and self.trial.should_prune():
+            raise _optuna().TrialPruned
+
+
+class _Study:
+    """Optuna's study in a file of the output folder, and the runs of its trials."""
+
+    def __init__(self, folder: Path, spec: Spec, trials: int, fast_run: bool) -> None:
+        self.folder, self.spec, self.trials, self.fast_run = folder, spec, trials, fast_run
+        self.optuna = _optuna()
+        self.written = -1  # the trial that best.yaml is of
+        self.points = spec.grid() if spec.sampler == "grid" else []
+        pruner = self.optuna.pruners.MedianPruner(
+            n_startup_trials=spec.startup_trials, n_warmup_steps=spec.warmup_steps
+        )
+        self.study = self.optuna.create_study(
+            storage=f"sqlite:///{(folder / STORE).resolve()}",
+            study_name="sweep",
+            direction="minimize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
+
+    def run(self) -> None:
+        """Finish trials that were stopped, then start new ones."""
+        for frozen in self.study.get_trials(deepcopy=False):
+            if not frozen.state.is_finished():
+                self._sampler(frozen.number)
+                # A stopped trial is taken up under its number; Optuna itself would only call it
+                # failed and start another.
+                self._run(self.optuna.Trial(self.study, frozen._trial_id))
+        while len(self.study.get_trials(deepcopy=False)) < self.trials:
+            self._sampler(len(self.study.get_trials(deepcopy=False)))
+            self._run(self.study.ask())
+        self._write()
+
+    def rows(self) -> list[Row]:
+        """Return all trials."""
+        named = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        parameters = {p.name: p for p in self.spec.parameters}
+        return [
+            Row(
+                trial.number,
+                named.get(trial.state.name, "running"),
+                _lowest(trial.intermediate_values),
+                {k: p.value(trial.params[k]) for k, p in parameters.items() if k in trial.params},
+            )
+            for trial in self.study.get_trials(deepcopy=False)
+        ]
+
+    def _sampler(self, number: int) -> None:
+        """Seed the sampler by the trial, so that a resumed sweep does not draw the same again."""
+        samplers, seed = self.optuna.samplers, self.spec.seed
+        own = (seed + 1_000_003 * (number + 1)) % 2**32
+        if self.spec.sampler == "grid":
+            # Optuna's own grid can only be run through its loop, which starts no trial again.
+            base = samplers.RandomSampler(seed=own)
+            self.study.sampler = samplers.PartialFixedSampler(self.points[number], base)
+        elif self.spec.sampler == "random":
+            self.study.sampler = samplers.RandomSampler(seed=own)
+        else:
+            self.study.sampler = samplers.TPESampler(seed=own)
+
+    def _run(self, trial: Any) -> None:
+        gc.collect()  # a Trainer and its networks hold each other, and the device's memory
+        chosen = {p.name: p.suggest(trial) for p in self.spec.parameters}
+        folder = self.folder / f"trial-{trial.number:03d}"
+        overrides = [f"--{name}={json.dumps(value)}" for name, value in chosen.items()]
+        resume = any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
+        states, state = self.optuna.trial.TrialState, "COMPLETE"
+        started, why = time.monotonic(), ""
+        try:
+            fit(
+                self.folder / RECIPE,
+                [*ALONE, *overrides],
+                folder,
+                resume=resume,
+                overwrite=not resume and folder.exists(),
+                fast_run=self.fast_run,
+                callbacks=[Report(trial, self.spec.prune)],
+            )
+        except self.optuna.TrialPruned:
+            state = "PRUNED"
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            state, why = "FAIL", f": {str(error).splitlines()[0]}"
+        except CrossbandError as error:
+            # Stopped, or bad input, which would come again in every trial. This one is left as it
+            # is, so that it goes on when the sweep is resumed.
+            raise type(error)(f"trial {trial.number}: {error}") from error
+        score = _lowest(self.study.trials[trial.number].intermediate_values)
+        if score is None and state == "COMPLETE":
+            state, why = "FAIL", ": no validation score that is finite"
+        self.study.tell(trial, score if state == "COMPLETE" else None, state=states[state])
+        row = self.rows()[trial.number]
+        text = "no score" if score is None else f"score {score:.5f}"
+        values = " ".join(f"{k.rpartition('.')[2]}={_text(v)}" for k, v in row.parameters.items())
+        sys.stderr.write(
+            f"trial {trial.number} of {self.trials}: {row.state}{why}, {text}, "
+            f"{time.monotonic() - started:.0f} s, {values}\n"
+        )
+        self._write()
+
+    def _write(self) -> None:
+        """Write the table and the best recipe, after every trial."""
+        rows = self.rows()
+        names = [p.name for p in self.spec.parameters]
+        with (self.folder / TABLE).open("w", newline="") as file:
+            out = csv.writer(file)
+            out.writerow(["trial", "state", "score", "best", *names])
+            best = _best(rows)
+            for row in rows:
+                values = [_text(row.parameters.get(n)) for n in names]
+                score = "" if row.score is None else repr(row.score)
+                out.writerow([row.number, row.state, score, "*" if row is best else "", *values])
+        if best is not None and best.number != self.written:
+            self.written = best.number
+            config = recipe.load(self.folder / RECIPE)
+            for name, value in best.parameters.items():
+                recipe.put(config, name, value)
+            (self.folder / FINAL).write_text(recipe.dump(recipe.parse(config)))
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    """Return the best trial that ran to its end; a pruned one has not shown what it can."""
+    scored = [(row.score, row.number, row) for row in rows if row.state == "complete"]
+    known = [item for item in scored if item[0] is not None]
+    return min(known, key=lambda item: item[:2])[2] if known else None
+
+
+def _lowest(values: dict[int, float]) -> float | None:
+    finite = [value for value in values.values() if math.isfinite(value)]
+    return min(finite) if finite else None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _check(name: str | Path, overrides: Sequence[str], spec: Spec) -> dict[str, Any]:
+    """Return the full recipe; build it once for each end of each range before anything is run."""
+    base = recipe.parse(recipe.load(name, overrides))
+    tried = [base]
+    for parameter in spec.parameters:
+        for value in parameter.samples():
+            text = f"--{parameter.name}={json.dumps(value)}"
+            tried.append(recipe.parse(recipe.load(name, [*overrides, *ALONE, text])))
+            recipe.instantiate(tried[-1])
+    if any(settings.trainer.devices * settings.trainer.num_nodes > 1 for settings in tried):
+        raise RecipeError("a sweep runs each trial in one process: set trainer.devices to 1")
+    full: dict[str, Any] = yaml.safe_load(recipe.dump(base))
+    return full
+
+
+def _prepare(folder: Path, spec: Spec, base: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Make or check the folder."""
+    there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    is_sweep = (folder / SPEC).is_file()
+    if resume and overwrite:
+        raise RecipeError("--resume and --overwrite exclude each other")
+    if resume and not is_sweep:
+        raise OutputError(f"{folder}: nothing to resume: no {SPEC} in it")
+    if resume:
+        for path, now in ((SPEC, spec.fixed()), (RECIPE, base)):
+            before = yaml.safe_load((folder / path).read_text())
+            found = difference(before, now)
+            if found is not None:
+                raise RecipeError(
+                    f"--resume: {found[0]} was {found[1]} in this sweep and is {found[2]} now; "
+                    f"--overwrite begins anew"
+                )
+        return
+    if there and not is_sweep:
+        raise OutputError(f"{folder}: exists and is no sweep; choose another --output")
+    if there and not overwrite:
+        raise OutputError(f"{folder}: a sweep is there already; use --resume or --overwrite")
+    try:
+        if is_sweep:
+            _clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).write_text(yaml.safe_dump(base, sort_keys=False))
+        (folder / SPEC).write_text(yaml.safe_dump(spec.fixed(), sort_keys=False))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a sweep writes, and nothing else."""
+    for trial in folder.glob("trial-*"):
+        if (trial / CONFIG).is_file():
+            shutil.rmtree(trial)
+    for path in (SPEC, RECIPE, STORE, TABLE, FINAL):
+        (folder / path).unlink(missing_ok=True)
+
+
+def _optuna() -> Any:
+    """Import Optuna, which is no dependency of the core."""
+    try:
+        return importlib.import_module("optuna")
+    except ImportError as error:
+        raise CrossbandError(
+            "a sweep needs Optuna, which is not installed: pip install 'crossband[sweep]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Optuna's lines; ours say the same in the words of a recipe."""
+    optuna = _optuna()
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"optuna\..*")
+            warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,68 @@
+"""Spectral indices as files of their own beside a translated scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossband.core import indices
+from crossband.core.sensors import REFLECTANCE
+from crossband.errors import CrossbandError, OutputError, UnitError
+from crossband.raster.encoding import Encoding
+from crossband.raster.scene import Scene
+from crossband.raster.write import Output
+
+if TYPE_CHECKING:
+    from crossband.model import Model
+
+
+def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
+    """Return index name -> file: `nir.tif` and NDVI give `nir_NDVI.tif`."""
+    if isinstance(names, Mapping):
+        return {name: Path(path) for name, path in names.items()}
+    return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
+
+
+def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: str) -> None:
+    """Raise CrossbandError for indices that this model cannot give of this scene.
+
+    Args:
+        model: that translates it.
+        scene: the source.
+        extra: from `index_paths`.
+        unit: of the result; the source's bands have the source's.
+    """
+    if extra and model.network.scale != 1:
+        raise CrossbandError("indices need source and target on one grid; this model rescales")
+    units = dict.fromkeys(scene.bands, scene.unit) | dict.fromkeys(model.signature.target, unit)
+    for name, path in extra.items():
+        indices.check(name, units)
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise OutputError(f"{path}: an index is float32 and is written as .tif")
+        needed = indices.required_bands(name)
+        found = {units[band] for band in needed}
+        if len(found) > 1:
+            said = ", ".join(f"{band} is {units[band]}" for band in needed)
+            raise UnitError(f"index {name} needs its bands in one unit, but {said}")
+        if name not in indices.BOUNDED and found != {REFLECTANCE}:
+            raise UnitError(
+                f"index {name} has constants that mean reflectance; its bands are {found.pop()}"
+            )
+
+
+def index_outputs(result: Output, paths: Mapping[str, Path]) -> list[Output]:
+    """Return the outputs of indices, float32 on the grid of the result."""
+    plain = Encoding("float32", nodata=float("nan"))
+    return [
+        replace(
+            result,
+            path=path,
+            bands=(name,),
+            unit="1",
+            encoding=plain,
+            tags={**result.tags, "CROSSBAND_INDEX": name},
+        )
+        for name, path in paths.items()
+    ]

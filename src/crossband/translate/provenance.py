@@ -1,0 +1,186 @@
+"""Where a result comes from: the tags that say so, and the facts on which its pixels depend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rasterio
+from rasterio.errors import RasterioError
+
+from crossband.core.version import __version__
+from crossband.errors import ChangedError, InputError
+from crossband.raster import remote
+from crossband.raster.gdal import gdal
+from crossband.raster.journal import difference
+from crossband.raster.members import members
+
+if TYPE_CHECKING:
+    from crossband.model import Model
+    from crossband.raster.scene import Scene
+
+#: Parts of a source file that are looked at, and their size: a change that leaves size and
+#: modification time alone is found unless it lies between them.
+_PARTS, _PART_BYTES = 32, 2**16
+#: The tag of a finished file that holds its facts, as JSON.
+FACTS = "CROSSBAND_FACTS"
+#: Servers that are asked at a time.
+_AT_ONCE = 8
+
+
+def synthetic_tags(model: Model, source: str) -> dict[str, str]:
+    """Return the tags that say where a result comes from."""
+    what = ", ".join(model.signature.target)
+    return {
+        "CROSSBAND_SYNTHETIC": "YES",
+        "CROSSBAND_MODEL": model.name,
+        "CROSSBAND_WEIGHTS_SHA256": model.weights_hash,
+        "CROSSBAND_VERSION": __version__,
+        "CROSSBAND_SOURCE": remote.name_of(source),
+        "TIFFTAG_SOFTWARE": f"Crossband {__version__}",
+        "TIFFTAG_IMAGEDESCRIPTION": (
+            f"SYNTHETIC {what}: translated by the model {model.name}, not measured"
+        ),
+    }
+
+
+def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return all that the pixels of a result depend on, by the name under which it is reported.
+
+    Args:
+        model: from `identity`.
+        scene: the files that it is read from, through VRTs of VRTs, too, by size, modification time
+            and samples of their content, and how they are read. Of a remote file counts what its
+            server says: size, ETag and time of the last change; see `unnoticed`.
+        options: whatever else there is.
+    """
+    r = scene.radiometry
+    return {
+        "the source": sources(scene),
+        "how the source is read": json.dumps(
+            [
+                *(scene.bands, scene.numbers, scene.dtype, scene.window.words()),
+                *(r.unit, r.scale, r.offset, r.nodata, r.power),
+            ]
+        ),
+        "the model": model,
+        **{name: str(value) for name, value in options.items()},
+        "the version of Crossband": __version__,
+    }
+
+
+def made_from(path: Path) -> dict[str, str] | None:
+    """Return the facts that a finished file was made from; None where it does not say."""
+    try:
+        with gdal(), rasterio.open(path) as file:
+            tags = file.tags()
+        # A PNG has all its tags in one text.
+        text = tags.get(FACTS) or tags.get("Description", "").partition(f"{FACTS}=")[2]
+        found = json.JSONDecoder().raw_decode(text)[0]
+    except (RasterioError, OSError, ValueError):
+        return None
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else None
+
+
+def is_made(
+    paths: Sequence[Path], facts: Mapping[str, str], loose: Collection[str], *, overwrite: bool
+) -> bool:
+    """Return whether all files are there and made from these facts.
+
+    Args:
+        paths: the result, and its indices.
+        facts: see `facts`.
+        loose: facts that were left to the machine, which may be another one now.
+        overwrite: a file that was made from others counts as missing.
+
+    Raises:
+        ChangedError: there is a file that was made from others.
+    """
+    missing = False
+    for path in paths:
+        before = made_from(path) if path.exists() else None
+        why: str | None = "it does not say what it was made from"
+        if before is not None:
+            why = difference(before, facts, loose)
+        if path.exists() and why is not None and not overwrite:
+            raise ChangedError(f"{path}: exists already, and {why}; --overwrite makes it anew")
+        missing |= why is not None
+    return not missing
+
+
+def unnoticed(scene: Scene) -> str | None:
+    """Say which files of a scene could change without `facts` changing; None where none could."""
+    far = [name for name in _files(scene) if _file(name) is None]
+    names = [name for name, state in zip(far, _states(far), strict=True) if not state.tells]
+    if not names:
+        return None
+    first, more = remote.name_of(names[0]), len(names) - 1
+    return (
+        f"{first}{f' and {more} other files' if more else ''}: nobody says ETag or time of change, "
+        f"so that a change which leaves the size alone goes unnoticed"
+    )
+
+
+def sources(scene: Scene) -> str:
+    """Return what tells the files of a scene from others: a line for people, and a hash."""
+    digest = hashlib.blake2b(digest_size=12)
+    size, modified = 0, 0
+    names = _files(scene) or (scene.path,)
+    far = [name for name in names if _file(name) is None]
+    for name, known in zip(far, _states(far), strict=True):
+        size += known.size or 0
+        # A signature in an address is a new one each time; without it the address means the file.
+        label = name.split("?")[0] if known.tells else name
+        digest.update(f"{label} {known}".encode())
+    for name in names:
+        path = _file(name)
+        if path is None or not path.is_file():
+            continue
+        state = path.stat()
+        size, modified = size + state.st_size, max(modified, state.st_mtime_ns)
+        label = name if remote.is_remote(name) else path.name
+        digest.update(f"{label} {state.st_size} {state.st_mtime_ns} ".encode())
+        with open(path, "rb") as file:
+            for part in range(_PARTS):
+                file.seek(max(state.st_size - _PART_BYTES, 0) * part // (_PARTS - 1))
+                digest.update(file.read(_PART_BYTES))
+    grid = scene.grid
+    digest.update(repr((grid.height, grid.width, grid.transform)).encode())
+    age = f"of {modified // 10**9}" if modified else "elsewhere"
+    return f"{size} bytes {age}, {digest.hexdigest()}"
+
+
+def _files(scene: Scene) -> tuple[str, ...]:
+    with gdal():
+        return members(scene.files)
+
+
+def _file(name: str) -> Path | None:
+    """Return the local file that a name means, an archive for what lies in it; None elsewhere."""
+    if not remote.is_remote(name):
+        return Path(name)
+    inside = re.match(r"/vsi(?:zip|tar|gzip|7z|rar)/\{?(.*)", name)
+    if inside is None:
+        return None
+    path = Path(inside[1].replace("}", ""))
+    return next((p for p in (path, *path.parents) if p.is_file()), None)
+
+
+def _states(names: Sequence[str]) -> list[remote.State]:
+    """Return what servers say of files; a mosaic may have hundreds."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(_state, names))
+
+
+def _state(name: str) -> remote.State:
+    try:
+        with gdal():
+            return remote.state(name)
+    except InputError:
+        # What lies in an archive on a server can be read, but nobody says how old it is.
+        return remote.State(None, None, None)
