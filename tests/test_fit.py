@@ -109,7 +109,7 @@ def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
         (["--trainer.device", "2"], "did you mean --trainer.devices?"),
         (["--metod.max_steps", "1"], "did you mean '--method'?"),
         (["--method.generator", "LocalUnt"], "unknown Generator 'LocalUnt': did you mean"),
-        (["--method", "PairedGN"], "unknown class 'PairedGN': did you mean 'PairedGAN'?"),
+        (["--method", "PairedGN"], "unknown Method 'PairedGN': did you mean 'PairedGAN'?"),
         (["--method.optimizer", "Adm"], "did you mean 'Adam'?"),
         (["--method.generator", "os.system"], "--method.generator"),
         (["--method.losses.9.weight", "1"], "'9' is none of the 2"),

@@ -1,10 +1,13 @@
-"""Constructors are the configuration: classes kept by name, arguments remembered.
+"""One way of discovery for all that can be added: classes found by name, arguments remembered.
 
-A family (`Generator`, `Discriminator`, `Loss`, `Transform`) inherits from `Registered`. Every
-subclass is then found by its class name, and every instance remembers the arguments of its
-constructor in `arguments`, so that name + arguments rebuild it. Nothing else is stored in a model
-folder. The subclasses of our own lie in one package, whose modules are imported when a class is
-asked for; another installed package joins through the entry point group `crossband.<family>`.
+Networks, losses, methods, schedules, transforms, layouts, degradations, metrics and products are
+families of classes. The base of a family (`Generator`, `Loss`) inherits from `Registered`. Every
+subclass is then found by its name. Every instance remembers the arguments of its constructor in
+`arguments`, so that name and arguments rebuild it; a model folder stores nothing else.
+
+Our own classes lie in one package for each family, whose modules are imported when a class is asked
+for. Another installed package joins through the entry point group `crossband.<family>`, in small
+letters. CONTRIBUTING.md lists the families.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
@@ -28,27 +31,53 @@ class Registered:
     Attributes:
         family: what the classes are, as in `Generator`.
         package: the package whose modules define our own classes of the family.
+        key: the attribute of a class by which it is found.
+        remember: whether an instance keeps its arguments.
         known: the classes that are imported, by name; `available` imports all of them.
+        examples: arguments of small instances, which tests build. The first has sizes only: it
+            makes any instance small, also that of a recipe. The others are put over it, one for
+            each form that behaves differently.
         arguments: of the constructor, as an instance was built with.
     """
 
     family: ClassVar[str] = ""
     package: ClassVar[str] = ""
+    key: ClassVar[str] = "__name__"
+    remember: ClassVar[bool] = True
     known: ClassVar[dict[str, type[Any]]] = {}
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     arguments: dict[str, Any]
 
-    def __init_subclass__(cls, family: str | None = None, package: str = "", **kwargs: Any) -> None:
-        """Start a family (`family="Generator"`, `package="crossband.networks"`) or join one."""
+    def __init_subclass__(
+        cls,
+        family: str | None = None,
+        package: str = "",
+        key: str = "__name__",
+        remember: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Start a family (`family="Generator"`, `package="crossband.networks"`) or join one.
+
+        Args:
+            family: see `Registered`, as are the others. Without one the class joins the family of
+                its base. An underscore before its name keeps it out: it is for subclasses.
+            package: see above.
+            key: see above.
+            remember: see above.
+            kwargs: for other bases.
+        """
         super().__init_subclass__(**kwargs)
         if family is not None:
             cls.family, cls.package, cls.known = family, package, {}
+            cls.key, cls.remember = key, remember
             return
-        if not cls.__name__.startswith("_"):  # an underscore marks what subclasses share
-            other = cls.known.get(cls.__name__)
+        if not cls.__name__.startswith("_"):
+            name = getattr(cls, cls.key)
+            other = cls.known.get(name)
             if other is not None and other.__module__ != cls.__module__:
-                raise TypeError(f"two {cls.family} classes are called {cls.__name__}")
-            cls.known[cls.__name__] = cls
-        if "__init__" in cls.__dict__:
+                raise TypeError(f"two {cls.family} classes are called {name}")
+            cls.known[name] = cls
+        if cls.remember and "__init__" in cls.__dict__:
             cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
 
 
@@ -79,26 +108,43 @@ def available(base: type[T]) -> dict[str, type[T]]:
     """Return every class of a family by name: our own, and those of other installed packages."""
     if base.package:
         import_modules(base.package)
-    load_entry_points(base.family)
+    _load_all(base.family)
     return dict(base.known)
 
 
 def find(base: type[T], name: str) -> type[T]:
-    """Return the subclass of `base` with this class name; no import path is ever followed."""
+    """Return the subclass of `base` with this name; no import path is ever followed."""
     if name not in base.known and base.package:
         import_modules(base.package)
     if name not in base.known:
         load_entry_points(base.family, name)
     if name not in base.known:
-        raise CrossbandError(f"unknown {base.family} {name!r}: {nearest(name, base.known)}")
+        known = available(base)
+        raise CrossbandError(f"unknown {base.family} {name!r}: {nearest(name, known)}")
     return base.known[name]
 
 
 def load_entry_points(family: str, name: str | None = None) -> None:
-    """Import what other installed packages offer of a family: one class by name, or all."""
+    """Import what other installed packages offer of a family: one class by name, or all.
+
+    Raises:
+        CrossbandError: another package's module cannot be imported.
+    """
     for entry in entry_points(group=f"crossband.{family.lower()}"):
         if name in (None, entry.name):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                raise CrossbandError(
+                    f"the {family} {entry.name!r} of another package ({entry.value}) cannot be "
+                    f"imported: {error}"
+                ) from error
+
+
+@functools.cache
+def _load_all(family: str) -> None:
+    """Look for other packages once: reading what is installed takes milliseconds."""
+    load_entry_points(family)
 
 
 def build(base: type[T], name: str, arguments: dict[str, Any]) -> T:
@@ -108,8 +154,10 @@ def build(base: type[T], name: str, arguments: dict[str, Any]) -> T:
     for key in arguments:
         if key not in accepted or key == "self":
             known = [k for k in accepted if k != "self"]
-            raise CrossbandError(f"{name} has no argument {key!r}: {nearest(key, known)}")
+            raise CrossbandError(f"{cls.__name__} has no argument {key!r}: {nearest(key, known)}")
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise CrossbandError(f"{name} cannot be built from its arguments: {error}") from error
+        raise CrossbandError(
+            f"{cls.__name__} cannot be built from its arguments: {error}"
+        ) from error

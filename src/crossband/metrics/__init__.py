@@ -2,8 +2,8 @@
 
 The functions take arrays of one image. `score` gives a `Score`, and scores add up: the sum over
 the images of a group holds the metrics over all pixels of that group. `Judge` prepares a target
-for several outputs. `CATALOGUE` says what each number is; a further family of metrics is one file
-in `crossband.metrics.families`.
+for several outputs. `known_metrics` says what each number is; a further family of metrics is one
+file in `crossband.metrics.families`.
 """
 
 from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
@@ -11,7 +11,7 @@ from crossband.metrics.families.profiles import ByClass, Profile
 from crossband.metrics.families.spectrum import Spectrum
 from crossband.metrics.family import known_families
 from crossband.metrics.index_error import GUARD, index_mae, index_moments, index_values
-from crossband.metrics.lookup import described
+from crossband.metrics.lookup import described, known_metrics
 from crossband.metrics.moments import (
     DATA_RANGE,
     USUAL_RANGE,
@@ -26,7 +26,7 @@ from crossband.metrics.moments import (
     rmse,
 )
 from crossband.metrics.ratio import Ratio, compare, geometric_mean
-from crossband.metrics.score import CATALOGUE, COUNTS, METRICS, Judge, Score, score, usable_indices
+from crossband.metrics.score import COUNTS, METRICS, Judge, Score, score, usable_indices
 from crossband.metrics.ssim import ssim, ssim_sum
 from crossband.metrics.thermal import (
     gradient_histograms,
@@ -39,7 +39,6 @@ from crossband.metrics.thermal import (
 MODEL = "model"
 
 __all__ = [
-    "CATALOGUE",
     "COUNTS",
     "DATA_RANGE",
     "GUARD",
@@ -66,6 +65,7 @@ __all__ = [
     "index_moments",
     "index_values",
     "known_families",
+    "known_metrics",
     "mae",
     "of_index",
     "pearson_r",

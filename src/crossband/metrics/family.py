@@ -62,7 +62,7 @@ def _plus(a: Any, b: Any) -> Any:
     }
 
 
-class Family(Registered, family="Metric", package="crossband.metrics.families"):
+class Family(Registered, family="Metric", package="crossband.metrics.families", key="name"):
     """A family of metrics, prepared for one target.
 
     Attributes:

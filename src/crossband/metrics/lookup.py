@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
-from crossband.metrics.score import CATALOGUE
+from crossband.metrics.family import known_families
+
+
+def known_metrics() -> dict[str, Metric]:
+    """Return every metric by name, in the order of `Score.numbers`; without those of indices."""
+    return {m.name: m for f in known_families().values() for m in f.metrics}
 
 
 def described(name: str) -> Metric | None:
@@ -12,8 +17,9 @@ def described(name: str) -> Metric | None:
     >>> described("mae").heading, described("NDVI_mae").heading, described("NDVI_n")
     ('MAE', 'NDVI MAE', None)
     """
-    if name in CATALOGUE:
-        return CATALOGUE[name]
+    known = known_metrics()
+    if name in known:
+        return known[name]
     index, _, kind = name.rpartition("_")
-    known = {m.name for m in OF_INDEX}
-    return of_index(index, kind) if index and kind in known else None
+    kinds = {m.name for m in OF_INDEX}
+    return of_index(index, kind) if index and kind in kinds else None

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from crossband.core import indices as spectral
 from crossband.core.sensors import REFLECTANCE
 from crossband.errors import CrossbandError, UnitError, nearest
-from crossband.metrics.catalogue import Metric
 from crossband.metrics.families.index import Indices
 from crossband.metrics.families.pixel import Pixels
 from crossband.metrics.families.profiles import Profile, Profiles
@@ -22,10 +21,7 @@ from crossband.metrics.family import Output, Part, Truth, known_families
 from crossband.metrics.index_error import GUARD
 from crossband.metrics.moments import NAN, Moments
 
-#: Every metric by name, in the order of `Score.numbers`; those of indices are `of_index`.
-CATALOGUE: dict[str, Metric] = {m.name: m for f in known_families().values() for m in f.metrics}
-
-#: Metrics that every score has; what others need is said in `CATALOGUE`.
+#: Metrics that every score has; what others need is said in `known_metrics`.
 METRICS = ("mae", "rmse", "bias", "r2", "r", "psnr", "ssim")
 COUNTS = ("n_pixels", "n_valid", "n_nonfinite", "n_windows")
 

@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from crossband.core.devices import DEVICES, PRECISIONS
-from crossband.core.registry import Registered, find, import_modules, load_entry_points
+from crossband.core.registry import Registered, find, import_modules
 from crossband.data.module import Pairs
 from crossband.errors import CrossbandError, RecipeError, nearest
 from crossband.training.loggers import LoggerName
@@ -319,7 +319,7 @@ def _kind(hint: Any) -> tuple[str, Any]:
         return "class", torch.optim.Optimizer
     if not inspect.isclass(hint):
         return "", None
-    families = Registered | Method | lightning.LightningDataModule
+    families = Registered | lightning.LightningDataModule
     kind = "dataclass" if dataclasses.is_dataclass(hint) else "class"
     return (kind, hint) if kind == "dataclass" or issubclass(hint, families) else ("", None)
 
@@ -338,25 +338,15 @@ def _resolve(base: Any, name: str, path: str) -> Any:
         except CrossbandError as error:
             raise RecipeError(f"--{path}: {error}") from error
     if base is torch.optim.Optimizer:
-        _import_methods(name)  # our own optimisers lie beside them
+        import_modules(Method.package)  # our own optimisers lie beside them
         known = {n: c for n, c in vars(torch.optim).items() if inspect.isclass(c)}
         own = (c for c in _subclasses(base) if c.__module__.startswith("crossband."))
         known |= {c.__name__: c for c in own}
     else:
-        if base is Method:
-            _import_methods(name)
-        # An underscore marks what subclasses share.
-        found = (c for c in _subclasses(base) if not c.__name__.startswith("_"))
-        known = {c.__name__: c for c in found}
+        known = {c.__name__: c for c in _subclasses(base)}
     if name not in known:
         raise RecipeError(f"--{path}: unknown class {name!r}: {nearest(name, known)}")
     return known[name]
-
-
-def _import_methods(name: str) -> None:
-    """Import our own methods, and one of that name from another installed package."""
-    import_modules("crossband.training.methods")
-    load_entry_points("method", name)
 
 
 def _subclasses(base: Any) -> list[Any]:

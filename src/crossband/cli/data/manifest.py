@@ -43,7 +43,7 @@ def _index(a: argparse.Namespace) -> int:
     parser.check_unknown(unknown)
     manifest.check_output(b.output, b.overwrite)
     options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
-    found = layouts.index(build(layouts.Layout, layout.__name__, options), b.root)
+    found = layouts.index(build(layouts.Layout, layout.name, options), b.root)
     manifest.write(found.table, b.output)
     print("\n".join([*found.lines(), b.output]))
     return 0

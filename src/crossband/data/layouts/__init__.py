@@ -11,16 +11,12 @@ __all__ = ["Found", "Layout", "Row", "Search", "get", "index", "names"]
 
 def names() -> list[str]:
     """Return the names of all layouts, those of other installed packages too."""
-    return sorted(_by_name())
+    return sorted(available(Layout))
 
 
 def get(name: str) -> type[Layout]:
     """Return a layout by name; ManifestError with the nearest name where there is none."""
-    known = _by_name()
+    known = available(Layout)
     if name not in known:
         raise ManifestError(f"unknown layout {name!r}: {nearest(name, known)}")
     return known[name]
-
-
-def _by_name() -> dict[str, type[Layout]]:
-    return {layout.name: layout for layout in available(Layout).values()}

@@ -100,7 +100,7 @@ class Search:
         return out
 
 
-class Layout(Registered, family="Layout", package="crossband.data.layouts"):
+class Layout(Registered, family="Layout", package="crossband.data.layouts", key="name"):
     """How a dataset lies on a disk.
 
     A subclass has a `name`, an `origin` (a line: what the data is and where it comes from), and

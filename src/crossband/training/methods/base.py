@@ -28,6 +28,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from crossband.core.registry import Registered
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError, TrainingError
 from crossband.networks.base import Generator
@@ -46,7 +47,13 @@ from crossband.training.methods.validation import Validation
 GENERATOR = "generator"
 
 
-class Method(lightning.LightningModule):
+class Method(
+    Registered,
+    lightning.LightningModule,
+    family="Method",
+    package="crossband.training.methods",
+    remember=False,  # the networks among the arguments are attributes already
+):
     """Base of all methods; a subclass names its `parts` and their losses, in `backward_losses`.
 
     Args:
