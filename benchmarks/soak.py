@@ -200,11 +200,11 @@ def kill_check(kills: int, folder: Path, pairs: Path, seed: int) -> list[dict[st
 
 def precision_check(seeds: int, steps: int, folder: Path) -> list[dict[str, Any]]:
     """Run the second check, two processes at a time."""
-    from crossband.training.losses.adversarial import OBJECTIVES
+    from crossband.training.losses.adversarial import GAN_LOSSES
 
     pairs = write_scenes(folder)
     rows = []
-    for objective in OBJECTIVES:
+    for objective in GAN_LOSSES:
         errors: dict[str, list[float]] = {"fp32": [], "bf16": []}
         for seed in range(seeds):
             runs = {}

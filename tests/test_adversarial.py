@@ -13,11 +13,11 @@ from torch.nn import functional
 from crossband.errors import RecipeError
 from crossband.networks.discriminators.patch_critic import PatchCritic
 from crossband.training.losses.adversarial import (
-    OBJECTIVES,
+    GAN_LOSSES,
     feature_matching,
+    gan_loss,
     gradient_penalty,
-    objective,
-    over_judges,
+    mean_over_discriminators,
 )
 
 bce = functional.binary_cross_entropy_with_logits
@@ -66,34 +66,34 @@ def scores(seed=0, dtype=torch.float64):
     return [torch.randn(3, 1, 4, 4, generator=rng, dtype=dtype) for _ in range(2)]
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_both_sides_equal_torch_and_hand_values(name):
     true, made = scores()
     one, zero = torch.ones_like(true), torch.zeros_like(true)
-    game = objective(name)
+    loss = gan_loss(name)
     true, made = 2.0 * true, 2.0 * made  # on both sides of where the hinge bends
-    for side, theirs in zip((game.generator, game.discriminator), BY_TORCH[name], strict=True):
+    for side, theirs in zip((loss.generator, loss.discriminator), BY_TORCH[name], strict=True):
         assert side(true, made).shape == (3,)
         expected = [theirs(*(x[i : i + 1] for x in (true, made, one, zero))) for i in range(3)]
         torch.testing.assert_close(side(true, made), torch.stack(expected))
     t, o = torch.full((1, 1, 2, 2), 0.5), torch.full((1, 1, 2, 2), -1.0)
-    found = game.generator(t, o).item(), game.discriminator(t, o).item()
+    found = loss.generator(t, o).item(), loss.discriminator(t, o).item()
     assert found == pytest.approx(BY_HAND[name], abs=1e-6)
-    assert game.generator(true, made.bfloat16()).dtype != torch.bfloat16
+    assert loss.generator(true, made.bfloat16()).dtype != torch.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("name", "smoothing"), [*((n, 0.0) for n in OBJECTIVES), *((n, 0.1) for n in LABELLED)]
+    ("name", "smoothing"), [*((n, 0.0) for n in GAN_LOSSES), *((n, 0.1) for n in LABELLED)]
 )
 def test_gradients(name, smoothing):
     true, made = (x.requires_grad_(True) for x in scores(1))
-    game = objective(name, smoothing)
-    assert gradcheck(game.discriminator, (true, made))
-    assert gradcheck(game.generator, (true, made))
+    loss = gan_loss(name, smoothing)
+    assert gradcheck(loss.discriminator, (true, made))
+    assert gradcheck(loss.generator, (true, made))
     # And each side wants what it should: the generator higher scores of its output, the
     # discriminator lower ones of it and higher ones of the target.
-    up = torch.autograd.grad(game.generator(true.detach(), made).sum(), made)[0]
-    down = torch.autograd.grad(game.discriminator(true, made).sum(), (true, made))
+    up = torch.autograd.grad(loss.generator(true.detach(), made).sum(), made)[0]
+    down = torch.autograd.grad(loss.discriminator(true, made).sum(), (true, made))
     middle = made.abs() < 0.9  # where lsgan has not gone beyond its label, and hinge not flat
     assert (up[middle] < 0).all()
     assert (down[1][middle & (made > 0)] > 0).all()
@@ -102,36 +102,38 @@ def test_gradients(name, smoothing):
 
 def test_an_unknown_objective_names_the_nearest():
     with pytest.raises(RecipeError, match="did you mean 'lsgan'"):
-        objective("lsgn")
+        gan_loss("lsgn")
 
 
 def test_smoothed_labels_are_those_of_cross_entropy():
     true, made = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     entropy = functional.binary_cross_entropy_with_logits
-    found = objective("bce", 0.1).discriminator(true, made).mean()
+    found = gan_loss("bce", 0.1).discriminator(true, made).mean()
     expected = entropy(true, torch.full_like(true, 0.9)) + entropy(made, torch.zeros_like(made))
     assert found.item() == pytest.approx(expected.item() / 2, rel=1e-5)
-    found = objective("lsgan", 0.2).discriminator(true, made).mean()
+    found = gan_loss("lsgan", 0.2).discriminator(true, made).mean()
     expected = 0.5 * (((true - 0.8) ** 2).mean() + (made**2).mean())
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     # One-sided: what the generator minimises stays.
-    same = objective("bce").generator(true, made)
-    assert torch.equal(objective("bce", 0.1).generator(true, made), same)
+    same = gan_loss("bce").generator(true, made)
+    assert torch.equal(gan_loss("bce", 0.1).generator(true, made), same)
     x = true.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(objective("bce", 0.1).discriminator(x, made).sum(), x)
+    (slope,) = torch.autograd.grad(gan_loss("bce", 0.1).discriminator(x, made).sum(), x)
     (wanted,) = torch.autograd.grad(entropy(x, torch.full_like(x, 0.9)) * 1.5, x)
     torch.testing.assert_close(slope, wanted)
     for name, value in (("hinge", 0.1), ("bce", 1.0), ("wasserstein", 0.1)):
         with pytest.raises(RecipeError, match=r"method\.smoothing must be"):
-            objective(name, value)
+            gan_loss(name, value)
 
 
 def test_judges_count_alike_whatever_they_see():
     true = [[torch.randn(3, 1, 8, 8)], [torch.randn(3, 1, 2, 2)]]
     made = [[torch.randn(3, 1, 8, 8)], [torch.randn(3, 1, 2, 2)]]
-    game = objective("lsgan")
-    parts = [game.discriminator(true[k][0], made[k][0]) for k in range(2)]
-    torch.testing.assert_close(over_judges(game.discriminator, true, made), sum(parts) / 2)
+    loss = gan_loss("lsgan")
+    parts = [loss.discriminator(true[k][0], made[k][0]) for k in range(2)]
+    torch.testing.assert_close(
+        mean_over_discriminators(loss.discriminator, true, made), sum(parts) / 2
+    )
 
 
 def test_feature_matching_by_hand():
@@ -176,9 +178,11 @@ def test_gradients_of_feature_matching_and_of_several_judges():
     fixed = made(double(0, 2, 3, 4, 4), double(1, 2, 2, 2, 2))
     free = [double(s, *x[0].shape).requires_grad_(True) for s, x in zip((2, 3), fixed, strict=True)]
     assert gradcheck(lambda *x: feature_matching(fixed, made(*x)), free)
-    for game in OBJECTIVES.values():
-        for side in (game.generator, game.discriminator):
-            assert gradcheck(lambda *x, side=side: over_judges(side, fixed, made(*x)), free)
+    for loss in GAN_LOSSES.values():
+        for side in (loss.generator, loss.discriminator):
+            assert gradcheck(
+                lambda *x, side=side: mean_over_discriminators(side, fixed, made(*x)), free
+            )
 
 
 def test_the_gradient_of_the_gradient_penalty():

@@ -80,9 +80,9 @@ class Noisy(Generator):
     in_channels, out_channels, margin, noise = 3, 1, None, 1
 
     def forward(self, x):
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x, conditions):
+    def forward_conditioned(self, x, conditions):
         grey = x.mean(1, keepdim=True)
         if conditions.noise is not None:
             grey = grey + 0.01 * conditions.noise

@@ -60,9 +60,9 @@ class _Noisy(Generator):
     in_channels, out_channels, noise, style, located = 1, 1, 1, 2, True
 
     def forward(self, x):
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x, conditions):
+    def forward_conditioned(self, x, conditions):
         if conditions.noise is None:
             return x
         return x + conditions.noise + conditions.style[:, :1, None, None]

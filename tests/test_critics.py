@@ -14,7 +14,7 @@ from torch import nn
 
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator
-from crossband.training.losses.adversarial import OBJECTIVES, objective
+from crossband.training.losses.adversarial import GAN_LOSSES, gan_loss
 from crossband.training.losses.pixel import L1
 from crossband.training.losses.structure import SpatialCorrelative
 from crossband.training.methods.cycle_gan import CycleGAN
@@ -23,7 +23,7 @@ from crossband.training.methods.dual_gan import DualGAN
 from crossband.training.methods.paired_gan import PairedGAN
 from crossband.training.methods.two_way import Domains
 
-START = 40.0  # steep enough that a penalty weighs more than the game
+START = 40.0  # steep enough that a penalty weighs more than the loss
 SHARES = torch.tensor([0.1, 0.7])  # of the target in the mixture, for each sample
 
 
@@ -52,7 +52,7 @@ def penalised(true, made, shares, factor):
     """Return the penalty, and where one step of SGD takes the weight of `Square`.
 
     The gradient's norm is 2 a r, r = |x| / N; the penalty (2 a r - 1)^2 has the derivative
-    4 r (2 a r - 1), and the Wasserstein game mean(made^2) - mean(true^2).
+    4 r (2 a r - 1), and the Wasserstein loss mean(made^2) - mean(true^2).
     """
     mixed = torch.stack([m + u * (t - m) for t, m, u in zip(true, made, shares, strict=True)])
     r = mixed.flatten(1).norm(dim=1) / mixed[0].numel()
@@ -166,9 +166,9 @@ def test_rounds_by_hand(method, options, factors, power):
         assert found[name][0] == factor
         assert found[name][1].item() == pytest.approx(sum(apart).item() / 2, rel=1e-5), name
     line = next(line for line in run(own, bands=1).lines if "loss/total" in line)
-    games = 0.25 * (line["loss/adversarial"] + line["loss/adversarial_back"])
+    losses = 0.25 * (line["loss/adversarial"] + line["loss/adversarial_back"])
     cycles = factors[0] * line["loss/cycle"] + factors[1] * line["loss/cycle_back"]
-    assert line["loss/total"] == pytest.approx(games + cycles, rel=1e-5)
+    assert line["loss/total"] == pytest.approx(losses + cycles, rel=1e-5)
 
 
 def test_structure_compares_each_output_with_what_it_was_made_of():
@@ -188,9 +188,9 @@ def test_structure_compares_each_output_with_what_it_was_made_of():
     assert min(abs(w - values["structure_back"]) for w in wrong) > 1e-3
 
 
-@pytest.mark.parametrize("game", OBJECTIVES)
+@pytest.mark.parametrize("loss", GAN_LOSSES)
 @pytest.mark.parametrize("method", [CycleGAN, DiscoGAN, DualGAN])
-def test_every_game_is_for_every_method_without_pairs(method, game):
+def test_every_gan_loss_works_with_every_method_without_pairs(method, loss):
     """The generators' side too: a relativistic one compares with a true picture of the domain."""
     torch.manual_seed(0)
     data, critics = One(1), (Noting(), Noting())
@@ -198,7 +198,7 @@ def test_every_game_is_for_every_method_without_pairs(method, game):
     forth, back = Shift(0.5), Shift(-0.3)
     own = method(
         GREY, forth, back=back, discriminator=critics[0], back_discriminator=critics[1],
-        optimizer=sgd, discriminator_optimizer=still, adversarial=game, penalty=1.0, max_steps=1,
+        optimizer=sgd, discriminator_optimizer=still, adversarial=loss, penalty=1.0, max_steps=1,
         log_every=1, **{"cycle": 0.0} | ({"cycle_back": 0.0} if method is DualGAN else {}),
     )  # fmt: skip
     line = next(line for line in run(own, bands=1).lines if "loss/total" in line)
@@ -209,12 +209,12 @@ def test_every_game_is_for_every_method_without_pairs(method, game):
     for name, start, network, given, truth, by in sides:
         weight = torch.ones((), requires_grad=True)
         scores = [start(x) for x in (truth, weight * given + by)]
-        wanted = OBJECTIVES[game].generator(*scores).mean()
+        wanted = GAN_LOSSES[loss].generator(*scores).mean()
         (slope,) = torch.autograd.grad(wanted, weight)
         assert line[f"loss/adversarial{name}"] == pytest.approx(wanted.item(), rel=1e-4)
         assert 1.0 - network.weight.item() == pytest.approx(slope.item(), abs=1e-5)
         assert abs(slope) > 1e-3
-        wanted = OBJECTIVES[game].discriminator(*scores).mean().item()
+        wanted = GAN_LOSSES[loss].discriminator(*scores).mean().item()
         assert line[f"loss/discriminator{name}"] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -224,7 +224,7 @@ def test_labels_may_be_smoothed_without_pairs(method):
     start = copy.deepcopy(own.discriminator.score)  # DualGAN clips it
     line = next(line for line in run(own, bands=1).lines if "loss/total" in line)
     scores = [start(x) for x in (data.target, data.source + 10.0)]
-    wanted = objective("bce", 0.2).discriminator(*scores).mean().item()
+    wanted = gan_loss("bce", 0.2).discriminator(*scores).mean().item()
     assert line["loss/discriminator"] == pytest.approx(wanted, rel=1e-4)
     with pytest.raises(RecipeError, match=r"method\.smoothing must be"):
         of(method, adversarial="hinge", smoothing=0.2)
@@ -238,22 +238,22 @@ def test_wasserstein_without_pairs_needs_bounds():
     of(DualGAN, adversarial="lsgan", weight_clip=0.0)
 
 
-@pytest.mark.parametrize("game", OBJECTIVES)
-def test_thermal_gan_plays_any_game(game):
+@pytest.mark.parametrize("loss", GAN_LOSSES)
+def test_thermal_gan_takes_any_gan_loss(loss):
     """Each of its two, beside the other one's default; outputs are those before the step."""
     for option, name in (
         ("adversarial", ""),
         ("adversarial_contrasts", "_contrasts"),
     ):
         torch.manual_seed(0)
-        method = thermal(max_steps=1, log_every=1, weight_clip=1e-9, **{option: game})
+        method = thermal(max_steps=1, log_every=1, weight_clip=1e-9, **{option: loss})
         noted = {}
         for critic in (method.discriminator, method.contrast_discriminator):
             watch(critic, noted)
             for p in critic.parameters():
                 nn.init.normal_(p, std=0.3)  # scores that are not all near 0
         line = next(line for line in run(method).lines if "loss/total" in line)
-        played = OBJECTIVES[game]
+        played = GAN_LOSSES[loss]
         judge = method.contrast_discriminator if name else method.discriminator
         # The generator's looks first: outputs, a true picture if they are compared with it; then
         # the discriminator's, a true picture and the outputs.

@@ -212,9 +212,9 @@ def test_a_discriminator_that_wins_is_said(line_pairs, tmp_path, capsys):
     assert 1.0 in flags(rows, "discriminator_won").values()
 
 
-@pytest.mark.parametrize("game", [[], adversarial(PATCHGAN)])
-def test_a_training_that_learns_raises_no_alarm(line_pairs, tmp_path, capsys, game):
-    rows = train(line_pairs, tmp_path / "run", *game, steps=120)
+@pytest.mark.parametrize("gan", [[], adversarial(PATCHGAN)])
+def test_a_training_that_learns_raises_no_alarm(line_pairs, tmp_path, capsys, gan):
+    rows = train(line_pairs, tmp_path / "run", *gan, steps=120)
     assert not [x for x in capsys.readouterr().err.splitlines() if x.startswith("step ")]
     for name in ALARMS:
         assert set(flags(rows, name).values()) == {0.0}

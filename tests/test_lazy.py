@@ -149,9 +149,9 @@ class PlacedHere(Generator):
         self.mix = nn.Conv2d(5, 1, 7, padding=3)
 
     def forward(self, x):
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x, conditions):
+    def forward_conditioned(self, x, conditions):
         out = self.mix(torch.cat([x, conditions.noise], 1))
         nodes = torch.nan_to_num(conditions.lattice.lonlat)
         place = conditions.lattice.interpolate(nodes, *x.shape[-2:]).sum(1, keepdim=True)

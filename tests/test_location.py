@@ -337,13 +337,13 @@ def test_an_unknown_place_is_the_network_without_places(kind, norm):
     x = torch.rand(2, 1, 24, 32)
     with torch.no_grad():
         assert torch.equal(network(x), plain(x))
-        assert torch.equal(network.given(x, at(math.nan, math.nan, 2)), plain(x))
-        known = network.given(x, at(8.0, 50.0, 2))
+        assert torch.equal(network.forward_conditioned(x, at(math.nan, math.nan, 2)), plain(x))
+        known = network.forward_conditioned(x, at(8.0, 50.0, 2))
         assert (known - plain(x)).abs().max() > 1e-3
-        assert (network.given(x, at(100.0, 10.0, 2)) - known).abs().max() > 1e-3
+        assert (network.forward_conditioned(x, at(100.0, 10.0, 2)) - known).abs().max() > 1e-3
         # In one batch each sample has its own place.
         both = Lattice.constant(torch.tensor([[8.0, 50.0], [math.nan, 50.0]]))
-        mixed = network.given(x, Conditions(lattice=both))
+        mixed = network.forward_conditioned(x, Conditions(lattice=both))
         torch.testing.assert_close(mixed, torch.stack([known[0], plain(x)[1]]))
         assert torch.equal(network(x), plain(x))  # nothing of the last pass is left
 
@@ -371,8 +371,8 @@ def test_a_reflected_border_leaves_places_where_they_are(kind):
     lonlat = torch.tensor([[[6.0, 9.0], [6.5, 9.5]], [[50.0, 50.2], [40.0, 40.3]]])[None]
     lattice = Lattice(lonlat, (8.0, 4.0), 120.0, (48.0, 20.0))
     with torch.no_grad():
-        answers = [n.given(x, Conditions(lattice=lattice)) for n in (plain, bordered)]
-        at_once = [n.given(x, at(8.0, 50.0)) for n in (plain, bordered)]
+        answers = [n.forward_conditioned(x, Conditions(lattice=lattice)) for n in (plain, bordered)]
+        at_once = [n.forward_conditioned(x, at(8.0, 50.0)) for n in (plain, bordered)]
     for one, other in (answers, at_once):
         inner = slice(m, 112 - m)
         torch.testing.assert_close(other[..., inner, inner], one[..., inner, inner])
@@ -409,8 +409,8 @@ def test_tiles_with_the_scenes_lattice_equal_the_whole_scene(kind):
         (float(top - m), float(left - m)),
     )
     with torch.no_grad():
-        whole = network.given(scene, Conditions(lattice=lattice))
-        tile = network.given(scene[..., high, wide], Conditions(lattice=part))
+        whole = network.forward_conditioned(scene, Conditions(lattice=lattice))
+        tile = network.forward_conditioned(scene[..., high, wide], Conditions(lattice=part))
         nowhere = network(scene)
     found, true = tile[..., m : m + 20, m : m + 16], whole[..., top : top + 20, left : left + 16]
     torch.testing.assert_close(found, true, atol=1e-5, rtol=0)
@@ -418,14 +418,14 @@ def test_tiles_with_the_scenes_lattice_equal_the_whole_scene(kind):
     adrift = Lattice(part.lonlat, part.origin, part.step)
     network.body[network.at].crop = 20  # the nodes lie where the map begins anew
     with torch.no_grad():
-        lost = network.given(scene[..., high, wide], Conditions(lattice=adrift))
+        lost = network.forward_conditioned(scene[..., high, wide], Conditions(lattice=adrift))
         torch.testing.assert_close(
-            lost, network.given(scene[..., high, wide], Conditions(lattice=part))
+            lost, network.forward_conditioned(scene[..., high, wide], Conditions(lattice=part))
         )
         network.body[network.at].crop = 32
     if kind != "channel":
         with pytest.raises(CrossbandError, match="lattice has no corner"):
-            network.given(scene[..., high, wide], Conditions(lattice=adrift))
+            network.forward_conditioned(scene[..., high, wide], Conditions(lattice=adrift))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -469,7 +469,8 @@ def test_a_model_needs_its_checkpoint_no_more(tmp_path):
     assert model.network.location.frozen
     x = torch.rand(1, 1, 16, 16)
     torch.testing.assert_close(
-        model(x, conditions=at(8.0, 50.0)), network.given(x, at(8.0, 50.0)).clamp(0, 1)
+        model(x, conditions=at(8.0, 50.0)),
+        network.forward_conditioned(x, at(8.0, 50.0)).clamp(0, 1),
     )
 
 

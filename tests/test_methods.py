@@ -546,7 +546,7 @@ class Stop(lightning.Callback):
 
     def on_train_batch_start(self, trainer, pl_module, *_):
         if pl_module.step == self.step - 1:
-            self.checkpoints.wish.signal = signal.SIGINT
+            self.checkpoints.stop_request.signal = signal.SIGINT
 
 
 def state_of(method):
@@ -785,7 +785,7 @@ def test_feature_matching_needs_layers_that_are_shown():
 
 
 def test_the_generator_minimises_the_sum_of_its_terms():
-    """L1, the mean of three games and of three differences of features, with their weights."""
+    """L1, the mean of three losses and of three differences of features, with their weights."""
     critic = MultiScalePatchGAN(width=4, layers=1, norm="none")
     method = PairedGAN(
         SIGNATURE, Wobbly(), losses=[L1(weight=3.0)], discriminator=critic, max_steps=1,
@@ -797,15 +797,15 @@ def test_the_generator_minimises_the_sum_of_its_terms():
     with torch.no_grad():
         p = method.predict_batch(method.generator, batch)
         output = p.output.masked_fill(~p.mask, 0.0)
-        games, features = [], []
+        losses, features = [], []
         source, target = p.source, p.target
         for judge in critic.judges:
             (made,), (true,) = judge.features(source, output), judge.features(source, target)
-            games.append(((made[-1] - 1) ** 2).mean())
+            losses.append(((made[-1] - 1) ** 2).mean())
             pairs = zip(made[:-1], true[:-1], strict=True)
             features.append(sum((a - b).abs().mean() for a, b in pairs))
             source, target, output = map(critic.coarsen, (source, target, output))
-        expected = 3.0 * L1()(p).mean() + 0.5 * sum(games) / 3 + 2.0 * sum(features) / 3
+        expected = 3.0 * L1()(p).mean() + 0.5 * sum(losses) / 3 + 2.0 * sum(features) / 3
     log = Numbers()
     run(method, logger=log)
     line = log.lines[0][1]

@@ -182,18 +182,22 @@ NOISE = Conditions(torch.randn(2, 1, 9, 11, generator=torch.Generator().manual_s
 @pytest.mark.parametrize("solver", ["euler", "midpoint"])
 def test_a_flow_ends_at_the_target(solver):
     network = knowing(FlowSampler, "flow", solver=solver, steps=7)
-    out = network.given(X, NOISE)
+    out = network.forward_conditioned(X, NOISE)
     # Euler's last step from 1 - h goes exactly to the target; others nearly.
     torch.testing.assert_close(out, target_of(X), atol=1e-5 if solver == "euler" else 0.1, rtol=0)
     assert network.field.asked == pytest.approx(network.times)
-    torch.testing.assert_close(network(X), network.given(X, Conditions(torch.zeros_like(X))))
+    torch.testing.assert_close(
+        network(X), network.forward_conditioned(X, Conditions(torch.zeros_like(X)))
+    )
 
 
 @pytest.mark.parametrize("kind", ["v", "epsilon"])
 @pytest.mark.parametrize("solver", ["ddim", "dpm-solver++"])
 def test_diffusion_ends_at_the_target(kind, solver):
     network = knowing(DiffusionSampler, kind, predicts=kind, solver=solver, steps=6)
-    torch.testing.assert_close(network.given(X, NOISE), target_of(X), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        network.forward_conditioned(X, NOISE), target_of(X), atol=2e-3, rtol=0
+    )
     if solver == "ddim":
         assert network.field.asked == [999, 832, 666, 499, 332, 166]
 
@@ -235,7 +239,7 @@ def test_ddim_is_that_of_diffusers(eta, predicts, schedule):
                 answer, step, x, eta=eta, use_clipped_model_output=True,
                 variance_noise=fresh if eta else None,
             ).prev_sample  # fmt: skip
-        found = network.given(source, Conditions(noise))
+        found = network.forward_conditioned(source, Conditions(noise))
     # Their table is float32: where hardly any signal is left, it shows. (Where the steps do not
     # divide 1000, theirs go to a step beside the next one.)
     torch.testing.assert_close(found, 0.5 + 0.5 * x, atol=2e-3, rtol=0)
@@ -285,11 +289,13 @@ def test_tiles_with_the_scenes_noise_equal_the_whole_scene(cls, options):
     top, left = 60, 48
     assert m <= left
     with torch.no_grad():
-        whole = network.given(scene, Conditions(noise))
+        whole = network.forward_conditioned(scene, Conditions(noise))
         rows, cols = slice(top - m, top + 24 + m), slice(left - m, left + 16 + m)
         drawn = noise_at(5, top - m, left - m, 24 + 2 * m, 16 + 2 * m, network.noise)
-        tile = network.given(scene[..., rows, cols], Conditions(torch.from_numpy(drawn)[None]))
-        other = network.given(scene, Conditions(torch.zeros_like(noise)))
+        tile = network.forward_conditioned(
+            scene[..., rows, cols], Conditions(torch.from_numpy(drawn)[None])
+        )
+        other = network.forward_conditioned(scene, Conditions(torch.zeros_like(noise)))
     found, true = tile[..., m : m + 24, m : m + 16], whole[..., top : top + 24, left : left + 16]
     torch.testing.assert_close(found, true, atol=1e-5, rtol=0)
     assert (other - whole).abs().mean() > 1e-3
@@ -301,11 +307,11 @@ def test_only_a_whole_picture_has_the_adaptive_solver():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.5)
-        fixed = network.given(X, NOISE)
-        whole = network.given(X, Conditions(NOISE.noise, whole=True))
-        first = network.given(X[:1], Conditions(NOISE.noise[:1], whole=True))
+        fixed = network.forward_conditioned(X, NOISE)
+        whole = network.forward_conditioned(X, Conditions(NOISE.noise, whole=True))
+        first = network.forward_conditioned(X[:1], Conditions(NOISE.noise[:1], whole=True))
         network.choose(solver="rk4", steps=200)
-        fine = network.given(X, NOISE)
+        fine = network.forward_conditioned(X, NOISE)
     assert (fixed - fine).abs().max() > 1e-2
     torch.testing.assert_close(whole, fine, atol=4e-3, rtol=0)
     # A picture's steps are its own, whatever else is in the batch.
@@ -348,6 +354,8 @@ def test_a_blend_hands_on_what_its_parts_take():
     assert (blend.noise, blend.style, blend.located) == (3, 0, False)
     noise = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        answers = [p.given(X, Conditions(noise[:, : p.noise])) for p in parts]
-        torch.testing.assert_close(blend.given(X, Conditions(noise)), sum(answers) / 4)
+        answers = [p.forward_conditioned(X, Conditions(noise[:, : p.noise])) for p in parts]
+        torch.testing.assert_close(
+            blend.forward_conditioned(X, Conditions(noise)), sum(answers) / 4
+        )
         torch.testing.assert_close(blend(X), sum(p(X) for p in parts) / 4)

@@ -15,7 +15,7 @@ from crossband import load
 from crossband.data.workers import SIGNALS
 from crossband.errors import Interrupted, Preempted
 from crossband.training.callbacks.checkpoints import read
-from crossband.training.callbacks.stopping import Wish, no_requeue
+from crossband.training.callbacks.stopping import StopRequest, no_requeue
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
@@ -219,29 +219,29 @@ def test_a_signal_while_a_baseline_is_fitted(line_pairs, linear, tmp_path, monke
 
 
 def test_outside_a_training_a_signal_stops_at_once():
-    wish = Wish()
-    with wish.listening():
+    stop_request = StopRequest()
+    with stop_request.handle_signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        assert str(wish.error()) == "stopped by SIGTERM; go on with --resume"
-        with wish.heeded():
+        assert str(stop_request.error()) == "stopped by SIGTERM; go on with --resume"
+        with stop_request.during_training():
             signal.raise_signal(signal.SIGUSR1)  # nothing happens before the step ends
-            assert wish.agreed(3) == signal.SIGTERM
+            assert stop_request.agreed(3) == signal.SIGTERM
 
 
 def test_sigterm_after_sigusr1_still_waits():
     """SLURM sends the one a minute before the other; the save may take that long."""
-    wish = Wish()
-    with wish.listening(), wish.heeded():
+    stop_request = StopRequest()
+    with stop_request.handle_signals(), stop_request.during_training():
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
-        assert wish.agreed(1) == signal.SIGTERM
-        assert isinstance(wish.error(1), Preempted)
+        assert stop_request.agreed(1) == signal.SIGTERM
+        assert isinstance(stop_request.error(1), Preempted)
 
 
 def test_ctrl_c_twice_stops_at_once(capsys):
-    wish = Wish()
-    with wish.listening(), wish.heeded():
+    stop_request = StopRequest()
+    with stop_request.handle_signals(), stop_request.during_training():
         signal.raise_signal(signal.SIGINT)
         assert "Ctrl-C again stops at once" in capsys.readouterr().err
         with pytest.raises(KeyboardInterrupt):
@@ -253,7 +253,7 @@ def test_a_thread_that_may_not_have_signals_trains_all_the_same():
     seen = []
 
     def listen():
-        with Wish().listening():
+        with StopRequest().handle_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=listen)

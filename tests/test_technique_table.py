@@ -24,7 +24,7 @@ from crossband.training.losses import adversarial
 from crossband.training.methods import modules, paired_gan
 
 G, D = "method.generator", "method.discriminator"
-OBJECTIVE = adversarial.objective
+OBJECTIVE = adversarial.gan_loss
 
 
 def has(part, kind):
@@ -39,7 +39,7 @@ def spectral(part):
 
 
 def plays(name):
-    return lambda method: method.objective is adversarial.OBJECTIVES[name]
+    return lambda method: method.gan_loss is adversarial.GAN_LOSSES[name]
 
 
 def of(name, value):
@@ -68,7 +68,7 @@ TABLE = {
     "feature matching": ("sar2optical/pix2pixhd", "method.feature_matching", 10.0,
         adversarial.feature_matching, "Wang et al. 2018", of("feature_matching", 10.0)),
     "one-sided label smoothing": ("rgb2thermal/improved", "method.smoothing", 0.1, OBJECTIVE,
-        "Salimans et al. 2016", lambda m: m.objective.discriminator.keywords == {"label": 0.9}),
+        "Salimans et al. 2016", lambda m: m.gan_loss.discriminator.keywords == {"label": 0.9}),
     "minibatch discrimination": ("rgb2thermal/improved", f"{D}.minibatch", "discrimination",
         batch_layers.MinibatchDiscrimination, "Salimans et al. 2016",
         has("discriminator", batch_layers.MinibatchDiscrimination)),
@@ -107,7 +107,8 @@ TABLE = {
     "truncation of z": ("rgb2thermal/style", f"{G}.limit", 2.0, style.StyleResNet,
         "Brock et al. 2019", lambda m: m.generator.limit == 2.0),
     "orthogonal regularisation": ("rgb2thermal/attention", "method.orthogonal", 0.0001,
-        modules.pull_apart, "Brock, Donahue and Simonyan 2019", of("orthogonal", 0.0001)),
+        modules.add_orthogonal_gradient, "Brock, Donahue and Simonyan 2019",
+        of("orthogonal", 0.0001)),
     "orthogonal start": ("rgb2thermal/attention", f"{G}.initial", "orthogonal", layers.initialise,
         "Saxe et al. 2014", lambda m: m.generator.arguments["initial"] == "orthogonal"),
 }  # fmt: skip

@@ -39,7 +39,11 @@ from crossband.networks.layers.convolution import initialise
 from crossband.networks.layers.equalised import EqualConv2d, EqualLinear, PixelNorm
 from crossband.training.losses.base import Prediction
 from crossband.training.losses.structure import SpatialCorrelative
-from crossband.training.methods.modules import clip_weights, orthogonality, pull_apart
+from crossband.training.methods.modules import (
+    add_orthogonal_gradient,
+    clip_weights,
+    orthogonal_penalty,
+)
 from crossband.training.methods.regions import region_means
 
 
@@ -263,16 +267,18 @@ def test_styles_give_several_targets_and_what_lies_between(modulation):
     network = StyleResNet(width=4, blocks=1, style=3, codes=6, depth=2, modulation=modulation)
     network.eval()
     x, z = torch.rand(1, 3, 12, 12), torch.randn(2, 1, 3)
-    first, second = (network.given(x, Conditions(style=style)) for style in z)
+    first, second = (network.forward_conditioned(x, Conditions(style=style)) for style in z)
     assert (first - second).abs().max() > 1e-3
-    assert torch.equal(first, network.given(x, Conditions(style=z[0])))
+    assert torch.equal(first, network.forward_conditioned(x, Conditions(style=z[0])))
     torch.testing.assert_close(network.between(x, z[0], z[1], 0.0), first)
     torch.testing.assert_close(network.between(x, z[0], z[1], 1.0), second)
     middle = network.between(x, z[0], z[1], 0.5)
     assert (middle - first).abs().max() > 1e-4
     w = 0.5 * (network.codes_of(z[0]) + network.codes_of(z[1]))
     torch.testing.assert_close(middle, network._answer(x, w))
-    torch.testing.assert_close(network(x), network.given(x, Conditions(style=z[0] * 0)))
+    torch.testing.assert_close(
+        network(x), network.forward_conditioned(x, Conditions(style=z[0] * 0))
+    )
 
 
 def test_truncation_moves_styles_towards_their_mean():
@@ -312,7 +318,7 @@ def test_a_colour_picture_has_a_set_of_thermal_ones():
     found = network.several(x, styles)
     assert found.shape == (2, 4, 1, 16, 16)
     assert min((found[:, i] - found[:, j]).abs().max() for i in range(4) for j in range(i)) > 1e-6
-    one = network.given(x, Conditions(style=styles[2:3].expand(2, -1)))
+    one = network.forward_conditioned(x, Conditions(style=styles[2:3].expand(2, -1)))
     torch.testing.assert_close(found[:, 2], one)
     regions = network.regions(x, styles[2:3].expand(2, -1))
     torch.testing.assert_close(one, regions + network.contrasts(x, regions))
@@ -394,7 +400,7 @@ def test_orthogonal_regularisation(memory_format):
     ).double()
     network.to(memory_format=memory_format)
     weights = [p for p in network.parameters() if p.ndim > 1]
-    value = orthogonality([network])
+    value = orthogonal_penalty([network])
     by_hand = 0.0
     for number, p in enumerate(weights):
         outputs_first = p.transpose(0, 1) if number > 1 else p
@@ -405,12 +411,12 @@ def test_orthogonal_regularisation(memory_format):
     wanted = torch.autograd.grad(0.3 * value, weights)
     for p in network.parameters():
         p.grad = torch.ones_like(p)
-    pull_apart(0.3, [network])
+    add_orthogonal_gradient(0.3, [network])
     for p, gradient in zip(weights, wanted, strict=True):
         torch.testing.assert_close(p.grad, 1.0 + gradient)
     assert all(p.grad.eq(1).all() for p in network.parameters() if p.ndim == 1)
     initialise(network[:3].to(memory_format=torch.contiguous_format), "orthogonal")
-    assert orthogonality([network[:3]]).item() < 1e-20
+    assert orthogonal_penalty([network[:3]]).item() < 1e-20
 
 
 def test_clipped_weights():

@@ -22,7 +22,7 @@ from crossband.training.losses.structure import SpatialCorrelative
 from crossband.training.methods.cycle_gan import CycleGAN
 from crossband.training.methods.disco_gan import DiscoGAN
 from crossband.training.methods.dual_gan import DualGAN
-from crossband.training.methods.modules import orthogonality
+from crossband.training.methods.modules import orthogonal_penalty
 from crossband.training.methods.paired_gan import PairedGAN
 from crossband.training.methods.regions import region_means
 from crossband.training.methods.thermal_gan import ThermalGAN
@@ -213,8 +213,8 @@ def test_cycle_and_identity_by_hand():
     wanted = {"cycle": 10.0, "cycle_back": 10.0, "identity": 10.0, "identity_back": 20.0}
     for name, value in wanted.items():
         assert line[f"loss/{name}"] == pytest.approx(value, rel=1e-5), name
-    games = line["loss/adversarial"] + line["loss/adversarial_back"]
-    assert line["loss/total"] == pytest.approx(games + 2.0 * 20.0 + 0.5 * 30.0, rel=1e-5)
+    losses = line["loss/adversarial"] + line["loss/adversarial_back"]
+    assert line["loss/total"] == pytest.approx(losses + 2.0 * 20.0 + 0.5 * 30.0, rel=1e-5)
 
 
 def test_the_terms_of_unit_are_those_of_its_paper():
@@ -305,7 +305,7 @@ def test_structure_is_a_term_of_cycle_gan():
 def test_thermal_gan_keeps_its_steps_apart():
     """The contrasts' loss moves the second step only, the regions' the first and the encoder."""
     method = thermal(max_steps=1, contrasts=0.0, latent=0.0, divergence=0.0, regions=1.0)
-    method.objectives = (Silent(), Silent())
+    method.gan_losses = (Silent(), Silent())
     before = [p.clone() for p in method.generator.second.parameters()]
     first = [p.clone() for p in method.generator.first.parameters()]
     encoder = [p.clone() for p in method.encoder.parameters()]
@@ -314,7 +314,7 @@ def test_thermal_gan_keeps_its_steps_apart():
     assert not all(map(torch.equal, first, method.generator.first.parameters()))
     assert not all(map(torch.equal, encoder, method.encoder.parameters()))
     method = thermal(max_steps=1, contrasts=0.0, latent=1.0, divergence=0.0, regions=0.0)
-    method.objectives = (Silent(), Silent())
+    method.gan_losses = (Silent(), Silent())
     encoder = [p.clone() for p in method.encoder.parameters()]
     first = [p.clone() for p in method.generator.first.parameters()]
     run(method)
@@ -399,7 +399,7 @@ def test_orthogonal_weights_are_an_option_of_every_method():
     networks[1].load_state_dict(networks[0].state_dict())
     for network, strength in zip(networks, (0.0, 100.0), strict=True):
         run(paired(generator=network, adversarial_weight=0.0, orthogonal=strength, max_steps=15))
-    assert orthogonality([networks[1]]) < 0.7 * orthogonality([networks[0]])
+    assert orthogonal_penalty([networks[1]]) < 0.7 * orthogonal_penalty([networks[0]])
 
 
 def test_networks_grow_with_the_steps():

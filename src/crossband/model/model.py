@@ -98,7 +98,7 @@ class Model(nn.Module):
             )
         normal = self.signature.normalise(batch, [unit], "source")
         if conditions is not None and self.network.conditioned:
-            answer = self.network.given(normal, conditions)
+            answer = self.network.forward_conditioned(normal, conditions)
         else:
             answer = self.network(normal)
         out = self.signature.denormalise(answer, [unit], "target")

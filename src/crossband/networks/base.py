@@ -30,8 +30,8 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         style: numbers of noise that it takes for each sample.
         located: it takes the place on Earth.
 
-    A network with one of the last three overrides `given`, and its `forward` answers as if the
-    noise were 0 and the place unknown.
+    A network with one of the last three overrides `forward_conditioned`; its `forward` then works
+    as if the noise were 0 and the place unknown.
     """
 
     in_channels: int
@@ -52,7 +52,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         """Translate a batch of normalised sources."""
         raise NotImplementedError
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate with what it takes beside the source; most networks take nothing."""
         out: Tensor = self(x)
         return out

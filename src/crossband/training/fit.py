@@ -40,7 +40,7 @@ from crossband.training.callbacks.health import Health
 from crossband.training.callbacks.memory import Memory
 from crossband.training.callbacks.progress import Progress
 from crossband.training.callbacks.skipped import Skipped
-from crossband.training.callbacks.stopping import Wish, no_requeue, was_launched
+from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_launched
 from crossband.training.methods.base import Method
 from crossband.training.methods.parallel import Replicas
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
@@ -110,8 +110,8 @@ def fit(
     loggers.check(settings.trainer.logger)
     folder = output or Path("runs") / str(settings.name)
     run_folder.check(folder, resume, overwrite)
-    wish = Wish()
-    run = _Run(settings, str(settings.name), folder, wish, callbacks)
+    stop_request = StopRequest()
+    run = _Run(settings, str(settings.name), folder, stop_request, callbacks)
     begun = start.begin(
         run.method,
         settings.start,
@@ -120,7 +120,7 @@ def fit(
         quiet=not is_first_process(),
     )
     try:
-        with wish.listening(), _quiet():
+        with stop_request.handle_signals(), _quiet():
             run.prepare()
             if is_first_process():
                 if not resume:
@@ -140,13 +140,15 @@ def fit(
             model.save(folder / MODEL)
             for baseline in settings.baselines or []:
                 short = Path(baseline).stem
-                model.baselines[short] = _fit_baseline(baseline, config, settings, fast_run, wish)
+                model.baselines[short] = _fit_baseline(
+                    baseline, config, settings, fast_run, stop_request
+                )
             if settings.blend:
                 model = _blended(model, settings.blend)
             if model.baselines:
                 model.save(folder / MODEL)
     except KeyboardInterrupt:
-        raise wish.error() from None
+        raise stop_request.error() from None
     return folder / MODEL
 
 
@@ -158,11 +160,12 @@ class _Run:
         settings: Any,
         title: str,
         folder: Path | None,
-        wish: Wish,
+        stop_request: StopRequest,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.callbacks = list(callbacks)
-        self.settings, self.title, self.folder, self.wish = settings, title, folder, wish
+        self.settings, self.title, self.folder = settings, title, folder
+        self.stop_request = stop_request
         lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
         built = recipe.instantiate(settings)
         self.method: Method = built.method
@@ -185,7 +188,7 @@ class _Run:
             keep=self.options.keep_last,
             monitor=self.options.monitor,
             mode=self.options.mode,
-            wish=wish,
+            stop_request=stop_request,
         )
         self.skipped = Skipped()
         self.is_first_process = True
@@ -218,7 +221,7 @@ class _Run:
         memory = Memory()
         trainer = self._trainer(memory)
         try:
-            with self.wish.heeded(), memory.explained():
+            with self.stop_request.during_training(), memory.explained():
                 trainer.fit(self.method, self.data, ckpt_path=checkpoint, weights_only=True)
         except (Interrupted, Preempted):
             if was_launched(trainer):
@@ -271,7 +274,7 @@ class _Run:
 
 
 def _fit_baseline(
-    name: str, config: dict[str, Any], settings: Any, fast_run: bool, wish: Wish
+    name: str, config: dict[str, Any], settings: Any, fast_run: bool, stop_request: StopRequest
 ) -> Model:
     """Fit a baseline on the same pairs, with the same inputs, normalisation and seed."""
     own = recipe.load(name)
@@ -294,7 +297,7 @@ def _fit_baseline(
     if fast_run:
         _shorten(own)
     parsed = recipe.parse(own)
-    run = _Run(parsed, f"baseline {Path(name).stem}", None, wish)
+    run = _Run(parsed, f"baseline {Path(name).stem}", None, stop_request)
     run.prepare()
     return _model(run, parsed, run.train())
 

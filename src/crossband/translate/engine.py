@@ -203,7 +203,7 @@ class Engine:
                 if prepared.conditions is None:
                     out = network(batch)
                 else:
-                    out = network.given(batch, _to(prepared.conditions, self.device))
+                    out = network.forward_conditioned(batch, _to(prepared.conditions, self.device))
             # A constant answer may be a parameter, which wants its gradient even here.
             answer: Tensor = out.detach().cpu()
         return answer

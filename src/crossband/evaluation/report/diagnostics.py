@@ -150,7 +150,7 @@ def styles(model: Model, source: Window) -> list[dict[str, str]]:
             made.append(between(x, *codes, float(share)))
         else:
             code = torch.lerp(codes[0], codes[1], float(share))
-            made.append(network.given(x, Conditions(style=code)))
+            made.append(network.forward_conditioned(x, Conditions(style=code)))
     row = np.concatenate([m[0, 0].float().numpy() for m in made], axis=1)
     low, high = stretch(row)
     grey = np.clip(255 * (row - low) / (high - low), 0, 255).astype(np.uint8)

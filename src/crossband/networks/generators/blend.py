@@ -57,9 +57,9 @@ class Blend(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate; each part is given what it takes, the first of the noise."""
         out = None
         noise, style = conditions.noise, conditions.style
@@ -70,7 +70,7 @@ class Blend(Generator):
                 noise=None if noise is None else noise[:, : network.noise],
                 style=None if style is None else style[:, : network.style],
             )
-            answer = network.given(x, taken).float() * share
+            answer = network.forward_conditioned(x, taken).float() * share
             out = answer if out is None else out + answer
         assert out is not None
         return out

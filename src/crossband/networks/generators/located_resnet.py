@@ -201,8 +201,8 @@ class LocatedResNet(ResNet):
         layer = Injection(injection, self.location.channels, channels, crop, coarser)
         self.body.insert(self.at, layer)
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate at a place; `forward` does at an unknown one. See `Generator.given`."""
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate at a known place; `forward` translates at an unknown one."""
         layer = self.body[self.at]
         assert isinstance(layer, Injection)
         try:

@@ -217,9 +217,9 @@ class StyleResNet(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the code 0."""
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate with the style of each sample, [B, style]."""
         z = conditions.style
         if z is None:

@@ -59,9 +59,9 @@ class TwoStepThermal(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the style 0."""
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate with the style of each sample, [B, style]."""
         z = conditions.style
         regions = self.regions(x, x.new_zeros((len(x), self.style)) if z is None else z)
@@ -81,7 +81,9 @@ class TwoStepThermal(Generator):
 
     def several(self, x: Tensor, styles: Tensor) -> Tensor:
         """Translate each sample with every one of N styles, [N, style]: [B, N, Ct, H, W]."""
-        answers = [self.given(x, Conditions(style=z.expand(len(x), -1))) for z in styles]
+        answers = [
+            self.forward_conditioned(x, Conditions(style=z.expand(len(x), -1))) for z in styles
+        ]
         return torch.stack(answers, dim=1)
 
     def _trace(self, interval: Interval) -> Interval:

@@ -110,9 +110,9 @@ class _Sampler(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, as if the noise were 0."""
-        return self.given(x, Conditions())
+        return self.forward_conditioned(x, Conditions())
 
-    def given(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Go from the noise to the target; see `_Sampler`."""
         noise = conditions.noise
         if noise is None:

@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from crossband.errors import OutputError, RecipeError, TrainingError, UnreadableError, nearest
-from crossband.training.callbacks.stopping import Wish
+from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.callbacks.watcher import Watcher, method_of
 from crossband.training.methods.base import Method
 
@@ -52,7 +52,7 @@ class Checkpoints(Watcher):
         keep: how many checkpoints stay under the name of their step.
         monitor: the number of the validation that chooses `best.ckpt`.
         mode: whether it is best when it is lowest (`min`) or highest (`max`).
-        wish: asks to stop; after the next step, saves and raises.
+        stop_request: asks to stop; after the next step, saves and raises.
 
     Attributes:
         best: best value of the monitored number so far.
@@ -66,13 +66,13 @@ class Checkpoints(Watcher):
         keep: int = 0,
         monitor: str = "val/score",
         mode: Literal["min", "max"] = "min",
-        wish: Wish | None = None,
+        stop_request: StopRequest | None = None,
     ) -> None:
         if every < 1 or keep < 0:
             raise RecipeError("trainer.checkpoint_every must be at least 1, keep_last at least 0")
         self.folder, self.every, self.keep = folder, every, keep
         self.monitor, self.mode = monitor, mode
-        self.wish = Wish() if wish is None else wish
+        self.stop_request = StopRequest() if stop_request is None else stop_request
         self.best: float | None = None
         self._seen: float | None = None  # of a validation that no checkpoint holds yet
 
@@ -89,17 +89,17 @@ class Checkpoints(Watcher):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """From here on our handlers have the signals, not Lightning's."""
-        self.wish.take_over(trainer)
+        self.stop_request.install_handlers(trainer)
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Save every so many steps, and when asked to stop."""
         if not method.between_steps or trainer.is_last_batch:
             return  # after an epoch's last batch its validation comes first
-        asked = self.wish.agreed(method.step)
+        asked = self.stop_request.agreed(method.step)
         if asked or method.step % self.every == 0:
             self._save(trainer, method)
         if asked:
-            raise self.wish.error(method.step)
+            raise self.stop_request.error(method.step)
 
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -126,8 +126,8 @@ class Checkpoints(Watcher):
         self._save(trainer, method)
         if better and self.folder is not None and trainer.is_global_zero:
             self._write(self.folder / BEST, lambda: _twin(self.folder / LAST, self.folder / BEST))
-        if self.wish.agreed(method.step, now=True):
-            raise self.wish.error(method.step)
+        if self.stop_request.agreed(method.step, now=True):
+            raise self.stop_request.error(method.step)
 
     def on_exception(
         self,

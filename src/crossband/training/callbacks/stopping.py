@@ -31,7 +31,7 @@ AGREE_EVERY = 10
 SAME = 0.5
 
 
-class Wish:
+class StopRequest:
     """The wish to stop: the number of the signal that made it, 0 for none.
 
     Attributes:
@@ -62,9 +62,9 @@ class Wish:
             return self.signal
         if not now and step % AGREE_EVERY:
             return 0
-        wishes = torch.tensor([self.signal])
-        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX, group=self._group)
-        self.signal = int(wishes)
+        signals = torch.tensor([self.signal])
+        torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX, group=self._group)
+        self.signal = int(signals)
         return self.signal
 
     def error(self, step: int | None = None) -> Interrupted | Preempted:
@@ -75,7 +75,7 @@ class Wish:
         name = signal.Signals(self.signal).name
         return Preempted(f"stopped{after} by {name}; go on with --resume")
 
-    def take_over(self, trainer: lightning.Trainer) -> None:
+    def install_handlers(self, trainer: lightning.Trainer) -> None:
         """Put our handlers where Lightning put its own, and learn which processes there are.
 
         Its handlers would end the run inside a step, forward the signal, and under SLURM requeue
@@ -88,7 +88,7 @@ class Wish:
             self._install()
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Context in which the signals are ours; only Python's main thread can have them."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -104,7 +104,7 @@ class Wish:
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def heeded(self) -> Iterator[None]:
+    def during_training(self) -> Iterator[None]:
         """Context of a training: a signal waits for the end of the step."""
         self.training, self._group, self._launcher = True, None, None
         try:

@@ -27,23 +27,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crossband.errors import RecipeError, nearest
 
-#: Names of the games, as methods take them; see `OBJECTIVES`.
-Game = Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"]
+#: Names of the adversarial losses, as methods take them; see `GAN_LOSSES`.
+GANLossName = Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"]
 
 
 @dataclass(frozen=True)
-class Objective:
-    """One adversarial game.
+class GANLoss:
+    """One adversarial loss: a term for the generator and a term for the discriminator.
 
     Attributes:
-        generator: scores of the target, scores of the output -> what the generator minimises, [B].
-        discriminator: the same scores -> what the discriminator minimises, [B].
-        compares: the generator's side looks at the target's scores; others need not compute them.
+        generator: (scores of the target, scores of the output) -> the generator's loss, [B].
+        discriminator: the same scores -> the discriminator's loss, [B].
+        needs_target_scores: whether the generator's loss depends on the scores of the target. Where
+            it does not, methods need not compute them.
     """
 
     generator: Callable[[Tensor, Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    compares: bool = False
+    needs_target_scores: bool = False
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -97,53 +98,52 @@ def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
     return _mean(functional.softplus(_wide(output) - _wide(target)))
 
 
-#: Every game by name; their sources are in the text above.
-OBJECTIVES: dict[str, Objective] = {
-    "lsgan": Objective(_lsgan_generator, _lsgan_discriminator),
-    "bce": Objective(_bce_generator, _bce_discriminator),
-    "hinge": Objective(_hinge_generator, _hinge_discriminator),
-    "wasserstein": Objective(_wasserstein_generator, _wasserstein_discriminator),
-    "relativistic": Objective(_relativistic_generator, _relativistic_discriminator, True),
+#: Every adversarial loss by name; the module's docstring cites their sources.
+GAN_LOSSES: dict[str, GANLoss] = {
+    "lsgan": GANLoss(_lsgan_generator, _lsgan_discriminator),
+    "bce": GANLoss(_bce_generator, _bce_discriminator),
+    "hinge": GANLoss(_hinge_generator, _hinge_discriminator),
+    "wasserstein": GANLoss(_wasserstein_generator, _wasserstein_discriminator),
+    "relativistic": GANLoss(_relativistic_generator, _relativistic_discriminator, True),
 }
 
 
-#: Discriminators that compare a score with a label, which may be smoothed.
+#: Discriminator losses that compare scores with a label, which may be smoothed.
 _LABELLED = {"lsgan": _lsgan_discriminator, "bce": _bce_discriminator}
 
 
-def objective(name: str, smoothing: float = 0.0, bounded: bool = True) -> Objective:
-    """Return an adversarial objective by name.
+def gan_loss(name: str, smoothing: float = 0.0, bounded: bool = True) -> GANLoss:
+    """Return an adversarial loss by name.
 
     Args:
-        name: see `OBJECTIVES`.
-        smoothing: the discriminator's label for targets is 1 - smoothing; that for outputs stays 0,
-            or the discriminator would pull outputs to where they are (Salimans et al. 2016,
-            section 3.4, one-sided label smoothing).
-        bounded: a penalty or clipped weights keep the scores within bounds.
+        name: see `GAN_LOSSES`.
+        smoothing: one-sided label smoothing (Salimans et al. 2016, section 3.4): the
+            discriminator's label is 1 - smoothing for targets and stays 0 for outputs.
+        bounded: whether a gradient penalty or weight clipping bounds the scores.
 
     Raises:
-        RecipeError: unknown name, with the nearest one; smoothing where there is no label;
-            `wasserstein` without bounds.
+        RecipeError: unknown name (the message names the nearest one); smoothing of a loss without
+            labels; `wasserstein` without bounds.
     """
-    if name not in OBJECTIVES:
-        raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, OBJECTIVES)}")
+    if name not in GAN_LOSSES:
+        raise RecipeError(f"unknown adversarial objective {name!r}: {nearest(name, GAN_LOSSES)}")
     if name == "wasserstein" and not bounded:
         raise RecipeError(
             "method.adversarial wasserstein needs method.penalty above 0 (10 is usual) or "
             "method.weight_clip (0.01): nothing else bounds the scores"
         )
     if not smoothing:
-        return OBJECTIVES[name]
+        return GAN_LOSSES[name]
     if name not in _LABELLED or not 0.0 < smoothing < 1.0:
         raise RecipeError(
             f"method.smoothing must be 0 to below 1, and is for {' and '.join(_LABELLED)}, which "
             f"have a label; not {smoothing} with {name}"
         )
     smoothed = functools.partial(_LABELLED[name], label=1.0 - smoothing)
-    return Objective(OBJECTIVES[name].generator, smoothed)
+    return GANLoss(GAN_LOSSES[name].generator, smoothed)
 
 
-def over_judges(
+def mean_over_discriminators(
     side: Callable[[Tensor, Tensor], Tensor],
     target: Sequence[Sequence[Tensor]],
     output: Sequence[Sequence[Tensor]],

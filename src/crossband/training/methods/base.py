@@ -36,7 +36,12 @@ from crossband.networks.generators.progressive import Growing
 from crossband.training.loggers import log_pictures
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.batches import Batch, conditions_of, predict
-from crossband.training.methods.modules import channels_last, clip_weights, follow, pull_apart
+from crossband.training.methods.modules import (
+    add_orthogonal_gradient,
+    channels_last,
+    clip_weights,
+    update_ema,
+)
 from crossband.training.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.training.methods.parallel import any_process, average_gradients
 from crossband.training.methods.schedules import Cosine, Schedule
@@ -193,7 +198,7 @@ class Method(
         return self.step >= self.max_steps or bool(self.patience and self.stale >= self.patience)
 
     @property
-    def looks(self) -> bool:
+    def is_log_step(self) -> bool:
         """The numbers of the current step will be looked at: time for the costlier ones."""
         return (self.step + 1) % self.log_every == 0 or self.step + 1 >= self.max_steps
 
@@ -286,7 +291,7 @@ class Method(
             parameters = [p for g in optimizer.param_groups for p in g["params"]]
             average_gradients(parameters, self.trainer.world_size)
             if self.orthogonal and name == GENERATOR:
-                pull_apart(self.orthogonal, names[name][1])
+                add_orthogonal_gradient(self.orthogonal, names[name][1])
             grads = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             self.note(f"gradient/{name}", norm)
@@ -313,7 +318,7 @@ class Method(
         self._into = 0
         if self.average is not None:
             with record_function("crossband/average"):
-                follow(self.average, self.generator, self.ema_decay, self.step)
+                update_ema(self.average, self.generator, self.ema_decay, self.step)
         if self.step == self.max_steps:
             self.finish()
         if self.step % self.log_every == 0 or self.step >= self.max_steps:

@@ -106,7 +106,7 @@ def predict(
         if generator.conditioned:
             if context:
                 raise RecipeError("a network that takes noise or a place needs data.context 0")
-            output = generator.given(source, conditions or Conditions()).float()
+            output = generator.forward_conditioned(source, conditions or Conditions()).float()
         else:
             output = generator.inner(source, context, wanted).float()
     return Prediction(output, target, centre(source, context), mask, signature, units)

@@ -9,7 +9,7 @@ from torch import Tensor
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.training.losses.adversarial import Game
+from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.losses.structure import SpatialCorrelative
 from crossband.training.methods.two_way import Domains, Made, _TwoWay
@@ -40,7 +40,7 @@ class CycleGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
-        adversarial: Game = "lsgan",
+        adversarial: GANLossName = "lsgan",
         cycle: float = 10.0,
         identity: float = 0.0,
         structure: SpatialCorrelative | None = None,

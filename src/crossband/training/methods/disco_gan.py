@@ -9,7 +9,7 @@ from torch import Tensor
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.training.losses.adversarial import Game
+from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.two_way import Domains, Made, _TwoWay
 
@@ -36,7 +36,7 @@ class DiscoGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
-        adversarial: Game = "bce",
+        adversarial: GANLossName = "bce",
         distance: Literal["mse", "l1"] = "mse",
         cycle: float = 1.0,
         **options: Any,

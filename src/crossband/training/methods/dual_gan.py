@@ -9,7 +9,7 @@ from torch import Tensor
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.training.losses.adversarial import Game
+from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.two_way import Domains, Made, _TwoWay
 
@@ -41,7 +41,7 @@ class DualGAN(_TwoWay):
         signature: Signature,
         generator: Generator,
         *,
-        adversarial: Game = "wasserstein",
+        adversarial: GANLossName = "wasserstein",
         cycle: float = 500.0,
         cycle_back: float = 500.0,
         weight_clip: float = 0.01,

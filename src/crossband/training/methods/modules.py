@@ -45,8 +45,8 @@ def clip_weights(limit: float, networks: Iterable[nn.Module]) -> None:
 
 
 @torch.no_grad()
-def pull_apart(strength: float, networks: Iterable[nn.Module]) -> None:
-    """Add the gradient of `orthogonality` times a strength to the gradients that are there.
+def add_orthogonal_gradient(strength: float, networks: Iterable[nn.Module]) -> None:
+    """Add the gradient of `orthogonal_penalty` times a strength to the gradients that are there.
 
     With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
     Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
@@ -61,12 +61,12 @@ def pull_apart(strength: float, networks: Iterable[nn.Module]) -> None:
         gradient.add_((alike @ rows).view_as(weight), alpha=4.0 * strength)
 
 
-def orthogonality(networks: Iterable[nn.Module]) -> Tensor:
+def orthogonal_penalty(networks: Iterable[nn.Module]) -> Tensor:
     """Return the sum over weights W [out, rest] of |W W^T * (1 - I)|^2, a scalar; 0 is orthogonal.
 
     >>> line = nn.Linear(2, 2, bias=False)
     >>> line.weight.data = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
-    >>> float(orthogonality([line]))  # the rows' product is 1, twice
+    >>> float(orthogonal_penalty([line]))  # the rows' product is 1, twice
     2.0
     """
     total = torch.zeros(())
@@ -90,7 +90,7 @@ def _weights(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move a running average of weights: average += (1 - d) (weights - average).
 
     d = min(decay, (1 + step) / (10 + step)): smaller in the first steps, which forgets the random

@@ -16,12 +16,12 @@ from crossband.networks import Discriminator, Generator
 from crossband.networks.layers.batch_layers import refer
 from crossband.training.losses import Loss
 from crossband.training.losses.adversarial import (
-    Game,
+    GANLossName,
     feature_matching,
+    gan_loss,
     gradient_penalty,
+    mean_over_discriminators,
     mean_score,
-    objective,
-    over_judges,
 )
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.base import Method
@@ -43,7 +43,7 @@ class PairedGAN(Method):
         losses: terms, each with its weight.
         optimizer: the generator's.
         discriminator: needed where adversarial_weight is above 0.
-        adversarial: which game is played; see `crossband.training.losses.adversarial.OBJECTIVES`.
+        adversarial: which game is played; see `crossband.training.losses.adversarial.GAN_LOSSES`.
         adversarial_weight: factor of the adversarial term.
         penalty: factor of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
             weight_clip.
@@ -69,7 +69,7 @@ class PairedGAN(Method):
         # No default: jsonargparse would mix a default's arguments into another class's.
         optimizer: OptimizerCallable,
         discriminator: Discriminator | None = None,
-        adversarial: Game = "lsgan",
+        adversarial: GANLossName = "lsgan",
         adversarial_weight: float = 0.0,
         penalty: float = 0.0,
         smoothing: float = 0.0,
@@ -107,7 +107,7 @@ class PairedGAN(Method):
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.feature_matching = feature_matching
         bounded = penalty > 0 or self.weight_clip > 0 or adversarial_weight == 0
-        self.objective, self.mismatched = objective(adversarial, smoothing, bounded), mismatched
+        self.gan_loss, self.mismatched = gan_loss(adversarial, smoothing, bounded), mismatched
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
             self.discriminator = channels_last(discriminator)
@@ -135,7 +135,7 @@ class PairedGAN(Method):
                     value = module(p).mean()
                     self.record(module.label, value)
                     total = total + module.weight * value
-            if self.looks:
+            if self.is_log_step:
                 self.note_spread(p.output, p.target)
         if self.discriminator is not None:
             self._play(self.discriminator, p, total, generator)
@@ -153,7 +153,7 @@ class PairedGAN(Method):
         if generator:
             # The scores of the target move the discriminator only.
             fixed = [[layer.detach() for layer in judge] for judge in true]
-            value = over_judges(self.objective.generator, fixed, made).mean()
+            value = mean_over_discriminators(self.gan_loss.generator, fixed, made).mean()
             self.record("adversarial", value)
             total = total + self.adversarial_weight * value
             if self.feature_matching:
@@ -162,11 +162,11 @@ class PairedGAN(Method):
                 total = total + self.feature_matching * value
             self.record("total", total)
             self.backward_of(total, self.generator, keep=True)
-        value = over_judges(self.objective.discriminator, true, made).mean()
+        value = mean_over_discriminators(self.gan_loss.discriminator, true, made).mean()
         if self.mismatched:
             value = 0.5 * (value + self._mismatched(critic, p, true))
         self.record("discriminator", value)
-        if self.looks:
+        if self.is_log_step:
             self.note("score/target", mean_score(true))
             self.note("score/output", mean_score(made))
         if self.penalty:
@@ -189,4 +189,4 @@ class PairedGAN(Method):
         with record_function("crossband/discriminator"):
             wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
         self.note("score/mismatched", mean_score(wrong))
-        return over_judges(self.objective.discriminator, true, wrong).mean()
+        return mean_over_discriminators(self.gan_loss.discriminator, true, wrong).mean()

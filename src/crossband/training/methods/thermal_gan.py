@@ -15,7 +15,7 @@ from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.generators.thermal_gan import Encoder, TwoStepThermal
 from crossband.networks.layers.batch_layers import refer
-from crossband.training.losses.adversarial import Game, objective
+from crossband.training.losses.adversarial import GANLossName, gan_loss
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalised
@@ -66,8 +66,8 @@ class ThermalGAN(Method):
         contrast_discriminator: Discriminator,
         optimizer: OptimizerCallable,
         discriminator_optimizer: OptimizerCallable | None = None,
-        adversarial: Game = "lsgan",
-        adversarial_contrasts: Game = "bce",
+        adversarial: GANLossName = "lsgan",
+        adversarial_contrasts: GANLossName = "bce",
         smoothing: float = 0.0,
         classes: int = 8,
         regions: float = 10.0,
@@ -97,7 +97,7 @@ class ThermalGAN(Method):
         self.classes, self.regions, self.contrasts = classes, regions, contrasts
         self.latent, self.divergence = latent, divergence
         games, bounded = (adversarial, adversarial_contrasts), self.weight_clip > 0
-        self.objectives = tuple(objective(game, smoothing, bounded) for game in games)
+        self.gan_losses = tuple(gan_loss(game, smoothing, bounded) for game in games)
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
         """Generator and encoder together, both discriminators together."""
@@ -147,7 +147,7 @@ class ThermalGAN(Method):
         self, source: Tensor, truth: Tensor, target: Tensor, mask: Tensor, made: dict[str, Tensor]
     ) -> None:
         both = torch.cat([source, truth], dim=1)
-        first, second = self.objectives
+        first, second = self.gan_losses
         # The encoder is not to make its own task easy: it learns from true temperatures only.
         critics = (self.discriminator, self.contrast_discriminator)
         with frozen(*critics, self.encoder), record_function("crossband/discriminator"):
@@ -156,9 +156,9 @@ class ThermalGAN(Method):
             again, _ = self.encoder(made["drawn"])
             # Only where they count: an output is compared with nothing else.
             true, true_final = scores[0], scores_final
-            if first.compares:
+            if first.needs_target_scores:
                 true = self.discriminator(source, truth).detach()
-            if second.compares:
+            if second.needs_target_scores:
                 true_final = self.contrast_discriminator(both, target).detach()
         with self.fp32(), record_function("crossband/losses"):
             mean, log_variance = made["mean"], made["log_variance"]
@@ -181,7 +181,7 @@ class ThermalGAN(Method):
         for name, (_, value) in terms.items():
             self.record(name, torch.as_tensor(value))
         self.record("total", total)
-        if self.looks:
+        if self.is_log_step:
             self.note_spread(made["final"], target)
         self.backward_of(total, self.generator, self.encoder)
 
@@ -194,10 +194,10 @@ class ThermalGAN(Method):
         with record_function("crossband/discriminator"):
             scores = critic(given, true)
             others = [critic(given, x) for x in made]
-        values = [self.objectives[step].discriminator(scores, s).mean() for s in others]
+        values = [self.gan_losses[step].discriminator(scores, s).mean() for s in others]
         value = torch.stack(values).mean()
         self.record(f"discriminator{name}", value)
-        if self.looks and step == 1:
+        if self.is_log_step and step == 1:
             self.note("score/target", scores.float().mean())
             self.note("score/output", others[0].float().mean())
         return value

@@ -16,11 +16,11 @@ from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.layers.batch_layers import refer
 from crossband.training.losses.adversarial import (
-    Game,
+    GANLossName,
+    gan_loss,
     gradient_penalty,
+    mean_over_discriminators,
     mean_score,
-    objective,
-    over_judges,
 )
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalised
@@ -65,7 +65,7 @@ class _TwoWay(Method):
         back_discriminator: of sources, likewise.
         optimizer: of both generators.
         discriminator_optimizer: of both discriminators; `optimizer` where None.
-        adversarial: which game is played; see `crossband.training.losses.adversarial.OBJECTIVES`.
+        adversarial: which game is played; see `crossband.training.losses.adversarial.GAN_LOSSES`.
             `relativistic` compares each output with a true picture of its domain, of another place.
         adversarial_weight: factor of the adversarial terms.
         smoothing: of the label of true pictures, for `bce` and `lsgan`.
@@ -84,7 +84,7 @@ class _TwoWay(Method):
         back_discriminator: Discriminator,
         optimizer: OptimizerCallable,
         discriminator_optimizer: OptimizerCallable | None = None,
-        adversarial: Game = "lsgan",
+        adversarial: GANLossName = "lsgan",
         adversarial_weight: float = 1.0,
         smoothing: float = 0.0,
         penalty: float = 0.0,
@@ -118,7 +118,7 @@ class _TwoWay(Method):
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         bounded = penalty > 0 or self.weight_clip > 0
-        self.objective = objective(adversarial, smoothing, bounded)
+        self.gan_loss = gan_loss(adversarial, smoothing, bounded)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.replays = {"target": Replay(replay), "source": Replay(replay)}
 
@@ -174,7 +174,7 @@ class _TwoWay(Method):
             scores_back = self.back_discriminator.features(d.target, made["source"])
             # Only where they count: each look moves what a spectral norm, say, keeps of it.
             true, true_back = scores, scores_back
-            if self.objective.compares:
+            if self.gan_loss.needs_target_scores:
                 with torch.no_grad():
                     true = self.discriminator.features(d.source, d.target)
                     true_back = self.back_discriminator.features(d.target, d.source)
@@ -183,13 +183,13 @@ class _TwoWay(Method):
                 ("adversarial", true, scores),
                 ("adversarial_back", true_back, scores_back),
             ):
-                value = over_judges(self.objective.generator, t, s).mean()
+                value = mean_over_discriminators(self.gan_loss.generator, t, s).mean()
                 terms[name] = self.adversarial_weight, value
             total = torch.stack([factor * value for factor, value in terms.values()]).sum()
         for name, (_, value) in terms.items():
             self.record(name, value)
         self.record("total", total)
-        if self.looks:
+        if self.is_log_step:
             self.note_spread(made["target"], d.target)
         self.backward_of(total, self.generator, self.back)
 
@@ -207,10 +207,11 @@ class _TwoWay(Method):
             refer(critic, given, true)
             with record_function("crossband/discriminator"):
                 scores, scores_made = critic.features(given, true), critic.features(given, false)
-            value = over_judges(self.objective.discriminator, scores, scores_made).mean()
+            side = self.gan_loss.discriminator
+            value = mean_over_discriminators(side, scores, scores_made).mean()
             self.record(f"discriminator{name}", value)
             total = total + value
-            if self.looks and not name:
+            if self.is_log_step and not name:
                 self.note("score/target", mean_score(scores))
                 self.note("score/output", mean_score(scores_made))
             if self.penalty:

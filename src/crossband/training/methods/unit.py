@@ -11,7 +11,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.networks.generators.unit import _Latent, share
-from crossband.training.losses.adversarial import Game
+from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.two_way import Domains, Made, _TwoWay
 
@@ -46,7 +46,7 @@ class UNIT(_TwoWay):
         generator: Generator,
         *,
         back: Generator,
-        adversarial: Game = "bce",
+        adversarial: GANLossName = "bce",
         adversarial_weight: float = 10.0,
         divergence: float = 0.1,
         reconstruction: float = 100.0,
