@@ -41,7 +41,7 @@ def find(tmp_path, monkeypatch):
     def run(name, options=None, root=None):
         root = root or tmp_path / "data"
         given = TREES[name][0] if options is None else options
-        found = layouts.index(layouts.get(name)(**given), root)
+        found = layouts.build_manifest(layouts.get(name)(**given), root)
         manifest.write(found.table, tmp_path / "pairs.parquet")
         table = manifest.read(tmp_path / "pairs.parquet")
         here = lambda p: p and p.removeprefix(f"{root}/")  # noqa: E731
@@ -99,7 +99,7 @@ def test_an_empty_folder(name, find, tmp_path):
 @pytest.mark.parametrize("name", layouts.names())
 def test_help_lists_every_option(name, capsys):
     with pytest.raises(SystemExit):
-        main(["data", "index", name, "--help"])
+        main(["data", "manifest", name, "--help"])
     said = capsys.readouterr().out
     arguments = layouts.get(name)(**TREES[name][0]).arguments
     for option in arguments:
@@ -114,7 +114,7 @@ def test_help_lists_every_option(name, capsys):
 # The frame.
 
 
-class Toy(Layout):
+class _Toy(Layout):  # the underscore keeps it out of `layouts.names()`
     """A layout for tests.
 
     Args:
@@ -139,9 +139,9 @@ class Toy(Layout):
 
 
 def test_options_come_from_the_constructor(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(layouts, "get", lambda name: Toy)
+    monkeypatch.setitem(Layout.known, "toy", _Toy)
     out = tmp_path / "p.csv"
-    run = ["data", "index", "toy", str(tmp_path), "-o", str(out), "--must", "1"]
+    run = ["data", "manifest", "toy", str(tmp_path), "-o", str(out), "--must", "1"]
     assert main([*run, "--count", "3", "--flag"]) == 0
     table = pd.read_csv(out)
     assert table["flag"].tolist() == [True] * 3
@@ -823,11 +823,13 @@ def test_remote_files_stay_as_they_are_and_the_antimeridian_is_no_edge(find, tmp
 
 
 def test_the_command(crossband_command, tmp_path):
-    """Index, then train on it: what a user does."""
+    """Write a manifest, then train on it, as a user does."""
     trees.geotiff(tmp_path / "data")
     pairs, run = tmp_path / "pairs.parquet", tmp_path / "run"
     options = ["--sensor", "sentinel-2-l2a-no-offset", "--group-by", "parent"]
-    done = crossband_command("data", "index", "geotiff", tmp_path / "data", "-o", pairs, *options)
+    done = crossband_command(
+        "data", "manifest", "geotiff", tmp_path / "data", "-o", pairs, *options
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"4 pairs, 2 groups\n{pairs}\n"
     small = ["--data.manifest", pairs, "--data.crop", "8", "--data.batch", "2", "--fast-run"]
@@ -853,7 +855,7 @@ def test_the_command(crossband_command, tmp_path):
 )
 def test_bad_words(tmp_path, monkeypatch, capsys, words, expected):
     monkeypatch.chdir(tmp_path)
-    code = main(["data", "index", *words])
+    code = main(["data", "manifest", *words])
     done = subprocess.CompletedProcess([], code, "", capsys.readouterr().err)
     one_line(done, *expected)
     assert not list(tmp_path.iterdir())
@@ -861,16 +863,45 @@ def test_bad_words(tmp_path, monkeypatch, capsys, words, expected):
 
 def test_help(capsys, monkeypatch):
     assert main(["data"]) == 0
-    assert "index" in capsys.readouterr().out
-    for words in (["data", "index"], ["data", "index", "--help"]):
+    said = capsys.readouterr().out
+    assert re.search(r"^    manifest +write", said, re.MULTILINE)
+    assert "index" not in said
+    for words in (["data", "manifest"], ["data", "manifest", "--help"]):
         assert main(words) == 0
         said = capsys.readouterr().out
         for name in layouts.names():
             assert f"  {name} " in said
             assert layouts.get(name).origin in said
-    code = main(["data", "indx"])
-    assert code == 2
-    assert "did you mean 'index'?" in capsys.readouterr().err
+    for typed, hint in (
+        ("manifst", "did you mean 'manifest'?"),
+        ("indx", "known: check, degrade, "),
+    ):
+        assert main(["data", typed]) == 2
+        said = capsys.readouterr().err
+        assert hint in said
+        assert "index" not in said
+
+
+def test_the_old_name_of_the_command(tmp_path, capsys):
+    trees.geotiff(tmp_path / "data")
+    options = ["--sensor", "sentinel-2-l2a-no-offset"]
+    for name in ("index", "manifest"):
+        words = [
+            "data",
+            name,
+            "geotiff",
+            str(tmp_path / "data"),
+            "-o",
+            str(tmp_path / f"{name}.csv"),
+        ]
+        assert main([*words, *options]) == 0
+        told = capsys.readouterr().err
+        assert told == (
+            "crossband: 'data index' is deprecated: call 'data manifest' instead\n"
+            if name == "index"
+            else ""
+        )
+    assert (tmp_path / "index.csv").read_text() == (tmp_path / "manifest.csv").read_text()
 
 
 def test_help_stays_light():
@@ -883,5 +914,5 @@ def test_help_stays_light():
         )
         assert done.returncode == 0
     code = code.replace(", 'pandas', 'rasterio'", "")
-    done = subprocess.run([sys.executable, "-c", code, "data", "index"], check=False)
+    done = subprocess.run([sys.executable, "-c", code, "data", "manifest"], check=False)
     assert done.returncode == 0

@@ -33,7 +33,9 @@ def find(tmp_path, monkeypatch):
         root = root or tmp_path / "data"
         if tree:
             make(root, **how)
-        found = layouts.index(layouts.get(name)(**(given if options is None else options)), root)
+        found = layouts.build_manifest(
+            layouts.get(name)(**(given if options is None else options)), root
+        )
         manifest.write(found.table, tmp_path / "pairs.csv")
         table = manifest.read(tmp_path / "pairs.csv")
         names = table[["source", "target"]].map(lambda p: p and p.removeprefix(f"{root}/"))

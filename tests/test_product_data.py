@@ -131,6 +131,6 @@ def test_the_layout_knows_offsets_that_are_added_already(tmp_path):
         properties = {"earthsearch:boa_offset_applied": applied}
         path = item(tmp_path, assets, properties=properties)
         layout = layouts.get("stac")(source="red", sensor="sentinel-2-l2a")
-        found = layouts.index(layout, path).table
+        found = layouts.build_manifest(layout, path).table
         assert json.loads(path.read_text())["properties"].items() >= properties.items()
         assert found["offset"].tolist() == [0.0 if applied else -0.1]

@@ -14,11 +14,13 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         commands: subcommands by name.
+        deprecated: an old name of a command, which hints for mistyped names do not offer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.commands: dict[str, Parser] = {}
+        self.deprecated = False
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
@@ -44,7 +46,6 @@ class Parser(argparse.ArgumentParser):
         if not self.commands or not words or words[0].startswith("-"):
             return self
         if words[0] not in self.commands:
-            raise CrossbandError(
-                f"unknown command {words[0]!r}: {nearest(words[0], self.commands)}"
-            )
+            known = [name for name, parser in self.commands.items() if not parser.deprecated]
+            raise CrossbandError(f"unknown command {words[0]!r}: {nearest(words[0], known)}")
         return self.commands[words[0]].chosen(words[1:])

@@ -1,34 +1,50 @@
-"""`crossband data index`: a manifest from a dataset as it lies on a disk."""
+"""`crossband data manifest`: write the manifest of a dataset as it lies on a disk."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from crossband.errors import CrossbandError
+from crossband.errors import CrossbandError, CrossbandWarning
 
 if TYPE_CHECKING:
     from crossband.cli.parser import Parser
     from crossband.data.layouts import Layout
 
 
+#: The name of the command in version 0.1. Version 0.3 removes it.
+OLD_NAME = "index"
+
+
 def add_options(sub: Any) -> None:
-    """Add the parser of `index`."""
-    # Which options there are depends on the layout, so all words are taken as they are: no word
-    # begins with this prefix.
+    """Add the parser of `manifest`, and the one of its old name, which no help text lists."""
+    # The options depend on the layout. No argument begins with this prefix character, so argparse
+    # passes all arguments on as they are.
+    take_all: dict[str, Any] = {"prefix_chars": "\0", "add_help": False}
     p = sub.add_parser(
-        "index",
-        help="turn a dataset as it lies on a disk into a manifest",
-        prefix_chars="\0",
-        add_help=False,
+        "manifest", help="write the manifest of a dataset as it lies on a disk", **take_all
     )
-    p.set_defaults(run=_index)
-    p.add_argument("words", nargs="*")
+    old = sub.add_parser(OLD_NAME, **take_all)
+    old.deprecated = True
+    p.set_defaults(run=_manifest)
+    old.set_defaults(run=_old_name)
+    for parser in (p, old):
+        parser.add_argument("words", nargs="*")
 
 
-def _index(a: argparse.Namespace) -> int:
+def _old_name(a: argparse.Namespace) -> int:
+    warnings.warn(
+        f"'data {OLD_NAME}' is deprecated: call 'data manifest' instead",
+        CrossbandWarning,
+        stacklevel=2,
+    )
+    return _manifest(a)
+
+
+def _manifest(a: argparse.Namespace) -> int:
     from crossband.core.registry import build
     from crossband.data import layouts, manifest
 
@@ -36,14 +52,16 @@ def _index(a: argparse.Namespace) -> int:
         print(_layouts())
         return 0
     if a.words[0].startswith("-"):
-        raise CrossbandError("data index: name a layout first, as in crossband data index sen12 .")
+        raise CrossbandError(
+            "data manifest: name a layout first, as in crossband data manifest sen12 ."
+        )
     layout = layouts.get(a.words[0])
     parser = _layout_parser(layout)
     b, unknown = parser.parse_known_args(a.words[1:])
     parser.check_unknown(unknown)
     manifest.check_output(b.output, b.overwrite)
     options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
-    found = layouts.index(build(layouts.Layout, layout.name, options), b.root)
+    found = layouts.build_manifest(build(layouts.Layout, layout.name, options), b.root)
     manifest.write(found.table, b.output)
     print("\n".join([*found.lines(), b.output]))
     return 0
@@ -57,11 +75,12 @@ def _layouts() -> str:
     width = max(map(len, names))
     return "\n".join(
         [
-            "usage: crossband data index LAYOUT ROOT -o MANIFEST [--overwrite] [options of LAYOUT]",
+            "usage: crossband data manifest LAYOUT ROOT -o MANIFEST [--overwrite] "
+            "[options of LAYOUT]",
             "",
-            "Turn a dataset as it lies on a disk into a manifest; no image is copied or changed.",
+            "Write the manifest of a dataset as it lies on a disk; no image is copied or changed.",
             "",
-            "layouts ('crossband data index LAYOUT --help' describes one and its options):",
+            "layouts ('crossband data manifest LAYOUT --help' describes one and its options):",
             *(f"  {name:{width}}  {layouts.get(name).origin}" for name in names),
         ]
     )
@@ -73,7 +92,7 @@ def _layout_parser(layout: type[Layout]) -> Parser:
 
     text, _, arguments = inspect.cleandoc(layout.__doc__ or "").partition("\nArgs:\n")
     p = Parser(
-        prog=f"crossband data index {layout.name}",
+        prog=f"crossband data manifest {layout.name}",
         description=f"{layout.origin}\n\n{text}".replace("%", "%%"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -182,7 +182,7 @@ class Found:
         return out
 
 
-def index(layout: Layout, root: str | Path) -> Found:
+def build_manifest(layout: Layout, root: str | Path) -> Found:
     """Turn a dataset as it lies on a disk into a manifest.
 
     Raises:
