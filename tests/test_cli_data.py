@@ -25,7 +25,7 @@ from crossband.data.reader import PairReader
 from crossband.errors import CrossbandError, InputError, RecipeError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
-from crossband.raster.warp import finer, overlap, warped
+from crossband.raster.warp import overlap, read_warped, resolution_ratio
 
 NAMES = ("red", "green", "nir")
 COARSE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -264,7 +264,7 @@ def test_overlap_and_ratio_by_hand():
     # From 12 m to 52 m east and from 8 m to 38 m south: whole pixels are 2..5 and 1..3.
     fine = Grid(12, 16, Affine(2.5, 0, 500_012, 0, -2.5, 4_999_992), crs)
     assert overlap(fine, reference) == Box(1, 2, 2, 3)
-    assert finer(fine, reference, Box(1, 2, 2, 3)) == pytest.approx(4.0)
+    assert resolution_ratio(fine, reference, Box(1, 2, 2, 3)) == pytest.approx(4.0)
     exact = Grid(12, 16, Affine(2.5, 0, 500_010.001, 0, -2.5, 4_999_990.001), crs)
     assert overlap(exact, reference) == Box(1, 1, 3, 4)
     with pytest.raises(InputError, match="do not overlap"):
@@ -274,9 +274,9 @@ def test_overlap_and_ratio_by_hand():
 def test_a_window_far_away_and_a_coarser_grid(scenes):
     fine, _ = scenes()
     with open_scene(fine, needed=["red"]) as scene:
-        away = warped(scene, Grid(4, 4, Affine(10, 0, 0, 0, -10, 0), scene.grid.crs))
+        away = read_warped(scene, Grid(4, 4, Affine(10, 0, 0, 0, -10, 0), scene.grid.crs))
         assert not away.mask.any()
-        coarse = warped(scene, Grid(30, 40, COARSE @ Affine.translation(3, 2), scene.grid.crs))
+        coarse = read_warped(scene, Grid(30, 40, COARSE @ Affine.translation(3, 2), scene.grid.crs))
         means = scene.read().values[0].reshape(30, 4, 40, 4).mean((1, 3))
         assert coarse.mask[1:-1, 1:-1].all()
         assert np.corrcoef(coarse.values[0].ravel(), means.ravel())[0, 1] > 0.98

@@ -26,11 +26,11 @@ from crossband.errors import (
     UnitError,
 )
 from crossband.raster import compare, match
-from crossband.raster.compare import Ground
+from crossband.raster.compare import Overlap
 from crossband.raster.grid import Grid
 from crossband.raster.journal import folder_of
 from crossband.raster.open import open_scene
-from crossband.raster.warp import averaged
+from crossband.raster.warp import read_averaged
 from crossband.translate.threads import Statistics
 
 #: 600 x 640 pixels of 1 m; a reference of 10 m, 60 x 64 of them, begins 5 of its pixels before.
@@ -237,7 +237,7 @@ def test_memory_is_bounded_by_thinning(make_raster, nir, identity_model, tmp_pat
     grid = Grid(600, 640, FINE, rasterio.crs.CRS.from_epsg(32633))
     monkeypatch.setattr(compare, "MOST", 5000)
     monkeypatch.setattr(compare, "SIDE", 128)
-    ground = Ground.of(grid, grid)
+    ground = Overlap.of(grid, grid)
     assert ground.step == 9
     seen = np.zeros((600, 640), int)
     for part in ground.blocks():
@@ -262,10 +262,10 @@ def test_means_over_coarse_pixels(make_raster):
     path = make_raster("f.tif", values[None], names=("nir",), transform=FINE)
     with open_scene(path, needed=("nir",)) as scene:
         at = FINE @ Affine.translation(-10, -10) @ Affine.scale(10)
-        window = averaged(scene, Grid(9, 10, at, scene.grid.crs))
+        window = read_averaged(scene, Grid(9, 10, at, scene.grid.crs))
         half = FINE @ Affine.translation(-5, 0) @ Affine.scale(10)
-        edge = averaged(scene, Grid(6, 8, half, scene.grid.crs))
-        far = averaged(scene, Grid(3, 3, FINE @ Affine.translation(900, 0), scene.grid.crs))
+        edge = read_averaged(scene, Grid(6, 8, half, scene.grid.crs))
+        far = read_averaged(scene, Grid(3, 3, FINE @ Affine.translation(900, 0), scene.grid.crs))
     expected = np.zeros((9, 10), bool)
     expected[1:7, 1:8] = True
     expected[3, 5] = False
@@ -285,7 +285,7 @@ def test_decibels_are_averaged_as_power(make_raster):
     values = np.array([[[0.0, -20.0], [-20.0, -20.0]]], np.float32).repeat(8, 1).repeat(8, 2)
     path = make_raster("f.tif", values, names=("vv",), unit="db", transform=FINE)
     with open_scene(path, needed=("vv",)) as scene:
-        window = averaged(scene, scene.grid.shrink(16))
+        window = read_averaged(scene, scene.grid.shrink(16))
     assert window.values[0, 0, 0] == pytest.approx(10 * np.log10((1 + 3 * 0.01) / 4), abs=1e-4)
 
 

@@ -11,7 +11,7 @@ import crossband
 from crossband.errors import ChangedError, Interrupted
 from crossband.raster import journal as store_module
 from crossband.raster.journal import folder_of
-from crossband.raster.members import members
+from crossband.raster.members import member_files
 
 BAND = """<VRTRasterBand dataType="Float32" band="{number}"><Description>{name}</Description>
 <UnitType>reflectance</UnitType><SimpleSource>
@@ -46,7 +46,7 @@ def nested(make_raster, over):
 
 
 def names(*files):
-    return sorted(file.rpartition("/")[2] for file in members(map(str, files)))
+    return sorted(file.rpartition("/")[2] for file in member_files(map(str, files)))
 
 
 def test_members(nested, over, tmp_path):
@@ -57,7 +57,7 @@ def test_members(nested, over, tmp_path):
     assert names(over("own.vrt", f"../{tmp_path.name}/own.vrt")) == ["own.vrt"]
     assert names(over("lost.vrt", "gone.vrt")) == ["gone.vrt", "lost.vrt"]
     part = f"GTIFF_DIR:1:{tmp_path / 'in.tif'}"
-    assert str(tmp_path / "in.tif") in members([str(over("part.vrt", part, relative=0))])
+    assert str(tmp_path / "in.tif") in member_files([str(over("part.vrt", part, relative=0))])
     seen = f"vrt://{tmp_path / 'one.vrt'}?bands=1,2,3"
     assert names(over("seen.vrt", seen, relative=0)) == ["in.tif", "one.vrt", "seen.vrt"]
 

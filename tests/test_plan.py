@@ -90,5 +90,5 @@ def test_default_tile_of_the_bundled_models_and_of_far_sight():
 
 
 def test_box_inside_and_scaled():
-    assert Box(8, 12, 4, 5).inside(Box(4, 4, 20, 20)) == Box(4, 8, 4, 5)
+    assert Box(8, 12, 4, 5).relative_to(Box(4, 4, 20, 20)) == Box(4, 8, 4, 5)
     assert Box(1, 2, 3, 4).scaled(2) == Box(2, 4, 6, 8)

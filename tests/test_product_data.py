@@ -32,8 +32,8 @@ def table(folder, *rows, name="pairs.csv"):
 
 
 def test_every_kind_is_named_in_the_documentation():
-    kinds = products.kinds_of_folders().split("; ")
-    assert len(kinds) == len(products.Kind.known) == 5
+    kinds = products.readable_folders().split("; ")
+    assert len(kinds) == len(products.ProductReader.known) == 5
     page = (Path(__file__).parents[1] / "docs" / "sources.md").read_text()
     for word in ("Sentinel-2", "Landsat", "Sentinel-1 GRD", "STAC item", "--bands"):
         assert any(word in kind for kind in kinds)

@@ -32,7 +32,7 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError, InputError, OutputError, UnitError
 from crossband.networks.generators.identity import Identity
 from crossband.raster import products
-from crossband.raster.blocks import Reader, Reads
+from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
 from crossband.translate.provenance import facts
@@ -146,7 +146,7 @@ def test_windows_of_coarse_bands_equal_the_whole(tmp_path):
             assert np.array_equal(part.values, whole.values[:, *there])
             assert np.array_equal(part.mask, whole.mask[there])
         boxes = [Box(0, 0, 70, 90), Box(0, 50, 70, 70), Box(60, 0, 60, 90)]
-        for box, part in zip(boxes, Reader(scene, Reads()).windows(boxes), strict=True):
+        for box, part in zip(boxes, BlockReader(scene, ReadStats()).windows(boxes), strict=True):
             assert np.array_equal(part.values, whole.values[:, *box.slices()])
         scene.part(Box(7, 9, 50, 60))
         assert np.array_equal(scene.read().values, whole.values[:, 7:57, 9:69])

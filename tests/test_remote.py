@@ -19,7 +19,7 @@ from crossband.cli.main import main
 from crossband.errors import CrossbandWarning, InputError, Interrupted, OutputError
 from crossband.raster import journal as store_module
 from crossband.raster import remote
-from crossband.raster.blocks import Reader, Reads
+from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.gdal import GDAL_OPTIONS, gdal, gdal_options
 from crossband.raster.grid import Box
 from crossband.raster.journal import folder_of
@@ -130,7 +130,7 @@ def test_wherever_it_fails_no_pixel_is_made_up(make_raster, server, monkeypatch,
 
     def read():
         with open_scene(addresses(server)["http"], needed=RGB) as opened:
-            windows = Reader(opened, Reads()).windows(boxes)
+            windows = BlockReader(opened, ReadStats()).windows(boxes)
             for window, values in zip(windows, expected, strict=True):
                 np.testing.assert_array_equal(window.values, values)
 
@@ -325,7 +325,7 @@ def test_the_users_own_options_win(server, monkeypatch):
     assert counts[3] == 4 * counts[0]
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "many")
     with gdal(), pytest.raises(InputError, match="GDAL_HTTP_MAX_RETRY"):
-        remote.pauses()
+        remote.retry_delays()
 
 
 @pytest.mark.parametrize("output", ["s3://bucket/o.tif", "/vsis3/bucket/o.tif", "https://h/o.tif"])

@@ -9,7 +9,7 @@ from product_trees import sentinel1, zipped
 from test_products import model
 
 from crossband.errors import BandError, InputError
-from crossband.raster.blocks import Reader, Reads
+from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
 from crossband.translate.provenance import facts
@@ -61,7 +61,7 @@ def test_every_pixel_and_every_window(tmp_path):
                 scene.read(box).values, whole.values[:, *box.slices()], rtol=0, atol=2e-5
             )
         boxes = [Box(0, 0, 20, 41), Box(10, 0, 21, 41)]
-        for box, part in zip(boxes, Reader(scene, Reads()).windows(boxes), strict=True):
+        for box, part in zip(boxes, BlockReader(scene, ReadStats()).windows(boxes), strict=True):
             assert np.allclose(part.values, whole.values[:, *box.slices()], rtol=0, atol=2e-5)
         scene.part(Box(5, 6, 10, 12))
         assert np.allclose(scene.read().values, whole.values[:, 5:15, 6:18], rtol=0, atol=2e-5)

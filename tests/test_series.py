@@ -24,7 +24,7 @@ from crossband.errors import CrossbandError, InputError, ManifestError, OutputEr
 from crossband.jobs.sources import Source
 from crossband.raster import write as raster_write
 from crossband.raster.grid import Box, Grid
-from crossband.raster.products import acquired
+from crossband.raster.products import acquisition_time
 from crossband.series import places, stack
 from crossband.series import run as run_module
 from crossband.series.dates import Date, in_name, told
@@ -152,12 +152,12 @@ def test_dates_in_names_are_not_guessed(name, pattern, words):
 def test_products_say_when_they_were_taken(tmp_path):
     s2 = sentinel2(tmp_path, size=12)
     metadata = s2 / "MTD_MSIL2A.xml"
-    assert acquired(s2) is None  # the small tree has no time
+    assert acquisition_time(s2) is None  # the small tree has no time
     text = metadata.read_text()
     start = "<PRODUCT_START_TIME>2023-06-25T23:46:21.024Z</PRODUCT_START_TIME>"
     metadata.write_text(text.replace("<Product_Info>", f"<Product_Info>{start}"))
     for path in (s2, metadata):
-        assert acquired(path) == ("2023-06-25T23:46:21.024Z", "PRODUCT_START_TIME")
+        assert acquisition_time(path) == ("2023-06-25T23:46:21.024Z", "PRODUCT_START_TIME")
     old = landsat(tmp_path)
     (mtl,) = old.glob("*_MTL.txt")
     stated = 'DATE_ACQUIRED = 2019-12-01\n    SCENE_CENTER_TIME = "21:13:49.1234567Z"'
@@ -173,7 +173,7 @@ def test_products_say_when_they_were_taken(tmp_path):
     item.write_text(
         json.dumps({"type": "Feature", "id": "a", "assets": {}, "properties": properties})
     )
-    assert acquired(item) == ("2024-05-01T10:00:00Z", "start_datetime")
+    assert acquisition_time(item) == ("2024-05-01T10:00:00Z", "start_datetime")
 
 
 def test_a_radar_product_says_when(tmp_path):
@@ -184,7 +184,7 @@ def test_a_radar_product_says_when(tmp_path):
         end = re.search(r"</(\w+:)?familyName>", text)[0]
         period = "<safe:startTime>2021-08-09T17:39:53.1</safe:startTime>"
         manifest.write_text(text.replace(end, f"{end}{period}", 1))
-    assert acquired(folder) == ("2021-08-09T17:39:53.1", "startTime")
+    assert acquisition_time(folder) == ("2021-08-09T17:39:53.1", "startTime")
 
 
 def test_the_strongest_word_about_a_date_counts(make_raster):

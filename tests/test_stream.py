@@ -28,7 +28,7 @@ from crossband.networks.conditions import Conditions, noise_at
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.samplers.flow import FlowSampler
 from crossband.raster import blocks
-from crossband.raster.blocks import Reader, Reads
+from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Grid, Window
 from crossband.raster.open import open_scene
 from crossband.translate.engine import LATTICE_STEP, lattice
@@ -189,10 +189,10 @@ def test_each_block_is_read_once(make_raster, layout):
     values = random_values(3, 300, 700)
     values[0, 5, 6] = np.nan
     source = make_raster(values=values, **LAYOUTS[layout])
-    reads = Reads()
+    reads = ReadStats()
     with open_scene(source, needed=RGB) as scene:
         boxes = [t.source for t in plan(300, 700, 96, 13, 4)]
-        for box, window in zip(boxes, Reader(scene, reads).windows(boxes), strict=True):
+        for box, window in zip(boxes, BlockReader(scene, reads).windows(boxes), strict=True):
             expected = scene.read(box)
             np.testing.assert_array_equal(window.values, expected.values)
             np.testing.assert_array_equal(window.mask, expected.mask)
@@ -209,7 +209,7 @@ def test_a_wide_scene_is_read_in_groups_of_columns(make_raster, monkeypatch, ide
     source = make_raster(values=values, scale=1e-4, **tiles)
     monkeypatch.setattr(blocks, "BUDGET", 200_000)
     with open_scene(source, needed=RGB) as scene:
-        columns = blocks.Blocks.of(scene).columns(scene, 0)
+        columns = blocks.ChunkShape.of(scene).columns(scene, 0)
     assert 64 < columns < 450
     assert len(grouped(plan(300, 900, 64, 0, 1), columns)) > 1
     found = Statistics()

@@ -38,7 +38,7 @@ import pandas as pd
 
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
-from crossband.raster.source import file_of
+from crossband.raster.source import split_item_id
 
 TEXT = (
     "source_bands",
@@ -285,7 +285,7 @@ def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> s
     if "://" in text or text.startswith("/vsi"):
         return text
     path = manifest.parent / text  # an absolute path stays as it is
-    if not lenient and not Path(file_of(str(path))[0]).exists():
+    if not lenient and not Path(split_item_id(str(path))[0]).exists():
         raise ManifestError(f"{manifest}: row {row}: {column} {path}: no such file")
     return str(path.resolve())
 

@@ -139,9 +139,9 @@ class PairReader:
         made_by = self._degradation(index)
         if made_by is None:
             return self._stored(index, box)
-        wide = box.grown(made_by.margin, self.facts(index).grid.box)
+        wide = box.expanded(made_by.margin, self.facts(index).grid.box)
         whole = self._degraded(index, made_by, self._stored(index, wide), rng)
-        return whole.crop(box.inside(wide), self.scale)
+        return whole.crop(box.relative_to(wide), self.scale)
 
     def check(self, limit: int = 1000, *, skip: bool = False) -> None:
         """Open the first pairs, so that a wrong band or unit is known before training starts.

@@ -162,7 +162,7 @@ class PairDataset(Dataset[Sample]):
     ) -> Sample:
         """Cut a crop of a side with so many pixels around it, padded beyond the scene."""
         wanted = Box(box.row, box.col, size, size)
-        inside = wanted.grown(edge, grid.box)
+        inside = wanted.expanded(edge, grid.box)
         sample = _sample(self.reader.read(index, inside, rng), 0, self.reader.scale)
         top, left = box.row - edge, box.col - edge
         bottom, right = box.row + size + edge, box.col + size + edge

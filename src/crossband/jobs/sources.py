@@ -133,7 +133,7 @@ def _rows(path: Path) -> Iterator[Source]:
             raise ManifestError(f"{path}: row {row['row']}: {error}") from error
         stem = _plain(row["source"]).stem
         if "window" in reading:  # several rows may be parts of one picture
-            stem += "_" + reading["window"].words().replace(",", "-")
+            stem += "_" + reading["window"].srcwin().replace(",", "-")
         yield Source(row["source"], stem, said, reading, {str(k): v for k, v in row.items()})
 
 

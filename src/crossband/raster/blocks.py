@@ -29,7 +29,7 @@ LEAST_ROWS, LEAST_COLS = 64, 512
 
 
 @dataclass
-class Reads:
+class ReadStats:
     """How much was read.
 
     Attributes:
@@ -48,7 +48,7 @@ class Reads:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ChunkShape:
     """How a scene is cut into what is read at once: whole blocks, where they are not too large.
 
     Attributes:
@@ -62,7 +62,7 @@ class Blocks:
     row_bytes: int
 
     @classmethod
-    def of(cls, scene: Scene) -> Blocks:
+    def of(cls, scene: Scene) -> ChunkShape:
         """Return the pieces of a scene."""
         height, width = scene.block
         pixel = np.dtype(scene.dtype).itemsize * len(scene.numbers) + 1
@@ -80,7 +80,7 @@ class Blocks:
         return max(scene.grid.width * BUDGET // kept, 1)
 
 
-class Reader:
+class BlockReader:
     """Reads the windows of a scene in a known order.
 
     Args:
@@ -88,9 +88,9 @@ class Reader:
         reads: is counted up.
     """
 
-    def __init__(self, scene: Scene, reads: Reads) -> None:
+    def __init__(self, scene: Scene, reads: ReadStats) -> None:
         self._scene, self._reads = scene, reads
-        self._blocks = Blocks.of(scene)
+        self._blocks = ChunkShape.of(scene)
         height, width = scene.block
         self._block = (height, width)
         grid = scene.grid
@@ -150,8 +150,8 @@ class Reader:
             if stored is None:
                 stored = np.empty((bands, box.height, box.width), numbers.dtype)
             at = self._box(piece)
-            part = box.grown(0, at)  # what both have
-            here, there = part.inside(box).slices(), part.inside(at).slices()
+            part = box.intersection(at)
+            here, there = part.relative_to(box).slices(), part.relative_to(at).slices()
             stored[:, *here] = numbers[:, *there]
             mask[here] = known[there]
         assert stored is not None  # a box has pixels, so it has pieces

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene
-from crossband.raster.warp import averaged, finer, overlap, warped
+from crossband.raster.warp import overlap, read_averaged, read_warped, resolution_ratio
 
 #: Side of what is read of the finer scene at once, in its pixels.
 SIDE = 2048
@@ -29,7 +29,7 @@ RATIO = 1.5
 
 
 @dataclass(frozen=True)
-class Ground:
+class Overlap:
     """The ground that two scenes share, in whole pixels of the coarser one.
 
     Attributes:
@@ -45,14 +45,14 @@ class Ground:
     ratio: float
 
     @classmethod
-    def of(cls, first: Grid, second: Grid) -> Ground:
+    def of(cls, first: Grid, second: Grid) -> Overlap:
         """Find it; both have a CRS and an affine transform.
 
         Raises:
             InputError: they do not share a whole pixel.
         """
         box = overlap(first, second)
-        ratio = finer(first, second, box)
+        ratio = resolution_ratio(first, second, box)
         if ratio > 1 - 1e-6:  # the second is the coarser one, or equal
             return cls(second.crop(box), box, 1, ratio)
         box = overlap(second, first)
@@ -69,14 +69,14 @@ class Ground:
         whole = self.grid.box
         for row in range(0, whole.height, side):
             for col in range(0, whole.width, side):
-                yield Box(row, col, side, side).grown(0, whole)
+                yield Box(row, col, side, side).intersection(whole)
 
     def window(self, scene: Scene, which: int, part: Box) -> Window:
         """Read what one of the two scenes shows of a part."""
         if which == self.coarser:
             at = Box(self.box.row + part.row, self.box.col + part.col, part.height, part.width)
             return scene.read(at)
-        read = averaged if self.ratio >= RATIO else warped
+        read = read_averaged if self.ratio >= RATIO else read_warped
         return read(scene, self.grid.crop(part))
 
     def thinned(self, part: Box) -> tuple[slice, slice]:

@@ -13,13 +13,13 @@ from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.png import check_png
-from crossband.raster.retry import PatientRaster
-from crossband.raster.source import file_of
+from crossband.raster.retry import RetryingRaster
+from crossband.raster.source import split_item_id
 
 
 def check_exists(path: str | Path) -> None:
     """Raise InputError for a local path that is not there or empty."""
-    text = file_of(str(path))[0]
+    text = split_item_id(str(path))[0]
     if remote.is_remote(text):
         return
     if not Path(text).exists():
@@ -28,7 +28,7 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def open_raster(path: str | Path) -> Any:
+def open_dataset(path: str | Path) -> Any:
     """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
     text = remote.address(path)
     check_exists(text)
@@ -37,7 +37,9 @@ def open_raster(path: str | Path) -> Any:
     except (RasterioIOError, RasterioError, OSError) as error:
         words = reason(error)
         if remote.is_remote(text) and "not recognized as being in" not in words:
-            raise InputError(f"{text}: cannot be opened: {remote.why(words) or words}") from error
+            raise InputError(
+                f"{text}: cannot be opened: {remote.explain(words) or words}"
+            ) from error
         raise InputError(f"{text}: not a raster that can be opened: {words}") from error
     try:
         if dataset.driver in ("PNG", "VRT"):
@@ -64,10 +66,10 @@ def open_raster(path: str | Path) -> Any:
 
 def _opened(path: str) -> Any:
     if remote.is_remote(path):
-        return PatientRaster(path, gdal)
+        return RetryingRaster(path, gdal)
     with gdal():
         dataset = rasterio.open(path)
         if dataset.driver != "VRT" or not any(map(remote.is_remote, dataset.files)):
             return dataset
         dataset.close()
-    return PatientRaster(path, gdal)
+    return RetryingRaster(path, gdal)

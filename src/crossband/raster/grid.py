@@ -41,24 +41,28 @@ class Box:
             slice(self.col, self.col + self.width),
         )
 
-    def grown(self, edge: int, outer: Box) -> Box:
-        """Return this rectangle with so many pixels around it, as far as `outer` reaches."""
+    def expanded(self, edge: int, outer: Box) -> Box:
+        """Return this rectangle with `edge` more pixels on each side, cut to `outer`."""
         row, col = max(self.row - edge, outer.row), max(self.col - edge, outer.col)
         bottom = min(self.row + self.height + edge, outer.row + outer.height)
         right = min(self.col + self.width + edge, outer.col + outer.width)
         return Box(row, col, bottom - row, right - col)
 
-    def inside(self, outer: Box) -> Box:
+    def intersection(self, other: Box) -> Box:
+        """Return the part that both have; a side below 1 means that they share no pixel."""
+        return self.expanded(0, other)
+
+    def relative_to(self, outer: Box) -> Box:
         """Return this rectangle counted from the origin of `outer`."""
         return replace(self, row=self.row - outer.row, col=self.col - outer.col)
 
-    def words(self) -> str:
+    def srcwin(self) -> str:
         """Return first column, first row, width, height: the order of GDAL's `-srcwin`."""
         return f"{self.col},{self.row},{self.width},{self.height}"
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """Parse what `words` writes; ValueError for anything else.
+        """Parse what `srcwin` writes; ValueError for anything else.
 
         >>> Box.parse("256,0,256,128")
         Box(row=0, col=256, height=128, width=256)

@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 
 from crossband.raster import remote
 from crossband.raster.gdal import gdal
-from crossband.raster.retry import PatientRaster
+from crossband.raster.retry import RetryingRaster
 
 #: A source of a VRT that is a raster seen through options, as `vrt://in.tif?bands=1`.
 _SEEN = "vrt://"
@@ -21,7 +21,7 @@ _SEEN = "vrt://"
 _HEAD = 1024
 
 
-def members(files: Iterable[str]) -> tuple[str, ...]:
+def member_files(files: Iterable[str]) -> tuple[str, ...]:
     """Return the files, and those that VRTs and parts of files (`NETCDF:a.nc:b`) among them name.
 
     Each is there once, also where VRTs name each other in a circle. One that is missing is in it,
@@ -66,7 +66,7 @@ def _is_part(name: str) -> bool:
 
 def _listed(name: str) -> list[str]:
     opened: Callable[..., Any]
-    opened = partial(PatientRaster, env=gdal) if remote.is_remote(name) else rasterio.open
+    opened = partial(RetryingRaster, env=gdal) if remote.is_remote(name) else rasterio.open
     try:
         with gdal(), opened(name) as dataset:
             return list(dataset.files)

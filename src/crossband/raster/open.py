@@ -98,11 +98,11 @@ def open_raster(path: str | Path) -> Any:
     """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
     text = remote.address(path)
     try:
-        return dataset.open_raster(path)
+        return dataset.open_dataset(path)
     except InputError as error:
         if remote.is_remote(text) or not Path(text).is_dir():
             raise
         raise InputError(
             f"{text}: not a raster that can be opened: of folders these are read: "
-            f"{products.kinds_of_folders()}"
+            f"{products.readable_folders()}"
         ) from error

@@ -39,7 +39,7 @@ class Radiometry:
     offset: tuple[float, ...]
     nodata: tuple[float | None, ...]
     power: bool
-    said_by: str
+    origin: str
 
     def physical(
         self, stored: NDArray[Any], marked: bool = True
@@ -117,7 +117,7 @@ def radiometry_of(
             f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
             f"and --offset"
         )
-    scales, offsets, said_by = _line(dataset, path, chosen, sensor, scale, offset)
+    scales, offsets, origin = _line(dataset, path, chosen, sensor, scale, offset)
     if any(not np.isfinite(s) or s == 0 for s in scales):
         raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
     fallback = sensor.nodata if sensor is not None else None
@@ -130,7 +130,7 @@ def radiometry_of(
         offset=tuple(map(float, offsets)),
         nodata=tuple(fallback if d is None else float(d) for d in declared),
         power=True in linear or bool(sensor and sensor.power),
-        said_by=said_by,
+        origin=origin,
     )
 
 
@@ -145,17 +145,17 @@ def _line(
     """Return scale and offset of the chosen bands, and who says so; see `radiometry_of`."""
     scales = [dataset.scales[n - 1] for n in chosen]
     offsets = [dataset.offsets[n - 1] for n in chosen]
-    said_by = "the file"
+    origin = "the file"
     in_file = any(s != 1 for s in scales) or any(o != 0 for o in offsets)
     if not in_file and sensor is not None:
-        offsets, said_by = [sensor.offset] * len(chosen), f"sensor {sensor.name}"
+        offsets, origin = [sensor.offset] * len(chosen), f"sensor {sensor.name}"
         if scale is None:
             scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
     if scale is not None and offset is None and any(offsets):
         # Of another scale the offset may be another one, too.
         known = ", ".join(f"{o:g}" for o in dict.fromkeys(offsets))
         raise UnitError(
-            f"{path}: a scale without an offset, and {said_by} says {known}: give --offset, too "
+            f"{path}: a scale without an offset, and {origin} says {known}: give --offset, too "
             f"(physical = stored x scale + offset; 0 for none)"
         )
     if scale is not None:
@@ -163,5 +163,5 @@ def _line(
     if offset is not None:
         offsets = [offset] * len(chosen)
     if scale is not None or offset is not None:
-        said_by = "--offset" if scale is None else "--scale and --offset"
-    return scales, offsets, said_by
+        origin = "--offset" if scale is None else "--scale and --offset"
+    return scales, offsets, origin

@@ -86,7 +86,7 @@ class State:
     modified: str | None
 
     @property
-    def tells(self) -> bool:
+    def detects_changes(self) -> bool:
         """Whether a change that leaves the size alone shows."""
         return self.etag is not None or self.modified is not None
 
@@ -102,7 +102,7 @@ def state(path: str) -> State:
     """
     lines, words = _headers(path)
     if not lines:
-        raise InputError(why(words) or words)
+        raise InputError(explain(words) or words)
     headers = {name.lower(): value for name, value in lines}
     whole = headers.get("content-range", "").rpartition("/")[2]  # of a range that was asked for
     size = whole or headers.get("content-length", "")
@@ -111,15 +111,15 @@ def state(path: str) -> State:
     )
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Let GDAL forget all that was fetched, halves included."""
     _gdal().VSICurlClearCache()
 
 
-def why(words: str) -> str | None:
+def explain(words: str) -> str | None:
     """Return what GDAL's words on a request mean; None where they are of another matter.
 
-    >>> why("HTTP response code: 404")
+    >>> explain("HTTP response code: 404")
     'there is no such file on the server (HTTP 404)'
     """
     found = re.search(r"HTTP (?:response|error) code.*?: (\d+)(?: |$)", words)
@@ -131,7 +131,7 @@ def why(words: str) -> str | None:
     return None
 
 
-def pauses() -> list[float]:
+def retry_delays() -> list[float]:
     """Return how long to wait before each new try, by GDAL's options as they are set now."""
     from rasterio.env import get_gdal_config
 

@@ -28,13 +28,13 @@ from crossband.raster import remote
 Env = Callable[[], AbstractContextManager[None]]
 
 
-class BrokenOff(OSError):
+class IncompleteReadError(OSError):
     """Not all that GDAL asked a server for came, though GDAL may have gone on without it."""
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Raise BrokenOff at the end where a part of a file did not come inside."""
+    """Raise IncompleteReadError at the end where a part of a file did not come inside."""
     _listen()
     failed: dict[str, str] = {}
     _watching[threading.get_ident()] = failed
@@ -46,7 +46,7 @@ def watched() -> Iterator[None]:
     finally:
         del _watching[threading.get_ident()]
     for words in failed.values():
-        raise BrokenOff(remote.why(words) or f"the connection broke ({words})")
+        raise IncompleteReadError(remote.explain(words) or f"the connection broke ({words})")
     if problem is not None:
         raise problem
 
@@ -98,7 +98,7 @@ def _listen() -> None:
         logger.setLevel(logging.DEBUG)
 
 
-class PatientRaster:
+class RetryingRaster:
     """A raster that is read over a network: rasterio's dataset, opened and read until all came.
 
     Args:
@@ -112,13 +112,13 @@ class PatientRaster:
     def __init__(self, path: str, env: Env) -> None:
         self._path, self._env = path, env
         with env(), _alone():
-            for pause in remote.pauses():
+            for pause in remote.retry_delays():
                 try:
                     self._dataset = _open(path)
                     break
-                except BrokenOff:
+                except IncompleteReadError:
                     time.sleep(pause)
-                    remote.forget()
+                    remote.clear_cache()
             else:
                 self._dataset = _open(path)
             files: tuple[str, ...] = self._dataset.files
@@ -131,7 +131,7 @@ class PatientRaster:
         """Read pixels; see rasterio.
 
         Raises:
-            BrokenOff: they do not come.
+            IncompleteReadError: they do not come.
         """
         return self._until_all_came(lambda: self._dataset.read(*args, **options))
 
@@ -153,9 +153,9 @@ class PatientRaster:
         except (RasterioError, OSError) as error:
             problem = error
         with self._env(), _alone():
-            for pause in remote.pauses():
+            for pause in remote.retry_delays():
                 time.sleep(pause)
-                remote.forget()
+                remote.clear_cache()
                 try:
                     remote.state(self._suspect(problem))
                     self._reopen()
@@ -168,7 +168,7 @@ class PatientRaster:
                     problem = error
             else:
                 words = ""
-        raise BrokenOff(words or str(problem.__cause__ or problem)) from None
+        raise IncompleteReadError(words or str(problem.__cause__ or problem)) from None
 
     def _suspect(self, problem: Exception) -> str:
         """Return the file that failed: of many, GDAL's words name it."""
@@ -197,7 +197,7 @@ def _alone() -> AbstractContextManager[Any]:
 
 
 def _open(path: str) -> Any:
-    """Open a raster; BrokenOff where not all of its header came.
+    """Open a raster; IncompleteReadError where not all of its header came.
 
     libtiff ends the process where it is asked for pixels and has half a directory. The flags of
     the mask make it read all of them.

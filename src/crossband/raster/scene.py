@@ -100,7 +100,7 @@ class Scene:
         inside = box.row + box.height <= whole.height and box.col + box.width <= whole.width
         if min(box.row, box.col) < 0 or min(box.height, box.width) < 1 or not inside:
             raise InputError(
-                f"{self.path}: the window {box.words()} is not inside its {whole.width} x "
+                f"{self.path}: the window {box.srcwin()} is not inside its {whole.width} x "
                 f"{whole.height} pixels"
             )
         self.grid = self.grid.crop(box)

@@ -18,10 +18,10 @@ RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
 LARGEST = 64 * 2**20
 
 
-def file_of(path: str) -> tuple[str, str]:
+def split_item_id(path: str) -> tuple[str, str]:
     """Part the file from what it names in it: of `items.json#ID`, an item of a collection, `ID`.
 
-    >>> file_of("items.json#S2A_T33"), file_of("scene#1.tif")
+    >>> split_item_id("items.json#S2A_T33"), split_item_id("scene#1.tif")
     (('items.json', 'S2A_T33'), ('scene#1.tif', ''))
     """
     match = re.fullmatch(r"(.+?\.(?:geo)?json)#(.+)", path, re.IGNORECASE)

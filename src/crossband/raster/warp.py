@@ -65,7 +65,7 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     return Box(top, left, bottom - top, right - left)
 
 
-def finer(scene: Grid, reference: Grid, at: Box) -> float:
+def resolution_ratio(scene: Grid, reference: Grid, at: Box) -> float:
     """Return how many pixels of `scene` lie along a pixel of `reference`, in the middle of `at`."""
     middle = Box(at.row + at.height // 2, at.col + at.width // 2, 1, 1)
     columns, rows = _in_pixels(reference, middle, scene)
@@ -74,7 +74,7 @@ def finer(scene: Grid, reference: Grid, at: Box) -> float:
     return math.sqrt(area)
 
 
-def warped(scene: Readable, grid: Grid) -> Window:
+def read_warped(scene: Readable, grid: Grid) -> Window:
     """Read what a scene shows of another grid, in physical units.
 
     Values are interpolated by cubic convolution, widened where the grid is coarser than the scene.
@@ -110,7 +110,7 @@ def warped(scene: Readable, grid: Grid) -> Window:
     return Window(values, mask, grid, scene.bands, scene.unit)
 
 
-def averaged(scene: Readable, grid: Grid) -> Window:
+def read_averaged(scene: Readable, grid: Grid) -> Window:
     """Read the mean of what a scene shows of each pixel of a coarser grid, in physical units.
 
     Each of the scene's pixels weighs as much as its share of the coarse one; decibels are averaged
@@ -131,10 +131,10 @@ def averaged(scene: Readable, grid: Grid) -> Window:
         top, left = math.floor(rows.min()) - 1, math.floor(columns.min()) - 1
         size = math.ceil(rows.max()) + 1 - top, math.ceil(columns.max()) + 1 - left
         around = Box(top, left, *size)
-        inside = around.grown(0, scene.grid.box)  # what both have
+        inside = around.intersection(scene.grid.box)
         if inside.height > 0 and inside.width > 0:
             seen, power = scene.read(inside), scene.unit == DECIBEL
-            here = inside.inside(around).slices()
+            here = inside.relative_to(around).slices()
             source = np.full((len(scene.bands), *size), np.nan, dtype=np.float32)
             linear = 10.0 ** (seen.values / 10.0) if power else seen.values
             source[:, *here] = np.where(seen.mask, linear, np.nan)

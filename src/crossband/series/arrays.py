@@ -161,7 +161,7 @@ def _physical(
     for number, (name, chosen) in enumerate(zip(told.bands, told.chosen, strict=True)):
         stored = array.isel({told.band: chosen}, drop=True)
         one = type(r)(
-            r.unit, (r.scale[number],), (r.offset[number],), (r.nodata[number],), r.power, r.said_by
+            r.unit, (r.scale[number],), (r.offset[number],), (r.nodata[number],), r.power, r.origin
         )
         out[name] = xr.apply_ufunc(
             _values,

@@ -117,7 +117,7 @@ def told(source: Source, pattern: str | None = None) -> Dated:
             return Dated(source, _parsed(value, source.said, f"column {column}"), "the manifest")
     if pattern is not None:
         return Dated(source, in_name(source.stem, pattern, source.said), "--date-pattern")
-    found = products.acquired(source.path)
+    found = products.acquisition_time(source.path)
     if found is None and not _is_product(source):
         found = _tagged(source)
     if found is None:

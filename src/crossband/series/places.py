@@ -73,7 +73,7 @@ class Found:
         """Yield rectangles of the scene, and which of their pixels [h, w] belong to the place."""
         for row in range(0, self.box.height, SIDE):
             for col in range(0, self.box.width, SIDE):
-                at = Box(self.box.row + row, self.box.col + col, SIDE, SIDE).grown(0, self.box)
+                at = Box(self.box.row + row, self.box.col + col, SIDE, SIDE).intersection(self.box)
                 inside = np.ones((at.height, at.width), dtype=bool)
                 if self.outline is not None:
                     inside = geometry_mask(

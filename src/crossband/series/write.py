@@ -16,7 +16,7 @@ from crossband.raster.compare import RATIO
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.journal import Store
-from crossband.raster.warp import Readable, averaged, finer, overlap, warped
+from crossband.raster.warp import Readable, overlap, read_averaged, read_warped, resolution_ratio
 from crossband.raster.write import Cog, Output, check_disk, failed, place_all
 
 #: Side of what is read at once, in pixels of the stack.
@@ -91,7 +91,7 @@ def aligning(of: Grid, to: Grid) -> Callable[[Readable, Grid], Window]:
     Raises:
         InputError: the two do not share a whole pixel.
     """
-    return averaged if finer(of, to, overlap(of, to)) >= RATIO else warped
+    return read_averaged if resolution_ratio(of, to, overlap(of, to)) >= RATIO else read_warped
 
 
 def _write(output: Output, band: int, readable: Readable, *, aligned: bool) -> None:
@@ -99,7 +99,7 @@ def _write(output: Output, band: int, readable: Readable, *, aligned: bool) -> N
     moved = aligning(readable.grid, output.grid) if aligned else None
     for row in range(0, output.grid.height, SIDE):
         for col in range(0, output.grid.width, SIDE):
-            box = Box(row, col, SIDE, SIDE).grown(0, output.grid.box)
+            box = Box(row, col, SIDE, SIDE).intersection(output.grid.box)
             window = moved(readable, output.grid.crop(box)) if moved else readable.read(box)
             plane = np.where(window.mask, window.values[0], np.float32("nan"))
             try:

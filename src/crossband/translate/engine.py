@@ -167,7 +167,7 @@ class Engine:
         Where no pixel that counts is valid, nothing is left to compute.
         """
         cores = tuple(
-            window.crop(tile.core.inside(tile.source))
+            window.crop(tile.core.relative_to(tile.source))
             for window, tile in zip(windows, job.tiles, strict=True)
         )
         # A tile that fades into others counts where it is not kept, too.

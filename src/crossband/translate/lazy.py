@@ -241,7 +241,7 @@ def translate_block(
     reading, whole = carried.reading, carried.reading.grid.box
     engine, given, work, gate = carried.ready()
     scale, lead = engine.model.network.scale, block.shape[:-3]
-    seen = core.grown(reach, whole)
+    seen = core.expanded(reach, whole)
     bands = len(engine.model.signature.target)
     out = np.full((*lead, bands, core.height * scale, core.width * scale), np.nan, np.float32)
     for index in np.ndindex(lead):
@@ -249,11 +249,11 @@ def translate_block(
         results = Results(engine, work)
         for tile in _tiles(core, whole, work.tile, engine):
             job = Job(0, (tile,))
-            prepared = engine.prepare(job, [window.crop(tile.source.inside(seen))], given)
+            prepared = engine.prepare(job, [window.crop(tile.source.relative_to(seen))], given)
             with gate:
                 answer = engine.compute(prepared)
             for box, values, mask, _ in results(prepared, answer):
-                at = box.inside(core.scaled(scale)).slices()
+                at = box.relative_to(core.scaled(scale)).slices()
                 np.copyto(out[index][:, *at], values, where=mask)
     return out
 
@@ -270,4 +270,4 @@ def _tiles(core: Box, whole: Box, tile: int, engine: Engine) -> Iterator[Tile]:
                 min(step, core.row + core.height - row),
                 min(step, core.col + core.width - col),
             )
-            yield Tile(part.grown(reach, whole), part)
+            yield Tile(part.expanded(reach, whole), part)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from crossband.core.sensors import DISPLAY, VALID_RANGE
 from crossband.errors import BandError, CrossbandError, InputError, MatchError, UnitError, nearest
-from crossband.raster.blocks import Reader, Reads
-from crossband.raster.compare import Ground
+from crossband.raster.blocks import BlockReader, ReadStats
+from crossband.raster.compare import Overlap
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Grid
@@ -174,7 +174,7 @@ class Matching(Direct):
             check_georeference(grid, name)
             check_georeference(opened.grid, self._what)
             try:
-                self._ground = Ground.of(grid, opened.grid)
+                self._ground = Overlap.of(grid, opened.grid)
             except InputError as error:
                 raise InputError(f"{self._what}: {name} and it: {error}") from error
             self._check_reference()
@@ -280,7 +280,7 @@ def _write(mapping: Match, result: Scene, outputs: Sequence[Output], source: Sce
     grid = result.grid
     boxes = [tile.core for tile in plan(grid.height, grid.width, SIDE, 0, 1)]
     # An index needs source and result on one grid, which was checked; else nobody reads these.
-    windows = Reader(source, Reads()).windows(boxes) if len(outputs) > 1 else None
+    windows = BlockReader(source, ReadStats()).windows(boxes) if len(outputs) > 1 else None
     for box in boxes:
         window = result.read(box)
         values = np.clip(mapping.apply(window.values), *VALID_RANGE[outputs[0].unit])

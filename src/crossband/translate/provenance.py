@@ -18,7 +18,7 @@ from crossband.errors import ChangedError, InputError
 from crossband.raster import remote
 from crossband.raster.gdal import gdal
 from crossband.raster.journal import difference
-from crossband.raster.members import members
+from crossband.raster.members import member_files
 
 if TYPE_CHECKING:
     from crossband.model import Model
@@ -64,7 +64,7 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
         "the source": sources(scene),
         "how the source is read": json.dumps(
             [
-                *(scene.bands, scene.numbers, scene.dtype, scene.window.words()),
+                *(scene.bands, scene.numbers, scene.dtype, scene.window.srcwin()),
                 *(r.unit, r.scale, r.offset, r.nodata, r.power),
             ]
         ),
@@ -116,7 +116,9 @@ def is_made(
 def unnoticed(scene: Scene) -> str | None:
     """Say which files of a scene could change without `facts` changing; None where none could."""
     far = [name for name in _files(scene) if _file(name) is None]
-    names = [name for name, state in zip(far, _states(far), strict=True) if not state.tells]
+    names = [
+        name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes
+    ]
     if not names:
         return None
     first, more = remote.name_of(names[0]), len(names) - 1
@@ -135,7 +137,7 @@ def sources(scene: Scene) -> str:
     for name, known in zip(far, _states(far), strict=True):
         size += known.size or 0
         # A signature in an address is a new one each time; without it the address means the file.
-        label = name.split("?")[0] if known.tells else name
+        label = name.split("?")[0] if known.detects_changes else name
         digest.update(f"{label} {known}".encode())
     for name in names:
         path = _file(name)
@@ -157,7 +159,7 @@ def sources(scene: Scene) -> str:
 
 def _files(scene: Scene) -> tuple[str, ...]:
     with gdal():
-        return members(scene.files)
+        return member_files(scene.files)
 
 
 def _file(name: str) -> Path | None:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossband.errors import CrossbandError, CrossbandWarning, FinishError, MaskedError, OutputError
-from crossband.raster.blocks import Blocks
+from crossband.raster.blocks import ChunkShape
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Window
 from crossband.raster.journal import Store, begun
-from crossband.raster.members import members
+from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.scene import Scene
 from crossband.raster.write import (
@@ -244,7 +244,7 @@ def translate(
     }
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(source, **reading, needed=model.signature.source))
-        check_apart(paths, members(scene.files))
+        check_apart(paths, member_files(scene.files))
         if window is not None:
             scene.part(window)
         _check(model, scene.unit, scene.bands)
@@ -301,7 +301,7 @@ def translate(
 def _columns(model: Model, scene: Scene) -> int:
     """Return how many columns are worked on side by side, so that few blocks are kept."""
     reach = halo(model.network.margin or 0, model.network.stride)
-    return Blocks.of(scene).columns(scene, reach)
+    return ChunkShape.of(scene).columns(scene, reach)
 
 
 def _check_paths(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.core import indices
-from crossband.raster.blocks import Reader
+from crossband.raster.blocks import BlockReader
 from crossband.raster.scene import Scene
 from crossband.raster.write import Output, failed
 from crossband.translate.blend import neighbours
@@ -104,7 +104,7 @@ class Stream:
         found.draining = time.perf_counter() - start - found.windows
 
     def _prepared(self) -> Generator[Prepared, None, None]:
-        reader = Reader(self._scene, self._found.reads)
+        reader = BlockReader(self._scene, self._found.reads)
         for group in self._work.groups:
             own = [job for job in group if job.number in self._needed]
             windows = reader.windows([tile.source for job in own for tile in job.tiles])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from crossband.raster.blocks import Reads
+from crossband.raster.blocks import ReadStats
 
 T = TypeVar("T")
 _END = object()
@@ -51,7 +51,7 @@ class Statistics:
     resumed: int = 0
     seen: int = 0
     kept: int = 0
-    reads: Reads = field(default_factory=Reads)
+    reads: ReadStats = field(default_factory=ReadStats)
     computing: float = 0.0
     waiting_for_reading: float = 0.0
     waiting_for_writing: float = 0.0

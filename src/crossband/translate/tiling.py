@@ -165,7 +165,7 @@ class Results:
             return self._blender(tile, answer.float().numpy())
         if answer is None:
             return None
-        rows, cols = tile.core.inside(tile.source).scaled(self._scale).slices()
+        rows, cols = tile.core.relative_to(tile.source).scaled(self._scale).slices()
         kept: NDArray[np.float32] = answer[:, rows, cols].float().numpy()
         return kept
 

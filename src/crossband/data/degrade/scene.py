@@ -30,7 +30,7 @@ from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.scene import Scene
-from crossband.raster.warp import check_georeference, finer, overlap, warped
+from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
 from crossband.raster.write import SceneWriter, check_output
 
 #: Side of a block in fine pixels, without its halo.
@@ -159,7 +159,7 @@ class _Job:
             box = overlap(fine.grid, reference.grid)
         except InputError as error:
             raise InputError(f"{fine.path} and {reference.path}: {error}") from error
-        ratio = finer(fine.grid, reference.grid, box)
+        ratio = resolution_ratio(fine.grid, reference.grid, box)
         chosen = round(ratio) if scale is None else scale
         if chosen < 1 or ratio < 1 - 1e-3:
             raise InputError(
@@ -243,7 +243,7 @@ class _Job:
     def _block(
         self, around: Box, inner: Box, fitted: matching.Match | None
     ) -> tuple[Image, Image, Mask, Mask]:
-        seen = warped(self.fine, self.grid.crop(around).zoom(self.scale))
+        seen = read_warped(self.fine, self.grid.crop(around).zoom(self.scale))
         values, unit = seen.values, self.fine.unit
         if fitted is not None:
             values, unit = fitted.apply(values), self.reference.unit

@@ -128,7 +128,7 @@ class Folders(Layout):
                 search.left_out.append((path, f"two halves, but {facts.width} pixels wide"))
                 continue
             half = facts.width // 2
-            boxes = [Box(0, col, facts.height, half).words() for col in (0, half)]
+            boxes = [Box(0, col, facts.height, half).srcwin() for col in (0, half)]
             windows = boxes[:: -1 if self.swap else 1]
             row: Row = {"split": SPLITS[path.parent.name], "split_by": "the folders"}
             group = self.group(path, search.root)

@@ -1,7 +1,7 @@
 """Products: folders, archives and items whose bands lie in several files, opened as one scene.
 
-One file each, which holds a subclass of `Kind`; adding one touches no other file. Other installed
-packages join through the entry point group `crossband.product`.
+Each kind of product is one file here, with a subclass of `ProductReader`; adding one touches no
+other file. Other installed packages join through the entry point group `crossband.product`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,20 @@ from pathlib import Path
 
 from crossband.core.registry import available
 from crossband.errors import InputError
-from crossband.raster.products.base import Band, Kind, Product
+from crossband.raster.products.base import Band, Product, ProductReader
 from crossband.raster.remote import address
 from crossband.raster.source import RASTERS, Source
 
-__all__ = ["Band", "Kind", "Product", "Source", "acquired", "find", "kinds_of_folders", "refuse"]
+__all__ = [
+    "Band",
+    "Product",
+    "ProductReader",
+    "Source",
+    "acquisition_time",
+    "find",
+    "readable_folders",
+    "refuse",
+]
 
 
 def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Product | None:
@@ -42,7 +51,7 @@ def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Prod
     return None
 
 
-def acquired(path: str | Path) -> tuple[str, str] | None:
+def acquisition_time(path: str | Path) -> tuple[str, str] | None:
     """Return when a product was taken, as its metadata write it, and the key that says it.
 
     Args:
@@ -61,7 +70,7 @@ def acquired(path: str | Path) -> tuple[str, str] | None:
     return next((found for kind in _kinds() if (found := kind.when(source)) is not None), None)
 
 
-def kinds_of_folders() -> str:
+def readable_folders() -> str:
     """Name the kinds, for a folder that is none of them."""
     return "; ".join(kind.title for kind in _kinds())
 
@@ -73,7 +82,7 @@ def refuse(path: str | Path, why: str) -> None:
 
 
 @functools.cache
-def _kinds() -> tuple[Kind, ...]:
+def _kinds() -> tuple[ProductReader, ...]:
     """Return one of each kind; bands that name files come first, as the user's own word."""
-    kinds = available(Kind).items()
+    kinds = available(ProductReader).items()
     return tuple(kind() for _, kind in sorted(kinds, key=lambda k: k[0] != "Files"))

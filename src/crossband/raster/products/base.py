@@ -89,7 +89,7 @@ class Product:
         return {} if name is None else {"common_name": name}
 
 
-class Kind(Registered, family="Product", package="crossband.raster.products"):
+class ProductReader(Registered, family="Product", package="crossband.raster.products"):
     """A kind of product."""
 
     #: What it is, as messages name it.

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from crossband.errors import BandError, InputError
-from crossband.raster.products.base import Band, Kind
+from crossband.raster.products.base import Band, ProductReader
 from crossband.raster.source import Source
 
 
-class Files(Kind):
+class Files(ProductReader):
     """A folder and the names of the files in it that are bands."""
 
     title: ClassVar[str] = "a folder with --bands red=B04.tif,green=B03.tif,..."
 
     def bands(self, source: Source) -> list[Band] | None:
-        """See `Kind.bands`."""
+        """See `ProductReader.bands`."""
         folder = Path(source.path)
         named = any(map(_is_file, source.given.values()))
         if not named or not source.is_local or not folder.is_dir():

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from crossband.core import sensors
 from crossband.errors import InputError
 from crossband.raster.products import markup
-from crossband.raster.products.base import Band, Kind
+from crossband.raster.products.base import Band, ProductReader
 from crossband.raster.source import Source, Tree
 
 Groups = dict[str, dict[str, str]]
@@ -34,13 +34,13 @@ _SURFACE, _TOP = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL1_RADIOMETRIC_RE
 _HEAT = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
 
 
-class Landsat(Kind):
+class Landsat(ProductReader):
     """Landsat Collection 2, surface reflectance and temperature, or top of atmosphere."""
 
     title: ClassVar[str] = "a Landsat Collection 2 folder, its tar or its MTL file"
 
     def bands(self, source: Source) -> list[Band] | None:
-        """See `Kind.bands`."""
+        """See `ProductReader.bands`."""
         found = source.metadata(*_FILES)
         if found is None:
             return None
@@ -51,7 +51,7 @@ class Landsat(Kind):
             raise InputError(f"{source.words(name)}: {error}") from error
 
     def when(self, source: Source) -> tuple[str, str] | None:
-        """See `Kind.when`."""
+        """See `ProductReader.when`."""
         found = source.metadata(*_FILES)
         if found is None:
             return None

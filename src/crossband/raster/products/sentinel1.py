@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from crossband.errors import InputError
 from crossband.raster.grid import Box
 from crossband.raster.products import markup
-from crossband.raster.products.base import Band, Kind
+from crossband.raster.products.base import Band, ProductReader
 from crossband.raster.radiometry import POWER
 from crossband.raster.source import Source, Tree
 
@@ -38,13 +38,13 @@ ORDER = ("vv", "vh", "hh", "hv")
 _POLARISATION = re.compile(rf"(?:^|-)({'|'.join(ORDER)})(?=[-.])")
 
 
-class Sentinel1(Kind):
+class Sentinel1(ProductReader):
     """Sentinel-1 GRD of any mode."""
 
     title: ClassVar[str] = "a Sentinel-1 GRD .SAFE folder or its zip"
 
     def bands(self, source: Source) -> list[Band] | None:
-        """See `Kind.bands`."""
+        """See `ProductReader.bands`."""
         found = _manifest(source)
         if found is None:
             return None
@@ -56,7 +56,7 @@ class Sentinel1(Kind):
             raise InputError(f"{source.words(name)}: {error}") from error
 
     def when(self, source: Source) -> tuple[str, str] | None:
-        """See `Kind.when`."""
+        """See `ProductReader.when`."""
         found = _manifest(source)
         said = next(iter(_named(found[2], "startTime")), None) if found is not None else None
         return None if said is None else ((said.text or "").strip(), "startTime")
@@ -258,11 +258,11 @@ def _block(vector: Element) -> Block:
 
 def _scale(noise: NDArray[np.float32], block: Block, box: Box) -> None:
     """Multiply what a window [H, W] at `box` has of a block by its factors."""
-    part = block.box.grown(0, box)  # what both have
+    part = block.box.intersection(box)
     if part.height > 0 and part.width > 0:
         rows = part.row + np.arange(part.height)
         factor = np.interp(rows, block.lines, block.values).astype(np.float32)
-        noise[part.inside(box).slices()] *= factor[:, None]
+        noise[part.relative_to(box).slices()] *= factor[:, None]
 
 
 def _named(root: Element, name: str) -> list[Element]:

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 from crossband.core import sensors
 from crossband.errors import InputError
 from crossband.raster.products import markup
-from crossband.raster.products.base import Band, Kind
+from crossband.raster.products.base import Band, ProductReader
 from crossband.raster.source import Source, Tree
 
 #: Bands in the order of `band_id`.
@@ -27,13 +27,13 @@ _OFFSETS_FROM, _OFFSETS_TO = 4.0, 99.0
 _LEVELS = ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
 
 
-class Sentinel2(Kind):
+class Sentinel2(ProductReader):
     """Sentinel-2 L1C (top of atmosphere) and L2A (surface reflectance)."""
 
     title: ClassVar[str] = "a Sentinel-2 .SAFE folder or its zip"
 
     def bands(self, source: Source) -> list[Band] | None:
-        """See `Kind.bands`."""
+        """See `ProductReader.bands`."""
         found = _metadata(source)
         if found is None:
             return None
@@ -45,7 +45,7 @@ class Sentinel2(Kind):
             raise InputError(f"{source.words(name)}: {error}") from error
 
     def when(self, source: Source) -> tuple[str, str] | None:
-        """See `Kind.when`."""
+        """See `ProductReader.when`."""
         found = _metadata(source)
         if found is None:
             return None

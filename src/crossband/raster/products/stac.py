@@ -17,8 +17,8 @@ from urllib.parse import urljoin, urlsplit
 
 from crossband.core.version import __version__
 from crossband.errors import InputError
-from crossband.raster.products.base import Band, Kind
-from crossband.raster.source import LARGEST, RASTERS, Source, file_of
+from crossband.raster.products.base import Band, ProductReader
+from crossband.raster.source import LARGEST, RASTERS, Source, split_item_id
 
 #: Roles of assets that are pictures for people, or no images at all.
 NOT_DATA = frozenset({"thumbnail", "overview", "visual", "metadata"})
@@ -30,13 +30,13 @@ PATIENCE = 60
 _STORES = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/"}
 
 
-class Stac(Kind):
+class Stac(ProductReader):
     """A STAC item of any collection."""
 
     title: ClassVar[str] = "a STAC item (.json, or its address)"
 
     def bands(self, source: Source) -> list[Band] | None:
-        """See `Kind.bands`."""
+        """See `ProductReader.bands`."""
         found = _item(source)
         if found is None:
             return None
@@ -49,7 +49,7 @@ class Stac(Kind):
             raise InputError(f"{source.path}: not as STAC has it: {error!r}") from error
 
     def when(self, source: Source) -> tuple[str, str] | None:
-        """See `Kind.when`."""
+        """See `ProductReader.when`."""
         found = _item(source)
         properties = found[0].get("properties") if found is not None else None
         if not isinstance(properties, dict):
@@ -65,7 +65,7 @@ def _is_far(file: str) -> bool:
 
 def _item(source: Source) -> tuple[dict[str, Any], str] | None:
     """Return an item and the file or address that it is in; None where it is something else."""
-    file, wanted = file_of(source.path)
+    file, wanted = split_item_id(source.path)
     far = _is_far(file)
     name = urlsplit(file).path if far else file
     of_api = far and _OF_API.search(name) and not name.lower().endswith(RASTERS)

@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp
 from crossband.core import sensors
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.bands import find_bands
-from crossband.raster.dataset import open_raster
+from crossband.raster.dataset import open_dataset
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid
 from crossband.raster.products.base import Band, Calibration, Product
@@ -50,7 +50,7 @@ def open_stack(
         opened: dict[str, Any] = {}
         for band in chosen:
             if band.href not in opened:
-                opened[band.href] = stack.enter_context(open_raster(band.href))
+                opened[band.href] = stack.enter_context(open_dataset(band.href))
             _check_number(band, opened[band.href])
         facts = _Facts.of(product, chosen, opened, stated=scale is not None)
         places = {name: n for n, name in enumerate(numbers, start=1)}
