@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 import yaml
+from registered import cases, waken
 from test_fit import RECIPE, options, pairs  # noqa: F401  (a fixture)
-from test_networks import CASES, waken
 
 from crossband import Model, load
 from crossband.core.registry import build
@@ -51,7 +51,7 @@ def names(count):
     return [f"b{i}" for i in range(count)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{len(case[1])}")
+@pytest.fixture(params=cases(Generator), ids=lambda case: f"{case[0]}-{len(case[1])}")
 def case(request):
     name, arguments = request.param
     if not list(build(Generator, name, arguments).parameters()):

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from registered import cases
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
+from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest, splits
 from crossband.data.balance import Balance
@@ -384,8 +386,24 @@ def sample(unit="reflectance"):
     }
 
 
-def test_every_registered_transform_is_tested_here():
-    assert set(Transform.known) == {"Flip", "RadiometricJitter"}
+@pytest.mark.parametrize("unit", ["reflectance", "display"])
+@pytest.mark.parametrize(("name", "arguments"), cases(Transform))
+def test_every_transform_is_pure_and_keeps_what_a_sample_is(name, arguments, unit):
+    one, other = (build(Transform, name, arguments) for _ in range(2))
+    for seed in range(8):
+        given = sample(unit) | {"position": seed, "lonlat": torch.zeros(2)}
+        kept = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+        first = one(given, np.random.default_rng(seed))
+        again = other(kept, np.random.default_rng(seed))
+        assert first.keys() == given.keys()
+        for key, value in given.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, kept[key]), key  # not changed in place
+                assert torch.equal(first[key], again[key]), key
+                assert (first[key].dtype, first[key].shape) == (value.dtype, value.shape), key
+                assert first[key].isfinite().all()
+            else:
+                assert first[key] == value
 
 
 @pytest.mark.parametrize("turns", [True, False])

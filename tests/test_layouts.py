@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import trees
+from registered import classes
 from test_cli import one_line
 
 from crossband.cli.main import main
@@ -70,10 +71,10 @@ VISIBLE = [0.2, 0.4, 0.6]
 
 
 def test_every_layout_has_a_tree():
-    assert set(TREES) == set(layouts.names())
+    assert set(TREES) == set(classes(Layout))
 
 
-@pytest.mark.parametrize("name", layouts.names())
+@pytest.mark.parametrize("name", TREES)
 def test_a_tree_gives_a_manifest(name, find, tmp_path):
     TREES[name][1](tmp_path / "data")
     found, table, _ = find(name)
@@ -89,11 +90,11 @@ def test_a_tree_gives_a_manifest(name, find, tmp_path):
 def test_an_empty_folder(name, find, tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(ManifestError, match=r"looked for .+ \(0 files\)") as error:
-        find(name)
+        find(name, dict(layouts.get(name).examples[0]))
     assert f"the layout {name}:" in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such folder"):
-        find(name, root=tmp_path / "none")
+        find(name, dict(layouts.get(name).examples[0]), tmp_path / "none")
 
 
 @pytest.mark.parametrize("name", layouts.names())
@@ -101,7 +102,7 @@ def test_help_lists_every_option(name, capsys):
     with pytest.raises(SystemExit):
         main(["data", "manifest", name, "--help"])
     said = capsys.readouterr().out
-    arguments = layouts.get(name)(**TREES[name][0]).arguments
+    arguments = layouts.get(name)(**layouts.get(name).examples[0]).arguments
     for option in arguments:
         # With a text of its own, so that an argument without documentation fails here.
         flag = rf"^  --{option.replace('_', '-')}(, --no-\S+)?( \{{\S+\}}| [A-Z_]+)?\s+(?!-)\w"

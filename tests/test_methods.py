@@ -11,10 +11,12 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from registered import cases
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
+from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import Interrupted, RecipeError, TrainingError
 from crossband.networks import Discriminator, Generator, parameter_count
@@ -496,7 +498,18 @@ def test_schedules_are_what_they_say():
     assert [falls.factor(s, 10) for s in (0, 3, 4, 7, 8, 10)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
     with pytest.raises(RecipeError, match="Steps needs by and at"):
         Steps(at=[1.5])
-    assert set(Schedule.known) == {"Constant", "Cosine", "Linear", "Plateau", "Steps"}
+
+
+@pytest.mark.parametrize(("name", "arguments"), cases(Schedule))
+def test_every_schedule_is_a_function_of_the_step_and_of_what_it_was_told(name, arguments):
+    schedule, other = (build(Schedule, name, arguments) for _ in range(2))
+    for score in (1.0, 0.9, 0.95, 0.96, 0.97):
+        schedule.validated(score)
+    other.load_state_dict(schedule.state_dict())
+    factors = [schedule.factor(step, 10) for step in range(11)]
+    assert factors == [other.factor(step, 10) for step in range(11)]
+    assert all(0.0 <= factor <= 1.0 for factor in factors)
+    assert max(factors) > 0.0
 
 
 def test_plateau_falls_after_validations_that_are_not_better():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from registered import cases, waken
 
 from crossband import Model
-from crossband.core.registry import available, build
+from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
@@ -18,122 +19,8 @@ from crossband.networks.generators.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
 from crossband.translate.scene import translate_window
 
-LOCAL_FIELD = {"arguments": {"width": 4, "levels": 1, "norm": "none", "time_channels": 4}}
-SMALL_ENCODER = {"degrees": 3, "hidden": 6, "channels": 5}
-SMALL = {
-    "Blend": [
-        {
-            "parts": [
-                {"class": "LocalUNet", "arguments": {"width": 6, "depth": 1, "hidden": 4}},
-                {"class": "PerPixelMLP", "arguments": {"width": 5}},
-            ],
-            "shares": [0.75, 0.25],
-        }
-    ],
-    "Bicubic": [{"scale": 2}, {"scale": 3}, {"in_channels": 2, "out_channels": 2, "scale": 4}],
-    "DiffusionSampler": [
-        {"field": {"arguments": {"width": 3, "levels": 1}}, "steps": 2},
-        {"field": LOCAL_FIELD, "steps": 2, "schedule": "linear", "eta": 1.0, "out_channels": 2},
-    ],
-    "EDSR": [
-        {"width": 6, "blocks": 2},
-        {"width": 4, "blocks": 1, "scale": 3, "factor": 0.5},
-        {"width": 4, "blocks": 1, "scale": 4, "out_channels": 1},
-        {"width": 4, "blocks": 0, "scale": 1},
-        {"width": 4, "blocks": 1, "scale": 2, "bicubic": True},
-    ],
-    "FlowSampler": [
-        {"field": {"arguments": {"width": 3, "levels": 2}}, "steps": 2},
-        {"field": LOCAL_FIELD, "solver": "euler", "steps": 2, "out_channels": 2},
-        {"field": LOCAL_FIELD, "solver": "heun", "steps": 1, "atol": 1e-5},
-    ],
-    "LocalUNet": [
-        {"width": 6, "depth": 2, "hidden": 5},
-        {"width": 8, "depth": 0, "hidden": 4, "members": 3, "anchor": 0.3, "out_channels": 2},
-    ],
-    "LocatedResNet": [
-        {"width": 4, "blocks": 1, "encoder": SMALL_ENCODER},
-        {"width": 4, "blocks": 1, "norm": "none", "encoder": SMALL_ENCODER},
-        {"width": 4, "blocks": 1, "norm": "batch", "injection": "add", "encoder": SMALL_ENCODER},
-        {"width": 4, "blocks": 0, "norm": "none", "injection": "concat", "encoder": SMALL_ENCODER},
-        {"width": 4, "blocks": 1, "norm": "none", "border": 6, "encoder": SMALL_ENCODER},
-    ],
-    "DiscoUNet": [{"width": 4, "levels": 3, "dropout": 0.5}],
-    "ProgressiveUNet": [{"width": 8, "levels": 2}, {"width": 12, "levels": 1, "out_channels": 2}],
-    "StyleResNet": [
-        {"width": 4, "blocks": 1, "style": 3, "codes": 5, "depth": 2, "limit": 1.5},
-        {"width": 4, "blocks": 1, "codes": 4, "depth": 1, "modulation": "instance"},
-    ],
-    "TwoStepThermal": [
-        {"width": 4, "levels": 1, "contrast_levels": 2, "norm": "none"},
-        {"width": 4, "levels": 2, "contrast_levels": 1, "style": 2, "out_channels": 2},
-        {"width": 4, "levels": 2, "contrast_levels": 2, "norm": "instance"},
-    ],
-    "UNITResNet": [{"width": 4, "blocks": 2}, {"width": 4, "blocks": 2, "norm": "none"}],
-    "UNITViT": [{"patch": 4, "width": 8, "heads": 2, "blocks": 1, "out_channels": 2}],
-    "Pix2PixHD": [
-        {"width": 4, "levels": 2, "blocks": 1, "local_blocks": 1},
-        {"width": 4, "levels": 1, "blocks": 1, "local_blocks": 1, "norm": "batch"},
-        {
-            "width": 8,
-            "levels": 1,
-            "blocks": 0,
-            "enhancers": 2,
-            "norm": "none",
-            "upsample": "resize",
-        },
-        {"width": 4, "levels": 1, "blocks": 1, "enhancers": 0, "norm": "none", "out_channels": 1},
-    ],
-    "ResNet": [
-        {"width": 4, "blocks": 2},
-        {"width": 8, "blocks": 2, "attention": True, "initial": "orthogonal"},
-        {"width": 8, "blocks": 1, "spectral": True},
-        {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
-        {"width": 6, "blocks": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
-        {"width": 4, "blocks": 1, "norm": "none", "border": 6},
-        {"width": 4, "blocks": 1, "norm": "batch", "upsample": "bilinear"},
-        {"width": 4, "blocks": 1, "norm": "affine"},
-    ],
-    "SmallCNN": [{}, {"width": 4, "in_channels": 2, "out_channels": 2}],
-    "StridedUNet": [
-        {"width": 4, "levels": 2},
-        {"width": 6, "levels": 2, "norm": "none", "activation": "none", "out_channels": 2},
-        {"width": 6, "levels": 1, "norm": "batch", "activation": "sigmoid"},
-    ],
-    "UNet": [
-        {"width": 4, "levels": 3, "norm": "instance"},
-        {"width": 6, "levels": 3, "activation": "none", "out_channels": 2},
-        {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
-        {"width": 6, "levels": 2, "upsample": "bicubic"},
-        {"width": 6, "levels": 3, "plan": "code", "out_channels": 2},
-        {"width": 6, "levels": 2, "plan": "code", "norm": "none", "upsample": "bilinear"},
-        {"width": 6, "levels": 1, "plan": "code", "norm": "none"},
-        {"width": 4, "levels": 3, "plan": "code", "norm": "instance"},
-        {"width": 4, "levels": 3, "norm": "affine"},
-    ],
-    "UNetAutoencoder": [
-        {"width": 5, "levels": 2},
-        {"width": 5, "levels": 1, "scale": 3, "activation": "none"},
-        {"width": 5, "levels": 2, "scale": 4, "out_channels": 1},
-        {"width": 5, "levels": 1, "scale": 1},
-    ],
-}
-# Other tests define generators of their own, some broken on purpose.
-OURS = [n for n, c in available(Generator).items() if c.__module__.startswith("crossband.")]
-CASES = [(name, arguments) for name in OURS for arguments in SMALL.get(name, [{}])]
-
-
-def waken(network: torch.nn.Module) -> torch.nn.Module:
-    """Give every parameter a value that matters: some start at zero or one.
-
-    Sums over many inputs get smaller weights, so that values stay about 1 and rounding small.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        inputs = parameter[0].numel() if parameter.ndim > 1 else 1
-        spread = min(0.2, inputs**-0.5)
-        parameter.data += spread * torch.randn(parameter.shape, generator=generator)
-    return network.eval()
+CASES = cases(Generator)
+CRITICS = cases(Discriminator)
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES)
@@ -218,17 +105,9 @@ def test_trains_and_answers_in_bf16(name, arguments):
         assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
-CRITICS = [
-    *((name, {}) for name in available(Discriminator)),
-    ("PatchCritic", {"norm": "virtual", "minibatch": "discrimination", "attention": 2}),
-    ("PatchCritic", {"norm": "affine", "minibatch": "std", "spectral": True}),
-    ("PatchCritic", {"norm": "batch", "strided": 2, "plain": 0, "conditional": False}),
-]
-
-
 @pytest.mark.parametrize(("name", "arguments"), CRITICS)
 def test_discriminators_train_in_bf16(name, arguments):
-    network = build(Discriminator, name, {"width": 8, **arguments})
+    network = build(Discriminator, name, arguments)
     with torch.autocast("cpu", torch.bfloat16):
         scores = network(torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128))
         scores.float().square().mean().backward()
@@ -238,7 +117,7 @@ def test_discriminators_train_in_bf16(name, arguments):
 
 @pytest.mark.parametrize(("name", "arguments"), CRITICS)
 def test_discriminators_say_how_small_a_picture_they_can_judge(name, arguments):
-    network = build(Discriminator, name, {"width": 4, **arguments})
+    network = build(Discriminator, name, arguments)
     source, target = torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128)
     side = network.smallest
     scores = network.features(source[..., :side, :], target[..., :side, :])[-1][-1]
@@ -255,7 +134,7 @@ def test_discriminators_say_how_small_a_picture_they_can_judge(name, arguments):
 
 @pytest.mark.parametrize(("name", "arguments"), CRITICS)
 def test_discriminators_see_a_coarse_source_at_the_pixels_of_its_target(name, arguments):
-    network = build(Discriminator, name, {"width": 4, **arguments}).eval()
+    network = build(Discriminator, name, arguments).eval()
     coarse, target = torch.rand(2, 3, 48, 49), torch.rand(2, 1, 96, 98)
     fine = torch.nn.functional.interpolate(coarse, (96, 98), mode="bilinear")
     torch.testing.assert_close(network(coarse, target), network(fine, target))
@@ -350,9 +229,9 @@ def test_members_share_the_batch_while_training_and_answer_together_afterwards()
         assert network(x[:1]).shape == (1, 1, 8, 8)
 
 
-@pytest.mark.parametrize("name", list(available(Discriminator)))
-def test_discriminators_score_patches(name):
-    network = build(Discriminator, name, {"source_channels": 3, "target_channels": 1})
+@pytest.mark.parametrize(("name", "arguments"), CRITICS)
+def test_discriminators_score_patches(name, arguments):
+    network = build(Discriminator, name, arguments)
     size = 128
     scores = network(torch.rand(2, 3, size, size), torch.rand(2, 1, size, size))
     assert scores.shape[:2] == (2, 1)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from affine import Affine
 from product_trees import item, landsat, numbers, sentinel1, sentinel2, write
+from registered import classes
 
 from crossband.cli.main import main
 from crossband.core.signature import Signature, UnitRange
@@ -33,7 +34,7 @@ def table(folder, *rows, name="pairs.csv"):
 
 def test_every_kind_is_named_in_the_documentation():
     kinds = products.readable_folders().split("; ")
-    assert len(kinds) == len(products.ProductReader.known) == 5
+    assert len(kinds) == len(classes(products.ProductReader)) >= 5
     page = (Path(__file__).parents[1] / "docs" / "sources.md").read_text()
     for word in ("Sentinel-2", "Landsat", "Sentinel-1 GRD", "STAC item", "--bands"):
         assert any(word in kind for kind in kinds)

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
-from crossband.data.degrade import Degradation
 from crossband.data.degrade.blind import Blind
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
@@ -121,10 +120,6 @@ def test_what_cannot_be_degraded(fine, tmp_path):
     alone = write(tmp_path, [{"source": "0.tif", "target": None}])
     with pytest.raises(ManifestError, match="no target to make the source from"):
         PairReader(manifest.read(alone), SHARPER, 2, degradation=Bicubic()).check()
-
-
-def test_every_registered_degradation_is_run_here():
-    assert set(Degradation.known) == {"Bicubic", "SensorMTF", "Blind"}
 
 
 # Rows with one side only.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_networks import waken
+from registered import cases, waken
 from torch import nn
 from torch.nn import functional
 
-from crossband.core.registry import available, build
+from crossband.core.registry import build
 from crossband.core.resample import bicubic
 from crossband.networks import Discriminator, Generator, parameter_count
 from crossband.networks.discriminators.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
@@ -107,17 +107,15 @@ def test_every_scale_sees_a_coarser_picture_with_weights_of_its_own():
     assert not torch.equal(weights[0], weights[1])
 
 
-def test_what_discriminators_show_ends_with_their_scores():
-    for name, cls in available(Discriminator).items():
-        if not cls.__module__.startswith("crossband."):
-            continue
-        judge = build(Discriminator, name, {"source_channels": 3, "target_channels": 1}).eval()
-        source, target = torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128)
-        found = judge.features(source, target)
-        if len(found) == 1:
-            assert torch.equal(found[0][-1], judge(source, target))
-        for one in found:
-            assert one[-1].shape[:2] == (2, 1)
+@pytest.mark.parametrize(("name", "arguments"), cases(Discriminator))
+def test_what_discriminators_show_ends_with_their_scores(name, arguments):
+    judge = build(Discriminator, name, arguments).eval()
+    source, target = torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 128)
+    found = judge.features(source, target)
+    if len(found) == 1:
+        assert torch.equal(found[0][-1], judge(source, target))
+    for one in found:
+        assert one[-1].shape[:2] == (2, 1)
 
 
 def test_strided_unet_is_built_as_its_page_says():

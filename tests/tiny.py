@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import rasterio
 from affine import Affine
 from PIL import Image
+from registered import sizes
 
+from crossband.networks import Discriminator, Generator
+from crossband.networks.generators.thermal_gan import Encoder
+from crossband.networks.samplers.vector_field import Field
 from crossband.training import recipe
-
-FIELD = {"arguments": {"width": 6, "levels": 1, "time_channels": 8}}
-#: Arguments that make a network small, whichever recipe names it.
-NETWORKS = {
-    "DiffusionSampler": {"field": FIELD, "steps": 2},
-    "DiscoUNet": {"width": 8, "levels": 3},
-    "EDSR": {"width": 12, "blocks": 2},
-    "FlowSampler": {"field": FIELD},
-    "LocatedResNet": {"width": 8, "blocks": 2, "encoder": {"degrees": 4, "hidden": 16}},
-    "LocalUNet": {"width": 8, "depth": 1, "hidden": 6},
-    "LocalStatistics": {"width": 8, "depth": 1},
-    "MultiScalePatchGAN": {"width": 24, "layers": 1, "scales": 2},
-    "PatchGAN": {"width": 6, "layers": 2},
-    "PatchCritic": {"width": 6, "strided": 2},
-    "Pix2PixHD": {"width": 12, "levels": 1, "blocks": 1, "local_blocks": 1},
-    "ProgressiveCritic": {"width": 8, "levels": 2, "grown": 4},
-    "ProgressiveUNet": {"width": 8, "levels": 2, "grown": 4},
-    "ResNet": {"width": 8, "blocks": 2},
-    "SpatialCorrelative": {"queries": 3, "patch": 8},
-    "StyleEncoder": {"width": 8, "layers": 2},
-    "StyleResNet": {"width": 8, "blocks": 1, "codes": 8, "depth": 2},
-    "TwoStepThermal": {"width": 12, "levels": 2, "contrast_levels": 3},
-    "UNITCritic": {"width": 6, "layers": 2},
-    "UNITResNet": {"width": 8, "blocks": 2},
-    "UNITViT": {"patch": 4, "width": 16, "heads": 2, "blocks": 1},
-    "StridedUNet": {"width": 12, "levels": 2},
-    "UNet": {"width": 12, "levels": 3},
-    "UNetAutoencoder": {"width": 12, "levels": 2},
-}
+from crossband.training.losses import Loss
 
 
 def overrides(name):
@@ -54,10 +32,17 @@ def _smaller(node, path):
             yield from _smaller(item, f"{path}.{number}")
     if not isinstance(node, dict):
         return
-    for key, value in NETWORKS.get(str(node.get("class_path")), {}).items():
+    for key, value in _sizes().get(str(node.get("class_path")), {}).items():
         yield f"{path}.{key}", value
     for key, value in (node.get("init_args") or {}).items():
         yield from _smaller(value, f"{path}.{key}")
+
+
+@functools.cache
+def _sizes():
+    """Return the arguments that make a class small, whichever recipe names it."""
+    families = (Generator, Discriminator, Encoder, Field, Loss)
+    return {name: found for base in families for name, found in sizes(base).items()}
 
 
 def smooth(rng, bands, height, width):

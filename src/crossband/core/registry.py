@@ -36,7 +36,8 @@ class Registered:
         known: the classes that are imported, by name; `available` imports all of them.
         examples: arguments of small instances, which tests build. The first has sizes only: it
             makes any instance small, also that of a recipe. The others are put over it, one for
-            each form that behaves differently.
+            each form that behaves differently. An argument that is itself a class is written as in
+            a recipe. Empty where an instance needs a file.
         arguments: of the constructor, as an instance was built with.
     """
 

@@ -177,16 +177,22 @@ def build_method(config: dict[str, Any]) -> Method:
     That takes a tenth of the time of `parse` and `instantiate`: for looking at recipes that are
     known to be right. Under `torch.device("meta")` no weights are drawn either.
     """
-    method: Method = _build(config["method"], Method)
+    method: Method = construct(config["method"], Method)
     return method
 
 
-def _build(value: Any, hint: Any) -> Any:
+def construct(value: Any, hint: Any) -> Any:
+    """Build a part of a recipe, such as a loss, without checking the types of its values.
+
+    Args:
+        value: plain data, as in the YAML.
+        hint: base class of what it is, or another type.
+    """
     kind, inner = _kind(hint)
     if kind == "list" and isinstance(value, list):
-        return [_build(item, inner) for item in value]
+        return [construct(item, inner) for item in value]
     if kind == "dict" and isinstance(value, dict):
-        return {key: _build(item, inner) for key, item in value.items()}
+        return {key: construct(item, inner) for key, item in value.items()}
     if kind == "dataclass" and isinstance(value, dict):
         cls, arguments = inner, value
     elif kind == "class" and isinstance(value, str | dict):
@@ -197,7 +203,7 @@ def _build(value: Any, hint: Any) -> Any:
     else:
         return value
     hints = _hints(cls)
-    built = {key: _build(item, hints.get(key)) for key, item in arguments.items()}
+    built = {key: construct(item, hints.get(key)) for key, item in arguments.items()}
     if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer):
         return functools.partial(cls, **built)  # it is called with parameters later
     return cls(**built)

@@ -52,6 +52,8 @@ class SensorMTF(Degradation):
             0..1, so that it suits pictures in unit `display`, of one or three bands.
     """
 
+    examples = ({}, {"mtf": [0.1, 0.3, 0.2]}, {"mtf": 0.02})
+
     def __init__(
         self,
         mtf: float | Sequence[float] = 0.2,

@@ -50,6 +50,8 @@ class Folders(Layout):
             for in the path below ROOT; its first bracket counts.
     """
 
+    examples = ({"target": "nir"},)
+
     name: ClassVar[str] = "folders"
     origin: ClassVar[str] = "any pictures in two folders, or side by side; pix2pix and CycleGAN"
 

@@ -48,6 +48,8 @@ class Geotiff(Layout):
             for in the path below ROOT; its first bracket counts.
     """
 
+    examples = ({"sensor": "reflectance"},)
+
     name: ClassVar[str] = "geotiff"
     origin: ClassVar[str] = "any folder of multi-band rasters, GeoTIFF or other"
 

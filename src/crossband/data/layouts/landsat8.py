@@ -47,6 +47,8 @@ class Landsat8(Layout):
         sensor: for patches: `reflectance` for 0..1 in float, `landsat-c2-l2` for USGS's numbers.
     """
 
+    examples = ({"vrt_dir": "vrt"},)
+
     name = "landsat8"
     origin = (
         "Landsat 8/9 OLI at 30 m: earthexplorer.usgs.gov (Collection 2 Level-2), or patches of it; "

@@ -36,6 +36,8 @@ class S2100K(Layout):
         min_bytes: smaller files are left out, as SatCLIP does: they are mostly without data.
     """
 
+    examples = ({"sensor": "sentinel-2-l2a"},)
+
     name = "s2-100k"
     origin = (
         "100,000 Sentinel-2 L2A patches 256 x 256, 12 bands (Klemmer et al. 2023): "

@@ -29,6 +29,8 @@ class SPOT6(Layout):
         sensor: `spot-6` for reflectance x 10000, or what the files hold.
     """
 
+    examples = ({"bands": "blue=1,green=2,red=3,nir=4"},)
+
     name = "spot6"
     origin = "SPOT 6/7 multispectral at 6 m, or sharpened at 1.5 m: Airbus DS, licensed by Airbus"
 

@@ -40,6 +40,8 @@ class Stac(Layout):
             constellation; empty: grid:code where the items have it, else the item.
     """
 
+    examples = ({"sensor": "sentinel-2-l2a"},)
+
     name: ClassVar[str] = "stac"
     origin: ClassVar[str] = "STAC items on a disk: an ItemCollection, or a folder of item files"
     takes_file: ClassVar[bool] = True

@@ -43,6 +43,13 @@ class PatchCritic(Discriminator, Referring):
         initial: how weights are drawn; see `initialise`.
     """
 
+    examples = (
+        {"width": 6, "strided": 2},
+        {"strided": 3, "norm": "virtual", "minibatch": "discrimination", "attention": 2},
+        {"strided": 3, "norm": "affine", "minibatch": "std", "spectral": True},
+        {"norm": "batch", "plain": 0, "conditional": False},
+    )
+
     def __init__(
         self,
         source_channels: int = 3,

@@ -32,6 +32,8 @@ class PatchGAN(Discriminator):
             those before a norm with weights.
     """
 
+    examples = ({"width": 6, "layers": 2}, {"layers": 3})
+
     def __init__(
         self,
         source_channels: int = 3,
@@ -94,6 +96,8 @@ class PixelGAN(Discriminator):
             convolution.
     """
 
+    examples = ({"width": 6},)
+
     def __init__(
         self,
         source_channels: int = 3,
@@ -139,6 +143,8 @@ class MultiScalePatchGAN(Discriminator):
         conditional: judge the target together with its source.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
+
+    examples = ({"width": 24, "layers": 1, "scales": 2}, {"width": 6, "layers": 3, "scales": 3})
 
     def __init__(
         self,

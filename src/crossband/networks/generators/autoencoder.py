@@ -41,6 +41,13 @@ class UNetAutoencoder(Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = (
+        {"width": 12, "levels": 2},
+        {"width": 5, "levels": 1, "scale": 3, "activation": "none"},
+        {"width": 5, "scale": 4, "out_channels": 1},
+        {"width": 5, "levels": 1, "scale": 1},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

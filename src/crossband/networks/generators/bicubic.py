@@ -19,6 +19,8 @@ class Bicubic(Generator):
         scale: output pixels per source pixel along one side.
     """
 
+    examples = ({}, {"scale": 3}, {"in_channels": 2, "out_channels": 2, "scale": 4})
+
     def __init__(self, in_channels: int = 3, out_channels: int = 3, scale: int = 2) -> None:
         if in_channels != out_channels or in_channels < 1:
             raise ValueError(

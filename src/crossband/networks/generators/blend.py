@@ -25,6 +25,16 @@ class Blend(Generator):
         shares: weight of each; they sum to 1.
     """
 
+    examples = (
+        {
+            "parts": [
+                {"class": "LocalUNet", "arguments": {"width": 6, "depth": 1, "hidden": 4}},
+                {"class": "PerPixelMLP", "arguments": {"width": 5}},
+            ],
+            "shares": [0.75, 0.25],
+        },
+    )
+
     def __init__(self, parts: list[dict[str, Any]], shares: list[float]) -> None:
         if len(parts) != len(shares) or not parts:
             raise ValueError("a blend needs one share for each part")

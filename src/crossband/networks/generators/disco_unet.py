@@ -32,6 +32,8 @@ class DiscoUNet(Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = ({"width": 8, "levels": 3}, {"dropout": 0.5})
+
     def __init__(
         self,
         in_channels: int = 3,

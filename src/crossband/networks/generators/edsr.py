@@ -59,6 +59,14 @@ class EDSR(Generator):
             untrained network gives that picture.
     """
 
+    examples = (
+        {"width": 12, "blocks": 2},
+        {"width": 4, "blocks": 1, "scale": 3, "factor": 0.5},
+        {"width": 4, "blocks": 1, "scale": 4, "out_channels": 1},
+        {"width": 4, "blocks": 0, "scale": 1},
+        {"width": 4, "blocks": 1, "bicubic": True},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

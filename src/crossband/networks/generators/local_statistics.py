@@ -53,6 +53,8 @@ class LocalStatistics(Generator):
         stride: side of a cell, in pixels.
     """
 
+    examples = ({"width": 8, "depth": 1},)
+
     usual: Tensor
     spread: Tensor
 

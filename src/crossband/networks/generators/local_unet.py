@@ -136,6 +136,11 @@ class LocalUNet(Generator):
         drop_context: probability of dropping a channel of the context while training.
     """
 
+    examples = (
+        {"width": 8, "depth": 1, "hidden": 6},
+        {"depth": 0, "members": 3, "anchor": 0.3, "out_channels": 2},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

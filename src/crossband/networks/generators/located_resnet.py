@@ -160,6 +160,14 @@ class LocatedResNet(ResNet):
             and `dropout`; see `LocationEncoder`.
     """
 
+    examples = (
+        {"width": 8, "blocks": 2, "encoder": {"degrees": 4, "hidden": 16}},
+        {"width": 4, "blocks": 1, "norm": "none"},
+        {"width": 4, "blocks": 1, "norm": "batch", "injection": "add"},
+        {"width": 4, "blocks": 0, "norm": "none", "injection": "concat"},
+        {"width": 4, "blocks": 1, "norm": "none", "border": 6},
+    )
+
     located = True
 
     def __init__(

@@ -92,6 +92,14 @@ class Pix2PixHD(Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = (
+        {"width": 12, "levels": 1, "blocks": 1, "local_blocks": 1},
+        {"width": 4, "levels": 2},
+        {"width": 4, "norm": "batch"},
+        {"width": 8, "blocks": 0, "enhancers": 2, "norm": "none", "upsample": "resize"},
+        {"width": 4, "enhancers": 0, "norm": "none", "out_channels": 1},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

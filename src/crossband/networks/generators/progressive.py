@@ -91,6 +91,11 @@ class ProgressiveUNet(Growing, Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = (
+        {"width": 8, "levels": 2, "grown": 4},
+        {"width": 12, "levels": 1, "out_channels": 2},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -185,6 +190,8 @@ class ProgressiveCritic(Growing, Discriminator):
         grown: as the generator's.
         conditional: judge the target together with its source.
     """
+
+    examples = ({"width": 8, "levels": 2, "grown": 4},)
 
     def __init__(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -129,6 +132,17 @@ class ResNet(Generator):
         border: pixels that are reflected around the picture first and cut off in the end, so that
             the zeros of the other convolutions lie farther away.
     """
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"width": 8, "blocks": 2},
+        {"attention": True, "initial": "orthogonal"},
+        {"blocks": 1, "spectral": True},
+        {"width": 6, "blocks": 1, "norm": "batch", "activation": "none", "out_channels": 2},
+        {"width": 6, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+        {"width": 4, "blocks": 1, "norm": "none", "border": 6},
+        {"width": 4, "blocks": 1, "norm": "batch", "upsample": "bilinear"},
+        {"width": 4, "blocks": 1, "norm": "affine"},
+    )
 
     def __init__(
         self,

@@ -21,6 +21,8 @@ class SmallCNN(Generator):
         width: channels of the first hidden layer.
     """
 
+    examples = ({}, {"width": 4, "in_channels": 2, "out_channels": 2})
+
     def __init__(self, in_channels: int = 3, out_channels: int = 1, width: int = 32) -> None:
         if min(in_channels, out_channels, width) < 1:
             raise ValueError("channels and width must be at least 1")

@@ -51,6 +51,12 @@ class StridedUNet(Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = (
+        {"width": 12, "levels": 2},
+        {"width": 6, "norm": "none", "activation": "none", "out_channels": 2},
+        {"width": 6, "levels": 1, "norm": "batch", "activation": "sigmoid"},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

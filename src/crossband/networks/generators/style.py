@@ -161,6 +161,12 @@ class StyleResNet(Generator):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = (
+        {"width": 8, "blocks": 1, "codes": 8, "depth": 2},
+        {"width": 4, "style": 3, "codes": 5, "limit": 1.5},
+        {"width": 4, "codes": 4, "depth": 1, "modulation": "instance"},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

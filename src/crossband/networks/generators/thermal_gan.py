@@ -33,6 +33,13 @@ class TwoStepThermal(Generator):
         dropout: of both decoders.
     """
 
+    examples = (
+        {"width": 12, "levels": 2, "contrast_levels": 3},
+        {"width": 4, "levels": 1, "contrast_levels": 2, "norm": "none"},
+        {"width": 4, "contrast_levels": 1, "style": 2, "out_channels": 2},
+        {"width": 4, "contrast_levels": 2, "norm": "instance"},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -117,6 +124,8 @@ class StyleEncoder(Encoder):
         width: channels of the first layer; twice as many at each, at most 8 x width.
         layers: convolutions.
     """
+
+    examples = ({"width": 8, "layers": 2},)
 
     def __init__(
         self, target_channels: int = 1, *, style: int = 8, width: int = 64, layers: int = 5

@@ -66,6 +66,19 @@ class UNet(Generator):
         plan: `paper` or `code`; see above.
     """
 
+    examples = (
+        {"width": 12, "levels": 3},
+        {"width": 4, "norm": "instance"},
+        {"width": 6, "activation": "none", "out_channels": 2},
+        {"width": 6, "levels": 2, "norm": "none", "upsample": "resize", "activation": "sigmoid"},
+        {"width": 6, "levels": 2, "upsample": "bicubic"},
+        {"width": 6, "plan": "code", "out_channels": 2},
+        {"width": 6, "levels": 2, "plan": "code", "norm": "none", "upsample": "bilinear"},
+        {"width": 6, "levels": 1, "plan": "code", "norm": "none"},
+        {"width": 4, "plan": "code", "norm": "instance"},
+        {"width": 4, "norm": "affine"},
+    )
+
     def __init__(
         self,
         in_channels: int = 3,

@@ -110,6 +110,8 @@ class UNITResNet(_Latent):
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
+    examples = ({"width": 8, "blocks": 2}, {"width": 4, "norm": "none"})
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -207,6 +209,8 @@ class UNITViT(_Latent):
         activation: `none`, as the seed has it (without tanh), `tanh` or `sigmoid`.
     """
 
+    examples = ({"patch": 4, "width": 8, "heads": 2, "blocks": 1}, {"out_channels": 2})
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -247,6 +251,8 @@ class UNITCritic(Discriminator):
         width: channels of the first layer.
         layers: of stride 2.
     """
+
+    examples = ({"width": 6, "layers": 2}, {"layers": 5})
 
     conditional = False
 

@@ -21,7 +21,11 @@ from crossband.errors import CrossbandError, nearest
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.layers.convolution import Interval, margin_of
-from crossband.networks.samplers.vector_field import Field
+from crossband.networks.samplers.vector_field import Field, VectorFieldUNet
+
+#: Small fields, for `examples`: one that sees all, and one that sees a part.
+SMALL_FIELD = {"arguments": VectorFieldUNet.examples[0]}
+LOCAL_FIELD = {"arguments": {**VectorFieldUNet.examples[0], "norm": "none"}}
 
 
 class _Sampler(Generator):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.errors import CrossbandError
-from crossband.networks.samplers.base import _Sampler, everywhere
+from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, everywhere
 
 Levels = Literal["cosine", "linear"]
 Predicts = Literal["v", "epsilon"]
@@ -68,6 +68,11 @@ class DiffusionSampler(_Sampler):
         limit: guesses of the target are held within -limit..limit on the way, where 1 is the
             range of the signature.
     """
+
+    examples = (
+        {"field": SMALL_FIELD, "steps": 2},
+        {"field": LOCAL_FIELD, "schedule": "linear", "eta": 1.0, "out_channels": 2},
+    )
 
     signal: Tensor
     spread: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crossband.networks.samplers import ode
-from crossband.networks.samplers.base import _Sampler, everywhere
+from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, everywhere
 
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
 
@@ -36,6 +36,12 @@ class FlowSampler(_Sampler):
             for whole pictures too.
         rtol: its relative tolerance.
     """
+
+    examples = (
+        {"field": SMALL_FIELD},
+        {"field": LOCAL_FIELD, "solver": "euler", "steps": 2, "out_channels": 2},
+        {"field": LOCAL_FIELD, "solver": "heun", "steps": 1, "atol": 1e-5},
+    )
 
     CHOICES = ("solver", "steps", "atol", "rtol")
     solver: str

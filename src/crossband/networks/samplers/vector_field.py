@@ -89,6 +89,8 @@ class VectorFieldUNet(Field):
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
+    examples = ({"width": 6, "levels": 1, "time_channels": 8}, {"norm": "none"})
+
     def __init__(
         self,
         source_channels: int = 3,

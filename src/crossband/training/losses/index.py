@@ -31,6 +31,8 @@ class IndexLoss(Loss):
         guard: least magnitude of the denominator, in the bands' unit.
     """
 
+    examples = ({}, {"index": "EVI"})
+
     def __init__(self, index: str = "NDVI", weight: float = 1.0, guard: float = 0.02) -> None:
         super().__init__()
         if index not in indices.CLOSED:

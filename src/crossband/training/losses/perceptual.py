@@ -31,6 +31,8 @@ class Perceptual(Loss):
         weight: factor of this term.
     """
 
+    examples = ()  # it needs a file of weights
+
     def __init__(
         self,
         vgg: str,

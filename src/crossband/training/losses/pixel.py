@@ -47,6 +47,8 @@ class Charbonnier(Loss):
         epsilon: half-width of the round part, in normalised values.
     """
 
+    examples = ({}, {"epsilon": 0.3})
+
     def __init__(self, weight: float = 1.0, epsilon: float = 1e-3) -> None:
         super().__init__()
         self.weight, self.epsilon = weight, epsilon

@@ -21,6 +21,8 @@ class Relative(Loss):
         weight: factor of this term.
     """
 
+    examples = ({"loss": {"class_path": "L1"}},)
+
     def __init__(self, loss: Loss, scale: float = 0.05, weight: float = 1.0) -> None:
         super().__init__()
         if scale <= 0:

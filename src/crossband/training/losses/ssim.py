@@ -22,6 +22,8 @@ class SSIMLoss(Loss):
         sigma: standard deviation of the Gaussian in pixels.
     """
 
+    examples = ({"window": 9, "sigma": 1.0},)
+
     def __init__(self, weight: float = 1.0, window: int = 11, sigma: float = 1.5) -> None:
         super().__init__()
         if window < 1 or window % 2 == 0 or sigma <= 0:

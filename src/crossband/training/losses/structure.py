@@ -45,6 +45,8 @@ class SpatialCorrelative(Loss):
         weight: factor of this term.
     """
 
+    examples = ({"queries": 3, "patch": 8}, {"against": "target"})
+
     def __init__(
         self,
         queries: int = 16,

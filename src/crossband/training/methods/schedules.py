@@ -62,6 +62,8 @@ class Cosine(Schedule):
         end: factor at the last step.
     """
 
+    examples = ({}, {"warmup": 3, "end": 0.1})
+
     def __init__(self, warmup: int = 0, end: float = 0.0) -> None:
         super().__init__(warmup)
         _share("end", end)
@@ -80,6 +82,8 @@ class Linear(Schedule):
         start: share of the training after which it falls.
         end: factor at the last step.
     """
+
+    examples = ({}, {"warmup": 3, "start": 0.2, "end": 0.1})
 
     def __init__(self, warmup: int = 0, start: float = 0.5, end: float = 0.0) -> None:
         super().__init__(warmup)
@@ -103,6 +107,8 @@ class Steps(Schedule):
         at: shares of the training after which it falls.
     """
 
+    examples = ({}, {"at": [0.3, 0.6]})
+
     def __init__(self, warmup: int = 0, by: float = 0.5, at: Sequence[float] = (0.5,)) -> None:
         super().__init__(warmup)
         if not 0.0 < by < 1.0 or not all(0.0 < share < 1.0 for share in at):
@@ -124,6 +130,8 @@ class Plateau(Schedule):
         better: share by which a score must be below the best one to count as better.
         end: smallest factor.
     """
+
+    examples = ({"patience": 2},)
 
     def __init__(
         self,

@@ -1,71 +1,16 @@
-"""Augmentation in physical units: (sample, random generator) -> sample.
-
-A transform draws from the generator that it is given and from nothing else, so that a sample stays
-a pure function of (seed, position).
-"""
+"""Light, calibration, haze, noise and stretch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.core.registry import Registered
 from crossband.core.sensors import DISPLAY
+from crossband.data.transforms.base import Sample, Transform
 from crossband.errors import RecipeError
-
-Sample = dict[str, Any]
-#: Keys of a sample whose last two axes are rows and columns.
-SPATIAL = ("source", "target", "mask", "source_mask")
-
-
-class Transform(Registered, family="Transform", package="crossband.data.transforms"):
-    """Base of all augmentations.
-
-    A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool
-    [1, h * s, w * s], `source_mask` bool [1, h, w] (True where the source is valid), `lonlat`,
-    `gsd`, `unit`, `position` (which sample of the training it is). Values are physical; what is
-    masked is filled afterwards.
-    """
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the changed sample; tensors of the given one are not changed in place."""
-        raise NotImplementedError
-
-
-class Flip(Transform):
-    """One of the eight flips and quarter turns, the same for source, target and masks.
-
-    Args:
-        turns: also quarter turns (crops are square).
-        upside: also upside down; for pictures taken from the ground neither makes sense.
-    """
-
-    def __init__(self, turns: bool = True, upside: bool = True) -> None:
-        if turns and not upside:
-            raise RecipeError("Flip: turns bring pictures upside down: set turns false too")
-        self.turns, self.upside = turns, upside
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Flip and turn."""
-        mirror, turns = bool(rng.integers(2)), int(rng.integers(4))
-        upside = bool(rng.integers(2))
-        out = dict(sample)
-        for key in SPATIAL:
-            if key not in out:
-                continue
-            x: Tensor = out[key]
-            if mirror:
-                x = x.flip(-1)
-            if self.turns:
-                x = torch.rot90(x, turns, (-2, -1))
-            elif upside and self.upside:
-                x = x.flip(-2)
-            out[key] = x
-        return out
 
 
 class RadiometricJitter(Transform):
@@ -85,6 +30,12 @@ class RadiometricJitter(Transform):
         every: only each so-manieth sample is changed. Where the members of a network take turns
             with the samples, as in `LocalStatistics`, some of them then see values as they are.
     """
+
+    examples = (
+        {},
+        {"gain": 0.3, "display_gamma": 0.2, "band_gain": 0.1, "haze": 0.02, "noise": 0.01},
+        {"gain": 0.3, "probability": 0.5, "haze": [0.01, 0.02, 0.03]},
+    )
 
     def __init__(
         self,

@@ -1,0 +1,31 @@
+"""What an augmentation is: (sample, random generator) -> sample, in physical units.
+
+A transform draws from the generator that it is given and from nothing else, so that a sample stays
+a pure function of (seed, position).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crossband.core.registry import Registered
+
+Sample = dict[str, Any]
+#: Keys of a sample whose last two axes are rows and columns.
+SPATIAL = ("source", "target", "mask", "source_mask")
+
+
+class Transform(Registered, family="Transform", package="crossband.data.transforms"):
+    """Base of all augmentations.
+
+    A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool
+    [1, h * s, w * s], `source_mask` bool [1, h, w] (True where the source is valid), `lonlat`,
+    `gsd`, `unit`, `position` (which sample of the training it is). Values are physical; what is
+    masked is filled afterwards.
+    """
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the changed sample; tensors of the given one are not changed in place."""
+        raise NotImplementedError
