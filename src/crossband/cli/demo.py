@@ -170,7 +170,7 @@ def _report(model: Model, numbers: Mapping[str, Mapping[str, float]]) -> dict[st
     order += [b for b in numbers if b not in order]
     out: dict[str, Any] = as_json(
         {
-            "schema": "crossband.cli.demo/1",
+            "schema": "crossband.demo/1",
             "crossband": __version__,
             "scene": "spyndex.datasets 'sentinel': Sentinel-2 B02 B03 B04 B08, 300 x 300",
             "unit": REFLECTANCE,
