@@ -53,7 +53,7 @@ from crossband.networks import parameter_count
 from crossband.networks.discriminators.patchgan import PatchGAN
 from crossband.networks.generators.unet import UNet
 from crossband.training.callbacks.checkpoints import Checkpoints
-from crossband.training.callbacks.progress import Progress
+from crossband.training.callbacks.progress import TrainingProgress
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.paired_gan import PairedGAN
 
@@ -154,7 +154,7 @@ def train(a: argparse.Namespace, steps: int, watch: lightning.Callback) -> Paire
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_epochs=-1,
             logger=TensorBoardLogger(folder, name="", version="logs"),
-            callbacks=[Checkpoints(Path(folder)), Progress("train"), watch],
+            callbacks=[Checkpoints(Path(folder)), TrainingProgress("train"), watch],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_checkpointing=False,

@@ -16,11 +16,11 @@ from crossband.errors import OutputError, RecipeError, TrainingError
 from crossband.training.callbacks import checkpoints
 from crossband.training.callbacks.checkpoints import (
     Checkpoints,
-    Flushed,
-    kept,
+    FlushedCheckpointIO,
     newest,
-    publish,
     read,
+    rename_and_sync,
+    step_checkpoints,
 )
 from crossband.training.fit import fit
 
@@ -69,8 +69,8 @@ def test_the_disk_has_what_has_the_name(tmp_path, monkeypatch):
         pytest.skip("no /proc, which says what a descriptor is")
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
-    Flushed().save_checkpoint({"x": 1}, tmp_path / ".last.ckpt.tmp")
-    publish(tmp_path / ".last.ckpt.tmp", tmp_path / "last.ckpt")
+    FlushedCheckpointIO().save_checkpoint({"x": 1}, tmp_path / ".last.ckpt.tmp")
+    rename_and_sync(tmp_path / ".last.ckpt.tmp", tmp_path / "last.ckpt")
     wanted = ["fsync .last.ckpt.tmp", ".last.ckpt.tmp -> last.ckpt", f"fsync {tmp_path.name}"]
     assert done == wanted
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"x": 1}
@@ -83,7 +83,7 @@ def test_the_last_few_stay_under_their_steps(arguments, tmp_path):
     steps = [f"step-{n:08d}.ckpt" for n in (9, 8, 7)]
     assert names(folder) == {"last.ckpt", "best.ckpt", *steps}
     assert [step_of(folder / name) for name in steps] == [9, 8, 7]
-    assert [p.name for p in kept(folder)] == steps
+    assert [p.name for p in step_checkpoints(folder)] == steps
     assert os.path.samefile(folder / steps[0], folder / "last.ckpt")  # a link: no second copy
 
 
@@ -105,7 +105,7 @@ def test_an_old_one_goes_when_the_new_one_is_there(arguments, tmp_path, monkeypa
 
     def note(path, **options):
         if path.name.startswith("step-"):
-            seen.append({p.name for p in kept(path.parent)})
+            seen.append({p.name for p in step_checkpoints(path.parent)})
         unlink(path, **options)
 
     monkeypatch.setattr(Path, "unlink", note)
@@ -255,13 +255,14 @@ def test_a_file_that_may_not_grow(interpreters, tmp_path):
     before = last.read_bytes()
     code = """
 import resource, sys, torch, pathlib
-from crossband.training.callbacks.checkpoints import Checkpoints, Flushed, publish
+from crossband.training.callbacks.checkpoints import Checkpoints
+from crossband.training.callbacks.checkpoints import FlushedCheckpointIO, rename_and_sync
 from crossband.errors import OutputError
 folder = pathlib.Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 def write():
-    Flushed().save_checkpoint({"x": torch.zeros(10**6)}, folder / ".last.ckpt.tmp")
-    publish(folder / ".last.ckpt.tmp", folder / "last.ckpt")
+    FlushedCheckpointIO().save_checkpoint({"x": torch.zeros(10**6)}, folder / ".last.ckpt.tmp")
+    rename_and_sync(folder / ".last.ckpt.tmp", folder / "last.ckpt")
 try:
     Checkpoints(folder)._write(folder / "last.ckpt", write)
 except OutputError as error:

@@ -21,7 +21,7 @@ from crossband.training.methods.cycle_gan import CycleGAN
 from crossband.training.methods.disco_gan import DiscoGAN
 from crossband.training.methods.dual_gan import DualGAN
 from crossband.training.methods.paired_gan import PairedGAN
-from crossband.training.methods.two_way import Domains
+from crossband.training.methods.unpaired import UnpairedBatch
 
 START = 40.0  # steep enough that a penalty weighs more than the loss
 SHARES = torch.tensor([0.1, 0.7])  # of the target in the mixture, for each sample
@@ -129,7 +129,7 @@ def halves():
     source, target, one, other = torch.rand(4, 2, 1, 16, 16, generator=rng)
     known, mask = (torch.rand(2, 2, 1, 16, 16, generator=rng) > 0.4).unbind()
     made = {"target": one.masked_fill(~known, 0.0), "source": other.masked_fill(~mask, 0.0)}
-    return Domains(source, known, target, mask), made
+    return UnpairedBatch(source, known, target, mask), made
 
 
 def of(method, **options):
@@ -152,7 +152,7 @@ def test_rounds_by_hand(method, options, factors, power):
     """What came back, against what went out, where that is valid; and the sum of all terms."""
     d, made = halves()
     own = of(method, adversarial_weight=0.25, max_steps=1, log_every=1, **options)
-    found = own.terms(d, made)
+    found = own.generator_losses(d, made)
     rounds = {
         "cycle": (made["target"] - 20.0, d.source, d.known),
         "cycle_back": (made["source"] + 10.0, d.target, d.mask),
@@ -174,7 +174,7 @@ def test_rounds_by_hand(method, options, factors, power):
 def test_structure_compares_each_output_with_what_it_was_made_of():
     d, made = halves()
     loss = SpatialCorrelative(2, 8, weight=3.0)
-    found = of(CycleGAN, structure=loss, max_steps=1).terms(d, made)
+    found = of(CycleGAN, structure=loss, max_steps=1).generator_losses(d, made)
     values = {
         "structure": loss.compare(made["target"], d.source, d.known).mean().item(),
         "structure_back": loss.compare(made["source"], d.target, d.mask).mean().item(),

@@ -11,17 +11,17 @@ from torch import nn
 from crossband.networks import Discriminator, Generator
 from crossband.training.callbacks.checkpoints import read
 from crossband.training.callbacks.health import (
-    ALARMS,
-    ENOUGH,
-    EXPLODED,
-    MEMORY,
+    GRADIENT_EXPLODED,
+    HEALTH_CHECKS,
+    HISTORY,
+    MIN_LINES,
     PATIENCE,
     Health,
-    explodes,
-    has_won,
-    is_blind,
-    is_flat,
-    is_stuck,
+    discriminator_dead,
+    discriminator_won,
+    generator_explodes,
+    generator_stuck,
+    output_flat,
 )
 from crossband.training.fit import fit
 
@@ -51,13 +51,13 @@ DEAD = {"score_target": 0.5, "score_output": 0.5001, "gradient_discriminator": 1
 @pytest.mark.parametrize(
     ("alarm", "bad", "near"),
     [
-        (has_won, WON, {"loss_discriminator": 0.06}),
-        (has_won, WON, {"score_target": 0.45}),
-        (has_won, WON, {"loss_adversarial": 0.45}),
-        (is_blind, DEAD, {"score_target": 0.51}),
-        (is_blind, DEAD, {"gradient_discriminator": 1e-5}),
-        (is_stuck, {"gradient_generator": 1e-8}, {"gradient_generator": 1e-5}),
-        (is_flat, {"spread_output": 0.005}, {"spread_output": 0.008}),
+        (discriminator_won, WON, {"loss_discriminator": 0.06}),
+        (discriminator_won, WON, {"score_target": 0.45}),
+        (discriminator_won, WON, {"loss_adversarial": 0.45}),
+        (discriminator_dead, DEAD, {"score_target": 0.51}),
+        (discriminator_dead, DEAD, {"gradient_discriminator": 1e-5}),
+        (generator_stuck, {"gradient_generator": 1e-8}, {"gradient_generator": 1e-5}),
+        (output_flat, {"spread_output": 0.005}, {"spread_output": 0.008}),
     ],
 )
 def test_an_alarm_needs_all_its_signs_for_several_lines(alarm, bad, near):
@@ -78,7 +78,7 @@ def test_an_alarm_needs_all_its_signs_for_several_lines(alarm, bad, near):
 )
 def test_a_winner_is_seen_in_each_objective(scores, loss):
     won = {"score_target": scores[0], "score_output": scores[1], "loss_adversarial": loss}
-    assert has_won(lines(**won, loss_discriminator=0.001))
+    assert discriminator_won(lines(**won, loss_discriminator=0.001))
 
 
 def test_an_explosion_is_relative_to_the_median():
@@ -86,19 +86,21 @@ def test_an_explosion_is_relative_to_the_median():
         return [{"gradient/generator": v} for v in values]
 
     usual = [1.0, 3.0, 0.5, 2.0] * 3
-    assert explodes(norms(*usual, 2 * EXPLODED))
-    assert not explodes(norms(*usual, EXPLODED / 2))
-    assert not explodes(norms(*usual[: ENOUGH - 1], 2 * EXPLODED))
-    assert not explodes(norms(*[0.0] * 12, 1.0))
-    assert explodes(norms(*usual, 1000.0, 1000.0))  # one bad line does not move the median
-    assert not explodes([*norms(*usual), {}])
+    assert generator_explodes(norms(*usual, 2 * GRADIENT_EXPLODED))
+    assert not generator_explodes(norms(*usual, GRADIENT_EXPLODED / 2))
+    assert not generator_explodes(norms(*usual[: MIN_LINES - 1], 2 * GRADIENT_EXPLODED))
+    assert not generator_explodes(norms(*[0.0] * 12, 1.0))
+    assert generator_explodes(
+        norms(*usual, 1000.0, 1000.0)
+    )  # one bad line does not move the median
+    assert not generator_explodes([*norms(*usual), {}])
 
 
 def test_an_alarm_is_said_once_an_episode():
     health = Health()
     said = []
     for line in lines(8) + lines(9, **WON) + lines(3) + lines(7, **WON):
-        said.append(health.look(line))
+        said.append(health.update(line))
     starts = [i for i, names in enumerate(said) if names]
     assert starts == [8 + PATIENCE - 1, 20 + PATIENCE - 1]
     assert all(names in ([], ["discriminator_won"]) for names in said)
@@ -107,9 +109,9 @@ def test_an_alarm_is_said_once_an_episode():
 
 def test_only_so_much_is_remembered_and_it_is_resumed():
     health, again = Health(), Health()
-    for line in lines(3 * MEMORY) + lines(PATIENCE, **WON):
-        health.look(line)
-    assert len(health.lines) == MEMORY
+    for line in lines(3 * HISTORY) + lines(PATIENCE, **WON):
+        health.update(line)
+    assert len(health.lines) == HISTORY
     again.load_state_dict(health.state_dict())
     assert again.look(lines(1, **WON)[0]) == []  # it goes on; it does not begin
     assert again.on == {"discriminator_won"}
@@ -174,7 +176,7 @@ def network(name, channels=True):
 def test_a_constant_output_is_said(line_pairs, tmp_path, capsys):
     rows = train(line_pairs, tmp_path / "run", "--method.generator", network("Flat"))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
-    assert said == [f"step 10: {ALARMS['output_flat'].text}"]
+    assert said == [f"step 10: {HEALTH_CHECKS['output_flat'].text}"]
     assert flags(rows, "output_flat") == {s: float(s >= 10) for s in range(2, 31, 2)}
     assert set(flags(rows, "generator_explodes").values()) == {0.0}
 
@@ -182,7 +184,7 @@ def test_a_constant_output_is_said(line_pairs, tmp_path, capsys):
 def test_a_generator_without_gradient_is_said(line_pairs, tmp_path, capsys):
     rows = train(line_pairs, tmp_path / "run", "--method.generator", network("Saturated"))
     said = capsys.readouterr().err
-    assert said.count(ALARMS["generator_stuck"].text) == 1
+    assert said.count(HEALTH_CHECKS["generator_stuck"].text) == 1
     assert flags(rows, "generator_stuck")[10] == 1.0
 
 
@@ -196,7 +198,7 @@ PATCHGAN = "{class_path: PatchGAN, init_args: {width: 8, layers: 2}}"
 
 def test_a_dead_discriminator_is_said(line_pairs, tmp_path, capsys):
     rows = train(line_pairs, tmp_path / "run", *adversarial(network("Dead", channels=False)))
-    assert capsys.readouterr().err.count(ALARMS["discriminator_dead"].text) == 1
+    assert capsys.readouterr().err.count(HEALTH_CHECKS["discriminator_dead"].text) == 1
     assert flags(rows, "discriminator_dead")[30] == 1.0
 
 
@@ -208,7 +210,7 @@ def test_a_discriminator_that_wins_is_said(line_pairs, tmp_path, capsys):
     more += ["--data.crop", "24"]  # no padding, where there is nothing to tell apart
     more += ["--method.log_every", "10"]
     rows = train(line_pairs, tmp_path / "run", *more, steps=300)
-    assert capsys.readouterr().err.count(ALARMS["discriminator_won"].text) >= 1
+    assert capsys.readouterr().err.count(HEALTH_CHECKS["discriminator_won"].text) >= 1
     assert 1.0 in flags(rows, "discriminator_won").values()
 
 
@@ -216,10 +218,10 @@ def test_a_discriminator_that_wins_is_said(line_pairs, tmp_path, capsys):
 def test_a_training_that_learns_raises_no_alarm(line_pairs, tmp_path, capsys, gan):
     rows = train(line_pairs, tmp_path / "run", *gan, steps=120)
     assert not [x for x in capsys.readouterr().err.splitlines() if x.startswith("step ")]
-    for name in ALARMS:
+    for name in HEALTH_CHECKS:
         assert set(flags(rows, name).values()) == {0.0}
     callbacks = read(tmp_path / "run/checkpoints/last.ckpt")["callbacks"]
-    assert len(callbacks["Health"]["lines"]) == MEMORY
+    assert len(callbacks["Health"]["lines"]) == HISTORY
 
 
 def test_methods_without_gradients_are_left_alone(line_pairs, tmp_path, capsys):

@@ -217,7 +217,7 @@ def test_wandb_without_an_account_is_one_line(arguments, tmp_path, crossband_com
 
 def test_a_logger_without_pictures_gets_none(tmp_path):
     logger = CSVLogger(tmp_path)
-    loggers.log_pictures(logger, {"a": torch.rand(3, 4, 4)}, 3)
+    loggers.log_images(logger, {"a": torch.rand(3, 4, 4)}, 3)
     assert logger.experiment.metrics == []
 
 

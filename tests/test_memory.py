@@ -14,7 +14,7 @@ from torch import nn
 from crossband.errors import TrainingError
 from crossband.networks import Generator
 from crossband.training.callbacks.checkpoints import read
-from crossband.training.callbacks.memory import Memory, is_shortage, part
+from crossband.training.callbacks.memory import OutOfMemoryAdvice, cut_batch, is_out_of_memory
 from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
@@ -141,7 +141,7 @@ def test_a_part_keeps_what_belongs_together():
         "unit": ["a", "b", "c", "d"],
         "gsd": torch.arange(4.0),
     }
-    small = part(batch, 2, 4)
+    small = cut_batch(batch, 2, 4)
     assert small["source"].shape == (2, 3, 4, 4)
     assert small["target"].shape == (2, 1, 8, 8)
     assert small["mask"].shape == (2, 1, 8, 8)
@@ -151,18 +151,18 @@ def test_a_part_keeps_what_belongs_together():
 
 
 def test_what_is_a_full_memory_and_what_is_not():
-    assert is_shortage(torch.OutOfMemoryError("CUDA out of memory."))
-    assert is_shortage(MemoryError())
-    assert is_shortage(RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"))
-    assert is_shortage(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
-    assert not is_shortage(RuntimeError("shapes do not match"))
-    assert not is_shortage(ValueError("out of memory"))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="shapes"), Memory().explained():
+    with pytest.raises(RuntimeError, match="shapes"), OutOfMemoryAdvice().explained():
         raise RuntimeError("shapes do not match")
-    with pytest.raises(TrainingError, match="out of memory"), Memory().explained():
+    with pytest.raises(TrainingError, match="out of memory"), OutOfMemoryAdvice().explained():
         raise MemoryError("Unable to allocate 3 GiB")
 
 

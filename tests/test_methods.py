@@ -32,7 +32,7 @@ from crossband.networks.generators.unit import UNITResNet
 from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.networks.samplers.flow import FlowSampler
 from crossband.training.callbacks.checkpoints import Checkpoints
-from crossband.training.callbacks.progress import Progress
+from crossband.training.callbacks.progress import TrainingProgress
 from crossband.training.losses import Loss
 from crossband.training.losses.index import IndexLoss
 from crossband.training.losses.pixel import L1
@@ -46,9 +46,9 @@ from crossband.training.methods.least_squares import LeastSquares
 from crossband.training.methods.modules import frozen
 from crossband.training.methods.optimisers import make_optimizer
 from crossband.training.methods.paired_gan import PairedGAN
-from crossband.training.methods.replay import Replay
+from crossband.training.methods.replay import ReplayBuffer
 from crossband.training.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule, Steps
-from crossband.training.methods.steplog import StepLog
+from crossband.training.methods.step_log import StepLog
 from crossband.training.methods.thermal_gan import ThermalGAN
 from crossband.training.methods.unit import UNIT
 from crossband.training.methods.untrained import Untrained
@@ -516,7 +516,7 @@ def test_plateau_falls_after_validations_that_are_not_better():
     schedule = Plateau(by=0.5, patience=2, end=0.2)
     factors = []
     for score in (1.0, 0.9, 0.95, 0.9, 0.89, 0.89, 0.89, 0.89, 0.89, 0.89, 0.89):
-        schedule.validated(score)
+        schedule.record_score(score)
         factors.append(schedule.factor(0, 100))
     assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2]
     other = Plateau(by=0.5, patience=2, end=0.2)
@@ -864,16 +864,16 @@ def test_cycle_needs_generators_that_fit():
 
 
 def test_a_replay_keeps_and_exchanges():
-    replay = Replay(2)
+    replay = ReplayBuffer(2)
     outputs = torch.arange(4.0)[:, None, None, None]
     draws = torch.tensor([[0.9, 0.0], [0.9, 0.0], [0.4, 0.0], [0.6, 0.7]])
     # The first two are kept and shown; the third is shown; the fourth is exchanged for the second.
     assert replay.exchange(outputs, draws).flatten().tolist() == [0, 1, 2, 1]
     assert [x.item() for x in replay.kept] == [0, 3]
-    other = Replay(2)
+    other = ReplayBuffer(2)
     other.load_state_dict(replay.state_dict(), torch.device("cpu"))
     assert [x.item() for x in other.kept] == [0, 3]
-    assert torch.equal(Replay(0).exchange(outputs, draws), outputs)
+    assert torch.equal(ReplayBuffer(0).exchange(outputs, draws), outputs)
 
 
 # Early stopping.
@@ -1108,7 +1108,7 @@ def test_the_mlp_learns_a_curve_that_a_line_cannot():
 
 
 def test_the_bar_says_where_training_is(capsys):
-    run(make(max_steps=4), Data(steps=2, validate=True), [Progress("mine")])
+    run(make(max_steps=4), Data(steps=2, validate=True), [TrainingProgress("mine")])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("mine: step 2/4 loss ")
     assert "val " in lines[1]

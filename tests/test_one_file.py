@@ -59,8 +59,8 @@ class Steep(Method):
     def backward_losses(self, batch, generator):
         p = self.predict_batch(self.generator, batch)
         value = masked_mean((p.output - p.target).abs() ** self.power, p.mask).mean()
-        self.record("power", value)
-        self.backward_of(value, self.generator)
+        self.record_loss("power", value)
+        self.accumulate_gradients(value, self.generator)
 '''
 RECIPE = {
     "name": "throwaway",

@@ -257,15 +257,15 @@ def test_a_batch_is_learned_by_heart(name, manifests):
     config = recipe.load(name, arguments)
     inner = config["method"]["init_args"]
     for key, value in FASTER[inner["optimizer"]["class_path"]].items():
-        recipe.put(config, f"method.optimizer.{key}", value)
-    recipe.put(config, "method.schedule", "Cosine")
-    recipe.put(config, "method.critic_steps", 1)
+        recipe.set_option(config, f"method.optimizer.{key}", value)
+    recipe.set_option(config, "method.schedule", "Cosine")
+    recipe.set_option(config, "method.critic_steps", 1)
     if inner.get("feature_matching"):  # what it matches moves more slowly than what learns it
         slow = {"class_path": "Adam", "init_args": {"lr": 0.001, "betas": [0.5, 0.999]}}
-        recipe.put(config, "method.discriminator_optimizer", slow)
+        recipe.set_option(config, "method.discriminator_optimizer", slow)
     for key, value in CALM.get(inner["generator"]["class_path"], {}).items():
-        recipe.put(config, f"method.generator.{key}", value)
-    recipe.put(config, "data.transforms", [])
+        recipe.set_option(config, f"method.generator.{key}", value)
+    recipe.set_option(config, "data.transforms", [])
     lightning.seed_everything(0, verbose=False)
     built = recipe.instantiate(recipe.parse(config))
     method, data = built.method, built.data

@@ -26,8 +26,8 @@ from crossband.training.methods.modules import orthogonal_penalty
 from crossband.training.methods.paired_gan import PairedGAN
 from crossband.training.methods.regions import region_means
 from crossband.training.methods.thermal_gan import ThermalGAN
-from crossband.training.methods.two_way import Domains
 from crossband.training.methods.unit import UNIT
+from crossband.training.methods.unpaired import UnpairedBatch
 
 SIZE = 16
 WHOLE = {"display": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])}
@@ -196,7 +196,7 @@ def test_what_methods_without_pairs_refuse():
     small = two_way(UNIT, UNITResNet(3, 1, width=4), UNITResNet(1, 3, width=4), max_steps=1)
     source, target, mask = (torch.ones(2, n, 4, 4) for n in (3, 1, 1))
     with pytest.raises(RecipeError, match="a multiple of 4, and at least 8"):
-        small.make(Domains(source, mask.bool(), target, mask.bool()))
+        small.outputs(UnpairedBatch(source, mask.bool(), target, mask.bool()))
     with pytest.raises(RecipeError, match="of two steps, as TwoStepThermal, not ResNet"):
         thermal(ResNet(width=4, blocks=1))
     with pytest.raises(RecipeError, match=r"encoder has a style of 2, method\.generator of 3"):
@@ -228,8 +228,8 @@ def test_the_terms_of_unit_are_those_of_its_paper():
     data, everywhere = One(), torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool)
     noise = torch.randn(2, 4, *forth.encode(data.source).shape[1:])
     method.normal = lambda *shape: noise.view(shape)
-    found = method.terms(
-        d := Domains(data.source, everywhere, data.target, everywhere), method.make(d)
+    found = method.generator_losses(
+        d := UnpairedBatch(data.source, everywhere, data.target, everywhere), method.outputs(d)
     )
 
     def encoded(network, x):

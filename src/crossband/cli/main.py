@@ -199,10 +199,10 @@ def _models(a: argparse.Namespace) -> int:
 
 def _recipes() -> int:
     from crossband.training import recipe
-    from crossband.training.recipe_table import facts, table
+    from crossband.training.recipe_table import recipe_info, recipe_table
 
-    rows = [facts(name) for name in recipe.available()]
-    print(table(rows, shutil.get_terminal_size().columns))
+    rows = [recipe_info(name) for name in recipe.available()]
+    print(recipe_table(rows, shutil.get_terminal_size().columns))
     return 0
 
 
@@ -236,7 +236,7 @@ def _fit(a: argparse.Namespace) -> int:
 
 
 def _sweep(a: argparse.Namespace) -> int:
-    from crossband.training.sweep import sweep, table
+    from crossband.training.sweep import sweep, trials_table
 
     if a.recipe is None:
         raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
@@ -249,7 +249,7 @@ def _sweep(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
         fast_run=a.fast_run,
     )
-    print(table(rows))
+    print(trials_table(rows))
     print(best)
     return 0
 

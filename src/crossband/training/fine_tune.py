@@ -18,10 +18,10 @@ from crossband.training.methods.base import Method
 from crossband.training.methods.least_squares import LeastSquares
 
 #: Beside the checkpoints: a resumed run loads no start, but its model still says which it had.
-NOTE = "start.json"
+START_FILE = "start.json"
 
 
-def begin(
+def load_start(
     method: Method, name: str | None, folder: Path, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any] | None:
     """Give the generator of a method, and its average, the weights of a model.
@@ -69,15 +69,15 @@ def begin(
     return begun
 
 
-def note(begun: dict[str, Any] | None, folder: Path) -> None:
+def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
     """Keep beside the checkpoints what a run began from, for when it is resumed."""
     if begun is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / NOTE).write_text(json.dumps(begun, indent=2) + "\n")
+        (folder / START_FILE).write_text(json.dumps(begun, indent=2) + "\n")
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
-    path = folder / NOTE
+    path = folder / START_FILE
     begun: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
     before = begun["name"] if begun else None
     if name is not None and name != before:

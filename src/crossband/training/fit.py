@@ -37,16 +37,16 @@ from crossband.training import loggers, recipe, run_folder
 from crossband.training.callbacks import checkpoints
 from crossband.training.callbacks.checkpoints import BEST, Checkpoints
 from crossband.training.callbacks.health import Health
-from crossband.training.callbacks.memory import Memory
-from crossband.training.callbacks.progress import Progress
-from crossband.training.callbacks.skipped import Skipped
+from crossband.training.callbacks.memory import OutOfMemoryAdvice
+from crossband.training.callbacks.progress import TrainingProgress
+from crossband.training.callbacks.skipped import SkippedFiles
 from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_launched
 from crossband.training.methods.base import Method
-from crossband.training.methods.parallel import Replicas
+from crossband.training.methods.parallel import UnwrappedDDPStrategy
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
 
 #: What a baseline takes from the main run's data: which pairs it sees, not how they are cut.
-SHARED = (
+SHARED_DATA_OPTIONS = (
     "manifest",
     "shares",
     "balance",
@@ -112,7 +112,7 @@ def fit(
     run_folder.check(folder, resume, overwrite)
     stop_request = StopRequest()
     run = _Run(settings, str(settings.name), folder, stop_request, callbacks)
-    begun = start.begin(
+    begun = start.load_start(
         run.method,
         settings.start,
         folder / CHECKPOINTS,
@@ -126,7 +126,7 @@ def fit(
                 if not resume:
                     run_folder.make(folder)
                 (folder / CONFIG).write_text(recipe.dump(settings))
-                start.note(begun, folder / CHECKPOINTS)
+                start.write_start(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)
                     split.to_csv(folder / PAIRS, index=False)
@@ -190,7 +190,7 @@ class _Run:
             mode=self.options.mode,
             stop_request=stop_request,
         )
-        self.skipped = Skipped()
+        self.skipped = SkippedFiles()
         self.is_first_process = True
 
     def prepare(self) -> None:
@@ -208,17 +208,17 @@ class _Run:
             quiet = not is_first_process()
             found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
         if found is not None:
-            self._fill(*found)
+            self._load_weights(*found)
             self.method.on_load_checkpoint(found[1])
         if not self.method.finished:
             self._fit(found[0] if found else None)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
-            self._fill(best, checkpoints.read(best))
+            self._load_weights(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
 
     def _fit(self, checkpoint: Path | None) -> None:
-        memory = Memory()
+        memory = OutOfMemoryAdvice()
         trainer = self._trainer(memory)
         try:
             with self.stop_request.during_training(), memory.explained():
@@ -235,7 +235,7 @@ class _Run:
             loggers.close(trainer.loggers)
         self.is_first_process = trainer.is_global_zero
 
-    def _fill(self, path: Path, state: dict[str, Any]) -> None:
+    def _load_weights(self, path: Path, state: dict[str, Any]) -> None:
         """Load a checkpoint into the method; TrainingError where it does not fit."""
         try:
             self.method.load_state_dict(state["state_dict"])
@@ -243,13 +243,13 @@ class _Run:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TrainingError(f"{path}: does not fit this recipe: {first}") from error
 
-    def _trainer(self, memory: Memory) -> lightning.Trainer:
+    def _trainer(self, memory: OutOfMemoryAdvice) -> lightning.Trainer:
         several = self.options.devices * self.options.num_nodes > 1
         return lightning.Trainer(
             accelerator=self.device.type,
             devices=self.options.devices,
             num_nodes=self.options.num_nodes,
-            strategy=Replicas() if several else "auto",
+            strategy=UnwrappedDDPStrategy() if several else "auto",
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_epochs=-1,
             max_time=self.options.max_time,
@@ -257,7 +257,7 @@ class _Run:
             callbacks=[
                 memory,
                 self.checkpoints,
-                Progress(self.title),
+                TrainingProgress(self.title),
                 Health(),
                 self.skipped,
                 *self.callbacks,
@@ -281,13 +281,15 @@ def _fit_baseline(
     arguments = own["method"].setdefault("init_args", {})
     signature = settings.method.init_args.signature
     arguments["signature"] = config["method"]["init_args"]["signature"]
-    recipe.put(own, "method.generator.in_channels", len(signature.source))
-    recipe.put(own, "method.generator.out_channels", len(signature.target))
+    recipe.set_option(own, "method.generator.in_channels", len(signature.source))
+    recipe.set_option(own, "method.generator.out_channels", len(signature.target))
     if "scale" in (own["method"]["init_args"]["generator"].get("init_args") or {}):
-        recipe.put(own, "method.generator.scale", _scale(config))
+        recipe.set_option(own, "method.generator.scale", _scale(config))
     theirs = config["data"]
     if theirs["class_path"].rpartition(".")[2] == Pairs.__name__:
-        same = {k: v for k, v in (theirs.get("init_args") or {}).items() if k in SHARED}
+        same = {
+            k: v for k, v in (theirs.get("init_args") or {}).items() if k in SHARED_DATA_OPTIONS
+        }
         own["data"]["init_args"] = (own["data"].get("init_args") or {}) | same
     else:
         own["data"] = theirs
@@ -381,10 +383,10 @@ def _device_name(device: torch.device) -> str:
 
 
 def _shorten(config: dict[str, Any]) -> None:
-    recipe.put(config, "method.max_steps", 2)
+    recipe.set_option(config, "method.max_steps", 2)
     if "class_path" not in config.get("data", {}) or "Pairs" in config["data"]["class_path"]:
         for key, value in (("steps", 2), ("val_windows", 1), ("val_tile", 64)):
-            recipe.put(config, f"data.{key}", value)
+            recipe.set_option(config, f"data.{key}", value)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def check(names: LoggerName | Sequence[LoggerName]) -> None:
 
 
 @rank_zero_only
-def log_pictures(logger: Logger, pictures: Mapping[str, Tensor], step: int) -> None:
+def log_images(logger: Logger, pictures: Mapping[str, Tensor], step: int) -> None:
     """Hand pictures to a logger that can show them.
 
     Args:

@@ -111,7 +111,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RecipeError(f"{path}: a recipe is a YAML mapping with a method and data")
     for key, value in _pairs(overrides):
-        put(config, key, value)
+        set_option(config, key, value)
     for key, value in config.items():
         if key not in KEYS:
             raise RecipeError(
@@ -121,7 +121,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
-def put(config: dict[str, Any], key: str, value: Any) -> None:
+def set_option(config: dict[str, Any], key: str, value: Any) -> None:
     """Set one option of a recipe by its dotted name."""
     node: Any = config
     *path, last = key.split(".")

@@ -20,7 +20,7 @@ from crossband.training import recipe
 
 
 @dataclass(frozen=True)
-class Facts:
+class RecipeInfo:
     """What a recipe is.
 
     Attributes:
@@ -42,7 +42,7 @@ class Facts:
     source: str
 
 
-def facts(name: str) -> Facts:
+def recipe_info(name: str) -> RecipeInfo:
     """Return the facts of a recipe; its method is built on the meta device, where nothing is drawn.
 
     Args:
@@ -54,7 +54,7 @@ def facts(name: str) -> Facts:
     networks = [method.generator, *(n for _, part in method.parts().values() for n in part)]
     # By identity: networks may share weights.
     trained = {id(p): p.numel() for network in networks for p in network.parameters()}
-    return Facts(
+    return RecipeInfo(
         name=name,
         task=str(config.get("task", "")),
         method=type(method).__name__,
@@ -71,11 +71,11 @@ def _paired(data: Any) -> bool:
     return bool(given.get("paired", default))
 
 
-def table(rows: list[Facts], width: int = 80) -> str:
+def recipe_table(rows: list[RecipeInfo], width: int = 80) -> str:
     """Return the rows as text, by task; the source of each stands below it.
 
     Args:
-        rows: as `facts` gives them.
+        rows: as `recipe_info` gives them.
         width: characters of a line; numbers take 80 at least.
     """
     longest = max(len(row.name) for row in rows)

@@ -29,7 +29,15 @@ from crossband.errors import RecipeError, nearest
 
 SAMPLERS = ("tpe", "random", "grid")
 #: Options that no validation score can depend on: the search would be noise.
-IDLE = ("name", "task", "weights", "baselines", "blend", "trainer.logger", "method.log_every")
+WITHOUT_EFFECT = (
+    "name",
+    "task",
+    "weights",
+    "baselines",
+    "blend",
+    "trainer.logger",
+    "method.log_every",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Spec:
+class SearchSpace:
     """A sweep.
 
     Attributes:
@@ -134,7 +142,7 @@ class Spec:
         }
 
 
-def read(path: Path) -> Spec:
+def read(path: Path) -> SearchSpace:
     """Read the file of `--sweep`.
 
     Raises:
@@ -152,7 +160,7 @@ def read(path: Path) -> Spec:
         raise RecipeError(f"--sweep {path}: {error}") from error
 
 
-def _spec(data: Any) -> Spec:
+def _spec(data: Any) -> SearchSpace:
     _known(data, ("trials", "sampler", "seed", "prune", "parameters"), "a sweep")
     sampler = data.get("sampler", "tpe")
     if sampler not in SAMPLERS:
@@ -164,7 +172,7 @@ def _spec(data: Any) -> Spec:
     options = data.get("parameters")
     if not isinstance(options, dict) or not options:
         raise RecipeError("parameters is missing: options and the values to try")
-    spec = Spec(
+    spec = SearchSpace(
         tuple(_parameter(str(name), values) for name, values in options.items()),
         trials=_count(data, "trials", 20, least=1),
         sampler=sampler,
@@ -179,7 +187,7 @@ def _spec(data: Any) -> Spec:
 
 
 def _parameter(name: str, values: Any) -> Parameter:
-    if name in IDLE:
+    if name in WITHOUT_EFFECT:
         raise RecipeError(f"{name}: the validation score does not depend on it")
     _known(values, ("low", "high", "step", "log", "choices"), name)
     return (_choices if "choices" in values else _range)(name, values)

@@ -33,7 +33,7 @@ from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 from crossband.training.run_folder import CHECKPOINTS, CONFIG
-from crossband.training.search_space import Spec, read
+from crossband.training.search_space import SearchSpace, read
 
 SPEC, RECIPE, STORE, TABLE, FINAL = (
     "sweep.yaml",
@@ -47,7 +47,7 @@ ALONE = ["--baselines", "null", "--blend", "null"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Trial:
     """One trial.
 
     Attributes:
@@ -72,12 +72,12 @@ def sweep(
     resume: bool = False,
     overwrite: bool = False,
     fast_run: bool = False,
-) -> tuple[list[Row], Path]:
+) -> tuple[list[Trial], Path]:
     """Search for the best values of some options of a recipe.
 
     Args:
         name: recipe; see `crossband.training.recipe.locate`.
-        spec: YAML that says what to try; see `crossband.training.search_space.Spec`.
+        spec: YAML that says what to try; see `crossband.training.search_space.SearchSpace`.
         overrides: options for every trial.
         output: folder; `runs/<name>-sweep` where None. Gets a folder for each trial, `trials.csv`
             and `best.yaml`, and keeps what `resume` needs.
@@ -120,7 +120,7 @@ def sweep(
     return rows, folder / FINAL
 
 
-def table(rows: Sequence[Row]) -> str:
+def trials_table(rows: Sequence[Trial]) -> str:
     """Return the trials as text, the best one marked."""
     if not rows:
         return ""
@@ -142,7 +142,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*text, "* best: lowest validation score"])
 
 
-class Report(Callback):
+class PruningCallback(Callback):
     """Tells Optuna the score of each validation, and ends a trial that is not worth going on.
 
     Args:
@@ -168,7 +168,7 @@ class Report(Callback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Report, and stop here where the median of the others was better."""
+        """PruningCallback, and stop here where the median of the others was better."""
         assert isinstance(pl_module, Method)
         if trainer.sanity_checking or pl_module.score is None:
             return
@@ -180,7 +180,7 @@ class Report(Callback):
 class _Study:
     """Optuna's study in a file of the output folder, and the runs of its trials."""
 
-    def __init__(self, folder: Path, spec: Spec, trials: int, fast_run: bool) -> None:
+    def __init__(self, folder: Path, spec: SearchSpace, trials: int, fast_run: bool) -> None:
         self.folder, self.spec, self.trials, self.fast_run = folder, spec, trials, fast_run
         self.optuna = _optuna()
         self.written = -1  # the trial that best.yaml is of
@@ -209,12 +209,12 @@ class _Study:
             self._run(self.study.ask())
         self._write()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Trial]:
         """Return all trials."""
         named = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
         parameters = {p.name: p for p in self.spec.parameters}
         return [
-            Row(
+            Trial(
                 trial.number,
                 named.get(trial.state.name, "running"),
                 _lowest(trial.intermediate_values),
@@ -252,7 +252,7 @@ class _Study:
                 resume=resume,
                 overwrite=not resume and folder.exists(),
                 fast_run=self.fast_run,
-                callbacks=[Report(trial, self.spec.prune)],
+                callbacks=[PruningCallback(trial, self.spec.prune)],
             )
         except self.optuna.TrialPruned:
             state = "PRUNED"
@@ -291,11 +291,11 @@ class _Study:
             self.written = best.number
             config = recipe.load(self.folder / RECIPE)
             for name, value in best.parameters.items():
-                recipe.put(config, name, value)
+                recipe.set_option(config, name, value)
             (self.folder / FINAL).write_text(recipe.dump(recipe.parse(config)))
 
 
-def _best(rows: Sequence[Row]) -> Row | None:
+def _best(rows: Sequence[Trial]) -> Trial | None:
     """Return the best trial that ran to its end; a pruned one has not shown what it can."""
     scored = [(row.score, row.number, row) for row in rows if row.state == "complete"]
     known = [item for item in scored if item[0] is not None]
@@ -313,7 +313,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _check(name: str | Path, overrides: Sequence[str], spec: Spec) -> dict[str, Any]:
+def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dict[str, Any]:
     """Return the full recipe; build it once for each end of each range before anything is run."""
     base = recipe.parse(recipe.load(name, overrides))
     tried = [base]
@@ -328,7 +328,9 @@ def _check(name: str | Path, overrides: Sequence[str], spec: Spec) -> dict[str, 
     return full
 
 
-def _prepare(folder: Path, spec: Spec, base: dict[str, Any], resume: bool, overwrite: bool) -> None:
+def _prepare(
+    folder: Path, spec: SearchSpace, base: dict[str, Any], resume: bool, overwrite: bool
+) -> None:
     """Make or check the folder."""
     there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     is_sweep = (folder / SPEC).is_file()

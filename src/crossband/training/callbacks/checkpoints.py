@@ -19,8 +19,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from crossband.errors import OutputError, RecipeError, TrainingError, UnreadableError, nearest
+from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.callbacks.stopping import StopRequest
-from crossband.training.callbacks.watcher import Watcher, method_of
 from crossband.training.methods.base import Method
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -39,7 +39,7 @@ UNREADABLE = (
 )
 
 
-class Checkpoints(Watcher):
+class Checkpoints(MethodCallback):
     """Keeps `last.ckpt`, `best.ckpt` and the last few `step-00001200.ckpt` in a folder.
 
     A checkpoint is written under a temporary name, flushed to the disk, then renamed, so that the
@@ -80,7 +80,7 @@ class Checkpoints(Watcher):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Flush what is written, and remove what a killed run left half-written."""
-        trainer.strategy.checkpoint_io = Flushed()
+        trainer.strategy.checkpoint_io = FlushedCheckpointIO()
         if self.folder is not None and trainer.is_global_zero:
             for stale in self.folder.glob(".*.tmp"):
                 stale.unlink(missing_ok=True)
@@ -125,7 +125,9 @@ class Checkpoints(Watcher):
         self._seen = None
         self._save(trainer, method)
         if better and self.folder is not None and trainer.is_global_zero:
-            self._write(self.folder / BEST, lambda: _twin(self.folder / LAST, self.folder / BEST))
+            self._write(
+                self.folder / BEST, lambda: _link_or_copy(self.folder / LAST, self.folder / BEST)
+            )
         if self.stop_request.agreed(method.step, now=True):
             raise self.stop_request.error(method.step)
 
@@ -166,11 +168,11 @@ class Checkpoints(Watcher):
         self._write(last, lambda: trainer.save_checkpoint(temporary))
         if not trainer.is_global_zero:
             return
-        self._write(last, lambda: publish(temporary, last))
+        self._write(last, lambda: rename_and_sync(temporary, last))
         if self.keep:
             step = self.folder / f"step-{method.step:08d}.ckpt"
-            self._write(step, lambda: _twin(last, step))
-            for old in kept(self.folder)[self.keep :]:
+            self._write(step, lambda: _link_or_copy(last, step))
+            for old in step_checkpoints(self.folder)[self.keep :]:
                 old.unlink(missing_ok=True)
 
     def _write(self, path: Path, write: Any) -> None:
@@ -185,7 +187,7 @@ class Checkpoints(Watcher):
             raise OutputError(f"{path}: cannot be written: {reason}") from error
 
 
-class Flushed(TorchCheckpointIO):
+class FlushedCheckpointIO(TorchCheckpointIO):
     """Writes straight to the path, and returns when the disk has it.
 
     Lightning's own serialises into memory and writes through the system's folder for temporary
@@ -196,7 +198,7 @@ class Flushed(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Write a checkpoint; OSError where the disk refuses."""
-        file = _File(path)
+        file = _ReportingFile(path)
         try:
             with file:
                 torch.save(checkpoint, file)
@@ -207,7 +209,7 @@ class Flushed(TorchCheckpointIO):
             raise file.refused or error from error
 
 
-class _File(io.FileIO):
+class _ReportingFile(io.FileIO):
     """A file that remembers why the disk refused."""
 
     def __init__(self, path: Any) -> None:
@@ -226,7 +228,7 @@ class _File(io.FileIO):
         return memoryview(data).nbytes
 
 
-def publish(temporary: Path, final: Path) -> None:
+def rename_and_sync(temporary: Path, final: Path) -> None:
     """Give a flushed file its name, and flush the folder, which holds the name."""
     os.replace(temporary, final)
     if os.name == "posix":  # elsewhere a folder cannot be opened
@@ -237,7 +239,7 @@ def publish(temporary: Path, final: Path) -> None:
             os.close(folder)
 
 
-def _twin(source: Path, final: Path) -> None:
+def _link_or_copy(source: Path, final: Path) -> None:
     """Give a checkpoint a second name: a hard link, or a flushed copy where there are none.
 
     A link is as good as a copy: a checkpoint is replaced, never written over.
@@ -250,14 +252,14 @@ def _twin(source: Path, final: Path) -> None:
         shutil.copyfile(source, temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-    publish(temporary, final)
+    rename_and_sync(temporary, final)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def kept(folder: Path) -> list[Path]:
+def step_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints under the names of their steps, the newest first."""
     found = [p for p in folder.glob("step-*.ckpt") if re.fullmatch(r"step-\d{8,}", p.stem)]
     return sorted(found, key=lambda p: int(p.stem[5:]), reverse=True)
@@ -285,7 +287,7 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
     `last.ckpt` is said on stderr. TrainingError where none can be read.
     """
     last, best = folder / LAST, folder / BEST
-    if not any(path.is_file() for path in (last, best, *kept(folder))):
+    if not any(path.is_file() for path in (last, best, *step_checkpoints(folder))):
         if not quiet:
             sys.stderr.write(f"crossband: {folder}: no checkpoint yet; starting at step 0\n")
         return None
@@ -295,7 +297,7 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
         why = error
     states: list[tuple[Path, dict[str, Any]]] = []
     # best.ckpt does not say its step in its name, so it is read in any case.
-    for path in [best, *kept(folder)]:
+    for path in [best, *step_checkpoints(folder)]:
         with contextlib.suppress(TrainingError):
             states.append((path, read(path)))
         if states and states[-1][0] != best:

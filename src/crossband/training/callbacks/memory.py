@@ -18,16 +18,16 @@ import torch
 from crossband.data.transforms import SPATIAL
 from crossband.errors import CrossbandError, TrainingError
 from crossband.networks import parameter_count
-from crossband.training.callbacks.watcher import Watcher, method_of
+from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
 
 #: What libraries say that have no class for it: torch on CPU, MPS, cuDNN and cuBLAS, oneDNN.
-WORDS = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
 )
 #: What is said where another process of a training has ended in the middle of a step.
-LOST = re.compile(r"connection (was )?(closed|reset)|remote process exited", re.IGNORECASE)
+PROCESS_LOST = re.compile(r"connection (was )?(closed|reset)|remote process exited", re.IGNORECASE)
 #: A crop smaller than this teaches nothing about its surroundings.
 SMALLEST_CROP = 16
 
@@ -47,7 +47,7 @@ class Setting:
     accumulate: int
 
 
-class Memory(Watcher):
+class OutOfMemoryAdvice(MethodCallback):
     """When a training step does not fit the memory, finds the largest setting that does.
 
     It is measured: real steps on parts of the same batch, after everything of the failed one is
@@ -82,11 +82,11 @@ class Memory(Watcher):
         exception: BaseException,
     ) -> None:
         """Explain a full memory."""
-        if not is_shortage(exception):
+        if not is_out_of_memory(exception):
             return
         method, batch = method_of(pl_module), self._batch
         self._batch = None
-        amount = needed(str(exception))
+        amount = memory_amounts(str(exception))
         # The frames of the failed step hold its activations.
         traceback.clear_frames(exception.__traceback__)
         method.zero_grad(set_to_none=True)
@@ -98,7 +98,7 @@ class Memory(Watcher):
             )
             return
         size, side = len(batch["source"]), batch["source"].shape[-1]
-        found = search(trainer, method, batch)
+        found = find_setting(trainer, method, batch)
         count = parameter_count(method.generator)
         self.message = (
             f"step {method.step + 1}: out of memory: a batch of {size} crops of {side} x {side} "
@@ -111,9 +111,9 @@ class Memory(Watcher):
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if self.message is None and LOST.search(str(error)):
+            if self.message is None and PROCESS_LOST.search(str(error)):
                 raise TrainingError("another process of the training ended; it says why") from error
-            if self.message is None and not is_shortage(error):
+            if self.message is None and not is_out_of_memory(error):
                 raise
             raise TrainingError(self.message or f"out of memory: {error}") from None
 
@@ -130,21 +130,21 @@ def _advice(found: Setting | None, side: int) -> str:
     return f"{fits} was tried, fits, and gives the same gradient"
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that the memory is full."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and WORDS.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def needed(message: str) -> str:
-    """Return how much was asked for, and how much was free, as far as a message says it.
+def memory_amounts(message: str) -> str:
+    """Return the amounts of memory requested and free, as far as an error message states them.
 
-    >>> needed("Tried to allocate 2.00 GiB. GPU 0 has 8 GiB of which 512.00 MiB is free.")
+    >>> memory_amounts("Tried to allocate 2.00 GiB. GPU 0 has 8 GiB of which 512.00 MiB is free.")
     ', 2.00 GiB asked for, 512.00 MiB free'
-    >>> needed("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3145728 bytes.")
+    >>> memory_amounts("DefaultCPUAllocator: you tried to allocate 3145728 bytes.")
     ', 3.0 MiB asked for'
-    >>> needed("std::bad_alloc")
+    >>> memory_amounts("std::bad_alloc")
     ''
     """
     text = ""
@@ -157,7 +157,7 @@ def needed(message: str) -> str:
     return text
 
 
-def search(trainer: lightning.Trainer, method: Method, batch: Batch) -> Setting | None:
+def find_setting(trainer: lightning.Trainer, method: Method, batch: Batch) -> Setting | None:
     """Return the largest smaller setting whose steps fit; None where none does.
 
     The batch is halved first, because the gradient of as many accumulated parts is the same; then
@@ -175,11 +175,13 @@ def search(trainer: lightning.Trainer, method: Method, batch: Batch) -> Setting 
             setting = replace(setting, crop=setting.crop // 2)
         else:
             return None
-        if fits(trainer, method, part(batch, setting.batch, setting.crop), setting.accumulate):
+        if steps_fit(
+            trainer, method, cut_batch(batch, setting.batch, setting.crop), setting.accumulate
+        ):
             return setting
 
 
-def part(batch: Batch, size: int, crop: int) -> Batch:
+def cut_batch(batch: Batch, size: int, crop: int) -> Batch:
     """Return the first samples of a batch, their upper left corners."""
     count, side = len(batch["source"]), batch["source"].shape[-1]
     small: Batch = {}
@@ -193,7 +195,7 @@ def part(batch: Batch, size: int, crop: int) -> Batch:
     return small
 
 
-def fits(trainer: lightning.Trainer, method: Method, batch: Batch, accumulate: int) -> bool:
+def steps_fit(trainer: lightning.Trainer, method: Method, batch: Batch, accumulate: int) -> bool:
     """Say whether steps on such batches fit: two, because the optimisers' state comes with one.
 
     A step of accumulated batches is tried with two: the second has the gradients of the first

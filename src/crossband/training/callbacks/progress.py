@@ -7,11 +7,11 @@ import sys
 import lightning
 from tqdm import tqdm
 
-from crossband.training.callbacks.watcher import Watcher, method_of
+from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.methods.base import Method
 
 
-class Progress(Watcher):
+class TrainingProgress(MethodCallback):
     """A bar over generator steps with the time left; a line at each validation without a terminal.
 
     Args:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 KEY = "skipped"
 
 
-class Skipped(Callback):
+class SkippedFiles(Callback):
     """Counts the draws that were replaced because a file could not be read.
 
     Attributes:
@@ -22,6 +22,11 @@ class Skipped(Callback):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+
+    @property
+    def state_key(self) -> str:
+        """The key of the state in checkpoints, which is older than the name of this class."""
+        return "Skipped"
 
     def on_train_batch_end(
         self,

@@ -28,7 +28,7 @@ from crossband.errors import Interrupted, Preempted
 AGREE_EVERY = 10
 #: Seconds in which a second SIGTERM is the same one: a cluster signals the whole group, and a
 #: launcher passes it on as well.
-SAME = 0.5
+REPEAT_SECONDS = 0.5
 
 
 class StopRequest:
@@ -127,7 +127,7 @@ class StopRequest:
         elif number == signal.SIGTERM:
             if not again:
                 self._first = time.monotonic()
-            elif time.monotonic() - self._first > SAME:
+            elif time.monotonic() - self._first > REPEAT_SECONDS:
                 self._end()
 
     def _end(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crossband.training.losses.base import Loss, Prediction
-from crossband.training.losses.vgg import VGG, shares
+from crossband.training.losses.vgg import VGG, valid_fraction
 
 
 class Perceptual(Loss):
@@ -55,7 +55,7 @@ class Perceptual(Loss):
         for made, true in zip(*seen, strict=True):
             apart = made - true
             each = (apart.square() if self.distance == "mse" else apart.abs()).mean(1, keepdim=True)
-            share = shares(prediction.mask, made)
+            share = valid_fraction(prediction.mask, made)
             sums = [(x * share).sum(dim=(1, 2, 3)) for x in (each, torch.ones_like(each))]
             total = total + sums[0] / sums[1].clamp_min(1e-6)
         return total

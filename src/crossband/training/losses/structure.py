@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from crossband.core.resample import on_grid
 from crossband.training.losses.base import Loss, Prediction
-from crossband.training.losses.vgg import VGG, shares
+from crossband.training.losses.vgg import VGG, valid_fraction
 
 #: Standard deviations, in pixels, of the Gaussians whose derivatives are the features.
 SCALES = (1.0, 2.0)
@@ -85,7 +85,7 @@ class SpatialCorrelative(Loss):
         seen = [self.vgg(picture.masked_fill(~mask, 0.0)) for picture in (one, other)]
         costs = []
         for features in zip(*seen, strict=True):
-            known = shares(mask, features[0]) > 0.5
+            known = valid_fraction(mask, features[0]) > 0.5
             made, true = (_centred(f, known) for f in features)
             costs.append(self._alike(made, true, known))
         return torch.stack(costs).mean(dim=0)

@@ -93,7 +93,7 @@ class VGG(nn.Module):
         return [found[name] for name in self.layers]
 
 
-def shares(mask: Tensor, features: Tensor) -> Tensor:
+def valid_fraction(mask: Tensor, features: Tensor) -> Tensor:
     """Return how much of each pixel of the features is valid, 0 to 1: [B, 1, H, W]."""
     height, width = features.shape[-2:]
     return functional.adaptive_avg_pool2d(mask.to(features.dtype), (height, width))

@@ -33,7 +33,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError, TrainingError
 from crossband.networks.base import Generator
 from crossband.networks.generators.progressive import Growing
-from crossband.training.loggers import log_pictures
+from crossband.training.loggers import log_images
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.batches import Batch, conditions_of, predict
 from crossband.training.methods.modules import (
@@ -45,7 +45,7 @@ from crossband.training.methods.modules import (
 from crossband.training.methods.optimisers import make_optimizer, set_learning_rate
 from crossband.training.methods.parallel import any_process, average_gradients
 from crossband.training.methods.schedules import Cosine, Schedule
-from crossband.training.methods.steplog import StepLog
+from crossband.training.methods.step_log import StepLog
 from crossband.training.methods.validation import Validation
 
 #: The part that steps once a step; the other parts step `critic_steps` times.
@@ -153,13 +153,13 @@ class Method(
         self.patience, self.on_nan, self.max_skips = patience, on_nan, max_skips
         self.log_every = log_every
         self.validation = Validation(pictures)
-        self.log_of_steps = StepLog(loss_limit)
+        self.step_log = StepLog(loss_limit)
         self.step = self.consumed = self.skipped = self.log_lines = self.stale = 0
         self.latest: dict[str, float] = {}
         self.score: float | None = None
         self._best: float | None = None
         self._batches = 0  # since the start of the training
-        self._into = 0  # batches into the current step
+        self._batches_in_step = 0  # batches into the current step
         self._clock: tuple[float, int] | None = None
 
     # What a subclass says.
@@ -169,7 +169,7 @@ class Method(
         raise NotImplementedError
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Compute losses, `record` each under a name, and hand sums to `backward_of`.
+        """Compute losses, `record_loss` each under a name, and hand sums to `accumulate_gradients`.
 
         Args:
             batch: samples, stacked.
@@ -190,7 +190,7 @@ class Method(
     @property
     def between_steps(self) -> bool:
         """No gradient is half accumulated, so that a checkpoint holds the whole state."""
-        return self._into == 0
+        return self._batches_in_step == 0
 
     @property
     def finished(self) -> bool:
@@ -221,21 +221,21 @@ class Method(
         """Context in which autocast is off: for losses."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def record(self, name: str, value: Tensor) -> None:
+    def record_loss(self, name: str, value: Tensor) -> None:
         """Note a loss of this step for the log and for the check that it has not broken."""
-        self.log_of_steps.add(f"loss/{name}", value)
+        self.step_log.add(f"loss/{name}", value)
 
-    def note(self, key: str, value: Tensor) -> None:
+    def record_value(self, key: str, value: Tensor) -> None:
         """Note another number of this step for the log, as in `score/target`."""
-        self.log_of_steps.add(key, value)
+        self.step_log.add(key, value)
 
-    def note_spread(self, output: Tensor, target: Tensor) -> None:
+    def record_spread(self, output: Tensor, target: Tensor) -> None:
         """Note the mean standard deviation over the pixels of a sample: a collapse shows here."""
         with torch.no_grad():
-            self.note("spread/output", output.flatten(2).std(dim=2).mean())
-            self.note("spread/target", target.flatten(2).std(dim=2).mean())
+            self.record_value("spread/output", output.flatten(2).std(dim=2).mean())
+            self.record_value("spread/target", target.flatten(2).std(dim=2).mean())
 
-    def backward_of(self, loss: Tensor, *modules: nn.Module, keep: bool = False) -> None:
+    def accumulate_gradients(self, loss: Tensor, *modules: nn.Module, keep: bool = False) -> None:
         """Add the gradient of a loss, as a share of the whole step.
 
         Args:
@@ -269,19 +269,19 @@ class Method(
         self._seed_step()
         if self._clock is None:
             self._clock = time.perf_counter(), self.consumed
-        self.log_of_steps.now.files += list(batch.get("name", ()))
-        self._into += 1
+        self.step_log.current.files += list(batch.get("name", ()))
+        self._batches_in_step += 1
         for network in self.modules():
             if isinstance(network, Growing):
                 network.grow(self.step)
-        last = self._into > self.accumulate * (self.critic_steps - 1)
+        last = self._batches_in_step > self.accumulate * (self.critic_steps - 1)
         self.backward_losses(batch, last)
         self.consumed += len(batch["source"]) * self.trainer.world_size
         self._batches += 1
-        if self._into % self.accumulate == 0:
-            self._end_round(last)
+        if self._batches_in_step % self.accumulate == 0:
+            self._step_optimizers(last)
 
-    def _end_round(self, last: bool) -> None:
+    def _step_optimizers(self, last: bool) -> None:
         parts: dict[str, Any] = {}
         if names := self.parts():
             found: Any = self.optimizers()
@@ -294,12 +294,12 @@ class Method(
                 add_orthogonal_gradient(self.orthogonal, names[name][1])
             grads = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
-            self.note(f"gradient/{name}", norm)
+            self.record_value(f"gradient/{name}", norm)
             if self.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         # On a CPU there is nothing to wait for, and the weights are still the last good ones.
-        if (self.device.type == "cpu" or self.on_nan == "skip") and self._broken():
-            self._skip(parts)
+        if (self.device.type == "cpu" or self.on_nan == "skip") and self._has_invalid_loss():
+            self._skip_step(parts)
             return
         factor = self.schedule.factor(self.step, self.max_steps)
         with record_function("crossband/optimiser"):
@@ -313,9 +313,9 @@ class Method(
             self._end_step(stepped)
 
     def _end_step(self, parts: dict[str, Any]) -> None:
-        self.log_of_steps.close()
+        self.step_log.end_step()
         self.step += 1
-        self._into = 0
+        self._batches_in_step = 0
         if self.average is not None:
             with record_function("crossband/average"):
                 update_ema(self.average, self.generator, self.ema_decay, self.step)
@@ -334,9 +334,9 @@ class Method(
 
     # What breaks.
 
-    def _broken(self) -> bool:
+    def _has_invalid_loss(self) -> bool:
         """Say whether a loss broke; raise where that is not to be skipped."""
-        found = self.log_of_steps.broken()
+        found = self.step_log.first_invalid()
         if not any_process(found is not None, self.trainer.world_size, self.device):
             return False
         if self.on_nan == "skip" and self.skipped < self.max_skips:
@@ -348,24 +348,24 @@ class Method(
             advice = f"{self.skipped} steps were skipped before it (method.max_skips)"
         raise TrainingError(f"{found}; {advice}")
 
-    def _skip(self, parts: dict[str, Any]) -> None:
+    def _skip_step(self, parts: dict[str, Any]) -> None:
         """Leave out a step; its samples are consumed, its number is used by the next."""
         for optimizer in parts.values():
             optimizer.zero_grad(set_to_none=True)
-        self.log_of_steps.drop()
-        self._into = 0
+        self.step_log.discard_current()
+        self._batches_in_step = 0
         self.skipped += 1
 
     def check_finite(self) -> None:
         """Raise TrainingError at the first loss since the last look that broke."""
-        self._broken()
+        self._has_invalid_loss()
 
     # The log.
 
     def _log(self, parts: dict[str, Any]) -> None:
         """Look at the numbers since the last time: the one place that waits for the device."""
-        self._broken()
-        lines, means = self.log_of_steps.take(self.trainer.world_size)
+        self._has_invalid_loss()
+        lines, means = self.step_log.take(self.trainer.world_size)
         extra = {f"learning_rate/{n}": float(o.param_groups[0]["lr"]) for n, o in parts.items()}
         extra["skipped"] = float(self.skipped)
         now = time.perf_counter()
@@ -406,15 +406,15 @@ class Method(
         if not numbers or self.trainer.sanity_checking:
             return
         self.score = numbers["val/score"]
-        self._judge(self.score)
+        self._update_patience(self.score)
         self.log_dict(numbers, logger=False, sync_dist=False)
         self._write(numbers, self.step)
         for logger in self.trainer.loggers:
-            log_pictures(logger, pictures, self.step)
+            log_images(logger, pictures, self.step)
 
-    def _judge(self, score: float) -> None:
+    def _update_patience(self, score: float) -> None:
         """Count validations since the best score; end the training after `patience` of them."""
-        self.schedule.validated(score)
+        self.schedule.record_score(score)
         better = self._best is None or score < self._best
         self._best, self.stale = (score, 0) if better else (self._best, self.stale + 1)
         if self.finished:
@@ -433,7 +433,7 @@ class Method(
             "best": self._best,
             "stale": self.stale,
             "schedule": self.schedule.state_dict(),
-            "log": self.log_of_steps.state_dict(),
+            "log": self.step_log.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -447,4 +447,4 @@ class Method(
         self._batches, self.skipped = state["batches"], state["skipped"]
         self._best, self.stale = state["best"], state["stale"]
         self.schedule.load_state_dict(state["schedule"])
-        self.log_of_steps.load_state_dict(state["log"], self.device)
+        self.step_log.load_state_dict(state["log"], self.device)

@@ -18,7 +18,7 @@ from crossband.training.losses.base import Prediction
 Batch = dict[str, Any]
 
 
-def normalised(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+def normalise_batch(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """Return source and target in normalised values, the target's mask, the units.
 
     A batch needs `source` and `target` in physical units; `mask` and `source_mask` are everywhere
@@ -36,13 +36,13 @@ def normalised(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tens
     return source.contiguous(memory_format=torch.channels_last), target, mask, units
 
 
-def on_one_grid(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def normalise_same_size(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return source, target and mask as `normalised` does, for methods whose noise is on both.
 
     Raises:
         RecipeError: source and target are not of one size.
     """
-    source, target, mask, _ = normalised(signature, batch)
+    source, target, mask, _ = normalise_batch(signature, batch)
     if source.shape[-2:] != target.shape[-2:]:
         raise RecipeError(
             "a network that starts from noise needs data.context 0 and data.scale 1: source and "
@@ -98,7 +98,7 @@ def predict(
     A source that is larger than the target has a context, which is looked at only. A network that
     takes conditions is given them; `conditions_of` makes those of a batch.
     """
-    source, target, mask, units = normalised(signature, batch)
+    source, target, mask, units = normalise_batch(signature, batch)
     generator: Any = network
     wanted = mask if network.training else None
     context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2

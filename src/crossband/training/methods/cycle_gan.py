@@ -12,10 +12,10 @@ from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.losses.structure import SpatialCorrelative
-from crossband.training.methods.two_way import Domains, Made, _TwoWay
+from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
-class CycleGAN(_TwoWay):
+class CycleGAN(_UnpairedGAN):
     """Zhu et al. 2017: cycle consistency, identity loss, discriminators shown older outputs.
 
     Source and target of a batch need not be of the same place (`data.paired: false`). Each
@@ -32,7 +32,7 @@ class CycleGAN(_TwoWay):
         structure: compares each output with what it was made of; its own weight is its factor.
         replay: outputs kept to be shown to the discriminators again; 0 shows the newest only.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, penalty: see `_TwoWay`; the others see `Method`.
+            adversarial_weight, smoothing, penalty: see `_UnpairedGAN`; see `Method` for the others.
     """
 
     def __init__(
@@ -62,16 +62,19 @@ class CycleGAN(_TwoWay):
             )
         self.cycle, self.identity, self.structure = cycle, identity, structure
 
-    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
         """Cycles both ways, and what else has a factor."""
-        again = self.run(self.back, made["target"])
-        again_target = self.run(self.generator, made["source"])
+        again = self.translate(self.back, made["target"])
+        again_target = self.translate(self.generator, made["source"])
         terms = {
             "cycle": (self.cycle, masked_mean((again - d.source).abs(), d.known).mean()),
             "cycle_back": (self.cycle, masked_mean((again_target - d.target).abs(), d.mask).mean()),
         }
         if self.identity:
-            same, same_back = self.run(self.generator, d.target), self.run(self.back, d.source)
+            same, same_back = (
+                self.translate(self.generator, d.target),
+                self.translate(self.back, d.source),
+            )
             for name, x, y, mask in (
                 ("identity", same, d.target, d.mask),
                 ("identity_back", same_back, d.source, d.known),

@@ -16,7 +16,7 @@ from crossband.networks.samplers.base import signed
 from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
-from crossband.training.methods.batches import Batch, on_one_grid
+from crossband.training.methods.batches import Batch, normalise_same_size
 
 
 class Diffusion(Method):
@@ -60,7 +60,7 @@ class Diffusion(Method):
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the field."""
         network = self.generator
-        source, target, mask = on_one_grid(self.signature, batch)
+        source, target, mask = normalise_same_size(self.signature, batch)
         target = signed(target)
         noise = self.normal(*target.shape).to(target.device, non_blocking=True)
         step = (self.uniform(len(target)) * network.levels).long().clamp_max(network.levels - 1)
@@ -72,5 +72,5 @@ class Diffusion(Method):
         with self.fp32(), record_function("crossband/losses"):
             wanted = signal * noise - spread * target if network.predicts == "v" else noise
             loss = masked_mean((answer - wanted) ** 2, mask).mean()
-        self.record(network.predicts, loss)
-        self.backward_of(loss, network)
+        self.record_loss(network.predicts, loss)
+        self.accumulate_gradients(loss, network)

@@ -11,15 +11,16 @@ from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
-from crossband.training.methods.two_way import Domains, Made, _TwoWay
+from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
-class DiscoGAN(_TwoWay):
+class DiscoGAN(_UnpairedGAN):
     """Kim et al. 2017, Learning to discover cross-domain relations, section 2.3.
 
-    The sum, both ways, of a distance between a picture and its reconstruction, and of the
-    non-saturating adversarial term; the discriminators see the newest outputs. The seed's further
-    terms compare an output with a target of another place, which says nothing; they are left out.
+    In both directions, the loss is the distance between an image and its reconstruction plus the
+    non-saturating adversarial loss. The discriminators see the newest outputs. The original
+    thermal code has further terms that compare an output with the target of another place; they
+    carry no information and are left out.
 
     Args:
         signature: bands, units, ranges of what is learned.
@@ -28,7 +29,8 @@ class DiscoGAN(_TwoWay):
         distance: of reconstructions, `mse` as in the paper's code, or `l1`.
         cycle: factor of that distance.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, penalty, replay: see `_TwoWay`; the others see `Method`.
+            adversarial_weight, smoothing, penalty, replay: see `_UnpairedGAN`; see `Method` for the
+            others.
     """
 
     def __init__(
@@ -46,14 +48,14 @@ class DiscoGAN(_TwoWay):
             raise RecipeError("DiscoGAN needs cycle of at least 0")
         self.distance, self.cycle = distance, cycle
 
-    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
         """Reconstructions both ways."""
-        found = {}
+        losses = {}
         for name, network, x, truth, mask in (
             ("cycle", self.back, made["target"], d.source, d.known),
             ("cycle_back", self.generator, made["source"], d.target, d.mask),
         ):
-            apart = self.run(network, x) - truth
+            apart = self.translate(network, x) - truth
             each = apart.square() if self.distance == "mse" else apart.abs()
-            found[name] = self.cycle, masked_mean(each, mask).mean()
-        return found
+            losses[name] = self.cycle, masked_mean(each, mask).mean()
+        return losses

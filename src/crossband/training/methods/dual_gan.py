@@ -11,10 +11,10 @@ from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
-from crossband.training.methods.two_way import Domains, Made, _TwoWay
+from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
-class DualGAN(_TwoWay):
+class DualGAN(_UnpairedGAN):
     """Yi et al. 2017, DualGAN: unsupervised dual learning, section 3.
 
     Wasserstein critics, each of pictures of its own domain, with weights that are clipped as in the
@@ -33,7 +33,7 @@ class DualGAN(_TwoWay):
             `wasserstein` takes with `penalty` only.
         penalty: factor of the gradient penalty.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, replay: see `_TwoWay`; the others see `Method`.
+            adversarial_weight, smoothing, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class DualGAN(_TwoWay):
             raise RecipeError("DualGAN needs cycle and cycle_back of at least 0")
         self.cycle, self.cycle_back = cycle, cycle_back
 
-    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
         """Reconstructions both ways."""
         again, again_target = (
-            self.run(self.back, made["target"]),
-            self.run(self.generator, made["source"]),
+            self.translate(self.back, made["target"]),
+            self.translate(self.generator, made["source"]),
         )
         return {
             "cycle": (self.cycle, masked_mean((again - d.source).abs(), d.known).mean()),

@@ -17,7 +17,7 @@ from crossband.networks.samplers.base import signed
 from crossband.networks.samplers.flow import FlowSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
-from crossband.training.methods.batches import Batch, on_one_grid
+from crossband.training.methods.batches import Batch, normalise_same_size
 
 
 class FlowMatching(Method):
@@ -83,7 +83,7 @@ class FlowMatching(Method):
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the field."""
-        source, target, mask = on_one_grid(self.signature, batch)
+        source, target, mask = normalise_same_size(self.signature, batch)
         target = signed(target)
         noise = self.normal(*target.shape).to(target.device, non_blocking=True)
         t = self.draw_times(len(target)).to(target.device, non_blocking=True)
@@ -92,5 +92,5 @@ class FlowMatching(Method):
             velocity = self.generator.answer(x, t, signed(source)).float()
         with self.fp32(), record_function("crossband/losses"):
             loss = masked_mean((velocity - (target - noise)) ** 2, mask).mean()
-        self.record("velocity", loss)
-        self.backward_of(loss, self.generator)
+        self.record_loss("velocity", loss)
+        self.accumulate_gradients(loss, self.generator)

@@ -73,7 +73,7 @@ class LeastSquares(Method):
         self._moments += torch.einsum("bip,bjp->ij", x * weight, x)
         self._products += torch.einsum("bip,bjp->ij", x * weight, t)
         error = ((p.output - p.target) ** 2).masked_fill(~p.mask, 0.0)
-        self.record("squares", error.mean())
+        self.record_loss("squares", error.mean())
 
     def finish(self) -> None:
         """Solve; features that depend on each other get the shortest solution."""

@@ -51,7 +51,7 @@ def add_orthogonal_gradient(strength: float, networks: Iterable[nn.Module]) -> N
     With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
     Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
     """
-    for p, turned in _weights(networks):
+    for p, turned in _weight_matrices(networks):
         if p.grad is None:
             continue
         weight, gradient = (t.transpose(0, 1) if turned else t for t in (p, p.grad))
@@ -70,14 +70,14 @@ def orthogonal_penalty(networks: Iterable[nn.Module]) -> Tensor:
     2.0
     """
     total = torch.zeros(())
-    for p, turned in _weights(networks):
+    for p, turned in _weight_matrices(networks):
         rows = (p.transpose(0, 1) if turned else p).flatten(1)
         alike = rows @ rows.T
         total = total.to(p.device) + (alike - alike.diagonal().diag()).square().sum()
     return total
 
 
-def _weights(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
+def _weight_matrices(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
     """Yield the weights, and whether their inputs come first, as in transposed convolutions."""
     for network in networks:
         turned = {

@@ -133,17 +133,19 @@ class PairedGAN(Method):
                 for module in self.losses:
                     assert isinstance(module, Loss)
                     value = module(p).mean()
-                    self.record(module.label, value)
+                    self.record_loss(module.label, value)
                     total = total + module.weight * value
             if self.is_log_step:
-                self.note_spread(p.output, p.target)
+                self.record_spread(p.output, p.target)
         if self.discriminator is not None:
-            self._play(self.discriminator, p, total, generator)
+            self._backward_adversarial(self.discriminator, p, total, generator)
         elif generator:
-            self.record("total", total)
-            self.backward_of(total, self.generator)
+            self.record_loss("total", total)
+            self.accumulate_gradients(total, self.generator)
 
-    def _play(self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool) -> None:
+    def _backward_adversarial(
+        self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool
+    ) -> None:
         """Score target and output once each, and take both sides' gradients."""
         # What is masked must not tell target from output.
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
@@ -154,29 +156,29 @@ class PairedGAN(Method):
             # The scores of the target move the discriminator only.
             fixed = [[layer.detach() for layer in judge] for judge in true]
             value = mean_over_discriminators(self.gan_loss.generator, fixed, made).mean()
-            self.record("adversarial", value)
+            self.record_loss("adversarial", value)
             total = total + self.adversarial_weight * value
             if self.feature_matching:
                 value = feature_matching(fixed, made).mean()
-                self.record("feature_matching", value)
+                self.record_loss("feature_matching", value)
                 total = total + self.feature_matching * value
-            self.record("total", total)
-            self.backward_of(total, self.generator, keep=True)
+            self.record_loss("total", total)
+            self.accumulate_gradients(total, self.generator, keep=True)
         value = mean_over_discriminators(self.gan_loss.discriminator, true, made).mean()
         if self.mismatched:
             value = 0.5 * (value + self._mismatched(critic, p, true))
-        self.record("discriminator", value)
+        self.record_loss("discriminator", value)
         if self.is_log_step:
-            self.note("score/target", mean_score(true))
-            self.note("score/output", mean_score(made))
+            self.record_value("score/target", mean_score(true))
+            self.record_value("score/output", mean_score(made))
         if self.penalty:
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
                 mixed = torch.lerp(output.detach(), target, mix)
                 slope = gradient_penalty(lambda x: critic(p.source, x), mixed).mean()
-            self.record("penalty", slope)
+            self.record_loss("penalty", slope)
             value = value + self.penalty * slope
-        self.backward_of(value, critic)
+        self.accumulate_gradients(value, critic)
 
     def _mismatched(
         self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
@@ -188,5 +190,5 @@ class PairedGAN(Method):
         known = p.mask & p.mask.roll(1, 0)
         with record_function("crossband/discriminator"):
             wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
-        self.note("score/mismatched", mean_score(wrong))
+        self.record_value("score/mismatched", mean_score(wrong))
         return mean_over_discriminators(self.gan_loss.discriminator, true, wrong).mean()

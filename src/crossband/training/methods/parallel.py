@@ -17,10 +17,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 
 #: Gradients are sent in pieces of about this size: fewer calls, and little memory beside them.
-PIECE_BYTES = 64 * 2**20
+BUCKET_BYTES = 64 * 2**20
 
 
-class Replicas(DDPStrategy):
+class UnwrappedDDPStrategy(DDPStrategy):
     """DDP's processes, groups and launchers, without its wrapper."""
 
     def configure_ddp(self) -> None:
@@ -46,7 +46,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     for p in parameters:
         if p.grad is None:
             continue
-        if piece and (size >= PIECE_BYTES or piece[0].dtype != p.grad.dtype):
+        if piece and (size >= BUCKET_BYTES or piece[0].dtype != p.grad.dtype):
             _average(piece, world)
             piece, size = [], 0
         piece.append(p.grad)

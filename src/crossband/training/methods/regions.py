@@ -29,18 +29,18 @@ def region_means(target: Tensor, mask: Tensor, classes: int, rounds: int = 10) -
     high = level.masked_fill(~known, -torch.inf).amax(dim=1, keepdim=True)
     steps = (torch.arange(classes, device=level.device) + 0.5) / classes
     centres = torch.where(known.any(1, keepdim=True), low + (high - low) * steps, steps)
-    weights = _members(level, known, centres)
+    weights = _assignments(level, known, centres)
     for _ in range(rounds):
         count = weights.sum(dim=1)
         means = torch.einsum("bn,bnk->bk", level.masked_fill(~known, 0.0), weights)
         centres = torch.where(count > 0, means / count.clamp_min(1), centres)
-        weights = _members(level, known, centres)
+        weights = _assignments(level, known, centres)
     sums = torch.einsum("bcn,bnk->bck", values.masked_fill(~known[:, None], 0.0), weights)
     means = sums / weights.sum(dim=1).clamp_min(1)[:, None]
     return torch.einsum("bck,bnk->bcn", means, weights).view_as(target).to(target.dtype)
 
 
-def _members(level: Tensor, known: Tensor, centres: Tensor) -> Tensor:
+def _assignments(level: Tensor, known: Tensor, centres: Tensor) -> Tensor:
     """Return which class a pixel is of, as ones and zeros: [B, N, K]."""
     nearest = (level[:, :, None] - centres[:, None]).abs().argmin(dim=2)
     return functional.one_hot(nearest, centres.shape[1]).float() * known[:, :, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Replay:
+class ReplayBuffer:
     """Keeps outputs; half of those shown are exchanged for older ones (Shrivastava et al. 2017).
 
     Args:

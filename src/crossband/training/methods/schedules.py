@@ -35,7 +35,7 @@ class Schedule(Registered, family="Schedule", package="crossband.training.method
         rise = min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0
         return rise * self.shape(min(step / max_steps, 1.0))
 
-    def validated(self, score: float) -> None:
+    def record_score(self, score: float) -> None:
         """Take note of a validation's score; lower is better."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Plateau(Schedule):
         """Return the factor after the falls so far."""
         return self._now
 
-    def validated(self, score: float) -> None:
+    def record_score(self, score: float) -> None:
         """Count validations since the best one; fall after `patience` of them."""
         if score < self._best * (1.0 - self.better):
             self._best, self._waited = score, 0

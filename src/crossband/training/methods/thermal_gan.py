@@ -18,7 +18,7 @@ from crossband.networks.layers.batch_layers import refer
 from crossband.training.losses.adversarial import GANLossName, gan_loss
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
-from crossband.training.methods.batches import Batch, normalised
+from crossband.training.methods.batches import Batch, normalise_batch
 from crossband.training.methods.modules import channels_last, frozen
 from crossband.training.methods.regions import region_means
 
@@ -109,21 +109,21 @@ class ThermalGAN(Method):
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the generator and the encoder, then of the discriminators."""
-        source, target, mask, _ = normalised(self.signature, batch)
+        source, target, mask, _ = normalise_batch(self.signature, batch)
         if source.shape[-2:] != target.shape[-2:]:
             raise RecipeError("ThermalGAN needs data.context 0")
         truth = region_means(target, mask, self.classes)
         with torch.set_grad_enabled(generator):
-            made = self._make(source, truth, mask)
+            made = self._run_both_steps(source, truth, mask)
         if generator:
-            self._generator(source, truth, target, mask, made)
+            self._backward_generator(source, truth, target, mask, made)
         read, drawn, final = (made[k].detach() for k in ("read", "drawn", "final"))
         both = torch.cat([source, truth], dim=1)
-        total = self._critic("", 0, source, truth, [read, drawn])
-        total = total + self._critic("_contrasts", 1, both, target, [final])
-        self.backward_of(total, self.discriminator, self.contrast_discriminator)
+        total = self._discriminator_loss("", 0, source, truth, [read, drawn])
+        total = total + self._discriminator_loss("_contrasts", 1, both, target, [final])
+        self.accumulate_gradients(total, self.discriminator, self.contrast_discriminator)
 
-    def _make(self, source: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _run_both_steps(self, source: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Run both steps; what is masked is 0, as in the truth."""
         network = self.generator
         assert isinstance(network, TwoStepThermal)
@@ -143,7 +143,7 @@ class ThermalGAN(Method):
             "final": (truth + contrasts).masked_fill(~mask, 0.0),
         }
 
-    def _generator(
+    def _backward_generator(
         self, source: Tensor, truth: Tensor, target: Tensor, mask: Tensor, made: dict[str, Tensor]
     ) -> None:
         both = torch.cat([source, truth], dim=1)
@@ -179,13 +179,13 @@ class ThermalGAN(Method):
             }
             total = torch.stack([torch.as_tensor(f * v) for f, v in terms.values()]).sum()
         for name, (_, value) in terms.items():
-            self.record(name, torch.as_tensor(value))
-        self.record("total", total)
+            self.record_loss(name, torch.as_tensor(value))
+        self.record_loss("total", total)
         if self.is_log_step:
-            self.note_spread(made["final"], target)
-        self.backward_of(total, self.generator, self.encoder)
+            self.record_spread(made["final"], target)
+        self.accumulate_gradients(total, self.generator, self.encoder)
 
-    def _critic(
+    def _discriminator_loss(
         self, name: str, step: int, given: Tensor, true: Tensor, made: list[Tensor]
     ) -> Tensor:
         """Return what one discriminator loses: the mean over the kinds of outputs."""
@@ -196,8 +196,8 @@ class ThermalGAN(Method):
             others = [critic(given, x) for x in made]
         values = [self.gan_losses[step].discriminator(scores, s).mean() for s in others]
         value = torch.stack(values).mean()
-        self.record(f"discriminator{name}", value)
+        self.record_loss(f"discriminator{name}", value)
         if self.is_log_step and step == 1:
-            self.note("score/target", scores.float().mean())
-            self.note("score/output", others[0].float().mean())
+            self.record_value("score/target", scores.float().mean())
+            self.record_value("score/output", others[0].float().mean())
         return value

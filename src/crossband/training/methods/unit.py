@@ -13,10 +13,10 @@ from crossband.networks import Generator
 from crossband.networks.generators.unit import _Latent, share
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
-from crossband.training.methods.two_way import Domains, Made, _TwoWay
+from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
-class UNIT(_TwoWay):
+class UNIT(_UnpairedGAN):
     """Liu, Breuel and Kautz 2017, Unsupervised image-to-image translation networks, section 3.
 
     A picture of either domain is encoded as a normal distribution of latent pictures, with the
@@ -37,7 +37,7 @@ class UNIT(_TwoWay):
         reconstruction: factor of |decoded - encoded picture|, lambda_2.
         cycle: factor of the same after a translation and back, lambda_4.
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
-            penalty, replay: see `_TwoWay`; the others see `Method`.
+            penalty, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class UNIT(_TwoWay):
             raise RecipeError("UNIT needs divergence, reconstruction and cycle of at least 0")
         self.divergence, self.reconstruction, self.cycle = divergence, reconstruction, cycle
 
-    def make(self, d: Domains) -> Made:
+    def outputs(self, d: UnpairedBatch) -> Outputs:
         """Encode both, add noise, decode each to both domains."""
         forth, back = self._networks()
         if any(n % forth.stride or n < forth.least for n in d.source.shape[-2:]):
@@ -88,7 +88,7 @@ class UNIT(_TwoWay):
             "noise": noise,
         }
 
-    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
         """Reconstruction, cycle and divergence, both ways."""
         forth, back = self._networks()
         again_mean, again_mean_back = (

@@ -67,4 +67,4 @@ class Untrained(Method):
         """Note the error of a batch."""
         p = self.predict_batch(self.generator, batch)
         with self.fp32():
-            self.record("L1", masked_mean((p.output - p.target).abs(), p.mask).mean())
+            self.record_loss("L1", masked_mean((p.output - p.target).abs(), p.mask).mean())

@@ -46,7 +46,7 @@ class Validation:
             self._seen.append((out, group, window, sums))
             name = f"validation/{group}"
             if len(self._drawn) < self.pictures and name not in self._drawn:
-                self._drawn[name] = picture(p, i)
+                self._drawn[name] = comparison_image(p, i)
 
     def finish(self, world: int = 1) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Return the numbers (none where nothing was seen) and the pictures, and start anew."""
@@ -72,7 +72,7 @@ class Validation:
         return numbers, drawn
 
 
-def picture(p: Prediction, index: int) -> Tensor:
+def comparison_image(p: Prediction, index: int) -> Tensor:
     """Return source, target, output and absolute error side by side, and two maps of an index.
 
     Normalised values 0..1 are black to white; the error is drawn four times as bright. The maps

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from crossband.training.methods.base import Method
 
 
-class Watcher(Callback):
+class MethodCallback(Callback):
     """Base of the callbacks that look after each batch."""
 
     def on_train_batch_end(

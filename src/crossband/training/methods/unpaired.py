@@ -23,13 +23,13 @@ from crossband.training.losses.adversarial import (
     mean_score,
 )
 from crossband.training.methods.base import Method
-from crossband.training.methods.batches import Batch, normalised
+from crossband.training.methods.batches import Batch, normalise_batch
 from crossband.training.methods.modules import channels_last, frozen
-from crossband.training.methods.replay import Replay
+from crossband.training.methods.replay import ReplayBuffer
 
 
 @dataclass(frozen=True)
-class Domains:
+class UnpairedBatch:
     """A batch of sources and one of targets, which need not be of the same places; normalised.
 
     Attributes:
@@ -46,15 +46,15 @@ class Domains:
 
 
 #: Outputs of both generators by name; `target` and `source` are always there.
-Made = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 
 
-class _TwoWay(Method):
-    """Base of the methods that learn both ways at once from pictures without pairs.
+class _UnpairedGAN(Method):
+    """Base of the methods that train both directions at once from unpaired images.
 
-    A subclass says what its generators minimise beside the adversarial terms, in `terms`. Source
-    and target of a batch need not be of the same place (`data.paired: false`). Each discriminator
-    judges one domain: it sees true pictures of that domain and what a generator made for it.
+    A subclass returns the generators' losses besides the adversarial ones from `generator_losses`.
+    Source and target of a batch need not show the same place (`data.paired: false`). Each
+    discriminator works on one domain: it sees real images of that domain and generated ones.
 
     Args:
         signature: bands, units, ranges of what is learned.
@@ -120,9 +120,9 @@ class _TwoWay(Method):
         bounded = penalty > 0 or self.weight_clip > 0
         self.gan_loss = gan_loss(adversarial, smoothing, bounded)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
-        self.replays = {"target": Replay(replay), "source": Replay(replay)}
+        self.replays = {"target": ReplayBuffer(replay), "source": ReplayBuffer(replay)}
 
-    def terms(self, d: Domains, made: Made) -> dict[str, tuple[float, Tensor]]:
+    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
         """Return what the generators minimise: name -> factor, value."""
         raise NotImplementedError
 
@@ -136,38 +136,38 @@ class _TwoWay(Method):
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the generators, then of the discriminators."""
-        source, target, mask, _ = normalised(self.signature, batch)
+        source, target, mask, _ = normalise_batch(self.signature, batch)
         if source.shape[-2:] != target.shape[-2:]:
             name = type(self).__name__
             raise RecipeError(f"{name} needs data.context 0: both ways are of one size")
         known = batch.get("source_mask")
         if known is None:
             known = torch.ones_like(source[:, :1], dtype=torch.bool)
-        d = Domains(source, known, target, mask)
+        d = UnpairedBatch(source, known, target, mask)
         with torch.set_grad_enabled(generator):
-            made = self.make(d)
+            made = self.outputs(d)
         if generator:
-            self._generators(d, made)
-        self._discriminators(d, made["target"].detach(), made["source"].detach())
+            self._backward_generators(d, made)
+        self._backward_discriminators(d, made["target"].detach(), made["source"].detach())
 
-    def make(self, d: Domains) -> Made:
+    def outputs(self, d: UnpairedBatch) -> Outputs:
         """Run each generator on the other domain.
 
         What is masked must not tell an output from the real thing, and is 0 in both.
         """
         return {
-            "target": self.run(self.generator, d.source).masked_fill(~d.known, 0.0),
-            "source": self.run(self.back, d.target).masked_fill(~d.mask, 0.0),
+            "target": self.translate(self.generator, d.source).masked_fill(~d.known, 0.0),
+            "source": self.translate(self.back, d.target).masked_fill(~d.mask, 0.0),
         }
 
-    def run(self, network: Generator, x: Tensor) -> Tensor:
+    def translate(self, network: Generator, x: Tensor) -> Tensor:
         """Run a generator on normalised values; fp32 comes out."""
         with record_function("crossband/generator"):
             y: Tensor = network(x.contiguous(memory_format=torch.channels_last)).float()
         return y
 
-    def _generators(self, d: Domains, made: Made) -> None:
-        terms = self.terms(d, made)
+    def _backward_generators(self, d: UnpairedBatch, made: Outputs) -> None:
+        terms = self.generator_losses(d, made)
         critics = (self.discriminator, self.back_discriminator)
         with frozen(*critics), record_function("crossband/discriminator"):
             scores = self.discriminator.features(d.source, made["target"])
@@ -187,13 +187,13 @@ class _TwoWay(Method):
                 terms[name] = self.adversarial_weight, value
             total = torch.stack([factor * value for factor, value in terms.values()]).sum()
         for name, (_, value) in terms.items():
-            self.record(name, value)
-        self.record("total", total)
+            self.record_loss(name, value)
+        self.record_loss("total", total)
         if self.is_log_step:
-            self.note_spread(made["target"], d.target)
-        self.backward_of(total, self.generator, self.back)
+            self.record_spread(made["target"], d.target)
+        self.accumulate_gradients(total, self.generator, self.back)
 
-    def _discriminators(self, d: Domains, made: Tensor, made_back: Tensor) -> None:
+    def _backward_discriminators(self, d: UnpairedBatch, made: Tensor, made_back: Tensor) -> None:
         draws = self.uniform(len(d.source), 3, 2)
         made = self.replays["target"].exchange(made, draws[:, 0])
         made_back = self.replays["source"].exchange(made_back, draws[:, 1])
@@ -209,16 +209,18 @@ class _TwoWay(Method):
                 scores, scores_made = critic.features(given, true), critic.features(given, false)
             side = self.gan_loss.discriminator
             value = mean_over_discriminators(side, scores, scores_made).mean()
-            self.record(f"discriminator{name}", value)
+            self.record_loss(f"discriminator{name}", value)
             total = total + value
             if self.is_log_step and not name:
-                self.note("score/target", mean_score(scores))
-                self.note("score/output", mean_score(scores_made))
+                self.record_value("score/target", mean_score(scores))
+                self.record_value("score/output", mean_score(scores_made))
             if self.penalty:
-                total = total + self.penalty * self._slope(critic, given, true, false, share, name)
-        self.backward_of(total, self.discriminator, self.back_discriminator)
+                total = total + self.penalty * self._gradient_penalty(
+                    critic, given, true, false, share, name
+                )
+        self.accumulate_gradients(total, self.discriminator, self.back_discriminator)
 
-    def _slope(
+    def _gradient_penalty(
         self,
         critic: Discriminator,
         given: Tensor,
@@ -231,7 +233,7 @@ class _TwoWay(Method):
         with self.fp32(), record_function("crossband/penalty"):
             mixed = torch.lerp(false, true, mix)
             slope = gradient_penalty(lambda x: critic(given, x), mixed).mean()
-        self.record(f"penalty{name}", slope)
+        self.record_loss(f"penalty{name}", slope)
         return slope
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from crossband.training.methods.parallel import mean_over_processes
 
 
 @dataclass
-class Step:
+class StepRecord:
     """What one step recorded.
 
     Attributes:
@@ -32,7 +32,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Break:
+class InvalidLoss:
     """A number that is not finite, or too large to be true."""
 
     step: int
@@ -62,27 +62,27 @@ class StepLog:
 
     def __init__(self, limit: float = 1e6) -> None:
         self.limit = limit
-        self.now = Step(1)
-        self.pending: list[Step] = []
+        self.current = StepRecord(1)
+        self.pending: list[StepRecord] = []
 
     def add(self, key: str, value: Tensor) -> None:
         """Add a number to the current step; several of one key are averaged."""
         value = value.detach().float()
-        total, count = self.now.values.get(key, (None, 0))
-        self.now.values[key] = (value if total is None else total + value, count + 1)
+        total, count = self.current.values.get(key, (None, 0))
+        self.current.values[key] = (value if total is None else total + value, count + 1)
 
-    def close(self) -> None:
+    def end_step(self) -> None:
         """End the current step."""
-        self.pending.append(self.now)
-        self.now = Step(self.now.number + 1)
+        self.pending.append(self.current)
+        self.current = StepRecord(self.current.number + 1)
 
-    def drop(self) -> None:
+    def discard_current(self) -> None:
         """Forget the current step: it is done again with other samples."""
-        self.now = Step(self.now.number)
+        self.current = StepRecord(self.current.number)
 
-    def broken(self) -> Break | None:
+    def first_invalid(self) -> InvalidLoss | None:
         """Return the first loss or gradient that broke. Waits for the device."""
-        for step in (*self.pending, self.now):
+        for step in (*self.pending, self.current):
             for key, value in step.means().items():
                 if not key.startswith(("loss/", "gradient/")):
                     continue
@@ -90,7 +90,7 @@ class StepLog:
                 # A gradient may be large where clipping bounds it; a loss may not.
                 exploded = key.startswith("loss/") and abs(number) > self.limit
                 if exploded or not math.isfinite(number):
-                    return Break(step.number, key, number, step.files)
+                    return InvalidLoss(step.number, key, number, step.files)
         return None
 
     def take(self, world: int = 1) -> tuple[list[tuple[int, dict[str, float]]], dict[str, float]]:
@@ -119,12 +119,12 @@ class StepLog:
     def state_dict(self) -> dict[str, Any]:
         """Return plain numbers, so that the next line is the same after a resume."""
         pending = [(s.number, {k: float(v) for k, v in s.means().items()}) for s in self.pending]
-        return {"pending": pending, "next": self.now.number}
+        return {"pending": pending, "next": self.current.number}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """See `state_dict`."""
         self.pending = [
-            Step(n, {k: (torch.tensor(v, device=device), 1) for k, v in values.items()})
+            StepRecord(n, {k: (torch.tensor(v, device=device), 1) for k, v in values.items()})
             for n, values in state["pending"]
         ]
-        self.now = Step(state["next"])
+        self.current = StepRecord(state["next"])
