@@ -46,7 +46,7 @@ from torch.nn import functional
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from crossband.core.devices import keep_memory, resolve_device, resolve_precision
+from crossband.core.devices import keep_freed_memory, resolve_device, resolve_precision
 from crossband.core.signature import Signature, UnitRange
 from crossband.data.module import Pairs
 from crossband.networks import parameter_count
@@ -132,7 +132,7 @@ def train(a: argparse.Namespace, steps: int, watch: lightning.Callback) -> Paire
     """Train Crossband's way for a number of steps."""
     device = resolve_device(a.device)
     if device.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
     generator, discriminator = networks(a)
     method = PairedGAN(
         SIGNATURE,

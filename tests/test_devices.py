@@ -17,9 +17,9 @@ CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 COUNT = """
 import resource, torch
-from crossband.core.devices import keep_memory
+from crossband.core.devices import keep_freed_memory
 if {keep}:
-    keep_memory()
+    keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     x = torch.ones(2**24)  # 64 MiB
@@ -33,7 +33,7 @@ print(sum(faults() for _ in range(5)))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="keep_memory is for glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="keep_freed_memory is for glibc")
 def test_freed_memory_is_used_again_without_page_faults():
     faults = {}
     for keep in (True, False):

@@ -21,9 +21,9 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError
 from crossband.networks import Generator, parameter_count
 from crossband.networks.conditions import Conditions, Lattice
-from crossband.networks.generators.located_resnet import SIDE, LocatedResNet, stretch
+from crossband.networks.generators.located_resnet import SIDE, LocatedResNet, stretch_weights
 from crossband.networks.generators.resnet import ResNet
-from crossband.networks.layers.location import LocationEncoder, read_checkpoint, spherical_harmonics
+from crossband.networks.layers.location import LocationEncoder, read_satclip, spherical_harmonics
 from crossband.training.fit import fit
 from crossband.training.methods.batches import conditions_of, predict
 
@@ -170,7 +170,7 @@ def test_a_public_checkpoint_is_read(tmp_path, prefixes):
     # Old files hold more hyperparameters, which are of no matter.
     old = {"eval_downstream": False, "air_temp_data_path": "x", "election_data_path": "y"}
     expected = satclip(path, 7, prefixes, **old)
-    found = read_checkpoint(path)
+    found = read_satclip(path)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value.float()) for name, value in expected.items())
     network = LocatedResNet(1, 1, width=2, blocks=0, checkpoint=str(path))
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_lightning_wrote_is_read(tmp_path):
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, torch.utils.data.DataLoader(torch.zeros(2, 1)))
-    found = read_checkpoint(tmp_path / "public.ckpt")
+    found = read_satclip(tmp_path / "public.ckpt")
     expected = module.model.nnet.state_dict()
     assert found.keys() == expected.keys()
     assert {value.dtype for value in expected.values()} == {torch.float64}
@@ -238,7 +238,7 @@ def test_what_is_no_such_checkpoint_is_one_line_and_runs_nothing(tmp_path):
         if content is not None:
             torch.save(content, path)
         with pytest.raises(ModelError, match=message) as error:
-            read_checkpoint(path)
+            read_satclip(path)
         assert "\n" not in str(error.value)
 
     refused("no such file")
@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint_is_one_line_that_names_it(tmp_path, new):
             spoilt[at] = rng.integers(256)
         path.write_bytes(spoilt)
         try:
-            read_checkpoint(path)  # numbers may be others
+            read_satclip(path)  # numbers may be others
         except ModelError as error:
             refused.append(str(error))
     assert len(refused) > 50
@@ -379,10 +379,10 @@ def test_a_reflected_border_leaves_places_where_they_are(kind):
 
 
 def test_the_map_goes_on_as_between_mirrors():
-    weights = stretch(0.0, 4 * 16, 4, 64)  # four times the extent of 64 pixels
+    weights = stretch_weights(0.0, 4 * 16, 4, 64)  # four times the extent of 64 pixels
     torch.testing.assert_close(weights[:16], weights[32:48])
     torch.testing.assert_close(weights[16:32], weights[:16].flip(0))
-    torch.testing.assert_close(stretch(88.0, 20, 4, 64), weights[22:42])
+    torch.testing.assert_close(stretch_weights(88.0, 20, 4, 64), weights[22:42])
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(64, dtype=torch.float64))
     smooth = weights @ torch.linspace(0, 1, SIDE, dtype=torch.float64)
     assert smooth.diff().abs().max() < 1.1 * 4 / 64  # no jump at a fold

@@ -191,7 +191,7 @@ def test_inner_is_the_middle_of_the_whole(context):
         waken(network)
         x = torch.rand(2, 3, 37, 40)
         whole = network(x)[..., context:-context, context:-context]
-        torch.testing.assert_close(network.inner(x, context), whole, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(network.forward_cropped(x, context), whole, atol=1e-6, rtol=1e-6)
         with torch.no_grad():  # in strips of rows, as scenes are
             tall = torch.rand(1, 3, 150, 12)
             strips = network(tall)
@@ -211,7 +211,7 @@ def test_members_of_local_statistics_take_turns_and_answer_where_wanted(share):
         torch.testing.assert_close(network(x), both, atol=1e-6, rtol=1e-6)
         network.train()
         torch.testing.assert_close(network(x), expected, atol=1e-6, rtol=1e-6)
-        inner = network.inner(x, 6, wanted)
+        inner = network.forward_cropped(x, 6, wanted)
     there = wanted.expand_as(inner)
     middle = expected[..., 6:-6, 6:-6]
     torch.testing.assert_close(inner[there], middle[there], atol=1e-6, rtol=1e-6)

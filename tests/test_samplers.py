@@ -76,7 +76,7 @@ def test_what_cannot_be_integrated_is_one_line(monkeypatch):
     x = torch.ones(2)
     with pytest.raises(CrossbandError, match="not finite"):
         ode.adaptive(lambda x, t: x * math.nan, x, 1e-3, 1e-3)
-    monkeypatch.setattr(ode, "MOST_STEPS", 5)
+    monkeypatch.setattr(ode, "MAX_STEPS", 5)
     with pytest.raises(CrossbandError, match="more than 5 steps"):
         ode.adaptive(lambda x, t: 1e4 * torch.cos(1e4 * t + x), x, 1e-8, 1e-8)
     with pytest.raises(CrossbandError, match="did you mean 'euler'"):

@@ -19,7 +19,7 @@ from crossband.networks.generators.edsr import EDSR
 from crossband.networks.generators.pix2pixhd import Pix2PixHD
 from crossband.networks.generators.resnet import ResNet, reflected
 from crossband.networks.generators.strided_unet import StridedUNet
-from crossband.networks.layers.convolution import Resize, seen_by
+from crossband.networks.layers.convolution import Resize, receptive_field
 
 CRITIC = {"width": 32, "largest": 16, "bias": False}
 RADAR = {"source_channels": 3, "target_channels": 3, "norm": "batch"}
@@ -216,7 +216,7 @@ def test_seen_by_is_what_gradients_say(layer):
         part = layer(x)[0, 0, first : last + 1]
         (gradient,) = torch.autograd.grad(part.sum(), x)
         rows = gradient[0, 0].abs().sum(1).nonzero().flatten()
-        assert seen_by(layer, (first, last)) == (int(rows.min()), int(rows.max()))
+        assert receptive_field(layer, (first, last)) == (int(rows.min()), int(rows.max()))
 
 
 def test_the_autoencoder_works_on_the_targets_grid():

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from crossband.networks.discriminators import patch_critic
 from crossband.networks.generators import style
-from crossband.networks.generators.progressive import Growing
+from crossband.networks.generators.progressive import GrowingNetwork
 from crossband.networks.layers import attention, batch_layers, equalised
 from crossband.networks.layers import convolution as layers
 from crossband.training import recipe
@@ -87,10 +87,11 @@ TABLE = {
         has("discriminator", attention.SelfAttention)),
     "self-attention of a generator": ("rgb2thermal/attention", f"{G}.attention", True,
         attention.SelfAttention, "Zhang et al. 2019", has("generator", attention.SelfAttention)),
-    "progressive growing": ("rgb2thermal/progressive", f"{G}.grown", 12000, Growing,
-        "Karras et al. 2018", has("generator", Growing)),
-    "progressive growing of the critic": ("rgb2thermal/progressive", f"{D}.grown", 12000, Growing,
-        "Karras et al. 2018", has("discriminator", Growing)),
+    "progressive growing": ("rgb2thermal/progressive", f"{G}.grown", 12000, GrowingNetwork,
+        "Karras et al. 2018", has("generator", GrowingNetwork)),
+    "progressive growing of the critic": ("rgb2thermal/progressive", f"{D}.grown", 12000,
+        GrowingNetwork,
+        "Karras et al. 2018", has("discriminator", GrowingNetwork)),
     "pixel norm": ("rgb2thermal/progressive", G, "ProgressiveUNet", equalised.PixelNorm,
         "Karras et al. 2018", has("generator", equalised.PixelNorm)),
     "equalised learning rate": ("rgb2thermal/progressive", G, "ProgressiveUNet",

@@ -24,16 +24,21 @@ from crossband.networks.generators.style import (
     AdaptiveInstanceNorm,
     ModulatedConv2d,
     StyleResNet,
-    cut_off,
+    truncate_normal,
 )
 from crossband.networks.generators.thermal_gan import TwoStepThermal
-from crossband.networks.generators.unit import UNITResNet, UNITViT, share, sines
+from crossband.networks.generators.unit import (
+    UNITResNet,
+    UNITViT,
+    position_encoding,
+    share_latent_layers,
+)
 from crossband.networks.layers.attention import SelfAttention
 from crossband.networks.layers.batch_layers import (
     MinibatchDiscrimination,
     MinibatchStd,
     VirtualBatchNorm2d,
-    refer,
+    set_reference_batch,
 )
 from crossband.networks.layers.convolution import initialise
 from crossband.networks.layers.equalised import EqualConv2d, EqualLinear, PixelNorm
@@ -192,8 +197,8 @@ def test_with_a_reference_a_score_does_not_depend_on_its_neighbours():
     torch.manual_seed(0)
     critic = PatchCritic(width=4, strided=2, norm="virtual")
     source, target = torch.rand(3, 3, 16, 16), torch.rand(3, 1, 16, 16)
-    refer(critic, source, target)
-    refer(critic, source * 0, target * 0)  # the first one stays
+    set_reference_batch(critic, source, target)
+    set_reference_batch(critic, source * 0, target * 0)  # the first one stays
     assert torch.equal(critic.reference.kept, torch.cat([source, target], 1))
     s, t = torch.rand(4, 3, 16, 16), torch.rand(4, 1, 16, 16)
     torch.testing.assert_close(critic(s, t)[2:3], critic(s[2:3], t[2:3]), atol=1e-6, rtol=1e-5)
@@ -297,18 +302,18 @@ def test_truncation_moves_styles_towards_their_mean():
     network.truncation = 0.0
     assert network.codes_of(z).unique(dim=0).shape[0] == 1
     network.truncation, network.limit = 1.0, 0.5
-    torch.testing.assert_close(network.codes_of(z), network.mapping(cut_off(z, 0.5)))
+    torch.testing.assert_close(network.codes_of(z), network.mapping(truncate_normal(z, 0.5)))
 
 
 def test_cut_off_gives_the_truncated_normal_distribution():
     z = torch.randn(4000, generator=torch.Generator().manual_seed(0))
-    found = cut_off(z, 1.5).numpy()
+    found = truncate_normal(z, 1.5).numpy()
     assert np.abs(found).max() <= 1.5
     assert stats.kstest(found, stats.truncnorm(-1.5, 1.5).cdf).pvalue > 0.01
     assert stats.kstest(z.clamp(-1.5, 1.5).numpy(), stats.truncnorm(-1.5, 1.5).cdf).pvalue < 1e-6
-    assert (cut_off(z.sort().values, 1.5).diff() >= 0).all()
+    assert (truncate_normal(z.sort().values, 1.5).diff() >= 0).all()
     with pytest.raises(RecipeError, match="limit must be above 0"):
-        cut_off(z, 0.0)
+        truncate_normal(z, 0.0)
 
 
 def test_a_colour_picture_has_a_set_of_thermal_ones():
@@ -493,14 +498,14 @@ def test_regions_by_hand():
 def test_generators_share_what_lies_next_to_the_latent_picture():
     one, other = UNITResNet(3, 1, width=4), UNITResNet(1, 3, width=4)
     before = parameter_count(other)
-    share(one, other)
+    share_latent_layers(one, other)
     assert other.shared_encoder is one.shared_encoder
     assert other.shared_decoder is one.shared_decoder
     assert parameter_count(other) == before
     with pytest.raises(RecipeError, match="of the same form"):
-        share(one, UNITResNet(1, 3, width=6))
+        share_latent_layers(one, UNITResNet(1, 3, width=6))
     with pytest.raises(RecipeError, match="needs generators with a latent picture, not UNITResNet"):
-        share(one, StyleResNet(1, 3, width=2))
+        share_latent_layers(one, StyleResNet(1, 3, width=2))
 
 
 def test_query_points_are_everywhere_in_a_picture_of_one_patch():
@@ -513,7 +518,7 @@ def test_query_points_are_everywhere_in_a_picture_of_one_patch():
 
 
 def test_places_of_tokens_differ():
-    found = sines(3, 5, 8)
+    found = position_encoding(3, 5, 8)
     assert found.shape == (15, 8)
     assert found.unique(dim=0).shape[0] == 15
     assert found[7, :2].tolist() == pytest.approx([math.sin(1), math.sin(1 / 100)])  # row 1

@@ -10,7 +10,7 @@ from crossband.errors import RecipeError
 from crossband.networks import parameter_count
 from crossband.networks.generators.resnet import ResNet
 from crossband.networks.generators.unet import UNet
-from crossband.networks.layers.convolution import seen_by
+from crossband.networks.layers.convolution import receptive_field
 
 
 def test_unet_has_the_parameters_of_pix2pix():
@@ -183,7 +183,7 @@ def test_seen_by_is_what_gradients_say(layer):
     for first, last in ((12, 12), (13, 13), (11, 14)):
         (gradient,) = torch.autograd.grad(layer(x)[0, 0, first : last + 1].sum(), x)
         rows = gradient[0, 0].abs().sum(1).nonzero().flatten()
-        assert seen_by(layer, (first, last)) == (int(rows.min()), int(rows.max()))
+        assert receptive_field(layer, (first, last)) == (int(rows.min()), int(rows.max()))
 
 
 @pytest.mark.parametrize("wrong", [{"levels": 0}, {"width": 0}, {"dropout": 1.0}])

@@ -12,7 +12,7 @@ from crossband.errors import CrossbandError, nearest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
-#: Shapes of layers for which a processor's kernels are kept, see `few_kernels`.
+#: Shapes of layers for which a processor's kernels are kept, see `limit_kernel_caches`.
 KERNELS = 32
 
 
@@ -47,7 +47,7 @@ def resolve_precision(device: torch.device, name: str = "auto") -> str:
     return name
 
 
-def few_kernels() -> None:
+def limit_kernel_caches() -> None:
     """Keep the kernels of few shapes: call it before the first layer runs on the processor.
 
     oneDNN compiles kernels for each shape of each layer, up to 2.5 MiB of them for one, and it and
@@ -60,7 +60,7 @@ def few_kernels() -> None:
         os.environ.setdefault(name, str(KERNELS))
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Keep memory that is freed for the next step, instead of handing it back to the system.
 
     glibc hands back every block above 32 MiB. The next one of that size then costs a page fault

@@ -12,7 +12,7 @@ from typing import Any
 from crossband.errors import BandError, nearest
 
 #: spyndex's letters for STAC common names (spyndex.bands).
-SPYNDEX = {
+SPYNDEX_LETTERS = {
     "A": "coastal",
     "B": "blue",
     "G": "green",
@@ -73,7 +73,7 @@ def msavi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
 BOUNDED = frozenset({"NDVI", "NDWI", "GNDVI"})
 
 #: Closed forms: name -> (function giving numerator and denominator, bands it needs).
-CLOSED: dict[str, tuple[Callable[[Mapping[str, Any]], tuple[Any, Any]], tuple[str, ...]]] = {
+CLOSED_FORMS: dict[str, tuple[Callable[[Mapping[str, Any]], tuple[Any, Any]], tuple[str, ...]]] = {
     "NDVI": (ndvi, ("nir", "red")),
     "NDWI": (ndwi, ("nir", "green")),
     "EVI": (evi, ("nir", "red", "blue")),
@@ -92,16 +92,16 @@ def required_bands(name: str) -> tuple[str, ...]:
     Raises:
         BandError: an unknown index, or one that needs more than bands and known constants.
     """
-    if name in CLOSED:
-        return CLOSED[name][1]
+    if name in CLOSED_FORMS:
+        return CLOSED_FORMS[name][1]
     import spyndex
 
     if name not in spyndex.indices:
         raise BandError(f"unknown index {name!r}: {nearest(name, [*spyndex.indices])}")
     needed = []
     for letter in spyndex.indices[name].bands:
-        if letter in SPYNDEX:
-            needed.append(SPYNDEX[letter])
+        if letter in SPYNDEX_LETTERS:
+            needed.append(SPYNDEX_LETTERS[letter])
         elif letter not in spyndex.constants or spyndex.constants[letter].default is None:
             raise BandError(f"index {name} needs {letter}, which Crossband does not provide")
     return tuple(needed)
@@ -128,12 +128,12 @@ def compute(name: str, bands: Mapping[str, Any]) -> Any:
         An array of the same shape, dimensionless.
     """
     check(name, bands)
-    if name in CLOSED:
-        numerator, denominator = CLOSED[name][0](bands)
+    if name in CLOSED_FORMS:
+        numerator, denominator = CLOSED_FORMS[name][0](bands)
         return numerator / denominator
     import spyndex
 
-    letters = {letter: bands[b] for letter, b in SPYNDEX.items() if b in bands}
+    letters = {letter: bands[b] for letter, b in SPYNDEX_LETTERS.items() if b in bands}
     params = {k: v for k, v in letters.items() if k in spyndex.indices[name].bands}
     for letter in spyndex.indices[name].bands:
         if letter not in params:

@@ -1,7 +1,7 @@
 """Resize as MATLAB's `imresize(..., 'bicubic')` does: what published super-resolution is tested on.
 
 Resizing is separable and linear, so that each axis is one product with a matrix [out, in].
-`on_grid` is for training: it shows what is known to a loss or a discriminator at finer pixels.
+`resize_to` is for training: it shows what is known to a loss or a discriminator at finer pixels.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def bicubic(x: Tensor, scale: float) -> Tensor:
     return resample(x, bicubic_axis(height, scale), bicubic_axis(width, scale))
 
 
-def on_grid(source: Tensor, size: Sequence[int]) -> Tensor:
+def resize_to(source: Tensor, size: Sequence[int]) -> Tensor:
     """Return a source at the target's pixels, [B, Cs, H, W]: bilinear where a scale lies between.
 
     Args:
@@ -67,7 +67,9 @@ def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
     return down @ (x @ right.mT)
 
 
-def sampling(length: int, scale: float, weight: Callable[[Array], Array], reach: float) -> Array:
+def resize_matrix(
+    length: int, scale: float, weight: Callable[[Array], Array], reach: float
+) -> Array:
     """Return the matrix that resizes an axis.
 
     Args:
@@ -113,7 +115,7 @@ def bicubic_axis(length: int, scale: float) -> Array:
     def weight(distance: Array) -> Array:
         return _keys(distance * widened)
 
-    return sampling(length, scale, weight, 2.0 / widened)
+    return resize_matrix(length, scale, weight, 2.0 / widened)
 
 
 def _keys(distance: Array) -> Array:

@@ -16,7 +16,7 @@ from crossband.data.balance import of_sides
 from crossband.data.reader import PairReader, Pixels, name_of
 from crossband.data.transforms import SPATIAL, Sample, Transform
 from crossband.errors import ManifestError, RecipeError, UnreadableError
-from crossband.networks.base import centre
+from crossband.networks.base import crop_border
 from crossband.raster.grid import Box, Grid
 
 #: Positions tried in one scene to find a crop with enough valid pixels; then the best one is used.
@@ -114,7 +114,7 @@ class PairDataset(Dataset[Sample]):
             sample = _unpaired(_filled(sample), self._other(sample, position, attempt, rng))
         edge = self.context * self.reader.scale
         for key in ("target", "mask"):
-            sample[key] = centre(sample[key], edge)
+            sample[key] = crop_border(sample[key], edge)
         if self.pixels:
             sample["mask"] = _thinned(sample["mask"], self.pixels, rng)
         return _filled(sample)

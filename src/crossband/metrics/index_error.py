@@ -61,10 +61,10 @@ def index_values(
     indices.check(name, set(bands))
     held = {b: np.asarray(v) for b, v in bands.items()} if ready else clamped(bands, unit)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if name not in indices.CLOSED:
+        if name not in indices.CLOSED_FORMS:
             values = np.asarray(indices.compute(name, held), dtype=np.float64)
             return values, np.isfinite(values)
-        numerator, denominator = indices.CLOSED[name][0](held)
+        numerator, denominator = indices.CLOSED_FORMS[name][0](held)
         numerator = np.asarray(numerator, dtype=np.float64)
         denominator = np.broadcast_to(np.asarray(denominator, np.float64), numerator.shape)
         defined = (np.abs(denominator) > guard) & np.isfinite(numerator)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.core.registry import Registered
-from crossband.core.resample import on_grid
+from crossband.core.resample import resize_to
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
 
@@ -57,7 +57,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         out: Tensor = self(x)
         return out
 
-    def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
+    def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Translate without the outer `context` source pixels, which are looked at only.
 
         Args:
@@ -69,7 +69,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         Returns:
             [B, Ct, (H - 2 * context) * scale, (W - 2 * context) * scale].
         """
-        return centre(self(x), context * self.scale)
+        return crop_border(self(x), context * self.scale)
 
 
 class Discriminator(Registered, nn.Module, family="Discriminator", package="crossband.networks"):
@@ -77,7 +77,7 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
 
     A discriminator may consist of several judges, each with scores of its own (at several
     resolutions, say), and may show what its layers found, for feature matching. It then overrides
-    `features`, which is what methods play with. What it looks at it takes from `seen`.
+    `features`, which is what methods play with. What it looks at it takes from `stacked_input`.
 
     Attributes:
         conditional: it judges the target together with its source.
@@ -95,7 +95,7 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
         """Return for each judge what its layers gave, [B, C, h, w], the last of it the scores."""
         return [[self(source, target)]]
 
-    def seen(self, source: Tensor, target: Tensor) -> Tensor:
+    def stacked_input(self, source: Tensor, target: Tensor) -> Tensor:
         """Return what is looked at: the target, after its source where it is conditional.
 
         Args:
@@ -116,10 +116,10 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
                 f"not {size[0]} x {size[1]}: take a larger data.crop, or fewer layers, levels or "
                 "scales"
             )
-        return torch.cat([on_grid(source, size), target], dim=1) if self.conditional else target
+        return torch.cat([resize_to(source, size), target], dim=1) if self.conditional else target
 
 
-def padded(x: Tensor, stride: int, least: int = 1) -> Tensor:
+def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:
     """Repeat the last row and column until both sides are multiples of a stride.
 
     On the bottom and the right only: what lies in the picture keeps its phase.
@@ -134,7 +134,7 @@ def padded(x: Tensor, stride: int, least: int = 1) -> Tensor:
     return functional.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
-def centre(x: Tensor, edge: int) -> Tensor:
+def crop_border(x: Tensor, edge: int) -> Tensor:
     """Cut `edge` pixels off each side."""
     return x[..., edge : x.shape[-2] - edge, edge : x.shape[-1] - edge] if edge else x
 

@@ -54,10 +54,10 @@ class Lattice:
             width: columns of the result.
             coarser: source pixels per pixel of the result along one side.
         """
-        rows, cols = (weights.to(nodes) for weights in self.shares(height, width, coarser))
+        rows, cols = (weights.to(nodes) for weights in self.node_weights(height, width, coarser))
         return rows @ nodes @ cols.T
 
-    def shares(self, height: int, width: int, coarser: int = 1) -> tuple[Tensor, Tensor]:
+    def node_weights(self, height: int, width: int, coarser: int = 1) -> tuple[Tensor, Tensor]:
         """Return how much of each node is at each row and column: float64 [h, n], [w, m]."""
         n, m = self.lonlat.shape[-2:]
         rows = _weights(self.origin[0], self.step, n, height, coarser)

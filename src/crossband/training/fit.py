@@ -17,7 +17,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
-from crossband.core.devices import keep_memory, resolve_device, resolve_precision
+from crossband.core.devices import keep_freed_memory, resolve_device, resolve_precision
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
@@ -180,7 +180,7 @@ class _Run:
             )
         self.device = resolve_device(str(settings.device))
         if self.device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.precision = resolve_precision(self.device, str(settings.precision))
         self.checkpoints = Checkpoints(
             folder / CHECKPOINTS if folder else None,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core.devices import few_kernels, resolve_device, resolve_precision
+from crossband.core.devices import limit_kernel_caches, resolve_device, resolve_precision
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import CrossbandError
 from crossband.model.identity import identity
@@ -142,7 +142,7 @@ class Engine:
     """
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
-        few_kernels()
+        limit_kernel_caches()
         self.model = model
         self.device = resolve_device(device)
         self.precision = resolve_precision(self.device, precision)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.core.resample import Array, bicubic, resample, sampling
+from crossband.core.resample import Array, bicubic, resample, resize_matrix
 from crossband.data.degrade.base import Degradation, check_shape, interval, jpeg
 from crossband.errors import RecipeError
 
@@ -117,7 +117,7 @@ def _gaussian(length: int, scale: int, mtf: float) -> Array:
             f"SensorMTF: at scale {scale} the pixels are too few for an MTF of {mtf:g} (it would "
             f"be {reached:.2f}): choose a lower one, or Bicubic"
         )
-    return sampling(length, 1 / scale, weight, reach)
+    return resize_matrix(length, 1 / scale, weight, reach)
 
 
 def transfer(scale: int, weight: Callable[[Array], Array], reach: float) -> float:
@@ -129,6 +129,6 @@ def transfer(scale: int, weight: Callable[[Array], Array], reach: float) -> floa
         reach: distance from which on it is 0.
     """
     around = math.ceil(reach / scale)  # coarse pixels on each side that hold all of the kernel
-    row = sampling((2 * around + 1) * scale, 1 / scale, weight, reach)[around]
+    row = resize_matrix((2 * around + 1) * scale, 1 / scale, weight, reach)[around]
     from_centre = np.arange(len(row)) - (len(row) - 1) / 2
     return float(row @ np.cos(np.pi * from_centre / scale))

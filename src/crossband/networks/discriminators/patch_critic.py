@@ -13,14 +13,14 @@ from crossband.networks.layers.attention import SelfAttention
 from crossband.networks.layers.batch_layers import (
     MinibatchDiscrimination,
     MinibatchStd,
-    Reference,
-    Referring,
+    ReferenceBatch,
+    UsesReferenceBatch,
     VirtualBatchNorm2d,
 )
 from crossband.networks.layers.convolution import Initial, initialise
 
 
-class PatchCritic(Discriminator, Referring):
+class PatchCritic(Discriminator, UsesReferenceBatch):
     """Convolutions 4 x 4 with leaky ReLU 0.2: `strided` of stride 2, then `plain` of stride 1.
 
     With 3 and 1 it is PatchGAN (Isola et al. 2017). DiscoGAN's seed has 3 and 0, DualGAN's 4 and 1.
@@ -93,19 +93,19 @@ class PatchCritic(Discriminator, Referring):
             last.append(MinibatchStd())
             before += 1
         self.last = nn.Sequential(*last, nn.Conv2d(before, 1, 4, 1, 1))
-        self.reference = Reference() if norm == "virtual" else None
+        self.reference = ReferenceBatch() if norm == "virtual" else None
         initialise(self, initial)
         if spectral:
             for module in [m for m in self.modules() if isinstance(m, nn.Conv2d)]:
                 spectral_norm(module)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `seen`."""
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `stacked_input`."""
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer gives after its leaky ReLU, and the scores; one judge."""
-        x = kept = self.seen(source, target)
+        x = kept = self.stacked_input(source, target)
         virtual = self.reference is not None
         # Until there is a reference, the batch is its own.
         if self.reference is not None and self.reference.kept is not None:
@@ -120,10 +120,10 @@ class PatchCritic(Discriminator, Referring):
                 found.append(x)
         return [[*found, self.last(x)]]
 
-    def refer(self, source: Tensor, target: Tensor) -> None:
+    def set_reference_batch(self, source: Tensor, target: Tensor) -> None:
         """Take a batch of true pairs as the reference of virtual batch norm."""
         if self.reference is not None:
-            self.reference.take(self.seen(source, target))
+            self.reference.set(self.stacked_input(source, target))
 
 
 def _norm(kind: str, channels: int) -> list[nn.Module]:

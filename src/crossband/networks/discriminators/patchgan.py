@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Discriminator
-from crossband.networks.layers.convolution import Norm, initialise, norm_layers, weighted
+from crossband.networks.layers.convolution import Norm, has_affine_weights, initialise, norm_layers
 
 
 class PatchGAN(Discriminator):
@@ -51,7 +51,7 @@ class PatchGAN(Discriminator):
             raise RecipeError("PatchGAN needs layers, width and largest of at least 1")
         self.conditional = conditional
         self.smallest = 3 * 2**layers
-        before_norm = not weighted(norm) if bias is None else bias or norm == "none"
+        before_norm = not has_affine_weights(norm) if bias is None else bias or norm == "none"
         channels = target_channels + (source_channels if conditional else 0)
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
         before = width
@@ -65,12 +65,12 @@ class PatchGAN(Discriminator):
         initialise(self)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `seen`."""
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]; see `stacked_input`."""
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer gives after its leaky ReLU, and the scores; one judge."""
-        return self.layered(self.seen(source, target))
+        return self.layered(self.stacked_input(source, target))
 
     def layered(self, x: Tensor) -> list[list[Tensor]]:
         """Return the same of what is looked at."""
@@ -115,16 +115,16 @@ class PixelGAN(Discriminator):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 1),
             nn.LeakyReLU(0.2, True),
-            nn.Conv2d(width, 2 * width, 1, bias=not weighted(norm)),
+            nn.Conv2d(width, 2 * width, 1, bias=not has_affine_weights(norm)),
             *norm_layers(norm, 2 * width),
             nn.LeakyReLU(0.2, True),
-            nn.Conv2d(2 * width, 1, 1, bias=not weighted(norm)),
+            nn.Conv2d(2 * width, 1, 1, bias=not has_affine_weights(norm)),
         )
         initialise(self)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H, W]; see `seen`."""
-        scores: Tensor = self.layers(self.seen(source, target))
+        """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H, W]; see `stacked_input`."""
+        scores: Tensor = self.layers(self.stacked_input(source, target))
         return scores
 
 
@@ -187,7 +187,7 @@ class MultiScalePatchGAN(Discriminator):
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """What each layer of each scale gives, from the finest to the coarsest."""
-        x, found = self.seen(source, target), []
+        x, found = self.stacked_input(source, target), []
         for number, judge in enumerate(self.judges):
             assert isinstance(judge, PatchGAN)
             if number:

@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.convolution import (
     Activation,
     Head,
     Interval,
     Resize,
     margin_of,
-    seen_by,
+    receptive_field,
 )
 
 
@@ -83,12 +83,12 @@ class UNetAutoencoder(Generator):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.margin = margin_of(self._trace, self.stride, scale)
+        self.margin = margin_of(self._receptive_field, self.stride, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
         height, width = x.shape[-2] * self.scale, x.shape[-1] * self.scale
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         x = 2.0 * self.resize(x) - 1.0
         skips: list[Tensor] = []
         for block in self.encoder:
@@ -100,19 +100,19 @@ class UNetAutoencoder(Generator):
         out: Tensor = self.head(x)
         return out[..., :height, :width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, down the decoder and back up."""
-        interval = seen_by(self.head.layers, interval)
+        interval = receptive_field(self.head.layers, interval)
         asked = []  # of the map of each level, by the skip
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
-            interval = seen_by(block, interval)
+            interval = receptive_field(block, interval)
             asked.append(interval)
-            interval = seen_by(up, interval)
-        interval = seen_by(self.encoder[-1], interval)
+            interval = receptive_field(up, interval)
+        interval = receptive_field(self.encoder[-1], interval)
         for block, (low, high) in zip(reversed(self.encoder[:-1]), reversed(asked), strict=True):
-            interval = seen_by(self.pool, interval)
-            interval = seen_by(block, (min(low, interval[0]), max(high, interval[1])))
-        return seen_by(self.resize, interval)
+            interval = receptive_field(self.pool, interval)
+            interval = receptive_field(block, (min(low, interval[0]), max(high, interval[1])))
+        return receptive_field(self.resize, interval)
 
 
 def _twice(before: int, after: int) -> nn.Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from crossband.networks.base import Generator
-from crossband.networks.layers.convolution import Resize, margin_of, seen_by
+from crossband.networks.layers.convolution import Resize, margin_of, receptive_field
 
 
 class Bicubic(Generator):
@@ -31,7 +31,7 @@ class Bicubic(Generator):
         super().__init__()
         self.in_channels, self.out_channels, self.scale = in_channels, out_channels, scale
         self.resize = Resize(scale)
-        self.margin = margin_of(lambda interval: seen_by(self.resize, interval), 1, scale)
+        self.margin = margin_of(lambda interval: receptive_field(self.resize, interval), 1, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> float32 [B, C, H * scale, W * scale]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.convolution import Activation, Head, initialise, norm_layers
 
 #: Decoder blocks with dropout, from the bottom.
@@ -81,7 +81,7 @@ class DiscoUNet(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         x = 2.0 * x - 1.0
         skips = []
         for block in self.encoder:

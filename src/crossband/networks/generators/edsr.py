@@ -5,10 +5,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from crossband.networks.base import Generator
-from crossband.networks.layers.convolution import Head, Interval, Resize, Seeing, margin_of, seen_by
+from crossband.networks.layers.convolution import (
+    Head,
+    Interval,
+    Resize,
+    WithReceptiveField,
+    margin_of,
+    receptive_field,
+)
 
 
-class PlainResidual(Seeing):
+class PlainResidual(WithReceptiveField):
     """x + factor * conv3x3(ReLU(conv3x3(x))): the block of EDSR, without batch norm.
 
     Args:
@@ -30,9 +37,9 @@ class PlainResidual(Seeing):
         y: Tensor = self.body(x)
         return x + y * self.factor
 
-    def seen(self, interval: Interval) -> Interval:
+    def receptive_field(self, interval: Interval) -> Interval:
         """What the convolutions see; its own pixel is among that."""
-        return seen_by(self.body, interval)
+        return receptive_field(self.body, interval)
 
 
 class EDSR(Generator):
@@ -103,7 +110,7 @@ class EDSR(Generator):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.head = Head([last], "none")
-        self.margin = margin_of(self._trace, 1, scale)
+        self.margin = margin_of(self._receptive_field, 1, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H * scale, W * scale] normalised."""
@@ -114,11 +121,11 @@ class EDSR(Generator):
         bicubic: Tensor = self.resize(x)
         return bicubic + (out - 0.5)  # the head's answer to nothing is 0.5
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
-        inner = seen_by(self.enlarge, seen_by(self.head.layers, interval))
-        found = seen_by(self.first, seen_by(self.body, inner))
+        inner = receptive_field(self.enlarge, receptive_field(self.head.layers, interval))
+        found = receptive_field(self.first, receptive_field(self.body, inner))
         if self.resize is None:
             return found
-        low, high = seen_by(self.resize, interval)
+        low, high = receptive_field(self.resize, interval)
         return min(low, found[0]), max(high, found[1])

@@ -100,9 +100,9 @@ class LocalStatistics(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
-        return self.inner(x, 0)
+        return self.forward_cropped(x, 0)
 
-    def inner(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
+    def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Answer without the outer `context` pixels, and only where `wanted` while training."""
         height, width = x.shape[-2:]
         # The statistics stay in fp32 under autocast too: none of them is a product of matrices.

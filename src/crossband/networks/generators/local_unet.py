@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 
 #: Downsampling step between the two levels.
 STRIDE = 4
@@ -43,7 +43,7 @@ class ChannelNorm(nn.Module):
         return functional.layer_norm(last, last.shape[-1:]).permute(0, 3, 1, 2)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + conv1x1(GELU(conv3x3(norm(x)))), skipped for whole samples while training.
 
     Args:
@@ -71,7 +71,7 @@ class Block(nn.Module):
         return x + y
 
 
-class Member(nn.Module):
+class EnsembleMember(nn.Module):
     """One network of the two levels; sides must be multiples of the stride. See `LocalUNet`."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Member(nn.Module):
         super().__init__()
         self.anchor = anchor
         self.stem = nn.Conv2d(in_channels * STRIDE**2, width, 3, padding=1)
-        self.body = nn.Sequential(*(Block(width, drop_path) for _ in range(depth)))
+        self.body = nn.Sequential(*(ResidualBlock(width, drop_path) for _ in range(depth)))
         self.norm = ChannelNorm()
         self.dropout = nn.Dropout2d(drop_context)
         self.context = nn.Conv2d(width, hidden * STRIDE**2, 1)
@@ -164,7 +164,7 @@ class LocalUNet(Generator):
         # cell a pixel sees at most STRIDE - 1 px.
         self.margin = STRIDE * (depth + 1) + STRIDE - 1
         self.members = nn.ModuleList(
-            Member(
+            EnsembleMember(
                 in_channels,
                 out_channels,
                 width=width,
@@ -183,7 +183,7 @@ class LocalUNet(Generator):
         While training each member answers for its own share of the batch.
         """
         height, width = x.shape[-2:]
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         if self.training:
             shares = x.tensor_split(len(self.members))
             pairs = zip(self.members, shares, strict=True)

@@ -18,9 +18,9 @@ from crossband.errors import CrossbandError
 from crossband.networks.conditions import Conditions, Lattice
 from crossband.networks.generators.resnet import STRIDE, ResNet
 from crossband.networks.layers.convolution import Activation, Norm, Upsample, initialise
-from crossband.networks.layers.location import LocationEncoder, read_checkpoint, sizes_of
+from crossband.networks.layers.location import LocationEncoder, read_satclip, sizes_of
 
-Kind = Literal["multiply", "add", "concat", "channel"]
+InjectionKind = Literal["multiply", "add", "concat", "channel"]
 #: Side of the map that an embedding becomes.
 SIDE = 128
 #: First value of the learned factor of the map.
@@ -38,11 +38,13 @@ class Injection(nn.Module):
         coarser: source pixels per pixel of the features along one side.
 
     Attributes:
-        place: what is injected at the nodes of a lattice, and the lattice; see `at`. None injects
-            nothing.
+        place: values to inject at the nodes of a lattice, and the lattice; see `set_location`. None
+            injects nothing.
     """
 
-    def __init__(self, kind: Kind, embedding: int, channels: int, crop: int, coarser: int) -> None:
+    def __init__(
+        self, kind: InjectionKind, embedding: int, channels: int, crop: int, coarser: int
+    ) -> None:
         super().__init__()
         self.kind, self.crop, self.coarser = kind, crop, coarser
         self.place: tuple[Tensor, Lattice] | None = None
@@ -59,7 +61,7 @@ class Injection(nn.Module):
             self.read = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(1, channels, 7, bias=False))
             initialise(self.read)
 
-    def at(self, lattice: Lattice, encoder: LocationEncoder) -> None:
+    def set_location(self, lattice: Lattice, encoder: LocationEncoder) -> None:
         """Encode the places of the next pass, each once.
 
         What is injected where a place is unknown is 0. A lattice that is the same everywhere is
@@ -111,9 +113,9 @@ class Injection(nn.Module):
             )
         height, width = x.shape[-2:]
         out = torch.zeros(len(x), 1, height, width, device=x.device)
-        down = stretch(corner[0], height, self.coarser, self.crop)
-        across = stretch(corner[1], width, self.coarser, self.crop)
-        rows, cols = lattice.shares(height, width, self.coarser)
+        down = stretch_weights(corner[0], height, self.coarser, self.crop)
+        across = stretch_weights(corner[1], width, self.coarser, self.crop)
+        rows, cols = lattice.node_weights(height, width, self.coarser)
         with torch.autocast(x.device.type, enabled=False):
             for i, (high, row) in enumerate(map(_reach, rows.T)):
                 for j, (wide, col) in enumerate(map(_reach, cols.T)):
@@ -180,14 +182,14 @@ class LocatedResNet(ResNet):
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
         border: int = 0,
-        injection: Kind = "channel",
+        injection: InjectionKind = "channel",
         crop: int = 256,
         checkpoint: str | None = None,
         frozen: bool | None = None,
         encoder: dict[str, Any] | None = None,
     ) -> None:
-        if injection not in get_args(Kind):
-            raise ValueError(f"injection must be one of {', '.join(get_args(Kind))}")
+        if injection not in get_args(InjectionKind):
+            raise ValueError(f"injection must be one of {', '.join(get_args(InjectionKind))}")
         if crop < 1:
             raise ValueError("crop must be at least 1")
         if checkpoint is not None and encoder:
@@ -195,7 +197,7 @@ class LocatedResNet(ResNet):
         bands = in_channels, out_channels
         super().__init__(*bands, width, blocks, norm, upsample, activation, border)
         frozen = checkpoint is not None if frozen is None else frozen
-        tensors = None if checkpoint is None else read_checkpoint(checkpoint)
+        tensors = None if checkpoint is None else read_satclip(checkpoint)
         sizes = dict(encoder or {}) if tensors is None else sizes_of(tensors)
         self.location = LocationEncoder(**sizes, frozen=frozen)
         if tensors is not None:
@@ -215,7 +217,7 @@ class LocatedResNet(ResNet):
         assert isinstance(layer, Injection)
         try:
             if conditions.lattice is not None:
-                layer.at(_wider(conditions.lattice, self.border), self.location)
+                layer.set_location(_wider(conditions.lattice, self.border), self.location)
             out: Tensor = self(x)
         finally:
             layer.place = None
@@ -237,7 +239,7 @@ def _reach(share: Tensor) -> tuple[slice, Tensor]:
     return found, share[found]
 
 
-def stretch(corner: float, count: int, coarser: int, crop: int) -> Tensor:
+def stretch_weights(corner: float, count: int, coarser: int, crop: int) -> Tensor:
     """Return the bilinear stretch of a map over `crop` pixels and between mirrors: [count, SIDE].
 
     Within the first `crop` pixels it is that of `interpolate` with align_corners False.

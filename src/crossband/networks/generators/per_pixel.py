@@ -9,7 +9,7 @@ from crossband.errors import RecipeError
 from crossband.networks.base import Generator
 
 
-class _Solved(Generator):
+class _LinearInFeatures(Generator):
     """A network that is linear in `features(x)`, so that its best weights have a closed form."""
 
     def features(self, x: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ class _Solved(Generator):
         raise NotImplementedError
 
 
-class PerPixelMean(_Solved):
+class PerPixelMean(_LinearInFeatures):
     """The same value everywhere: the mean target.
 
     Args:
@@ -48,7 +48,7 @@ class PerPixelMean(_Solved):
         self.mean.copy_(weights[0])
 
 
-class PerPixelLinear(_Solved):
+class PerPixelLinear(_LinearInFeatures):
     """A straight line through the source bands of each pixel.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.generators.resnet import Residual, resnet_body
 from crossband.networks.layers.convolution import (
     Activation,
@@ -12,13 +12,13 @@ from crossband.networks.layers.convolution import (
     Interval,
     Norm,
     Upsample,
+    has_affine_weights,
     initialise,
     margin_of,
     norm_layers,
-    per_picture,
-    seen_by,
+    receptive_field,
     upsample_layers,
-    weighted,
+    uses_image_statistics,
 )
 
 
@@ -37,7 +37,7 @@ class Enhancer(nn.Module):
         self, in_channels: int, width: int, blocks: int, norm: Norm, upsample: Upsample
     ) -> None:
         super().__init__()
-        bias = not weighted(norm)
+        bias = not has_affine_weights(norm)
         self.down = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -128,13 +128,15 @@ class Pix2PixHD(Generator):
             self.enhancers.append(Enhancer(in_channels, width, local_blocks, norm, upsample))
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
-        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
+        self.margin = (
+            None if uses_image_statistics(norm) else margin_of(self._receptive_field, self.stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
         least = 2 * self.stride  # borders are reflected from two pixels or more
-        x = padded(x, self.stride, least)
+        x = pad_to_stride(x, self.stride, least)
         pyramid = [2.0 * x - 1.0]
         for _ in self.enhancers:
             pyramid.append(self.coarsen(pyramid[-1]))
@@ -144,16 +146,16 @@ class Pix2PixHD(Generator):
         out: Tensor = self.head(y)
         return out[..., :height, :width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, finest first."""
-        interval = seen_by(self.head.layers, interval)
+        interval = receptive_field(self.head.layers, interval)
         asked = []  # of the source at each resolution
         for enhancer in reversed(self.enhancers):
             assert isinstance(enhancer, Enhancer)
-            interval = seen_by(enhancer.up, interval)
-            asked.append(seen_by(enhancer.down, interval))
-        interval = seen_by(self.whole, interval)
+            interval = receptive_field(enhancer.up, interval)
+            asked.append(receptive_field(enhancer.down, interval))
+        interval = receptive_field(self.whole, interval)
         for low, high in reversed(asked):
-            interval = seen_by(self.coarsen, interval)
+            interval = receptive_field(self.coarsen, interval)
             interval = min(low, interval[0]), max(high, interval[1])
         return interval

@@ -13,13 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.networks.base import Discriminator, Generator, padded
+from crossband.networks.base import Discriminator, Generator, pad_to_stride
 from crossband.networks.layers.batch_layers import MinibatchStd
-from crossband.networks.layers.convolution import Activation, Head, Interval, margin_of, seen_by
+from crossband.networks.layers.convolution import (
+    Activation,
+    Head,
+    Interval,
+    margin_of,
+    receptive_field,
+)
 from crossband.networks.layers.equalised import EqualConv2d, PixelNorm
 
 
-class Growing(nn.Module):
+class GrowingNetwork(nn.Module):
     """A network that grows while it is trained; a method calls `grow` before each step.
 
     Attributes:
@@ -72,7 +78,7 @@ def _convolution(before: int, after: int, *, normed: bool) -> list[nn.Module]:
     return [*layers, PixelNorm()] if normed else layers
 
 
-class ProgressiveUNet(Growing, Generator):
+class ProgressiveUNet(GrowingNetwork, Generator):
     """An encoder and decoder with skips that grow from the inside out, both ends together.
 
     The paper's generator makes pictures from noise; here the encoder, which the paper's
@@ -134,12 +140,12 @@ class ProgressiveUNet(Growing, Generator):
         self.leave = nn.ModuleList(
             Head([EqualConv2d(n, out_channels, 1, gain=1.0)], activation) for n in c
         )
-        self.margin = margin_of(self._trace, self.stride)
+        self.margin = margin_of(self._receptive_field, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         x = 2.0 * x - 1.0
         top, fade = self._stage()
         h = self.enter[top](_pool(x, top))
@@ -158,21 +164,21 @@ class ProgressiveUNet(Growing, Generator):
             out = torch.lerp(_double(self.leave[top + 1](before)), out, fade)
         return _double(out, top)[..., :height, :width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, down the decoder and back up."""
         asked = []
         for block in self.decoder:
-            interval = seen_by(block, interval)
+            interval = receptive_field(block, interval)
             asked.append(interval)  # of the skip of this level
             interval = interval[0] // 2, interval[1] // 2
-        interval = seen_by(self.bottom, interval)
+        interval = receptive_field(self.bottom, interval)
         for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
-            interval = seen_by(block, interval)
+            interval = receptive_field(block, interval)
             interval = min(low, interval[0]), max(high, interval[1])
         return interval
 
 
-class ProgressiveCritic(Growing, Discriminator):
+class ProgressiveCritic(GrowingNetwork, Discriminator):
     """The discriminator that grows with `ProgressiveUNet`; it judges pictures as coarse as it is.
 
     Equalised convolutions, two at each level, without norm; at the coarsest one the standard
@@ -230,7 +236,7 @@ class ProgressiveCritic(Growing, Discriminator):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, H / 2^levels, W / 2^levels]."""
-        x = self.seen(source, target)
+        x = self.stacked_input(source, target)
         top, fade = self._stage()
         h = self.enter[top](_pool(x, top))
         for level in range(top, self.levels):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.attention import SelfAttention
 from crossband.networks.layers.convolution import (
     Activation,
@@ -17,15 +17,15 @@ from crossband.networks.layers.convolution import (
     Initial,
     Interval,
     Norm,
-    Seeing,
     Upsample,
+    WithReceptiveField,
+    has_affine_weights,
     initialise,
     margin_of,
     norm_layers,
-    per_picture,
-    seen_by,
+    receptive_field,
     upsample_layers,
-    weighted,
+    uses_image_statistics,
 )
 
 #: Total downsampling step: two halvings.
@@ -33,7 +33,7 @@ STRIDE = 4
 _CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 
 
-class Residual(Seeing):
+class Residual(WithReceptiveField):
     """x + norm(conv3x3(ReLU(norm(conv3x3(x))))), with reflected borders.
 
     Args:
@@ -43,7 +43,7 @@ class Residual(Seeing):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        bias = not weighted(norm)
+        bias = not has_affine_weights(norm)
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3, bias=bias),
@@ -59,9 +59,9 @@ class Residual(Seeing):
         y: Tensor = self.body(x)
         return x + y
 
-    def seen(self, interval: Interval) -> Interval:
+    def receptive_field(self, interval: Interval) -> Interval:
         """What the convolutions see; its own pixel is among that."""
-        return seen_by(self.body, interval)
+        return receptive_field(self.body, interval)
 
 
 def resnet_body(
@@ -78,7 +78,7 @@ def resnet_body(
         upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
     """
     # As in the originals: an instance norm takes a bias away again, but they have both.
-    bias = not weighted(norm)
+    bias = not has_affine_weights(norm)
     layers: list[nn.Module] = [
         nn.ReflectionPad2d(3),
         nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -175,22 +175,22 @@ class ResNet(Generator):
         if spectral:
             for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:
                 spectral_norm(module)
-        everywhere = per_picture(norm) or attention
-        self.margin = None if everywhere else margin_of(self._trace, self.stride)
+        everywhere = uses_image_statistics(norm) or attention
+        self.margin = None if everywhere else margin_of(self._receptive_field, self.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         top, left, (height, width) = self.border, self.border, x.shape[-2:]
         x = reflected(x, self.border)
         least = 2 * STRIDE  # a narrower tile is a narrower scene: tiles still equal the whole
-        x = padded(x, STRIDE, least)
+        x = pad_to_stride(x, STRIDE, least)
         out: Tensor = self.head(self.body(2.0 * x - 1.0))
         return out[..., top : top + height, left : left + width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
         low, high = (at + self.border for at in interval)
-        low, high = seen_by(self.body, seen_by(self.head.layers, (low, high)))
+        low, high = receptive_field(self.body, receptive_field(self.head.layers, (low, high)))
         return low - self.border, high - self.border
 
 

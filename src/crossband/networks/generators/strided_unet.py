@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.convolution import (
     Activation,
     Head,
@@ -14,8 +14,8 @@ from crossband.networks.layers.convolution import (
     initialise,
     margin_of,
     norm_layers,
-    per_picture,
-    seen_by,
+    receptive_field,
+    uses_image_statistics,
 )
 
 #: Encoder levels with dropout, from the bottom.
@@ -105,12 +105,14 @@ class StridedUNet(Generator):
             before = 2 * after  # joined by its skip
         self.head = Head([nn.ConvTranspose2d(before, out_channels, 4, 2, 1)], activation)
         initialise(self)
-        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
+        self.margin = (
+            None if uses_image_statistics(norm) else margin_of(self._receptive_field, self.stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         x = 2.0 * x - 1.0
         skips = []
         for block in self.encoder:
@@ -122,14 +124,14 @@ class StridedUNet(Generator):
         out: Tensor = self.head(x)
         return out[..., :height, :width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, down the decoder and back up."""
-        interval = seen_by(self.head.layers, interval)
+        interval = receptive_field(self.head.layers, interval)
         asked = []  # of the map of each level, by what comes after it
         for block in reversed(self.decoder):
             asked.append(interval)
-            interval = seen_by(block, interval)
-        interval = seen_by(self.bottom, interval)
+            interval = receptive_field(block, interval)
+        interval = receptive_field(self.bottom, interval)
         for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
-            interval = seen_by(block, (min(low, interval[0]), max(high, interval[1])))
+            interval = receptive_field(block, (min(low, interval[0]), max(high, interval[1])))
         return interval

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.conditions import Conditions
 from crossband.networks.layers.convolution import (
     Activation,
@@ -24,7 +24,7 @@ from crossband.networks.layers.convolution import (
     initialise,
     margin_of,
     norm_layers,
-    seen_by,
+    receptive_field,
 )
 from crossband.networks.layers.equalised import EqualLinear, PixelNorm
 
@@ -34,7 +34,7 @@ STRIDE = 4
 NEWEST = 0.005
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """z -> w: pixel norm, then linear layers with leaky ReLU 0.2 that learn 100 times slower.
 
     Args:
@@ -114,7 +114,7 @@ class ModulatedConv2d(nn.Module):
         return out + self.bias[:, None, None].to(out.dtype)
 
 
-class _Styled(nn.Module):
+class _StyledConvolution(nn.Module):
     """A convolution 3 x 3 that w has a say in; leaky ReLU is left to the caller."""
 
     def __init__(self, before: int, after: int, width: int, modulation: Modulation) -> None:
@@ -203,14 +203,14 @@ class StyleResNet(Generator):
                 nn.LeakyReLU(0.2),
             ]
         self.encoder = nn.Sequential(*layers)
-        self.mapping = Mapping(style, codes, depth)
+        self.mapping = MappingNetwork(style, codes, depth)
         wide = 4 * width
         self.blocks = nn.ModuleList(
-            nn.ModuleList(_Styled(wide, wide, codes, modulation) for _ in range(2))
+            nn.ModuleList(_StyledConvolution(wide, wide, codes, modulation) for _ in range(2))
             for _ in range(blocks)
         )
         self.doublings = nn.ModuleList(
-            _Styled(2 * n, n, codes, modulation) for n in (2 * width, width)
+            _StyledConvolution(2 * n, n, codes, modulation) for n in (2 * width, width)
         )
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
@@ -219,7 +219,9 @@ class StyleResNet(Generator):
             for module in self.encoder:
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, 0.2)
-        self.margin = margin_of(self._trace, self.stride) if modulation == "weights" else None
+        self.margin = (
+            margin_of(self._receptive_field, self.stride) if modulation == "weights" else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the code 0."""
@@ -239,7 +241,7 @@ class StyleResNet(Generator):
     def codes_of(self, z: Tensor) -> Tensor:
         """Return w of z, [B, codes], truncated where it is not being trained."""
         shorter = self.limit > 0 and not self.training
-        w: Tensor = self.mapping(cut_off(z, self.limit) if shorter else z)
+        w: Tensor = self.mapping(truncate_normal(z, self.limit) if shorter else z)
         if not self.training:
             w = torch.lerp(self.mapping.mean, w, self.truncation)
         return w
@@ -247,7 +249,7 @@ class StyleResNet(Generator):
     def _answer(self, x: Tensor, w: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         least = 2 * STRIDE  # a border is reflected from two pixels or more
-        x = padded(x, STRIDE, least)
+        x = pad_to_stride(x, STRIDE, least)
         h = self.encoder(2.0 * x - 1.0)
         for block in self.blocks:
             first, second = block.children()
@@ -260,22 +262,22 @@ class StyleResNet(Generator):
         out: Tensor = self.head(h)
         return out[..., :height, :width]
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
-        low, high = seen_by(self.head.layers, interval)
+        low, high = receptive_field(self.head.layers, interval)
         for _ in self.doublings:
             low, high = (low - 1) // 2, (high + 1) // 2
         reach = 2 * len(self.blocks)
-        return seen_by(self.encoder, (low - reach, high + reach))
+        return receptive_field(self.encoder, (low - reach, high + reach))
 
 
-def cut_off(z: Tensor, limit: float) -> Tensor:
+def truncate_normal(z: Tensor, limit: float) -> Tensor:
     """Turn standard normal numbers into ones that are cut off at +-limit, each by itself.
 
     Brock et al. draw again what lies outside; mapping the distribution functions onto each other
     gives the same distribution, and stays a function of the draw.
 
-    >>> cut_off(torch.tensor([0.0, 9.0]), 2.0)
+    >>> truncate_normal(torch.tensor([0.0, 9.0]), 2.0)
     tensor([0., 2.])
     """
     if limit <= 0:

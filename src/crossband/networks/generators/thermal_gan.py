@@ -62,7 +62,7 @@ class TwoStepThermal(Generator):
         )
         self.stride = max(self.first.stride, self.second.stride)
         finite = self.first.margin is not None
-        self.margin = margin_of(self._trace, self.stride) if finite else None
+        self.margin = margin_of(self._receptive_field, self.stride) if finite else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the style 0."""
@@ -93,9 +93,9 @@ class TwoStepThermal(Generator):
         ]
         return torch.stack(answers, dim=1)
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on: through S, or straight."""
-        return self.first._trace(self.second._trace(interval))
+        return self.first._receptive_field(self.second._receptive_field(interval))
 
 
 class Encoder(Registered, nn.Module, family="Encoder", package="crossband.networks"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Generator, padded
+from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.convolution import (
     Activation,
     Head,
@@ -19,12 +19,12 @@ from crossband.networks.layers.convolution import (
     initialise,
     margin_of,
     norm_layers,
-    per_picture,
-    seen_by,
+    receptive_field,
     upsample_layers,
+    uses_image_statistics,
 )
 
-Plan = Literal["paper", "code"]
+UNetPlan = Literal["paper", "code"]
 #: Decoder blocks with dropout, from the bottom.
 DROPOUT_BLOCKS = 3
 #: Doublings of the plan `code` that have none: the first and the last four.
@@ -89,14 +89,14 @@ class UNet(Generator):
         dropout: float = 0.5,
         upsample: Upsample = "transpose",
         activation: Activation = "tanh",
-        plan: Plan = "paper",
+        plan: UNetPlan = "paper",
     ) -> None:
         if min(in_channels, out_channels, width, levels) < 1:
             raise ValueError("channels, width and levels must be at least 1")
         if not 0.0 <= dropout < 1.0:
             raise ValueError("dropout must be in 0..1, below 1")
-        if plan not in get_args(Plan):
-            raise ValueError(f"plan must be one of {', '.join(get_args(Plan))}")
+        if plan not in get_args(UNetPlan):
+            raise ValueError(f"plan must be one of {', '.join(get_args(UNetPlan))}")
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.norm, self.plan, self.stride = norm, plan, 2**levels
@@ -105,7 +105,7 @@ class UNet(Generator):
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level in range(levels):
             last = level == levels - 1
-            bare = level == 0 or (last and (per_picture(norm) or not paper))
+            bare = level == 0 or (last and (uses_image_statistics(norm) or not paper))
             normed: Norm = "none" if bare else norm
             before, after = channels[level : level + 2]
             plain = last and not paper
@@ -137,7 +137,9 @@ class UNet(Generator):
             last_layers = upsample_layers(upsample, before, out_channels, kernel=4, bias=True)
         self.head = Head(last_layers, activation)
         initialise(self)
-        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
+        self.margin = (
+            None if uses_image_statistics(norm) else margin_of(self._receptive_field, self.stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1.
@@ -146,7 +148,7 @@ class UNet(Generator):
             RecipeError: training with batch norm on a single pixel at the bottom.
         """
         height, width = x.shape[-2:]
-        x = padded(x, self.stride)
+        x = pad_to_stride(x, self.stride)
         if self.training and self.norm == "batch" and self.plan == "paper":
             self._check_batch(x)
         x = 2.0 * x - 1.0
@@ -172,14 +174,14 @@ class UNet(Generator):
                 "norm instance"
             )
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, down the decoder and back up."""
-        interval = seen_by(self.head.layers, interval)
+        interval = receptive_field(self.head.layers, interval)
         # Of the map of each level, by the skip and the block below.
         asked = [interval] if self.plan == "code" else []
         for block in reversed(self.decoder):
-            interval = seen_by(block, interval)
+            interval = receptive_field(block, interval)
             asked.append(interval)
         for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
-            interval = seen_by(block, (min(low, interval[0]), max(high, interval[1])))
+            interval = receptive_field(block, (min(low, interval[0]), max(high, interval[1])))
         return interval

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.errors import RecipeError
-from crossband.networks.base import Discriminator, Generator, padded
+from crossband.networks.base import Discriminator, Generator, pad_to_stride
 from crossband.networks.layers.convolution import (
     Activation,
     Head,
@@ -18,12 +18,12 @@ from crossband.networks.layers.convolution import (
     initialise,
     margin_of,
     norm_layers,
-    per_picture,
-    seen_by,
+    receptive_field,
+    uses_image_statistics,
 )
 
 
-class _Latent(Generator):
+class _LatentGenerator(Generator):
     """source -> latent picture -> target; the two ends next to the latent picture can be shared.
 
     Attributes:
@@ -43,7 +43,7 @@ class _Latent(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the latent's mean."""
         height, width = x.shape[-2:]
-        x = padded(x, self.stride, self.least)
+        x = pad_to_stride(x, self.stride, self.least)
         return self.decode(self.encode(x))[..., :height, :width]
 
     def encode(self, x: Tensor) -> Tensor:
@@ -57,13 +57,13 @@ class _Latent(Generator):
         return out
 
 
-def share(one: Generator, other: Generator) -> None:
-    """Make two generators share what lies next to their latent pictures; see `_Latent`.
+def share_latent_layers(one: Generator, other: Generator) -> None:
+    """Make two generators share what lies next to their latent pictures; see `_LatentGenerator`.
 
     Raises:
         RecipeError: they have none, or theirs differ in form.
     """
-    if not (isinstance(one, _Latent) and isinstance(other, _Latent)):
+    if not (isinstance(one, _LatentGenerator) and isinstance(other, _LatentGenerator)):
         names = type(one).__name__, type(other).__name__
         raise RecipeError(f"UNIT needs generators with a latent picture, not {' and '.join(names)}")
     for name in ("shared_encoder", "shared_decoder"):
@@ -93,7 +93,7 @@ class _Residual(nn.Module):
         return x + y
 
 
-class UNITResNet(_Latent):
+class UNITResNet(_LatentGenerator):
     """The paper's generators: convolutions and residual blocks, latent at a quarter of the size.
 
     Encoder: convolution 7 x 7 to `width` channels, two of 3 x 3 and stride 2 to 2 and 4 x width,
@@ -138,19 +138,23 @@ class UNITResNet(_Latent):
         head = Head([nn.Conv2d(width, out_channels, 1)], activation)
         self.decoder = nn.Sequential(*between[1], *last, head)
         initialise(self)
-        self.margin = None if per_picture(norm) else margin_of(self._trace, self.stride)
+        self.margin = (
+            None if uses_image_statistics(norm) else margin_of(self._receptive_field, self.stride)
+        )
 
-    def _trace(self, interval: Interval) -> Interval:
+    def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
         shared = nn.Sequential(self.shared_encoder, self.shared_decoder)
         for part in (self.decoder, shared, self.encoder):
             for layer in reversed([*part.children()]):
                 inner = layer.body if isinstance(layer, _Residual) else layer  # sees its own pixel
-                interval = seen_by(inner.layers if isinstance(inner, Head) else inner, interval)
+                interval = receptive_field(
+                    inner.layers if isinstance(inner, Head) else inner, interval
+                )
         return interval
 
 
-class _Tokens(nn.Module):
+class _TransformerBlocks(nn.Module):
     """Transformer blocks over the pixels of a map; places are told apart by sines (no weights).
 
     Vaswani et al. 2017; blocks with the norm first, as ViT (Dosovitskiy et al. 2021).
@@ -172,14 +176,14 @@ class _Tokens(nn.Module):
         size = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)
         if self.places:
-            tokens = tokens + sines(size[0], size[1], x.shape[1]).to(x)
+            tokens = tokens + position_encoding(size[0], size[1], x.shape[1]).to(x)
         for block in self.blocks:
             tokens = block(tokens)
         out: Tensor = self.norm(tokens).transpose(1, 2).reshape(x.shape)
         return out
 
 
-def sines(height: int, width: int, channels: int) -> Tensor:
+def position_encoding(height: int, width: int, channels: int) -> Tensor:
     """Return sines and cosines of row and column, [height * width, channels].
 
     Vaswani et al. 2017, section 3.5, one half of the channels for each axis; any size, no weights.
@@ -192,7 +196,7 @@ def sines(height: int, width: int, channels: int) -> Tensor:
     return torch.cat(both, dim=2).flatten(0, 1)[:, :channels]
 
 
-class UNITViT(_Latent):
+class UNITViT(_LatentGenerator):
     """UNIT with vision transformers: patches of 16 pixels are tokens, the latent picture too.
 
     The encoder is a patch embedding and `blocks` blocks, then a shared one; the decoder a shared
@@ -229,14 +233,16 @@ class UNITViT(_Latent):
         self.margin = None
         self.encoder = nn.Sequential(
             nn.Conv2d(in_channels, width, patch, patch),
-            _Tokens(width, heads, blocks, places=True, final=False),
+            _TransformerBlocks(width, heads, blocks, places=True, final=False),
         )
-        self.shared_encoder = _Tokens(width, heads, 1, places=False, final=False)
-        self.shared_decoder = _Tokens(width, heads, 1, places=False, final=False)
+        self.shared_encoder = _TransformerBlocks(width, heads, 1, places=False, final=False)
+        self.shared_decoder = _TransformerBlocks(width, heads, 1, places=False, final=False)
         head = Head(
             [nn.Conv2d(width, out_channels * patch**2, 1), nn.PixelShuffle(patch)], activation
         )
-        self.decoder = nn.Sequential(_Tokens(width, heads, blocks, places=False, final=True), head)
+        self.decoder = nn.Sequential(
+            _TransformerBlocks(width, heads, blocks, places=False, final=True), head
+        )
 
 
 class UNITCritic(Discriminator):
@@ -278,5 +284,5 @@ class UNITCritic(Discriminator):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """[B, Cs, H, W], [B, Ct, H, W] -> scores [B, 1, h, w]."""
-        scores: Tensor = self.layers(self.seen(source, target))
+        scores: Tensor = self.layers(self.stacked_input(source, target))
         return scores

@@ -38,7 +38,7 @@ class MinibatchDiscrimination(nn.Module):
         compared = compared.view(len(x), self.kernels, -1)
         apart = (compared[:, None] - compared[None]).abs().sum(dim=3)  # [B, B, kernels]
         near = (-apart).exp().sum(dim=1)
-        return torch.cat([x, _spread(near, x)], dim=1)
+        return torch.cat([x, _expand(near, x)], dim=1)
 
 
 class MinibatchStd(nn.Module):
@@ -59,12 +59,12 @@ class MinibatchStd(nn.Module):
         count = len(x)
         size = max(n for n in range(1, min(self.group, count) + 1) if count % n == 0)
         # Sample n is in group n % (B / G).
-        groups = wide(x).reshape(size, count // size, *x.shape[1:])
+        groups = at_least_float32(x).reshape(size, count // size, *x.shape[1:])
         spread = (groups.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        return torch.cat([x, _spread(spread.repeat(size)[:, None], x)], dim=1)
+        return torch.cat([x, _expand(spread.repeat(size)[:, None], x)], dim=1)
 
 
-def _spread(values: Tensor, like: Tensor) -> Tensor:
+def _expand(values: Tensor, like: Tensor) -> Tensor:
     """Lay numbers of samples, [B, C], over the pixels of a map: [B, C, H, W]."""
     return values.to(like.dtype)[:, :, None, None].expand(-1, -1, *like.shape[-2:])
 
@@ -104,23 +104,23 @@ class VirtualBatchNorm2d(nn.Module):
 
 
 def _moments(x: Tensor, dims: tuple[int, ...]) -> list[Tensor]:
-    x = wide(x)
+    x = at_least_float32(x)
     return [v.mean(dim=dims, keepdim=True) for v in (x, x**2)]
 
 
-def wide(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Return at least float32: statistics are summed over many pixels."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-class Reference(nn.Module):
+class ReferenceBatch(nn.Module):
     """Keeps the reference batch of virtual batch norm; part of the state, so that a run resumes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: Tensor | None = None
 
-    def take(self, batch: Tensor) -> None:
+    def set(self, batch: Tensor) -> None:
         """Keep a batch, if there is none yet; with several processes all keep the first one's."""
         if self.kept is not None:
             return
@@ -137,16 +137,16 @@ class Reference(nn.Module):
         self.kept = state if state.numel() else None
 
 
-class Referring:
-    """What a discriminator with a reference batch has; see `refer`."""
+class UsesReferenceBatch:
+    """What a discriminator with a reference batch has; see `set_reference_batch`."""
 
-    def refer(self, source: Tensor, target: Tensor) -> None:
+    def set_reference_batch(self, source: Tensor, target: Tensor) -> None:
         """Take a batch of true pairs as the reference, if there is none yet."""
         raise NotImplementedError
 
 
-def refer(discriminator: nn.Module, source: Tensor, target: Tensor) -> None:
+def set_reference_batch(discriminator: nn.Module, source: Tensor, target: Tensor) -> None:
     """Give the first batch of true pairs to a discriminator that asks for one."""
     for module in discriminator.modules():
-        if isinstance(module, Referring):
-            module.refer(source, target)
+        if isinstance(module, UsesReferenceBatch):
+            module.set_reference_batch(source, target)

@@ -39,12 +39,12 @@ def norm_layers(norm: Norm, channels: int) -> list[nn.Module]:
     return [nn.InstanceNorm2d(channels, affine=norm == "affine")]
 
 
-def per_picture(norm: Norm) -> bool:
+def uses_image_statistics(norm: Norm) -> bool:
     """Say whether a norm measures each picture, so that every pixel sees all."""
     return norm in ("instance", "affine")
 
 
-def weighted(norm: Norm) -> bool:
+def has_affine_weights(norm: Norm) -> bool:
     """Say whether a norm has weights; a convolution before it then needs no bias."""
     return norm in ("batch", "affine")
 
@@ -74,15 +74,15 @@ def upsample_layers(
     return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
 
 
-class Seeing(nn.Module):
-    """A layer of our own that says how far it sees, for `seen_by`."""
+class WithReceptiveField(nn.Module):
+    """A layer of our own that says how far it sees, for `receptive_field`."""
 
-    def seen(self, interval: Interval) -> Interval:
+    def receptive_field(self, interval: Interval) -> Interval:
         """Return the inputs that outputs `interval` depend on."""
         raise NotImplementedError
 
 
-class Resize(Seeing):
+class Resize(WithReceptiveField):
     """Make `scale` times larger with the cubic kernel, in fp32; see `core.resample.bicubic`.
 
     Args:
@@ -98,12 +98,12 @@ class Resize(Seeing):
         with torch.autocast(x.device.type, enabled=False):
             return bicubic(x.float(), float(self.scale))
 
-    def seen(self, interval: Interval) -> Interval:
+    def receptive_field(self, interval: Interval) -> Interval:
         """Two pixels to either side of the centre; where the centre is a pixel's, that one only."""
-        return _between(interval, self.scale, 2)
+        return _interpolated_field(interval, self.scale, 2)
 
 
-def _between(interval: Interval, scale: int, reach: int) -> Interval:
+def _interpolated_field(interval: Interval, scale: int, reach: int) -> Interval:
     """Return the inputs of outputs that are interpolated, with `reach` pixels to either side."""
 
     def taps(at: int) -> Interval:
@@ -172,22 +172,22 @@ def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
             nn.init.zeros_(bias)
 
 
-def seen_by(layer: nn.Module, interval: Interval) -> Interval:
+def receptive_field(layer: nn.Module, interval: Interval) -> Interval:
     """Return the inputs, along one side, that outputs `interval` of a layer depend on.
 
     Negative positions lie before the first pixel. A layer that works on each pixel alone, or a
     norm with fixed statistics, sees what it is asked for.
 
-    >>> seen_by(nn.Conv2d(1, 1, 4, 2, 1), (0, 0))
+    >>> receptive_field(nn.Conv2d(1, 1, 4, 2, 1), (0, 0))
     (-1, 2)
-    >>> seen_by(nn.ConvTranspose2d(1, 1, 4, 2, 1), (0, 1))
+    >>> receptive_field(nn.ConvTranspose2d(1, 1, 4, 2, 1), (0, 1))
     (-1, 1)
     """
     low, high = interval
     match layer:
         case nn.Sequential():
             for part in reversed(layer):
-                low, high = seen_by(part, (low, high))
+                low, high = receptive_field(part, (low, high))
         case nn.Conv2d():
             step, pad = layer.stride[0], int(layer.padding[0])
             return low * step - pad, high * step - pad + layer.kernel_size[0] - 1
@@ -204,14 +204,14 @@ def seen_by(layer: nn.Module, interval: Interval) -> Interval:
         case nn.Upsample():
             step = int(layer.scale_factor)  # type: ignore[arg-type]
             if layer.mode != "nearest":
-                return _between(interval, step, 1 if layer.mode == "bilinear" else 2)
+                return _interpolated_field(interval, step, 1 if layer.mode == "bilinear" else 2)
             low, high = low // step, high // step
         case nn.PixelShuffle():
             low, high = low // layer.upscale_factor, high // layer.upscale_factor
         case nn.ReflectionPad2d():
             low, high = low - layer.padding[0], high - layer.padding[0]
-        case Seeing():
-            low, high = layer.seen(interval)
+        case WithReceptiveField():
+            low, high = layer.receptive_field(interval)
         case _:
             pass
     return low, high
@@ -221,7 +221,7 @@ def margin_of(trace: Callable[[Interval], Interval], stride: int, scale: int = 1
     """Return the margin of a network: the farthest that any output pixel sees, over all phases.
 
     Args:
-        trace: outputs -> source pixels that they depend on; see `seen_by`.
+        trace: outputs -> source pixels that they depend on; see `receptive_field`.
         stride: the network's stride.
         scale: output pixels per source pixel along one side.
     """

@@ -24,7 +24,7 @@ from crossband.core.tensor_files import Tensors, opened
 from crossband.errors import ModelError
 
 #: Latitudes are held within this many degrees: at the poles the basis has no longitude.
-MOST_LATITUDE = 89.95
+MAX_LATITUDE = 89.95
 #: Factor of the first layer's sine, and of the others'.
 FIRST_FREQUENCY, FREQUENCY = 30.0, 1.0
 #: Where the encoder lies in a public checkpoint; most of them hold it twice.
@@ -71,7 +71,7 @@ def spherical_harmonics(lonlat: Tensor, degrees: int) -> Tensor:
     """
     at = lonlat.to(torch.float64)
     azimuth = torch.deg2rad(at[..., 0] + 180.0)
-    polar = torch.deg2rad(at[..., 1].clamp(-MOST_LATITUDE, MOST_LATITUDE) + 90.0)
+    polar = torch.deg2rad(at[..., 1].clamp(-MAX_LATITUDE, MAX_LATITUDE) + 90.0)
     cosine, sine = polar.cos()[..., None], polar.sin()[..., None]
     diagonal, first, second = (torch.from_numpy(t).to(at.device) for t in _recurrence(degrees))
     orders = torch.arange(degrees, device=at.device, dtype=torch.float64)
@@ -160,11 +160,11 @@ class LocationEncoder(nn.Module):
         return out.masked_fill(~known, 0.0)
 
     def load_checkpoint(self, tensors: dict[str, Tensor]) -> None:
-        """Take the weights of `read_checkpoint`."""
+        """Take the weights of `read_satclip`."""
         self.load_state_dict(tensors)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_satclip(path: str | Path) -> dict[str, Tensor]:
     """Return the location encoder's tensors of a public SatCLIP checkpoint.
 
     Only tensors, plain numbers and texts are read (see `core.tensor_files`); no code of the file

@@ -50,7 +50,7 @@ class _Sampler(Generator):
         self.stride = self.field.stride
 
     @property
-    def _chained(self) -> int:
+    def _sequential_evaluations(self) -> int:
         """How many answers of the field feed one another."""
         raise NotImplementedError
 
@@ -82,28 +82,28 @@ class _Sampler(Generator):
         for name, value in options.items():
             setattr(self, name, value)
         self._check()
-        self._look()
+        self._update_margin()
 
     def _check(self) -> None:
         """Check what can be chosen together: ValueError, or CrossbandError."""
         raise NotImplementedError
 
-    def _look(self) -> None:
+    def _update_margin(self) -> None:
         """Compute the margin: that of the field, as often as its answers feed one another."""
-        if self.field.trace((0, 0)) is None:
+        if self.field.receptive_field((0, 0)) is None:
             self.margin = None
             return
 
         def trace(interval: Interval) -> Interval:
-            for _ in range(self._chained):
-                seen = self.field.trace(interval)
+            for _ in range(self._sequential_evaluations):
+                seen = self.field.receptive_field(interval)
                 assert seen is not None
                 interval = min(interval[0], seen[0]), max(interval[1], seen[1])
             return interval
 
         self.margin = margin_of(trace, self.stride)
 
-    def answer(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
+    def evaluate_field(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
         """Ask the field on a picture of any size: float32, like x; see `Field`."""
         height, width = x.shape[-2:]
         right, bottom = -width % self.stride, -height % self.stride
@@ -121,15 +121,15 @@ class _Sampler(Generator):
         noise = conditions.noise
         if noise is None:
             noise = x.new_zeros(len(x), self.noise, *x.shape[-2:])
-        target = self._sample(noise.float(), signed(x.float()), conditions.whole)
+        target = self._sample(noise.float(), to_signed(x.float()), conditions.whole)
         return 0.5 + 0.5 * target
 
 
-def signed(values: Tensor) -> Tensor:
+def to_signed(values: Tensor) -> Tensor:
     """About 0..1 -> about -1..1, in which samplers work and their fields are trained."""
     return 2.0 * values - 1.0
 
 
-def everywhere(time: float, like: Tensor) -> Tensor:
+def one_time(time: float, like: Tensor) -> Tensor:
     """Return one time for all samples of a batch, [B]."""
     return torch.full((len(like),), time, dtype=torch.float32, device=like.device)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.errors import CrossbandError
-from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, everywhere
+from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, one_time
 
 Levels = Literal["cosine", "linear"]
 Predicts = Literal["v", "epsilon"]
@@ -130,7 +130,7 @@ class DiffusionSampler(_Sampler):
         return [round(self.levels - i * every) - 1 for i in range(self.steps)]
 
     @property
-    def _chained(self) -> int:
+    def _sequential_evaluations(self) -> int:
         return self.steps
 
     def target_of(self, x: Tensor, answer: Tensor, step: int) -> Tensor:
@@ -147,7 +147,7 @@ class DiffusionSampler(_Sampler):
             return self._sample_with_diffusers(noise, source)
         x, *fresh = torch.split(noise, self.out_channels, dim=1)
         for i, step in enumerate(self.times):
-            guess = self.target_of(x, self.answer(x, everywhere(step, x), source), step)
+            guess = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
             if i + 1 == self.steps:
                 return guess
             kept, later = self.kept[step], self.kept[self.times[i + 1]]
@@ -171,7 +171,7 @@ class DiffusionSampler(_Sampler):
         scheduler.set_timesteps(self.steps)
         x = noise
         for step in scheduler.timesteps.tolist():
-            guess = self.target_of(x, self.answer(x, everywhere(step, x), source), step)
+            guess = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
             x = scheduler.step(guess, step, x).prev_sample
         return x
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crossband.networks.samplers import ode
-from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, everywhere
+from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, one_time
 
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
 
@@ -74,7 +74,7 @@ class FlowSampler(_Sampler):
         return ode.times(self.solver, self.steps)
 
     @property
-    def _chained(self) -> int:
+    def _sequential_evaluations(self) -> int:
         return self.steps * ode.solver(self.solver).depth
 
     def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
@@ -86,6 +86,6 @@ class FlowSampler(_Sampler):
             found.append(ode.adaptive(self._field(seen), noise[i : i + 1], self.atol, self.rtol))
         return torch.cat(found)
 
-    def _field(self, source: Tensor) -> ode.Field:
+    def _field(self, source: Tensor) -> ode.Derivative:
         """Return (x, t) -> dx/dt, given a source."""
-        return lambda x, t: self.answer(x, everywhere(t, x), source)
+        return lambda x, t: self.evaluate_field(x, one_time(t, x), source)

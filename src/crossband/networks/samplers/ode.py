@@ -20,9 +20,9 @@ from torch import Tensor
 from crossband.errors import CrossbandError, nearest
 
 #: (x, t) -> dx/dt, of x's shape.
-Field = Callable[[Tensor, float], Tensor]
+Derivative = Callable[[Tensor, float], Tensor]
 #: Steps of the adaptive method, taken or refused, after which it gives up.
-MOST_STEPS = 2000
+MAX_STEPS = 2000
 #: The adaptive method's first step.
 FIRST = 0.05
 
@@ -99,7 +99,7 @@ def times(name: str, steps: int) -> list[float]:
     return sorted({(step + node) / steps for step in range(steps) for node in nodes})
 
 
-def integrate(field: Field, x: Tensor, name: str, steps: int) -> Tensor:
+def integrate(field: Derivative, x: Tensor, name: str, steps: int) -> Tensor:
     """Go from t = 0 to t = 1 in `steps` equal steps.
 
     Args:
@@ -114,11 +114,11 @@ def integrate(field: Field, x: Tensor, name: str, steps: int) -> Tensor:
     tableau = solver(name)
     for step in range(steps):
         slopes = _slopes(field, x, step / steps, 1.0 / steps, tableau)
-        x = _moved(x, 1.0 / steps, tableau.weights, slopes)
+        x = _advance(x, 1.0 / steps, tableau.weights, slopes)
     return x
 
 
-def adaptive(field: Field, x: Tensor, atol: float, rtol: float) -> Tensor:
+def adaptive(field: Derivative, x: Tensor, atol: float, rtol: float) -> Tensor:
     """Go from t = 0 to t = 1 in steps whose estimated error is below the tolerances.
 
     The error of a step is the root mean square over x of error / (atol + rtol |x|), as in Hairer
@@ -135,12 +135,12 @@ def adaptive(field: Field, x: Tensor, atol: float, rtol: float) -> Tensor:
     """
     tableau, t, h = SOLVERS["dopri5"], 0.0, FIRST
     slope = field(x, t)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         h = min(h, 1.0 - t)
         slopes = _slopes(field, x, t, h, tableau, slope)
-        there = _moved(x, h, tableau.weights, slopes)
+        there = _advance(x, h, tableau.weights, slopes)
         end = field(there, min(t + h, 1.0))
-        error = _moved(torch.zeros_like(x), h, ERROR, [*slopes, end])
+        error = _advance(torch.zeros_like(x), h, ERROR, [*slopes, end])
         bound = atol + rtol * torch.maximum(x.abs(), there.abs())
         size = float((error / bound).square().mean().sqrt())
         if not math.isfinite(size):
@@ -152,22 +152,22 @@ def adaptive(field: Field, x: Tensor, atol: float, rtol: float) -> Tensor:
         # 0.9: rather a little small than refused; 0.2 to 10: no jumps on one estimate.
         h *= min(10.0, max(0.2, 0.9 * size**-0.2)) if size > 0 else 10.0
     raise CrossbandError(
-        f"the adaptive solver needs more than {MOST_STEPS} steps: take larger tolerances, or steps "
+        f"the adaptive solver needs more than {MAX_STEPS} steps: take larger tolerances, or steps "
         "on a fixed grid"
     )
 
 
 def _slopes(
-    field: Field, x: Tensor, t: float, h: float, tableau: Tableau, first: Tensor | None = None
+    field: Derivative, x: Tensor, t: float, h: float, tableau: Tableau, first: Tensor | None = None
 ) -> list[Tensor]:
     """Return the field at each stage of a step; `first` is that at its beginning, if known."""
     slopes = [] if first is None else [first]
     for node, row in list(zip(tableau.nodes, tableau.stages, strict=True))[len(slopes) :]:
-        slopes.append(field(_moved(x, h, row, slopes), t + node * h))
+        slopes.append(field(_advance(x, h, row, slopes), t + node * h))
     return slopes
 
 
-def _moved(x: Tensor, h: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+def _advance(x: Tensor, h: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
     """Return x + h sum(weight * slope)."""
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from crossband.core.registry import Registered
-from crossband.networks.layers.convolution import Interval, Norm, norm_layers, per_picture, seen_by
+from crossband.networks.layers.convolution import (
+    Interval,
+    Norm,
+    norm_layers,
+    receptive_field,
+    uses_image_statistics,
+)
 
 #: Most channels of a level.
-MOST = 512
+MAX_CHANNELS = 512
 
 
 class Field(Registered, nn.Module, family="Field", package="crossband.networks"):
@@ -33,7 +39,7 @@ class Field(Registered, nn.Module, family="Field", package="crossband.networks")
         """Return the field at a state and a time, fp32."""
         raise NotImplementedError
 
-    def trace(self, interval: Interval) -> Interval | None:
+    def receptive_field(self, interval: Interval) -> Interval | None:
         """Return the pixels that output pixels depend on, along one side; None for all."""
         raise NotImplementedError
 
@@ -108,7 +114,7 @@ class VectorFieldUNet(Field):
         super().__init__()
         self.source_channels, self.target_channels = source_channels, target_channels
         self.norm, self.stride = norm, 2 ** (levels + 1)
-        channels = [width, *(min(width * 2**level, MOST) for level in range(levels))]
+        channels = [width, *(min(width * 2**level, MAX_CHANNELS) for level in range(levels))]
         self.time = TimeEncoding(time_channels, max_period)
         # One convolution over both, in two parts: so it is plain which weights are whose band's.
         self.first = nn.Conv2d(target_channels, width, 3, padding=1)
@@ -161,18 +167,18 @@ class VectorFieldUNet(Field):
             out = self.last(x.float())
         return out
 
-    def trace(self, interval: Interval) -> Interval | None:
+    def receptive_field(self, interval: Interval) -> Interval | None:
         """Return the pixels that output pixels depend on, or None with instance norm."""
-        if per_picture(self.norm):
+        if uses_image_statistics(self.norm):
             return None
-        interval = seen_by(self.last, interval)
+        interval = receptive_field(self.last, interval)
         asked = []  # of the map of each level, by the skip and by the block below
         for block in reversed(self.up):
             asked.append(interval)
-            interval = seen_by(block, interval)
+            interval = receptive_field(block, interval)
         for level, block in enumerate(reversed(self.down)):
             if level:
                 low, high = asked[-level]
                 interval = min(low, interval[0]), max(high, interval[1])
-            interval = seen_by(block, interval)
-        return seen_by(self.first, interval)
+            interval = receptive_field(block, interval)
+        return receptive_field(self.first, interval)

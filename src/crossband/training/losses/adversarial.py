@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crossband.errors import RecipeError, nearest
+from crossband.networks.layers.batch_layers import at_least_float32
 
 #: Names of the adversarial losses, as methods take them; see `GAN_LOSSES`.
 GANLossName = Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"]
@@ -51,51 +52,52 @@ def _mean(values: Tensor) -> Tensor:
     return values.flatten(1).mean(dim=1)
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.float() if values.itemsize < 4 else values
-
-
 def _lsgan_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean((_wide(output) - 1.0) ** 2)
+    return _mean((at_least_float32(output) - 1.0) ** 2)
 
 
 def _lsgan_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
-    return 0.5 * (_mean((_wide(target) - label) ** 2) + _mean(_wide(output) ** 2))
+    return 0.5 * (
+        _mean((at_least_float32(target) - label) ** 2) + _mean(at_least_float32(output) ** 2)
+    )
 
 
 def _bce_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(-_wide(output)))
+    return _mean(functional.softplus(-at_least_float32(output)))
 
 
 def _bce_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
     # softplus(x) = softplus(-x) + x: cross-entropy with a label between 0 and 1.
-    real = functional.softplus(-_wide(target)) + (1.0 - label) * _wide(target)
-    return 0.5 * (_mean(real) + _mean(functional.softplus(_wide(output))))
+    real = functional.softplus(-at_least_float32(target)) + (1.0 - label) * at_least_float32(target)
+    return 0.5 * (_mean(real) + _mean(functional.softplus(at_least_float32(output))))
 
 
 def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
-    return -_mean(_wide(output))
+    return -_mean(at_least_float32(output))
 
 
 def _hinge_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    real, made = torch.relu(1.0 - _wide(target)), torch.relu(1.0 + _wide(output))
+    real, made = (
+        torch.relu(1.0 - at_least_float32(target)),
+        torch.relu(1.0 + at_least_float32(output)),
+    )
     return 0.5 * (_mean(real) + _mean(made))
 
 
 def _wasserstein_generator(target: Tensor, output: Tensor) -> Tensor:
-    return -_mean(_wide(output))
+    return -_mean(at_least_float32(output))
 
 
 def _wasserstein_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(_wide(output)) - _mean(_wide(target))
+    return _mean(at_least_float32(output)) - _mean(at_least_float32(target))
 
 
 def _relativistic_generator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(_wide(target) - _wide(output)))
+    return _mean(functional.softplus(at_least_float32(target) - at_least_float32(output)))
 
 
 def _relativistic_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    return _mean(functional.softplus(_wide(output) - _wide(target)))
+    return _mean(functional.softplus(at_least_float32(output) - at_least_float32(target)))
 
 
 #: Every adversarial loss by name; the module's docstring cites their sources.
@@ -161,7 +163,7 @@ def mean_over_discriminators(
 
 def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
     """Return the mean score over batch, places and judges; see `Discriminator.features`."""
-    return torch.stack([_wide(judge[-1].detach()).mean() for judge in judges]).mean()
+    return torch.stack([at_least_float32(judge[-1].detach()).mean() for judge in judges]).mean()
 
 
 def feature_matching(
@@ -181,7 +183,7 @@ def feature_matching(
     values = [
         torch.stack(
             [
-                _mean((_wide(one) - _wide(other.detach())).abs())
+                _mean((at_least_float32(one) - at_least_float32(other.detach())).abs())
                 for one, other in zip(made[:-1], true[:-1], strict=True)
             ]
         ).sum(dim=0)
@@ -204,7 +206,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tenso
     mixed = mixed.detach().requires_grad_(True)
     # The fast kernels of attention have no derivative of their derivative; the plain form has.
     with sdpa_kernel(SDPBackend.MATH):
-        scores = _mean(_wide(critic(mixed)))
+        scores = _mean(at_least_float32(critic(mixed)))
     (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
     # The root of zero has no gradient: a critic that is flat would give NaN.
     return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crossband.core import indices
-from crossband.core.resample import on_grid
+from crossband.core.resample import resize_to
 from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.errors import nearest
 from crossband.training.losses.base import Loss, Prediction, masked_mean
@@ -35,8 +35,8 @@ class IndexLoss(Loss):
 
     def __init__(self, index: str = "NDVI", weight: float = 1.0, guard: float = 0.02) -> None:
         super().__init__()
-        if index not in indices.CLOSED:
-            raise ValueError(f"no index loss {index!r}: {nearest(index, indices.CLOSED)}")
+        if index not in indices.CLOSED_FORMS:
+            raise ValueError(f"no index loss {index!r}: {nearest(index, indices.CLOSED_FORMS)}")
         self.index, self.weight, self.guard = index, weight, guard
 
     @property
@@ -47,7 +47,7 @@ class IndexLoss(Loss):
     def forward(self, prediction: Prediction) -> Tensor:
         """Return the mean |index(output) - index(truth)| of each sample, [B]."""
         p = prediction
-        source = on_grid(p.physical_source, p.target.shape[-2:])
+        source = resize_to(p.physical_source, p.target.shape[-2:])
         given = _by_name(source, p.signature.source)
         truth = given | _by_name(p.physical_target, p.signature.target)
         output = given | _by_name(p.physical_output, p.signature.target)
@@ -61,7 +61,7 @@ class IndexLoss(Loss):
 
     def _compute(self, bands: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return numerator, denominator held at the guard, and where it need not be held."""
-        formula, needed = indices.CLOSED[self.index]
+        formula, needed = indices.CLOSED_FORMS[self.index]
         numerator, denominator = formula({b: _clamped(bands[b]) for b in needed})
         denominator = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
         denominator = denominator.expand_as(numerator)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crossband.core.resample import on_grid
+from crossband.core.resample import resize_to
 from crossband.training.losses.base import Loss, Prediction
 from crossband.training.losses.vgg import VGG, valid_fraction
 
@@ -66,7 +66,7 @@ class SpatialCorrelative(Loss):
         """Return 1 - cosine of the maps of self-similarity, [B]."""
         p = prediction
         size = p.output.shape[-2:]
-        other = on_grid(p.source, size) if self.against == "source" else p.target
+        other = resize_to(p.source, size) if self.against == "source" else p.target
         return self.compare(p.output, other, p.mask)
 
     def compare(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:

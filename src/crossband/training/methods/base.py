@@ -32,7 +32,7 @@ from crossband.core.registry import Registered
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError, TrainingError
 from crossband.networks.base import Generator
-from crossband.networks.generators.progressive import Growing
+from crossband.networks.generators.progressive import GrowingNetwork
 from crossband.training.loggers import log_images
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.batches import Batch, conditions_of, predict
@@ -272,7 +272,7 @@ class Method(
         self.step_log.current.files += list(batch.get("name", ()))
         self._batches_in_step += 1
         for network in self.modules():
-            if isinstance(network, Growing):
+            if isinstance(network, GrowingNetwork):
                 network.grow(self.step)
         last = self._batches_in_step > self.accumulate * (self.critic_steps - 1)
         self.backward_losses(batch, last)

@@ -11,7 +11,7 @@ from torch.profiler import record_function
 
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
-from crossband.networks.base import Generator, centre
+from crossband.networks.base import Generator, crop_border
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
 from crossband.training.losses.base import Prediction
 
@@ -108,5 +108,5 @@ def predict(
                 raise RecipeError("a network that takes noise or a place needs data.context 0")
             output = generator.forward_conditioned(source, conditions or Conditions()).float()
         else:
-            output = generator.inner(source, context, wanted).float()
-    return Prediction(output, target, centre(source, context), mask, signature, units)
+            output = generator.forward_cropped(source, context, wanted).float()
+    return Prediction(output, target, crop_border(source, context), mask, signature, units)

@@ -12,7 +12,7 @@ from torch.profiler import record_function
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.networks.samplers.base import signed
+from crossband.networks.samplers.base import to_signed
 from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
@@ -61,14 +61,14 @@ class Diffusion(Method):
         """Gradients of the field."""
         network = self.generator
         source, target, mask = normalise_same_size(self.signature, batch)
-        target = signed(target)
+        target = to_signed(target)
         noise = self.normal(*target.shape).to(target.device, non_blocking=True)
         step = (self.uniform(len(target)) * network.levels).long().clamp_max(network.levels - 1)
         step = step.to(target.device, non_blocking=True)
         signal, spread = (v[step, None, None, None] for v in (network.signal, network.spread))
         x = signal * target + spread * noise
         with record_function("crossband/generator"):
-            answer = network.answer(x, step, signed(source)).float()
+            answer = network.evaluate_field(x, step, to_signed(source)).float()
         with self.fp32(), record_function("crossband/losses"):
             wanted = signal * noise - spread * target if network.predicts == "v" else noise
             loss = masked_mean((answer - wanted) ** 2, mask).mean()

@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.networks.samplers.base import signed
+from crossband.networks.samplers.base import to_signed
 from crossband.networks.samplers.flow import FlowSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
@@ -84,12 +84,12 @@ class FlowMatching(Method):
     def backward_losses(self, batch: Batch, generator: bool) -> None:
         """Gradients of the field."""
         source, target, mask = normalise_same_size(self.signature, batch)
-        target = signed(target)
+        target = to_signed(target)
         noise = self.normal(*target.shape).to(target.device, non_blocking=True)
         t = self.draw_times(len(target)).to(target.device, non_blocking=True)
         x = torch.lerp(noise, target, t[:, None, None, None])
         with record_function("crossband/generator"):
-            velocity = self.generator.answer(x, t, signed(source)).float()
+            velocity = self.generator.evaluate_field(x, t, to_signed(source)).float()
         with self.fp32(), record_function("crossband/losses"):
             loss = masked_mean((velocity - (target - noise)) ** 2, mask).mean()
         self.record_loss("velocity", loss)

@@ -50,7 +50,7 @@ def first_index(p: Prediction, unit: str) -> str | None:
     source, target = set(p.signature.source), set(p.signature.target)
     if p.signature.target_unit(unit) != unit or unit not in (REFLECTANCE, DISPLAY):
         return None
-    for name, (_, needed) in indices.CLOSED.items():
+    for name, (_, needed) in indices.CLOSED_FORMS.items():
         possible = unit == REFLECTANCE or name in BOUNDED
         if possible and target & set(needed) and set(needed) <= source | target:
             return name

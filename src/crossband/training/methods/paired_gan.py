@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
-from crossband.networks.layers.batch_layers import refer
+from crossband.networks.layers.batch_layers import set_reference_batch
 from crossband.training.losses import Loss
 from crossband.training.losses.adversarial import (
     GANLossName,
@@ -149,7 +149,7 @@ class PairedGAN(Method):
         """Score target and output once each, and take both sides' gradients."""
         # What is masked must not tell target from output.
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
-        refer(critic, p.source, target)
+        set_reference_batch(critic, p.source, target)
         with record_function("crossband/discriminator"):
             made, true = critic.features(p.source, output), critic.features(p.source, target)
         if generator:

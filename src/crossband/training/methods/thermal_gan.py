@@ -14,7 +14,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.generators.thermal_gan import Encoder, TwoStepThermal
-from crossband.networks.layers.batch_layers import refer
+from crossband.networks.layers.batch_layers import set_reference_batch
 from crossband.training.losses.adversarial import GANLossName, gan_loss
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
@@ -190,7 +190,7 @@ class ThermalGAN(Method):
     ) -> Tensor:
         """Return what one discriminator loses: the mean over the kinds of outputs."""
         critic = (self.discriminator, self.contrast_discriminator)[step]
-        refer(critic, given, true)
+        set_reference_batch(critic, given, true)
         with record_function("crossband/discriminator"):
             scores = critic(given, true)
             others = [critic(given, x) for x in made]

@@ -10,7 +10,7 @@ from torch import Tensor
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
-from crossband.networks.generators.unit import _Latent, share
+from crossband.networks.generators.unit import _LatentGenerator, share_latent_layers
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
@@ -53,7 +53,7 @@ class UNIT(_UnpairedGAN):
         cycle: float = 100.0,
         **options: Any,
     ) -> None:
-        share(generator, back)
+        share_latent_layers(generator, back)
         super().__init__(
             signature,
             generator,
@@ -120,13 +120,13 @@ class UNIT(_UnpairedGAN):
             "divergence": (self.divergence, torch.stack(apart_from_normal).sum()),
         }
 
-    def _networks(self) -> tuple[_Latent, _Latent]:
-        assert isinstance(self.generator, _Latent)  # `share` has seen to it
-        assert isinstance(self.back, _Latent)
+    def _networks(self) -> tuple[_LatentGenerator, _LatentGenerator]:
+        assert isinstance(self.generator, _LatentGenerator)  # `share_latent_layers` checks it
+        assert isinstance(self.back, _LatentGenerator)
         return self.generator, self.back
 
-    def _encode(self, network: _Latent, x: Tensor) -> Tensor:
+    def _encode(self, network: _LatentGenerator, x: Tensor) -> Tensor:
         return network.encode(x.contiguous(memory_format=torch.channels_last))
 
-    def _decode(self, network: _Latent, latent: Tensor) -> Tensor:
+    def _decode(self, network: _LatentGenerator, latent: Tensor) -> Tensor:
         return network.decode(latent).float()

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
-from crossband.networks.layers.batch_layers import refer
+from crossband.networks.layers.batch_layers import set_reference_batch
 from crossband.training.losses.adversarial import (
     GANLossName,
     gan_loss,
@@ -204,7 +204,7 @@ class _UnpairedGAN(Method):
             ("_back", self.back_discriminator, d.target, d.source, made_back, draws[:, 2, 1]),
         )
         for name, critic, given, true, false, share in sides:
-            refer(critic, given, true)
+            set_reference_batch(critic, given, true)
             with record_function("crossband/discriminator"):
                 scores, scores_made = critic.features(given, true), critic.features(given, false)
             side = self.gan_loss.discriminator
