@@ -15,7 +15,7 @@ from crossband import Model, load
 from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, RecipeError
-from crossband.model.adapt import Bands, adapt, difference
+from crossband.model.adapt import ModelBands, adapt, first_difference
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
 from crossband.networks.generators.local_statistics import LocalStatistics
@@ -78,7 +78,7 @@ def test_a_new_source_band_changes_no_answer(case, at):
     more = names(3)
     more.insert(at, "new")
     target = ["t0", "t1"]
-    new.load_state_dict(adapt(old, Bands(names(3), target), new, Bands(more, target)))
+    new.load_state_dict(adapt(old, ModelBands(names(3), target), new, ModelBands(more, target)))
     edge = max(16, old.stride)
     x = torch.rand(2, 4, edge, edge) + 10 * torch.rand(1) * torch.eye(4)[at].view(1, 4, 1, 1)
     kept = [i for i in range(4) if i != at]
@@ -89,7 +89,10 @@ def test_a_new_source_band_changes_no_answer(case, at):
 def test_reordered_bands_reorder_weights(case):
     name, arguments = case
     old, new = (generator(name, arguments, 3, 2, seed=n) for n in (0, 1))
-    old_bands, new_bands = Bands(names(3), ["s", "t"]), Bands(["b2", "b0", "b1"], ["t", "s"])
+    old_bands, new_bands = (
+        ModelBands(names(3), ["s", "t"]),
+        ModelBands(["b2", "b0", "b1"], ["t", "s"]),
+    )
     weights = adapt(old, old_bands, new, new_bands)
     new.load_state_dict(weights)
     edge = max(16, old.stride)
@@ -105,11 +108,13 @@ def test_bands_that_cannot_be_told_apart():
     """Correlations and brightness are of several bands; the same bands are carried over whole."""
     old, new = (LocalStatistics(n, 1, width=8) for n in (3, 4))
     with pytest.raises(ModelError, match="so its bands cannot be changed"):
-        adapt(old, Bands(names(3), ["t"]), new, Bands(names(4), ["t"]))
+        adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(4), ["t"]))
     steps = [TwoStepThermal(n, 1, width=2, levels=1, contrast_levels=1) for n in (3, 4)]
     with pytest.raises(ModelError, match="so its bands cannot be changed"):
-        adapt(steps[0], Bands(names(3), ["t"]), steps[1], Bands(names(4), ["t"]))
-    weights = adapt(old, Bands(names(3), ["t"]), LocalStatistics(width=8), Bands(names(3), ["t"]))
+        adapt(steps[0], ModelBands(names(3), ["t"]), steps[1], ModelBands(names(4), ["t"]))
+    weights = adapt(
+        old, ModelBands(names(3), ["t"]), LocalStatistics(width=8), ModelBands(names(3), ["t"])
+    )
     assert all(torch.equal(weights[key], value) for key, value in old.state_dict().items())
 
 
@@ -117,7 +122,9 @@ def test_a_band_left_out_is_no_longer_read(case):
     """As if it held what the network itself takes for zero: 0, or 0.5 where it works on -1..1."""
     name, arguments = case
     old, new = (generator(name, arguments, n, 1, seed=n) for n in (3, 2))
-    new.load_state_dict(adapt(old, Bands(names(3), ["t"]), new, Bands(["b2", "b0"], ["t"])))
+    new.load_state_dict(
+        adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(["b2", "b0"], ["t"]))
+    )
     edge = max(16, old.stride)
     x = torch.rand(1, 3, edge, edge)
     out, differences = answers(new, x[:, [2, 0]]), []
@@ -134,7 +141,9 @@ def test_a_new_target_band_is_fresh_and_the_others_stay(case):
     old, new = (generator(name, arguments, 3, n, seed=n) for n in (1, 2))
     edge = max(16, old.stride)
     x = torch.rand(1, 3, edge, edge)
-    new.load_state_dict(adapt(old, Bands(names(3), ["t"]), new, Bands(names(3), ["u", "t"])))
+    new.load_state_dict(
+        adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(3), ["u", "t"]))
+    )
     out = answers(new, x)
     assert (out[:, 1] - answers(old, x)[:, 0]).abs().max() <= 1e-6
     assert (out[:, 0] - out[:, 1]).abs().max() > 1e-3
@@ -142,7 +151,7 @@ def test_a_new_target_band_is_fresh_and_the_others_stay(case):
 
 def test_the_new_band_is_learned_from_the_first_step():
     old, new = (generator("LocalUNet", {"width": 6, "depth": 1}, n, 1, seed=n) for n in (3, 4))
-    new.load_state_dict(adapt(old, Bands(names(3), ["t"]), new, Bands(names(4), ["t"])))
+    new.load_state_dict(adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(4), ["t"])))
     member = new.members[0]
     assert not member.pixel_in.weight[:, 3].any()
     assert not member.stem.weight[:, 48:].any()
@@ -152,7 +161,7 @@ def test_the_new_band_is_learned_from_the_first_step():
 
 
 class _Folded(Generator):
-    """Bands folded the other way round, beside two planes that are no bands; a tanh behind."""
+    """ModelBands folded the other way round, beside two planes that are no bands; a tanh behind."""
 
     def __init__(self, in_channels: int = 3, out_channels: int = 1) -> None:
         super().__init__()
@@ -177,12 +186,12 @@ class Folded(_Folded):
 
 def test_any_way_of_folding_is_found():
     old, new = (generator("Folded", {}, 3, 2, seed=n) for n in (3, 4))
-    bands, other = Bands(names(3), ["s", "t"]), Bands(["b1", "b2", "b0"], ["t", "s"])
+    bands, other = ModelBands(names(3), ["s", "t"]), ModelBands(["b1", "b2", "b0"], ["t", "s"])
     new.load_state_dict(adapt(old, bands, new, other))
     x = torch.rand(1, 3, 16, 16)
     assert (answers(new, x[:, [1, 2, 0]]) - answers(old, x)[:, [1, 0]]).abs().max() <= 1e-6
     more = generator("Folded", {}, 4, 2, seed=5)
-    more.load_state_dict(adapt(old, bands, more, Bands([*names(3), "b3"], ["s", "t"])))
+    more.load_state_dict(adapt(old, bands, more, ModelBands([*names(3), "b3"], ["s", "t"])))
     wide = torch.rand(1, 4, 16, 16)
     assert (answers(more, wide) - answers(old, wide[:, :3])).abs().max() <= 1e-6
 
@@ -202,13 +211,13 @@ class Mixed(Generator):
 
 def test_what_cannot_be_adapted_is_one_line():
     narrow, wide = LocalUNet(width=6, depth=1), LocalUNet(4, width=8, depth=1)
-    bands, more = Bands(names(3), ["t"]), Bands(names(4), ["t"])
+    bands, more = ModelBands(names(3), ["t"]), ModelBands(names(4), ["t"])
     with pytest.raises(ModelError, match="width is 6, not 8"):
         adapt(narrow, bands, wide, more)
     with pytest.raises(ModelError, match="network is 'PerPixelMLP', not 'LocalUNet'"):
         adapt(PerPixelMLP(), bands, narrow, bands)
     with pytest.raises(ModelError, match="no source band in common: b0, b1, b2 and x, y, z"):
-        adapt(narrow, bands, narrow, Bands(["x", "y", "z"], ["t"]))
+        adapt(narrow, bands, narrow, ModelBands(["x", "y", "z"], ["t"]))
     with pytest.raises(ModelError, match=r"Mixed: which weights of first\.weight belong"):
         adapt(Mixed(), bands, Mixed(4), more)
 
@@ -217,15 +226,15 @@ def test_adapting_draws_nothing_from_the_runs_generator():
     old, new = LocalUNet(width=6, depth=1), LocalUNet(4, width=6, depth=1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    adapt(old, Bands(names(3), ["t"]), new, Bands(names(4), ["t"]))
+    adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(4), ["t"]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_first_difference_of_plain_data():
-    assert difference([1, {"a": 2}], [1, {"a": 3}]) == ("1.a", 2, 3)
-    assert difference({"a": [1]}, {"a": [1, 2]}) == ("a", [1], [1, 2])
-    assert difference({"a": 1}, {"a": 1, "b": 2}) == ("b", None, 2)
-    assert difference({"a": (1, 2)}, {"a": [1, 2]}) is None
+    assert first_difference([1, {"a": 2}], [1, {"a": 3}]) == ("1.a", 2, 3)
+    assert first_difference({"a": [1]}, {"a": [1, 2]}) == ("a", [1], [1, 2])
+    assert first_difference({"a": 1}, {"a": 1, "b": 2}) == ("b", None, 2)
+    assert first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
 
 
 # `--start`.

@@ -21,8 +21,8 @@ from crossband.cli.main import main
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, UnitError
 from crossband.evaluation.evaluate import evaluate, table
-from crossband.model.importing import Origin, Side, Wishes, import_checkpoint
-from crossband.model.importing.layouts import LAYOUTS, known
+from crossband.model.importing import BandSpec, ImportOptions, Origin, import_checkpoint
+from crossband.model.importing.formats import FORMATS, known
 from crossband.networks.generators.unet import UNet
 from crossband.raster.grid import Grid, Window
 from crossband.training.fine_tune import begin
@@ -47,7 +47,7 @@ def bring(tmp_path, network, source=None, target=None, **options):
 
 def bring_file(tmp_path, path, source=None, target=None, **options):
     source, target = (
-        side if isinstance(side, Side) else Side(side or RGB, "display")
+        side if isinstance(side, BandSpec) else BandSpec(side or RGB, "display")
         for side in (source, target)
     )
     options = {"task": "t", "source": source, "target": target, **options}
@@ -112,8 +112,8 @@ CASES = {
 def test_an_imported_model_gives_the_numbers_of_the_public_network(name, tmp_path):
     make, takes, gives, side, upsample, ours = CASES[name]
     network = plain.waken(make())
-    wishes = Wishes(upsample=upsample or None)
-    model, lines = bring(tmp_path, network, names(takes), names(gives, "t"), wishes=wishes)
+    options = ImportOptions(upsample=upsample or None)
+    model, lines = bring(tmp_path, network, names(takes), names(gives, "t"), options=options)
     assert type(model.network).__name__ == ours
     assert f"made: {ours}, width {model.network.arguments['width']}" in lines[1]
     values = picture(takes, side)
@@ -132,7 +132,7 @@ def test_batch_norm_may_measure_each_picture(make, tmp_path):
     plain.waken(network)  # a pass in training changes the statistics
     model, _ = bring(tmp_path, network)
     assert np.abs(translated(model, values) - stored).max() < EXACT
-    model, lines = bring(tmp_path, network, wishes=Wishes("picture"), overwrite=True)
+    model, lines = bring(tmp_path, network, options=ImportOptions("picture"), overwrite=True)
     assert "measured anew on each picture" in lines[1]
     assert model.network.margin is None
     assert np.abs(translated(model, values) - expected).max() < EXACT
@@ -144,9 +144,9 @@ def test_statistics_of_instance_norms_are_used_or_dropped_as_is_said(tmp_path):
     stored = answer(network, values)
     with pytest.raises(ModelError, match=r"give --statistics stored .* or picture"):
         bring(tmp_path, network)
-    model, _ = bring(tmp_path, network, wishes=Wishes("stored"))
+    model, _ = bring(tmp_path, network, options=ImportOptions("stored"))
     assert np.abs(translated(model, values) - stored).max() < EXACT
-    model, _ = bring(tmp_path, network, wishes=Wishes("picture"), overwrite=True)
+    model, _ = bring(tmp_path, network, options=ImportOptions("picture"), overwrite=True)
     measured = answer(measuring(network), values)
     assert np.abs(measured - stored).max() > 0.01
     assert np.abs(translated(model, values) - measured).max() < EXACT
@@ -178,8 +178,8 @@ def test_an_enhancer_takes_a_repeated_band_too(tmp_path):
 
 def test_ranges_are_minus_one_and_one_of_the_network(tmp_path):
     network = plain.waken(plain.resnet(takes=2, gives=2))
-    source = Side(["vv", "vh"], "db", [(-25.0, 5.0), (-32.0, -2.0)])
-    target = Side(["red", "nir"], "reflectance", [(0.0, 0.5), (0.1, 0.9)])
+    source = BandSpec(["vv", "vh"], "db", [(-25.0, 5.0), (-32.0, -2.0)])
+    target = BandSpec(["red", "nir"], "reflectance", [(0.0, 0.5), (0.1, 0.9)])
     model, _ = bring(tmp_path, network, source=source, target=target)
     share = picture(2)
     low, high = (np.array(x, np.float32)[:, None, None] for x in ([-25, -32], [5, -2]))
@@ -455,17 +455,20 @@ def test_what_is_no_checkpoint(tmp_path):
 
 RANGE = [(0.0, 1.0)]
 REFUSED = {
-    "bands": ({"source": Side(["red"], "display")}, "takes 3 bands.*has 1 .*give red,red,red"),
-    "more bands": ({"source": Side([*RGB, "nir"], "display")}, "takes 3 bands, but .* has 4"),
-    "target bands": ({"target": Side(["nir"], "display")}, "gives 3 bands, but .* has 1"),
-    "twice": ({"target": Side(["nir"] * 3, "display")}, "a band is named twice"),
-    "unit": ({"source": Side(RGB, "decibel", RANGE)}, "unknown unit 'decibel'"),
-    "no range": ({"source": Side(RGB, "db")}, "--source-range is missing: which db values"),
-    "no target range": ({"target": Side(RGB, "kelvin")}, "--target-range is missing"),
-    "ranges": ({"source": Side(RGB, "display", RANGE * 2)}, "given 2 times for 3 bands"),
-    "turned": ({"target": Side(RGB, "display", [(1.0, 0.0)])}, "first must be below"),
-    "upsample": ({"wishes": Wishes(upsample="nearest")}, "transpose convolutions, .* leave it out"),
-    "statistics": ({"wishes": Wishes("picture")}, "would measure a single pixel"),
+    "bands": ({"source": BandSpec(["red"], "display")}, "takes 3 bands.*has 1 .*give red,red,red"),
+    "more bands": ({"source": BandSpec([*RGB, "nir"], "display")}, "takes 3 bands, but .* has 4"),
+    "target bands": ({"target": BandSpec(["nir"], "display")}, "gives 3 bands, but .* has 1"),
+    "twice": ({"target": BandSpec(["nir"] * 3, "display")}, "a band is named twice"),
+    "unit": ({"source": BandSpec(RGB, "decibel", RANGE)}, "unknown unit 'decibel'"),
+    "no range": ({"source": BandSpec(RGB, "db")}, "--source-range is missing: which db values"),
+    "no target range": ({"target": BandSpec(RGB, "kelvin")}, "--target-range is missing"),
+    "ranges": ({"source": BandSpec(RGB, "display", RANGE * 2)}, "given 2 times for 3 bands"),
+    "turned": ({"target": BandSpec(RGB, "display", [(1.0, 0.0)])}, "first must be below"),
+    "upsample": (
+        {"options": ImportOptions(upsample="nearest")},
+        "transpose convolutions, .* leave it out",
+    ),
+    "statistics": ({"options": ImportOptions("picture")}, "would measure a single pixel"),
 }
 
 
@@ -481,9 +484,9 @@ def test_what_the_file_cannot_say_must_be_said(tmp_path):
     with pytest.raises(ModelError, match="give --upsample nearest, bilinear or bicubic"):
         bring(tmp_path, plain.waken(SAR(levels=3, larger="bilinear")))
     with pytest.raises(ModelError, match="instance norms, which measure each picture"):
-        bring(tmp_path, plain.resnet(gives=3), wishes=Wishes("stored"))
+        bring(tmp_path, plain.resnet(gives=3), options=ImportOptions("stored"))
     with pytest.raises(ModelError, match="it has no norms"):
-        bring(tmp_path, plain.resnet(gives=3, norm="none"), wishes=Wishes("picture"))
+        bring(tmp_path, plain.resnet(gives=3, norm="none"), options=ImportOptions("picture"))
 
 
 def test_a_model_folder_is_replaced_only_when_told(tmp_path):
@@ -552,4 +555,4 @@ def test_an_imported_model_is_evaluated_without_baselines(tmp_path):
 def test_the_page_names_every_code():
     page = (Path(__file__).parents[1] / "docs/importing.md").read_text()
     assert all(code in page for code in known().split(", "))
-    assert len({layout.read for layout in LAYOUTS}) == len(LAYOUTS)
+    assert len({layout.read for layout in FORMATS}) == len(FORMATS)

@@ -14,7 +14,7 @@ from test_cli import one_line
 from crossband import Model, load
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError
-from crossband.model.interpolate import between, interpolate
+from crossband.model.interpolate import interpolate, interpolate_weights
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 
@@ -57,7 +57,7 @@ def test_a_straight_line_between_straight_lines():
 def test_counters_are_taken_from_the_first():
     one = {"mean": torch.tensor([1.0]), "batches": torch.tensor(5)}
     other = {"mean": torch.tensor([2.0]), "batches": torch.tensor(8)}
-    mixed = between(one, other, 0.5)
+    mixed = interpolate_weights(one, other, 0.5)
     assert mixed["mean"].item() == 1.5
     assert mixed["batches"].item() == 5
     assert mixed["batches"].dtype == torch.int64

@@ -16,7 +16,7 @@ from crossband.core.devices import resolve_device, resolve_precision
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, OutputError, UnitError
 from crossband.model import bundled
-from crossband.model.folder import table
+from crossband.model.folder import models_table
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.raster.grid import Grid, Window
@@ -119,7 +119,7 @@ def test_bundled_models_state_what_users_need():
     assert "rgb2nir" in folders
     size = sum(p.stat().st_size for p in folders["rgb2nir"].rglob("*") if p.is_file())
     assert size <= 8 * 2**20
-    text = table(folders)
+    text = models_table(folders)
     for word in ("rgb2nir", "red, green, blue -> nir", "reflectance, display", "measured"):
         assert word in text
     data = json.loads((folders["rgb2nir"] / "model.json").read_text())

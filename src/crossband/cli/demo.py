@@ -104,7 +104,7 @@ def run(
     return metrics
 
 
-def table(metrics: Mapping[str, Any]) -> str:
+def scores_table(metrics: Mapping[str, Any]) -> str:
     """Return the table that `crossband demo` prints: model, per-pixel linear, MLP, mean."""
     from crossband.evaluation.report.text import BETTER, scores
 

@@ -72,17 +72,17 @@ def add_import(sub: Any) -> None:
 def _import(a: argparse.Namespace) -> int:
     source, target = _names(a.source_bands, "source"), _names(a.target_bands, "target")
 
-    from crossband.model.importing import Origin, Side, Wishes, import_checkpoint
+    from crossband.model.importing import BandSpec, ImportOptions, Origin, import_checkpoint
 
     folder, lines = import_checkpoint(
         a.file,
         Path(a.output),
         task=a.task,
-        source=Side(source, a.unit, _pairs(a.source_range)),
-        target=Side(target, a.target_unit or a.unit, _pairs(a.target_range)),
+        source=BandSpec(source, a.unit, _pairs(a.source_range)),
+        target=BandSpec(target, a.target_unit or a.unit, _pairs(a.target_range)),
         name=a.name,
         part=a.part,
-        wishes=Wishes(a.statistics, a.upsample),
+        options=ImportOptions(a.statistics, a.upsample),
         origin=Origin(a.licence, a.source_url),
         overwrite=a.overwrite,
     )

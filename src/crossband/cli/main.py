@@ -187,13 +187,13 @@ def _models(a: argparse.Namespace) -> int:
         if a.model:
             raise CrossbandError(f"--recipes lists recipes: leave out {a.model}")
         return _recipes()
-    from crossband.model.folder import bundled, load, table
+    from crossband.model.folder import bundled, load, models_table
 
     if a.model:
         model = load(a.model)
         print((model.folder / "README.md").read_text() if model.folder else model.name)
     else:
-        print(table(bundled()))
+        print(models_table(bundled()))
     return 0
 
 
@@ -265,7 +265,7 @@ def _blend(a: argparse.Namespace) -> int:
 
 def _demo(a: argparse.Namespace) -> int:
     from crossband import load
-    from crossband.cli.demo import run, table
+    from crossband.cli.demo import run, scores_table
 
-    print(table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
+    print(scores_table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
     return 0

@@ -1,1 +1,1 @@
-"""Tables and names that every package shares: sensors, indices, signatures, the registry."""
+"""Shared definitions: sensors, indices, signatures, the registry, devices, tensor files."""

@@ -1,4 +1,4 @@
-"""A folder of results, or a file of text, appears whole, or not at all."""
+"""Write a folder or a text file atomically: it appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from crossband.errors import OutputError
 
 
 def check_folder(output: Path, overwrite: bool, mark: str) -> None:
-    """Raise OutputError where the folder must not be written; see `appearing`."""
+    """Raise OutputError if the folder must not be written; see `atomic_folder`."""
     if not output.exists():
         return
     if not overwrite:
         raise OutputError(f"{output}: exists already; give --overwrite to replace it")
-    # --overwrite must never wipe a folder that is of another kind.
+    # --overwrite must never delete a folder of another kind.
     empty = output.is_dir() and not any(output.iterdir())
     if not empty and not (output / mark).is_file():
         raise OutputError(f"{output}: there is no {mark} in it, so it is not replaced")
 
 
 @contextmanager
-def appearing(output: Path, overwrite: bool, mark: str) -> Iterator[Path]:
-    """Give a hidden folder that takes the final name when all went well, and else vanishes.
+def atomic_folder(output: Path, overwrite: bool, mark: str) -> Iterator[Path]:
+    """Yield a hidden folder; rename it to its final name on success, delete it on an error.
 
     Args:
         output: final name.
-        overwrite: replace an existing folder, provided that it is empty or holds `mark`.
-        mark: a file that every such folder holds.
+        overwrite: replace an existing folder if it is empty or contains `mark`.
+        mark: name of a file that every folder of this kind contains.
 
     Raises:
         OutputError: the folder exists, is of another kind, or cannot be written.
@@ -56,11 +56,11 @@ def appearing(output: Path, overwrite: bool, mark: str) -> Iterator[Path]:
             shutil.rmtree(hidden, ignore_errors=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file of text that takes its name when all of it is there.
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

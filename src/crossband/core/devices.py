@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision: what the machine does natively by default."""
+"""Choose the device and the precision; the default is what the hardware supports natively."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from crossband.errors import CrossbandError, nearest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
-#: Shapes of layers for which a processor's kernels are kept, see `limit_kernel_caches`.
+#: Number of layer shapes whose CPU kernels are cached, see `limit_kernel_caches`.
 KERNELS = 32
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device to use; CrossbandError where the one asked for is not there."""
+    """Return the device to use; CrossbandError if the requested one does not exist."""
     if name not in DEVICES:
         raise CrossbandError(f"unknown device {name!r}: {nearest(name, DEVICES)}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -29,7 +29,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 in hardware; emulation is slower than fp32."""
+    """Return whether the device computes bfloat16 in hardware; emulation is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -39,7 +39,7 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(device: torch.device, name: str = "auto") -> str:
-    """Return `fp32` or `bf16`; `auto` takes bf16 where the device has it natively."""
+    """Return `fp32` or `bf16`; `auto` means bf16 if the device supports it natively."""
     if name not in PRECISIONS:
         raise CrossbandError(f"unknown precision {name!r}: {nearest(name, PRECISIONS)}")
     if name == "auto":
@@ -48,28 +48,29 @@ def resolve_precision(device: torch.device, name: str = "auto") -> str:
 
 
 def limit_kernel_caches() -> None:
-    """Keep the kernels of few shapes: call it before the first layer runs on the processor.
+    """Limit the number of cached CPU kernels; call this before the first layer runs on the CPU.
 
-    oneDNN compiles kernels for each shape of each layer, up to 2.5 MiB of them for one, and it and
-    torch's layer above it keep 1,024 of them each: over scenes of many sizes 6 MiB a scene, and
-    more than a GiB in the end. 32 are more than the shapes in a row of tiles of the bundled model;
-    compiling one again takes milliseconds (`benchmarks/soak_scenes.py`). Both read these variables
-    once, when the first layer runs; what is set in the environment wins.
+    oneDNN compiles a kernel for each input shape of each layer, up to 2.5 MiB each. By default
+    oneDNN and the cache of torch above it keep 1,024 kernels each. Over scenes of many sizes this
+    costs 6 MiB a scene and more than 1 GiB in the end. A row of tiles of the bundled model needs
+    fewer than 32 shapes, and compiling a kernel again takes milliseconds
+    (`benchmarks/soak_scenes.py`). Both caches read these variables once, when the first layer runs.
+    Values that are already set in the environment are kept.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, str(KERNELS))
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that is freed for the next step, instead of handing it back to the system.
+    """Keep freed memory for the next step instead of returning it to the operating system.
 
-    glibc hands back every block above 32 MiB. The next one of that size then costs a page fault
-    for every 4 KiB, in each training step. It holds for the whole process, which
-    stays as large as it ever was. Without glibc nothing is done.
+    glibc returns every freed block above 32 MiB. Allocating a block of that size again costs a page
+    fault for every 4 KiB, in each training step. This setting holds for the whole process, whose
+    memory then never shrinks. Without glibc this does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
     mmap_max, trim_threshold = -4, -1  # parameters of mallopt, see malloc.h
-    libc.mallopt(mmap_max, 0)  # no block of its own mapping
-    libc.mallopt(trim_threshold, -1)  # and the heap never shrinks
+    libc.mallopt(mmap_max, 0)  # allocate no block with mmap
+    libc.mallopt(trim_threshold, -1)  # never shrink the heap

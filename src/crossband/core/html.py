@@ -1,4 +1,4 @@
-"""Pages from templates: everything that comes from outside is escaped."""
+"""Render HTML templates with all values escaped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jinja2
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """Return a template that lies in a package, filled; a value that is missing is an error."""
+    """Render a template of a package; a missing value raises an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package, ""),
         autoescape=True,

@@ -1,7 +1,8 @@
-"""Spectral indices: six closed forms for losses and metrics, and every other name through spyndex.
+"""Spectral indices: six closed forms for losses and metrics, all others from spyndex.
 
-The six work on any array with arithmetic (NumPy, torch), take physical reflectance, and divide by
-exactly what the paper divides by. Losses add their own guard against a vanishing denominator.
+The six closed forms work on NumPy arrays and torch tensors of physical reflectance. They return
+numerator and denominator as in the cited papers; losses add their own guard against denominators
+near 0.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def msavi(bands: Mapping[str, Any]) -> tuple[Any, Any]:
     return 0.5 * (2.0 * n + 1.0 - ((2.0 * n + 1.0) ** 2 - 8.0 * (n - r)) ** 0.5), 1.0
 
 
-#: Normalised differences: with bands of zero or more they stay in -1..1, and mean the same in
-#: any unit; the others have constants that mean reflectance.
+#: Normalised differences: for non-negative bands they lie in -1..1 and do not depend on the unit.
+#: The other indices have constants that assume reflectance.
 BOUNDED = frozenset({"NDVI", "NDWI", "GNDVI"})
 
 #: Closed forms: name -> (function giving numerator and denominator, bands it needs).

@@ -1,7 +1,7 @@
-"""Resize as MATLAB's `imresize(..., 'bicubic')` does: what published super-resolution is tested on.
+"""Resize like MATLAB's `imresize(..., 'bicubic')`, on which published super-resolution is tested.
 
-Resizing is separable and linear, so that each axis is one product with a matrix [out, in].
-`resize_to` is for training: it shows what is known to a loss or a discriminator at finer pixels.
+Resizing is separable and linear, so each axis is one product with a matrix [out, in]. `resize_to`
+is for training: it brings the source to the target's pixels for a loss or a discriminator.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def bicubic(x: Tensor, scale: float) -> Tensor:
 
 
 def resize_to(source: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a source at the target's pixels, [B, Cs, H, W]: bilinear where a scale lies between.
+    """Return the source at the target's size, [B, Cs, H, W]; bilinear where the sizes differ.
 
     Args:
         source: [B, Cs, h, w].
@@ -76,11 +76,11 @@ def resize_matrix(
         length: pixels of the axis.
         scale: pixels of the result per pixel; the result has ceil(length * scale).
         weight: kernel, a function of distances in pixels of the axis.
-        reach: distance from which on the kernel is 0.
+        reach: the kernel is 0 at this distance and beyond.
 
     Returns:
-        float64 [out, length]; rows sum to 1. Pixels are squares: the centre of pixel i of the
-        result lies at (i + 0.5) / scale - 0.5.
+        float64 [out, length]; rows sum to 1. The centre of pixel i of the result lies at
+        (i + 0.5) / scale - 0.5.
     """
     out = math.ceil(length * scale)
     centres = (np.arange(out) + 0.5) / scale - 0.5
@@ -108,7 +108,7 @@ def mirrored(at: NDArray[np.int_], length: int) -> NDArray[np.int_]:
 def bicubic_axis(length: int, scale: float) -> Array:
     """Return the matrix [ceil(length * scale), length] that resizes an axis as `bicubic` does.
 
-    Kept for the last lengths, since a network asks often; not to be written to.
+    The result is cached, because networks ask for it often; do not modify it.
     """
     widened = min(scale, 1.0)
 

@@ -5,7 +5,7 @@ Everywhere physical = stored x scale + offset, as GDAL, STAC and CF mean it. Uni
 - `reflectance`: 0..1, surface or top of atmosphere,
 - `db`: radar backscatter in decibels,
 - `kelvin`: temperature,
-- `display`: 0..1, a picture that measures nothing (8-bit stretches, camera output).
+- `display`: 0..1, image values without a physical meaning (8-bit stretches, camera output).
 
 Sources: Sentinel-2 Products Specification (PSD 15.0: quantification 10000, BOA_ADD_OFFSET and
 RADIO_ADD_OFFSET -1000 in stored numbers from processing baseline 04.00); USGS Landsat Collection 2
@@ -22,7 +22,7 @@ from crossband.errors import UnitError, nearest
 
 REFLECTANCE, DECIBEL, KELVIN, DISPLAY = "reflectance", "db", "kelvin", "display"
 
-#: What values of a unit may be: used to clip what is written, never to guess what was read.
+#: Valid range of each unit: used to clip values that are written, never to guess units of a file.
 VALID_RANGE: dict[str, tuple[float, float]] = {
     REFLECTANCE: (0.0, 2.0),
     DECIBEL: (-60.0, 40.0),
@@ -42,19 +42,19 @@ class Band:
 
 @dataclass(frozen=True)
 class Sensor:
-    """A list of bands and the way from stored numbers to physical values.
+    """A list of bands, and how stored numbers become physical values.
 
     Attributes:
-        name: what `--sensor` takes.
-        title: one line for people.
+        name: the value of `--sensor`.
+        title: description in one line.
         unit: physical unit of the values.
         bands: its bands in the product's own order.
         scale: physical = stored x scale + offset, by stored data type; the key `""` is any type.
         offset: see scale.
         nodata: stored number that means "no data" when the file declares none.
-        ordered: files of this sensor come with exactly these bands in this order, so that bands
-            may be told by position when the file names none.
-        power: values are linear power, to be turned into decibels (10 log10) after scaling.
+        ordered: files of this sensor have exactly these bands in this order, so that bands can be
+            identified by position when the file does not name them.
+        power: values are linear power, converted to decibels (10 log10) after scaling.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Sensor:
     power: bool = False
 
     def scale_for(self, dtype: str) -> float:
-        """Return the scale for a stored data type; UnitError where the sensor states none."""
+        """Return the scale for a stored data type; UnitError if the sensor has none for it."""
         if dtype in self.scale:
             return self.scale[dtype]
         if "" in self.scale:
@@ -93,7 +93,7 @@ class Sensor:
 
 
 def _plain(label: str) -> str:
-    """B8, B08, b08 and Band 8 are one label."""
+    """Normalise a label: B8, B08, b08 and Band 8 become the same."""
     text = label.lower().replace("band", "b").replace(" ", "").replace("_", "").replace("-", "")
     return text[0] + text[1:].lstrip("0") if text[:1] == "b" and text[1:2].isdigit() else text
 
@@ -123,7 +123,7 @@ _VISIBLE_IR = _bands(
     "nir nir 840; nir08 nir08 865; swir16 swir16 1610; swir22 swir22 2200"
 )
 _S1 = _bands("vv VV; vh VH")
-#: Reflectance that is already 0..1 as float; a stored integer must say its scale.
+#: Reflectance stored as float 0..1; integers have no default scale.
 _FLOAT = {"float32": 1.0, "float64": 1.0, "float16": 1.0}
 _PICTURE = {"uint8": 1 / 255, "uint16": 1 / 65535, **_FLOAT}
 
@@ -254,13 +254,13 @@ SENSORS: dict[str, Sensor] = {
 
 
 def get(name: str) -> Sensor:
-    """Return a sensor by name; UnitError with the nearest name where there is none."""
+    """Return a sensor by name; the UnitError for an unknown name suggests the nearest one."""
     if name not in SENSORS:
         raise UnitError(f"unknown sensor {name!r}: {nearest(name, SENSORS)}")
     return SENSORS[name]
 
 
-#: STAC common names (eo:common_name, v2) that name one band on their own.
+#: STAC common names (eo:common_name, v2) of single bands.
 COMMON_NAMES = frozenset(
     {
         *("pan", "coastal", "blue", "green", "green05", "yellow", "red"),

@@ -1,4 +1,4 @@
-"""The signature of a translation: which bands go in, which come out, in which units and ranges."""
+"""The signature of a translation: source bands, target bands, units and value ranges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crossband.errors import ModelError, UnitError, nearest
 
 @dataclass(frozen=True)
 class UnitRange:
-    """How one source unit is normalised, and what unit comes out.
+    """The normalisation for one source unit, and the unit of the target.
 
     Attributes:
         source: (low, high) in physical units for each source band; low -> 0, high -> 1.
@@ -30,7 +30,7 @@ class UnitRange:
 
 @dataclass(frozen=True)
 class Signature:
-    """Bands and units of a translation; belongs to the model and is stored in it.
+    """Bands and units of a translation; stored in the model.
 
     Attributes:
         source: common names of the source bands, in the network's channel order.
@@ -43,7 +43,7 @@ class Signature:
     units: dict[str, UnitRange]
 
     def __post_init__(self) -> None:
-        """Check that every range has a low below its high, one for each band."""
+        """Check the units, and that each band has a range with low < high."""
         if not self.units:
             raise ModelError("a signature needs at least one unit")
         for unit, r in self.units.items():
@@ -62,25 +62,25 @@ class Signature:
                     raise ModelError(f"{unit}: a {what} range must be (low, high) with low < high")
 
     def target_unit(self, unit: str) -> str:
-        """Return the unit that comes out when `unit` goes in."""
+        """Return the unit of the target for a unit of the source."""
         return self.units[unit].target_unit or unit
 
     def check_unit(self, unit: str) -> None:
-        """Raise UnitError for a unit that the model was not trained on."""
+        """Raise UnitError if the model was not trained on a unit."""
         if unit not in self.units:
             raise UnitError(
                 f"the source is {unit}, but the model was trained on {' and '.join(self.units)}"
             )
 
     def ranges(self, units: Sequence[str], side: str, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return low and high - low as [B or 1, C, 1, 1] for one unit per sample."""
+        """Return low and high - low as [B or 1, C, 1, 1], with one unit for each sample."""
         table = [getattr(self.units[u], side) for u in units]
         bounds = torch.tensor(table, dtype=torch.float32).to(like.device, non_blocking=True)
         low = bounds[:, :, 0, None, None]
         return low, bounds[:, :, 1, None, None] - low
 
     def normalise(self, values: Tensor, units: Sequence[str], side: str) -> Tensor:
-        """Physical [B, C, H, W] -> about 0..1; `units` has one name, or one for each sample."""
+        """Physical [B, C, H, W] -> about 0..1; `units` holds one name, or one for each sample."""
         low, span = self.ranges(units, side, values)
         return (values - low) / span
 
@@ -96,7 +96,7 @@ class Signature:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Signature:
-        """Rebuild from plain data; ModelError where something is missing or superfluous."""
+        """Rebuild from plain data; ModelError if keys are missing or have wrong values."""
         try:
             units = {
                 unit: UnitRange(

@@ -1,4 +1,4 @@
-"""Checkpoint files: what tensors are in them, and under which names; nothing else is unpacked."""
+"""Read the tensors of checkpoint files by name; no other object in a file is unpickled."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from crossband.errors import ModelError
 
-#: Dictionaries inside dictionaries that are looked into.
+#: How deep nested dictionaries are searched.
 DEPTH = 4
-#: Names that a wrapper puts before all others: DataParallel and DDP, torch.compile.
+#: Prefixes that wrappers add to all names: DataParallel and DDP, torch.compile.
 WRAPPERS = ("module", "_orig_mod")
 #: What `torch.load` raises for a file that is damaged or is something else.
 _DAMAGED = (
@@ -29,14 +29,14 @@ _DAMAGED = (
 )
 
 
-class Tensors:
-    """The tensors of one network, by name; those that are taken are used up.
+class NamedTensors:
+    """The tensors of one network by name; keeps a list of those that were not used yet.
 
     Args:
-        path: of the file, for messages.
-        part: where in the file they are, as in `state_dict.netG`; empty where all are there.
+        path: the file, for error messages.
+        part: position in the file, as in `state_dict.netG`; empty at the top level.
         values: name -> tensor.
-        others: names of tensors of the same dictionary that are no part of this network.
+        others: names of tensors in the same dictionary that do not belong to this network.
     """
 
     def __init__(
@@ -44,31 +44,31 @@ class Tensors:
     ) -> None:
         self.path, self.part, self.others = path, part, others
         self._values = dict(values)
-        self._left = dict.fromkeys(self._values)
+        self._unused = dict.fromkeys(self._values)
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor; ModelError where it is missing, or sparse and the like."""
+        """Return the shape of a tensor; ModelError if it is missing, sparse, nested or meta."""
         if name not in self._values:
             raise self.error(f"the tensor {name} is missing")
         value = self._values[name]
-        # A nested one has no shape, a sparse one no values at each place, one of meta none at all.
+        # Nested tensors have no single shape; sparse and meta tensors have no dense values.
         if value.layout != torch.strided or value.is_nested or value.is_meta:
             kind = "without values" if value.is_meta else "sparse or nested"
             raise self.error(f"{name} is {kind}, and only plain tensors are read")
         return tuple(value.shape)
 
     def take(self, name: str, sides: int | None = None) -> Tensor:
-        """Return a tensor as float32 and count it as used.
+        """Return a tensor as float32 and mark it as used.
 
         Raises:
-            ModelError: it is missing, sparse, nested or without values, has another number of
-                sides, or holds no finite numbers.
+            ModelError: the tensor is missing, sparse, nested or without values, has another number
+                of dimensions than `sides`, or holds values that are not finite.
         """
         shape = self.shape(name)
-        self._left.pop(name, None)
+        self._unused.pop(name, None)
         value = self._values[name]
         if sides is not None and len(shape) != sides:
             raise self.error(f"{name} has {len(shape)} sides, and {sides} fit")
@@ -80,43 +80,43 @@ class Tensors:
         return value
 
     def drop(self, name: str) -> None:
-        """Count a tensor as used that is not needed, where there is one."""
-        self._left.pop(name, None)
+        """Mark a tensor as used without reading it, if it exists."""
+        self._unused.pop(name, None)
 
-    def left(self) -> list[str]:
-        """Return the names that nothing took."""
-        return list(self._left)
+    def unused(self) -> list[str]:
+        """Return the names of the tensors that were not used."""
+        return list(self._unused)
 
     def error(self, message: str) -> ModelError:
-        """Return an error that names the file, and the part of it."""
+        """Return an error whose message names the file and the part of it."""
         part = f" ({self.part})" if self.part else ""
         return ModelError(f"{self.path}{part}: {message}")
 
 
-def states(path: Path) -> list[tuple[str, dict[str, Tensor]]]:
-    """Return the dictionaries of tensors in a file: where they are, name -> tensor.
+def state_dicts(path: Path) -> list[tuple[str, dict[str, Tensor]]]:
+    """Return the state dicts in a file: (position in the file, name -> tensor).
 
     Args:
-        path: what `torch.save` wrote, or a `.safetensors` file.
+        path: a file written by `torch.save`, or a `.safetensors` file.
 
     Raises:
-        ModelError: no such file, not one of these, or one with other objects than tensors, which
-            are never unpacked.
+        ModelError: no such file, another kind of file, or a file with other objects than tensors,
+            which are never unpickled.
     """
-    found = list(_states(opened(path), "", DEPTH))
+    found = list(_find_state_dicts(read_tensor_file(path), "", DEPTH))
     if not found:
         raise ModelError(f"{path}: holds no tensors under names, so no state dict")
     return found
 
 
-def opened(path: Path) -> Any:
-    """Return what is in a file: tensors, numbers and texts, in lists and dictionaries.
+def read_tensor_file(path: Path) -> Any:
+    """Return the content of a file: tensors, numbers and strings in lists and dictionaries.
 
     Args:
-        path: what `torch.save` wrote, or a `.safetensors` file.
+        path: a file written by `torch.save`, or a `.safetensors` file.
 
     Raises:
-        ModelError: see `states`.
+        ModelError: see `state_dicts`.
     """
     if path.is_dir():
         raise ModelError(f"{path}: a folder, but a checkpoint is a file")
@@ -136,7 +136,7 @@ def _load(path: Path) -> Any:
         raise ModelError(f"{path}: not a file that torch.save wrote")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of storages in old files
+            warnings.simplefilter("ignore")  # warnings about typed storages in old files
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         other = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -150,7 +150,7 @@ def _load(path: Path) -> Any:
         raise ModelError(f"{path}: cannot be read as a checkpoint: {first_line}") from error
 
 
-def _states(data: Any, at: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _find_state_dicts(data: Any, at: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     if not isinstance(data, Mapping) or not depth:
         return
     tensors = {k: v for k, v in data.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -158,12 +158,12 @@ def _states(data: Any, at: str, depth: int) -> Iterator[tuple[str, dict[str, Ten
         yield at, tensors
     for key, value in data.items():
         if isinstance(key, str):
-            yield from _states(value, f"{at}.{key}" if at else key, depth - 1)
+            yield from _find_state_dicts(value, f"{at}.{key}" if at else key, depth - 1)
 
 
-def under(path: Path, at: str, state: Mapping[str, Tensor], prefix: str) -> Tensors:
-    """Return the tensors whose names begin with a prefix, which is left out."""
+def with_prefix(path: Path, at: str, state: Mapping[str, Tensor], prefix: str) -> NamedTensors:
+    """Return the tensors whose names begin with a prefix, with the prefix removed."""
     inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     others = [k for k in state if not k.startswith(prefix)]
     words = [w for w in f"{at}.{prefix}".split(".") if w and w not in WRAPPERS]
-    return Tensors(path, ".".join(words), inside, others)
+    return NamedTensors(path, ".".join(words), inside, others)

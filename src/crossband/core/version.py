@@ -1,3 +1,3 @@
-"""The version of Crossband: in tags of results, in model folders, asked of dask workers."""
+"""The version of Crossband: written to results and model folders, compared with dask workers."""
 
 __version__ = "0.1.0"

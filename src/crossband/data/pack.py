@@ -16,7 +16,7 @@ import pyarrow
 from pyarrow import parquet
 from rasterio.errors import RasterioError
 
-from crossband.core.atomic import appearing, check_folder
+from crossband.core.atomic import atomic_folder, check_folder
 from crossband.data import manifest as manifests
 from crossband.data.packed.raster import facts_of, pack_plane
 from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
@@ -95,7 +95,7 @@ def pack(
     check_folder(output, overwrite, ABOUT)
     table = manifests.read(manifest)
     root = Path(manifest).parent.resolve()
-    with appearing(output, overwrite, ABOUT) as folder:
+    with atomic_folder(output, overwrite, ABOUT) as folder:
         writer = _Writer(folder, int(shard_mb * 2**20))
         for done, row in enumerate(table.to_dict("records")):
             progress(done, len(table))

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crossband.core.atomic import appearing, check_folder
+from crossband.core.atomic import atomic_folder, check_folder
 from crossband.core.indices import required_bands
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
@@ -144,7 +144,7 @@ def evaluate(
     for entrant in entrants:
         _complete(entrant, train, rows)
     entrants += _files(predictions, names[len(loaded) :], train, rows, entrants)
-    with appearing(output, overwrite, METRICS_FILE) as folder:
+    with atomic_folder(output, overwrite, METRICS_FILE) as folder:
         records, numbers, trials = [], [], []
         for entrant in entrants:
             trial = Trial(entrant, rows, indices, by=by, looks=looks, workers=workers)

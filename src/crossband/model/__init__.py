@@ -1,4 +1,4 @@
-"""A model: weights, signature and card in a folder. It translates tensors and knows no scene."""
+"""Models: a network with its signature, stored in a folder. A model translates tensors."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Weights of one generator for another of the same form, with other bands.
 
-Bands enter a network at a few places: the columns of its first layers, the rows of its last ones.
-Which axis of which tensor that is shows in the shapes of the same network with one band more. How
-bands lie along it is plain where there is one index a band; where there are more (a picture folded
-into channels, bands beside something else), it is measured: one index is left alive, or moved, and
-the band that answers to it owns it.
+Only a few tensors depend on the bands: the columns of the first layers and the rows of the last
+ones. To find these tensors and axes, the same network is built with one band more and the shapes
+are compared. Along such an axis, band i is index i where there is one index per band. Where there
+are more (pixels folded into channels, bands beside other channels), a trial decides: change one
+index, see which band responds, and assign the index to that band.
 """
 
 from __future__ import annotations
@@ -21,36 +21,39 @@ from crossband.errors import CrossbandError, ModelError
 from crossband.networks.base import Generator
 from crossband.networks.generators.blend import Blend
 
-#: Arguments that say how many bands there are; everything else is the form of a generator.
+#: Arguments that give the number of bands; all others describe the architecture.
 COUNTS = {"source": "in_channels", "target": "out_channels"}
 
 
-class Bands(NamedTuple):
+class ModelBands(NamedTuple):
     """Names of the bands of a network, in the order of its channels."""
 
     source: Sequence[str]
     target: Sequence[str]
 
 
-#: What one index along an axis stands for: side, name of the band (both empty where it belongs to
-#: none), and which of that band's indices it is.
+#: The meaning of one index along an axis: side, name of the band (both empty where the index
+#: belongs to no band), and the number of this index among the band's indices.
 Label = tuple[str, str, int]
 
 
-def difference(
+def first_difference(
     one: Any, other: Any, ignore: Sequence[str] = (), at: str = ""
 ) -> tuple[str, Any, Any] | None:
-    """Return where two pieces of plain data first differ, and what stands there.
+    """Return the first difference of two pieces of plain data: dotted name and both values.
 
     Args:
-        one: mappings, lists and values, nested.
+        one: nested mappings, lists and values.
         other: the same.
-        ignore: keys that do not count, at any depth.
-        at: dotted name of where these two stand.
+        ignore: keys that are not compared, at any depth.
+        at: dotted name of the two pieces themselves.
 
-    >>> difference({"width": 8, "parts": [1, 2]}, {"width": 8, "parts": [1, 3]})
+    Returns:
+        The dotted name and the two values; None where the two are equal.
+
+    >>> first_difference({"width": 8, "parts": [1, 2]}, {"width": 8, "parts": [1, 3]})
     ('parts.1', 2, 3)
-    >>> difference({"in_channels": 3}, {"in_channels": 4}, ignore=["in_channels"]) is None
+    >>> first_difference({"in_channels": 3}, {"in_channels": 4}, ignore=["in_channels"]) is None
     True
     """
     if isinstance(one, dict) and isinstance(other, dict):
@@ -63,38 +66,41 @@ def difference(
     else:
         return None if one == other else (at, one, other)
     for key, a, b in pairs:
-        found = difference(a, b, ignore, f"{at}.{key}" if at else key)
+        found = first_difference(a, b, ignore, f"{at}.{key}" if at else key)
         if found is not None:
             return found
     return None
 
 
-def form_difference(one: Generator, other: Generator) -> tuple[str, Any, Any] | None:
-    """Return where the forms of two generators first differ, numbers of bands aside."""
+def architecture_difference(one: Generator, other: Generator) -> tuple[str, Any, Any] | None:
+    """Return the first difference of two generators' architectures, the numbers of bands aside."""
     names = type(one).__name__, type(other).__name__
     if names[0] != names[1]:
         return "network", *names
-    return difference(one.arguments, other.arguments, ignore=list(COUNTS.values()))
+    return first_difference(one.arguments, other.arguments, ignore=list(COUNTS.values()))
 
 
-def adapt(old: Generator, old_bands: Bands, new: Generator, new_bands: Bands) -> dict[str, Tensor]:
-    """Return weights for `new`: those of `old`, each band's carried over by its name.
+def adapt(
+    old: Generator, old_bands: ModelBands, new: Generator, new_bands: ModelBands
+) -> dict[str, Tensor]:
+    """Return weights for `new`: those of `old`, with the weights of each band matched by name.
 
-    A new source band gets zeros where a layer reads it. Then the network answers as before,
+    The weights that read a new source band are 0. The network then gives the same output as before,
     whatever the band holds, and still learns from the first step (the gradient of a zero weight is
-    the band's value); a mean of the other bands' weights would change every answer at once. A new
-    target band keeps the weights that `new` was made with.
+    the band's value). The mean of the other bands' weights would change every output at once. A new
+    target band keeps the initial weights of `new`.
 
     Args:
         old: the generator whose weights are taken.
         old_bands: its bands.
-        new: a generator of the same form; it is not changed.
+        new: a generator of the same architecture; it is not changed.
         new_bands: its bands.
 
     Raises:
-        ModelError: another form, no source band in common, or bands that cannot be told apart.
+        ModelError: another architecture, no source band in common, or a tensor in which the bands
+            cannot be located.
     """
-    found = form_difference(old, new)
+    found = architecture_difference(old, new)
     if found is not None:
         raise ModelError(f"{found[0]} is {found[1]!r}, not {found[2]!r}")
     theirs = {name: value.detach().clone() for name, value in old.state_dict().items()}
@@ -115,22 +121,24 @@ def adapt(old: Generator, old_bands: Bands, new: Generator, new_bands: Bands) ->
         return weights
     before, after = labels(old, old_bands), labels(new, new_bands)
     return {
-        name: _carry(theirs[name], before[name], value.detach().clone(), after[name])
+        name: _copy_by_label(theirs[name], before[name], value.detach().clone(), after[name])
         if name in after
         else theirs[name]
         for name, value in new.state_dict().items()
     }
 
 
-def _carry(old: Tensor, before: list[list[Label]], new: Tensor, after: list[list[Label]]) -> Tensor:
-    """Write a tensor's values where their labels are in a new one, which is returned."""
+def _copy_by_label(
+    old: Tensor, before: list[list[Label]], new: Tensor, after: list[list[Label]]
+) -> Tensor:
+    """Copy values from `old` to the indices of `new` with the same labels; return `new`."""
     mine, theirs = [], []
     for axis, (there, here) in enumerate(zip(before, after, strict=True)):
         place = {label: i for i, label in enumerate(there)}
         fresh = [i for i, label in enumerate(here) if label not in place]
         kept = [i for i, label in enumerate(here) if label in place]
-        # Axis 0 is what a layer gives; a vector's only axis too. There a zero would not be silent
-        # but dead: nothing that comes after could learn from it.
+        # Zeros only along input axes. Axis 0 holds a layer's outputs (also the only axis of a
+        # vector): a zero there would stop all gradients of what follows.
         unread = [i for i in fresh if here[i][0] == "source" and axis > 0]
         new.index_fill_(axis, torch.tensor(unread, dtype=torch.long), 0)
         mine.append(torch.tensor(kept, dtype=torch.long))
@@ -139,14 +147,14 @@ def _carry(old: Tensor, before: list[list[Label]], new: Tensor, after: list[list
     return new
 
 
-def labels(network: Generator, bands: Bands) -> dict[str, list[list[Label]]]:
-    """Return for each tensor that bands enter what every index of every axis stands for.
+def labels(network: Generator, bands: ModelBands) -> dict[str, list[list[Label]]]:
+    """Return the labels of all axes of each tensor that depends on the bands.
 
     Raises:
-        ModelError: a tensor in which bands cannot be told apart.
+        ModelError: a tensor in which the bands cannot be located.
     """
     state = network.state_dict()
-    with _alone():
+    with _own_random_state():
         axes = {side: _axes(network, side) for side in COUNTS}
         owners: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
         for side, found in axes.items():
@@ -174,7 +182,7 @@ def labels(network: Generator, bands: Bands) -> dict[str, list[list[Label]]]:
     return labelled
 
 
-def _label(length: int, owners: dict[int, tuple[str, int]], bands: Bands) -> list[Label]:
+def _label(length: int, owners: dict[int, tuple[str, int]], bands: ModelBands) -> list[Label]:
     counts: dict[tuple[str, str], int] = {}
     out = []
     for i in range(length):
@@ -186,7 +194,7 @@ def _label(length: int, owners: dict[int, tuple[str, int]], bands: Bands) -> lis
 
 
 def _axes(network: Generator, side: str) -> dict[tuple[str, int], int]:
-    """Return (tensor, axis) -> indices per band, for one side's bands."""
+    """Return the axes that depend on the bands of one side: (tensor, axis) -> indices per band."""
     cls, count = type(network).__name__, COUNTS[side]
     if count not in network.arguments:
         raise ModelError(f"{cls}: has no argument {count}, so its bands cannot be changed")
@@ -209,15 +217,15 @@ def _measure(
 ) -> dict[int, int]:
     """Find by trial which index along one axis belongs to which band: index -> band.
 
-    Source: all that reads bands is silenced but one index, and the band whose change still moves
-    the answer owns it. Target: the weights at one index are moved, and the band whose answer moves
-    owns it. An index that no band, or more than one, answers to is left out.
+    Source: set all weights that read bands to 0 except one index; the index belongs to the band
+    whose change still changes the output. Target: change the weights at one index; the index
+    belongs to the band whose output changes. An index is left out if no band responds, or several.
     """
-    # A network of its own: in a trained one the weights of a band may be zero.
+    # A new network: in a trained one the weights of a band may be zero.
     probe = build(Generator, type(network).__name__, network.arguments).eval()
     for value in probe.state_dict().values():
         if value.is_floating_point() and not value.any():
-            value.copy_(0.1 * torch.randn(value.shape))  # a zero hides what lies behind it
+            value.copy_(0.1 * torch.randn(value.shape))  # a zero would hide the layers before it
     state = probe.state_dict()
     whole = state[name].clone()
     bands = probe.in_channels if side == "source" else probe.out_channels
@@ -241,11 +249,11 @@ def _measure(
         else:
             state[name].copy_(whole).select(axis, i).add_(1.0)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a network that draws noise must draw the same
+            torch.manual_seed(0)  # the same noise for networks that draw some
             after = probe(batch)
         moved = after[:bands] - after[bands:] if side == "source" else (after - before)[0]
         size = moved.flatten(1).abs().amax(dim=1)
-        # Rounding may move an answer by a millionth; the band itself moves it by far more.
+        # Rounding changes outputs by about 1e-6; the band itself changes them by far more.
         least = max(1e-3 * float(size.max()), 1e-5 * float(before.abs().max()))
         answering = (size > least).nonzero().flatten().tolist()
         if len(answering) == 1:
@@ -254,8 +262,8 @@ def _measure(
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Draw random numbers without moving the run's generator: a start must not change the rest."""
+def _own_random_state() -> Iterator[None]:
+    """Draw random numbers without changing the state of the run's random generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

@@ -1,4 +1,4 @@
-"""The card of a model, README.md in its folder, as far as its description says it."""
+"""The model card, README.md in a model folder, generated from model.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crossband.core.signature import Signature
 
 
 def make_card(description: Mapping[str, Any]) -> str:
-    """Return the text of README.md from the content of model.json: what it takes and gives."""
+    """Return the text of README.md for the content of model.json."""
     s = Signature.from_json(description["signature"])
     n, about = description["network"], description["about"]
     rows = []

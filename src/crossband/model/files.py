@@ -1,4 +1,4 @@
-"""What a model folder holds: names of its files, and how weights are hashed."""
+"""Names of the files in a model folder, and the hash of the weights."""
 
 from __future__ import annotations
 

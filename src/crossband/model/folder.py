@@ -1,7 +1,8 @@
-"""Read a model folder: `model.safetensors` + `model.json` + `README.md`, all that is needed.
+"""Read a model folder: `model.safetensors`, `model.json` and `README.md`.
 
-A folder is data. Loading runs no pickle and imports nothing that the JSON names: the network is
-found by its class name among the registered generators and built from the stored arguments.
+Loading a folder runs no code from it: nothing is unpickled and nothing that the JSON names is
+imported. The network class is looked up among the registered generators by its name and built from
+the stored arguments.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def load(name: str | Path) -> Model:
         name: a bundled name (`rgb2nir`), a model folder, or `hf://owner/name`.
 
     Raises:
-        ModelError: unknown name; a missing or wrong key; weights whose hash differs or that are in
-            pickle form, which is never opened.
+        ModelError: unknown name; a missing or wrong key; weights with another hash, or in a pickle
+            file, which is never opened.
     """
     return load_as(Model, name)
 
@@ -75,7 +76,7 @@ def _from_hub(address: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        # Only what a model folder holds: nothing executable or pickled is even fetched.
+        # Only the files of a model folder: executable or pickled files are not even downloaded.
         wanted = [WEIGHTS, DESCRIPTION, CARD, f"{BASELINES}/*"]
         return Path(snapshot_download("/".join(parts), allow_patterns=wanted))
     except (OSError, ValueError, RuntimeError) as error:
@@ -144,8 +145,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return data
 
 
-def table(folders: dict[str, Path]) -> str:
-    """Return the text of `crossband models`: the facts and numbers of each model."""
+def models_table(folders: dict[str, Path]) -> str:
+    """Return the text that `crossband models` prints."""
     out = []
     for name, folder in folders.items():
         d = _read_description(folder)

@@ -1,4 +1,4 @@
-"""What tells a model from another."""
+"""A string that identifies a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crossband.model.model import Model
 
 
 def identity(model: Model) -> str:
-    """Return what tells a model from another: weights, architecture, signature, and its name."""
+    """Return the model's name and a hash of its weights, architecture and signature."""
     network = model.network
     digest = hashlib.blake2b(digest_size=12)
     about = [type(network).__name__, network.arguments, model.signature.to_json()]

@@ -1,10 +1,10 @@
-"""Models between two models: their weights, interpolated.
+"""Interpolate the weights of two models.
 
-Two networks that were fine-tuned from the same start often lie in one valley of the loss, and then
-the weights between them make a good network too (Wortsman et al. 2022, "Model soups"); where they
-were trained from different random weights, they do not. The result is one network, as fast as one.
-The network class `Blend`, and the recipe key `blend`, are another thing: they keep several networks
-and average their answers.
+Two networks that were fine-tuned from the same weights often lie in one basin of the loss; then the
+weights between them give a good network too (Wortsman et al. 2022, "Model soups"). This does not
+hold for networks that were trained from different random weights. The result is a single network.
+The network class `Blend` and the recipe key `blend` do something else: they keep several networks
+and average their outputs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from crossband.core.atomic import check_folder
 from crossband.core.registry import build
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model import Model, load
-from crossband.model.adapt import difference
+from crossband.model.adapt import first_difference
 from crossband.model.files import DESCRIPTION
 from crossband.networks import Generator
 
-#: Facts about the data that hold for both models when both state them alike.
+#: Entries about the data that are kept where both models have the same value.
 SHARED = ("sensors", "gsd", "licence")
 
 
@@ -34,15 +34,16 @@ def interpolate(one: Model, other: Model, weight: float = 0.5, *, name: str = ""
     Args:
         one: a model.
         other: a model of the same architecture (class and arguments) and signature.
-        weight: share of `other`, 0 to 1.
-        name: of the new model; both names joined by `+` where empty.
+        weight: weight of `other`, 0 to 1.
+        name: name of the new model; both names joined by `+` where empty.
 
     Raises:
-        ModelError: the two differ in more than their weights; the first difference is named.
+        ModelError: the two differ in more than their weights; the message names the first
+            difference.
     """
     if not (math.isfinite(weight) and 0.0 <= weight <= 1.0):
         raise CrossbandError(f"--weight is the share of the second model, 0 to 1, not {weight:g}")
-    found = difference(_facts(one), _facts(other))
+    found = first_difference(_architecture(one), _architecture(other))
     if found is not None:
         at, first, second = found
         raise ModelError(
@@ -50,7 +51,8 @@ def interpolate(one: Model, other: Model, weight: float = 0.5, *, name: str = ""
             f"one architecture and signature can be interpolated"
         )
     network = build(Generator, type(one.network).__name__, one.network.arguments)
-    network.load_state_dict(between(one.network.state_dict(), other.network.state_dict(), weight))
+    states = one.network.state_dict(), other.network.state_dict()
+    network.load_state_dict(interpolate_weights(*states, weight))
     names = f"{one.name} and {other.name}"
     about: dict[str, Any] = {
         "description": f"weights between those of {names}; share of {other.name}: {weight:g}",
@@ -77,12 +79,12 @@ def interpolate(one: Model, other: Model, weight: float = 0.5, *, name: str = ""
     return model
 
 
-def between(
+def interpolate_weights(
     one: Mapping[str, Tensor], other: Mapping[str, Tensor], weight: float
 ) -> dict[str, Tensor]:
-    """Return (1 - weight) one + weight other; what is no floating point is taken from `one`.
+    """Return (1 - weight) one + weight other; tensors of integers are taken from `one`.
 
-    In float64: a share of 0 or 1 gives back that model, bit for bit.
+    Computed in float64, so that a weight of 0 or 1 returns one of the two models bit for bit.
 
     >>> import torch
     >>> between({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([1.0, 2.0])}, 0.25)["a"]
@@ -103,10 +105,10 @@ def blend(
 
     Args:
         first: bundled name, folder or `hf://owner/name`.
-        second: another of the same architecture and signature.
-        output: the new model folder; its last part becomes the model's name.
-        weight: share of the second.
-        overwrite: replace a model folder that is there.
+        second: another model of the same architecture and signature.
+        output: the new model folder; its name becomes the name of the model.
+        weight: weight of the second model.
+        overwrite: replace an existing model folder.
 
     Returns:
         The folder, and one line about the baselines.
@@ -122,11 +124,11 @@ def blend(
 
 
 def _same(one: Model, other: Model) -> bool:
-    return one.weights_hash == other.weights_hash and _facts(one) == _facts(other)
+    return one.weights_hash == other.weights_hash and _architecture(one) == _architecture(other)
 
 
-def _facts(model: Model) -> dict[str, Any]:
-    """Return all that must be equal for weights to mean the same."""
+def _architecture(model: Model) -> dict[str, Any]:
+    """Return everything that must be equal before weights may be mixed."""
     network = model.network
     return {
         "network": type(network).__name__,

@@ -31,16 +31,16 @@ class Model(nn.Module):
     Args:
         network: the generator, working on normalised values.
         signature: bands, units and ranges.
-        name: what it is called, as in `rgb2nir`.
-        task: what it does, as in `rgb2nir`, `sar2optical`, `super-resolution`.
+        name: name of the model, as in `rgb2nir`.
+        task: task of the model, as in `rgb2nir`, `sar2optical`, `super-resolution`.
         about: plain data for people: `description`, `sensors`, `gsd`, `licence`, `metrics`,
             `training`.
 
     Attributes:
         baselines: trivial models fitted on the same pairs, by name (`mean`, `linear`, `mlp`).
         weights_hash: SHA-256 of the weights file; empty for a model that was never saved.
-        folder: where it was loaded from.
-        address: what `load` was given; None for a model that was not loaded.
+        folder: folder it was loaded from.
+        address: argument of `load`; None for a model that was not loaded.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Model(nn.Module):
         """Write the model folder, baselines included.
 
         Args:
-            folder: made anew; an existing model folder is replaced at the end.
+            folder: the folder to write; an existing model folder is replaced at the end.
             dtype: data type of the weights: float32, bfloat16, float16.
-            card: text of README.md; one is made from `about` where None.
+            card: text of README.md; generated from `about` where None.
         """
         folder = Path(folder)
         try:
@@ -139,7 +139,7 @@ class Model(nn.Module):
             k: (v.to(_DTYPES[dtype]) if v.is_floating_point() else v).contiguous().cpu()
             for k, v in self.network.state_dict().items()
         }
-        # One key: with two, their order in the file, and so the hash, would change by chance.
+        # Only one key: the order of several keys, and so the file's hash, would be random.
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
         self.weights_hash = sha256(folder / WEIGHTS)

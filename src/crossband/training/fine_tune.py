@@ -11,7 +11,7 @@ from crossband.core.signature import Signature
 from crossband.errors import ModelError, RecipeError
 from crossband.model import Model
 from crossband.model import folder as models
-from crossband.model.adapt import Bands, adapt, form_difference
+from crossband.model.adapt import ModelBands, adapt, architecture_difference
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
 from crossband.training.methods.base import Method
@@ -50,8 +50,8 @@ def load_start(
         raise RecipeError("--start: LeastSquares solves for its weights, a start changes nothing")
     model = models.load(name)
     generator, member = _choose(model, method.generator, name)
-    old = Bands(model.signature.source, model.signature.target)
-    new = Bands(method.signature.source, method.signature.target)
+    old = ModelBands(model.signature.source, model.signature.target)
+    new = ModelBands(method.signature.source, method.signature.target)
     try:
         weights = adapt(generator, old, method.generator, new)
     except ModelError as error:
@@ -91,13 +91,13 @@ def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
 def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]:
     """Return the generator of the wanted form, and the name of the blend's member that it is."""
     network = model.network
-    found = form_difference(network, wanted)
+    found = architecture_difference(network, wanted)
     if found is None:
         return network, ""
     if isinstance(network, Blend) and not isinstance(wanted, Blend):
         members = [part for part in network.parts if isinstance(part, Generator)]
         for number, part in enumerate(members, start=1):
-            if form_difference(part, wanted) is None:
+            if architecture_difference(part, wanted) is None:
                 return part, f"its {type(part).__name__} (member {number} of {len(members)})"
         kinds = [type(part).__name__ for part in members]
         alike = [part for part in members if type(part) is type(wanted)]
@@ -106,7 +106,7 @@ def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]
                 f"--start {name}: it is a blend of {', '.join(kinds)}, and the recipe's generator "
                 f"is {type(wanted).__name__}"
             )
-        found = form_difference(alike[0], wanted)
+        found = architecture_difference(alike[0], wanted)
         assert found is not None
     key, there, here = found
     if key == "network":

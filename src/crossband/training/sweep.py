@@ -28,7 +28,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
-from crossband.model.adapt import difference
+from crossband.model.adapt import first_difference
 from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -341,7 +341,7 @@ def _prepare(
     if resume:
         for path, now in ((SPEC, spec.fixed()), (RECIPE, base)):
             before = yaml.safe_load((folder / path).read_text())
-            found = difference(before, now)
+            found = first_difference(before, now)
             if found is not None:
                 raise RecipeError(
                     f"--resume: {found[0]} was {found[1]} in this sweep and is {found[2]} now; "

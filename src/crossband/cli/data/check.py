@@ -46,7 +46,7 @@ def add_options(sub: Any) -> None:
 
 
 def _check(a: argparse.Namespace) -> int:
-    from crossband.core.atomic import write_whole
+    from crossband.core.atomic import write_text_atomically
     from crossband.data import check, manifest
     from crossband.data.check import text as check_text
     from crossband.errors import OutputError
@@ -68,7 +68,7 @@ def _check(a: argparse.Namespace) -> int:
         )
     print(check_text.summary(report) if a.quiet else check_text.text(report))
     if a.json:
-        write_whole(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
+        write_text_atomically(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
     if a.output:
         from crossband.data.check import page as check_page
 

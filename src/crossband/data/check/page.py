@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from crossband.core.atomic import write_whole
+from crossband.core.atomic import write_text_atomically
 from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.data.check.facts import Bands, opened
@@ -45,7 +45,7 @@ def write(report: Report, path: Path, bands: Bands | None = None) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    write_whole(path, page(report, bands))
+    write_text_atomically(path, page(report, bands))
     return path
 
 

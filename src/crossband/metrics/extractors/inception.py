@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.core.tensor_files import states, under
+from crossband.core.tensor_files import state_dicts, with_prefix
 from crossband.errors import ModelError
 from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features, full_precision
 
@@ -265,10 +265,10 @@ def load(path: Path, device: torch.device) -> Inception:
         network = InceptionV3()
     expected = network.state_dict()
     first = next(iter(expected))
-    found = [(at, state) for at, state in states(path) if first in state]
+    found = [(at, state) for at, state in state_dicts(path) if first in state]
     if not found:
         raise ModelError(f"{path}: no tensor {first}, so these are no weights of FID's Inception")
-    tensors = under(path, *found[0], "")
+    tensors = with_prefix(path, *found[0], "")
     loaded = {}
     for name, like in expected.items():
         if name.endswith("num_batches_tracked"):  # counts training steps; older files have none
@@ -280,7 +280,7 @@ def load(path: Path, device: torch.device) -> Inception:
                 f"{name} is {list(tensors.shape(name))}, and FID's Inception has {list(like.shape)}"
             )
         loaded[name] = tensors.take(name).contiguous()
-    for name in tensors.left():
+    for name in tensors.unused():
         raise tensors.error(f"FID's Inception has no tensor {name}")
     network.load_state_dict(loaded, assign=True)
     with path.open("rb") as file:

@@ -1,13 +1,13 @@
-"""Public checkpoints of pix2pix-like generators, made into model folders; `crossband import`.
+"""Convert public checkpoints of pix2pix-like generators to model folders; `crossband import`.
 
-The tensors' names and shapes say which public code a file is from, and how large its network is.
-That plan is rebuilt with a network of our own, exactly, or the file is refused. What a file cannot
-say (bands, units, ranges, whether norms measure each picture) is asked of the user.
+Names and shapes of the tensors tell which public code wrote a file and how large its network is.
+One of our networks then rebuilds it exactly, or the file is refused. The user gives what a file
+does not contain: bands, units, ranges, and whether norms use the statistics of each image.
 """
 
 from __future__ import annotations
 
-from crossband.model.importing.checkpoint import Origin, Side, import_checkpoint
-from crossband.model.importing.plans import Wishes
+from crossband.model.importing.checkpoint import BandSpec, Origin, import_checkpoint
+from crossband.model.importing.convert import ImportOptions
 
-__all__ = ["Origin", "Side", "Wishes", "import_checkpoint"]
+__all__ = ["BandSpec", "ImportOptions", "Origin", "import_checkpoint"]

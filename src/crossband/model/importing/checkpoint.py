@@ -1,4 +1,4 @@
-"""A public checkpoint in, a model folder out."""
+"""Read a public checkpoint and write a model folder."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 from crossband.core.atomic import check_folder
 from crossband.core.sensors import DISPLAY, VALID_RANGE
 from crossband.core.signature import Signature, UnitRange
-from crossband.core.tensor_files import Tensors, states, under
+from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
 from crossband.errors import CrossbandError, ModelError, UnitError, nearest
 from crossband.model import Model
 from crossband.model.card import make_card
 from crossband.model.files import DESCRIPTION
-from crossband.model.importing.layouts import LAYOUTS, Layout, is_discriminator, known
-from crossband.model.importing.plans import Plan, Wishes, carry
+from crossband.model.importing.convert import Conversion, ImportOptions, convert
+from crossband.model.importing.formats import FORMATS, CheckpointFormat, is_discriminator, known
 
 
 @dataclass(frozen=True)
-class Side:
-    """What a user says of the source or of the target.
+class BandSpec:
+    """Bands, unit and ranges of the source or the target, as the user gives them.
 
     Attributes:
         bands: common names, in the order of the public network's channels. A source band may be
-            named more than once: it is then given to each of these channels.
+            named more than once; each of these channels then gets this band.
         unit: physical unit.
-        ranges: (low, high) in that unit, which are -1 and 1 for the public network: one for all
-            bands, or one for each different band. Empty: 0 and 1, of the unit `display` only.
+        ranges: (low, high) in that unit that are -1 and 1 for the public network: one for all
+            bands, or one for each different band. Empty means 0 and 1, for the unit `display` only.
     """
 
     bands: Sequence[str]
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint comes from, for the model's card; nothing of it is checked or guessed.
+    """Where a checkpoint comes from, for the model card; not checked.
 
     Attributes:
         licence: of the weights.
@@ -60,42 +60,42 @@ def import_checkpoint(
     output: str | Path,
     *,
     task: str,
-    source: Side,
-    target: Side,
+    source: BandSpec,
+    target: BandSpec,
     name: str | None = None,
     part: str | None = None,
-    wishes: Wishes | None = None,
+    options: ImportOptions | None = None,
     origin: Origin | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, list[str]]:
-    """Make a model folder of a public generator's checkpoint.
+    """Convert the checkpoint of a public generator to a model folder.
 
     Args:
         path: file that `torch.save` wrote (opened with `weights_only`), or `.safetensors`.
         output: the new model folder.
         task: what the model does, as in `sar2optical`.
-        source: what goes in.
-        target: what comes out.
-        name: of the model; the folder's where None.
+        source: bands, unit and ranges of the source.
+        target: bands, unit and ranges of the target.
+        name: name of the model; the name of the folder where None.
         part: which generator, where the file holds several.
-        wishes: what the file cannot say of the network.
+        options: what the file does not say about the network.
         origin: licence and address.
-        overwrite: replace a model folder that is there.
+        overwrite: replace an existing model folder.
 
     Returns:
-        The folder, and lines that say what was found.
+        The folder, and lines that describe what was found.
 
     Raises:
-        ModelError: the file is no such checkpoint, or does not fit what was said of it.
-        UnitError: an unknown unit, or ranges that are missing.
-        OutputError: there is something at `output`.
+        ModelError: the file is no such checkpoint, or contradicts the arguments.
+        UnitError: an unknown unit, or missing ranges.
+        OutputError: `output` exists already.
     """
     path, output = Path(path), Path(output)
     check_folder(output, overwrite, DESCRIPTION)
     signature = _signature(source, target)
-    layout, tensors = _find(path, part)
-    plan = layout.read(tensors, wishes or Wishes())
-    network = carry(tensors, plan, source.bands, target.bands)
+    format_, tensors = _find(path, part)
+    conversion = format_.read(tensors, options or ImportOptions())
+    network = convert(tensors, conversion, source.bands, target.bands)
     origin = origin or Origin()
     about: dict[str, Any] = {
         "description": f"{', '.join(signature.source)} to {', '.join(signature.target)}; weights "
@@ -104,19 +104,19 @@ def import_checkpoint(
             "file": path.name,
             "sha256": _sha256(path),
             "part": tensors.part,
-            "code": layout.code,
+            "code": format_.code,
             "url": origin.url,
         },
     }
     if origin.licence is not None:
         about["licence"] = origin.licence
     model = Model(network, signature, name=name or output.name, task=task, about=about)
-    lines = _lines(layout, tensors, plan, model)
-    folder = model.save(output, card=_card(model, source, plan, origin))
+    lines = _lines(format_, tensors, conversion, model)
+    folder = model.save(output, card=_card(model, source, conversion, origin))
     return folder, lines
 
 
-def _signature(source: Side, target: Side) -> Signature:
+def _signature(source: BandSpec, target: BandSpec) -> Signature:
     if len(set(target.bands)) < len(target.bands):
         raise ModelError(f"--target-bands {','.join(target.bands)}: a band is named twice")
     other = None if target.unit == source.unit else target.unit
@@ -124,7 +124,7 @@ def _signature(source: Side, target: Side) -> Signature:
     return Signature(source.different, list(target.bands), {source.unit: ranges})
 
 
-def _ranges(side: Side, what: str) -> list[tuple[float, float]]:
+def _ranges(side: BandSpec, what: str) -> list[tuple[float, float]]:
     if side.unit not in VALID_RANGE:
         raise UnitError(f"unknown unit {side.unit!r}: {nearest(side.unit, VALID_RANGE)}")
     ranges, bands = list(side.ranges), side.different
@@ -147,18 +147,19 @@ def _ranges(side: Side, what: str) -> list[tuple[float, float]]:
     return ranges
 
 
-def _find(path: Path, part: str | None) -> tuple[Layout, Tensors]:
-    """Return the generator of a file, or the one of its generators that is asked for."""
-    found: dict[str, tuple[Layout, Tensors]] = {}
-    everything = states(path)
+def _find(path: Path, part: str | None) -> tuple[CheckpointFormat, NamedTensors]:
+    """Return the only generator of a file, or the generator with the name `part`."""
+    found: dict[str, tuple[CheckpointFormat, NamedTensors]] = {}
+    everything = state_dicts(path)
     for at, state in everything:
-        for layout in LAYOUTS:
-            for key in (k for k in state if k == layout.anchor or k.endswith(f".{layout.anchor}")):
-                tensors = under(path, at, state, key.removesuffix(layout.anchor))
-                shape = tensors.shape(layout.anchor)
-                marked = not layout.mark or any(layout.mark in k for k in tensors.left())
-                if len(shape) == 4 and shape[-1] == layout.kernel and marked:
-                    found[tensors.part] = layout, tensors
+        for format_ in FORMATS:
+            anchor = format_.anchor
+            for key in (k for k in state if k == anchor or k.endswith(f".{anchor}")):
+                tensors = with_prefix(path, at, state, key.removesuffix(anchor))
+                shape = tensors.shape(format_.anchor)
+                marked = not format_.mark or any(format_.mark in k for k in tensors.unused())
+                if len(shape) == 4 and shape[-1] == format_.kernel and marked:
+                    found[tensors.part] = format_, tensors
     if part is not None:
         if part not in found:
             raise ModelError(f"{path}: no generator {part!r} in it: {nearest(part, found)}")
@@ -178,22 +179,24 @@ def _find(path: Path, part: str | None) -> tuple[Layout, Tensors]:
     )
 
 
-def _lines(layout: Layout, tensors: Tensors, plan: Plan, model: Model) -> list[str]:
+def _lines(
+    format_: CheckpointFormat, tensors: NamedTensors, conversion: Conversion, model: Model
+) -> list[str]:
     part = f" ({tensors.part})" if tensors.part else ""
     network = model.network
     size = ", ".join(
-        f"{key} {plan.arguments[key]}"
+        f"{key} {conversion.arguments[key]}"
         for key in ("width", "levels", "blocks", "enhancers", "upsample")
-        if key in plan.arguments
+        if key in conversion.arguments
     )
     margin = "unbounded" if network.margin is None else f"{network.margin} px"
     bands = len(model.signature.source)
-    added = f"; {plan.takes} channels of {bands} band{'s' * (bands > 1)} became {bands}"
+    added = f"; {conversion.in_channels} channels of {bands} band{'s' * (bands > 1)} became {bands}"
     lines = [
-        f"found{part}: {layout.title} of {layout.code}",
-        f"made: {plan.network}, {size}; {'; '.join(plan.notes)}",
+        f"found{part}: {format_.title} of {format_.code}",
+        f"made: {conversion.network}, {size}; {'; '.join(conversion.notes)}",
         f"{model.parameters_total:,} parameters, margin {margin}, stride {network.stride}"
-        + added * (plan.takes > bands),
+        + added * (conversion.in_channels > bands),
     ]
     if tensors.others:
         names = dict.fromkeys(k.partition(".")[0] for k in tensors.others)
@@ -201,7 +204,7 @@ def _lines(layout: Layout, tensors: Tensors, plan: Plan, model: Model) -> list[s
     return lines
 
 
-def _card(model: Model, source: Side, plan: Plan, origin: Origin) -> str:
+def _card(model: Model, source: BandSpec, conversion: Conversion, origin: Origin) -> str:
     """Return the model's README.md: what it is, and where it comes from."""
     about = model.about["imported"]
     part = f", its part `{about['part']}`" if about["part"] else ""
@@ -215,7 +218,7 @@ def _card(model: Model, source: Side, plan: Plan, origin: Origin) -> str:
         "",
         f"- Address: {origin.url or 'not given'}",
         f"- Licence of the weights: {origin.licence or 'not given'}",
-        f"- Norms: {'; '.join(plan.notes)}",
+        f"- Norms: {'; '.join(conversion.notes)}",
         "- Dropout: none, as always when Crossband translates",
     ]
     repeated = [b for b in source.different if list(source.bands).count(b) > 1]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.core.tensor_files import Tensors, opened
+from crossband.core.tensor_files import NamedTensors, read_tensor_file
 from crossband.errors import ModelError
 
 #: Latitudes are held within this many degrees: at the poles the basis has no longitude.
@@ -182,7 +182,7 @@ def read_satclip(path: str | Path) -> dict[str, Tensor]:
             kind of encoder.
     """
     path = Path(path)
-    held = opened(path)
+    held = read_tensor_file(path)
     state = held.get("state_dict") if isinstance(held, dict) else None
     if not isinstance(state, dict):
         raise ModelError(f"{path}: no checkpoint of SatCLIP: there is no state_dict")
@@ -221,7 +221,7 @@ def _checked(path: Path, values: dict[str, Any]) -> dict[str, Tensor]:
     for name, value in values.items():
         if not isinstance(value, Tensor):
             raise ModelError(f"{path}: {name} is not a tensor")
-    held = Tensors(path, "", values, [])
+    held = NamedTensors(path, "", values, [])
     tensors = {name: held.take(name, 2 if name.endswith("weight") else 1) for name in values}
     for name, value in tensors.items():
         if not value.numel():

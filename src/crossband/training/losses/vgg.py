@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.core.tensor_files import Tensors, states, under
+from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
 from crossband.errors import ModelError, RecipeError, nearest
 
 #: Mean and deviation of ImageNet's red, green and blue, as torchvision's weights expect them.
@@ -103,16 +103,16 @@ def _column(values: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(values)[:, None, None]
 
 
-def _open(path: Path) -> Tensors:
-    for at, state in states(path):
+def _open(path: Path) -> NamedTensors:
+    for at, state in state_dicts(path):
         if f"{PREFIX}0.weight" in state:
-            return under(path, at, state, PREFIX)
+            return with_prefix(path, at, state, PREFIX)
     raise ModelError(f"{path}: no tensor {PREFIX}0.weight, so these are no weights of a VGG")
 
 
-def _plan(tensors: Tensors) -> dict[str, str]:
+def _plan(tensors: NamedTensors) -> dict[str, str]:
     """Return the layers of a file: name, as in `relu3_1` -> the number of its convolution."""
-    found = [re.fullmatch(r"(\d+)\.weight", name) for name in tensors.left()]
+    found = [re.fullmatch(r"(\d+)\.weight", name) for name in tensors.unused()]
     numbers = sorted(int(m[1]) for m in found if m)
     plan, block, within = {}, 1, 0
     for before, number in zip([-2, *numbers], numbers, strict=False):
