@@ -93,7 +93,7 @@ def test_a_file_system_without_links_gets_copies(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     fake(tmp_path / "last.ckpt", 5)
-    checkpoints._twin(tmp_path / "last.ckpt", tmp_path / "step-00000005.ckpt")
+    checkpoints._link_or_copy(tmp_path / "last.ckpt", tmp_path / "step-00000005.ckpt")
     assert step_of(tmp_path / "step-00000005.ckpt") == 5
     assert not os.path.samefile(tmp_path / "step-00000005.ckpt", tmp_path / "last.ckpt")
     assert names(tmp_path) == {"last.ckpt", "step-00000005.ckpt"}
@@ -303,7 +303,7 @@ def test_killed_while_writing_a_checkpoint(arguments, tmp_path, interpreters):
 import os, signal, sys, pathlib
 from crossband.training.fit import fit
 from crossband.training.methods import checkpoints
-write, count = checkpoints._File.write, [0]
+write, count = checkpoints._ReportingFile.write, [0]
 def half(self, data):
     if count[0] == 3:
         write(self, memoryview(data)[: len(data) // 2])
@@ -314,7 +314,7 @@ fsync = os.fsync
 def counted(number):
     count[0] += os.readlink(f"/proc/self/fd/{number}").endswith(".last.ckpt.tmp")
     fsync(number)
-checkpoints._File.write, os.fsync = half, counted
+checkpoints._ReportingFile.write, os.fsync = half, counted
 fit(sys.argv[1], sys.argv[3:], pathlib.Path(sys.argv[2]))
 """
     if not Path("/proc/self/fd").is_dir():
