@@ -11,7 +11,8 @@ import pandas as pd
 from crossband import Model
 from crossband.cli import demo
 from crossband.translate.engine import Engine
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 WHO = ("model", "mlp", "linear", "mean")
 COMMAND = "python benchmarks/rgb2nir.py train --data FOLDER"
@@ -64,8 +65,8 @@ def _demo(model: Model) -> dict[str, Any]:
     values = np.stack([stored[b] for b in ("red", "green", "blue")]).astype(np.float32) * 1e-4
     window = demo.window(values, ("red", "green", "blue"))
     difference = np.abs(
-        translate_window(model, window, precision="fp32").values
-        - translate_window(model, window, precision="bf16").values
+        translate_window(model, window, TileOptions(precision="fp32")).values
+        - translate_window(model, window, TileOptions(precision="bf16")).values
     )
     bf16 = {"mean": float(difference.mean()), "largest": float(difference.max())}
     return {"scores": scores, "bf16": bf16, "default": Engine(model).precision}

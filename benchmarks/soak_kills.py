@@ -39,7 +39,7 @@ LATE = 0.2
 #: The real command, which leaves a byte behind for each window that it has computed.
 COMMAND = """
 import os, sys
-from crossband import engine
+from crossband.translate import engine
 from crossband.cli.main import main
 count = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 compute = engine.Engine.compute

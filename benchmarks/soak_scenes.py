@@ -47,7 +47,7 @@ import crossband
 from crossband import Model
 from crossband.errors import InputError
 from crossband.raster.grid import Grid, Window
-from crossband.translate.scene import translate_window
+from crossband.translate.window import translate_window
 
 TITLE = "## Memory over many scenes"
 SCENES = 200

@@ -17,7 +17,7 @@ from crossband.data.reader import PairReader
 from crossband.metrics import MODEL, Metric, described
 from crossband.raster.grid import Window
 from crossband.training import recipe
-from crossband.translate.scene import translate_window
+from crossband.translate.window import translate_window
 
 BASELINES = ("mean", "linear", "mlp", "bicubic")
 METRICS = ("mae", "psnr", "ssim", "r", "NDVI_mae", "EVI_mae")

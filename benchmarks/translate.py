@@ -41,10 +41,12 @@ from crossband.cli.demo import sample
 from crossband.core.signature import Signature, UnitRange
 from crossband.networks.generators.identity import Identity
 from crossband.raster.open import open_scene
-from crossband.translate.engine import Engine, Given, Prepared
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.engine import Engine, Prepared
+from crossband.translate.options import TileOptions
 from crossband.translate.threads import Statistics
 from crossband.translate.tiles import Job
-from crossband.translate.tiling import Work
+from crossband.translate.tiling import Tiling
 
 BANDS = ("red", "green", "blue")
 NETWORKS = ("bundled", "identity", "x4")
@@ -89,7 +91,7 @@ def load(network: str, name: str) -> Model:
     return Model(Identity(3, scale), signature, name=network, task="identity")
 
 
-def middle(work: Work) -> list[Job]:
+def middle(work: Tiling) -> list[Job]:
     """Return the jobs in the middle of the scene, where every tile has its whole halo."""
     whole = max(job.tiles[0].source.height * job.tiles[0].source.width for job in work.jobs)
     full = [
@@ -105,14 +107,14 @@ def middle(work: Work) -> list[Job]:
 class Bare:
     """The network alone on prepared tiles, and the plain way on the same; seconds per pixel."""
 
-    def __init__(self, engine: Engine, plain: Model, path: Path, work: Work) -> None:
+    def __init__(self, engine: Engine, plain: Model, path: Path, work: Tiling) -> None:
         self.engine, self.plain, self.work = engine, plain, work
         self.bare: list[float] = []
         self.eager: list[float] = []
         network = engine.model.network
         self.finer = network.scale**2
         with open_scene(path, needed=BANDS) as scene:
-            given = Given(network, scene.grid)
+            given = SceneConditions(network, scene.grid)
             self.ready: list[Prepared] = []
             for job in middle(work):
                 windows = [scene.read(tile.source) for tile in job.tiles]
@@ -147,7 +149,7 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
     path = a.scene
     with open_scene(path, needed=BANDS) as scene:
         grid = scene.grid
-    times = Bare(engine, plain.eval(), path, Work.of(model, grid, batch=batch))
+    times = Bare(engine, plain.eval(), path, Tiling.of(model, grid, TileOptions(batch=batch)))
     rounds = a.rounds if network == "bundled" else 5 * a.rounds
     # The plain way comes last: it takes more memory, which would be taken for the scene's.
     times.time(rounds, plain=False)
@@ -178,7 +180,7 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
         "reads per block": found.reads_per_block,
         "precision": engine.precision,
         "threads": torch.get_num_threads(),
-        "tile": Work.of(model, grid).tile,
+        "tile": Tiling.of(model, grid).tile,
     }
 
 

@@ -19,7 +19,8 @@ from crossband.networks.conditions import Conditions
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster.grid import Grid, Window
 from crossband.translate.blend import Blender, blended_plan, default_overlap, spans
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 sizes = st.integers(1, 200)
 
@@ -71,7 +72,7 @@ def test_weights_of_all_tiles_sum_to_1():
 
 def test_overlap_of_more_than_a_quarter_is_refused(seeing_all, window):
     with pytest.raises(CrossbandError, match="quarter of the tile"):
-        translate_window(seeing_all, window, tile=64, overlap=17)
+        translate_window(seeing_all, window, TileOptions(tile=64, overlap=17))
 
 
 class Noisy(Generator):
@@ -124,7 +125,7 @@ def step(values, at):
 
 def test_no_border_shows(seeing_all, window):
     tile, stride = 128, seeing_all.network.stride
-    result = translate_window(seeing_all, window, tile=tile, precision="fp32")
+    result = translate_window(seeing_all, window, TileOptions(tile=tile, precision="fp32"))
     values = result.values[0]
     assert values.std() > 0.01
     assert result.mask.all()
@@ -140,7 +141,9 @@ def test_no_border_shows(seeing_all, window):
         beside = np.mean([step(picture, at + d) for at in borders for d in (-1, 1)])
         assert across <= 1.1 * beside
         # And the other way round: tiles that are cut hard have borders that this test sees.
-        hard = translate_window(seeing_all, window, tile=tile, overlap=0, precision="fp32")
+        hard = translate_window(
+            seeing_all, window, TileOptions(tile=tile, overlap=0, precision="fp32")
+        )
         cut = hard.values[0] if axis == 1 else hard.values[0].T
         cuts = [s.first for s in spans(length, tile, 0, stride)[1:]]
         across = np.mean([step(cut, at) for at in cuts])
@@ -149,6 +152,6 @@ def test_no_border_shows(seeing_all, window):
 
 
 def test_a_scene_of_one_tile_is_run_whole(seeing_all, window):
-    whole = translate_window(seeing_all, window, tile=420, precision="fp32")
-    again = translate_window(seeing_all, window, tile=1024, precision="fp32")
+    whole = translate_window(seeing_all, window, TileOptions(tile=420, precision="fp32"))
+    again = translate_window(seeing_all, window, TileOptions(tile=1024, precision="fp32"))
     np.testing.assert_array_equal(whole.values, again.values)

@@ -302,7 +302,7 @@ def test_killed_while_writing_a_checkpoint(arguments, tmp_path, interpreters):
     code = """
 import os, signal, sys, pathlib
 from crossband.training.fit import fit
-from crossband.training.methods import checkpoints
+from crossband.training.callbacks import checkpoints
 write, count = checkpoints._ReportingFile.write, [0]
 def half(self, data):
     if count[0] == 3:

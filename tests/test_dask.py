@@ -13,6 +13,7 @@ import pytest
 import rioxarray
 import torch
 from conftest import random_values, rgb2nir_signature
+from keywords import translate_many
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
@@ -27,7 +28,7 @@ from crossband.errors import (
     OutputError,
 )
 from crossband.jobs import summary
-from crossband.jobs.run import Watcher, translate_many
+from crossband.jobs.task import Watcher
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
 from crossband.raster.journal import folder_of

@@ -16,18 +16,20 @@ import rasterio
 from conftest import random_values
 from hypothesis import given
 from hypothesis import strategies as st
+from keywords import translate_many
 
 import crossband
 from crossband.cli.fleet import Printer
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
-from crossband.jobs import run, summary
+from crossband.jobs import executor, summary
 from crossband.jobs.names import outputs
-from crossband.jobs.run import Watcher, translate_many
 from crossband.jobs.shards import Shard, parse
 from crossband.jobs.sources import Source, expand, is_many
+from crossband.jobs.task import Watcher
 from crossband.raster import journal as store_module
 from crossband.raster.grid import Box
 from crossband.raster.journal import folder_of
+from crossband.translate.engine import Engine
 
 
 @pytest.fixture
@@ -430,13 +432,12 @@ def test_a_failing_scene_is_reported_and_the_rest_go_on(
 def test_the_model_is_made_ready_once(scenes, model, tmp_path, monkeypatch):
     made = []
 
-    class Counted(run.Engine):
+    class Counted(Engine):
         def __init__(self, *arguments):
             made.append(arguments)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(run, "Engine", Counted)
-    monkeypatch.setattr("crossband.translate.scene.Engine", Counted)
+    monkeypatch.setattr("crossband.translate.executor.Engine", Counted)
     tally = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
     assert tally.counts["done"] == 5
     assert len(made) == 1
@@ -533,14 +534,14 @@ def test_options_that_fit_no_scene_are_told_at_once(scenes, model, tmp_path, opt
 
 
 def test_whatever_happens_to_one_scene_the_rest_go_on(scenes, model, tmp_path, monkeypatch):
-    translate = run.translate
+    translate = executor.translate
 
-    def strange(model, source, output, **options):
+    def strange(model, source, output, options, **how):
         if source.endswith("scene-1.tif"):
             raise RuntimeError("out of\nmemory")
-        return translate(model, source, output, **options)
+        return translate(model, source, output, options, **how)
 
-    monkeypatch.setattr(run, "translate", strange)
+    monkeypatch.setattr(executor, "translate", strange)
     tally = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
     assert tally.counts == {"done": 4, "skipped": 0, "failed": 1}
     line = summary.read(tmp_path / "out")["scene-1_nir.tif"]

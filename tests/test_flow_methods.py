@@ -22,7 +22,7 @@ from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 from crossband.training.methods.diffusion import Diffusion
 from crossband.training.methods.flow_matching import FlowMatching
-from crossband.translate.scene import translate_window
+from crossband.translate.window import translate_window
 
 BANDS = ("red", "green", "blue")
 

@@ -23,6 +23,7 @@ import crossband
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 NAMES = ("red", "green", "blue")
@@ -443,17 +444,17 @@ def test_a_damaged_png_is_never_read_as_a_whole_one(make_raster, tmp_path, damag
         del data[-12:]
     needed = NAMES[:bands]
     options = {"bands": dict(zip(needed, (1, 2, 3), strict=False)), "sensor": "display"}
-    open_scene(path, needed=needed, **options).close()
+    open_scene(path, ReadOptions(**options), needed=needed).close()
     path.write_bytes(data)
     with pytest.raises(InputError, match="cut off or damaged"):
-        open_scene(path, needed=needed, **options)
+        open_scene(path, ReadOptions(**options), needed=needed)
     inside = tmp_path / "s.zip"
     with zipfile.ZipFile(inside, "w") as archive:
         archive.write(path, "s.png")
     if damage == "cut":
         with (
             pytest.raises(InputError, match="cannot be read"),
-            open_scene(f"/vsizip/{inside}/s.png", needed=needed, **options) as scene,
+            open_scene(f"/vsizip/{inside}/s.png", ReadOptions(**options), needed=needed) as scene,
         ):
             scene.read()
 

@@ -27,7 +27,8 @@ from crossband.networks.generators.unet import UNet
 from crossband.raster.grid import Grid, Window
 from crossband.training.fine_tune import begin
 from crossband.training.methods.base import Method
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 #: Of a display value; the networks compute in float32.
 EXACT = 1e-5
@@ -65,7 +66,7 @@ def answer(network, values):
 def translated(model, values, unit="display"):
     mask = np.ones(values.shape[1:], bool)
     window = Window(values, mask, Grid(*mask.shape), tuple(model.signature.source), unit)
-    return translate_window(model, window, precision="fp32").values
+    return translate_window(model, window, TileOptions(precision="fp32")).values
 
 
 def picture(bands, side=64, seed=0):

@@ -20,7 +20,8 @@ from crossband.model.folder import models_table
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.raster.grid import Grid, Window
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 
 def test_plain_torch_call(tiny_model):
@@ -102,8 +103,8 @@ def test_bf16_is_close_to_fp32(tiny_model):
     window = Window(
         values, np.ones((96, 96), bool), Grid(96, 96), ("red", "green", "blue"), "reflectance"
     )
-    a = translate_window(model, window, precision="fp32").values
-    b = translate_window(model, window, precision="bf16").values
+    a = translate_window(model, window, TileOptions(precision="fp32")).values
+    b = translate_window(model, window, TileOptions(precision="bf16")).values
     assert 0 < np.abs(a - b).mean() < 0.01
 
 

@@ -17,7 +17,8 @@ from crossband.networks.generators.local_statistics import LocalStatistics
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 CASES = cases(Generator)
 CRITICS = cases(Discriminator)
@@ -84,8 +85,8 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
     mask = rng.random(shape) > 0.05
     values = rng.random((len(bands), *shape), np.float32) * mask
     window = Window(values, mask, Grid(*shape), tuple(bands), "db")
-    whole = translate_window(model, window, precision="fp32", tile=4096)
-    tiled = translate_window(model, window, precision="fp32", tile=tile)
+    whole = translate_window(model, window, TileOptions(precision="fp32", tile=4096))
+    tiled = translate_window(model, window, TileOptions(precision="fp32", tile=tile))
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
 

@@ -22,7 +22,8 @@ from crossband.networks.layers.convolution import Resize
 from crossband.raster.grid import Grid, Window
 from crossband.training import recipe
 from crossband.training.methods.schedules import Linear, Plateau
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 SIX = ("NDVI", "NDWI", "EVI", "SAVI", "MSAVI", "GNDVI")
 WEIGHTS = dict(zip(SIX, (0.5, 0.25, 0.125, 1.0, 2.0, 4.0), strict=True))
@@ -61,7 +62,7 @@ def answers(model, size=(17, 22)):
     low, high = np.array(signature.units[unit].source, np.float32).T[:, :, None, None]
     values = low + (high - low) * np.random.default_rng(1).random((len(low), *size), np.float32)
     window = Window(values, np.ones(size, bool), Grid(*size), tuple(signature.source), unit)
-    out = translate_window(model, window, precision="fp32")
+    out = translate_window(model, window, TileOptions(precision="fp32"))
     assert out.values.shape[1:] == tuple(n * model.network.scale for n in size)
     assert np.isfinite(out.values).all()
     return out.values

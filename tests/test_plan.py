@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from crossband import load
 from crossband.networks.generators.identity import Identity
 from crossband.raster.grid import Box, Grid, Window
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
 from crossband.translate.tiles import core_size, halo, overhead, plan
 from crossband.translate.tiling import default_tile
+from crossband.translate.window import translate_window
 
 
 @settings(max_examples=200, deadline=None)
@@ -59,7 +60,9 @@ def test_identity_is_exact(identity_model, shape, tile, scale):
     mask[0, 0] = True
     values[:, ~mask] = 0
     window = Window(values, mask, Grid(*shape), ("red", "green", "blue"), "reflectance")
-    out = translate_window(identity_model(scale=scale), window, tile=tile, precision="fp32")
+    out = translate_window(
+        identity_model(scale=scale), window, TileOptions(tile=tile, precision="fp32")
+    )
     assert np.array_equal(out.values, values.repeat(scale, 1).repeat(scale, 2))
     assert np.array_equal(out.mask, mask.repeat(scale, 0).repeat(scale, 1))
 

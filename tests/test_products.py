@@ -35,6 +35,7 @@ from crossband.raster import products
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
+from crossband.raster.options import ReadOptions
 from crossband.translate.provenance import facts
 
 RGB = ("red", "green", "blue")
@@ -48,7 +49,7 @@ def model(*bands, unit="reflectance", low=-0.2, high=1.6):
 
 
 def opened(path, *needed, **options):
-    return open_scene(path, needed=needed, **options)
+    return open_scene(path, ReadOptions(**options), needed=needed)
 
 
 def values_of(path, *needed, **options):

@@ -29,7 +29,8 @@ from crossband.training.fit import fit
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
 from crossband.training.recipe_table import facts
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 NAMES = list(recipe.available())
 
@@ -154,14 +155,14 @@ def test_fit_save_load_translate_evaluate_resume(name, manifests, tmp_path):
     mask = np.ones((21, 26), bool)
     mask[3:5, 4:9] = False
     window = Window(values * mask, mask, Grid(21, 26), tuple(signature.source), unit)
-    out = translate_window(model, window, precision="fp32", tile=4096)
+    out = translate_window(model, window, TileOptions(precision="fp32", tile=4096))
     assert out.values.shape == (len(signature.target), 21 * scale, 26 * scale)
     assert np.isfinite(out.values).all()
     assert out.unit == signature.target_unit(unit)
     assert not out.values[:, ~out.mask].any()
     for baseline in model.baselines.values():
         assert baseline.signature == signature
-        theirs = translate_window(baseline, window, precision="fp32")
+        theirs = translate_window(baseline, window, TileOptions(precision="fp32"))
         assert theirs.values.shape == out.values.shape
         assert np.isfinite(theirs.values).all()
 

@@ -15,6 +15,7 @@ from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 
 RGB = ("red", "green", "blue")
 
@@ -33,15 +34,17 @@ def test_bands_by_product_label_need_the_sensor(make_raster):
     with pytest.raises(BandError, match="--sensor"):
         open_scene(path, needed=RGB)
     with pytest.raises(UnitError, match="--sensor"):
-        open_scene(path, bands={"red": 3, "green": 2, "blue": 1}, needed=RGB)
-    with open_scene(path, sensor="sentinel-2-l2a", scale=1.0, offset=0.0, needed=RGB) as scene:
+        open_scene(path, ReadOptions(bands={"red": 3, "green": 2, "blue": 1}), needed=RGB)
+    with open_scene(
+        path, ReadOptions(sensor="sentinel-2-l2a", scale=1.0, offset=0.0), needed=RGB
+    ) as scene:
         assert scene.numbers == (3, 2, 1)
 
 
 def test_bands_by_colour(make_raster):
     values = (random_values(3, 8, 9) * 255).astype(np.uint8)
     path = make_raster(values=values, names=(None,) * 3, unit=None, photometric="rgb")
-    with open_scene(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor="display"), needed=RGB) as scene:
         assert np.allclose(scene.read().values, values / 255)
 
 
@@ -52,10 +55,10 @@ def test_naip_fourth_band_is_nir_and_no_alpha(make_raster):
     path = make_raster(values=values, names=(None,) * 4, unit=None, **rgba)
     with rasterio.open(path) as file:
         assert file.colorinterp[3] == ColorInterp.alpha
-    with open_scene(path, sensor="naip", needed=("nir",)) as scene:
+    with open_scene(path, ReadOptions(sensor="naip"), needed=("nir",)) as scene:
         assert scene.numbers == (4,)
         assert scene.read().mask.all()
-    with open_scene(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor="display"), needed=RGB) as scene:
         assert not scene.read().mask[0, 0]  # as RGB + alpha it is transparent
 
 
@@ -65,7 +68,7 @@ def test_alpha_and_internal_mask(make_raster):
     mask = np.ones((8, 9), bool)
     mask[0] = False
     path = make_raster(values=values, mask=mask, photometric="rgb", nodata=0)
-    with open_scene(path, sensor=None, needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor=None), needed=RGB) as scene:
         window = scene.read()
     assert np.array_equal(window.mask, mask)  # a valid zero stays valid under a mask
     assert (window.values[:, ~mask] == 0).all()
@@ -75,7 +78,7 @@ def test_a_sensor_that_names_every_band_leaves_no_alpha(make_raster):
     values = (random_values(4, 8, 9) * 255).astype(np.uint8)
     values[3, :2] = 0  # water, which shows nothing in the near infrared
     path = make_raster(values=values, names=(None,) * 4, unit=None, photometric="rgb", alpha="yes")
-    with open_scene(path, sensor="naip", needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor="naip"), needed=RGB) as scene:
         assert not scene.has_mask
         assert scene.read().mask.all()
 
@@ -85,7 +88,7 @@ def test_an_alpha_band_may_be_called_so(make_raster, label):
     values = (random_values(4, 8, 9) * 255).astype(np.uint8)
     values[3], values[3, 0] = 255, 0
     path = make_raster(values=values, names=(*RGB, label), unit=None, alpha="yes")
-    with open_scene(path, sensor="display", needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor="display"), needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, values[3] > 0)
 
 
@@ -105,7 +108,7 @@ def test_a_nodata_number_that_is_given_counts_beside_a_mask(make_raster, kind):
     with open_scene(path, needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, mask)
     mask[2, 2] = False
-    with open_scene(path, nodata=0, needed=RGB) as scene:
+    with open_scene(path, ReadOptions(nodata=0), needed=RGB) as scene:
         assert np.array_equal(scene.read().mask, mask)
 
 
@@ -143,7 +146,7 @@ def test_nodata_nan_and_infinity_are_masked(make_raster):
 def test_scale_precedence(make_raster, options, expected):
     values = np.full((3, 4, 4), 2000, np.uint16)
     path = make_raster(values=values, scale=1e-4, offset=0.0)
-    with open_scene(path, needed=RGB, **options) as scene:
+    with open_scene(path, ReadOptions(**options), needed=RGB) as scene:
         assert np.allclose(scene.read().values, expected, rtol=1e-6)
 
 
@@ -154,13 +157,15 @@ def test_a_scale_alone_does_not_drop_an_offset(make_raster):
     product = {"sensor": "sentinel-2-l2a"}
     for path, who, options in ((own, "the file", {}), (plain, "sensor sentinel-2-l2a", product)):
         with pytest.raises(UnitError, match=f"{who} says -0.1: give --offset, too"):
-            open_scene(path, scale=1e-4, needed=RGB, **options)
+            open_scene(path, ReadOptions(scale=1e-4, **options), needed=RGB)
         for offset in (-0.1, 0.0):
-            with open_scene(path, scale=1e-4, offset=offset, needed=RGB, **options) as scene:
+            with open_scene(
+                path, ReadOptions(scale=1e-4, offset=offset, **options), needed=RGB
+            ) as scene:
                 assert np.allclose(scene.read().values, 0.2 + offset)
-        with open_scene(path, offset=0.3, needed=RGB, **options) as scene:
+        with open_scene(path, ReadOptions(offset=0.3, **options), needed=RGB) as scene:
             assert np.allclose(scene.read().values, 0.5)  # the scale is as it was
-    with open_scene(own, offset=0.0, needed=RGB) as scene:
+    with open_scene(own, ReadOptions(offset=0.0), needed=RGB) as scene:
         assert np.allclose(scene.read().values, 0.2)
 
 
@@ -180,13 +185,13 @@ def test_a_scale_alone_does_not_drop_an_offset(make_raster):
 )
 def test_sensor_radiometry(make_raster, sensor, dtype, stored, physical):
     path = make_raster(values=np.full((3, 4, 4), stored, dtype), unit=None)
-    with open_scene(path, sensor=sensor, needed=RGB) as scene:
+    with open_scene(path, ReadOptions(sensor=sensor), needed=RGB) as scene:
         assert np.allclose(scene.read().values, physical, atol=1e-6)
 
 
 def test_surface_temperature_is_kelvin(make_raster):
     path = make_raster(values=np.full((1, 4, 4), 44000, np.uint16), names=(None,), unit=None)
-    with open_scene(path, sensor="landsat-c2-l2-st", needed=("thermal",)) as scene:
+    with open_scene(path, ReadOptions(sensor="landsat-c2-l2-st"), needed=("thermal",)) as scene:
         assert scene.unit == "kelvin"
         assert np.allclose(scene.read().values, 44000 * 0.00341802 + 149.0)
 
@@ -194,7 +199,9 @@ def test_surface_temperature_is_kelvin(make_raster):
 def test_linear_power_becomes_decibels(make_raster):
     values = np.array([[[1.0, 0.1, 0.0]], [[10.0, 0.01, 1.0]]], np.float32)
     path = make_raster(values=values, names=("VV", "VH"), unit=None)
-    with open_scene(path, sensor="sentinel-1-grd-linear", needed=("vv", "vh")) as scene:
+    with open_scene(
+        path, ReadOptions(sensor="sentinel-1-grd-linear"), needed=("vv", "vh")
+    ) as scene:
         window = scene.read()
     assert window.unit == "db"
     assert np.allclose(window.values[:, 0, :2], [[0, -10], [10, -20]], atol=1e-5)
@@ -204,19 +211,21 @@ def test_linear_power_becomes_decibels(make_raster):
 def test_integers_without_a_scale_are_refused(make_raster):
     path = make_raster(values=np.full((3, 4, 4), 9, np.uint16), unit=None)
     with pytest.raises(UnitError, match="--scale"):
-        open_scene(path, sensor="reflectance", needed=RGB)
+        open_scene(path, ReadOptions(sensor="reflectance"), needed=RGB)
 
 
 def test_unit_conflict_is_refused(make_raster):
     path = make_raster()
     with pytest.raises(UnitError, match="display"):
-        open_scene(path, sensor="display", needed=RGB)
+        open_scene(path, ReadOptions(sensor="display"), needed=RGB)
 
 
 def test_explicit_bands(make_raster):
     values = random_values(4, 8, 9)
     path = make_raster(values=values, names=("a", "b", "c", None))
-    with open_scene(path, bands={"red": 4, "green": "b", "blue": "A"}, needed=RGB) as scene:
+    with open_scene(
+        path, ReadOptions(bands={"red": 4, "green": "b", "blue": "A"}), needed=RGB
+    ) as scene:
         assert scene.numbers == (4, 2, 1)
 
 
@@ -231,13 +240,13 @@ def test_explicit_bands(make_raster):
 )
 def test_wrong_explicit_bands(make_raster, bands, message):
     with pytest.raises(BandError, match=message):
-        open_scene(make_raster(), bands=bands, needed=RGB)
+        open_scene(make_raster(), ReadOptions(bands=bands), needed=RGB)
 
 
 def test_unnamed_bands_are_not_guessed(make_raster):
     path = make_raster(values=random_values(12, 8, 9), names=(None,) * 12)
     with pytest.raises(BandError, match="cannot tell which band is red"):
-        open_scene(path, sensor="sentinel-2-l2a-no-offset", scale=1.0, needed=RGB)
+        open_scene(path, ReadOptions(sensor="sentinel-2-l2a-no-offset", scale=1.0), needed=RGB)
 
 
 def test_two_bands_of_one_name(make_raster):
@@ -316,7 +325,9 @@ def test_every_real_file_opens_as_its_manifest_says(real_data):
     for row in rows.itertuples():
         numbers = {b: int(getattr(row, b)) for b in ("red", "green", "blue", "nir")}
         with open_scene(
-            folder / row.file, bands=numbers, sensor="reflectance", scale=1e-4, needed=[*numbers]
+            folder / row.file,
+            ReadOptions(bands=numbers, sensor="reflectance", scale=1e-4),
+            needed=[*numbers],
         ) as scene:
             assert (scene.grid.height, scene.grid.width) == (row.height, row.width)
             window = scene.read(Box(0, 0, 64, 64))

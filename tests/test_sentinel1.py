@@ -12,6 +12,7 @@ from crossband.errors import BandError, InputError
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
+from crossband.raster.options import ReadOptions
 from crossband.translate.provenance import facts
 
 HEIGHT, WIDTH = 31, 41
@@ -31,7 +32,7 @@ def expected(stored):
 
 
 def opened(path, *needed, **options):
-    return open_scene(path, needed=needed or ("vv",), **options)
+    return open_scene(path, ReadOptions(**options), needed=needed or ("vv",))
 
 
 def test_sigma_nought_by_hand(tmp_path):

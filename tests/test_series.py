@@ -13,6 +13,7 @@ import rasterio
 import xarray as xr
 from affine import Affine
 from conftest import UTM, random_values
+from keywords import series
 from product_trees import landsat, sentinel1, sentinel2
 from rasterio.warp import transform
 from rio_cogeo.cogeo import cog_validate
@@ -28,7 +29,6 @@ from crossband.raster.products import acquisition_time
 from crossband.series import places, stack
 from crossband.series import run as run_module
 from crossband.series.dates import Date, in_name, told
-from crossband.series.run import series
 
 NAMES = ("blue", "green", "red", "nir")
 SIZE = 48

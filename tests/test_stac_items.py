@@ -18,6 +18,7 @@ from crossband.cli.main import main
 from crossband.errors import BandError, InputError, UnitError
 from crossband.raster import products
 from crossband.raster.open import known_bands, open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.products import stac
 from crossband.translate.provenance import facts
 
@@ -26,7 +27,7 @@ TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def opened(path, *needed, **options):
-    return open_scene(path, needed=needed, **options)
+    return open_scene(path, ReadOptions(**options), needed=needed)
 
 
 def values_of(path, *needed, **options):

@@ -31,7 +31,7 @@ from crossband.translate.threads import Statistics
 #: Ends itself as a kill would, after so many windows are on disk.
 KILLED = """
 import os, signal, sys
-from crossband.raster import store
+from crossband.raster import journal as store
 store.FLUSH_SECONDS = 0.0
 limit = int(sys.argv.pop(1))
 note = store.Store.note

@@ -31,10 +31,11 @@ from crossband.raster import blocks
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Grid, Window
 from crossband.raster.open import open_scene
-from crossband.translate.engine import LATTICE_STEP, lattice
-from crossband.translate.scene import translate_window
-from crossband.translate.threads import Ahead, Behind, Statistics
+from crossband.translate.conditions import LATTICE_STEP, lattice
+from crossband.translate.options import TileOptions
+from crossband.translate.threads import BackgroundWriter, Prefetcher, Statistics
 from crossband.translate.tiles import grouped, plan
+from crossband.translate.window import translate_window
 
 RGB = ("red", "green", "blue")
 
@@ -87,8 +88,10 @@ shapes = st.integers(1, 130)
 @given(shapes, shapes, st.integers(1, 140), st.integers(1, 4))
 def test_tiled_equals_whole_for_any_tile_batch_and_shape(local, height, width, tile, batch):
     window = window_of(height, width)
-    whole = translate_window(local, window, precision="fp32", tile=4096)
-    tiled = translate_window(local, window, precision="fp32", tile=max(tile, 24), batch=batch)
+    whole = translate_window(local, window, TileOptions(precision="fp32", tile=4096))
+    tiled = translate_window(
+        local, window, TileOptions(precision="fp32", tile=max(tile, 24), batch=batch)
+    )
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
     np.testing.assert_array_equal(whole.mask, tiled.mask)
 
@@ -97,8 +100,8 @@ def test_tiled_equals_whole_for_any_tile_batch_and_shape(local, height, width, t
 @given(shapes, shapes, st.integers(8, 140))
 def test_tiled_equals_whole_with_noise_and_place(placed, height, width, tile):
     window = window_of(height, width, Grid(height, width, UTM, "EPSG:32633"))
-    whole = translate_window(placed, window, precision="fp32", tile=4096, seed=3)
-    tiled = translate_window(placed, window, precision="fp32", tile=tile, seed=3)
+    whole = translate_window(placed, window, TileOptions(precision="fp32", tile=4096, seed=3))
+    tiled = translate_window(placed, window, TileOptions(precision="fp32", tile=tile, seed=3))
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
 
 
@@ -129,12 +132,12 @@ def test_a_scene_in_one_piece_has_the_adaptive_solver(make_raster, tmp_path, cap
         np.testing.assert_allclose(results[name], expected, atol=1e-4)
     assert np.abs(results["one"] - results["fixed"]).max() > 1e-2
     window = window_of(70, 100)
-    again = translate_window(model, window, whole=True, precision="fp32", seed=4)
+    again = translate_window(model, window, TileOptions(whole=True, precision="fp32", seed=4))
     assert again.values.shape == (1, 70, 100)
     array = model.translate(source, whole=True, precision="fp32", seed=4)
     np.testing.assert_allclose(array[0], results["one"], atol=1e-4)
     with pytest.raises(CrossbandError, match=r"--whole: a scene in one piece has no --tile"):
-        translate_window(model, window, whole=True, tile=64)
+        translate_window(model, window, TileOptions(whole=True, tile=64))
 
 
 def test_one_piece_is_one_tile_whatever_its_margin(local, make_raster, tmp_path):
@@ -267,7 +270,7 @@ def test_reading_and_writing_go_on_beside_computing():
         seen.append(item)
 
     start = time.perf_counter()
-    with Behind(write) as writer, Ahead(read()) as items:
+    with BackgroundWriter(write) as writer, Prefetcher(read()) as items:
         for item in items:
             time.sleep(pause)
             writer.put(item)
@@ -285,7 +288,7 @@ def test_queues_are_bounded_and_errors_come_back():
             yield i
         raise AssertionError("nobody asked for it")
 
-    with Ahead(read(), depth=2) as items:
+    with Prefetcher(read(), depth=2) as items:
         assert next(iter(items)) == 0
         time.sleep(0.3)
         assert len(made) <= 4
@@ -294,14 +297,14 @@ def test_queues_are_bounded_and_errors_come_back():
         yield 1
         raise CrossbandError("no")
 
-    with pytest.raises(CrossbandError, match="no"), Ahead(bad()) as items:
+    with pytest.raises(CrossbandError, match="no"), Prefetcher(bad()) as items:
         list(items)
 
     def fail(item):
         raise CrossbandError(f"item {item}")
 
     def hand_over():
-        with Behind(fail) as writer:
+        with BackgroundWriter(fail) as writer:
             for i in range(10):
                 writer.put(i)
                 time.sleep(0.02)

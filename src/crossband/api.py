@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from crossband import model as models
+from crossband.core.options import keywords
 from crossband.errors import CrossbandError
 from crossband.model.folder import load_as
+from crossband.raster.options import ReadOptions
+from crossband.series.options import SeriesKeywords
+from crossband.translate.options import Keywords, TileOptions, TranslateOptions
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from crossband.translate.executor import Executor
+    from crossband.translate.stream import Progress
+    from crossband.translate.threads import Statistics
 
 
 class Model(models.Model):
@@ -22,34 +30,75 @@ class Model(models.Model):
         self,
         source: str | Path | xr.DataArray,
         output: str | Path | None = None,
-        **options: Any,
+        *,
+        skip: bool = False,
+        cluster: Executor | None = None,
+        progress: Progress | None = None,
+        statistics: Statistics | None = None,
+        **options: Unpack[Keywords],
     ) -> xr.DataArray | Path:
-        """Translate a scene; see `translate.scene.translate` for the options.
+        """Translate a scene.
 
         Args:
-            source: any raster that GDAL reads, or a DataArray; see `crossband.translate.lazy`.
-            output: the file; of a DataArray none.
-            **options: see there.
+            source: any raster that GDAL reads, a product of several files, or a DataArray, in
+                memory or in chunks of dask.
+            output: the file: `.tif` (COG) or `.png`; of a DataArray none.
+            skip: leave finished files that this model, source and options made.
+            cluster: whose workers compute the windows, see `crossband.jobs.dask`; this process
+                where None.
+            progress: called with (pixels done, pixels in all).
+            statistics: is filled in.
+            **options: how the scene is read (`bands`, `sensor`, `scale`, `offset`,
+                `source_nodata`, `window`), computed (`device`, `precision`, `tile`, `batch`,
+                `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`, `nodata`,
+                `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and brought to a
+                reference (`match_to`, `match`, `match_sensor`, `match_bands`). Each is documented
+                in `raster.options.ReadOptions` and in the classes of `translate.options`.
 
         Returns:
             The path written, or without `output` a rioxarray-compatible DataArray
             (band, y, x) in physical units with CRS and nodata. Of a DataArray one like it, lazy
             where it is.
+
+        Raises:
+            CrossbandError: what is wrong with the source, the options or the output, in one line.
         """
         if not isinstance(source, str | Path):
+            from crossband.translate import lazy
+
             if output is not None:
                 raise CrossbandError(
                     "a DataArray gives a DataArray: leave the output out, and write the result "
                     "with result.rio.to_raster"
                 )
-            from crossband.translate import lazy
-
-            return lazy.translate_array(self, source, **options)
-        from crossband.translate import scene
-
+            lazy.check_keywords(source, options)
+            every = TranslateOptions.of(**options)
+            return lazy.translate_array(self, source, every.read, every.tile)
         if output is None:
-            return scene.translate_to_array(self, source, **options)
-        return scene.translate(self, source, output, **options)
+            from crossband.translate.to_dataarray import translate_to_array
+
+            if options.get("indices"):
+                raise CrossbandError(
+                    "indices are files: give an output, or compute them from the array"
+                )
+            known = {"indices", *keywords(ReadOptions), *keywords(TileOptions)}
+            others = [name for name in options if name not in known]
+            if others:
+                raise CrossbandError(f"translate to an array takes no {', '.join(others)}")
+            every = TranslateOptions.of(**options)
+            return translate_to_array(self, source, every.read, every.tile)
+        from crossband.translate.scene import translate
+
+        return translate(
+            self,
+            source,
+            output,
+            TranslateOptions.of(**options),
+            skip=skip,
+            executor=cluster,
+            progress=progress,
+            statistics=statistics,
+        )
 
     def series(
         self,
@@ -57,7 +106,8 @@ class Model(models.Model):
         index: str | Sequence[str] = "NDVI",
         *,
         places: Any = None,
-        **options: Any,
+        output: str | Path | None = None,
+        **options: Unpack[SeriesKeywords],
     ) -> xr.Dataset | pd.DataFrame:
         """Return an index through time, of dated scenes; see docs/series.md.
 
@@ -66,9 +116,9 @@ class Model(models.Model):
                 DataArray with dimensions of time, bands, rows and columns.
             index: one spectral index, or several.
             places: GeoJSON file of points and polygons, or a list of `series.places.Place`.
-            **options: `place_name`; of a DataArray those of `translate`. Of scenes those of
-                `series.run.series` (`dates`, `date_pattern`, `align`, ...) and of `translate`, and
-                `output`: a folder that keeps the files.
+            output: of scenes, a folder that keeps the files.
+            **options: those of `translate`; `place_name`; of scenes those of
+                `series.options.SeriesOptions` (`dates`, `date_pattern`, `align`, ...), too.
 
         Returns:
             Without places a Dataset (time, y, x): `NDVI`, and where bands were measured `NDVI_true`
@@ -80,7 +130,7 @@ class Model(models.Model):
         """
         from crossband.series.answer import answer
 
-        return answer(self, scenes, index, places=places, **options)
+        return answer(self, scenes, index, places=places, output=output, **options)
 
 
 def load(name: str | Path) -> Model:

@@ -11,12 +11,6 @@ from typing import Any
 from crossband.errors import CrossbandError, nearest
 
 
-def computing(parser: Any) -> None:
-    """Add the options that say where and how to compute."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-
-
 @contextmanager
 def connected(a: argparse.Namespace) -> Iterator[Any]:
     """Give the cluster that --engine and --scheduler name; None for this process."""

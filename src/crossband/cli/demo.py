@@ -20,6 +20,7 @@ from crossband.core.sensors import REFLECTANCE
 from crossband.core.version import __version__
 from crossband.errors import ModelError, OutputError
 from crossband.raster.grid import Grid, Window
+from crossband.translate.options import TileOptions
 
 if TYPE_CHECKING:
     from crossband import Model
@@ -61,7 +62,7 @@ def run(
     from crossband.evaluation.report.pictures import comparison
     from crossband.raster.open import open_scene
     from crossband.raster.write import make_folder
-    from crossband.translate.scene import translate_window
+    from crossband.translate.window import translate_window
 
     model = load("rgb2nir") if model is None else model
     _check(model)
@@ -85,7 +86,9 @@ def run(
         made = scene.read()
     results = {"model": made}
     for name, baseline in model.baselines.items():
-        results[name] = translate_window(baseline, source, device=device, precision="fp32")
+        results[name] = translate_window(
+            baseline, source, TileOptions(device=device, precision="fp32")
+        )
     numbers = {
         name: compare_windows(result, source, truth, ["NDVI"]).numbers()
         for name, result in results.items()

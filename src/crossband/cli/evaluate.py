@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from crossband.cli.computing import computing
+from crossband.cli.options import add_options
 from crossband.errors import CrossbandError
+from crossband.translate.options import TileOptions
 
 
 def add_evaluate(sub: Any) -> None:
@@ -63,7 +64,7 @@ def add_evaluate(sub: Any) -> None:
         "--workers", type=int, default=2, help="threads that read ahead and score (default 2)"
     )
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    computing(p)
+    add_options(p, TileOptions, ("device", "precision"))
 
 
 def _evaluate(a: argparse.Namespace) -> int:

@@ -5,41 +5,39 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
 
 from crossband.cli.computing import connected
 from crossband.cli.progress import Bar, left
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
-from crossband.jobs.run import Tally, Task, Watcher, translate_many
+from crossband.jobs.run import translate_many
 from crossband.jobs.summary import DONE, FAILED, SKIPPED, Line
+from crossband.jobs.task import Tally, Task, Watcher
 from crossband.model import load
+from crossband.translate.options import TranslateOptions
 from crossband.translate.stream import Progress
 
 
-def translate_fleet(a: argparse.Namespace, options: dict[str, Any]) -> int:
+def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
     """Translate many scenes.
 
     Args:
         a: the command's arguments.
-        options: of `translate`.
+        options: how scenes are translated.
 
     Raises:
         SomeFailed: some scenes failed; the others are finished.
     """
-    options = dict(options)
     with connected(a) as cluster:
         tally = translate_many(
             load(a.model),
             a.inputs,
             a.output,
+            options,
             name=a.name or PATTERN,
             shard=a.shard,
-            overwrite=options.pop("overwrite"),
-            resume=options.pop("resume"),
             watcher=Printer(quiet=a.quiet),
-            cluster=cluster,
-            **options,
+            executor=cluster,
         )
     counts = tally.counts
     if not a.quiet:

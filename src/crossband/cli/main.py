@@ -16,15 +16,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from crossband.cli.computing import computing
 from crossband.cli.data import add_data
 from crossband.cli.evaluate import add_evaluate
 from crossband.cli.import_ import add_import
+from crossband.cli.options import add_options
 from crossband.cli.parser import Parser
 from crossband.cli.series import add_series
 from crossband.cli.translate import add_translate
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted
+from crossband.translate.options import TileOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,7 +163,7 @@ def _parser() -> Parser:
     p.set_defaults(run=_demo)
     p.add_argument("--out", default="out/demo", help="folder for the results")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
-    computing(p)
+    add_options(p, TileOptions, ("device", "precision"))
     parser.commands = dict(sub.choices)
     return parser
 

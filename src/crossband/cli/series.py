@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crossband.cli.computing import computing
+from crossband.cli.options import add_options, read_options
 from crossband.errors import SomeFailed
+from crossband.raster.options import ReadOptions
+from crossband.series.options import SeriesOptions
+from crossband.translate.options import TileOptions, TranslateOptions, WriteOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,43 +45,29 @@ def add_series(sub: Any) -> None:
         "--index", action="append", help="spectral index (default NDVI); may be repeated"
     )
     p.add_argument("--places", metavar="GEOJSON", help="points and polygons (default: all pixels)")
-    p.add_argument("--place-name", metavar="PROPERTY", help="of --places, that names them")
-    p.add_argument(
-        "--date-pattern",
-        metavar="PATTERN",
-        help="where the date stands in names, as '%%Y%%m%%d' or 'LC08_*_*_%%Y%%m%%d_*'",
-    )
+    add_options(p, SeriesOptions, ("place_name", "date_pattern"))
     p.add_argument("--bands", help="as in red=3,green=2,blue=1,nir=4; a measured band, too")
-    p.add_argument("--sensor", help="what took the scenes; 'crossband sensors' lists them")
-    p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument(
-        "--offset", type=float, help="see --scale; each wins over the file's and sensor's"
-    )
+    add_options(p, ReadOptions, ("sensor", "scale", "offset"))
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
     g = p.add_argument_group("the files")
-    g.add_argument(
-        "--compare", action="store_true", help="also INDEX_true.tif, INDEX_difference.tif"
-    )
-    g.add_argument("--align", metavar="RASTER", help="bring the stack onto the grid of this raster")
+    add_options(g, SeriesOptions, ("compared", "align"))
     g.add_argument("--no-stack", action="store_true", help="leave INDEX.tif out")
     g.add_argument(
         "--no-scenes", action="store_true", help="remove the translated scenes at the end"
     )
 
     g = p.add_argument_group("computing")
-    computing(g)
-    g.add_argument("--tile", type=int, help="pixels that the network sees at once (default 896)")
+    add_options(g, TileOptions, ("device", "precision", "tile"))
 
 
 def _series(a: argparse.Namespace) -> int:
     from crossband.cli.fleet import Printer
     from crossband.errors import CrossbandError
-    from crossband.jobs.run import Tally
     from crossband.jobs.summary import Line
+    from crossband.jobs.task import Tally
     from crossband.model import load
-    from crossband.raster.bands import parse_bands
     from crossband.series.run import series
 
     class Said(Printer):
@@ -91,22 +81,20 @@ def _series(a: argparse.Namespace) -> int:
 
     if a.compare and a.no_stack:
         raise CrossbandError("--compare writes stacks, and --no-stack leaves them out")
+    what = read_options(SeriesOptions, a)
     done = series(
         load(a.model),
         a.inputs,
         a.output,
+        TranslateOptions(
+            read_options(ReadOptions, a),
+            read_options(TileOptions, a),
+            WriteOptions(overwrite=a.overwrite),
+        ),
+        replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
         indices=a.index or ["NDVI"],
         places=a.places,
-        place_name=a.place_name,
-        date_pattern=a.date_pattern,
-        align=a.align,
-        stacked=not a.no_stack,
-        compared=a.compare,
-        keep_scenes=not a.no_scenes,
-        overwrite=a.overwrite,
         watcher=Said(quiet=a.quiet),
-        bands=parse_bands(a.bands) if a.bands is not None else None,
-        **{n: getattr(a, n) for n in ("sensor", "scale", "offset", "device", "precision", "tile")},
     )
     if not a.quiet:
         print("\n".join(lines(done)))

@@ -9,9 +9,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from crossband.cli.computing import computing, connected
+from crossband.cli.computing import connected
+from crossband.cli.options import add_options, read_options
 from crossband.cli.progress import Bar
 from crossband.errors import OutputError
+from crossband.raster.options import ReadOptions
+from crossband.translate.options import (
+    MatchOptions,
+    TileOptions,
+    TranslateOptions,
+    WriteOptions,
+)
 
 
 def add_translate(sub: Any) -> None:
@@ -37,19 +45,8 @@ def add_translate(sub: Any) -> None:
     )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder (any number)")
     p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
-    p.add_argument(
-        "--bands",
-        help="as in red=3,green=2,blue=1: band numbers or names in the file; or, where INPUT is a "
-        "folder, its files: red=B04.tif,green=B03.tif,blue=B02.tif",
-    )
-    p.add_argument("--sensor", help="what took the scene; 'crossband sensors' lists them")
-    p.add_argument("--scale", type=float, help="physical = stored x SCALE + OFFSET")
-    p.add_argument(
-        "--offset", type=float, help="see --scale; each wins over the file's and sensor's"
-    )
-    p.add_argument("--index", action="append", default=[], help="also write this spectral index")
-    p.add_argument("--overwrite", action="store_true", help="replace existing files")
-    p.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    add_options(p, ReadOptions)
+    add_options(p, WriteOptions, ("indices", "overwrite", "resume"))
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
     g = p.add_argument_group("many scenes")
@@ -59,64 +56,34 @@ def add_translate(sub: Any) -> None:
     )
 
     g = p.add_argument_group("the file")
-    g.add_argument("--dtype", help="float32 for physical units; default: as the source")
-    g.add_argument(
-        "--out-scale", type=float, help="of an integer --dtype: physical = stored x scale + offset"
-    )
-    g.add_argument("--out-offset", type=float, help="see --out-scale (default 0)")
-    g.add_argument(
-        "--nodata",
-        type=float,
-        help="stored number of masked pixels (default: the source's, NaN, or a mask band)",
-    )
-    g.add_argument("--compress", help="deflate (default), zstd, lzw or none")
-    g.add_argument("--blocksize", type=int, help="side of the COG's blocks in pixels (default 512)")
+    add_options(g, WriteOptions, ("dtype", "scale", "offset", "nodata", "compress", "blocksize"))
 
     g = p.add_argument_group("a reference of the same place")
-    g.add_argument(
-        "--match-to",
-        metavar="RASTER",
-        help="bring the result to the values of its measured bands; "
-        "a display result to its unit, too",
-    )
-    g.add_argument("--match", help="histogram (default) or linear: one gain and one offset")
-    g.add_argument("--match-sensor", help="what took RASTER, where its metadata do not say it")
-    g.add_argument("--match-bands", help="of RASTER, as in nir=4")
+    add_options(g, MatchOptions)
 
     g = p.add_argument_group("computing")
-    computing(g)
-    g.add_argument(
-        "--tile",
-        type=int,
-        help="pixels that the network sees at once (default 896, more for one that sees far)",
-    )
-    g.add_argument("--batch", type=int, default=1, help="tiles that it sees together (default 1)")
-    g.add_argument(
-        "--overlap",
-        type=int,
-        help="pixels over which tiles fade into each other, of a network that sees the whole image "
-        "(default: an eighth of the tile)",
-    )
-    g.add_argument(
-        "--whole",
-        action="store_true",
-        help="the scene in one piece, as memory allows; a flow with tolerances solves adaptively",
-    )
-    g.add_argument("--seed", type=int, help="of a network that draws at random (default 0)")
+    add_options(g, TileOptions)
     g.add_argument("--engine", default="local", help="local (default) or dask: a cluster's workers")
     g.add_argument("--scheduler", help="of --engine dask: tcp://host:8786, or scheduler.json")
 
 
+def translate_options(a: argparse.Namespace) -> TranslateOptions:
+    """Return what the command says of reading, computing, writing and matching."""
+    return TranslateOptions(
+        read_options(ReadOptions, a),
+        read_options(TileOptions, a),
+        read_options(WriteOptions, a),
+        read_options(MatchOptions, a),
+    )
+
+
 def _translate(a: argparse.Namespace) -> int:
     from crossband.jobs.sources import is_many
-    from crossband.raster.bands import parse_bands
     from crossband.raster.dataset import check_exists
     from crossband.raster.journal import begun
     from crossband.raster.write import check_output
 
-    bands = parse_bands(a.bands) if a.bands is not None else None
-    match_bands = parse_bands(a.match_bands) if a.match_bands is not None else None
-    options = _options(a) | {"bands": bands, "match_bands": match_bands}
+    options = translate_options(a)
     out = Path(a.output)
     several = len(a.inputs) > 1 or is_many(a.inputs[0])
     if several or a.output.endswith(("/", "\\")) or out.is_dir():
@@ -132,25 +99,15 @@ def _translate(a: argparse.Namespace) -> int:
     check_exists(source)
     placed = a.resume and out in begun(out)
     check_output(out, a.overwrite or placed, source)
-    from crossband import load
+    from crossband.model import load
     from crossband.translate.scene import translate
 
     with connected(a) as cluster:
         model = load(a.model)
         bar = Bar(source, quiet=a.quiet)
         try:
-            path = translate(model, source, out, **options, cluster=cluster, progress=bar)
+            path = translate(model, source, out, options, executor=cluster, progress=bar)
         finally:
             bar.close()
     bar.finish(path)
     return 0
-
-
-def _options(a: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `translate`, but for the bands."""
-    names = (
-        *("sensor", "scale", "offset", "dtype", "out_scale", "out_offset", "nodata", "compress"),
-        *("blocksize", "device", "precision", "tile", "batch", "overlap", "seed", "whole"),
-        *("overwrite", "resume", "match_to", "match", "match_sensor"),
-    )
-    return {name: getattr(a, name) for name in names} | {"indices": a.index}

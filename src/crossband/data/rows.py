@@ -15,6 +15,7 @@ from crossband.errors import CrossbandError, ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 
 
@@ -92,11 +93,13 @@ def open_bands(
 
     scene = open_scene(
         row[side],
-        bands,
-        cell(f"{own}sensor"),
-        cell(f"{own}scale"),
-        cell(f"{own}offset"),
-        cell(f"{own}nodata"),
+        ReadOptions(
+            bands,
+            cell(f"{own}sensor"),
+            cell(f"{own}scale"),
+            cell(f"{own}offset"),
+            cell(f"{own}nodata"),
+        ),
         needed=needed,
         opened=opened,
     )

@@ -25,7 +25,8 @@ from crossband.networks import Generator
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_raster
 from crossband.raster.scene import Scene
-from crossband.translate.scene import translate_window
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 #: What a folder of predictions may hold; anything else in it is not looked at.
 SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jp2", ".jpg", ".jpeg", ".webp", ".vrt", ".img"})
@@ -87,13 +88,17 @@ class ModelEntrant(Entrant):
 
     def _of(self, baseline: Model) -> Baseline:
         def answer(source: Window, grid: Grid) -> Window:
-            return translate_window(baseline, source, device=self.device, precision="fp32")
+            return translate_window(
+                baseline, source, TileOptions(device=self.device, precision="fp32")
+            )
 
         return answer
 
     def own(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Translate the source."""
-        return translate_window(self.model, source, device=self.device, precision=self.precision)
+        return translate_window(
+            self.model, source, TileOptions(device=self.device, precision=self.precision)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return name, task, hash, bands, device and precision."""
@@ -134,7 +139,7 @@ def unfitted(signature: Signature, scale: int) -> dict[str, Baseline]:
 
     def bicubic(source: Window, grid: Grid) -> Window:
         own = _of_source(signature, source, source.values)
-        return translate_window(model, own, device="cpu", precision="fp32")
+        return translate_window(model, own, TileOptions(device="cpu", precision="fp32"))
 
     return {"bicubic": bicubic}
 

@@ -18,14 +18,15 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crossband.errors import CrossbandError, InputError, ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
+from crossband.raster.options import ReadOptions
 from crossband.raster.remote import is_remote, name_of
 
 LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
@@ -39,21 +40,33 @@ class Source:
         path: what `translate` takes.
         stem: what the output is named after.
         said: where it was named, for messages.
-        reading: options of `translate` that say how it is read; over those of the whole run.
+        read: what its row in a manifest says of how it is read.
+        complete: `read` says all; what the run's options say is of something else.
         row: the cells of its row in a manifest, by column; empty elsewhere.
     """
 
     path: str
     stem: str
     said: str
-    reading: dict[str, Any] = field(default_factory=dict)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    complete: bool = False
     row: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:
         """What makes two sources one and the same."""
         at = self.path if is_remote(self.path) else os.path.abspath(self.path)
-        return at, json.dumps(self.reading, sort_keys=True, default=str)
+        return at, json.dumps(asdict(self.read), sort_keys=True, default=str)
+
+    def read_options(self, options: ReadOptions, bands: Collection[str]) -> ReadOptions:
+        """Return how the scene is read: as its row says, and where that says nothing as `options`.
+
+        Args:
+            options: of the whole run.
+            bands: that are read; a row may name others, too.
+        """
+        read = self.read if self.complete else self.read.over(options)
+        return read if self.read.bands is None else read.only(bands)
 
 
 def is_many(text: str) -> bool:
@@ -128,29 +141,31 @@ def _rows(path: Path) -> Iterator[Source]:
     for row in rows.to_dict("records"):
         said = f"{path} row {row['row']}: {Path(row['source']).name}"
         try:
-            reading = _reading({str(k): v for k, v in row.items() if not pd.isna(v)})
+            read = _read_options({str(k): v for k, v in row.items() if not pd.isna(v)})
         except CrossbandError as error:
             raise ManifestError(f"{path}: row {row['row']}: {error}") from error
         stem = _plain(row["source"]).stem
-        if "window" in reading:  # several rows may be parts of one picture
-            stem += "_" + reading["window"].srcwin().replace(",", "-")
-        yield Source(row["source"], stem, said, reading, {str(k): v for k, v in row.items()})
+        if read.window is not None:  # several rows may be parts of one image
+            stem += "_" + read.window.srcwin().replace(",", "-")
+        cells = {str(k): v for k, v in row.items()}
+        yield Source(row["source"], stem, said, read, row=cells)
 
 
-def _reading(row: dict[str, Any]) -> dict[str, Any]:
+def _read_options(row: dict[str, Any]) -> ReadOptions:
     """Return what the columns of a row say about its source; cells that are empty are not in it."""
-    names = {"sensor": "sensor", "scale": "scale", "offset": "offset", "nodata": "source_nodata"}
-    reading = {option: row[column] for column, option in names.items() if column in row}
+    stated: dict[str, Any] = {
+        name: row[name] for name in ("sensor", "scale", "offset", "nodata") if name in row
+    }
     if "source_bands" in row:
-        reading["bands"] = parse_bands(row["source_bands"])
+        stated["bands"] = parse_bands(row["source_bands"])
     if "source_window" in row:
         try:
-            reading["window"] = Box.parse(row["source_window"])
+            stated["window"] = Box.parse(row["source_window"])
         except ValueError:
             raise ManifestError(
                 f"source_window {row['source_window']!r} is not column,row,width,height in pixels"
             ) from None
-    return reading
+    return ReadOptions(**stated)
 
 
 def _items(text: str) -> list[Any] | None:

@@ -6,7 +6,7 @@ sensor that the caller declares. They are never guessed from pixel values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from crossband.errors import InputError
 from crossband.raster import dataset, products, remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.file_reader import FileReader
+from crossband.raster.options import ReadOptions
 from crossband.raster.products.stack import open_stack
 from crossband.raster.radiometry import radiometry_of
 from crossband.raster.scene import Scene
@@ -25,11 +26,7 @@ from crossband.raster.scene import Scene
 
 def open_scene(
     path: str | Path,
-    bands: Mapping[str, int | str] | None = None,
-    sensor: str | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
+    options: ReadOptions = ReadOptions(),
     *,
     needed: Sequence[str],
     opened: Any = None,
@@ -38,29 +35,39 @@ def open_scene(
 
     Args:
         path: anything that GDAL reads, or a product of several files: see `raster.products`.
-        bands: common name -> band number (1-based) or the band's name in the file; in a folder
-            the name of a file.
-        sensor: name in `core.sensors`.
-        scale: physical = stored x scale + offset; over the file's and the sensor's own.
-        offset: see scale.
-        nodata: stored number that means "no data"; over the file's own, and beside a mask,
-            before which the file's own number does not count.
+        options: what the caller says of bands, sensor, scale, offset, nodata and window; it goes
+            before what the file says. A nodata number of the file's own does not count beside a
+            mask, one of the caller's does.
         needed: common names, in the order that `Scene.read` returns.
-        opened: the raster, where GDAL does not open it: a packed one, see `raster.blocks`.
+        opened: the raster, where GDAL does not open it: a packed one, see `data.packed`.
 
     Raises:
-        InputError: missing, not an image, complex numbers, a colour table.
+        InputError: missing, not an image, complex numbers, a colour table, a window outside.
         BandError: a needed band is not there or not named.
         UnitError: the physical unit is not declared anywhere.
     """
-    declared = sensors.get(sensor) if sensor is not None else None
-    product = products.find(path, bands) if opened is None else None
+    product = products.find(path, options.bands) if opened is None else None
     if product is not None:
-        return open_stack(product, bands or {}, declared, scale, offset, nodata, needed)
+        scene = open_stack(product, options, needed)
+    else:
+        scene = _open_file(path, options, needed, opened)
+    if options.window is None:
+        return scene
+    try:
+        return scene.part(options.window)
+    except BaseException:
+        scene.close()
+        raise
+
+
+def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], opened: Any) -> Scene:
+    declared = sensors.get(options.sensor) if options.sensor is not None else None
     raster = open_raster(path) if opened is None else opened
     try:
-        numbers = find_bands(raster, path, needed, bands or {}, declared)
-        radiometry = radiometry_of(raster, path, numbers, declared, scale, offset, nodata)
+        numbers = find_bands(raster, path, needed, options.bands or {}, declared)
+        radiometry = radiometry_of(
+            raster, path, numbers, declared, options.scale, options.offset, options.nodata
+        )
         # Of any strength: what would be found under a name is no alpha, needed or not.
         named = {
             n
@@ -72,7 +79,7 @@ def open_scene(
     except BaseException:
         raster.close()
         raise
-    return Scene(str(path), numbers, radiometry, reader, marked=nodata is not None)
+    return Scene(str(path), numbers, radiometry, reader, marked=options.nodata is not None)
 
 
 def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:

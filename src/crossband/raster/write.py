@@ -61,6 +61,12 @@ class Cog:
                 f"--blocksize {self.blocksize}: a multiple of 16 from 128 to 4096 (default 512)"
             )
 
+    @classmethod
+    def of(cls, compress: str | None, blocksize: int | None) -> Self:
+        """Return the layout that is asked for, with the defaults where nothing is."""
+        given = {"compress": compress, "blocksize": blocksize}
+        return cls(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
     def options(self) -> dict[str, Any]:
         """Return GDAL's creation options."""
         compression = {"compress": self.compress.upper()}

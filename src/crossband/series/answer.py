@@ -5,18 +5,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import rioxarray
 import xarray as xr
 
+from crossband.core.options import from_keywords, keywords
 from crossband.errors import CrossbandError, SomeFailed
 from crossband.model import Model
 from crossband.series import arrays
 from crossband.series.dates import Date
+from crossband.series.options import SeriesKeywords, SeriesOptions
 from crossband.series.places import Place
 from crossband.series.run import Series, series
+from crossband.translate import lazy
+from crossband.translate.options import TranslateOptions
 
 
 def answer(
@@ -25,34 +29,37 @@ def answer(
     index: str | Sequence[str] = "NDVI",
     *,
     places: str | Path | Sequence[Place] | None = None,
-    place_name: str | None = None,
     output: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[SeriesKeywords],
 ) -> xr.Dataset | pd.DataFrame:
     """Return an index through time; see `Model.series`."""
     indices = [index] if isinstance(index, str) else list(index)
+    names = keywords(SeriesOptions)
     if isinstance(scenes, xr.DataArray):
         if output is not None:
             raise CrossbandError("a DataArray gives a Dataset or a table: leave the output out")
+        place_name = options.pop("place_name", None) if places is not None else None
+        lazy.check_keywords(scenes, options)
+        every = TranslateOptions.of(**options)  # type: ignore[misc]
         if places is None:
-            return arrays.dataset(model, scenes, indices, **options)
-        return arrays.frame(model, scenes, indices, places, place_name=place_name, **options)
+            return arrays.dataset(model, scenes, indices, every.read, every.tile)
+        return arrays.frame(
+            model, scenes, indices, places, every.read, every.tile, place_name=place_name
+        )
     inputs = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-    how: dict[str, Any] = {"indices": indices, "places": places, "place_name": place_name}
+    given: dict[str, Any] = dict(options)
+    every = TranslateOptions.of(**{k: v for k, v in given.items() if k not in names})
     if output is not None:
-        options.setdefault("compared", places is None)
-        done = series(model, inputs, output, **how, **options)
+        what = from_keywords(SeriesOptions, {"compared": places is None, **given})
+        done = series(model, inputs, output, every, what, indices=indices, places=places)
         return _given(done, places is None)
     with tempfile.TemporaryDirectory(prefix="crossband-") as folder:
-        fixed: dict[str, Any] = {
-            "stacked": places is None,
-            "compared": places is None,
-            "drawn": False,
-        }
-        clash = next((name for name in fixed if name in options), None)
+        fixed = {"stacked": places is None, "compared": places is None, "drawn": False}
+        clash = next((name for name in fixed if name in given), None)
         if clash is not None:
             raise CrossbandError(f"{clash} is about files: give an output, too")
-        done = series(model, inputs, folder, **how, **fixed, **options)
+        what = from_keywords(SeriesOptions, given | fixed)
+        done = series(model, inputs, folder, every, what, indices=indices, places=places)
         found = _given(done, places is None)
         if isinstance(found, xr.Dataset):
             found.load()

@@ -15,17 +15,21 @@ from crossband.core import indices
 from crossband.errors import BandError, CrossbandError, InputError
 from crossband.model import Model
 from crossband.raster.grid import Box
+from crossband.raster.options import ReadOptions
 from crossband.series import maps, measure, places, stack
 from crossband.series.places import Place
 from crossband.translate.dataarray import Reading
 from crossband.translate.lazy import translate_array
+from crossband.translate.options import TileOptions
 from crossband.translate.provenance import synthetic_tags
-
-_READING = ("bands", "sensor", "scale", "offset", "source_nodata")
 
 
 def dataset(
-    model: Model, array: xr.DataArray, index: Sequence[str] = ("NDVI",), **options: Any
+    model: Model,
+    array: xr.DataArray,
+    index: Sequence[str] = ("NDVI",),
+    read: ReadOptions = ReadOptions(),
+    tile: TileOptions = TileOptions(),
 ) -> xr.Dataset:
     """Return indices of an array through time.
 
@@ -34,7 +38,8 @@ def dataset(
         array: dimensions of time, bands, rows and columns, in any order; the one of time has dates
             as coordinates. In memory, or in chunks of dask.
         index: names.
-        **options: of `translate.lazy.translate_array`.
+        read: see `translate.lazy.translate_array`.
+        tile: see there.
 
     Returns:
         Variables (time, y, x), float32, NaN where masked, sorted by date: `NDVI` of synthetic
@@ -57,24 +62,20 @@ def dataset(
             f"the DataArray: a series has dates, bands, rows and columns, and it has "
             f"{', '.join(map(str, array.dims))}"
         )
-    reading = {k: options[k] for k in _READING if options.get(k) is not None}
     source = list(model.signature.source)
-    given = dict(reading.get("bands") or {})
-    own = {**options}
-    if given:  # it may name measured bands, which the model does not take
-        own["bands"] = {k: v for k, v in given.items() if k in source}
-    made = translate_array(model, array, **own)
-    band = Reading.of(array, source, **_only(reading, model)).band
+    own = read.only(source)  # it may name measured bands, which the model does not take
+    made = translate_array(model, array, own, tile)
+    band = Reading.of(array, source, own).band
     synthetic = {name: made.sel({band: name}, drop=True) for name in model.signature.target}
     out: dict[str, xr.DataArray] = {}
     for name in index:
         wanted, plain = maps.needs(model, name)
-        measured = _physical(array, plain, reading)
+        measured = _physical(array, plain, read)
         fields = {**{n: synthetic[n] for n in wanted}, **measured}
         out[name] = _index(name, fields, array, time)
         out[name].attrs = {**synthetic_tags(model, str(array.name or "DataArray")), "units": "1"}
         try:
-            known = {**measured, **_physical(array, wanted, reading)}
+            known = {**measured, **_physical(array, wanted, read)}
         except BandError:
             continue  # the array does not have them
         true = _index(name, known, array, time)
@@ -92,9 +93,10 @@ def frame(
     array: xr.DataArray,
     index: Sequence[str],
     given: str | Path | Sequence[Place],
+    read: ReadOptions = ReadOptions(),
+    tile: TileOptions = TileOptions(),
     *,
     place_name: str | None = None,
-    **options: Any,
 ) -> pd.DataFrame:
     """Return the statistics of places through time: `measure.COLUMNS`; one date is in memory.
 
@@ -104,16 +106,14 @@ def frame(
         index: see there.
         given: GeoJSON, or places.
         place_name: property of the GeoJSON that names them.
-        **options: see `dataset`.
+        read: see `dataset`.
+        tile: see there.
     """
     wanted = places.read(given, place_name) if isinstance(given, str | Path) else list(given)
-    every = dataset(model, array, index, **options)
+    every = dataset(model, array, index, read, tile)
     time = stack.time_of(every[index[0]])
-    reading = Reading.of(
-        array,
-        list(model.signature.source),
-        **_only({k: options[k] for k in _READING if options.get(k) is not None}, model),
-    )
+    source = list(model.signature.source)
+    reading = Reading.of(array, source, read.only(source))
     found = [f for p in wanted if (f := places.locate(p, reading.grid, "the DataArray"))]
     rows = []
     dates = stack.dates_of(every[index[0]], time)
@@ -129,14 +129,6 @@ def frame(
     return measure.table(rows, [p.name for p in wanted], index)
 
 
-def _only(reading: dict[str, Any], model: Model) -> dict[str, Any]:
-    """Return how the model's own bands are read."""
-    if "bands" in reading:
-        own = {k: v for k, v in reading["bands"].items() if k in model.signature.source}
-        reading = {**reading, "bands": own}
-    return reading
-
-
 def _map(values: xr.DataArray, name: str, reading: Reading) -> maps.Values:
     plane = values.transpose(reading.y, reading.x).values
 
@@ -148,15 +140,12 @@ def _map(values: xr.DataArray, name: str, reading: Reading) -> maps.Values:
 
 
 def _physical(
-    array: xr.DataArray, bands: Sequence[str], reading: dict[str, Any]
+    array: xr.DataArray, bands: Sequence[str], read: ReadOptions
 ) -> dict[str, xr.DataArray]:
     """Return bands in physical units, NaN where they are masked."""
     if not bands:
         return {}
-    given = dict(reading)
-    if "bands" in given:
-        given["bands"] = {k: v for k, v in given["bands"].items() if k in bands}
-    told = Reading.of(array, list(bands), **given)
+    told = Reading.of(array, list(bands), read.only(bands))
     r, out = told.radiometry, {}
     for number, (name, chosen) in enumerate(zip(told.bands, told.chosen, strict=True)):
         stored = array.isel({told.band: chosen}, drop=True)

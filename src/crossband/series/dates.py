@@ -194,7 +194,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
 
 
 def _is_product(source: Source) -> bool:
-    return products.find(source.path, source.reading.get("bands")) is not None
+    return products.find(source.path, source.read.bands) is not None
 
 
 def _tagged(source: Source) -> tuple[str, str] | None:

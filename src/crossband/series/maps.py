@@ -6,10 +6,10 @@ grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from crossband.errors import BandError, InputError, UnitError
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import known_bands, open_raster, open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry
 from crossband.raster.scene import Scene
 from crossband.raster.warp import Readable
@@ -95,29 +96,10 @@ def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
     return made, [b for b in needed if b not in made]
 
 
-def reading_of(source: Source, options: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
-    """Return how `open_scene` reads a source, and `window`; the source's own word counts first."""
-    names = ("bands", "sensor", "scale", "offset", "source_nodata", "window")
-    own = {n: options[n] for n in names if options.get(n) is not None} | source.reading
-    if "bands" in own:  # it may name more bands than are wanted here
-        own["bands"] = {k: v for k, v in own["bands"].items() if k in wanted}
-    if "source_nodata" in own:
-        own["nodata"] = own.pop("source_nodata")
-    return own
-
-
-def open_source(source: Source, options: Mapping[str, Any], wanted: list[str]) -> Scene:
-    """Open a scene for reading these bands."""
-    reading = reading_of(source, options, wanted)
-    window = reading.pop("window", None)
-    scene = open_scene(source.path, **reading, needed=wanted)
-    if window is None:
-        return scene
-    try:
-        return scene.part(window)
-    except InputError:
-        scene.close()
-        raise
+def open_source(source: Source, options: ReadOptions, wanted: list[str]) -> Scene:
+    """Open a scene for reading these bands; what the source's own row says counts first."""
+    read = source.read_options(options, wanted).only(wanted)
+    return open_scene(source.path, read, needed=wanted)
 
 
 class Measured:
@@ -150,15 +132,13 @@ class Measured:
         self._files.close()
 
 
-def measured(
-    source: Source, options: Mapping[str, Any], model: Model, index: str
-) -> Measured | None:
+def measured(source: Source, options: ReadOptions, model: Model, index: str) -> Measured | None:
     """Open the measured index of a scene; None where the bands for it are not there.
 
     Args:
         source: the scene. A manifest's `target` counts first, then the source's own bands, told by
             name as those of the model are.
-        options: of `translate`, how scenes are read.
+        options: how scenes are read.
         model: tells which bands are synthetic.
         index: its name.
 
@@ -180,12 +160,11 @@ def measured(
 
 
 def _target(
-    source: Source, options: Mapping[str, Any], scene: Scene, model: Model, made: list[str]
+    source: Source, options: ReadOptions, scene: Scene, model: Model, made: list[str]
 ) -> Scene:
     """Open the target of a row beside its source."""
     # What the command says of the source is said of a target that shares its radiometry, too.
-    shared = ("sensor", "scale", "offset")
-    said = {k: options.get(k) for k in shared} | {"nodata": options.get("source_nodata")}
+    said = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
     row = {k: said[k] if k in said and pd.isna(v) else v for k, v in source.row.items()}
     target = open_side(row, "target", made)
     unit = model.signature.target_unit(scene.unit)
@@ -203,15 +182,14 @@ def _target(
     return target
 
 
-def _has(source: Source, options: Mapping[str, Any], made: list[str]) -> bool:
+def _has(source: Source, options: ReadOptions, made: list[str]) -> bool:
     """Return whether a source has measured bands of these names."""
-    reading = source.reading
-    given = reading.get("bands") or options.get("bands") or {}
+    read = source.read if source.complete else source.read.over(options)
+    given = read.bands or {}
     if set(made) <= set(given):
         return True
-    sensor = reading.get("sensor") or options.get("sensor")
     try:
-        return set(made) <= {*given, *known_bands(source.path, sensor)}
+        return set(made) <= {*given, *known_bands(source.path, read.sensor)}
     except InputError:
         return False  # a folder whose files the bands name: it has no other bands
 

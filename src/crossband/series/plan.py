@@ -14,10 +14,11 @@ import pandas as pd
 
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
 from crossband.jobs import sources
-from crossband.jobs.run import Task
+from crossband.jobs.task import Task
 from crossband.model import Model
 from crossband.raster.dataset import check_exists
 from crossband.raster.grid import Grid
+from crossband.raster.options import ReadOptions
 from crossband.raster.write import check_output
 from crossband.series import maps, stack
 from crossband.series.dates import Date, Dated, told
@@ -166,7 +167,7 @@ def check(
 
 
 def grids(
-    model: Model, every: Sequence[Item], indices: Sequence[str], options: Mapping[str, Any]
+    model: Model, every: Sequence[Item], indices: Sequence[str], options: ReadOptions
 ) -> dict[int, Grid]:
     """Return the grids of the scenes that can be opened, by their place in the series.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossband.errors import CrossbandError, InputError
-from crossband.jobs.run import Tally, Task, Watcher, translate_tasks
+from crossband.jobs.run import translate_tasks
 from crossband.jobs.shards import Shard
 from crossband.jobs.summary import FAILED, Line
+from crossband.jobs.task import Tally, Task, Watcher
 from crossband.model import Model
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_raster
 from crossband.raster.warp import Readable, check_georeference
 from crossband.raster.write import make_folder
 from crossband.series import maps, measure, places, plan, stack, write
+from crossband.series.options import SeriesOptions
 from crossband.series.places import Found, Place
 from crossband.series.plan import Item
+from crossband.translate.options import TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
 
@@ -80,20 +83,12 @@ def series(
     model: Model,
     inputs: Sequence[str | Path],
     folder: str | Path,
+    options: TranslateOptions = TranslateOptions(),
+    what: SeriesOptions = SeriesOptions(),
     *,
     indices: Sequence[str] = ("NDVI",),
     places: str | Path | Sequence[Place] | None = None,
-    place_name: str | None = None,
-    dates: Sequence[Any] | None = None,
-    date_pattern: str | None = None,
-    align: str | Path | None = None,
-    stacked: bool = True,
-    compared: bool = False,
-    drawn: bool = True,
-    keep_scenes: bool = True,
-    overwrite: bool = False,
     watcher: Watcher | None = None,
-    **options: Any,
 ) -> Series:
     """Translate dated scenes, and write an index through time.
 
@@ -104,43 +99,36 @@ def series(
         model: loaded model; its pixels must be the source's.
         inputs: what `jobs.sources` takes; NetCDF and Zarr stacks.
         folder: of the results.
+        options: how scenes are read, computed and written; with `write.overwrite` results are
+            replaced, and scenes that were made otherwise.
+        what: dates, grid and files.
         indices: names of spectral indices that need a band which the model makes.
         places: GeoJSON of points and polygons, or `places.Place`s; the whole scene where None.
-        place_name: property of the GeoJSON that names them.
-        dates: of each input, where they are plain files.
-        date_pattern: where the dates stand in names, see `dates.in_name`.
-        align: raster whose grid all dates are brought onto in the stacks; tables never are.
-        stacked: write INDEX.tif, one band a date.
-        compared: also write INDEX_true.tif and INDEX_difference.tif, where bands were measured.
-        drawn: write the picture.
-        keep_scenes: leave the translated scenes.
-        overwrite: replace results, and scenes that were made otherwise.
         watcher: is told how the translation goes.
-        **options: of `translate`: how scenes are read, computed and written.
 
     Raises:
         CrossbandError: something is wrong with inputs, dates, grids, places or options; nothing was
             done. Or no scene could be translated.
         Interrupted: Ctrl-C; finished scenes are kept.
     """
-    folder = Path(folder)
-    outputs = names_of(folder, indices, stacked=stacked, compared=compared)
-    plan.check(model, indices, outputs, overwrite=overwrite)
-    if align is not None and not stacked:
+    folder, read = Path(folder), options.read
+    outputs = names_of(folder, indices, stacked=what.stacked, compared=what.compared)
+    plan.check(model, indices, outputs, overwrite=options.write.overwrite)
+    if what.align is not None and not what.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
     every = plan.items(
         model,
         [str(i) for i in inputs],
         folder / SCENES,
         indices,
-        dates=dates,
-        pattern=date_pattern,
-        apart=not stacked,
+        dates=what.dates,
+        pattern=what.date_pattern,
+        apart=not what.stacked,
     )
-    wanted = _places(places, place_name)
-    grids = plan.grids(model, every, indices, options)
-    onto = _onto(align)
-    if stacked:
+    wanted = _places(places, what.place_name)
+    grids = plan.grids(model, every, indices, read)
+    onto = _onto(what.align)
+    if what.stacked:
         plan.check_one_grid(every, grids, onto)
     for number, grid in grids.items():
         if any(p.geometry is not None for p in wanted):
@@ -148,19 +136,19 @@ def series(
     make_folder(folder)
     run = _Run(model, folder, every, grids, list(indices), wanted, options)
     with _copied(run):
-        run.translate(watcher, overwrite=overwrite)
+        run.translate(watcher)
         found = run.measured()
-        if stacked:
-            run.stacks(found, onto, compared=compared)
+        if what.stacked:
+            run.stacks(found, onto, compared=what.compared)
     found.files.append(write.table(folder / TABLE, found.table))
-    if drawn:
+    if what.drawn:
         from crossband.series.plot import seasons
 
         for index in indices:
             own = found.table[found.table["index"] == index]
             path = picture(folder, indices, index)
             found.files.append(seasons(path, own, index, title=f"{index} by {model.name}"))
-    if not keep_scenes:
+    if not what.keep_scenes:
         run.remove_scenes()
     return found
 
@@ -188,7 +176,7 @@ def _copied(run: _Run) -> Iterator[None]:
     parts = [item.part for item in run.every if item.part is not None]
     try:
         for part in parts:
-            stack.copy(part, run.bands_of(part), run.options)
+            stack.copy(part, run.bands_of(part), run.options.read)
         yield
     finally:
         for folder in {Path(p.dated.source.path).parent for p in parts}:
@@ -214,7 +202,7 @@ class _Run:
         grids: dict[int, Grid],
         indices: list[str],
         wanted: list[Place],
-        options: dict[str, Any],
+        options: TranslateOptions,
     ) -> None:
         self.model, self.folder, self.every, self.grids = model, folder, every, grids
         self.indices, self.wanted, self.options = indices, wanted, options
@@ -224,24 +212,21 @@ class _Run:
         """Return the bands that are copied of a stack: the model's, and measured ones."""
         source = list(self.model.signature.source)
         made = [b for i in self.indices for b in maps.needs(self.model, i)[0]]
-        more = [b for b in dict.fromkeys(made) if stack.holds(part.array, [b], self.options)]
+        more = [b for b in dict.fromkeys(made) if stack.holds(part.array, [b], self.options.read)]
         return [*source, *(b for b in more if b not in source)]
 
-    def translate(self, watcher: Watcher | None, *, overwrite: bool) -> None:
+    def translate(self, watcher: Watcher | None) -> None:
         """Translate what is not there; CrossbandError where nothing comes of it."""
-        scenes = self.folder / SCENES
-        source = self.model.signature.source
-        given = self.options.get("bands") or {}
-        own = {k: v for k, v in given.items() if k in source} or None
+        read = self.options.read.only(self.model.signature.source)
+        write = replace(self.options.write, indices=self.indices)
         seen = _Collected(watcher or Watcher())
         translate_tasks(
             self.model,
             [item.task for item in self.every],
-            scenes,
+            self.folder / SCENES,
+            replace(self.options, read=read, write=write),
             shard=Shard(),
-            overwrite=overwrite,
             watcher=seen,
-            **{**self.options, "bands": own, "indices": self.indices},
         )
         self.outcome = seen.lines
         if not any(self._is_there(item) for item in self.every):
@@ -274,7 +259,7 @@ class _Run:
             for index in self.indices:
                 with ExitStack() as files:
                     made = files.enter_context(self._synthetic(number, index))
-                    true = maps.measured(item.dated.source, self.options, self.model, index)
+                    true = maps.measured(item.dated.source, self.options.read, self.model, index)
                     if true is not None:
                         files.enter_context(true)
                     elif item.scene not in found.without_truth:
@@ -311,7 +296,7 @@ class _Run:
     def _true(self, number: int, index: str) -> Iterator[Readable]:
         """Open the measured index of a scene; it is blank where there is none."""
         source = self.every[number].dated.source
-        found = maps.measured(source, self.options, self.model, index)
+        found = maps.measured(source, self.options.read, self.model, index)
         if found is None:
             yield maps.blank(index, self.grids[number])
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from crossband.errors import BandError, CrossbandError, InputError, OutputError
 from crossband.jobs.sources import Source
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
+from crossband.raster.options import ReadOptions
 from crossband.series.dates import Date, Dated
 from crossband.translate.dataarray import Reading
 
@@ -30,14 +31,6 @@ from crossband.translate.dataarray import Reading
 NETCDF, ZARR = (".nc", ".nc4", ".cdf"), (".zarr",)
 #: Engines of xarray by the first bytes of a NetCDF file, and the packages that they need.
 _CLASSIC, _HDF5 = (b"CDF\x01", b"CDF\x02"), b"\x89HDF"
-#: How a copy is read: it says all of itself, and what the command says is of the stack.
-_AS_IT_IS: dict[str, Any] = {
-    "bands": {},
-    "sensor": None,
-    "scale": None,
-    "offset": None,
-    "source_nodata": None,
-}
 #: Rows that are copied at once hold so many pixels.
 _PIXELS_AT_ONCE = 2**20
 
@@ -136,12 +129,13 @@ def slices(path: str | Path, folder: Path) -> list[Slice]:
     out = []
     for number, date in enumerate(dates_of(array, time)):
         file = folder / f"{path.stem}_{date.stem}.tif"
-        source = Source(str(file), path.stem, f"{path} {date}", dict(_AS_IT_IS))
+        # The copy says all of itself; what the command says is of the stack.
+        source = Source(str(file), path.stem, f"{path} {date}", complete=True)
         out.append(Slice(array.isel({time: number}), Dated(source, date, time), path))
     return out
 
 
-def holds(array: xr.DataArray, bands: list[str], options: Mapping[str, Any]) -> bool:
+def holds(array: xr.DataArray, bands: list[str], options: ReadOptions) -> bool:
     """Return whether an array has bands of these names, told apart as `options` say."""
     try:
         _reading(array, bands, options)
@@ -150,20 +144,16 @@ def holds(array: xr.DataArray, bands: list[str], options: Mapping[str, Any]) -> 
     return True
 
 
-def _reading(array: xr.DataArray, bands: list[str], options: Mapping[str, Any]) -> Reading:
-    names = ("bands", "sensor", "scale", "offset", "source_nodata")
-    given = {n: options[n] for n in names if options.get(n) is not None}
-    if "bands" in given:  # it may name more bands than are wanted here
-        given["bands"] = {k: v for k, v in given["bands"].items() if k in bands}
-    return Reading.of(array, bands, **given)
+def _reading(array: xr.DataArray, bands: list[str], options: ReadOptions) -> Reading:
+    return Reading.of(array, bands, options.only(bands))
 
 
-def grid_of(part: Slice, bands: list[str], options: Mapping[str, Any]) -> Grid:
+def grid_of(part: Slice, bands: list[str], options: ReadOptions) -> Grid:
     """Return the grid of a date; raises what `copy` does."""
     return _named(part, bands, options).grid
 
 
-def _named(part: Slice, bands: list[str], options: Mapping[str, Any]) -> Reading:
+def _named(part: Slice, bands: list[str], options: ReadOptions) -> Reading:
     """Tell bands and units of a date; errors name the file."""
     try:
         return _reading(part.array, bands, options)
@@ -171,7 +161,7 @@ def _named(part: Slice, bands: list[str], options: Mapping[str, Any]) -> Reading
         raise type(error)(str(error).replace("the DataArray", str(part.stack))) from error
 
 
-def copy(part: Slice, bands: list[str], options: Mapping[str, Any]) -> None:
+def copy(part: Slice, bands: list[str], options: ReadOptions) -> None:
     """Write a date of a stack as GeoTIFF in physical units, some rows at a time.
 
     The file has the time of change of the stack, so that a later run knows what it need not do.
@@ -179,7 +169,7 @@ def copy(part: Slice, bands: list[str], options: Mapping[str, Any]) -> None:
     Args:
         part: the date.
         bands: common names that are needed; other bands are left out.
-        options: of `translate`, how the stack is read.
+        options: how the stack is read.
 
     Raises:
         InputError, BandError, UnitError: as with any DataArray.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import rioxarray  # noqa: F401 - gives arrays their `rio`
@@ -21,13 +21,12 @@ from rioxarray.exceptions import RioXarrayError
 
 from crossband.core import sensors
 from crossband.errors import BandError, InputError, UnitError
+from crossband.model import Model
 from crossband.raster.bands import find_bands
 from crossband.raster.grid import Grid, Window
+from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry, radiometry_of
 from crossband.translate.provenance import synthetic_tags
-
-if TYPE_CHECKING:
-    from crossband.model import Model
 
 #: What messages call an array.
 _NAME = "the DataArray"
@@ -62,16 +61,11 @@ class Reading:
         cls,
         array: xr.DataArray,
         needed: Sequence[str],
-        *,
-        bands: Mapping[str, int | str] | None = None,
-        sensor: str | None = None,
-        scale: float | None = None,
-        offset: float | None = None,
-        source_nodata: float | None = None,
-    ) -> Reading:
-        """Tell bands and units of an array; for the options see `translate.scene.translate`.
+        options: ReadOptions = ReadOptions(),
+    ) -> Self:
+        """Tell bands and units of an array; of the options all count but the window.
 
-        A number in `bands` is a label where the labels are numbers, else a position from 1.
+        A number in their `bands` is a label where the labels are numbers, else a position from 1.
 
         Raises:
             InputError: no dimensions of space or bands; complex numbers.
@@ -80,11 +74,13 @@ class Reading:
         band, y, x = _dimensions(array)
         if array.dtype.kind == "c":
             raise InputError(f"{_NAME}: complex numbers; give amplitude or intensity instead")
-        declared = sensors.get(sensor) if sensor is not None else None
+        declared = sensors.get(options.sensor) if options.sensor is not None else None
         told = _Described(array, band)
-        given = {name: told.position(value) for name, value in (bands or {}).items()}
+        given = {name: told.position(value) for name, value in (options.bands or {}).items()}
         numbers = find_bands(told, _NAME, needed, given, declared)
-        radiometry = radiometry_of(told, _NAME, numbers, declared, scale, offset, source_nodata)
+        radiometry = radiometry_of(
+            told, _NAME, numbers, declared, options.scale, options.offset, options.nodata
+        )
         chosen = tuple(number - 1 for number in numbers.values())
         return cls(tuple(numbers), chosen, band, y, x, radiometry, _grid(array, y, x))
 

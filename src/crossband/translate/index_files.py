@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossband.core import indices
 from crossband.core.sensors import REFLECTANCE
 from crossband.errors import CrossbandError, OutputError, UnitError
+from crossband.model import Model
 from crossband.raster.encoding import Encoding
 from crossband.raster.scene import Scene
 from crossband.raster.write import Output
-
-if TYPE_CHECKING:
-    from crossband.model import Model
 
 
 def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:

@@ -7,103 +7,109 @@ on the model's stride and see the model's margin around them, so that it equals 
 from __future__ import annotations
 
 import itertools
-import os
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from crossband.errors import CrossbandError
-from crossband.model import Model
-from crossband.model.identity import identity
+from crossband.model import Model, identity
 from crossband.raster.grid import Box, Grid
+from crossband.raster.options import ReadOptions
+from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import Reading, finished
-from crossband.translate.engine import Engine, Given
-from crossband.translate.scene import translate_window
+from crossband.translate.engine import Engine
+from crossband.translate.engines import EngineKey, compute_gate, shared_engine
+from crossband.translate.options import TileOptions
 from crossband.translate.tiles import Job, Tile, core_size, halo
-from crossband.translate.tiling import BATCH, Results, Work, default_tile
+from crossband.translate.tiling import Tiling, default_tile
+from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:
     import dask.array as da
 
-_READING = ("bands", "sensor", "scale", "offset", "source_nodata")
-_BOTH = ("device", "precision", "tile", "seed")
-_EAGER = ("batch", "overlap")
+#: Keyword arguments that an array takes, and those that only one in memory takes.
+KEYWORDS = (
+    *("bands", "sensor", "scale", "offset", "source_nodata"),
+    *("device", "precision", "tile", "seed"),
+)
+EAGER_KEYWORDS = ("batch", "overlap")
 
 
-def translate_array(model: Model, array: xr.DataArray, **options: Any) -> xr.DataArray:
-    """Translate a DataArray.
-
-    Args:
-        model: loaded model.
-        array: dimensions y, x and band in any order, and any others beside them, as time; in
-            memory, or in chunks of dask.
-        **options: `bands`, `sensor`, `scale`, `offset`, `source_nodata`, `device`, `precision`,
-            `tile` and `seed` of `translate.scene.translate`; of an array in memory also `batch` and
-            `overlap`.
-
-    Returns:
-        float32 in physical units, NaN where masked, with the source's order of dimensions, its
-        other coordinates, attributes and CRS; see `translate.dataarray.finished`.
-        In chunks where the source is.
-
-    Raises:
-        CrossbandError: an array in chunks for a network that sees the whole image.
-        InputError, BandError, UnitError: as with a file.
-    """
+def check_keywords(array: xr.DataArray, names: Iterable[str]) -> None:
+    """Raise CrossbandError for keyword arguments that translating this array does not take."""
     if not isinstance(array, xr.DataArray):
         raise CrossbandError(
             f"translate takes a path or a DataArray, not {type(array).__name__}; of a Dataset, "
             f"dataset.to_array('band') makes one"
         )
     lazy = array.chunks is not None
-    known = (*_READING, *_BOTH, *(() if lazy else _EAGER))
-    for name in options:
+    known = (*KEYWORDS, *(() if lazy else EAGER_KEYWORDS))
+    for name in names:
         if name not in known:
             raise CrossbandError(
                 f"translating a DataArray{' in chunks' * lazy} takes no {name!r}; it takes "
                 f"{', '.join(known)}"
             )
-    reading = Reading.of(
-        array, model.signature.source, **{k: options[k] for k in _READING if k in options}
-    )
+
+
+def translate_array(
+    model: Model,
+    array: xr.DataArray,
+    read: ReadOptions = ReadOptions(),
+    tile: TileOptions = TileOptions(),
+) -> xr.DataArray:
+    """Translate a DataArray.
+
+    Args:
+        model: loaded model.
+        array: dimensions y, x and band in any order, and any others beside them, as time; in
+            memory, or in chunks of dask.
+        read: bands, sensor, scale, offset and nodata.
+        tile: device, precision, tile and seed; of an array in memory also batch and overlap.
+
+    Returns:
+        float32 in physical units, NaN where masked, with the source's order of dimensions, its
+        other coordinates, attributes and CRS; see `translate.dataarray.finished`. In chunks where
+        the source is.
+
+    Raises:
+        CrossbandError: an array in chunks for a network that sees the whole image.
+        InputError, BandError, UnitError: as with a file.
+    """
+    reading = Reading.of(array, model.signature.source, read)
     model.signature.check_unit(reading.radiometry.unit)
-    computing = {k: options[k] for k in (*_BOTH, *_EAGER) if k in options}
-    given = Given(model.network, reading.grid, computing.get("seed"))
-    tags = {"CROSSBAND_SEED": str(given.seed)} if given.draws else {}
+    conditions = SceneConditions(model.network, reading.grid, tile.seed)
+    tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
     numbers = reading.numbers(array)
-    if lazy:
-        data = _lazy(model, numbers.data, reading, computing)
+    if array.chunks is not None:
+        data = _lazy(model, numbers.data, reading, tile)
         tags["CROSSBAND_EXACT"] = "YES"
     else:
-        data, exact = _eager(model, numbers.values, reading, computing)
+        data = _eager(model, numbers.values, reading, tile)
+        exact = Tiling.of(model, reading.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
     return finished(model, array, reading, data, tags)
 
 
 def _eager(
-    model: Model, stored: NDArray[Any], reading: Reading, computing: dict[str, Any]
-) -> tuple[NDArray[np.float32], bool]:
-    """Translate numbers (..., band, y, x) in memory; also says whether tiled equals whole."""
+    model: Model, stored: NDArray[Any], reading: Reading, tile: TileOptions
+) -> NDArray[np.float32]:
+    """Translate numbers (..., band, y, x) in memory."""
     scale, (height, width) = model.network.scale, stored.shape[-2:]
     lead = stored.shape[:-3]
     shape = (*lead, len(model.signature.target), height * scale, width * scale)
     out = np.full(shape, np.nan, np.float32)
     for index in np.ndindex(lead):
-        made = translate_window(model, reading.window(stored[index], reading.grid), **computing)
+        made = translate_window(model, reading.window(stored[index], reading.grid), tile)
         np.copyto(out[index], made.values, where=made.mask)
-    cut = {k: computing.get(k) for k in ("tile", "overlap")}
-    work = Work.of(model, reading.grid, cut["tile"], computing.get("batch", BATCH), cut["overlap"])
-    return out, work.exact
+    return out
 
 
-def _lazy(model: Model, stored: da.Array, reading: Reading, computing: dict[str, Any]) -> da.Array:
+def _lazy(model: Model, stored: da.Array, reading: Reading, tile: TileOptions) -> da.Array:
     """Translate numbers (..., band, y, x) of dask, block by block."""
     import dask
     import dask.array as da
@@ -114,7 +120,7 @@ def _lazy(model: Model, stored: da.Array, reading: Reading, computing: dict[str,
             f"{model.name} sees the whole image, so that blocks of an array cannot be translated "
             f"one by one: load it first (array.load()), or translate the file"
         )
-    Work.of(model, Grid(1, 1), computing.get("tile"))  # refuses a tile that cannot be
+    Tiling.of(model, Grid(1, 1), tile)  # refuses a tile that cannot be
     reach = halo(network.margin, network.stride)
     rows, cols = (aligned(chunks, network.stride, max(reach, 1)) for chunks in stored.chunks[-2:])
     lead = stored.chunks[:-3]
@@ -125,9 +131,10 @@ def _lazy(model: Model, stored: da.Array, reading: Reading, computing: dict[str,
         stored.ndim - 1: reach if len(cols) > 1 else 0,
     }
     padded = da.overlap.overlap(whole, depth=around, boundary="none", allow_rechunk=False)
-    carried = Carried(model, reading, computing)
+    translation = BlockTranslation.of(model, reading, tile)
     # One key of the graph: it travels to each worker once, not with each block.
-    shared = dask.delayed(carried, name=f"crossband-{dask.base.tokenize(carried)}", traverse=False)
+    name = dask.base.tokenize(translation)
+    shared = dask.delayed(translation, name=f"crossband-{name}", traverse=False)
     return da.map_blocks(
         translate_block,
         padded,
@@ -142,7 +149,7 @@ def _lazy(model: Model, stored: da.Array, reading: Reading, computing: dict[str,
             tuple(n * scale for n in cols),
         ),
         meta=np.empty((0,) * stored.ndim, np.float32),
-        name=f"crossband-{dask.base.tokenize(carried, padded.name)}",
+        name=f"crossband-{dask.base.tokenize(translation, padded.name)}",
     )
 
 
@@ -169,56 +176,35 @@ def _starts(chunks: Sequence[int]) -> tuple[int, ...]:
     return tuple(np.concatenate([[0], np.cumsum(chunks)]).tolist())
 
 
-@dataclass
-class Carried:
-    """What every block needs, on its way to where it is computed; made ready once a process."""
+@dataclass(frozen=True)
+class BlockTranslation:
+    """What every block needs on its way to where it is computed.
+
+    Attributes:
+        model: without its baselines, which blocks do not need.
+        key: of the engine that the blocks of a process share.
+        reading: how the array is read.
+        tile: tile and seed.
+    """
 
     model: Model
+    key: EngineKey
     reading: Reading
-    computing: dict[str, Any]
+    tile: TileOptions
 
-    def __post_init__(self) -> None:
-        # Without the baselines, which the blocks do not need.
-        m = self.model
-        self.model = Model(m.network, m.signature, name=m.name, task=m.task)
-        self.lock = threading.Lock()
+    @classmethod
+    def of(cls, model: Model, reading: Reading, tile: TileOptions) -> Self:
+        """Leave out what the blocks do not need."""
+        bare = Model(model.network, model.signature, name=model.name, task=model.task)
+        return cls(bare, EngineKey(identity(model), tile.device, tile.precision), reading, tile)
 
-    @cached_property
-    def gate(self) -> threading.Semaphore:
-        """Lets as many blocks compute at once as there are processors for.
-
-        A network takes all threads that torch has: more blocks beside each other would only take
-        memory. Workers of dask.distributed give torch one thread each.
-        """
-        threads = max((os.cpu_count() or 1) // torch.get_num_threads(), 1)
-        return threading.Semaphore(threads if self._ready[0].device.type == "cpu" else 1)
-
-    @cached_property
-    def _ready(self) -> tuple[Engine, Given, Work]:
-        get = self.computing.get
-        engine = Engine(self.model, get("device", "auto"), get("precision", "auto"))
-        network, grid = self.model.network, self.reading.grid
-        tile = get("tile") or default_tile(network)
-        return engine, Given(network, grid, get("seed")), Work((), tile, True, None)
-
-    def ready(self) -> tuple[Engine, Given, Work, threading.Semaphore]:
-        """Return the model made ready, what it takes beside the source, an empty plan, a gate."""
-        with self.lock:
-            return *self._ready, self.gate
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return identity(self.model), repr(self.reading), repr(sorted(self.computing.items()))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("lock", "gate", "_ready")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.Lock())
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        return self.key.identity, repr(self.reading), repr(self.tile)
 
 
 def translate_block(
     block: NDArray[Any],
-    carried: Carried,
+    translation: BlockTranslation,
     *,
     starts: tuple[tuple[int, ...], tuple[int, ...]],
     reach: int,
@@ -228,7 +214,7 @@ def translate_block(
 
     Args:
         block: stored numbers (..., band, y, x), with `reach` pixels around it, where there are any.
-        carried: model and reading.
+        translation: model and reading.
         starts: where the blocks begin in the scene, in rows and columns.
         reach: the model's margin, on its stride.
         block_id: place of the block among all.
@@ -238,23 +224,27 @@ def translate_block(
     """
     (row, bottom), (col, right) = (s[i : i + 2] for s, i in zip(starts, block_id[-2:], strict=True))
     core = Box(row, col, bottom - row, right - col)
-    reading, whole = carried.reading, carried.reading.grid.box
-    engine, given, work, gate = carried.ready()
-    scale, lead = engine.model.network.scale, block.shape[:-3]
-    seen = core.expanded(reach, whole)
+    reading, whole = translation.reading, translation.reading.grid.box
+    engine = shared_engine(translation.key, lambda: translation.model)
+    network, lead = engine.model.network, block.shape[:-3]
+    tile = translation.tile.tile or default_tile(network)
+    jobs = tuple(Job(n, (t,)) for n, t in enumerate(_tiles(core, whole, tile, engine)))
+    tiling = Tiling((jobs,), tile, exact=True, overlap=None)
+    conditions = SceneConditions(network, reading.grid, translation.tile.seed)
+    seen, target = core.expanded(reach, whole), core.scaled(network.scale)
     bands = len(engine.model.signature.target)
-    out = np.full((*lead, bands, core.height * scale, core.width * scale), np.nan, np.float32)
+    out = np.full((*lead, bands, target.height, target.width), np.nan, np.float32)
     for index in np.ndindex(lead):
         window = reading.window(block[index], reading.grid.crop(seen))
-        results = Results(engine, work)
-        for tile in _tiles(core, whole, work.tile, engine):
-            job = Job(0, (tile,))
-            prepared = engine.prepare(job, [window.crop(tile.source.relative_to(seen))], given)
-            with gate:
-                answer = engine.compute(prepared)
-            for box, values, mask, _ in results(prepared, answer):
-                at = box.relative_to(core.scaled(scale)).slices()
-                np.copyto(out[index][:, *at], values, where=mask)
+        finished_boxes = compute_windows(
+            engine,
+            tiling,
+            conditions,
+            lambda box, window=window: window.crop(box.relative_to(seen)),  # type: ignore[misc]
+            compute_gate(engine),
+        )
+        for box, values, mask in finished_boxes:
+            np.copyto(out[index][:, *box.relative_to(target).slices()], values, where=mask)
     return out
 
 

@@ -34,11 +34,13 @@ from crossband.raster.grid import Grid
 from crossband.raster.journal import Store
 from crossband.raster.match import METHODS, Match, fit
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.vrt import OPTIONS, vrt
 from crossband.raster.warp import check_georeference
 from crossband.raster.write import Output, failed
+from crossband.translate.options import MatchOptions
 from crossband.translate.provenance import sources
 from crossband.translate.stream import index_values
 from crossband.translate.tiles import plan
@@ -95,33 +97,32 @@ class Direct:
 
 
 def matching(
-    match_to: str | Path | None,
-    grid: Grid,
-    bands: Sequence[str],
-    unit: str,
-    source: str | Path,
-    **how: Any,
+    options: MatchOptions, grid: Grid, bands: Sequence[str], unit: str, source: str | Path
 ) -> Direct:
-    """Return how windows become a result, for the options of `translate.scene.translate`.
+    """Return how windows become a result.
 
     Args:
-        match_to: the reference, or None.
+        options: the reference, or none.
         grid: of the result.
         bands: of the result.
         unit: of what the network gives.
         source: what it is made of.
-        how: `match`, `match_sensor`, `match_bands`.
 
     Raises:
         CrossbandError: an option of matching without a reference, or a reference that cannot be
             one; see `Matching`.
     """
-    given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value is not None]
-    if match_to is None:
+    if options.reference is None:
+        how = {
+            "--match": options.method,
+            "--match-sensor": options.sensor,
+            "--match-bands": options.bands,
+        }
+        given = [flag for flag, value in how.items() if value is not None]
         if given:
             raise CrossbandError(f"{given[0]} says how to match: give --match-to, too")
         return Direct(unit)
-    return Matching(match_to, grid, bands, unit, name_of(source), **how)
+    return Matching(options.reference, options, grid, bands, unit, name_of(source))
 
 
 class Matching(Direct):
@@ -129,13 +130,11 @@ class Matching(Direct):
 
     Args:
         reference: raster of the same place, with the result's bands by common name.
+        options: method, sensor and bands of the reference.
         grid: of the result.
         bands: of the result.
         unit: of what the network gives; the reference's, or `display`.
         name: what is said of the result in errors.
-        match: `histogram` (where None) or `linear`.
-        match_sensor: what took the reference; see `crossband.core.sensors`.
-        match_bands: common name -> band number or name in the reference.
 
     Raises:
         InputError: no georeference, no common ground, too few valid pixels, a constant reference.
@@ -148,21 +147,18 @@ class Matching(Direct):
     def __init__(
         self,
         reference: str | Path,
+        options: MatchOptions,
         grid: Grid,
         bands: Sequence[str],
         unit: str,
         name: str,
-        *,
-        match: str | None = None,
-        match_sensor: str | None = None,
-        match_bands: Mapping[str, int | str] | None = None,
     ) -> None:
-        self._way, self._name = match or WAY, name
+        self._way, self._name = options.method or WAY, name
         self._what = f"--match-to {reference}"
         if self._way not in METHODS:
-            raise CrossbandError(f"--match {match}: {nearest(self._way, METHODS)}")
+            raise CrossbandError(f"--match {options.method}: {nearest(self._way, METHODS)}")
         with ExitStack() as stack:
-            opened = _opened(reference, bands, match_sensor, match_bands)
+            opened = _opened(reference, bands, ReadOptions(options.bands, options.sensor))
             self._scene = stack.enter_context(opened)
             if unit not in (DISPLAY, opened.unit):
                 raise UnitError(
@@ -300,15 +296,10 @@ def _name(number: int, made: Output) -> str:
     return made.bands[0] if number else "values"
 
 
-def _opened(
-    path: str | Path,
-    target: Sequence[str],
-    sensor: str | None,
-    bands: Mapping[str, int | str] | None,
-) -> Scene:
+def _opened(path: str | Path, target: Sequence[str], read: ReadOptions) -> Scene:
     """Open the reference; what is wrong with it is said in the names of its own options."""
     try:
-        return open_scene(path, bands, sensor, needed=target)
+        return open_scene(path, read, needed=target)
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--match-sensor").replace("--bands", "--match-bands")
         words = words.replace(", or --match-sensor reflectance with --scale and --offset", "")

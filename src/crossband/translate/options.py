@@ -35,9 +35,7 @@ class TileOptions:
         "(default: an eighth of the tile)",
         flag="--overlap",
     )
-    seed: int | None = option(
-        None, "of a network that draws at random (default 0)", flag="--seed"
-    )
+    seed: int | None = option(None, "of a network that draws at random (default 0)", flag="--seed")
     whole: bool = option(
         False,
         "the scene in one piece, as memory allows; a flow with tolerances solves adaptively",
@@ -66,9 +64,7 @@ class WriteOptions:
         "stored number of masked pixels (default: the source's, NaN, or a mask band)",
         flag="--nodata",
     )
-    compress: str | None = option(
-        None, "deflate (default), zstd, lzw or none", flag="--compress"
-    )
+    compress: str | None = option(None, "deflate (default), zstd, lzw or none", flag="--compress")
     blocksize: int | None = option(
         None, "side of the COG's blocks in pixels (default 512)", flag="--blocksize"
     )

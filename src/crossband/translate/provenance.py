@@ -8,21 +8,19 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
 
 from crossband.core.version import __version__
 from crossband.errors import ChangedError, InputError
+from crossband.model import Model
 from crossband.raster import remote
 from crossband.raster.gdal import gdal
 from crossband.raster.journal import difference
 from crossband.raster.members import member_files
-
-if TYPE_CHECKING:
-    from crossband.model import Model
-    from crossband.raster.scene import Scene
+from crossband.raster.scene import Scene
 
 #: Parts of a source file that are looked at, and their size: a change that leaves size and
 #: modification time alone is found unless it lies between them.
@@ -47,6 +45,22 @@ def synthetic_tags(model: Model, source: str) -> dict[str, str]:
             f"SYNTHETIC {what}: translated by the model {model.name}, not measured"
         ),
     }
+
+
+def translation_tags(model: Model, source: str, *, exact: bool, seed: int | None) -> dict[str, str]:
+    """Return the tags of a translated scene.
+
+    Args:
+        model: that made it.
+        source: path of the scene.
+        exact: tiles give what the whole scene at once would give.
+        seed: of a network that draws at random; None of others.
+    """
+    tags = synthetic_tags(model, source)
+    tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
+    if seed is not None:
+        tags["CROSSBAND_SEED"] = str(seed)
+    return tags
 
 
 def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
@@ -116,9 +130,7 @@ def is_made(
 def unnoticed(scene: Scene) -> str | None:
     """Say which files of a scene could change without `facts` changing; None where none could."""
     far = [name for name in _files(scene) if _file(name) is None]
-    names = [
-        name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes
-    ]
+    names = [name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes]
     if not names:
         return None
     first, more = remote.name_of(names[0]), len(names) - 1

@@ -15,9 +15,10 @@ from crossband.raster.blocks import BlockReader
 from crossband.raster.scene import Scene
 from crossband.raster.write import Output, failed
 from crossband.translate.blend import neighbours
-from crossband.translate.engine import Engine, Given, Prepared
-from crossband.translate.threads import Ahead, Behind, Interrupts, Statistics
-from crossband.translate.tiling import Results, Work
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.engine import Engine, Prepared
+from crossband.translate.threads import BackgroundWriter, Interrupts, Prefetcher, Statistics
+from crossband.translate.tiling import Results, Tiling
 
 Progress = Callable[[int, int], None]
 
@@ -36,11 +37,11 @@ class Journal(Protocol):
         """See that what was noted stays."""
 
 
-def take_up(
-    work: Work, pixels: int, outputs: Sequence[Output], store: Journal, statistics: Statistics
+def count_jobs(
+    tiling: Tiling, pixels: int, outputs: Sequence[Output], store: Journal, statistics: Statistics
 ) -> dict[int, int]:
     """Count what there is to do, and what is done already; returns job -> source pixels."""
-    jobs = work.jobs
+    jobs = tiling.jobs
     statistics.pixels = pixels
     statistics.tiles = sum(len(job.tiles) for job in jobs)
     statistics.resumed = sum(len(job.tiles) for job in jobs if job.number in store.done)
@@ -55,8 +56,8 @@ class Stream:
 
     Args:
         engine: the model.
-        work: how the scene is cut.
-        given: noise, style and places.
+        tiling: how the scene is cut.
+        conditions: noise, style and places.
         scene: read in a thread of its own from here on.
         outputs: the result, and the indices after it.
         store: says what is there already.
@@ -66,23 +67,24 @@ class Stream:
     def __init__(
         self,
         engine: Engine,
-        work: Work,
-        given: Given,
+        tiling: Tiling,
+        conditions: SceneConditions,
         scene: Scene,
         outputs: Sequence[Output],
         store: Journal,
         statistics: Statistics,
     ) -> None:
-        self._engine, self._work, self._given, self._scene = engine, work, given, scene
+        self._engine, self._tiling, self._scene = engine, tiling, scene
+        self._conditions = conditions
         self._outputs, self._store, self._found = outputs, store, statistics
         pixels = scene.grid.height * scene.grid.width * engine.model.network.scale**2
-        self._pixels = take_up(work, pixels, outputs, store, statistics)
-        jobs = work.jobs
+        self._pixels = count_jobs(tiling, pixels, outputs, store, statistics)
+        jobs = tiling.jobs
         self._missing = {job.number for job in jobs} - set(store.done)
         self._needed = self._missing
-        if work.overlap is not None:
+        if tiling.overlap is not None:
             self._needed = neighbours(jobs, self._missing)
-        self._results = Results(engine, work, self._missing)
+        self._results = Results(engine, tiling, self._missing)
 
     def run(self, progress: Progress | None = None) -> None:
         """Do all of it.
@@ -92,8 +94,8 @@ class Stream:
         """
         found, start = self._found, time.perf_counter()
         try:
-            with Interrupts() as interrupts, Behind(self._write) as writer:
-                with Ahead(self._prepared(), interrupts.check) as ready:
+            with Interrupts() as interrupts, BackgroundWriter(self._write) as writer:
+                with Prefetcher(self._prepared(), interrupts.check) as ready:
                     self._compute(ready, writer, progress)
                 found.windows = time.perf_counter() - start
         finally:
@@ -105,16 +107,18 @@ class Stream:
 
     def _prepared(self) -> Generator[Prepared, None, None]:
         reader = BlockReader(self._scene, self._found.reads)
-        for group in self._work.groups:
+        for group in self._tiling.groups:
             own = [job for job in group if job.number in self._needed]
             windows = reader.windows([tile.source for job in own for tile in job.tiles])
             for job in own:
-                yield self._engine.prepare(job, [next(windows) for _ in job.tiles], self._given)
+                yield self._engine.prepare(
+                    job, [next(windows) for _ in job.tiles], self._conditions
+                )
 
     def _compute(
         self,
-        ready: Ahead[Prepared],
-        writer: Behind[tuple[Prepared, Tensor | None]],
+        ready: Prefetcher[Prepared],
+        writer: BackgroundWriter[tuple[Prepared, Tensor | None]],
         progress: Progress | None,
     ) -> None:
         found, finer = self._found, self._engine.model.network.scale**2

@@ -101,7 +101,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Iterates over a generator that runs in a thread of its own, a few items ahead.
 
     Args:
@@ -154,7 +154,7 @@ class Ahead(Generic[T]):
         self._thread.join()
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Hands items to a function in a thread of its own, in order.
 
     Leaving the context waits until all that was put is done, also after an error or Ctrl-C.

@@ -1,17 +1,18 @@
-"""How a scene is cut into jobs for a model, and how answers become finished pixels."""
+"""How a scene is cut into tiles for a model, and how answers become finished pixels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.errors import CrossbandError
+from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.raster.grid import Box, Grid, Window
 from crossband.translate.blend import (
@@ -22,10 +23,8 @@ from crossband.translate.blend import (
     default_overlap,
 )
 from crossband.translate.engine import Engine, Prepared
+from crossband.translate.options import TileOptions
 from crossband.translate.tiles import Job, Tile, grouped, halo, jobs, plan
-
-if TYPE_CHECKING:
-    from crossband.model import Model
 
 #: Least side of the window that a network sees, halo included. Larger tiles waste less on the halo
 #: and take more memory.
@@ -34,9 +33,6 @@ TILE = 896
 HALO = 0.15
 #: Side of the largest answer, in pixels of the result: larger ones would take too much memory.
 ANSWER = 2048
-#: Tiles that go through the network together. More than one was never faster on a processor
-#: (`benchmarks/translate.py --batches`), where a tile fills every core.
-BATCH = 1
 #: Pixels of a result that are turned into stored numbers at once.
 _PIXELS_AT_ONCE = 2**18
 
@@ -55,7 +51,7 @@ def default_tile(network: Generator) -> int:
 
 
 @dataclass(frozen=True)
-class Work:
+class Tiling:
     """How a scene is cut: groups of jobs, and whether tiled equals whole.
 
     Attributes:
@@ -80,25 +76,19 @@ class Work:
         cls,
         model: Model,
         grid: Grid,
-        tile: int | None = None,
-        batch: int = BATCH,
-        overlap: int | None = None,
+        options: TileOptions = TileOptions(),
         columns: int | None = None,
-        whole: bool = False,
-    ) -> Work:
+    ) -> Self:
         """Cut a scene for a model.
 
         Args:
             model: its network's margin, stride and scale count.
             grid: the scene's.
-            tile: side of the window that the network sees, in source pixels; `default_tile` where
-                None.
-            batch: tiles in a job.
-            overlap: see `translate`.
+            options: tile, batch, overlap and whole.
             columns: source pixels side by side in one group; all where None.
-            whole: one tile, however large the scene is.
         """
-        network = model.network
+        network, batch = model.network, options.batch
+        tile, overlap, whole = options.tile, options.overlap, options.whole
         if whole and (tile is not None or overlap is not None):
             raise CrossbandError("--whole: a scene in one piece has no --tile and no --overlap")
         if whole:
@@ -140,10 +130,10 @@ class Work:
 class Results:
     """Turns the network's answers into finished pixels, a few rows at a time."""
 
-    def __init__(self, engine: Engine, work: Work, wanted: set[int] | None = None) -> None:
+    def __init__(self, engine: Engine, tiling: Tiling, wanted: set[int] | None = None) -> None:
         self._engine, self._wanted = engine, wanted
         self._scale = engine.model.network.scale
-        self._blender = None if work.overlap is None else Blender(self._scale)
+        self._blender = None if tiling.overlap is None else Blender(self._scale)
 
     def __call__(
         self, prepared: Prepared, answers: Tensor | None

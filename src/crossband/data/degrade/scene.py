@@ -29,6 +29,7 @@ from crossband.raster import match as matching
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
 from crossband.raster.write import SceneWriter, check_output
@@ -122,9 +123,13 @@ def degrade_scene(
     paths = folder / f"{stem}_source.tif", folder / f"{stem}_target.tif"
     names = _shared(fine, bands, sensor, reference, reference_bands, reference_sensor)
     with ExitStack() as stack:
-        one = stack.enter_context(open_scene(fine, _of(bands, names), sensor, needed=names))
+        one = stack.enter_context(
+            open_scene(fine, ReadOptions(_of(bands, names), sensor), needed=names)
+        )
         coarse = _of(reference_bands, names)
-        two = stack.enter_context(open_scene(reference, coarse, reference_sensor, needed=names))
+        two = stack.enter_context(
+            open_scene(reference, ReadOptions(coarse, reference_sensor), needed=names)
+        )
         for path in paths:
             for scene in (one, two):
                 check_output(path, overwrite, scene.path)

@@ -16,6 +16,7 @@ from crossband.data.layouts.base import Layout, Row, Search
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.bands import parse_bands
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 
 #: Facts of a file, which are the source's or the target's, by which side the file is on.
 _OWN = ("sensor", "scale", "offset", "nodata")
@@ -135,7 +136,7 @@ def _numbers(
     path: Path, needed: list[str], bands: Mapping[str, int | str], stated: list[Any]
 ) -> dict[str, int | str]:
     given = {name: value for name, value in bands.items() if name in needed}
-    with open_scene(path, given, *stated, needed=needed) as scene:
+    with open_scene(path, ReadOptions(given, *stated), needed=needed) as scene:
         return dict(zip(scene.bands, scene.numbers, strict=True))
 
 

@@ -13,12 +13,12 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,18 +26,15 @@ import torch
 from crossband.core.version import __version__
 from crossband.errors import ClusterError, CrossbandError, ModelError
 from crossband.jobs.dask.worker import Answer, Part, Wanted, compute, probe
-from crossband.model.identity import identity
-from crossband.raster.grid import Box
+from crossband.model import Model, identity
 from crossband.raster.journal import Store
 from crossband.raster.remote import address, is_remote
 from crossband.raster.write import Output, failed
 from crossband.translate.blend import neighbours
-from crossband.translate.stream import Progress, take_up
+from crossband.translate.executor import SceneJob
+from crossband.translate.options import TileOptions
+from crossband.translate.stream import Progress, count_jobs
 from crossband.translate.threads import Interrupts, Statistics
-from crossband.translate.tiling import Work
-
-if TYPE_CHECKING:
-    from crossband.model import Model
 
 #: Windows of a part: what a lost worker costs at most, and what goes back at once (about 20 MiB of
 #: uint16 at the default tile).
@@ -80,7 +77,7 @@ class Connection:
         self.stopping = threading.Event()
         self._ready: dict[tuple[str, ...], Wanted] = {}
 
-    def ready(self, model: Model, device: str = "auto", precision: str = "auto") -> Workers:
+    def ready(self, model: Model, options: TileOptions) -> Workers:
         """See that the workers can load a model, and what they compute it on.
 
         Raises:
@@ -88,7 +85,7 @@ class Connection:
             CrossbandError: it cannot load the model, or finds another one; it has another version
                 of Crossband.
         """
-        key = (_address(model), identity(model), device, precision)
+        key = (_address(model), identity(model), options.device, options.precision)
         if key not in self._ready:
             self._ready[key] = self._probed(*key)
         return Workers(self, model, self._ready[key])
@@ -164,35 +161,9 @@ class Workers:
         """What tells the model from another."""
         return self.wanted.identity
 
-    def order(
-        self,
-        source: str | Path,
-        reading: Mapping[str, Any],
-        window: Box | None,
-        facts: Mapping[str, str],
-        work: Work,
-        seed: int | None,
-        outputs: Sequence[Output],
-    ) -> Part:
-        """Return the whole of a scene as one part, for `run`.
-
-        Args:
-            source: as `open_scene` takes it.
-            reading: its options.
-            window: part of the source that is the scene.
-            facts: of the run, see `translate.provenance.facts`.
-            work: how the scene is cut.
-            seed: of noise and style.
-            outputs: the result, and the indices after it.
-        """
-        seen = {name: facts[name] for name in ("the source", "how the source is read")}
-        plain = tuple(replace(made, raw=None) for made in outputs)
-        at = absolute(source)
-        return Part(self.wanted, at, reading, window, seen, work, frozenset(), seed, plain)
-
     def run(
         self,
-        order: Part,
+        job: SceneJob,
         outputs: Sequence[Output],
         store: Store,
         statistics: Statistics,
@@ -202,17 +173,19 @@ class Workers:
 
         Raises:
             KeyboardInterrupt: what came back is written and flushed.
-            CrossbandError: a part failed.
+            CrossbandError: a part failed; `--whole`, which has nothing to spread.
             ClusterError: it took its workers with it, again and again; the scheduler went away.
         """
+        if job.tile.whole:
+            raise CrossbandError("--whole is one window: --engine dask has nothing to spread")
         start = time.perf_counter()
         finer = self.model.network.scale**2
         grid = outputs[0].grid
-        pixels = take_up(order.work, grid.height * grid.width, outputs, store, statistics)
+        pixels = count_jobs(job.tiling, grid.height * grid.width, outputs, store, statistics)
         done = sum(pixels[number] for number in store.done)
         if progress is not None:
             progress(done * finer, statistics.pixels)
-        parts = _parts(order, set(pixels) - set(store.done))
+        parts = _parts(self._whole(job, outputs), set(pixels) - set(store.done))
         try:
             with Interrupts() as stop, closing(self._answers(parts, stop.check)) as answers:
                 for answer in answers:
@@ -226,6 +199,13 @@ class Workers:
             except OSError as error:
                 raise failed(outputs[0].path, error) from error
             statistics.windows = time.perf_counter() - start
+
+    def _whole(self, job: SceneJob, outputs: Sequence[Output]) -> Part:
+        """Return the whole of a scene as one part."""
+        seen = {name: job.facts[name] for name in ("the source", "how the source is read")}
+        plain = tuple(replace(made, raw=None) for made in outputs)
+        at = absolute(job.source)
+        return Part(self.wanted, at, job.read, seen, job.tiling, frozenset(), job.tile.seed, plain)
 
     def _answers(
         self, parts: Iterator[Part], check: Callable[[], None]
@@ -283,16 +263,16 @@ def _address(model: Model) -> str:
 
 def _parts(order: Part, missing: set[int]) -> Iterator[Part]:
     """Cut what is missing of a scene into parts of neighbouring windows."""
-    jobs = [job for job in order.work.jobs if job.number in missing]
+    jobs = [job for job in order.tiling.jobs if job.number in missing]
     size = max(PART // max(len(job.tiles) for job in jobs), 1) if jobs else 1
     for first in range(0, len(jobs), size):
         own = {job.number for job in jobs[first : first + size]}
         needed = own
-        if order.work.overlap is not None:
-            needed = neighbours(order.work.jobs, own)
-        those = tuple(job for job in order.work.jobs if job.number in needed)
+        if order.tiling.overlap is not None:
+            needed = neighbours(order.tiling.jobs, own)
+        those = tuple(job for job in order.tiling.jobs if job.number in needed)
         yield replace(
-            order, work=replace(order.work, groups=(those,)), others=frozenset(needed - own)
+            order, tiling=replace(order.tiling, groups=(those,)), others=frozenset(needed - own)
         )
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crossband.jobs.dask.client import AHEAD, LOOK, PART, Connection, absolute, result_of
 from crossband.jobs.dask.worker import Wanted, scene, stop_event
-from crossband.jobs.run import Task, Watcher, attempt, line_of
+from crossband.jobs.executor import attempt, line_of
 from crossband.jobs.summary import Line
+from crossband.jobs.task import Task, Watcher
+from crossband.model import Model
+from crossband.translate.options import TranslateOptions
 from crossband.translate.threads import Statistics
-
-if TYPE_CHECKING:
-    from crossband.model import Model
 
 #: Windows from which on a scene is spread even where there are scenes enough for all workers, so
 #: that one huge one does not keep the others waiting at the end.
@@ -34,7 +34,7 @@ class Scenes:
         cluster: whose workers do it.
         model: as this process has it.
         wanted: as they load it.
-        options: of `translate`.
+        options: how they are translated.
         watcher: is told how it goes.
     """
 
@@ -43,13 +43,16 @@ class Scenes:
         cluster: Connection,
         model: Model,
         wanted: Wanted,
-        options: Mapping[str, Any],
+        options: TranslateOptions,
         watcher: Watcher,
     ) -> None:
         self._cluster, self._model, self._wanted = cluster, model, wanted
-        self._options, self._watcher = dict(options), watcher
-        if options.get("match_to") is not None:
-            self._options["match_to"] = absolute(options["match_to"])
+        self._watcher = watcher
+        reference = options.match.reference
+        if reference is not None:  # workers must find it, too
+            match = replace(options.match, reference=absolute(reference))
+            options = replace(options, match=match)
+        self._options = options
         self._whole: dict[Any, tuple[Task, float]] = {}
         self._spread: dict[Future[Line], Task] = {}
         self._run = uuid.uuid4().hex
@@ -108,6 +111,6 @@ class Scenes:
 
     def _begin(self, task: Task, pool: ThreadPoolExecutor) -> None:
         """Spread a scene over the workers."""
-        options = {**self._options, "cluster": self._cluster}
-        options["progress"] = self._watcher.began(task)
-        self._spread[pool.submit(attempt, self._model, task, options)] = task
+        begun = self._watcher.began(task)
+        args = (self._model, task, self._options, self._cluster, begun)
+        self._spread[pool.submit(attempt, *args)] = task

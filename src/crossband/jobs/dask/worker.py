@@ -6,7 +6,6 @@ them, so that a worker that is lost halfway leaves nothing behind.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +16,24 @@ from numpy.typing import NDArray
 
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, InputError, ModelError
-from crossband.jobs.run import Task, attempt, reading_of
+from crossband.jobs.executor import attempt
 from crossband.jobs.summary import Line
-from crossband.model import load
+from crossband.jobs.task import Task
+from crossband.model import Model, identity, load
 from crossband.raster.grid import Box
 from crossband.raster.journal import difference
 from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.write import Output
-from crossband.translate.engine import Engine, Given
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.engine import Engine
+from crossband.translate.engines import EngineKey, shared_engine
+from crossband.translate.executor import LocalComputer
+from crossband.translate.options import TileOptions, TranslateOptions
 from crossband.translate.provenance import facts
 from crossband.translate.stream import Stream
 from crossband.translate.threads import Statistics
-from crossband.translate.tiling import BATCH, Work
+from crossband.translate.tiling import Tiling
 
 #: Seconds between two looks whether a scene is still wanted.
 LOOK = 1.0
@@ -60,10 +65,9 @@ class Part:
     Attributes:
         model: what computes them.
         source: path of the scene.
-        reading: options of `open_scene`.
-        window: part of the source that is the scene; all of it where None.
+        read: how it is read.
         seen: what `translate.provenance.facts` says of the source where the client opened it.
-        work: the jobs, and those that they fade into.
+        tiling: the jobs, and those that they fade into.
         others: numbers of the latter.
         seed: see `translate.scene.translate`.
         outputs: the result, and the indices after it; without their numbers.
@@ -71,10 +75,9 @@ class Part:
 
     model: Wanted
     source: str
-    reading: Mapping[str, Any]
-    window: Box | None
+    read: ReadOptions
     seen: Mapping[str, str]
-    work: Work
+    tiling: Tiling
     others: frozenset[int]
     seed: int | None
     outputs: tuple[Output, ...]
@@ -94,17 +97,10 @@ class Answer:
     statistics: Statistics
 
 
-_engines: dict[Wanted, Engine] = {}
-_lock = threading.Lock()
-
-
 def probe(address: str, device: str, precision: str) -> Wanted:
     """Load a model and say what it is here, on which device and in which precision it computes."""
     engine = Engine(load(address), device, precision)
-    wanted = Wanted(address, __version__, engine.identity, engine.device.type, engine.precision)
-    with _lock:
-        _engines[wanted] = engine
-    return wanted
+    return Wanted(address, __version__, engine.identity, engine.device.type, engine.precision)
 
 
 def engine_of(wanted: Wanted) -> Engine:
@@ -113,18 +109,19 @@ def engine_of(wanted: Wanted) -> Engine:
     Raises:
         ModelError: this worker has another version, or finds another model at that address.
     """
-    with _lock:
-        if wanted not in _engines:
-            if wanted.version != __version__:
-                raise ModelError(
-                    f"a worker has Crossband {__version__}, not {wanted.version}: install one "
-                    f"version everywhere"
-                )
-            engine = Engine(load(wanted.address), wanted.device, wanted.precision)
-            if engine.identity != wanted.identity:
-                raise ModelError(f"{wanted.address}: a worker finds another model there")
-            _engines[wanted] = engine
-        return _engines[wanted]
+
+    def checked() -> Model:
+        if wanted.version != __version__:
+            raise ModelError(
+                f"a worker has Crossband {__version__}, not {wanted.version}: install one "
+                f"version everywhere"
+            )
+        model = load(wanted.address)
+        if identity(model) != wanted.identity:
+            raise ModelError(f"{wanted.address}: a worker finds another model there")
+        return model
+
+    return shared_engine(EngineKey(wanted.identity, wanted.device, wanted.precision), checked)
 
 
 @dataclass
@@ -171,15 +168,14 @@ def compute(part: Part) -> Answer:
     ]
     notes = _Notes(part.others, outputs)
     needed = engine.model.signature.source
-    with open_scene(part.source, **part.reading, needed=needed) as scene:
-        if part.window is not None:
-            scene.part(part.window)
+    with open_scene(part.source, part.read, needed=needed) as scene:
         here = facts(part.model.identity, scene, {})
         changed = difference(part.seen, {name: here[name] for name in part.seen})
         if changed is not None:
             raise InputError(f"{part.source}: a worker sees another file: {changed}")
-        given = Given(engine.model.network, scene.grid, part.seed)
-        Stream(engine, part.work, given, scene, outputs, notes, notes.answer.statistics).run()
+        conditions = SceneConditions(engine.model.network, scene.grid, part.seed)
+        statistics = notes.answer.statistics
+        Stream(engine, part.tiling, conditions, scene, outputs, notes, statistics).run()
     return notes.answer
 
 
@@ -204,14 +200,14 @@ class _Stop:
 
 
 def scene(
-    wanted: Wanted, task: Task, options: Mapping[str, Any], largest: int, run: str
+    wanted: Wanted, task: Task, options: TranslateOptions, largest: int, run: str
 ) -> Line | None:
     """Translate a scene as a whole, as a fleet in one process does.
 
     Args:
         wanted: the model.
         task: with paths that hold everywhere.
-        options: of `translate.scene.translate`.
+        options: how it is translated.
         largest: windows that one worker takes on.
         run: name of the event that stops it.
 
@@ -224,23 +220,27 @@ def scene(
     engine = engine_of(wanted)
     if _windows(engine, task, options) > largest:
         return None
-    return attempt(engine.model, task, {**options, "engine": engine, "progress": _Stop(run)})
+    return attempt(engine.model, task, options, _Ready(engine), _Stop(run))
 
 
-def _windows(engine: Engine, task: Task, options: Mapping[str, Any]) -> int:
+@dataclass(frozen=True)
+class _Ready:
+    """An executor with one model, which is ready already."""
+
+    engine: Engine
+
+    def ready(self, model: Model, options: TileOptions) -> LocalComputer:
+        return LocalComputer(self.engine)
+
+
+def _windows(engine: Engine, task: Task, options: TranslateOptions) -> int:
     """Return how many jobs a scene is; 0 where it cannot be opened, which `attempt` reports."""
-    if options.get("whole"):
+    if options.tile.whole:
         return 1
-    reading = reading_of(engine.model, task, options)
-    window, nodata = reading.pop("window", None), reading.pop("source_nodata", None)
     model = engine.model
+    read = task.source.read_options(options.read, model.signature.source)
     try:
-        with open_scene(
-            task.source.path, **reading, nodata=nodata, needed=model.signature.source
-        ) as opened:
-            if window is not None:
-                opened.part(window)
-            cut = (options.get("tile"), options.get("batch", BATCH), options.get("overlap"))
-            return len(Work.of(model, opened.grid, *cut).jobs)
+        with open_scene(task.source.path, read, needed=model.signature.source) as opened:
+            return len(Tiling.of(model, opened.grid, options.tile).jobs)
     except CrossbandError:
         return 0

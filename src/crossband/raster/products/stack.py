@@ -22,21 +22,14 @@ from crossband.raster.bands import find_bands
 from crossband.raster.dataset import open_dataset
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid
+from crossband.raster.options import ReadOptions
 from crossband.raster.products.base import Band, Calibration, Product
 from crossband.raster.products.bilinear import SLACK, Axis, resample
 from crossband.raster.radiometry import Radiometry, radiometry_of
 from crossband.raster.scene import Scene
 
 
-def open_stack(
-    product: Product,
-    bands: Mapping[str, int | str],
-    sensor: sensors.Sensor | None,
-    scale: float | None,
-    offset: float | None,
-    nodata: float | None,
-    needed: Sequence[str],
-) -> Scene:
+def open_stack(product: Product, options: ReadOptions, needed: Sequence[str]) -> Scene:
     """Open the bands of a product that are needed; see `raster.open.open_scene`.
 
     Raises:
@@ -44,7 +37,8 @@ def open_stack(
         BandError: a needed band is not there or not named.
         UnitError: the physical unit is not declared anywhere.
     """
-    numbers = find_bands(product, product.path, needed, bands, sensor)
+    sensor = sensors.get(options.sensor) if options.sensor is not None else None
+    numbers = find_bands(product, product.path, needed, options.bands or {}, sensor)
     chosen = [product.bands[n - 1] for n in numbers.values()]
     with ExitStack() as stack:
         opened: dict[str, Any] = {}
@@ -52,10 +46,12 @@ def open_stack(
             if band.href not in opened:
                 opened[band.href] = stack.enter_context(open_dataset(band.href))
             _check_number(band, opened[band.href])
-        facts = _Facts.of(product, chosen, opened, stated=scale is not None)
+        facts = _Facts.of(product, chosen, opened, stated=options.scale is not None)
         places = {name: n for n, name in enumerate(numbers, start=1)}
-        r = radiometry_of(facts, product.path, places, sensor, scale, offset, nodata)
-        reader = StackReader(product, numbers, opened, r, stated=nodata is not None)
+        r = radiometry_of(
+            facts, product.path, places, sensor, options.scale, options.offset, options.nodata
+        )
+        reader = StackReader(product, numbers, opened, r, stated=options.nodata is not None)
         stack.pop_all()
     return Scene(product.path, numbers, r, reader)
 

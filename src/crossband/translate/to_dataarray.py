@@ -1,0 +1,74 @@
+"""A scene through a model, as a DataArray in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import rioxarray  # noqa: F401 - gives arrays their `rio`
+import xarray as xr
+
+from crossband.errors import MaskedError
+from crossband.model import Model
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.options import TileOptions
+from crossband.translate.provenance import translation_tags
+from crossband.translate.tiling import Tiling
+from crossband.translate.window import check_source, translate_window
+
+
+def translate_to_array(
+    model: Model,
+    source: str | Path,
+    read: ReadOptions = ReadOptions(),
+    tile: TileOptions = TileOptions(),
+) -> xr.DataArray:
+    """Translate a scene and return it as a DataArray.
+
+    Args:
+        model: loaded model.
+        source: what `translate.scene.translate` takes.
+        read: how the scene is read.
+        tile: how it is computed.
+
+    Returns:
+        float32 (band, y, x) in physical units, NaN where masked, with `rio.crs`, `rio.transform`
+        and `rio.nodata`; `attrs` say that it is synthetic.
+
+    Raises:
+        InputError, BandError, UnitError: the scene cannot be read, or not by this model.
+        MaskedError: every pixel is masked.
+    """
+    with open_scene(source, read, needed=model.signature.source) as scene:
+        check_source(model, scene.unit, scene.bands)
+        window = scene.read()
+        tiling = Tiling.of(model, scene.grid, tile)
+        conditions = SceneConditions(model.network, scene.grid, tile.seed)
+        seed = conditions.seed if conditions.draws else None
+        tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
+    if not window.mask.any():
+        raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+    result = translate_window(model, window, tile)
+    grid = result.grid
+    array = xr.DataArray(
+        np.where(result.mask, result.values, np.float32("nan")),
+        dims=("band", "y", "x"),
+        coords={"band": list(result.bands)},
+        name=result.bands[0] if len(result.bands) == 1 else model.name,
+        attrs={"units": result.unit, "long_name": list(result.bands), **tags},
+    )
+    if not grid.transform.is_identity and grid.transform.is_rectilinear:
+        cols, rows = np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5
+        array = array.assign_coords(
+            x=grid.transform.c + cols * grid.transform.a,
+            y=grid.transform.f + rows * grid.transform.e,
+        )
+    if grid.crs is not None:
+        array = array.rio.write_crs(grid.crs)
+    array = array.rio.write_transform(grid.transform)
+    if grid.gcps:
+        array = array.rio.write_gcps(grid.gcps, grid.gcps_crs)
+    marked: xr.DataArray = array.rio.write_nodata(float("nan"))
+    return marked

@@ -1,0 +1,86 @@
+"""Pixels in memory through a model, as if they were a whole scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.errors import CrossbandError
+from crossband.model import Model
+from crossband.raster.grid import Box, Window
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.engine import Engine
+from crossband.translate.options import TileOptions
+from crossband.translate.tiling import Results, Tiling
+
+
+def translate_window(
+    model: Model,
+    window: Window,
+    options: TileOptions = TileOptions(),
+) -> Window:
+    """Translate pixels in memory; the window is taken for a whole scene.
+
+    Args:
+        model: loaded model.
+        window: values [C, H, W] in physical units, with the model's source bands.
+        options: device, precision, tiles, seed.
+
+    Returns:
+        Values [Ct, H * scale, W * scale] in physical units, 0 where masked.
+
+    Raises:
+        UnitError, CrossbandError: the model does not take this unit or these bands.
+    """
+    check_source(model, window.unit, window.bands)
+    engine = Engine(model, options.device, options.precision)
+    tiling = Tiling.of(model, window.grid, options)
+    conditions = SceneConditions(model.network, window.grid, options.seed, options.whole)
+    grid = window.grid.zoom(model.network.scale)
+    out = np.zeros((len(model.signature.target), grid.height, grid.width), np.float32)
+    mask = np.zeros((grid.height, grid.width), bool)
+    for box, values, valid in compute_windows(engine, tiling, conditions, window.crop):
+        rows, cols = box.slices()
+        out[:, rows, cols], mask[rows, cols] = values, valid
+    unit = model.signature.target_unit(window.unit)
+    return Window(out, mask, grid, tuple(model.signature.target), unit)
+
+
+def compute_windows(
+    engine: Engine,
+    tiling: Tiling,
+    conditions: SceneConditions,
+    read: Callable[[Box], Window],
+    gate: AbstractContextManager[object] | None = None,
+) -> Iterator[tuple[Box, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Compute the tiles of a plan, one job after the other.
+
+    Args:
+        engine: the model.
+        tiling: the plan.
+        conditions: noise, style and places of the scene.
+        read: gives the source's window of a tile.
+        gate: entered while the network computes.
+
+    Yields:
+        Box on the target's grid, physical values [Ct, h, w] and mask [h, w].
+    """
+    results, gate = Results(engine, tiling), gate or nullcontext()
+    for job in tiling.jobs:
+        prepared = engine.prepare(job, [read(tile.source) for tile in job.tiles], conditions)
+        with gate:
+            answers = engine.compute(prepared)
+        for box, values, mask, _ in results(prepared, answers):
+            yield box, values, mask
+
+
+def check_source(model: Model, unit: str, bands: Sequence[str]) -> None:
+    """Raise CrossbandError for a source in a unit or with bands that the model does not take."""
+    model.signature.check_unit(unit)
+    if tuple(bands) != tuple(model.signature.source):
+        raise CrossbandError(
+            f"{model.name} takes {', '.join(model.signature.source)}, not {', '.join(bands)}"
+        )
