@@ -363,10 +363,10 @@ def test_the_benchmark_prints_its_table(tmp_path):
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    from crossband.cli import translate as cli_translate
+    from crossband.cli import progress
 
-    monkeypatch.setattr(cli_translate, "LINE_SECONDS", 0.0)
-    bar = cli_translate.Bar("x/scene.tif", quiet=False)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    bar = progress.Bar("x/scene.tif", quiet=False)
     bar(0, 4_000_000)
     time.sleep(0.01)
     bar(1_000_000, 4_000_000)
@@ -375,6 +375,6 @@ def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
     assert len(lines) == 2
     assert lines[1].startswith("scene.tif: 25% of 4.0 MPix, ")
     assert lines[1].endswith("left")
-    quiet = cli_translate.Bar("x/scene.tif", quiet=True)
+    quiet = progress.Bar("x/scene.tif", quiet=True)
     quiet(1_000_000, 4_000_000)
     assert capsys.readouterr().err == ""

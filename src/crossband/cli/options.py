@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import types
-import typing
 from collections.abc import Collection
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_TYPES = {"int": int, "float": float}
 
 
 def add_options(parser: Any, options: type[Any], only: Collection[str] | None = None) -> None:
@@ -20,22 +19,21 @@ def add_options(parser: Any, options: type[Any], only: Collection[str] | None = 
         options: the class; fields without a flag are left out.
         only: names of fields; all where None.
     """
-    hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
         flag = field.metadata.get("flag")
         if flag is None or (only is not None and field.name not in only):
             continue
         how: dict[str, Any] = {"help": field.metadata["help"], "default": field.default}
-        kind = _kind(hints[field.name])
-        if kind is bool:
+        kind = field.type.split(" | ")[0]  # annotations are texts: nothing is imported for them
+        if kind == "bool":
             how["action"] = "store_true"
         elif isinstance(field.default, tuple):
             how |= {"action": "append", "default": None}
         else:
             if field.metadata["metavar"] is not None:
                 how["metavar"] = field.metadata["metavar"]
-            if kind in (int, float):
-                how["type"] = kind
+            if kind in _TYPES:
+                how["type"] = _TYPES[kind]
         parser.add_argument(flag, **how)
 
 
@@ -58,10 +56,3 @@ def read_options(options: type[T], arguments: argparse.Namespace) -> T:
             value = field.metadata["parse"](value)
         given[field.name] = value
     return options(**given)
-
-
-def _kind(hint: Any) -> Any:
-    """Return the first type of a union that is not None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-    return hint

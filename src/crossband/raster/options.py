@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from crossband.core.options import option
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
+
+if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
+    from crossband.raster.grid import Box
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from crossband.core.options import from_keywords, option
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
+
+if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
+    from crossband.raster.grid import Box
 
 
 @dataclass(frozen=True)
