@@ -130,7 +130,9 @@ def is_made(
 def unnoticed(scene: Scene) -> str | None:
     """Say which files of a scene could change without `facts` changing; None where none could."""
     far = [name for name in _files(scene) if _file(name) is None]
-    names = [name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes]
+    names = [
+        name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes
+    ]
     if not names:
         return None
     first, more = remote.name_of(names[0]), len(names) - 1
