@@ -116,7 +116,7 @@ def test_written_bands_are_what_was_measured(result):
 
 
 def test_table(result):
-    lines = demo.table(result[1]).splitlines()
+    lines = demo.scores_table(result[1]).splitlines()
     names = [line[:16].strip() for line in lines[1:5]]
     assert names == ["model", "per-pixel linear", "per-pixel MLP", "mean"]
     assert lines[0].split() == ["reflectance", "MAE", "RMSE", "PSNR", "SSIM", "r", "NDVI", "MAE"]

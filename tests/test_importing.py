@@ -25,7 +25,7 @@ from crossband.model.importing import BandSpec, ImportOptions, Origin, import_ch
 from crossband.model.importing.formats import FORMATS, known
 from crossband.networks.generators.unet import UNet
 from crossband.raster.grid import Grid, Window
-from crossband.training.fine_tune import begin
+from crossband.training.fine_tune import load_start
 from crossband.training.methods.base import Method
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
@@ -539,7 +539,7 @@ def test_training_may_begin_with_an_imported_model(tmp_path):
     model, _ = bring(tmp_path, small(), ["vv"] * 3)
     unit = {"display": UnitRange([(0, 1)], [(0, 1)] * 3)}
     method = Start(Signature(["vv"], RGB, unit), UNet(1, 3, width=4, levels=3))
-    begin(method, str(tmp_path / "model"), tmp_path)
+    load_start(method, str(tmp_path / "model"), tmp_path)
     theirs = method.generator.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in model.network.state_dict().items())
 

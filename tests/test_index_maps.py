@@ -8,7 +8,7 @@ import torch
 from crossband.core.signature import Signature, UnitRange
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.index_maps import COLOURS, coloured, first_index, index_maps
-from crossband.training.methods.validation import SIDE, picture
+from crossband.training.methods.validation import SIDE, comparison_image
 
 
 def prediction(source, target, unit="reflectance", target_unit=None, scale=1, side=8):
@@ -40,7 +40,7 @@ def prediction(source, target, unit="reflectance", target_unit=None, scale=1, si
 def test_the_first_index_that_the_bands_allow(source, target, unit, name):
     p = prediction(source, target, unit)
     assert first_index(p, unit) == name
-    assert picture(p, 0).shape == (3, 8, 8 * (6 if name else 4))
+    assert comparison_image(p, 0).shape == (3, 8, 8 * (6 if name else 4))
 
 
 def test_none_across_units():
@@ -58,7 +58,7 @@ def test_maps_are_of_the_true_formula():
 def test_a_finer_target_has_finer_maps():
     p = prediction(["red"], ["nir"], scale=3)
     assert index_maps(p, 0)[0].shape == (3, 24, 24)
-    assert picture(p, 0).shape == (3, 24, 6 * 24)
+    assert comparison_image(p, 0).shape == (3, 24, 6 * 24)
 
 
 def test_dark_pixels_and_masked_ones():
@@ -66,7 +66,7 @@ def test_dark_pixels_and_masked_ones():
     p.source.zero_()
     p.target.zero_()
     p.mask[..., :4] = False
-    drawn = picture(p, 0)
+    drawn = comparison_image(p, 0)
     assert drawn.isfinite().all()
     assert (drawn[:, :, 4 * 8 : 4 * 8 + 4] == 0).all()
     torch.testing.assert_close(drawn[:, 0, 4 * 8 + 5], torch.tensor(COLOURS[4]))  # 0 / 0 as 0
@@ -82,4 +82,8 @@ def test_colours_run_from_end_to_end():
 
 
 def test_a_large_window_is_shrunk():
-    assert picture(prediction(["red"], ["nir"], side=2 * SIDE), 0).shape == (3, SIDE, 6 * SIDE)
+    assert comparison_image(prediction(["red"], ["nir"], side=2 * SIDE), 0).shape == (
+        3,
+        SIDE,
+        6 * SIDE,
+    )

@@ -28,7 +28,7 @@ from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
-from crossband.training.recipe_table import facts
+from crossband.training.recipe_table import recipe_info
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
@@ -55,8 +55,8 @@ def test_every_recipe_says_what_it_is():
 
 
 def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
-    once = functools.cache(facts)
-    monkeypatch.setattr("crossband.training.recipe_table.facts", once)
+    once = functools.cache(recipe_info)
+    monkeypatch.setattr("crossband.training.recipe_table.recipe_info", once)
     rows = {row.name: row for row in map(once, NAMES)}
     for name, row in rows.items():
         config = recipe.load(name, ["--data.manifest=pairs.csv"])

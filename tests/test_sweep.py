@@ -24,7 +24,7 @@ from crossband.training.fit import fit
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
 from crossband.training.search_space import Parameter, read
-from crossband.training.sweep import sweep, table
+from crossband.training.sweep import sweep, trials_table
 
 pytest.importorskip("optuna", reason="Optuna is not installed (the extra 'sweep')")
 
@@ -98,7 +98,7 @@ def test_what_a_sweep_leaves(pairs, linear, tmp_path, capsys):  # noqa: F811
         lines = list(csv.DictReader(file))
     assert [line["best"] for line in lines] == ["*" if r is winner else "" for r in rows]
     assert [float(line["score"]) for line in lines] == [row.score for row in rows]
-    text = table(rows).splitlines()
+    text = trials_table(rows).splitlines()
     assert text[0].split() == ["trial", "state", "score", "lr", "depth"]
     assert [line.split()[0] for line in text if "*" in line] == [str(winner.number), "*"]
     assert text[winner.number + 1].split()[2] == f"{winner.score:.5f}*"
