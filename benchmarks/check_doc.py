@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossband.data.check import KINDS, rules, sides
-from crossband.data.check import likeness as look
-from crossband.data.check import registration as reg
+from crossband.data.check import KINDS, across_rows, edge_patterns, registration, rules
 
 INTRO = """# `crossband data check`
 
@@ -95,14 +93,15 @@ def page(record: Mapping[str, Any]) -> str:
     """Return the page."""
     from crossband.data.check.page import PICTURED
 
+    modules = registration, edge_patterns, across_rows, rules
     numbers = {
-        **{k: v for m in (reg, look, sides, rules) for k, v in vars(m).items() if k.isupper()},
-        "blocks": reg.ALONG**2,
-        "low": reg.BLOCK[0],
-        "high": reg.BLOCK[1],
+        **{k: v for m in modules for k, v in vars(m).items() if k.isupper()},
+        "blocks": registration.ALONG**2,
+        "low": registration.BLOCK[0],
+        "high": registration.BLOCK[1],
     }
     rows = [
-        (k.name, k.severity, "yes" if k.spoils else "", WHY[k.name].format(**numbers))
+        (k.name, k.severity, "yes" if k.drops_row else "", WHY[k.name].format(**numbers))
         for k in KINDS.values()
     ]
     parts = [

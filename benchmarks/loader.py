@@ -47,7 +47,7 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest as manifests
 from crossband.data.pack import pack
 from crossband.data.reader import PairReader
-from crossband.data.sampler import Positions
+from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset
 from crossband.data.transforms import Flip
 from crossband.data.workers import ignore_signals
@@ -142,7 +142,7 @@ def reader(manifest: Path, *, kept: bool = False) -> PairReader:
     out = PairReader(table, SIGNATURE, cache_mb=2048 if kept else 0)
     out.check(len(table))
     for row in range(len(table) if kept else 0):
-        out.read(row, out.facts(row).grid.box)
+        out.read(row, out.info(row).grid.box)
     return out
 
 
@@ -152,7 +152,7 @@ def loader(reader: PairReader, load: dict[str, Any], workers: int) -> DataLoader
     data = PairDataset(reader, pd.DataFrame(reader.rows), transforms=[Flip()], **options)
     return DataLoader(
         data,
-        batch_sampler=Positions(load["batch"], 10**6, lambda: 0),
+        batch_sampler=PositionSampler(load["batch"], 10**6, lambda: 0),
         num_workers=workers,
         worker_init_fn=ignore_signals,
     )

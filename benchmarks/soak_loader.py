@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
-from crossband.data.sampler import Positions
+from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset
 from crossband.data.workers import ignore_signals
 
@@ -100,11 +100,11 @@ def watch(manifest: Path, reads: int, workers: int, crop: int = CROP) -> dict[in
     """Read crops; returns for each worker [reads so far, KiB] at the end of every batch."""
     table = manifests.read(manifest)
     reader = PairReader(table, SIGNATURE)
-    reader.opened.limit = KEPT
+    reader.scenes.limit = KEPT
     reader.check(len(table))
     loader = DataLoader(
         Told(PairDataset(reader, table, crop=crop)),
-        batch_sampler=Positions(BATCH, reads // BATCH, lambda: 0),
+        batch_sampler=PositionSampler(BATCH, reads // BATCH, lambda: 0),
         num_workers=workers,
         worker_init_fn=ignore_signals,
     )

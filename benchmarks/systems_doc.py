@@ -208,11 +208,11 @@ def _palette(path: Path) -> None:
 
 def _pair(model: Model, rows: pd.DataFrame) -> tuple[Window, Window]:
     reader = PairReader(rows, model.signature, model.network.scale)
-    facts = reader.facts(0)
-    pixels = reader.read(0, facts.grid.box)
-    signature, unit = model.signature, facts.unit
-    fine = facts.grid.zoom(model.network.scale)
-    source = Window(pixels.source, pixels.source_mask, facts.grid, tuple(signature.source), unit)
+    info = reader.info(0)
+    pixels = reader.read(0, info.grid.box)
+    signature, unit = model.signature, info.unit
+    fine = info.grid.zoom(model.network.scale)
+    source = Window(pixels.source, pixels.source_mask, info.grid, tuple(signature.source), unit)
     target = Window(
         pixels.target, pixels.mask, fine, tuple(signature.target), signature.target_unit(unit)
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from crossband.data.check.facts import facts
+from crossband.data.check.row_stats import row_stats
 
 
 def deadly(row, bands):
     if str(row["source"]).endswith("12.tif"):
         os._exit(1)
-    return facts(row, bands)
+    return row_stats(row, bands)

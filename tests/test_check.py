@@ -21,9 +21,9 @@ from scipy import ndimage
 
 from crossband.cli.main import main
 from crossband.data import manifest
-from crossband.data.check import KINDS, Bands, Limits, check, run, without_spoilt
+from crossband.data.check import KINDS, Bands, Limits, check, run, usable_rows
 from crossband.data.check import page as check_page
-from crossband.data.check.likeness import alike, signature
+from crossband.data.check.edge_patterns import edge_pattern, similar_pairs
 from crossband.data.check.registration import measure
 from crossband.errors import CrossbandError, ManifestError
 from crossband.raster.grid import Box
@@ -233,7 +233,7 @@ def test_nodata_heavy(found):
     values = stored()
     values[:, :50] = 0  # the sensor's nodata
     assert found(values) == ["nodata-heavy"]
-    assert not KINDS["nodata-heavy"].spoils
+    assert not KINDS["nodata-heavy"].drops_row
     values = stored()
     values[:, :30] = 0
     assert found(values) == []
@@ -433,16 +433,16 @@ def test_shifts_are_measured_below_a_pixel(down, right, seed, slope):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 100), st.integers(40, 300), st.integers(40, 300))
-def test_likeness_of_any_shape(seed, height, width):
-    """A size does not matter; what is unrelated correlates little."""
+def test_edge_patterns_of_any_shape(seed, height, width):
+    """The size does not matter, and unrelated images correlate little."""
     values = fields(seed, 300)[:height, :width].astype("f4")
     mask = np.ones(values.shape, bool)
-    one = signature(values, mask)
-    other = signature(fields(seed + 1, 300)[:height, :width].astype("f4"), mask)
+    one = edge_pattern(values, mask)
+    other = edge_pattern(fields(seed + 1, 300)[:height, :width].astype("f4"), mask)
     assert one is not None
     assert other is not None
-    assert next(r for *_, r, _ in alike(one[None], one[None])) == pytest.approx(1, abs=1e-3)
-    assert list(alike(one[None], other[None])) == []
+    assert next(r for *_, r, _ in similar_pairs(one[None], one[None])) == pytest.approx(1, abs=1e-3)
+    assert list(similar_pairs(one[None], other[None])) == []
 
 
 @pytest.fixture
@@ -486,7 +486,7 @@ def test_parallel_equals_serial(messy):
 def test_a_process_that_dies_is_a_finding(messy, monkeypatch):
     """A file that kills its reader leaves the others measured."""
     rows = manifest.read(messy, lenient=True).to_dict("records")
-    monkeypatch.setattr(run, "_one", deadly)
+    monkeypatch.setattr(run, "_row_stats", deadly)
     out = dict(run._measure(rows, Bands(), 2))
     assert sorted(out) == list(range(18))
     dead = [i for i, f in out.items() if "died" in str(f.refused)]
@@ -495,10 +495,10 @@ def test_a_process_that_dies_is_a_finding(messy, monkeypatch):
 
 def test_fix_reads_again_and_is_clean(messy, tmp_path):
     report = check(messy)
-    kept = without_spoilt(report)
+    kept = usable_rows(report)
     manifest.write(kept, tmp_path / "clean.csv")
     again = check(tmp_path / "clean.csv")
-    assert not [f for f in again.findings if f.spoils]
+    assert not [f for f in again.findings if f.drops_row]
     # Of rows that are there twice, the one in test stays; suspicions stay.
     assert kept["row"].tolist() == [1, 2, 7, *range(9, 19)]
     assert {f.kind for f in again.findings} == {"offset-undeclared"}
@@ -508,7 +508,7 @@ def test_fix_reads_again_and_is_clean(messy, tmp_path):
 def test_fix_that_leaves_nothing(scene, pairs):
     report = check(pairs({"source": scene("one.tif", stored(), None)}))
     with pytest.raises(ManifestError, match="every row has a finding"):
-        without_spoilt(report)
+        usable_rows(report)
 
 
 def test_ignore(messy):
@@ -593,7 +593,7 @@ def test_wheel_has_the_template():
     """Hatchling takes every file below the package."""
     from importlib.resources import files
 
-    assert files("crossband.evaluation.report").joinpath("templates/check.html").is_file()
+    assert files("crossband.data.check").joinpath("check.html").is_file()
 
 
 def test_real_traps(real_data, tmp_path):

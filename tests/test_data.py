@@ -17,7 +17,7 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest, splits
 from crossband.data.balance import Balance
 from crossband.data.reader import PairReader
-from crossband.data.sampler import Positions
+from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset, WindowDataset
 from crossband.data.transforms import Flip, RadiometricJitter, Transform
 from crossband.errors import ManifestError, OutputError, RecipeError
@@ -230,7 +230,7 @@ def test_two_halves_of_one_picture_are_a_pair(pairs, make_raster):
     )
     box = Box(3, 5, 10, 12)
     here, there = reader.read(0, box), whole.read(0, Box(3, 0, 10, 50))
-    assert reader.facts(0).grid.box == Box(0, 0, 40, 25)
+    assert reader.info(0).grid.box == Box(0, 0, 40, 25)
     np.testing.assert_array_equal(here.source, there.source[..., 5:17])
     np.testing.assert_array_equal(here.target, there.target[..., 30:42])
     for window, message in (("0,0,60,40", "0,0,60,40 is not inside its 50 x 40"), ("1,2", "'1,2'")):
@@ -316,7 +316,7 @@ def test_workers_do_not_matter(pairs):
     data = dataset(pairs(), transforms=[Flip(), RadiometricJitter(noise=0.1)])
     batches = {}
     for workers in (0, 2):
-        sampler = Positions(3, 4, lambda: 6)
+        sampler = PositionSampler(3, 4, lambda: 6)
         loader = DataLoader(data, batch_sampler=sampler, num_workers=workers)
         batches[workers] = list(loader)
     assert len(batches[0]) == 4
@@ -326,11 +326,11 @@ def test_workers_do_not_matter(pairs):
 
 def test_positions_go_on_where_training_stopped_and_are_dealt_to_ranks():
     consumed = {"n": 0}
-    one = Positions(4, 3, lambda: consumed["n"])
+    one = PositionSampler(4, 3, lambda: consumed["n"])
     assert list(one) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     consumed["n"] = 8
     assert next(iter(one)) == [8, 9, 10, 11]
-    ranks = [list(Positions(2, 3, lambda: 8, rank, 2)) for rank in (0, 1)]
+    ranks = [list(PositionSampler(2, 3, lambda: 8, rank, 2)) for rank in (0, 1)]
     together = [a + b for a, b in zip(*ranks, strict=True)]
     assert together == list(one)
 

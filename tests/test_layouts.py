@@ -55,7 +55,7 @@ def check(table, sig, source, target, scale=1, tolerance=1e-6):
     """Read all pairs whole, and compare the pixel in the middle."""
     reader = PairReader(table, sig, scale)
     for i in range(len(table)):
-        window = reader.read(i, reader.facts(i).grid.box)
+        window = reader.read(i, reader.info(i).grid.box)
         assert window.mask.all()
         for values, expected in ((window.source, source), (window.target, target)):
             middle = values[:, values.shape[1] // 2, values.shape[2] // 2]
@@ -675,7 +675,7 @@ def test_geotiff_of_real_scenes(find, real_data, tmp_path):
     _, table, _ = find("geotiff", options, folder)
     assert set(known["file"]) <= {p.rpartition("/")[2] for p in table["source"]}
     reader = PairReader(table, RGB2NIR)
-    window = reader.read(0, reader.facts(0).grid.box)
+    window = reader.read(0, reader.info(0).grid.box)
     assert 0 < window.source[:, window.source_mask].mean() < 1
     assert np.isfinite(window.target).all()
 

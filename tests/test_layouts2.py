@@ -49,7 +49,7 @@ def pixels(table, signature, scale=1):
     reader = PairReader(table, signature, scale)
     out = []
     for i in range(len(table)):
-        window = reader.read(i, reader.facts(i).grid.box)
+        window = reader.read(i, reader.info(i).grid.box)
         assert window.mask.all()
         middle = window.source.shape[1] // 2
         source = window.source[:, middle, middle]
@@ -166,8 +166,8 @@ def test_real_s2_100k(real_data, find, tmp_path):
         assert len(table) == len(part)
         reader = PairReader(table, NIR)
         for i in range(len(table)):
-            facts = reader.facts(i)
-            grid, unit = facts.grid, facts.unit
+            info = reader.info(i)
+            grid, unit = info.grid, info.unit
             np.testing.assert_allclose(
                 grid.lonlat(), table.loc[i, ["lon", "lat"]].astype(float), atol=0.02
             )
@@ -283,7 +283,7 @@ def test_landsat_scenes_are_stacked(find, tmp_path):
     assert table["group"].unique().tolist() == ["wrs2-193024"]
     # 12000 x 2.75e-5 - 0.2 and so on.
     same(pixels(table, NIR), [0.13, 0.1025, 0.075], [0.1575])
-    grid = PairReader(table, NIR).facts(0).grid
+    grid = PairReader(table, NIR).info(0).grid
     assert grid.crs.to_epsg() == 32633
     assert grid.transform.a == 30
     assert not list((tmp_path / "vrt").glob("*.part"))
@@ -449,7 +449,7 @@ def test_real_pictures(name, pairs, groups, real_data, find):
     assert (len(table), table["group"].nunique()) == (pairs, groups)
     reader = PairReader(table, THERMAL)
     for i in range(0, pairs, 5):
-        window = reader.read(i, reader.facts(i).grid.box)
+        window = reader.read(i, reader.info(i).grid.box)
         assert window.mask.all()
         assert window.source.max() <= 1
         assert window.target.std() > 0.01

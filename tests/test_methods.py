@@ -105,10 +105,10 @@ class Data(lightning.LightningDataModule):
         self.batch, self.steps, self.validate = batch, steps, validate
 
     def train_dataloader(self):
-        from crossband.data.sampler import Positions
+        from crossband.data.sampler import PositionSampler
 
         method = self.trainer.lightning_module
-        sampler = Positions(self.batch, self.steps, lambda: method.consumed)
+        sampler = PositionSampler(self.batch, self.steps, lambda: method.consumed)
         return DataLoader(Noise(), batch_sampler=sampler, generator=torch.Generator())
 
     def val_dataloader(self):
@@ -719,10 +719,10 @@ class SometimesNan(Dataset):
 
 class Bad(Data):
     def train_dataloader(self):
-        from crossband.data.sampler import Positions
+        from crossband.data.sampler import PositionSampler
 
         method = self.trainer.lightning_module
-        sampler = Positions(self.batch, self.steps, lambda: method.consumed)
+        sampler = PositionSampler(self.batch, self.steps, lambda: method.consumed)
         return DataLoader(SometimesNan(), batch_sampler=sampler, generator=torch.Generator())
 
 

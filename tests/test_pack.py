@@ -96,7 +96,7 @@ def test_windows_and_facts_are_equal(pairs, tmp_path, kind):
     files, packed = reader(path), reader(tmp_path / "packed")
     rng = np.random.default_rng(0)
     for index in range(2):
-        a, b = files.facts(index), packed.facts(index)
+        a, b = files.info(index), packed.info(index)
         assert a == b
         for _ in range(20):
             row, col = int(rng.integers(39)), int(rng.integers(49))

@@ -45,8 +45,8 @@ def test_one_product_is_source_and_target(tmp_path):
     safe = sentinel2(tmp_path, labels=("B04", "B08", "B11"))
     path = table(tmp_path, {"source": safe.name, "target": safe.name, "sensor": "sentinel-2-l2a"})
     reader = PairReader(manifest.read(path), signature(["red", "swir16"], ["nir"]))
-    facts = reader.facts(0)
-    assert facts.grid.transform == Affine(10, 0, 399_960, 0, -10, 7_900_020)
+    info = reader.info(0)
+    assert info.grid.transform == Affine(10, 0, 399_960, 0, -10, 7_900_020)
     pixels = reader.read(0, Box(10, 20, 32, 40))
     there = slice(10, 42), slice(20, 60)
     assert np.allclose(pixels.source[0], numbers("B04", 120, 120)[there] * 1e-4 - 0.1, atol=1e-6)
@@ -115,7 +115,7 @@ def test_a_folder_that_is_no_product_is_named_with_its_row(tmp_path):
     path = table(tmp_path, {"source": "words", "target": "words"})
     reader = PairReader(manifest.read(path), signature(["red"], ["nir"]))
     with pytest.raises(ManifestError, match=r"manifest row 1: .*of folders these are read"):
-        reader.facts(0)
+        reader.info(0)
 
 
 def test_the_layout_knows_offsets_that_are_added_already(tmp_path):

@@ -43,7 +43,7 @@ def fine(tmp_path, make_raster):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_degraded_window_equals_the_same_part_of_the_whole(fine, scale):
     reader = PairReader(manifest.read(fine), SHARPER, scale)
-    grid = reader.facts(0).grid
+    grid = reader.info(0).grid
     assert (grid.height, grid.width) == (45 // scale, 51 // scale)
     assert grid.pixel_size() == pytest.approx(10.0 * scale)
     whole = reader.read(0, grid.box)
@@ -99,7 +99,7 @@ def test_a_random_degradation_is_a_pure_function_of_seed_and_position(fine, degr
 def test_a_recipes_degradation_wins_over_source_and_manifest(fine, pairs):
     paired = manifest.read(pairs(2))
     reader = PairReader(paired, SHARPER, 2, degradation=Bicubic())
-    assert reader.facts(0).grid.box == Box(0, 0, 20, 25)
+    assert reader.info(0).grid.box == Box(0, 0, 20, 25)
     soft = PairReader(manifest.read(fine), SHARPER, 2, degradation=SensorMTF(mtf=0.05))
     sharp = PairReader(manifest.read(fine), SHARPER, 2)
     box = Box(0, 0, 20, 20)
@@ -177,7 +177,7 @@ def test_whole_pictures_are_resized_whatever_their_shape(tmp_path, make_raster):
     with pytest.raises(ManifestError, match="the target has 80 x 30 pixels"):
         PairReader(manifest.read(path), SIGNATURE).check()
     reader = PairReader(manifest.read(path), SIGNATURE, resize=(20, 15))
-    grid = reader.facts(0).grid
+    grid = reader.info(0).grid
     assert (grid.height, grid.width) == (20, 15)
     assert (grid.transform.a, grid.transform.e) == (40.0, -20.0)
     whole = reader.read(0, grid.box)

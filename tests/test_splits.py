@@ -42,7 +42,7 @@ def test_the_manifests_own_split_wins():
 def test_folds_are_even_in_each_sensor_and_cut_no_group():
     groups = [f"g{i}" for i in range(12) for _ in range(3)]
     table = table_of(groups).assign(sensor=["x"] * 24 + ["y"] * 12)
-    fold = splits.deal(table, 4, 0)
+    fold = splits.assign_folds(table, 4, 0)
     assert table.assign(fold=fold).groupby("group")["fold"].nunique().max() == 1
     assert fold.value_counts().tolist() == [9, 9, 9, 9]
     assert set(fold[table["sensor"] == "y"]) == {0, 1, 2, 3}

@@ -1,4 +1,4 @@
-"""Which pair is drawn at which position of a training."""
+"""Balanced sampling: which row of a manifest is drawn at which position of a training."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from crossband.errors import ManifestError, nearest
 
 @dataclass(frozen=True)
 class Balance:
-    """Which row is drawn at which position: balanced over columns, dealt like cards.
+    """Draws rows that are balanced over columns of the manifest.
 
-    A value of the first column is chosen, then of the second, ..., then a row; every value of a
-    column is equally likely, however many rows it has, or in proportion to the mean `weight` of
-    its rows. Positions are dealt in rounds of `strata`: within a round every group comes about as
-    often as it should, which makes batches alike.
+    First a value of the first column is drawn, then a value of the second, and so on, then a row.
+    The probability of a value is proportional to the mean `weight` of its rows, however many rows
+    it has. Sampling is stratified: the probabilities are divided into `strata` equal parts, and
+    `strata` consecutive positions draw once from each part, in random order. So batches differ
+    little in what they hold.
 
     Attributes:
         edges: cumulative probability of the rows, in the order of `rows`.
-        rows: row numbers, branch by branch.
-        strata: positions of a round.
+        rows: row numbers; the rows of one combination of values follow each other.
+        strata: number of equal parts.
     """
 
     edges: NDArray[np.float64]
@@ -33,7 +34,15 @@ class Balance:
 
     @classmethod
     def of(cls, table: pd.DataFrame, columns: Sequence[str]) -> Balance:
-        """Build from a table with a column `weight`, for columns from the outermost in."""
+        """Build from a table with a column `weight`.
+
+        Args:
+            table: rows of a manifest.
+            columns: columns to balance over, the first one drawn first.
+
+        Raises:
+            ManifestError: no such column, or every weight is 0.
+        """
         for column in columns:
             if column not in table.columns:
                 known = [*map(str, table.columns)]
@@ -50,10 +59,16 @@ class Balance:
         return cls(np.cumsum(np.concatenate(shares)), rows, min(len(leaves), 1024))
 
     def draw(self, seed: int, position: int, attempt: int = 0) -> int:
-        """Return the row at a position; each attempt draws another one."""
+        """Return the row at a position, a pure function of its arguments.
+
+        Args:
+            seed: of the training.
+            position: which sample of the training, counted from 0.
+            attempt: another number draws another row.
+        """
         more = [attempt] if attempt else []
-        turn, place = divmod(position, self.strata)
-        order = np.random.default_rng([seed, turn, 1, *more]).permutation(self.strata)
+        rounds, place = divmod(position, self.strata)
+        order = np.random.default_rng([seed, rounds, 1, *more]).permutation(self.strata)
         within = np.random.default_rng([seed, position, 2, *more]).random()
         share = (order[place] + within) / self.strata * self.edges[-1]
         at = int(np.searchsorted(self.edges, share, side="right"))
@@ -63,7 +78,7 @@ class Balance:
 def _leaves(
     table: pd.DataFrame, columns: list[str], share: float
 ) -> list[tuple[float, pd.DataFrame]]:
-    """Split a table by columns; each part with its probability."""
+    """Split a table by the values of columns; return each part with its probability."""
     if not columns:
         return [(share, table)]
     keys = table[columns[0]].astype(object).where(table[columns[0]].notna(), "").astype(str)
@@ -75,12 +90,18 @@ def _leaves(
     return out
 
 
-def of_sides(
+def build_balances(
     table: pd.DataFrame, columns: Sequence[str], *, paired: bool
 ) -> tuple[Balance, Balance]:
-    """Return how rows are drawn for the source, and for the target where it is another row's.
+    """Return how rows are drawn for the source, and how for the target.
 
-    ManifestError where no row has a source, or none a target.
+    Args:
+        table: rows of a manifest.
+        columns: see `Balance.of`.
+        paired: source and target come from the same row; otherwise each is drawn by itself.
+
+    Raises:
+        ManifestError: no row has a source, or no row has a target.
     """
     if paired:
         both = Balance.of(table, columns)

@@ -16,7 +16,7 @@ from crossband.data import splits
 from crossband.data.degrade import Degradation
 from crossband.data.packed.read import Packs
 from crossband.data.reader import PairReader
-from crossband.data.sampler import Positions
+from crossband.data.sampler import PositionSampler
 from crossband.data.samples import OnError, PairDataset, WindowDataset
 from crossband.data.transforms import Transform
 from crossband.data.workers import ignore_signals
@@ -134,7 +134,7 @@ class Pairs(lightning.LightningDataModule):
             return table[split == "train"], table[split == "val"]
         if "split" in table.columns:
             table = table[table["split"] != "test"]
-        held_out = splits.deal(table, self.folds, seed) == self.fold
+        held_out = splits.assign_folds(table, self.folds, seed) == self.fold
         if held_out.all() or not held_out.any():
             raise ManifestError(f"{self.manifests[0]}: fold {self.fold} holds out all rows or none")
         return table[~held_out], table[held_out]
@@ -224,7 +224,7 @@ class Pairs(lightning.LightningDataModule):
         assert self.trainer is not None
         assert self._train is not None
         method: Any = self.trainer.lightning_module
-        sampler = Positions(
+        sampler = PositionSampler(
             self.batch,
             self.steps,
             lambda: int(method.consumed),

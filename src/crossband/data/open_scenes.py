@@ -1,4 +1,4 @@
-"""Scenes that stay open from one window to the next."""
+"""A cache of open scenes, so that a file is not opened again for each window."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OPEN = 256
 
 
 class OpenScenes:
-    """Opens the sides of rows; the least recently used of more than `limit` is closed.
+    """Opens the sources and targets of rows and keeps them open, the most recently used ones.
 
-    Opening a file and telling its bands apart takes longer than reading a crop of it.
+    Opening a file and identifying its bands takes longer than reading a crop of it.
 
     Args:
-        packs: opens what lies in packs.
-        limit: how many stay open.
+        packs: opens files that lie in packs.
+        limit: how many scenes stay open.
     """
 
     def __init__(self, packs: Packs, limit: int = OPEN) -> None:
@@ -42,20 +42,27 @@ class OpenScenes:
         needed: list[str],
         own: str,
     ) -> Iterator[Scene]:
-        """Give one side of a pair; `own` is the prefix of the columns that describe it.
+        """Yield the source or target of a row, opened.
 
-        A scene with which something went wrong is closed, so that it is opened anew next time.
+        After an exception the scene is closed, so that the next use opens the file again.
+
+        Args:
+            row: of the manifest.
+            side: `source` or `target`.
+            bands: see `rows.open_bands`.
+            needed: common names, in the order in which they are read.
+            own: prefix of the columns that describe this side.
         """
         if self._pid != os.getpid():
-            # A forked process shares the position in an open file with its parent.
+            # A forked process would share the positions in open files with its parent.
             self._scenes, self._pid = OrderedDict(), os.getpid()
         described = [row[f"{own}{c}"] for c in ("sensor", "scale", "offset", "nodata")]
         described += [row[side], row[f"{side}_window"]]
         key = (side, own, *(None if pd.isna(v) else v for v in described), *bands.items(), *needed)
-        stamp = _stamp(str(row[side]))
+        state = _file_state(str(row[side]))
         scene, before = self._scenes.pop(key, (None, None))
-        if scene is not None and stamp != before:
-            scene.close()  # the file was altered, or is gone
+        if scene is not None and state != before:
+            scene.close()  # the file has changed, or does not exist any more
             scene = None
         if scene is None:
             path = str(row[side])
@@ -66,17 +73,17 @@ class OpenScenes:
         except BaseException:
             scene.close()
             raise
-        self._scenes[key] = scene, stamp
+        self._scenes[key] = scene, state
         if len(self._scenes) > self.limit:
             self._scenes.popitem(last=False)[1][0].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """An open file cannot be sent to another process."""
+        """Leave out open files, which cannot be sent to another process."""
         return self.__dict__ | {"_scenes": OrderedDict()}
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    """Return what tells a file from the one that was opened; None where it is gone or far away."""
+def _file_state(path: str) -> tuple[int, int, int] | None:
+    """Return time, size and inode of a file; None if it does not exist or is remote."""
     if "://" in path or path.startswith("/vsi"):
         return None
     try:

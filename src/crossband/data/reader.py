@@ -62,7 +62,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PairInfo:
     """What is known of a pair without reading its pixels.
 
     Attributes:
@@ -115,18 +115,18 @@ class PairReader:
         self.degradation, self.resize = degradation, resize
         self._free = int(cache_mb * 2**20)
         self._kept: dict[int, Pixels] = {}
-        self._facts: dict[int, Facts] = {}
-        self.opened = OpenScenes(packs or Packs())
+        self._info: dict[int, PairInfo] = {}
+        self.scenes = OpenScenes(packs or Packs())
 
-    def facts(self, index: int) -> Facts:
+    def info(self, index: int) -> PairInfo:
         """Return grid and units; ManifestError where the pair does not fit."""
-        if index not in self._facts:
-            facts = self._with(index, self._of)
+        if index not in self._info:
+            info = self._with(index, self._of)
             if self.resize is not None:
-                grid = facts.grid.resized(*self.resize)
-                facts = Facts(grid, facts.unit, facts.target_unit)
-            self._facts[index] = facts
-        return self._facts[index]
+                grid = info.grid.resized(*self.resize)
+                info = PairInfo(grid, info.unit, info.target_unit)
+            self._info[index] = info
+        return self._info[index]
 
     def read(self, index: int, box: Box, rng: np.random.Generator | None = None) -> Pixels:
         """Read a window, given in source pixels, of the row at a position of the table.
@@ -139,7 +139,7 @@ class PairReader:
         made_by = self._degradation(index)
         if made_by is None:
             return self._stored(index, box)
-        wide = box.expanded(made_by.margin, self.facts(index).grid.box)
+        wide = box.expanded(made_by.margin, self.info(index).grid.box)
         whole = self._degraded(index, made_by, self._stored(index, wide), rng)
         return whole.crop(box.relative_to(wide), self.scale)
 
@@ -153,7 +153,7 @@ class PairReader:
         broken: list[UnreadableError] = []
         for index in range(min(len(self.rows), limit)):
             try:
-                self.facts(index)
+                self.info(index)
             except UnreadableError as error:
                 broken.append(error)
                 if not skip:
@@ -200,7 +200,7 @@ class PairReader:
         """Read a window of what the files hold."""
         if index in self._kept:
             return self._kept[index].crop(box, self.scale)
-        grid = self.facts(index).grid
+        grid = self.info(index).grid
         channels = len(self.signature.source) + len(self.signature.target) * self.scale**2
         if grid.height * grid.width * (channels * 4 + 1 + self.scale**2) > self._free:
             return self._from_files(index, box)
@@ -226,7 +226,7 @@ class PairReader:
                 needed = [*self.signature.source, *self.signature.target]
                 bands = bands_of(row, "source_bands", needed)
                 bands |= bands_of(row, "target_bands", needed)
-                with self.opened(row, "source", bands, needed, "") as scene:
+                with self.scenes(row, "source", bands, needed, "") as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):
@@ -260,7 +260,7 @@ class PairReader:
     ) -> AbstractContextManager[Scene]:
         needed = self.signature.source if side == "source" else self.signature.target
         bands = bands_of(row, f"{side}_bands", needed)
-        return self.opened(row, side, bands, needed, prefix_of(row, side, alone=alone))
+        return self.scenes(row, side, bands, needed, prefix_of(row, side, alone=alone))
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Source and target may be read at once: one file, one radiometry, no shared band.
@@ -272,17 +272,17 @@ class PairReader:
         one = row["source"] == row["target"] and self.degradation is None and self.scale == 1
         return one and not has_own(row) and not windows and not shared
 
-    def _of(self, one: Scene | None, two: Scene | None) -> Facts:
+    def _of(self, one: Scene | None, two: Scene | None) -> PairInfo:
         """Return the facts of opened scenes."""
         if one is not None:
-            return Facts(one.grid, one.unit, self.signature.target_unit(one.unit))
+            return PairInfo(one.grid, one.unit, self.signature.target_unit(one.unit))
         assert two is not None
         grid = two.grid.shrink(self.scale)
         if min(grid.height, grid.width) < 1:
             raise ManifestError(f"the target is too small for a source {self.scale} times coarser")
         if self.paired:
             self._check_units(two.unit, two.unit)
-        return Facts(grid, two.unit, two.unit)
+        return PairInfo(grid, two.unit, two.unit)
 
     def _pixels(self, one: Scene | None, two: Scene | None, box: Box | None) -> Pixels:
         """Read a window, all of it where None, of opened scenes."""

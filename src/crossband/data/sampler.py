@@ -1,4 +1,4 @@
-"""Which samples come next: the sampler's whole state is one integer, counted at consumption."""
+"""A resumable sampler, whose whole state is the number of samples that were trained on."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from torch.utils.data import Sampler
 
 
-class Positions(Sampler[list[int]]):
-    """Yield batches of positions, one epoch at a time.
+class PositionSampler(Sampler[list[int]]):
+    """Yields batches of positions, one epoch at a time.
 
     A sample is a pure function of (seed, position), and the positions of a run are 0, 1, 2, ...
-    over all epochs. `consumed` says how many samples the training step has consumed on all ranks
-    together; it is asked when an epoch starts, so workers and prefetching do not matter, and a
-    run that is resumed inside an epoch goes on with the next sample.
+    over all epochs. `consumed` returns how many samples the training steps of all ranks have used.
+    It is called when an epoch starts, so the number of workers and of prefetched batches does not
+    matter, and a run that is resumed inside an epoch continues with the next sample.
 
     Args:
         batch: samples of a batch on this rank.
         length: batches of an epoch.
         consumed: samples consumed so far, on all ranks.
-        rank: this process.
-        world: number of processes; together they draw what one process would with `world` times
-            the batch.
+        rank: number of this process.
+        world: number of processes. Together they draw what one process would draw with a batch
+            `world` times larger.
     """
 
     def __init__(

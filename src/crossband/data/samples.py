@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from crossband.data.balance import of_sides
+from crossband.data.balance import build_balances
 from crossband.data.reader import PairReader, Pixels, name_of
 from crossband.data.transforms import SPATIAL, Sample, Transform
 from crossband.errors import ManifestError, RecipeError, UnreadableError
@@ -79,7 +79,7 @@ class PairDataset(Dataset[Sample]):
         if context < 0 or (context and (mix or not reader.paired)):
             raise RecipeError("data.context must not be negative, and excludes mix and unpaired")
         self.reader, self.crop, self.context, self.seed = reader, crop, context, seed
-        self.balance, self.targets = of_sides(table, balance, paired=reader.paired)
+        self.balance, self.targets = build_balances(table, balance, paired=reader.paired)
         self.transforms, self.pixels = list(transforms), pixels
         self.resolution, self.gsd, self.probability = resolution, gsd, resolution_probability
         self.mix, self.min_valid, self.on_error = mix, min_valid, on_error
@@ -127,7 +127,7 @@ class PairDataset(Dataset[Sample]):
         for turn in range(TRIES):
             # A deal of its own: the row does not depend on the source's.
             row = self.targets.draw(self.seed + 2 + turn, position, attempt)
-            if self.reader.facts(row).target_unit == wanted:
+            if self.reader.info(row).target_unit == wanted:
                 return self._crop(row, position, rng)
         raise ManifestError(
             f"no target in {wanted} was found for a source in {sample['unit']}, in {TRIES} draws"
@@ -135,8 +135,8 @@ class PairDataset(Dataset[Sample]):
 
     def _crop(self, index: int, position: int, rng: np.random.Generator) -> Sample:
         """Cut and augment a crop of a row."""
-        facts = self.reader.facts(index)
-        grid = facts.grid
+        info = self.reader.info(index)
+        grid = info.grid
         size = self._size(index, grid, rng)
         box, pixels = self._place(index, grid, size, rng)
         scale = self.reader.scale
@@ -149,9 +149,9 @@ class PairDataset(Dataset[Sample]):
         if size != self.crop:
             sample = _resample(sample, self.crop + 2 * self.context, scale)
         row = self.reader.rows[index]
-        sample |= where(row, grid, box, size / self.crop)
+        sample |= location_of(row, grid, box, size / self.crop)
         name = row["source"] if pd.notna(row["source"]) else row["target"]
-        sample |= {"unit": facts.unit, "row": int(row["row"]), "name": str(name)}
+        sample |= {"unit": info.unit, "row": int(row["row"]), "name": str(name)}
         sample["position"] = position
         for transform in self.transforms:
             sample = transform(sample, rng)
@@ -178,7 +178,7 @@ class PairDataset(Dataset[Sample]):
         chance, share = rng.random(2)
         low, high = self.resolution
         if self.gsd is not None:
-            own = ground(self.reader.rows[index], grid)
+            own = pixel_size_of(self.reader.rows[index], grid)
             if not np.isfinite(own):
                 raise ManifestError(
                     f"{name_of(self.reader.rows[index])}: data.gsd needs the pixel's size, which "
@@ -234,7 +234,7 @@ class WindowDataset(Dataset[Sample]):
         self.windows: list[tuple[int, Box]] = []
         for index in range(len(reader.rows)):
             try:
-                grid = reader.facts(index).grid
+                grid = reader.info(index).grid
             except UnreadableError:
                 if on_error == "raise":
                     raise
@@ -253,11 +253,11 @@ class WindowDataset(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """Return a window."""
         index, box = self.windows[number]
-        facts = self.reader.facts(index)
+        info = self.reader.info(index)
         row = self.reader.rows[index]
         sample = _sample(self._read(index, box), 0, self.reader.scale)
-        sample |= where(row, facts.grid, box, 1.0)
-        sample |= {"unit": facts.unit, "group": str(row["group"]), "row": int(row["row"])}
+        sample |= location_of(row, info.grid, box, 1.0)
+        sample |= {"unit": info.unit, "group": str(row["group"]), "row": int(row["row"])}
         sample["window"] = number
         return _filled(sample)
 
@@ -279,18 +279,18 @@ class WindowDataset(Dataset[Sample]):
         )
 
 
-def where(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> dict[str, Tensor]:
+def location_of(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> dict[str, Tensor]:
     """Return `lonlat` [2] in degrees and `gsd` in metres; the manifest's word wins, else NaN."""
     lonlat = (row["lon"], row["lat"])
     if not np.isfinite(lonlat).all():
         lonlat = grid.crop(box).lonlat()
     return {
         "lonlat": torch.tensor(lonlat, dtype=torch.float32),
-        "gsd": torch.tensor(ground(row, grid) * coarser, dtype=torch.float32),
+        "gsd": torch.tensor(pixel_size_of(row, grid) * coarser, dtype=torch.float32),
     }
 
 
-def ground(row: dict[str, Any], grid: Grid) -> float:
+def pixel_size_of(row: dict[str, Any], grid: Grid) -> float:
     """Return the side of a pixel in metres; the manifest's word wins, else NaN."""
     return float(row["gsd"]) if np.isfinite(row["gsd"]) else grid.pixel_size()
 

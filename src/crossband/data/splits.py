@@ -81,7 +81,7 @@ def by_group(
     return table["group"].map(side)
 
 
-def anew(
+def new_split(
     table: pd.DataFrame,
     val: float,
     test: float,
@@ -139,7 +139,7 @@ def _values(table: pd.DataFrame, column: str) -> pd.Series:
     return table[column].astype(str).astype(object)
 
 
-def deal(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return the fold of each row, 0 to folds - 1, for cross-validation.
 
     The manifest's own column `fold` wins. Without one, the groups of each sensor are put in the

@@ -1,4 +1,4 @@
-"""What a loading process does with signals: nothing. And what its errors look like outside."""
+"""Worker processes of a data loader: they ignore signals, and their errors are unwrapped."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasat
 
 
 def ignore_signals(worker: int) -> None:
-    """Let a loading process go on: a signal is for the training, which still ends its step.
+    """Ignore the signals that end a training; the `worker_init_fn` of a data loader.
 
-    Ctrl-C and clusters signal the whole group of processes; a loader that died of it would take
-    the step with it. It ends when the training tells it to, or is gone.
+    Ctrl-C and schedulers signal all processes of a group. The training process finishes its step,
+    which needs its loading processes. They end when it tells them to, or when it has ended.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def original(error: CrossbandError) -> CrossbandError:
-    """Return the error that a loading process raised: torch puts its traceback into the message.
+    """Return the error as the loading process raised it: torch adds a traceback to its message.
 
     >>> from crossband.errors import ManifestError
     >>> text = "Caught ManifestError in DataLoader worker process 0. Original Traceback (most "

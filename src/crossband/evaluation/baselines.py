@@ -92,7 +92,7 @@ def baselines(
     found: dict[str, Baseline] = {}
     sums = _sums(train, signature) if scale == 1 else {}
     reader = PairReader(judged, signature, scale)
-    units = {reader.facts(position).unit for position in range(len(judged))} if sums else set()
+    units = {reader.info(position).unit for position in range(len(judged))} if sums else set()
     if sums and units <= set(sums):
         lines: dict[str, Array] = {
             u: np.linalg.lstsq(m, p, rcond=None)[0].astype(np.float64) for u, (m, p) in sums.items()
@@ -108,8 +108,8 @@ def _sums(train: pd.DataFrame, signature: Signature) -> dict[str, tuple[Array, A
     reader = PairReader(train, signature)
     out: dict[str, tuple[Array, Array]] = {}
     for position in range(len(train)):
-        facts = reader.facts(position)
-        pixels = reader.read(position, _middle(facts.grid.box))
+        info = reader.info(position)
+        pixels = reader.read(position, _middle(info.grid.box))
         x = pixels.source[:, pixels.mask].astype(np.float64)
         n = x.shape[1]
         if not n:
@@ -117,9 +117,9 @@ def _sums(train: pd.DataFrame, signature: Signature) -> dict[str, tuple[Array, A
         x = np.concatenate([x, np.ones((1, n))])
         t = pixels.target[:, pixels.mask].astype(np.float64)
         moments, products = x @ x.T / n, x @ t.T / n
-        if facts.unit in out:
-            moments, products = moments + out[facts.unit][0], products + out[facts.unit][1]
-        out[facts.unit] = moments, products
+        if info.unit in out:
+            moments, products = moments + out[info.unit][0], products + out[info.unit][1]
+        out[info.unit] = moments, products
     return out
 
 

@@ -106,8 +106,8 @@ class Trial:
     def pair(self, position: int, reader: PairReader | None = None) -> tuple[Window, Window]:
         """Read a pair; the target's mask says which pixels count."""
         reader = reader or self.reader
-        facts = reader.facts(position)
-        grid, unit = facts.grid, facts.unit
+        info = reader.info(position)
+        grid, unit = info.grid, info.unit
         pixels = reader.read(position, grid.box)
         signature = self.entrant.signature
         fine = grid.zoom(self.entrant.scale)

@@ -74,7 +74,7 @@ def _check(a: argparse.Namespace) -> int:
 
         print(check_page.write(report, Path(a.output), bands))
     if a.fix:
-        kept = check.without_spoilt(report)
+        kept = check.usable_rows(report)
         manifest.write(kept, a.fix)
         print(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
     return 0 if report.clean else 1

@@ -37,7 +37,7 @@ def _split(a: argparse.Namespace) -> int:
 
     manifest.check_output(a.output, a.overwrite)
     table = manifest.read(a.manifest, any_split=True)
-    table, lines = splits.anew(
+    table, lines = splits.new_split(
         table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify
     )
     manifest.write(table, a.output)

@@ -1,8 +1,8 @@
-"""Is the data what the manifest says? Reports; changes and guesses nothing."""
+"""Check a manifest against its files: report what is wrong, and change nothing."""
 
-from crossband.data.check.facts import Bands
-from crossband.data.check.findings import KINDS, Finding, Kind
+from crossband.data.check.findings import KINDS, Finding, FindingKind
+from crossband.data.check.row_stats import Bands
 from crossband.data.check.rules import Limits
-from crossband.data.check.run import Report, check, without_spoilt
+from crossband.data.check.run import Report, check, usable_rows
 
-__all__ = ["KINDS", "Bands", "Finding", "Kind", "Limits", "Report", "check", "without_spoilt"]
+__all__ = ["KINDS", "Bands", "Finding", "FindingKind", "Limits", "Report", "check", "usable_rows"]

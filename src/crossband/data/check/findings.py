@@ -1,4 +1,4 @@
-"""What a check can find: the kinds, and one finding."""
+"""The kinds of findings of `crossband data check`, and one finding."""
 
 from __future__ import annotations
 
@@ -9,134 +9,134 @@ FINDING, SUSPICION = "finding", "suspicion"
 
 
 @dataclass(frozen=True)
-class Kind:
+class FindingKind:
     """A kind of finding.
 
     Attributes:
         name: as in tables and JSON.
-        severity: `finding`, or `suspicion` where it only looks as if.
-        spoils: a row that has it is of no use for training as it stands; `--fix` leaves it out.
-        title: a few words.
-        cure: what to do.
+        severity: `finding` for what is certainly wrong, `suspicion` for what may be.
+        drops_row: `--fix` leaves out a row that has it: training cannot use the row as it stands.
+        title: what is wrong, in a few words.
+        cure: what the user can do.
     """
 
     name: str
     severity: str
-    spoils: bool
+    drops_row: bool
     title: str
     cure: str
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FindingKind] = {
     k.name: k
     for k in (
-        Kind(
+        FindingKind(
             "unreadable",
             FINDING,
             True,
             "file cannot be read",
             "fetch the file again, or leave the row out",
         ),
-        Kind(
+        FindingKind(
             "bands-unnamed",
             FINDING,
             True,
             "bands cannot be told",
             "name them in source_bands and target_bands, as in red=4,green=3,blue=2",
         ),
-        Kind(
+        FindingKind(
             "unit-unknown",
             FINDING,
             True,
             "unit is not declared",
             "give a column sensor, or scale and offset",
         ),
-        Kind(
+        FindingKind(
             "shape-mismatch",
             FINDING,
             True,
             "source and target do not fit",
             "resample one to the other's grid, or give source_window and target_window",
         ),
-        Kind(
+        FindingKind(
             "misregistered",
             FINDING,
             True,
             "target is shifted against the source",
             "register the pair again",
         ),
-        Kind(
+        FindingKind(
             "empty",
             FINDING,
             True,
             "much of the image holds nothing",
             "crop it with source_window and target_window, or declare nodata",
         ),
-        Kind(
+        FindingKind(
             "nodata-heavy",
             FINDING,
             False,
             "much of the image is nodata",
             "crop it; crops drawn at random would often be of nothing",
         ),
-        Kind(
+        FindingKind(
             "two-scalings",
             FINDING,
             True,
             "bands of one radiometry with different scalings",
             "find the original bands; no single scale makes these one unit",
         ),
-        Kind(
+        FindingKind(
             "out-of-range",
             FINDING,
             True,
             "values beyond the range of their unit",
             "declare the true scale and offset, or another sensor",
         ),
-        Kind("duplicate", FINDING, True, "the same pair twice", "keep one of them"),
-        Kind(
+        FindingKind("duplicate", FINDING, True, "the same pair twice", "keep one of them"),
+        FindingKind(
             "group-on-two-sides",
             FINDING,
             False,
             "a split cuts a group",
             "split again by group: crossband data split",
         ),
-        Kind(
+        FindingKind(
             "place-on-two-sides",
             FINDING,
             False,
             "one place on two sides of a split",
             "give the rows of one place one group, then split again",
         ),
-        Kind(
+        FindingKind(
             "copy-on-two-sides",
             FINDING,
             False,
             "nearly one picture on two sides of a split",
             "take it out of train, or give both rows one group and split again",
         ),
-        Kind(
+        FindingKind(
             "bands-swapped",
             SUSPICION,
             False,
             "looks as if bands were swapped",
             "compare source_bands and target_bands with the product's order",
         ),
-        Kind(
+        FindingKind(
             "offset-undeclared",
             SUSPICION,
             False,
             "looks as if an offset of +1000 was not declared",
             "Sentinel-2 from processing baseline 04.00 on: sensor sentinel-2-l2a or -l1c",
         ),
-        Kind(
+        FindingKind(
             "offset-twice",
             SUSPICION,
             False,
             "looks as if the declared offset was taken off before",
             "harmonised Sentinel-2: sensor sentinel-2-l2a-no-offset or -l1c-no-offset",
         ),
-        Kind(
+        FindingKind(
             "display-numbers",
             SUSPICION,
             False,
@@ -149,16 +149,16 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One problem in a manifest or its files.
 
     Attributes:
         kind: a name of `KINDS`.
         severity: `finding` or `suspicion`.
-        rows: numbers of the rows that it is about.
+        rows: numbers of the affected rows.
         side: `source`, `target`, `pair` or `split`.
-        file: the file that it was seen in, the first of several.
-        text: one line for people.
-        measure: the number that was held against the threshold, where there is one.
+        file: the affected file, or the first of several.
+        text: a description in one line.
+        measure: the number that was compared with the threshold, if there is one.
     """
 
     kind: str
@@ -170,12 +170,12 @@ class Finding:
     measure: float | None = None
 
     @property
-    def spoils(self) -> bool:
-        """A row that has it is left out by `--fix`."""
-        return KINDS[self.kind].spoils
+    def drops_row(self) -> bool:
+        """Whether `--fix` leaves out a row that has it."""
+        return KINDS[self.kind].drops_row
 
     def record(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the finding as plain types, for JSON."""
         return {**asdict(self), "rows": list(self.rows)}
 
 
@@ -187,6 +187,6 @@ def found(
     text: str,
     measure: float | None = None,
 ) -> Finding:
-    """Make a finding; the kind says how severe it is."""
+    """Make a finding of a kind, with the severity of that kind."""
     numbers = (rows,) if isinstance(rows, int) else rows
     return Finding(kind, KINDS[kind].severity, numbers, side, file, text, measure)

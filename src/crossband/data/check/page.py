@@ -1,6 +1,6 @@
-"""The page of `data check`: one HTML file with every finding, and pictures of the first of each.
+"""The report of `data check` as one HTML page, with pictures of the first findings of each kind.
 
-Nothing is fetched when it is opened: style, script and pictures are inside.
+The page holds its style, script and pictures, and fetches nothing.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from rasterio.io import MemoryFile
 from crossband.core.atomic import write_text_atomically
 from crossband.core.html import render
 from crossband.core.version import __version__
-from crossband.data.check.facts import Bands, opened
 from crossband.data.check.findings import KINDS, Finding
-from crossband.data.check.reading import preview
 from crossband.data.check.registration import edges
+from crossband.data.check.row_stats import Bands, open_as_training
 from crossband.data.check.run import Report
 from crossband.data.check.spectra import VISIBLE
+from crossband.data.check.strips import preview
 from crossband.errors import CrossbandError
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box
 from crossband.raster.scene import Scene
 
-#: Longer side of a picture, pixels of the middle that an overlay shows, and how many times larger.
+#: Longer side of a picture; side of the centre crop in an overlay; magnification of an overlay.
 PICTURE, MIDDLE, LARGER = 160, 96, 2
-#: Findings of one kind that have pictures, and rows of one finding: files are opened again.
+#: Findings of one kind that have pictures, and rows of one finding: each opens its files again.
 PICTURED, ROWS = 12, 4
 
 
 def write(report: Report, path: Path, bands: Bands | None = None) -> Path:
-    """Write the page; it appears whole or not at all.
+    """Write the page; an error leaves no partial file.
 
     Args:
-        report: what was found.
+        report: from `check`.
         path: of the page.
         bands: as given to `check`.
 
@@ -50,7 +50,7 @@ def write(report: Report, path: Path, bands: Bands | None = None) -> Path:
 
 
 def page(report: Report, bands: Bands | None = None) -> str:
-    """Return the page."""
+    """Return the page as HTML."""
     records = report.table.to_dict("records")
     rows = {int(r["row"]): {str(k): v for k, v in r.items()} for r in records}
     pictured = dict.fromkeys(KINDS, 0)
@@ -87,27 +87,30 @@ def page(report: Report, bands: Bands | None = None) -> str:
 
 
 def _chosen(finding: Finding) -> list[int]:
-    """Return the rows of a finding that get pictures: of many, the first and the last ones."""
+    """Return the rows of a finding that get pictures: the first and the last ones of many."""
     rows = list(finding.rows)
     return rows if len(rows) <= ROWS else [*rows[: ROWS // 2], *rows[-(ROWS // 2) :]]
 
 
 def _wanted(picture: Mapping[str, str], finding: Finding) -> bool:
-    """An overlay of edges is for pairs that do not fit; of a place, one side is enough."""
+    """Return whether a finding shows a picture.
+
+    Only shifted pairs show an overlay of edges, and findings on a split show one side of a row.
+    """
     if picture["what"] == "overlay":
         return finding.kind == "misregistered"
     return finding.side != "split" or picture["first"] == "yes"
 
 
 def _pictures(row: Mapping[str, Any], bands: Bands) -> list[dict[str, str]]:
-    """Return the pictures of a row; none of what cannot be read."""
+    """Return the pictures of a row, as far as its files can be read."""
     out: list[dict[str, str]] = []
     scenes: dict[str, Scene] = {}
     try:
         with gdal():
             needed = bands.of(row)
             for side, names in needed.items():
-                scenes[side] = scene = opened(row, side, names, alone=len(needed) == 1)
+                scenes[side] = scene = open_as_training(row, side, names, alone=len(needed) == 1)
                 values, mask = preview(scene, PICTURE)
                 out.append(
                     {
@@ -124,7 +127,7 @@ def _pictures(row: Mapping[str, Any], bands: Bands) -> list[dict[str, str]]:
                     {"what": "overlay", "first": "no", "caption": caption, "data": _png(overlay)}
                 )
     except CrossbandError:
-        pass  # the finding says it in words
+        pass  # the text of the finding has the reason
     finally:
         for scene in scenes.values():
             scene.close()
@@ -138,7 +141,7 @@ def _shown(scene: Scene) -> tuple[str, ...]:
 def _coloured(
     scene: Scene, values: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return uint8 [3, h, w]: red, green and blue, else the first band as grey; masked is blue."""
+    """Return uint8 [3, h, w]: red, green, blue, or the first band in grey; masked pixels blue."""
     shown = values[[scene.bands.index(b) for b in _shown(scene)]]
     inside = shown[:, mask]
     low, high = np.percentile(inside, [2, 98]) if inside.size else (0.0, 1.0)
@@ -149,7 +152,7 @@ def _coloured(
 
 
 def _overlay(source: Scene | None, target: Scene | None) -> NDArray[np.uint8] | None:
-    """Return the edges of both sides, uint8 [3, h, w], where a pixel is a pixel of the source."""
+    """Return the edges of source and target, uint8 [3, h, w], in pixels of the source."""
     if source is None or target is None:
         return None
     one, two = source.grid, target.grid

@@ -1,10 +1,10 @@
-"""How far the target of a pair lies from its source: phase correlation of edges, in several blocks.
+"""Measure the shift between source and target: phase correlation of edges, in several blocks.
 
-Values of two sensors cannot be compared, but both see the borders of fields, roads and roofs. So
-each image becomes the magnitude of its gradient, compressed so that no single bright edge decides;
-the phase correlation of two blocks of those has its peak at the shift between them (Kuglin and
-Hines, 1975). One block may be misled by a shadow or a cloud; the median of those whose peak stands
-out is not, and where they do not agree nothing is said.
+Values of two sensors cannot be compared, but both show the borders of fields, roads and roofs. So
+each image is replaced by its gradient magnitude, compressed so that no single bright edge
+dominates. The phase correlation of two blocks has its peak at their shift (Kuglin and Hines, 1975).
+Shadows and clouds can mislead single blocks, so the result is the median of the blocks with a clear
+peak; if these disagree, there is no result.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from scipy import ndimage
 
 from crossband.raster.grid import Box
 
-#: Smoothing before the gradient, in pixels: above the noise of a pixel and the speckle of radar,
-#: below the size of what is looked for.
+#: Standard deviation of the smoothing before the gradient, in pixels: above the scale of noise and
+#: of speckle, below the size of roads and fields.
 SIGMA = 1.5
 #: Smallest and largest side of a block, in source pixels.
 BLOCK = (64, 256)
 #: Blocks along a side of the scene.
 ALONG = 3
-#: A peak counts where it is this many standard deviations above the rest of the surface. The
-#: largest of 1,000 to 16,000 values of noise, which are searched, is 3.2 to 4.0 of them above.
+#: A peak is clear if it is this many standard deviations above the mean of the surface. The maximum
+#: of the 1,000 to 16,000 values that are searched is 3.2 to 4.0 of them above it in pure noise.
 PEAK = 6.0
 #: Blocks that must agree, and how closely (pixels from their median, along each axis).
 AGREE, CLOSE = 3, 1.0
-#: A block takes part where this share of it is valid.
+#: A block is used if this share of it is valid.
 VALID = 0.9
 
 Read = Callable[[Box], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]]
@@ -38,14 +38,14 @@ Read = Callable[[Box], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[n
 
 @dataclass(frozen=True)
 class Shift:
-    """Where the target lies, in source pixels.
+    """The shift of a target against its source, in source pixels.
 
     Attributes:
-        rows: how far down the target's content lies from the source's.
-        cols: how far to the right.
-        error: standard error of the two, from how far the blocks are apart.
-        blocks: how many blocks say so.
-        of: how many were looked at.
+        rows: how far the target's content lies below the source's.
+        cols: how far it lies to the right.
+        error: standard error of the shift, from the spread of the blocks.
+        blocks: number of blocks that agree.
+        of: number of blocks that were tried.
     """
 
     rows: float
@@ -56,7 +56,7 @@ class Shift:
 
     @property
     def pixels(self) -> float:
-        """Length in source pixels."""
+        """Length of the shift in source pixels."""
         return float(np.hypot(self.rows, self.cols))
 
 
@@ -64,14 +64,14 @@ def measure(read: Read, height: int, width: int) -> Shift | None:
     """Measure the shift of a target against its source.
 
     Args:
-        read: gives source [h, w], target [h, w] on the source's grid, and where both are valid,
-            for a rectangle of source pixels.
+        read: returns, for a rectangle of source pixels, source [h, w], target [h, w] on the
+            source's grid, and a mask [h, w] of where both are valid.
         height: of the source.
         width: of the source.
 
     Returns:
-        The median over the blocks that agree; None where fewer than `AGREE` do, or the image is
-        smaller than a block: featureless ground has no shift that could be measured.
+        The median over the blocks that agree; None if fewer than `AGREE` do, as on featureless
+        ground, or if the image is smaller than a block.
     """
     side = int(np.clip(min(height, width) // 2, *BLOCK))
     if min(height, width) < side:
@@ -83,7 +83,7 @@ def measure(read: Read, height: int, width: int) -> Shift | None:
     ]
     found = []
     for row, col in corners:
-        # With the surroundings in which the target may lie.
+        # The shifted target lies within a quarter of a block around it.
         top, left = max(0, row - side // 4), max(0, col - side // 4)
         bottom = min(height, row + side + side // 4)
         right = min(width, col + side + side // 4)
@@ -97,10 +97,10 @@ def measure(read: Read, height: int, width: int) -> Shift | None:
 
 
 def edges(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how strong the edges of an image are, [h, w], 0 to 1; 0 where masked."""
+    """Return the edge strength of an image [h, w], 0 to 1; 0 where masked."""
     known, filled = mask, values.astype(np.float32)
     if not mask.all():
-        # The edge of the mask is no edge of the ground.
+        # The border of the mask is not an edge of the image.
         known = ndimage.binary_erosion(mask, iterations=3, border_value=1)
         if not known.any():
             return np.zeros(values.shape, np.float32)
@@ -113,7 +113,7 @@ def edges(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def correlate(one: NDArray[np.float32], two: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return how far `two` is moved against `one` (rows, columns); None without a clear peak.
+    """Return the shift (rows, columns) of `two` against `one`; None without a clear peak.
 
     Args:
         one: edges [n, n].
@@ -130,8 +130,8 @@ def correlate(one: NDArray[np.float32], two: NDArray[np.float32]) -> tuple[float
         spectra.append(np.fft.rfft2((block - mean) * window))
     cross = np.conj(spectra[0]) * spectra[1]
     rows, cols = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
-    # Low-pass: what the smoothing took away is noise, and a peak of Gaussian form can be
-    # placed between pixels.
+    # Low-pass: frequencies that the smoothing removed hold only noise. The peak is then Gaussian,
+    # and can be located to a fraction of a pixel.
     weight = np.exp(-2 * (np.pi * SIGMA) ** 2 * (rows**2 + cols**2))
     surface = np.fft.irfft2(cross / (np.abs(cross) + 1e-9) * weight, s=one.shape)
     reach = side // 4
@@ -151,13 +151,13 @@ def correlate(one: NDArray[np.float32], two: NDArray[np.float32]) -> tuple[float
 def _block(
     one: NDArray[np.float32], two: NDArray[np.float32], box: Box
 ) -> tuple[float, float] | None:
-    """Return the shift in one block; None where no peak stands out."""
+    """Return the shift in one block; None without a clear peak."""
     here = one[box.slices()]
     first = correlate(here, two[box.slices()])
     if first is None:
         return None
-    # A second look, at the part of the target that shows the same ground: the window draws the
-    # first one towards zero.
+    # Measured again on the part of the target that shows the same ground: the window function
+    # biases the first result towards zero.
     down, right = round(first[0]), round(first[1])
     top, left = box.row + down, box.col + right
     inside = 0 <= top <= two.shape[0] - box.height and 0 <= left <= two.shape[1] - box.width
@@ -168,7 +168,7 @@ def _block(
 
 
 def _vertex(three: NDArray[np.float64]) -> float:
-    """Return where the parabola through three values has its top, from the middle one."""
+    """Return the position of the maximum of a parabola through three values, from the middle."""
     before, middle, after = (float(v) for v in three)
     curve = before - 2 * middle + after
     return 0.0 if curve >= 0 else float(np.clip((before - after) / (2 * curve), -0.5, 0.5))
@@ -182,6 +182,6 @@ def _agreed(found: list[tuple[float, float]], of: int) -> Shift | None:
     if close.sum() < max(AGREE, len(found) / 2):
         return None
     rows, cols = np.median(shifts[close], axis=0)
-    # 1.25: a median is that much less certain than a mean.
+    # 1.25: ratio of the standard errors of median and mean, for a normal distribution.
     error = 1.25 * float(np.hypot(*shifts[close].std(axis=0))) / np.sqrt(close.sum())
     return Shift(float(rows), float(cols), float(error), int(close.sum()), of)

@@ -1,7 +1,7 @@
-"""Facts of a row -> what is wrong with it. A rule is a function; its threshold stands above it.
+"""Rules on one row of a manifest: each is a function, with its thresholds above it.
 
-A finding is wrong whatever the picture shows. A suspicion rests on what ground usually looks like,
-and says "looks as if". Clouds, water, ice and desert are no findings.
+A finding holds whatever the image shows. A suspicion depends on what land usually looks like, and
+its text says "looks as if". Clouds, water, ice and desert are not reported.
 """
 
 from __future__ import annotations
@@ -12,50 +12,50 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossband.core.sensors import REFLECTANCE, VALID_RANGE
-from crossband.data.check.facts import Facts, Side
 from crossband.data.check.findings import Finding, found
+from crossband.data.check.row_stats import RowStats, SideStats
 from crossband.data.check.spectra import VISIBLE, Spectra
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a user may set.
+    """Thresholds that a user can set.
 
     Attributes:
-        shift: source pixels that a target may be shifted by; by default `SAME` or `OTHER`.
+        shift: largest shift of a target in source pixels; `SAME` or `OTHER` where None.
     """
 
     shift: float | None = None
 
 
-Rule = Callable[[Facts, Limits], Iterator[Finding]]
+Rule = Callable[[RowStats, Limits], Iterator[Finding]]
 
 
-def judge(facts: Facts, limits: Limits | None = None) -> list[Finding]:
-    """Return what is wrong with a row."""
+def check_row(stats: RowStats, limits: Limits | None = None) -> list[Finding]:
+    """Return the findings of a row."""
     out: dict[tuple[str, str, str], Finding] = {}
-    for finding in (f for rule in RULES for f in rule(facts, limits or Limits())):
-        # One file that is source and target at once has its flaw once.
+    for finding in (f for rule in RULES for f in rule(stats, limits or Limits())):
+        # A file that is both source and target is reported once.
         key = finding.kind, finding.file, finding.text
         out[key] = replace(finding, side="pair") if key in out else finding
     return list(out.values())
 
 
-def refused(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """What training would refuse, in the words of its reader."""
-    for side, (kind, message) in facts.refused.items():
-        # The reader's words end with options of the command `translate`, which has no manifest.
+def refused(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report what training would refuse, with the message of its reader."""
+    for side, (kind, message) in stats.refused.items():
+        # The message names options of `crossband translate`; a manifest has columns instead.
         text = message.replace("--bands ", f"{side}_bands ").replace("--sensor", "a sensor")
-        yield found(kind, facts.row, side, message.split(": ")[0], text)
+        yield found(kind, stats.row, side, message.split(": ")[0], text)
 
 
-def shapes(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """One whole number of target pixels to a source pixel, the same along both sides."""
-    one, two = facts.source, facts.target
-    if one is not None and two is not None and facts.scale is None:
+def shapes(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report shapes without one whole number of target pixels to a source pixel."""
+    one, two = stats.source, stats.target
+    if one is not None and two is not None and stats.scale is None:
         yield found(
             "shape-mismatch",
-            facts.row,
+            stats.row,
             "pair",
             two.path,
             f"the target has {two.height} x {two.width} pixels, the source {one.height} x "
@@ -63,26 +63,26 @@ def shapes(facts: Facts, limits: Limits) -> Iterator[Finding]:
         )
 
 
-#: Source pixels between bands of one instrument: its maker promises half a pixel or better, and
-#: what is measured over clouds and water is up to half a pixel more.
+#: Largest shift in source pixels between bands of one instrument: its maker promises half a pixel
+#: or better, and the measurement adds up to half a pixel over clouds and water.
 SAME = 1.0
-#: Source pixels between two instruments: cameras on a rig see near things from two places, radar
-#: leans hills over; carefully registered pairs of both kinds are 1 to 3 pixels apart.
+#: Largest shift between two instruments: two cameras have parallax, radar has layover; carefully
+#: registered pairs of both kinds are 1 to 3 source pixels apart.
 OTHER = 3.0
-#: A georeference that differs by more than this many source pixels is another grid.
+#: Georeferences that differ by more than this many source pixels are different grids.
 GRID = 0.5
 
 
-def misregistered(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """The edges of the target lie beside those of the source."""
-    one, two, shift = facts.source, facts.target, facts.shift
+def misregistered(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report targets that are shifted against their source."""
+    one, two, shift = stats.source, stats.target, stats.shift
     if one is None or two is None:
         return
-    apart = _grids_apart(one, two, facts.scale)
+    apart = _grids_apart(one, two, stats.scale)
     if apart is not None and apart > GRID:
         yield found(
             "misregistered",
-            facts.row,
+            stats.row,
             "pair",
             two.path,
             f"by their georeference, source and target lie {apart:.1f} source pixels apart",
@@ -90,12 +90,12 @@ def misregistered(facts: Facts, limits: Limits) -> Iterator[Finding]:
         )
     limit = limits.shift
     if limit is None:
-        limit = OTHER if facts.own else SAME
-    # Above the limit by more than the measurement is uncertain.
+        limit = OTHER if stats.own else SAME
+    # Above the limit by two standard errors.
     if shift is not None and shift.pixels - 2 * shift.error > limit:
         yield found(
             "misregistered",
-            facts.row,
+            stats.row,
             "pair",
             two.path,
             f"the target lies {shift.rows:+.1f} rows and {shift.cols:+.1f} columns from the source "
@@ -105,8 +105,8 @@ def misregistered(facts: Facts, limits: Limits) -> Iterator[Finding]:
         )
 
 
-def _grids_apart(one: Side, two: Side, scale: int | None) -> float | None:
-    """Return the largest distance of corners in source pixels; None where it is not known."""
+def _grids_apart(one: SideStats, two: SideStats, scale: int | None) -> float | None:
+    """Return the largest distance between corners in source pixels; None if it is not known."""
     if scale is None or one.bounds is None or two.bounds is None or one.grid.crs != two.grid.crs:
         return None
     corners = [(x, y) for x in (0, one.width) for y in (0, one.height)]
@@ -118,47 +118,47 @@ def _grids_apart(one: Side, two: Side, scale: int | None) -> float | None:
     return max(apart)
 
 
-#: Share of a pair where neither side has anything. A white sky or a cold background fills one
-#: camera's picture, not both: where both hold their one number, nothing was taken. One crop in
-#: five would then be of nothing.
+#: Share of a pair that may be empty on both sides. A white sky or a cold background fills the
+#: picture of one camera, not of both: where both hold their most frequent number, nothing was
+#: imaged. Above this share, one random crop in five would be empty.
 BLANK = 0.2
-#: Share of one side that is one single number: more than half.
+#: Share of one side that may hold a single number.
 HALF = 0.5
-#: Share of one side that is declared nodata: a quarter, as a crop in four would then be of nothing.
-#: The row stays of use, for what is masked is not learned from; almost nothing left is not.
+#: Share of one side that may be declared nodata: above a quarter, one crop in four would be empty.
+#: Training ignores masked pixels, so such a row is still usable, unless nearly all is masked.
 MASKED, NOTHING = 0.25, 0.99
 
 
-def empty(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Constant, masked or filled with one number."""
-    if facts.blank > BLANK and facts.source is not None and facts.target is not None:
+def empty(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report images that are constant, masked, or mostly filled with one number."""
+    if stats.blank > BLANK and stats.source is not None and stats.target is not None:
         yield found(
             "empty",
-            facts.row,
+            stats.row,
             "pair",
-            facts.source.path,
-            f"{facts.blank:.0%} of the pixels are {_stored(facts.source)} in the source and "
-            f"{_stored(facts.target)} in the target: nothing was imaged there, and no nodata says "
+            stats.source.path,
+            f"{stats.blank:.0%} of the pixels are {_stored(stats.source)} in the source and "
+            f"{_stored(stats.target)} in the target: nothing was imaged there, and no nodata says "
             f"so",
-            facts.blank,
+            stats.blank,
         )
-    for name, side in _sides(facts):
+    for name, side in _sides(stats):
         flat = [b for b, (low, high) in zip(side.bands, side.stored, strict=True) if low == high]
         masked = 1 - side.valid
         if masked > MASKED:
             kind = "empty" if masked > NOTHING else "nodata-heavy"
             words = f"{masked:.0%} of the pixels are nodata"
-            yield found(kind, facts.row, name, side.path, words, masked)
+            yield found(kind, stats.row, name, side.path, words, masked)
         if masked > NOTHING:
             continue
         if flat:
             yield found(
-                "empty", facts.row, name, side.path, f"one number everywhere in {', '.join(flat)}"
+                "empty", stats.row, name, side.path, f"one number everywhere in {', '.join(flat)}"
             )
-        elif side.single > HALF and facts.blank <= BLANK:
+        elif side.single > HALF and stats.blank <= BLANK:
             yield found(
                 "empty",
-                facts.row,
+                stats.row,
                 name,
                 side.path,
                 f"{side.single:.0%} of the pixels are {_stored(side)}",
@@ -166,15 +166,15 @@ def empty(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: A band of 8-bit numbers among wider ones never passes 255 and uses its upper half. Reflectance
-#: x 10000 that never passes 0.0255 in a whole scene is hardly land at all; where the middle of
-#: another band is above 0.1 there is land.
+#: A band of 8-bit numbers beside 16-bit ones never exceeds 255, but exceeds 127. Stored reflectance
+#: x 10000 below 255 means below 0.0255 in the whole scene, which is not land; a median above 0.1 in
+#: another band is land.
 EIGHT_BITS, UPPER_HALF, LAND = 255, 127, 1020
 
 
-def two_scalings(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Bands that are declared one radiometry, and cannot be."""
-    for s in facts.spectra:
+def two_scalings(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report bands with one declared scale whose numbers cannot share one."""
+    for s in stats.spectra:
         if s.n == 0 or s.dtype == "uint8":
             continue
         ends = dict(zip(s.bands, s.top, strict=True))
@@ -184,7 +184,7 @@ def two_scalings(facts: Facts, limits: Limits) -> Iterator[Finding]:
         if small and large:
             yield found(
                 "two-scalings",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"{', '.join(small)}: never above {max(ends[b] for b in small):g}, as in an 8-bit "
@@ -193,20 +193,20 @@ def two_scalings(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: Share of values beyond the range of the unit by more than a tenth of it. Sun glint, flames and
-#: snow on a slope are fewer.
+#: Share of values that may lie outside the range of the unit by more than a tenth of it. Sun glint,
+#: flames and snow on slopes are fewer.
 OUTSIDE = 0.001
 
 
-def out_of_range(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Numbers that the declared scale turns into what cannot be."""
-    for name, side in _sides(facts):
+def out_of_range(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report values outside the valid range of the declared unit."""
+    for name, side in _sides(stats):
         if side.outside > OUTSIDE:
             low, high = VALID_RANGE[side.unit]
             ends = [side.scale * v + side.offset for band in side.stored for v in band]
             yield found(
                 "out-of-range",
-                facts.row,
+                stats.row,
                 name,
                 side.path,
                 f"{side.outside:.1%} of the values are outside of {side.unit} {low:g} to {high:g} "
@@ -216,18 +216,18 @@ def out_of_range(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: NIR elsewhere: one band that is not called nir follows the three others little, is brighter than
-#: they are, and they follow one another, as red, green and blue do and no three with NIR among
-#: them over vegetation.
+#: NIR under another name: one band that is not called nir correlates little with the three others
+#: and is brighter, and these correlate strongly, as red, green and blue do. Over vegetation, no
+#: three bands with NIR among them do.
 APART, TOGETHER, BRIGHTER = 0.5, 0.8, 1.2
-#: Red and blue: bare ground is redder than blue. Where hardly any of it is, and blue varies more
-#: than red, they are exchanged. Share of pixels that must be bare ground to say so.
+#: Red and blue: bare ground is brighter in red. If little of it is, and blue varies more than red,
+#: the two are swapped. `SOIL` is the share of pixels that must be bare ground for this test.
 SOIL, REDDER, VARIES = 0.05, 0.1, 0.8
 
 
-def swapped(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Bands whose spectra fit other names; only for reflectance, and where there is land to see."""
-    for s in facts.spectra:
+def swapped(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report bands whose spectra fit other names; reflectance only, and only over land."""
+    for s in stats.spectra:
         names = (*VISIBLE, "nir")
         if s.unit != REFLECTANCE or s.n < 1024 or not set(VISIBLE) <= set(s.bands):
             continue
@@ -243,20 +243,20 @@ def swapped(facts: Facts, limits: Limits) -> Iterator[Finding]:
         if odd != 3 and others[odd] < APART and inner > TOGETHER and bright:
             yield found(
                 "bands-swapped",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks as if the band called {names[odd]} were near infrared: it is the brightest "
                 f"and follows the others by r {others[odd]:.2f}, they one another by {inner:.2f}",
                 float(others[odd]),
             )
-        # Haze makes the top of the atmosphere bluer than the ground.
+        # At the top of the atmosphere, haze makes bare ground bluer.
         ground = s.sensor is None or "l1c" not in s.sensor
         ratio = s.spread[s.at("red")] / max(s.spread[s.at("blue")], 1e-12)
         if ground and s.soil > SOIL and s.soil_red < REDDER and ratio < VARIES:
             yield found(
                 "bands-swapped",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks as if red and blue were swapped: of the bare ground only {s.soil_red:.0%} "
@@ -265,19 +265,19 @@ def swapped(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: The floor of every visible band lies just above the offset, 0.1, by no more than what haze and
-#: shadow add, and about equally high. Ground alone has no such floor: shadow and water are darker,
-#: and sand is far brighter in red than in blue.
+#: With an offset that is not declared, the darkest pixels of all visible bands lie just above 0.1,
+#: by no more than haze and shadow add, at about the same value. Real ground differs: shadow and
+#: water are darker, and sand is far brighter in red than in blue.
 FLOOR, ROOM, LEVEL = 0.094, 0.16, 0.03
-#: A scene whose darkest visible band has a median above this is cloud, snow or ice: nothing dark.
+#: A median above this in the darkest visible band means cloud, snow or ice: no dark pixels.
 BRIGHT = 0.3
-#: A hundredth of the pixels below this reflectance: corrected water is slightly negative, no more.
+#: 1st percentile of reflectance that is too low: corrected water is only slightly negative.
 NEGATIVE = -0.03
 
 
-def offsets(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Sentinel-2's BOA_ADD_OFFSET and RADIO_ADD_OFFSET of -1000, forgotten or applied twice."""
-    for s in facts.spectra:
+def offsets(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report BOA_ADD_OFFSET and RADIO_ADD_OFFSET of Sentinel-2, not declared or applied twice."""
+    for s in stats.spectra:
         seen = [s.at(b) for b in VISIBLE if b in s.bands]
         sentinel = s.sensor is None or s.sensor.startswith(("sentinel-2", "reflectance"))
         if s.unit != REFLECTANCE or s.n < 1024 or not sentinel or len(seen) < 3:
@@ -291,7 +291,7 @@ def offsets(facts: Facts, limits: Limits) -> Iterator[Finding]:
         if s.offset == 0 and inside and level and dark:
             yield found(
                 "offset-undeclared",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks as if the offset of -0.1 were not declared: the darkest pixels have "
@@ -302,7 +302,7 @@ def offsets(facts: Facts, limits: Limits) -> Iterator[Finding]:
         if s.offset < 0 and low < NEGATIVE:
             yield found(
                 "offset-twice",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks as if the offset of {s.offset:g} had been taken off before: a hundredth of "
@@ -311,15 +311,16 @@ def offsets(facts: Facts, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: A measured band has no step at its upper end; a stretched picture is cut off there.
+#: Share of pixels at the largest number: a contrast stretch clips values there, a measurement
+#: does not.
 CLIPPED = 0.02
 
 
-def display_numbers(facts: Facts, limits: Limits) -> Iterator[Finding]:
-    """Numbers of a picture under a sensor that measures."""
-    if facts.blank > BLANK or any(side.single > HALF for _, side in _sides(facts)):
-        return  # most pixels at one number: found as empty
-    for s in facts.spectra:
+def display_numbers(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report 8-bit or stretched pictures that are declared as a measurement."""
+    if stats.blank > BLANK or any(side.single > HALF for _, side in _sides(stats)):
+        return  # most pixels hold one number, which `empty` reports
+    for s in stats.spectra:
         if s.unit != REFLECTANCE or s.n < 1024:
             continue
         wide = s.dtype != "uint8"
@@ -327,7 +328,7 @@ def display_numbers(facts: Facts, limits: Limits) -> Iterator[Finding]:
         if eight:
             yield found(
                 "display-numbers",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks like an 8-bit picture: at most {max(s.steps)} different numbers, up to "
@@ -336,7 +337,7 @@ def display_numbers(facts: Facts, limits: Limits) -> Iterator[Finding]:
         elif len(s.bands) > 1 and all(c > CLIPPED for c in s.clipped):
             yield found(
                 "display-numbers",
-                facts.row,
+                stats.row,
                 "pair",
                 s.path,
                 f"looks like a stretched picture: {min(s.clipped):.0%} or more of each band is at "
@@ -346,21 +347,21 @@ def display_numbers(facts: Facts, limits: Limits) -> Iterator[Finding]:
 
 
 def _grid_of_255(s: Spectra) -> bool:
-    """Whole numbers up to 255, or 0 to 1 in steps of 1/255."""
+    """Return whether numbers are whole and up to 255, or 0 to 1 in steps of 1/255."""
     top = max(s.top)
     return UPPER_HALF < top <= EIGHT_BITS or (s.dtype.startswith("float") and 0.5 < top <= 1.0)
 
 
-def _sides(facts: Facts) -> Iterator[tuple[str, Side]]:
-    """The sides that have facts of their own: one, where both are the same bands of one file."""
-    one, two = facts.source, facts.target
+def _sides(stats: RowStats) -> Iterator[tuple[str, SideStats]]:
+    """Yield source and target; only one of them if both are the same bands of one file."""
+    one, two = stats.source, stats.target
     if one is not None:
         yield "source", one
     if two is not None and (one is None or (one.path, one.bands) != (two.path, two.bands)):
         yield "target", two
 
 
-def _stored(side: Side) -> str:
+def _stored(side: SideStats) -> str:
     return " ".join(f"{v:g}" for v in side.common[:4]) + (" ..." if len(side.common) > 4 else "")
 
 

@@ -1,6 +1,6 @@
-"""Check a manifest: every row measured, in several processes, then judged.
+"""Check a manifest: measure all rows in several processes, then apply the rules.
 
-A file that cannot be read is a finding; one that kills the process that reads it is too.
+A file that cannot be read is a finding. So is one that kills the process that reads it.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import pandas as pd
 from rasterio.errors import RasterioError
 
 from crossband.data import manifest
-from crossband.data.check import sides
-from crossband.data.check.facts import Bands, Facts, facts
+from crossband.data.check import across_rows
 from crossband.data.check.findings import KINDS, Finding
-from crossband.data.check.rules import Limits, judge
+from crossband.data.check.row_stats import Bands, RowStats, row_stats
+from crossband.data.check.rules import Limits, check_row
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.gdal import gdal
 
-#: Rows below which starting processes takes longer than reading.
+#: With fewer rows, starting processes takes longer than reading.
 _FEW = 16
-#: Rows that wait for each process; more would only take memory.
-_AHEAD = 8
+#: Rows that are queued for each process.
+_QUEUED = 8
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         manifest: its path.
         table: its rows.
         findings: in the order of `KINDS`, then of the rows.
-        files: how many different files were read.
-        seconds: how long it took.
+        files: number of distinct files that were read.
+        seconds: duration of the check.
     """
 
     manifest: Path
@@ -52,16 +52,16 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kind -> how many, only those that there are."""
+        """Number of findings of each kind that has any."""
         return {k: n for k in KINDS if (n := sum(f.kind == k for f in self.findings))}
 
     @property
     def clean(self) -> bool:
-        """No finding; suspicions do not count."""
+        """Whether there is no finding; suspicions do not count."""
         return not any(f.severity == "finding" for f in self.findings)
 
     def record(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the report as plain types, for JSON."""
         return {
             "schema": "crossband-check-1",
             "manifest": self.manifest.name,
@@ -86,16 +86,17 @@ def check(
 
     Args:
         path: CSV or parquet.
-        bands: which bands source and target are, over what rows and files say.
-        limits: thresholds that a user may set.
-        workers: processes; as many as processors where None, and none for a few rows.
+        bands: the bands of source and target, if the user states them.
+        limits: thresholds that a user can set.
+        workers: number of processes; where None, one per processor, or this process alone for a
+            few rows.
         ignore: kinds that are not reported.
         progress: called with rows done and rows in all.
 
     Raises:
-        ManifestError: see `manifest.read`; files that are not there and groups that are cut are
-            findings instead.
-        CrossbandError: a kind to be ignored that there is not.
+        ManifestError: see `manifest.read`; missing files and groups that a split cuts are findings
+            instead.
+        CrossbandError: an unknown kind in `ignore`.
     """
     start = time.monotonic()
     for kind in ignore:
@@ -107,7 +108,7 @@ def check(
         workers = 1 if len(rows) < _FEW else _processors()
     if workers < 1:
         raise CrossbandError(f"--workers must be 1 or more, not {workers}")
-    measured: list[Facts | None] = [None] * len(rows)
+    measured: list[RowStats | None] = [None] * len(rows)
     found: list[Finding] = []
     tell = progress or (lambda done, total: None)
     for done, (i, one) in enumerate(_measure(rows, bands or Bands(), workers), start=1):
@@ -115,8 +116,8 @@ def check(
         tell(done, len(rows))
     known = [one for one in measured if one is not None]
     for one in known:
-        found += judge(one, limits)
-    found += sides.between(table, known)
+        found += check_row(one, limits)
+    found += across_rows.check_across_rows(table, known)
     found = [f for f in found if f.kind not in ignore]
     order = list(KINDS)
     found.sort(key=lambda f: (order.index(f.kind), f.rows))
@@ -124,16 +125,19 @@ def check(
     return Report(Path(path), table, tuple(found), len(names), time.monotonic() - start)
 
 
-def without_spoilt(report: Report) -> pd.DataFrame:
-    """Return the manifest without the rows that are of no use; of pairs that are there twice, one.
+def usable_rows(report: Report) -> pd.DataFrame:
+    """Return the manifest without unusable rows, and with one row for each duplicate pair.
 
-    Rows on two sides of a split stay: which side is to give way is for the user to say, by groups
-    and a new split. Of the same pair twice, that of test is kept, else of val, so that what models
-    are judged on stays the same.
+    Rows of one place in two parts of a split stay: the user decides, with groups and a new split.
+    Of duplicate pairs the one in `test` is kept, else the one in `val`, so that the pairs that
+    models are evaluated on stay the same.
+
+    Raises:
+        ManifestError: no row is left.
     """
     out: set[int] = set()
     for finding in report.findings:
-        if finding.spoils and finding.kind != "duplicate":
+        if finding.drops_row and finding.kind != "duplicate":
             out.update(finding.rows)
     side = {"test": 0, "val": 1}
     splits = dict.fromkeys(report.table["row"], "")
@@ -157,36 +161,39 @@ def _processors() -> int:
 
 def _measure(
     rows: Sequence[Mapping[str, Any]], bands: Bands, workers: int
-) -> Iterator[tuple[int, Facts]]:
-    """Measure all rows; they come in any order."""
+) -> Iterator[tuple[int, RowStats]]:
+    """Yield positions and statistics of all rows, in any order."""
     if workers == 1:
         for i, row in enumerate(rows):
-            yield i, _one(row, bands)
+            yield i, _row_stats(row, bands)
         return
     left = set(range(len(rows)))
     while left:
         suspects = yield from _pool(rows, left, bands, workers)
-        # A process died, and which of the rows in work killed it is not known: one by one.
+        # A process died, and which of the running rows killed it is unknown: try them one by one.
         for i in sorted(suspects):
             if (yield from _pool(rows, {i}, bands, 1)):
                 reason = "unreadable", f"{_file(rows[i])}: the process that read it died"
                 left.discard(i)
-                yield i, Facts(int(rows[i]["row"]), refused={"source": reason})
+                yield i, RowStats(int(rows[i]["row"]), refused={"source": reason})
         left -= suspects
 
 
 def _pool(
     rows: Sequence[Mapping[str, Any]], left: set[int], bands: Bands, workers: int
-) -> Generator[tuple[int, Facts], None, set[int]]:
-    """Measure rows in processes and take them out of `left`; returns those in work at a death."""
-    context = multiprocessing.get_context("spawn")  # GDAL and threads do not outlive a fork
+) -> Generator[tuple[int, RowStats], None, set[int]]:
+    """Measure rows in processes and remove them from `left`.
+
+    Returns the rows that were running when a process died.
+    """
+    context = multiprocessing.get_context("spawn")  # GDAL and threads do not survive a fork
     waiting = sorted(left, reverse=True)
-    running: dict[Future[Facts], int] = {}
+    running: dict[Future[RowStats], int] = {}
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
             while waiting or running:
-                while waiting and len(running) < _AHEAD * workers:
-                    running[pool.submit(_one, rows[waiting[-1]], bands)] = waiting[-1]
+                while waiting and len(running) < _QUEUED * workers:
+                    running[pool.submit(_row_stats, rows[waiting[-1]], bands)] = waiting[-1]
                     waiting.pop()
                 future = next(as_completed(running))
                 one = future.result()
@@ -204,13 +211,13 @@ def _file(row: Mapping[str, Any]) -> str:
     return str(row["target"] if pd.isna(row["source"]) else row["source"])
 
 
-def _one(row: Mapping[str, Any], bands: Bands) -> Facts:
-    """Measure a row in this process."""
+def _row_stats(row: Mapping[str, Any], bands: Bands) -> RowStats:
+    """Return the statistics of a row, measured in this process."""
     try:
         with gdal():
-            return facts(row, bands)
+            return row_stats(row, bands)
     except (RasterioError, OSError, ValueError, MemoryError) as error:
-        # What a file can do to GDAL has no end; the other rows go on.
+        # Damaged files make GDAL fail in many ways; the other rows are still checked.
         side = "target" if pd.isna(row["source"]) else "source"
         text = f"{_file(row)}: {type(error).__name__}: {error}"
-        return Facts(int(row["row"]), refused={side: ("unreadable", " ".join(text.split()))})
+        return RowStats(int(row["row"]), refused={side: ("unreadable", " ".join(text.split()))})

@@ -1,4 +1,4 @@
-"""How the bands of one radiometry relate: floors, spread, correlations, the colour of bare soil."""
+"""Statistics of bands that share a radiometry: percentiles, correlations, colour of bare soil."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VISIBLE = ("red", "green", "blue")
 
 
 class _Declared(Protocol):
-    """What a side of a pair declares."""
+    """What is declared of a source or target."""
 
     @property
     def unit(self) -> str: ...
@@ -31,10 +31,10 @@ class _Declared(Protocol):
 
 @dataclass(frozen=True)
 class Spectra:
-    """Bands that share one radiometry; every statistic is over a sample of valid pixels.
+    """Statistics of bands that share one radiometry, over a sample of valid pixels.
 
     Attributes:
-        path: the file (the source's, where two files share it).
+        path: the file; the source's, if source and target are two files.
         bands: common names.
         unit: physical unit.
         sensor: declared sensor, or None.
@@ -44,16 +44,16 @@ class Spectra:
         n: pixels.
         top: largest stored number of each band.
         middle: median stored number of each band.
-        floor: physical value that a thousandth of the pixels lie below, of each band.
-        first: the same of a hundredth.
-        median: of physical values.
-        spread: standard deviation of physical values.
+        floor: 0.1th percentile of the physical values of each band.
+        first: 1st percentile of the physical values.
+        median: of the physical values.
+        spread: standard deviation of the physical values.
         clipped: share of pixels at the band's largest number.
-        steps: how many different stored numbers each band has, at most 1,000.
+        steps: number of distinct stored numbers in each band, at most 1,000.
         correlation: between bands, [C, C]; 0 where a band is constant.
         soil: share of pixels that look like bare ground (NIR above red and blue, but below twice
             the larger of them); NaN without red, blue and nir.
-        soil_red: share of those where red is above blue.
+        soil_red: share of these pixels where red is above blue.
     """
 
     path: str
@@ -77,20 +77,20 @@ class Spectra:
     soil_red: float
 
     def at(self, name: str) -> int:
-        """Return the position of a band."""
+        """Return the index of a band."""
         return self.bands.index(name)
 
 
 def spectra(
     bands: Sequence[str], stored: NDArray[np.float64], values: NDArray[np.float64], side: _Declared
 ) -> Spectra:
-    """Describe valid pixels.
+    """Return the statistics of valid pixels.
 
     Args:
         bands: names of the channels.
         stored: numbers in the file [C, n].
         values: physical [C, n].
-        side: what is declared of them.
+        side: what is declared of their file.
     """
     n = values.shape[1]
     if n == 0:
@@ -139,6 +139,6 @@ def _soil(bands: dict[str, NDArray[np.float64]]) -> tuple[float, float]:
         return float("nan"), float("nan")
     red, blue, nir = bands["red"], bands["blue"], bands["nir"]
     larger = np.maximum(red, blue)
-    # 0.08: darker ground is shadow or wet, and its colour is that of the sky.
+    # 0.08: darker ground is in shadow or wet, and takes the colour of the sky.
     soil = (nir > larger) & (nir < 2 * larger) & (larger > 0.08)
     return float(soil.mean()), float((red > blue)[soil].mean()) if soil.any() else float("nan")

@@ -1,4 +1,4 @@
-"""What `data check` prints: counts by kind, then the first findings of each."""
+"""The report of `data check` as text: counts by kind, then the first findings of each kind."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from crossband.data.check.findings import KINDS, Finding
 from crossband.data.check.run import Report
 
-#: Findings of one kind that are printed; the rest is in the page and the JSON file.
+#: Findings of one kind that are printed; the page and the JSON file have all.
 SHOWN = 5
 
 
 def text(report: Report) -> str:
-    """Return the table and the lines."""
+    """Return the report as text."""
     blocks = [summary(report)]
     if report.findings:
         width = max(map(len, report.counts))
@@ -34,7 +34,7 @@ def text(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """Return one line."""
+    """Return the report in one line."""
     suspicions = sum(f.severity == "suspicion" for f in report.findings)
     findings = len(report.findings) - suspicions
     rate = len(report.table) / max(report.seconds, 1e-9)
@@ -47,7 +47,7 @@ def summary(report: Report) -> str:
 
 
 def _where(finding: Finding) -> str:
-    """Row, side and file; what is between rows says them itself."""
+    """Return row, side and file; the text of a finding on several rows has them already."""
     if len(finding.rows) > 1:
         return ""
     return f"row {finding.rows[0]}, {finding.side}, {Path(finding.file).name}: "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from crossband.core.registry import available
-from crossband.data.layouts.base import Found, Layout, Row, Search, build_manifest
+from crossband.data.layouts.base import FileSearch, Layout, LayoutResult, Row, build_manifest
 from crossband.errors import ManifestError, nearest
 
-__all__ = ["Found", "Layout", "Row", "Search", "build_manifest", "get", "names"]
+__all__ = ["FileSearch", "Layout", "LayoutResult", "Row", "build_manifest", "get", "names"]
 
 
 def names() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossband.errors import ManifestError
 
 
-def grouping(by: str) -> Callable[[Path, Path], str | None]:
+def group_function(by: str) -> Callable[[Path, Path], str | None]:
     r"""Return what tells a file's group from its path and the root.
 
     Args:
@@ -17,7 +17,7 @@ def grouping(by: str) -> Callable[[Path, Path], str | None]:
             for in the path below the root, of which the first bracket counts, or all of it where
             there is none; nothing where empty.
 
-    >>> group = grouping(r"(scene\d+)_")
+    >>> group = group_function(r"(scene\d+)_")
     >>> group(Path("/data/a/scene7_12.png"), Path("/data"))
     'scene7'
     """

@@ -49,7 +49,7 @@ class Header:
         return f"{self.width} x {self.height}"
 
 
-def header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read the metadata of a raster; InputError where it is none."""
     with open_raster(path) as dataset:
         return Header(

@@ -18,7 +18,7 @@ SENTINEL_2_L2A = (
 RGBN = "red=1,green=2,blue=3,nir=4"
 
 
-def within(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
+def single_file_row(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
     """Return the row of a file that is source and target: which bands are which, a model says.
 
     Args:
@@ -35,7 +35,7 @@ def within(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
     return both | {"sensor": sensor, **columns}
 
 
-def table(path: Path, *columns: str) -> pd.DataFrame:
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
     """Read a CSV file that a dataset brings along.
 
     Raises:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from crossband.data.layouts._headers import header
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._headers import read_header
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
@@ -47,7 +47,7 @@ class _VisibleThermal(Layout):
         """Tell whether a picture belongs to the dataset."""
         return path.suffix.lower() in PICTURES
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each pair; see `Layout.rows`."""
         unequal: list[str] = []
         grey: list[Path] = []
@@ -57,7 +57,7 @@ class _VisibleThermal(Layout):
             row |= {"source_bands": "red=1,green=2,blue=3", "target_bands": "thermal=1"}
             row |= {"sensor": "display", "target_sensor": "thermal-camera"}
             row |= self.about(visible, _folders(visible, search.root, side))
-            one, two = header(visible), header(thermal)
+            one, two = read_header(visible), read_header(thermal)
             if one.count < 3:
                 grey.append(visible)
             elif one.size != two.size:
@@ -79,14 +79,14 @@ class _VisibleThermal(Layout):
             raise ManifestError(f"{search.root}: no pair for the layout {self.name}: {what[-1]}")
         search.notes += what
 
-    def _pairs(self, search: Search) -> Iterator[tuple[str, Path, Path]]:
+    def _pairs(self, search: FileSearch) -> Iterator[tuple[str, Path, Path]]:
         for names in self.sides:
             visible, thermal = (self._files(search, name) for name in names)
             one, two = (partial(_key, root=search.root, side=name) for name in names)
             for pair in search.pair(visible, thermal, one, two):
                 yield names[0], *pair
 
-    def _files(self, search: Search, name: str) -> list[Path]:
+    def _files(self, search: FileSearch, name: str) -> list[Path]:
         found = search.files(self.pattern.format(name))
         return [p for p in found if self.keep(p, _folders(p, search.root, name))]
 

@@ -39,7 +39,7 @@ class Layer:
     radiometry: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
-def stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
+def write_stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
     """Write a VRT with one band for each file of one band, or each layer, in this order.
 
     Args:

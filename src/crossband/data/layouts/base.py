@@ -17,21 +17,21 @@ from crossband.errors import InputError, ManifestError
 Row = dict[str, Any]
 
 
-class Search:
+class FileSearch:
     """Looks below a folder, and remembers what it looked for and what it found.
 
     Attributes:
         root: the folder.
-        looked: what was looked for -> how many files there were.
-        lonely: files without a counterpart, and what their counterpart would have been.
+        searched: what was looked for -> how many files there were.
+        unmatched: files without a counterpart, and what their counterpart would have been.
         left_out: files that cannot be used, and why.
         notes: what a user must know of this dataset, in lines.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.looked: dict[str, int] = {}
-        self.lonely: list[tuple[Path, str]] = []
+        self.searched: dict[str, int] = {}
+        self.unmatched: list[tuple[Path, str]] = []
         self.left_out: list[tuple[Path, str]] = []
         self.notes: list[str] = []
         self._patterns: list[str] = []
@@ -47,7 +47,7 @@ class Search:
         if suffixes:
             found = {p for p in found if p.suffix.lower() in suffixes}
         found = {p for p in found if p.is_file()}
-        self.looked[" or ".join(patterns)] = len(found)
+        self.searched[" or ".join(patterns)] = len(found)
         self._patterns += patterns
         return sorted(found)
 
@@ -85,8 +85,8 @@ class Search:
             if name in right:
                 yield path, right[name]
             else:
-                self.lonely.append((path, "target"))
-        self.lonely += [(path, "source") for name, path in right.items() if name not in left]
+                self.unmatched.append((path, "target"))
+        self.unmatched += [(path, "source") for name, path in right.items() if name not in left]
 
     def _keyed(
         self, files: Iterable[Path], key: Callable[[Path], Hashable]
@@ -114,26 +114,26 @@ class Layout(Registered, family="Layout", package="crossband.data.layouts", key=
     #: Whether ROOT may be a file, as a list of scenes.
     takes_file: ClassVar[bool] = False
 
-    def rows(self, search: Search) -> Iterable[Row]:
+    def rows(self, search: FileSearch) -> Iterable[Row]:
         """Yield the rows of the manifest; what is looked for and missing goes to `search`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Found:
+class LayoutResult:
     """What a layout found.
 
     Attributes:
         table: the manifest.
-        looked: what was looked for -> how many files there were.
-        lonely: files without a counterpart, and which side is missing.
+        searched: what was looked for -> how many files there were.
+        unmatched: files without a counterpart, and which side is missing.
         left_out: files that cannot be used, and why.
         notes: what a user must know, in lines.
     """
 
     table: pd.DataFrame
-    looked: Mapping[str, int]
-    lonely: list[tuple[Path, str]] = field(default_factory=list)
+    searched: Mapping[str, int]
+    unmatched: list[tuple[Path, str]] = field(default_factory=list)
     left_out: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -156,8 +156,8 @@ class Found:
             only = int((table[side].notna() & table[other].isna() & ~made).sum())
             if only:
                 out.append(f"{only:,} rows have a {side} only")
-        if self.lonely:
-            out += self._missing(len(table) + len(self.lonely))
+        if self.unmatched:
+            out += self._missing(len(table) + len(self.unmatched))
         if self.left_out:
             path, why = self.left_out[0]
             count = len(self.left_out)
@@ -171,18 +171,18 @@ class Found:
     def _missing(self, total: int) -> list[str]:
         out = []
         for side in ("target", "source"):
-            files = [path for path, missing in self.lonely if missing == side]
+            files = [path for path, missing in self.unmatched if missing == side]
             if files:
                 out.append(
                     f"{len(files):,} of {total:,} files and pairs have no {side} and were left "
                     f"out, as {files[0]}"
                 )
-        if len(self.lonely) * 2 >= total:
-            out.append(f"that is half of them or more; looked for {_words(self.looked)}")
+        if len(self.unmatched) * 2 >= total:
+            out.append(f"that is half of them or more; looked for {_words(self.searched)}")
         return out
 
 
-def build_manifest(layout: Layout, root: str | Path) -> Found:
+def build_manifest(layout: Layout, root: str | Path) -> LayoutResult:
     """Turn a dataset as it lies on a disk into a manifest.
 
     Raises:
@@ -192,7 +192,7 @@ def build_manifest(layout: Layout, root: str | Path) -> Found:
     root = Path(root)
     if not root.is_dir() and not (layout.takes_file and root.is_file()):
         raise InputError(f"{root}: {'not a folder' if root.is_file() else 'no such folder'}")
-    search = Search(root.resolve())
+    search = FileSearch(root.resolve())
     rows = list(layout.rows(search))
     if not rows:
         raise ManifestError(_nothing(layout, root, search))
@@ -203,19 +203,21 @@ def build_manifest(layout: Layout, root: str | Path) -> Found:
     first = ["source", "target"]
     said = [c for c in table.columns if c not in first and table[c].notna().any()]
     table = table[first + said]
-    return Found(table, search.looked, search.lonely, search.left_out, search.notes)
+    return LayoutResult(table, search.searched, search.unmatched, search.left_out, search.notes)
 
 
-def _nothing(layout: Layout, root: Path, search: Search) -> str:
+def _nothing(layout: Layout, root: Path, search: FileSearch) -> str:
     """Say that nothing was found: what was looked for, what is wrong, where it may be."""
-    out = f"{root}: nothing that fits the layout {layout.name}: looked for {_words(search.looked)}"
-    if search.lonely:
-        path, side = search.lonely[0]
-        out += f"; {len(search.lonely):,} files have no counterpart, as {path} no {side}"
+    out = (
+        f"{root}: nothing that fits the layout {layout.name}: looked for {_words(search.searched)}"
+    )
+    if search.unmatched:
+        path, side = search.unmatched[0]
+        out += f"; {len(search.unmatched):,} files have no counterpart, as {path} no {side}"
     if search.left_out:
         path, why = search.left_out[0]
         out += f"; {len(search.left_out):,} files cannot be used, as {_why(path, why)}"
-    elif not any(search.looked.values()) and (other := search.elsewhere()) is not None:
+    elif not any(search.searched.values()) and (other := search.elsewhere()) is not None:
         out += f"; such files are in {other}: is that what you mean?"
     return "; ".join([out, *search.notes])
 
@@ -224,8 +226,8 @@ def _why(path: Path, why: str) -> str:
     return why if str(path) in why else f"{path}: {why}"
 
 
-def _words(looked: Mapping[str, int]) -> str:
-    return ", ".join(f"{what} ({count:,} files)" for what, count in looked.items()) or "nothing"
+def _words(searched: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} ({count:,} files)" for what, count in searched.items()) or "nothing"
 
 
 def _by_split(table: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 
 _BANDS = "red=1,green=2,blue=3"
@@ -45,7 +45,7 @@ class Div2k(Layout):
             raise ManifestError("--track is for coarse files: give --scale")
         self.scale, self.track, self.degradation = scale, track, degradation or "Bicubic"
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         found = False
         for folder, split in _SPLITS.items():
@@ -57,7 +57,7 @@ class Div2k(Layout):
             suffixes = (".png", ".jpg", ".jpeg", ".bmp")
             yield from self._made(search.files("*", suffixes=suffixes))
 
-    def _pairs(self, search: Search, folder: str, fine: list[Path]) -> Iterator[Row]:
+    def _pairs(self, search: FileSearch, folder: str, fine: list[Path]) -> Iterator[Row]:
         coarse = search.files(f"DIV2K_{folder}_LR_{self.track}/X{self.scale}/*x{self.scale}.png")
         pairs = search.pair(
             coarse, fine, lambda p: p.stem.removesuffix(f"x{self.scale}"), lambda p: p.stem

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from crossband.data.layouts._headers import Header, header, read_all
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._headers import Header, read_all, read_header
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import CrossbandError, ManifestError
 
 _FRAME = re.compile(r"(video-\w+?)-frame-\d+-\w+")
@@ -66,7 +66,7 @@ class FlirAdasV2(Layout):
             self.thermal |= {"target_sensor": "thermal-kelvin", "target_scale": kelvin_per_count}
             self.thermal["target_offset"] = 0.0
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         if self.part == "aligned":
             yield from self._aligned(search)
@@ -76,12 +76,12 @@ class FlirAdasV2(Layout):
         if self.part != "videos":
             yield from self._images(search)
 
-    def _thermal(self, search: Search, folder: str) -> list[Path]:
+    def _thermal(self, search: FileSearch, folder: str) -> list[Path]:
         if not self.raw:
             return search.files(f"{folder}/data/*.jpg")
         # Some of the tiff files hold 8-bit pictures, which are no counts.
         found = []
-        for path, facts in read_all(search.files(f"{folder}/analyticsData/*.tiff"), header):
+        for path, facts in read_all(search.files(f"{folder}/analyticsData/*.tiff"), read_header):
             if isinstance(facts, Header) and facts.dtype == "uint16":
                 found.append(path)
             else:
@@ -89,7 +89,7 @@ class FlirAdasV2(Layout):
                 search.left_out.append((path, str(why)))
         return found
 
-    def _videos(self, search: Search) -> Iterator[Row]:
+    def _videos(self, search: FileSearch) -> Iterator[Row]:
         visible = search.files("video_rgb_test/data/*.jpg")
         thermal = self._thermal(search, "video_thermal_test")
         if not visible and not thermal:
@@ -108,7 +108,7 @@ class FlirAdasV2(Layout):
                 row |= {"split": "test", "split_by": _SPLIT_BY}
             yield row
 
-    def _images(self, search: Search) -> Iterator[Row]:
+    def _images(self, search: FileSearch) -> Iterator[Row]:
         rows: list[Row] = []
         for split in ("train", "val"):
             given = {"split": split, "split_by": _SPLIT_BY}
@@ -123,7 +123,7 @@ class FlirAdasV2(Layout):
             )
         yield from rows
 
-    def _aligned(self, search: Search) -> Iterator[Row]:
+    def _aligned(self, search: FileSearch) -> Iterator[Row]:
         one, two = (
             [p for p in search.files(f"JPEGImages/{n}", f"align/JPEGImages/{n}") if _aligned(p)]
             for n in ("FLIR_*_RGB.jpg", "FLIR_*_PreviewData.jpeg")
@@ -192,10 +192,10 @@ def _read_map(path: Path) -> dict[str, str]:
     return {Path(a).stem: Path(b).stem for a, b in data.items()}
 
 
-def _sizes(search: Search, a: Path, b: Path) -> None:
+def _sizes(search: FileSearch, a: Path, b: Path) -> None:
     """Note that the pictures of the first pair differ in size."""
     try:
-        one, two = header(a), header(b)
+        one, two = read_header(a), read_header(b)
     except CrossbandError:
         return
     if one.size != two.size:

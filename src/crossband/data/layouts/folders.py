@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from crossband.core import sensors
 from crossband.data.layouts import _bands
-from crossband.data.layouts._groups import grouping
-from crossband.data.layouts._headers import Header, header, read_all
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._groups import group_function
+from crossband.data.layouts._headers import Header, read_all, read_header
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 from crossband.raster.grid import Box
 
@@ -74,10 +74,10 @@ class Folders(Layout):
         if source_folder and source_folder == target_folder:
             raise ManifestError(f"source and target are one folder: {source_folder!r}")
         self.trees = source_folder.strip("/"), target_folder.strip("/")
-        self.swap, self.paired, self.group = direction == "BtoA", paired, grouping(group_by)
+        self.swap, self.paired, self.group = direction == "BtoA", paired, group_function(group_by)
         self.sides = _Side("source", source, sensor), _Side("target", target, target_sensor)
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         if self.trees[0]:
             one, two = ({p: _key(p, search.root, t) for p in _all(search, t)} for t in self.trees)
@@ -99,7 +99,7 @@ class Folders(Layout):
                 return
         yield from self._halves(search)
 
-    def _pairs(self, search: Search, one: _Keys, two: _Keys, *, paired: bool) -> Iterator[Row]:
+    def _pairs(self, search: FileSearch, one: _Keys, two: _Keys, *, paired: bool) -> Iterator[Row]:
         keys = one | two
         splits = {p: next((SPLITS[k] for k in keys[p][:-1] if k in SPLITS), None) for p in keys}
         pairs: Iterable[tuple[Path | None, Path | None]]
@@ -118,11 +118,11 @@ class Folders(Layout):
                     row |= {"split": splits[path], "split_by": "the folders"}
             yield row
 
-    def _halves(self, search: Search) -> Iterator[Row]:
+    def _halves(self, search: FileSearch) -> Iterator[Row]:
         files = search.files(*(f"{split}/*" for split in SPLITS), suffixes=PICTURES)
         if not files:  # so that a message says what else was looked for
             search.files("train_A/*", "trainA/*", suffixes=PICTURES)
-        for path, facts in read_all(files, header):
+        for path, facts in read_all(files, read_header):
             if not isinstance(facts, Header):
                 search.left_out.append((path, str(facts)))
                 continue
@@ -150,7 +150,7 @@ class _Side:
 
     def __init__(self, name: str, bands: str, sensor: str) -> None:
         self.name, self.sensor = name, sensor
-        self.bands = _bands.numbered(bands) if bands else {}
+        self.bands = _bands.parse_numbered(bands) if bands else {}
         self.known: dict[str, Row] = {}
         if sensor:
             sensors.get(sensor)
@@ -159,10 +159,10 @@ class _Side:
         """Return the columns of a file: bands and sensor."""
         suffix = path.suffix.lower()
         if suffix not in self.known:
-            facts = header(path)
+            facts = read_header(path)
             sensor = "sensor" if self.name == "source" else "target_sensor"
             self.known[suffix] = {
-                f"{self.name}_bands": _bands.words(self._bands(path, facts)),
+                f"{self.name}_bands": _bands.format_bands(self._bands(path, facts)),
                 sensor: self._sensor(path, facts),
             }
         return self.known[suffix]
@@ -179,7 +179,7 @@ class _Side:
         highest = max((n for n in self.bands.values() if isinstance(n, int)), default=0)
         if highest > count:
             raise ManifestError(
-                f"{path}: --{self.name} {_bands.words(self.bands)}, but it has {count} "
+                f"{path}: --{self.name} {_bands.format_bands(self.bands)}, but it has {count} "
                 f"band{'s' * (count > 1)}"
             )
         return self.bands
@@ -196,7 +196,7 @@ class _Side:
         )
 
 
-def _all(search: Search, tree: str) -> list[Path]:
+def _all(search: FileSearch, tree: str) -> list[Path]:
     return search.files(f"{tree}/**/*", suffixes=PICTURES)
 
 

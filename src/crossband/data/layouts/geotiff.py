@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from crossband.data.layouts import _bands
-from crossband.data.layouts._groups import grouping
+from crossband.data.layouts._groups import group_function
 from crossband.data.layouts._headers import read_all
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.bands import parse_bands
 from crossband.raster.open import open_scene
@@ -69,7 +69,7 @@ class Geotiff(Layout):
     ) -> None:
         if target_bands and not target_glob:
             raise ManifestError("--target-bands is for targets in other files: give --target-glob")
-        self.needed = _bands.names(source), _bands.names(target)
+        self.needed = _bands.parse_names(source), _bands.parse_names(target)
         self.globs = source_glob, target_glob
         if target_glob and len(_parts(source_glob)) != len(_parts(target_glob)):
             raise ManifestError(
@@ -79,9 +79,9 @@ class Geotiff(Layout):
         options = {"source_bands": bands, "target_bands": target_bands if target_glob else bands}
         options |= {"sensor": sensor, "target_sensor": target_sensor}
         self.options = {k: v for k, v in options.items() if v}
-        self.table, self.group = table, grouping(group_by)
+        self.table, self.group = table, group_function(group_by)
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         facts = _Facts(self.table, search.root)
         one = search.files(self.globs[0])
@@ -120,12 +120,14 @@ def _told(source: Path, target: Path, stated: Row, first: list[str], second: lis
         both = list(dict.fromkeys([*first, *second]))
         numbers = _numbers(source, both, bands[_SIDES[0]], [stated.get(n) for n in _OWN])
         return {
-            side: _bands.words({name: numbers[name] for name in names})
+            side: _bands.format_bands({name: numbers[name] for name in names})
             for side, names in zip(_SIDES, (first, second), strict=True)
         }
     columns = [list(_OWN), own if "target_sensor" in stated else list(_OWN)]
     return {
-        side: _bands.words(_numbers(path, names, bands[side], [stated.get(n) for n in facts]))
+        side: _bands.format_bands(
+            _numbers(path, names, bands[side], [stated.get(n) for n in facts])
+        )
         for side, path, names, facts in zip(
             _SIDES, (source, target), (first, second), columns, strict=True
         )

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossband.core import sensors
-from crossband.data.layouts._rows import RGBN, within
-from crossband.data.layouts._vrt import stack
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._rows import RGBN, single_file_row
+from crossband.data.layouts._vrt import write_stack
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError, nearest
 
 _SENSOR = "landsat-c2-l2"
@@ -69,11 +69,11 @@ class Landsat8(Layout):
         sensors.get(sensor)
         self.form, self.vrt_dir, self.bands, self.sensor = form, vrt_dir, bands, sensor
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each scene or patch; see `Layout.rows`."""
         return self._scenes(search) if self.form == "scenes" else self._patches(search)
 
-    def _scenes(self, search: Search) -> Iterator[Row]:
+    def _scenes(self, search: FileSearch) -> Iterator[Row]:
         files = search.files("**/*_SR_B[1-7].TIF", "**/*_SR_B[1-7].tif")
         scenes: dict[tuple[Path, str, str], dict[str, Path]] = {}
         for path in files:
@@ -105,9 +105,9 @@ class Landsat8(Layout):
             if missing:
                 incomplete.append(f"{folder / scene} without {', '.join(missing)}")
                 continue
-            path = stack(bands, Path(self.vrt_dir).resolve() / f"{scene}.vrt")
+            path = write_stack(bands, Path(self.vrt_dir).resolve() / f"{scene}.vrt")
             numbers = ",".join(f"{name}={n}" for n, name in enumerate(bands, start=1))
-            yield within(path, numbers, _SENSOR, group=f"wrs2-{place}")
+            yield single_file_row(path, numbers, _SENSOR, group=f"wrs2-{place}")
         if len(incomplete) == len(scenes):
             raise ManifestError(f"landsat8: no scene has all of its bands, as {incomplete[0]}")
         if incomplete:
@@ -115,8 +115,8 @@ class Landsat8(Layout):
                 f"{len(incomplete):,} of {len(scenes):,} scenes were left out, as {incomplete[0]}"
             )
 
-    def _patches(self, search: Search) -> Iterator[Row]:
+    def _patches(self, search: FileSearch) -> Iterator[Row]:
         for path in search.files("**/*.tif", "**/*.tiff"):
             match = re.match(r"(l8_\d+)_\d+$", path.stem)
             group = {"group": match[1]} if match else {}
-            yield within(path, self.bands, self.sensor, **group)
+            yield single_file_row(path, self.bands, self.sensor, **group)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core import sensors
-from crossband.data.layouts._headers import header
-from crossband.data.layouts._rows import SENTINEL_2_L2A, table, within
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._headers import read_header
+from crossband.data.layouts._rows import SENTINEL_2_L2A, read_table, single_file_row
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 
 BANDS = 12
@@ -49,13 +49,13 @@ class S2100K(Layout):
             sensors.get(sensor)
         self.sensor, self.min_bytes = sensor, min_bytes
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each line of the index; see `Layout.rows`."""
         indexes = search.files("index.csv")
         images = {p.name: p for p in search.files("images/*.tif")}
         if not indexes or not images:
             return
-        lines = table(indexes[0], "fn", "lon", "lat")
+        lines = read_table(indexes[0], "fn", "lon", "lat")
         if not self.sensor and "granule_id" not in lines.columns:
             raise ManifestError(
                 f"{indexes[0]}: it does not say which patches are of processing baseline 04.00 "
@@ -72,7 +72,7 @@ class S2100K(Layout):
             else:
                 sensor = self.sensor or _sensor(indexes[0], line)
                 place = {"lon": float(line["lon"]), "lat": float(line["lat"])}
-                yield within(path, SENTINEL_2_L2A, sensor, group=path.stem, **place)
+                yield single_file_row(path, SENTINEL_2_L2A, sensor, group=path.stem, **place)
         if small + absent == len(lines):
             raise ManifestError(
                 f"{indexes[0]}: of its {len(lines):,} files {absent:,} are not in images/ and "
@@ -90,7 +90,7 @@ class S2100K(Layout):
 
 
 def _check_bands(path: Path) -> None:
-    count = header(path).count
+    count = read_header(path).count
     if count != BANDS:
         raise ManifestError(
             f"{path}: it has {count} bands; those of S2-100K have {BANDS} (B01 to B12 without B10)"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError
 
@@ -39,7 +39,7 @@ class Sen12(Layout):
     def __init__(self, split: str = "") -> None:
         self.split = split
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         splits = _splits(Path(self.split)) if self.split else {}
         one, two = (

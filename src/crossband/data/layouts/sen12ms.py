@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from crossband.core import sensors
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.data.layouts.folders import Folders
 from crossband.errors import ManifestError
 
@@ -41,7 +41,7 @@ class Sen12ms(Layout):
     def __init__(self, pairs: Literal["s1-s2", "s2-s1", "s2-s2", "pictures"] = "s1-s2") -> None:
         self.pairs = pairs
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         if self.pairs == "pictures":
             yield from _pictures(search)
@@ -63,7 +63,7 @@ class Sen12ms(Layout):
             yield row
 
 
-def _files(search: Search, side: str) -> list[Path]:
+def _files(search: FileSearch, side: str) -> list[Path]:
     found = search.files(f"ROIs*/{side}_*/*.tif")
     search.left_out += [(p, "no ROIs..._p30.tif") for p in found if not _NAME.fullmatch(p.stem)]
     return [p for p in found if _NAME.fullmatch(p.stem)]
@@ -80,7 +80,7 @@ def _bands(side: str) -> str:
     return ",".join(f"{band.name}={n}" for n, band in enumerate(bands, start=1))
 
 
-def _pictures(search: Search) -> Iterator[Row]:
+def _pictures(search: FileSearch) -> Iterator[Row]:
     told = False
     for row in Folders(source="red,green,blue", target="nir").rows(search):
         found = _NAME.search(Path(row["source"]).stem)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crossband.core import sensors
 from crossband.data.layouts._rows import RGBN
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 
 
@@ -42,7 +42,7 @@ class SEN2NAIP(Layout):
         sensors.get(target_sensor)
         self.target_sensor = target_sensor
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each ROI; see `Layout.rows`."""
         coarse = search.files("**/ROI_*/lr.tif")
         fine = search.files("**/ROI_*/hr.tif")

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 
 from crossband.core import sensors
-from crossband.data.layouts._rows import within
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._rows import single_file_row
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import ManifestError
 
 _PRODUCT = re.compile(r"IMG_(SPOT[67])_([A-Z]+)_(\d+)")
@@ -43,7 +43,7 @@ class SPOT6(Layout):
         sensors.get(sensor)
         self.bands, self.sensor = bands, sensor
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each file; see `Layout.rows`."""
         ends = ("tif", "TIF", "tiff", "jp2", "JP2")
         left_out = 0
@@ -53,6 +53,6 @@ class SPOT6(Layout):
                 left_out += 1
                 continue
             group = {"group": f"{match[1]}-{match[3]}"} if match else {}
-            yield within(path, self.bands, self.sensor, **group)
+            yield single_file_row(path, self.bands, self.sensor, **group)
         if left_out:
             search.notes.append(f"{left_out:,} panchromatic files were left out")

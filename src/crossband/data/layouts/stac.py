@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from crossband.core import sensors
 from crossband.data.layouts import _bands
-from crossband.data.layouts._vrt import Layer, stack
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._vrt import Layer, write_stack
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import InputError, ManifestError
 from crossband.raster.dataset import check_exists
 from crossband.raster.products.stac import NOT_DATA, applied, bands_of, number_of, place
@@ -61,13 +61,13 @@ class Stac(Layout):
         for name in (sensor, target_sensor):
             if name:
                 sensors.get(name)
-        self.needed = _bands.names(source), _bands.names(target)
+        self.needed = _bands.parse_names(source), _bands.parse_names(target)
         self.sensor, self.target_sensor = sensor, target_sensor
-        self.assets = _bands.names(assets) if assets else []
+        self.assets = _bands.parse_names(assets) if assets else []
         self.vrt_dir = Path(vrt_dir) if vrt_dir else None
         self.group_by = group_by
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
         seen: set[tuple[Any, Any]] = set()
         for path, item in _items(search):
@@ -99,7 +99,7 @@ class Stac(Layout):
             for layer in chosen.values():
                 check_exists(layer.href)
             file, bands, radiometry = self._file(f"{name}_{side}.vrt", chosen)
-            row |= {side: file, f"{side}_bands": _bands.words(bands)}
+            row |= {side: file, f"{side}_bands": _bands.format_bands(bands)}
             own.append(radiometry)
         row |= own[0]
         if row["source"] != row["target"] or own[0] != own[1] or self.target_sensor:
@@ -125,7 +125,7 @@ class Stac(Layout):
             layers = {name: Layer(b.href, b.number) for name, b in layers.items()}
         elif len({scale is None for scale, _, _ in known}) > 1:
             raise ManifestError(f"some of its bands {', '.join(layers)} state a scale, some do not")
-        path = stack(layers, self.vrt_dir / name.replace("/", "_"))
+        path = write_stack(layers, self.vrt_dir / name.replace("/", "_"))
         return str(path), {name: n for n, name in enumerate(layers, start=1)}, shared
 
     def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
@@ -184,7 +184,7 @@ def _choose(assets: dict[str, dict[str, Layer]], names: list[str]) -> dict[str, 
     return {name: next(b[name] for b in holders if name in b) for name in names}
 
 
-def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _items(search: FileSearch) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield items and the files that hold them; catalogues and other JSON are passed over."""
     files = [search.root] if search.root.is_file() else search.files("**/*.json")
     count = 0
@@ -200,7 +200,7 @@ def _items(search: Search) -> Iterator[tuple[Path, dict[str, Any]]]:
             if isinstance(item, dict) and item.get("type") == "Feature" and "assets" in item:
                 count += 1
                 yield path, item
-    search.looked['items ("type": "Feature" with "assets")'] = count
+    search.searched['items ("type": "Feature" with "assets")'] = count
 
 
 def _centre(bbox: Any) -> Row:

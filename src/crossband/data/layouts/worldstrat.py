@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core import sensors
-from crossband.data.layouts._rows import RGBN, SENTINEL_2_L2A, table, within
-from crossband.data.layouts.base import Layout, Row, Search
+from crossband.data.layouts._rows import RGBN, SENTINEL_2_L2A, read_table, single_file_row
+from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, nearest
 
@@ -63,7 +63,7 @@ class WorldStrat(Layout):
             )
         sensors.get(self.sensor)
 
-    def rows(self, search: Search) -> Iterator[Row]:
+    def rows(self, search: FileSearch) -> Iterator[Row]:
         """Yield a row for each file of a tile; see `Layout.rows`."""
         files = search.files(self.pattern)
         splits, places = search.files(_SPLIT), search.files("metadata.csv")
@@ -78,7 +78,7 @@ class WorldStrat(Layout):
             raise ManifestError(f"{splits[0]}: split {strange[0]!r}: {nearest(strange[0], SPLITS)}")
         for path in files:
             tile = _tile(path)
-            row = within(path, self.bands, self.sensor, group=tile, gsd=self.gsd)
+            row = single_file_row(path, self.bands, self.sensor, group=tile, gsd=self.gsd)
             if split and tile not in split:
                 unnamed.append(path)
                 continue
@@ -106,7 +106,7 @@ def _tile(path: Path) -> str:
 
 def _column(path: Path, column: str) -> dict[str, Any]:
     """Return tile -> value; a tile has a line for each of its dates, all with the same value."""
-    lines = table(path, column)
+    lines = read_table(path, column)
     # The published metadata.csv names its tiles in a first column without a title.
     untitled = str(lines.columns[0]) if path.name == "metadata.csv" else "tile"
     key = "tile" if "tile" in lines.columns else untitled

@@ -1,8 +1,8 @@
-"""Augmentation in physical units; one file each, adding one touches no other file."""
+"""Augmentations in physical units. Each is one file; adding one touches no other file."""
 
 from crossband.data.transforms.base import SPATIAL, Sample, Transform
 from crossband.data.transforms.flip import Flip
 from crossband.data.transforms.radiometric_jitter import RadiometricJitter
 
-#: `Flip` and `RadiometricJitter` are here for the names that older recipes have of them.
+#: Older recipes name `crossband.data.transforms.Flip` and `.RadiometricJitter`.
 __all__ = ["SPATIAL", "Flip", "RadiometricJitter", "Sample", "Transform"]

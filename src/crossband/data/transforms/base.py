@@ -1,7 +1,7 @@
-"""What an augmentation is: (sample, random generator) -> sample, in physical units.
+"""The base of augmentations in physical units: (sample, random generator) -> sample.
 
-A transform draws from the generator that it is given and from nothing else, so that a sample stays
-a pure function of (seed, position).
+A transform draws random numbers only from the generator that it is given, so a sample stays a pure
+function of (seed, position).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Transform(Registered, family="Transform", package="crossband.data.transfor
 
     A sample has `source` float32 [Cs, h, w], `target` float32 [Ct, h * s, w * s], `mask` bool
     [1, h * s, w * s], `source_mask` bool [1, h, w] (True where the source is valid), `lonlat`,
-    `gsd`, `unit`, `position` (which sample of the training it is). Values are physical; what is
-    masked is filled afterwards.
+    `gsd`, `unit`, `position` (which sample of the training it is). Values are physical. Masked
+    pixels are filled after all transforms.
     """
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the changed sample; tensors of the given one are not changed in place."""
+        """Return a changed copy of the sample; its tensors are not changed in place."""
         raise NotImplementedError

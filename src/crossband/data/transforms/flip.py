@@ -15,7 +15,7 @@ class Flip(Transform):
 
     Args:
         turns: also quarter turns (crops are square).
-        upside: also upside down; for pictures taken from the ground neither makes sense.
+        upside: also upside down. Pictures that were taken from the ground need both off.
     """
 
     examples = ({}, {"turns": False}, {"turns": False, "upside": False})

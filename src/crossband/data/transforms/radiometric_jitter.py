@@ -1,4 +1,4 @@
-"""Light, calibration, haze, noise and stretch."""
+"""Random changes of the radiometry."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from crossband.errors import RecipeError
 
 
 class RadiometricJitter(Transform):
-    """What differs between two pictures of one place: light, calibration, haze, noise, stretch.
+    """Random gain, gamma, gain per band, haze and noise, applied in this order.
 
-    In this order; each range is symmetric in the logarithm unless said otherwise.
+    They stand for differences between two images of one place: light, calibration, haze, noise and
+    contrast stretches. Each range is symmetric in the logarithm, unless stated otherwise.
 
     Args:
-        gain: factor exp(-gain..gain) on source and target alike (light, calibration).
-        display_gamma: power exp(-g..g) on source and target alike, in unit `display` only: a
-            picture that somebody stretched.
-        band_gain: factor exp(-b..b) on each source band by itself (calibration between bands).
-        haze: what path radiance adds to each source band at most, in physical units, one number
-            for all bands or one for each; -0.3..1 times that, and 0.7..1.3 times by band.
+        gain: factor exp(-gain..gain) on both source and target (light, calibration).
+        display_gamma: power exp(-g..g) on both source and target, in unit `display` only
+            (contrast stretches).
+        band_gain: factor exp(-b..b) on each source band separately (calibration between bands).
+        haze: the largest path radiance in physical units, one number for all bands or one for
+            each. It is multiplied by a factor in -0.3..1 and by one in 0.7..1.3 for each band, and
+            added to the source.
         noise: standard deviation of white noise on the source, 0..noise in physical units.
-        probability: how often a sample is changed at all.
-        every: only each so-manieth sample is changed. Where the members of a network take turns
-            with the samples, as in `LocalStatistics`, some of them then see values as they are.
+        probability: share of the samples that are changed.
+        every: change only samples at positions that are multiples of this number. Where members
+            of a network take the samples in turn, as in `LocalStatistics`, some members then see
+            unchanged values only.
     """
 
     examples = (
@@ -64,7 +67,7 @@ class RadiometricJitter(Transform):
         bands = source.shape[0]
         if len(self.haze) not in (1, bands):
             raise RecipeError(f"RadiometricJitter: {len(self.haze)} haze values, {bands} bands")
-        # Every number is drawn whatever the ranges, so that one range does not move the others.
+        # All numbers are drawn for any ranges, so that one range does not change the other draws.
         gain, gamma = rng.uniform(-1, 1, 2)
         by_band = rng.uniform(-1, 1, bands)
         amount, tint = rng.uniform(-0.3, 1.0), rng.uniform(0.7, 1.3, bands)

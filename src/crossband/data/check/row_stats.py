@@ -1,6 +1,6 @@
-"""What is measured of a row of a manifest: opened as training opens it, every block read once.
+"""Statistics of one row of a manifest. Files are opened as training opens them, and read once.
 
-Facts say nothing about right or wrong; `rules` does. They are small and travel between processes.
+`check.rules` decides what is wrong. Statistics are small, so that processes can exchange them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crossband.core.sensors import VALID_RANGE
-from crossband.data.check.likeness import signature
-from crossband.data.check.reading import strips
+from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.spectra import Spectra, spectra
+from crossband.data.check.strips import strips
 from crossband.data.rows import bands_of, has_own, open_bands, open_side, sensor_of
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
@@ -26,17 +26,17 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands
 from crossband.raster.scene import Scene
 
-#: Values of a scene are judged on every k-th pixel, at most this many along a side.
+#: Statistics of values use every k-th row and column, at most this many of each.
 SAMPLE = 512
-#: How far beyond the range of its unit a value may lie, as a share of the range: corrections of
-#: the atmosphere overshoot at dark and at glinting pixels.
+#: How far a value may lie outside the valid range of its unit, as a share of the range:
+#: atmospheric correction gives such values at dark pixels and at sun glint.
 BEYOND = 0.1
 _KINDS = {BandError: "bands-unnamed", UnitError: "unit-unknown", InputError: "unreadable"}
 
 
 @dataclass(frozen=True)
-class Side:
-    """What is known of the source or the target of a row.
+class SideStats:
+    """Statistics of the source or the target of a row.
 
     Attributes:
         path: the file.
@@ -46,13 +46,13 @@ class Side:
         scale: physical = stored x scale + offset, of the first band.
         offset: see scale.
         dtypes: stored data types of the bands.
-        height: in pixels, of the part that the row names.
+        height: in pixels, of the window that the row names, or of the file.
         width: the same.
         stored: smallest and largest stored number of each band, over all valid pixels.
         valid: share of pixels that are not masked.
-        single: share of the pixels that hold the one commonest value (in all bands at once).
+        single: share of the pixels that hold the most frequent value (in all bands at once).
         common: that value, as stored.
-        outside: share of valid values that lie beyond the range of the unit.
+        outside: share of valid values outside the valid range of the unit.
         digest: hash of the stored numbers.
         grid: affine and CRS, where the file has them.
         bounds: west, south, east, north in degrees, or None.
@@ -78,34 +78,34 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a row.
+class RowStats:
+    """Statistics of a row.
 
     Attributes:
         row: its number in the manifest.
-        source: None where the row has none, or it was refused.
+        source: None if the row has no source, or it cannot be read.
         target: the same.
-        refused: side -> (kind of finding, message), where the reader refuses it.
-        blank: share of pixels where source and target both hold their one commonest value.
-        shift: target against source; None where it cannot be measured.
-        spectra: relations between bands of one radiometry, one entry for each such set.
+        refused: `source` or `target` -> (kind of finding, message), if it cannot be read.
+        blank: share of pixels where source and target both hold their most frequent value.
+        shift: of the target against the source; None if it cannot be measured.
+        spectra: statistics of each set of bands that share a radiometry.
         own: the target has a radiometry of its own.
-        likeness: int8 [n], to compare places; None where nothing could be read.
+        edge_pattern: int8 [4096], see `edge_patterns`; None if there is no edge.
     """
 
     row: int
-    source: Side | None = None
-    target: Side | None = None
+    source: SideStats | None = None
+    target: SideStats | None = None
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     blank: float = 0.0
     shift: Shift | None = None
     spectra: tuple[Spectra, ...] = ()
     own: bool = False
-    likeness: NDArray[np.int8] | None = None
+    edge_pattern: NDArray[np.int8] | None = None
 
     @property
     def scale(self) -> int | None:
-        """Target pixels per source pixel along one side; None where there is no such number."""
+        """Target pixels per source pixel along one side; None if that is no whole number."""
         one, two = self.source, self.target
         if one is None or two is None:
             return None
@@ -116,16 +116,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class Bands:
-    """Which bands source and target are, over what rows and files say."""
+    """The bands of source and target, as the user states them; None leaves it to rows and files."""
 
     source: tuple[str, ...] | None = None
     target: tuple[str, ...] | None = None
 
     def of(self, row: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return the bands of each side that the row has; BandError where nothing tells them.
+        """Return the bands of the source and of the target of a row, as far as it has them.
 
-        From these options, else from the row's columns, else from the file. Where the file is
-        source and target at once, one side's bands are what the other leaves.
+        They come from this object, else from the row's columns, else from the file. Where one
+        file is both and only one side's bands are stated, the other side has all other bands.
+
+        Raises:
+            BandError: the bands are stated nowhere.
         """
         out = {}
         for side in ("source", "target"):
@@ -151,9 +154,13 @@ class Bands:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Every k-th pixel of a side: stored and physical [C, h, w], which are valid [h, w].
+    """Every k-th row and column of a source or target.
 
-    `single` says which hold the one commonest value.
+    Attributes:
+        stored: stored numbers [C, h, w].
+        values: physical values [C, h, w].
+        mask: [h, w], True where valid.
+        single: [h, w], True at the most frequent value.
     """
 
     stored: NDArray[Any]
@@ -162,15 +169,15 @@ class _Sample:
     single: NDArray[np.bool_]
 
 
-def facts(row: Mapping[str, Any], bands: Bands | None = None) -> Facts:
-    """Measure a row; what the reader refuses is a fact too, and never an exception.
+def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
+    """Return the statistics of a row. A file that cannot be read is a result, not an exception.
 
     Args:
         row: of the table that `manifest.read` gives.
-        bands: which bands source and target are, over what the row and its files say.
+        bands: the bands of source and target, as the user states them.
     """
     number = int(row["row"])
-    sides: dict[str, Side] = {}
+    sides: dict[str, SideStats] = {}
     samples: dict[str, _Sample] = {}
     refused: dict[str, tuple[str, str]] = {}
     scenes: dict[str, Scene] = {}
@@ -180,30 +187,33 @@ def facts(row: Mapping[str, Any], bands: Bands | None = None) -> Facts:
             needed = (bands or Bands()).of(row)
         except CrossbandError as error:
             side = "target" if pd.isna(row["source"]) else "source"
-            refused[side] = _kind(error), str(error)
+            refused[side] = _kind_of(error), str(error)
         step = None
         for side, names in needed.items():
             try:
                 alone = len(needed) == 1
-                scenes[side] = scene = opened(row, side, names, alone=alone)
+                scenes[side] = scene = open_as_training(row, side, names, alone=alone)
                 step = _step(scene.grid, step, sides.get("source"))
                 sensor = sensor_of(row, side, alone=alone)
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
-                refused[side] = _kind(error), str(error)
+                refused[side] = _kind_of(error), str(error)
         own = has_own(row)
-        one = Facts(number, sides.get("source"), sides.get("target"), refused, own=own)
-        return _together(one, scenes, samples)
+        one = RowStats(number, sides.get("source"), sides.get("target"), refused, own=own)
+        return _add_relations(one, scenes, samples)
     finally:
         for scene in scenes.values():
             scene.close()
 
 
-def opened(row: Mapping[str, Any], side: str, names: list[str], *, alone: bool) -> Scene:
-    """Open a side as training does: what is one file for both has the bands of both columns.
+def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alone: bool) -> Scene:
+    """Open the source or target of a row as training does.
+
+    Where one file is both, the columns of both sides say which band is which.
 
     Raises:
-        CrossbandError: see `open_side`; also bands of different data types, which no reader takes.
+        CrossbandError: see `open_side`; also bands of different data types, which training
+            cannot read.
     """
     if not alone and row["source"] == row["target"] and not has_own(row):
         bands = bands_of(row, "source_bands", names) | bands_of(row, "target_bands", names)
@@ -213,25 +223,25 @@ def opened(row: Mapping[str, Any], side: str, names: list[str], *, alone: bool) 
     kinds = dict.fromkeys(scene.dtypes)
     if len(kinds) > 1:
         scene.close()
-        raise _TypesError(
+        raise _MixedTypesError(
             f"{scene.path}: its bands are stored as {' and '.join(kinds)}, with one scale for all"
         )
     return scene
 
 
-class _TypesError(CrossbandError):
+class _MixedTypesError(CrossbandError):
     """Bands of one file have different data types."""
 
 
-def _kind(error: CrossbandError) -> str:
-    if isinstance(error, _TypesError):
+def _kind_of(error: CrossbandError) -> str:
+    if isinstance(error, _MixedTypesError):
         return "two-scalings"
     found = (kind for cls, kind in _KINDS.items() if isinstance(error, cls))
     return next(found, "unreadable" if isinstance(error, ManifestError) else "bands-unnamed")
 
 
-def _step(grid: Grid, step: int | None, source: Side | None) -> int:
-    """Return the distance of the sample's pixels: the same on the ground for both sides."""
+def _step(grid: Grid, step: int | None, source: SideStats | None) -> int:
+    """Return which rows and columns are sampled: every k-th, the same ground on both sides."""
     if step is not None and source is not None:
         scale = grid.height // source.height
         if scale and (source.height * scale, source.width * scale) == (grid.height, grid.width):
@@ -239,8 +249,8 @@ def _step(grid: Grid, step: int | None, source: Side | None) -> int:
     return -(-max(grid.height, grid.width) // SAMPLE)
 
 
-def _side(scene: Scene, sensor: str | None, step: int) -> tuple[Side, _Sample]:
-    """Read every block of a scene once."""
+def _side(scene: Scene, sensor: str | None, step: int) -> tuple[SideStats, _Sample]:
+    """Read a scene once; return its statistics and its sampled pixels."""
     grid, digest = scene.grid, hashlib.blake2b(digest_size=16)
     digest.update(repr((scene.dtypes, grid.height, grid.width)).encode())
     low = np.full(len(scene.bands), np.inf)
@@ -255,13 +265,13 @@ def _side(scene: Scene, sensor: str | None, step: int) -> tuple[Side, _Sample]:
             valid += int(window.mask.sum())
         parts.append([a[..., ::step, ::step] for a in (stored, window.values, window.mask)])
     stored, values, mask = (np.concatenate(p, axis=-2) for p in zip(*parts, strict=True))
-    single, common = _commonest(stored, mask)
+    single, common = _most_frequent(stored, mask)
     sample = _Sample(stored, values, mask, single)
     least, most = VALID_RANGE[scene.unit]
     room = BEYOND * (most - least)
     inside = sample.values[:, sample.mask]
     beyond = (inside < least - room) | (inside > most + room)
-    side = Side(
+    side = SideStats(
         path=scene.path,
         bands=scene.bands,
         unit=scene.unit,
@@ -283,15 +293,15 @@ def _side(scene: Scene, sensor: str | None, step: int) -> tuple[Side, _Sample]:
     return side, sample
 
 
-def _commonest(
+def _most_frequent(
     stored: NDArray[Any], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
-    """Return where numbers [C, h, w] hold their commonest valid value, and that value."""
+    """Return where numbers [C, h, w] hold their most frequent valid value, and that value."""
     where = np.zeros(mask.shape, bool)
     if not mask.any():
         return where, ()
     inside = stored[:, mask].astype(np.float64)
-    # One number for all bands of a pixel; an odd multiplier keeps different pixels apart.
+    # A hash of the bands of each pixel: an odd multiplier keeps different pixels apart.
     codes = np.zeros(inside.shape[1], np.uint64)
     for band in inside:
         codes = codes * np.uint64(0x9E3779B97F4A7C15) + band.view(np.uint64)
@@ -301,8 +311,10 @@ def _commonest(
     return where, tuple(float(v) for v in inside[:, here.argmax()])
 
 
-def _together(one: Facts, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]) -> Facts:
-    """Add what source and target say only together."""
+def _add_relations(
+    one: RowStats, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]
+) -> RowStats:
+    """Add the statistics that need both source and target."""
     source, target = samples.get("source"), samples.get("target")
     parts: dict[str, Any] = {}
     if source is not None and target is not None and one.scale is not None:
@@ -314,16 +326,16 @@ def _together(one: Facts, scenes: Mapping[str, Scene], samples: Mapping[str, _Sa
     parts["spectra"] = tuple(_spectra(one, samples))
     seen = source if source is not None else target
     if seen is not None:
-        parts["likeness"] = signature(seen.values.mean(axis=0), seen.mask)
-    return Facts(one.row, one.source, one.target, one.refused, own=one.own, **parts)
+        parts["edge_pattern"] = edge_pattern(seen.values.mean(axis=0), seen.mask)
+    return RowStats(one.row, one.source, one.target, one.refused, own=one.own, **parts)
 
 
-def _different(source: Side, target: Side | None) -> bool:
+def _different(source: SideStats, target: SideStats | None) -> bool:
     return target is not None and (source.path, source.bands) != (target.path, target.bands)
 
 
 def _shift(
-    source: Side, scale: int, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]
+    source: SideStats, scale: int, scenes: Mapping[str, Scene], samples: Mapping[str, _Sample]
 ) -> Shift | None:
     whole = samples["source"].mask.shape == (source.height, source.width) and scale == 1
 
@@ -345,8 +357,8 @@ def _shift(
     return measure(read, source.height, source.width)
 
 
-def _spectra(one: Facts, samples: Mapping[str, _Sample]) -> list[Spectra]:
-    """Describe each set of bands that share a radiometry: both sides at once, where they do."""
+def _spectra(one: RowStats, samples: Mapping[str, _Sample]) -> list[Spectra]:
+    """Describe each set of bands that share a radiometry: one set if both sides share it."""
     sides = {s: side for s in samples if (side := getattr(one, s)) is not None}
     joint = len(sides) == 2 and not one.own and one.scale == 1
     if joint and len({s.unit for s in sides.values()}) == 1:
@@ -382,7 +394,7 @@ def _bounds(grid: Grid) -> tuple[float, float, float, float] | None:
     xs, ys = zip(*corners, strict=True)
     try:
         box = transform_bounds(grid.crs, "EPSG:4326", min(xs), min(ys), max(xs), max(ys))
-    except RasterioError:  # outside of what the projection is made for
+    except RasterioError:  # outside the domain of the projection
         return None
     finite = all(np.isfinite(box)) and box[0] < box[2] and box[1] < box[3]
     return (box[0], box[1], box[2], box[3]) if finite else None

@@ -1,4 +1,4 @@
-"""Facts of all rows -> what is wrong between rows: pairs twice, places on two sides of a split."""
+"""Rules on several rows of a manifest: duplicate pairs, and places in two parts of a split."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossband.data.check.facts import Facts
+from crossband.data.check.edge_patterns import COPY, similar_pairs
 from crossband.data.check.findings import Finding, found
-from crossband.data.check.likeness import COPY, alike
+from crossband.data.check.row_stats import RowStats
 from crossband.data.splits import SPLITS
 
-#: Share of the smaller footprint that two scenes must share to be of one place. Tiles of one survey
-#: overlap at their margins, and the box of a rotated one reaches into its neighbour's.
+#: Share of the smaller footprint that two scenes of one place must share. Tiles of one survey
+#: overlap at their margins, and the bounding box of a rotated tile overlaps that of its neighbour.
 SHARED = 0.1
-#: Rows that a line names.
+#: Number of rows that a message lists.
 _NAMED = 6
 
 
-def between(table: pd.DataFrame, facts: Sequence[Facts]) -> list[Finding]:
-    """Return what is wrong between rows.
+def check_across_rows(table: pd.DataFrame, stats: Sequence[RowStats]) -> list[Finding]:
+    """Return the findings that concern several rows.
 
     Args:
         table: from `manifest.read`, with or without a column `split`.
-        facts: of its rows, in the same order.
+        stats: of its rows, in the same order.
     """
-    out = list(duplicates(table, facts))
+    out = list(duplicates(table, stats))
     if "split" in table.columns and table["split"].nunique() > 1:
         out += groups_cut(table)
-        known = _footprints(table, facts)
+        known = _footprints(table, stats)
         out += places_by_footprint(table, known)
-        out += places_by_look(table, facts, known)
+        out += places_by_edges(table, stats, known)
     return out
 
 
-def duplicates(table: pd.DataFrame, facts: Sequence[Facts]) -> Iterator[Finding]:
-    """Rows whose source and target hold the same numbers; one of them may have several targets."""
+def duplicates(table: pd.DataFrame, stats: Sequence[RowStats]) -> Iterator[Finding]:
+    """Report rows whose source and target hold the same numbers as those of another row."""
     seen: dict[tuple[Any, ...], list[int]] = {}
-    for i, one in enumerate(facts):
+    for i, one in enumerate(stats):
         digests = tuple(s.digest if s else None for s in (one.source, one.target))
         expected = tuple(table[c].notna().iloc[i] for c in ("source", "target"))
         read = all(d or not e for d, e in zip(digests, expected, strict=True))
@@ -47,14 +47,14 @@ def duplicates(table: pd.DataFrame, facts: Sequence[Facts]) -> Iterator[Finding]
             seen.setdefault((*digests, table["degradation"].iloc[i]), []).append(i)
     for same in seen.values():
         if len(same) > 1:
-            rows = tuple(facts[i].row for i in same)
+            rows = tuple(stats[i].row for i in same)
             yield found(
                 "duplicate", rows, "pair", _file(table, same[0]), f"{_rows(rows)} are the same pair"
             )
 
 
 def groups_cut(table: pd.DataFrame) -> Iterator[Finding]:
-    """Groups that have rows on both sides."""
+    """Report groups that have rows in several parts of the split."""
     for group, part in table.groupby("group", sort=False):
         if part["split"].nunique() > 1:
             places = [int(i) for i in np.flatnonzero(table["group"] == group)]
@@ -62,15 +62,15 @@ def groups_cut(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def places_by_footprint(table: pd.DataFrame, links: Sequence[tuple[int, int]]) -> Iterator[Finding]:
-    """Scenes of different groups whose ground overlaps."""
+    """Report scenes of different groups whose footprints overlap."""
     for places, _ in _clusters(links):
         yield _split(table, "place-on-two-sides", places, "one place by the footprints")
 
 
-def _footprints(table: pd.DataFrame, facts: Sequence[Facts]) -> list[tuple[int, int]]:
-    """Link rows whose footprints overlap, across sides and groups."""
+def _footprints(table: pd.DataFrame, stats: Sequence[RowStats]) -> list[tuple[int, int]]:
+    """Return pairs of rows whose footprints overlap, of different groups and splits."""
     boxes = {}
-    for i, one in enumerate(facts):
+    for i, one in enumerate(stats):
         side = one.source or one.target
         if side is not None and side.bounds is not None:
             boxes[i] = side.bounds
@@ -87,36 +87,39 @@ def _footprints(table: pd.DataFrame, facts: Sequence[Facts]) -> list[tuple[int, 
     return _across(table, links)
 
 
-def places_by_look(
-    table: pd.DataFrame, facts: Sequence[Facts], known: Sequence[tuple[int, int]] = ()
+def places_by_edges(
+    table: pd.DataFrame, stats: Sequence[RowStats], known: Sequence[tuple[int, int]] = ()
 ) -> Iterator[Finding]:
-    """Images of different groups that show one place, or are nearly one picture.
+    """Report images of different groups that show one place, or are nearly copies.
 
-    Places that are `known` by their footprints are not said again.
+    Args:
+        table: see `check_across_rows`.
+        stats: see `check_across_rows`.
+        known: pairs of rows that footprints show already; they are not reported again.
     """
-    at = [i for i, one in enumerate(facts) if one.likeness is not None]
+    at = [i for i, one in enumerate(stats) if one.edge_pattern is not None]
     if not at:
         return
-    signatures = np.stack([facts[i].likeness for i in at])  # type: ignore[misc]
+    signatures = np.stack([stats[i].edge_pattern for i in at])  # type: ignore[misc]
     split = table["split"].to_numpy()
     found_here: dict[tuple[int, int], tuple[float, bool]] = {}
     for n, held in enumerate(SPLITS[1:], start=1):
-        # Each pair of sides once.
+        # Each pair of splits once.
         first = [k for k, i in enumerate(at) if split[i] in SPLITS[:n]]
         second = [k for k, i in enumerate(at) if split[i] == held]
-        for a, b, r, flipped in alike(signatures[first], signatures[second]):
+        for a, b, r, flipped in similar_pairs(signatures[first], signatures[second]):
             pair = at[first[a]], at[second[b]]
             if pair not in found_here or r > found_here[pair][0]:
                 found_here[pair] = r, flipped
     links = _across(table, found_here)
-    said = {frozenset(p) for p in known}
+    reported = {frozenset(p) for p in known}
     copies = {p for p in links if found_here[p][0] >= COPY}
     for kind, words, chosen in (
         ("copy-on-two-sides", "nearly one picture", [p for p in links if p in copies]),
         ("place-on-two-sides", "one place by its look", links),
     ):
         for places, inside in _clusters(chosen):
-            other = [p for p in inside if p not in copies and frozenset(p) not in said]
+            other = [p for p in inside if p not in copies and frozenset(p) not in reported]
             if kind == "place-on-two-sides" and not other:
                 continue
             best = max(found_here[p][0] for p in inside)
@@ -126,7 +129,7 @@ def places_by_look(
 
 
 def _across(table: pd.DataFrame, links: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Keep links between different splits and different groups; a cut group is found as such."""
+    """Keep links between different splits and different groups; `groups_cut` finds the others."""
     split, group = table["split"].to_numpy(), table["group"].to_numpy()
     return [(a, b) for a, b in links if split[a] != split[b] and group[a] != group[b]]
 
@@ -134,7 +137,7 @@ def _across(table: pd.DataFrame, links: Iterable[tuple[int, int]]) -> list[tuple
 def _clusters(
     links: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Put together what is linked directly or by others: places, and the links among them."""
+    """Yield connected components: positions of rows, and the links between them."""
     parent: dict[int, int] = {}
 
     def root(i: int) -> int:

@@ -1,4 +1,4 @@
-"""Read a scene of any size once, strip by strip."""
+"""Read a scene of any size once, in strips of whole blocks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from crossband.raster.grid import Box, Window
 from crossband.raster.scene import Scene
 
-#: Bytes of numbers that are read at once.
+#: Bytes of stored numbers that are read at once.
 STRIP = 32 << 20
 
 
 def strips(scene: Scene, step: int = 1) -> Iterator[tuple[NDArray[Any], Window]]:
-    """Yield stored numbers [C, h, w] and the same in physical units, from top to bottom.
+    """Yield strips from top to bottom: stored numbers [C, h, w], and a window in physical units.
 
     Args:
-        scene: to read; every block is decoded once, unless its blocks are taller than a strip.
-        step: every strip begins at a multiple of it, so that each may be thinned by itself.
+        scene: an open scene. Each block is decoded once, unless blocks are taller than a strip.
+        step: strips begin at multiples of it, so that each can be subsampled by itself.
 
     Raises:
         InputError: a block cannot be decoded.
@@ -35,9 +35,9 @@ def strips(scene: Scene, step: int = 1) -> Iterator[tuple[NDArray[Any], Window]]
 
 
 def preview(scene: Scene, pixels: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return a small picture of a scene: physical values [C, h, w] and mask [h, w].
+    """Return every k-th row and column of a scene: physical values [C, h, w] and mask [h, w].
 
-    Every k-th pixel, so that the longer side has at most `pixels`.
+    The longer side has at most `pixels`.
     """
     step = -(-max(scene.grid.height, scene.grid.width) // pixels)
     thin = [(w.values[:, ::step, ::step], w.mask[::step, ::step]) for _, w in strips(scene, step)]

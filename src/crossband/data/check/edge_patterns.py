@@ -1,11 +1,12 @@
-"""Is it the same place? The pattern of edges of an image, small enough to compare all with all.
+"""Find images of the same place by a small descriptor of their edges.
 
-Crops, stored numbers, season and light change what pixels hold; roads, shores and field borders
-stay. The signature of an image is its edge strength on 64 x 64 cells, without the slow changes, to
-zero mean and unit spread: the correlation of two signatures is their product.
+Cropping, stored numbers, season and light change the values of pixels, but not roads, shores and
+field borders. The edge pattern of an image is its edge strength on 64 x 64 cells, high-pass
+filtered, with zero mean and unit standard deviation. Two images are compared by the correlation of
+their patterns.
 
-Neighbouring cells are smooth, so unrelated images correlate by a few hundredths, as that many
-hundred independent cells do; what is well above tenths is no chance.
+Neighbouring cells are correlated, so a pattern has a few hundred independent values: unrelated
+images correlate by a few hundredths, and a correlation well above 0.1 is not due to chance.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from scipy import ndimage
 
 from crossband.data.check.registration import edges
 
-#: Cells along a side of a signature, and pixels that a cell is made of.
+#: Cells along a side of a pattern, and pixels along a side of a cell.
 CELLS, FINE = 64, 2
-#: Stored in a byte: a standard deviation is this many steps.
+#: Patterns are stored as int8; one standard deviation is this many steps.
 STEPS = 32
-#: One place, and one picture: correlations of signatures.
+#: Correlations from which on two images show one place, and are nearly copies.
 PLACE, COPY = 0.4, 0.9
-#: A first look at averages of 4 x 4 cells finds the candidates. Averaging raises the correlation
-#: of what is alike.
+#: Candidates are found on averages of 4 x 4 cells. Averaging raises the correlation of similar
+#: patterns.
 COARSE = 16
 _FIRST = 0.3
 _FLIPPED = 0.6
 _AT_ONCE = 4096
 
 
-def signature(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int8] | None:
-    """Return the pattern of edges of one channel [h, w] as int8 [4096]; None without any edge."""
+def edge_pattern(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int8] | None:
+    """Return the edge pattern of one channel [h, w] as int8 [4096]; None if there is no edge."""
     side = CELLS * FINE
     inside = values[mask]
     if inside.size == 0:
@@ -50,16 +51,18 @@ def signature(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
     return np.asarray(np.clip(steps, -127, 127), np.int8).ravel()
 
 
-def alike(one: NDArray[np.int8], two: NDArray[np.int8]) -> Iterator[tuple[int, int, float, bool]]:
-    """Find images of one place.
+def similar_pairs(
+    one: NDArray[np.int8], two: NDArray[np.int8]
+) -> Iterator[tuple[int, int, float, bool]]:
+    """Find pairs of images that show one place.
 
     Args:
-        one: signatures [n, 4096].
-        two: signatures [m, 4096].
+        one: edge patterns [n, 4096].
+        two: edge patterns [m, 4096].
 
     Yields:
-        Position in `one`, position in `two`, correlation, and whether one of them is turned or
-        mirrored, which is looked for among copies only.
+        Position in `one`, position in `two`, correlation, and whether one image is turned or
+        mirrored. Turned and mirrored images are found only if they are nearly copies.
     """
     if not len(one) or not len(two):
         return
@@ -76,7 +79,7 @@ def alike(one: NDArray[np.int8], two: NDArray[np.int8]) -> Iterator[tuple[int, i
 
 
 def _resized(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Bring an image to side x side: averaged where it shrinks, linear where it grows."""
+    """Resize an image to side x side: smoothed where it shrinks, linear where it grows."""
     factors = [side / n for n in values.shape]
     smooth = ndimage.gaussian_filter(values, [max(0.0, (1 / f - 1) / 2) for f in factors])
     at = [(np.arange(side) + 0.5) / f - 0.5 for f in factors]
@@ -99,7 +102,7 @@ def _unit(rows: NDArray[np.float32] | NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def _views(cells: NDArray[np.int8]) -> Iterator[NDArray[np.int8]]:
-    """The eight ways to turn and mirror an image, itself first."""
+    """Yield the eight rotations and reflections of patterns, the unchanged one first."""
     pictures = cells.reshape(-1, CELLS, CELLS)
     for mirrored in (pictures, pictures[:, :, ::-1]):
         for turns in range(4):
