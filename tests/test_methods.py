@@ -20,17 +20,10 @@ from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import Interrupted, RecipeError, TrainingError
 from crossband.networks import Discriminator, Generator, parameter_count
-from crossband.networks.discriminators.patch_critic import PatchCritic
 from crossband.networks.discriminators.patchgan import MultiScalePatchGAN, PatchGAN, PixelGAN
 from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
-from crossband.networks.generators.progressive import ProgressiveCritic, ProgressiveUNet
-from crossband.networks.generators.resnet import ResNet
-from crossband.networks.generators.style import StyleResNet
-from crossband.networks.generators.thermal_gan import StyleEncoder, TwoStepThermal
-from crossband.networks.generators.unit import UNITResNet
-from crossband.networks.samplers.diffusion import DiffusionSampler
-from crossband.networks.samplers.flow import FlowSampler
+from crossband.training import recipe
 from crossband.training.callbacks.checkpoints import Checkpoints
 from crossband.training.callbacks.progress import TrainingProgress
 from crossband.training.losses import Loss
@@ -38,10 +31,6 @@ from crossband.training.losses.index import IndexLoss
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
 from crossband.training.methods.cycle_gan import CycleGAN
-from crossband.training.methods.diffusion import Diffusion
-from crossband.training.methods.disco_gan import DiscoGAN
-from crossband.training.methods.dual_gan import DualGAN
-from crossband.training.methods.flow_matching import FlowMatching
 from crossband.training.methods.least_squares import LeastSquares
 from crossband.training.methods.modules import frozen
 from crossband.training.methods.optimisers import make_optimizer
@@ -49,8 +38,6 @@ from crossband.training.methods.paired_gan import PairedGAN
 from crossband.training.methods.replay import ReplayBuffer
 from crossband.training.methods.schedules import Constant, Cosine, Linear, Plateau, Schedule, Steps
 from crossband.training.methods.step_log import StepLog
-from crossband.training.methods.thermal_gan import ThermalGAN
-from crossband.training.methods.unit import UNIT
 from crossband.training.methods.untrained import Untrained
 
 SIGNATURE = Signature(
@@ -99,6 +86,20 @@ class Windows(Dataset):
         }
 
 
+class Same(Dataset):
+    """The target is the source too."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        sample = self.data[i]
+        return {**sample, "source": sample["target"]}
+
+
 class Data(lightning.LightningDataModule):
     def __init__(self, batch=4, steps=5, validate=False):
         super().__init__()
@@ -109,10 +110,16 @@ class Data(lightning.LightningDataModule):
 
         method = self.trainer.lightning_module
         sampler = PositionSampler(self.batch, self.steps, lambda: method.consumed)
-        return DataLoader(Noise(), batch_sampler=sampler, generator=torch.Generator())
+        data = self.of_method(Noise())
+        return DataLoader(data, batch_sampler=sampler, generator=torch.Generator())
 
     def val_dataloader(self):
-        return DataLoader(Windows(), generator=torch.Generator()) if self.validate else []
+        data = self.of_method(Windows())
+        return DataLoader(data, generator=torch.Generator()) if self.validate else []
+
+    def of_method(self, data):
+        signature = self.trainer.lightning_module.signature
+        return Same(data) if signature.source == signature.target else data
 
 
 class Wobbly(Generator):
@@ -197,117 +204,19 @@ def make_cycle(seed=0, noisy=True, replay=3, **options):
     )
 
 
-def make_unpaired(method, seed=0, *, generators=None, critic=None, **options):
+METHODS = cases(Method)
+IDS = [f"{name}-{n}" for n, (name, _) in enumerate(METHODS)]
+
+
+def built(name, arguments, seed=0, **options):
+    """Build a small instance of a method; `options` are for those that step an optimiser."""
     torch.manual_seed(seed)
-    forth, back = generators() if generators else (Wobbly(3, 1), Wobbly(1, 3))
-    critic = critic or (lambda s, t: PatchGAN(s, t, width=4, norm="none", conditional=False))
-    return method(
-        SIGNATURE,
-        forth,
-        back=back,
-        discriminator=critic(3, 1),
-        back_discriminator=critic(1, 3),
-        optimizer=adam,
-        **{"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options},
-    )
-
-
-def latent_pair():
-    return UNITResNet(3, 1, width=4, blocks=2), UNITResNet(1, 3, width=4, blocks=2)
-
-
-def make_thermal(seed=0, **options):
-    torch.manual_seed(seed)
-    return ThermalGAN(
-        SIGNATURE,
-        TwoStepThermal(3, 1, width=4, levels=2, contrast_levels=2, style=3, norm="none"),
-        encoder=StyleEncoder(1, style=3, width=4, layers=2),
-        discriminator=PatchGAN(3, 1, width=4, layers=2, norm="none"),
-        contrast_discriminator=PatchGAN(4, 1, width=4, layers=2, norm="none"),
-        optimizer=adam,
-        **{"max_steps": 6, "log_every": 2, **options},
-    )
-
-
-def make_with(generator, critic, seed=0, **options):
-    """A paired method with networks that have states of their own."""
-    torch.manual_seed(seed)
-    return PairedGAN(
-        SIGNATURE,
-        generator(),
-        discriminator=critic(),
-        losses=[L1()],
-        adversarial_weight=0.2,
-        optimizer=adam,
-        **{"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options},
-    )
-
-
-def virtual():
-    return PatchCritic(
-        width=4, strided=2, norm="virtual", spectral=True, minibatch="discrimination", attention=1
-    )
-
-
-def make_lines(seed=0, **options):
-    torch.manual_seed(seed)
-    return LeastSquares(SIGNATURE, PerPixelLinear(), max_steps=options["max_steps"], log_every=2)
-
-
-def make_field(method, sampler, seed=0, noisy=True, **options):
-    torch.manual_seed(seed)
-    field = {"arguments": {"width": 4, "levels": 1, "time_channels": 4}}
-    options = {"max_steps": 6, "ema_decay": 0.9, "log_every": 2, **options}
-    return method(SIGNATURE, sampler(3, 1, field, steps=2), optimizer=adam, **options)
-
-
-def make_untrained(seed=0, **options):
-    ranges = UnitRange([(0.0, 1.0)], [(0.0, 1.0)])
-    signature = Signature(["nir"], ["nir"], {"reflectance": ranges, "display": ranges})
-    return Alone(signature, Bicubic(1, 1, 1), max_steps=options["max_steps"], log_every=2)
-
-
-class Alone(Untrained):
-    """On the samples of these tests, the target is the source too."""
-
-    def predict_batch(self, network, batch):
-        return super().predict_batch(network, {**batch, "source": batch["target"]})
-
-
-#: Every method, in the forms that have states of their own.
-MAKERS = {
-    "flow": lambda **o: make_field(FlowMatching, FlowSampler, times="logit-normal", **o),
-    "diffusion": lambda **o: make_field(Diffusion, DiffusionSampler, **o),
-    "paired": lambda **o: make(adversarial_weight=0.2, schedule=Plateau(patience=1), **o),
-    "wasserstein": lambda **o: make(
-        adversarial_weight=0.2, adversarial="wasserstein", penalty=1.0, critic_steps=2, **o
-    ),
-    "features": lambda **o: make(
-        adversarial_weight=0.2, feature_matching=2.0, judge=MultiScalePatchGAN, **o
-    ),
-    "cycle": make_cycle,
-    "disco": lambda **o: make_unpaired(DiscoGAN, **o),
-    "dual": lambda **o: make_unpaired(DualGAN, critic_steps=2, **o),
-    "unit": lambda **o: make_unpaired(UNIT, generators=latent_pair, **o),
-    "thermal": make_thermal,
-    "growing": lambda **o: make_with(
-        lambda: ProgressiveUNet(width=2, levels=2, grown=10),
-        lambda: ProgressiveCritic(width=2, levels=2, grown=10),
-        **{"adversarial": "wasserstein", "penalty": 1.0, **o},
-    ),
-    "virtual": lambda **o: make_with(
-        lambda: ResNet(width=4, blocks=1, attention=True, spectral=True),
-        virtual,
-        **{"adversarial": "bce", "smoothing": 0.1, "mismatched": True, "orthogonal": 1e-3, **o},
-    ),
-    "styled": lambda **o: make_with(
-        lambda: StyleResNet(width=2, blocks=1, style=3, codes=4, depth=1),
-        lambda: PatchCritic(width=4, strided=2, norm="none", minibatch="std"),
-        **{"adversarial": "relativistic", **o},
-    ),
-    "lines": make_lines,
-    "untrained": make_untrained,
-}
+    if "optimizer" in arguments:
+        options = {"ema_decay": 0.9, **options}
+    else:
+        options = {"max_steps": options["max_steps"]}
+    arguments = {"signature": SIGNATURE, **arguments, "log_every": 2, **options}
+    return recipe.construct({"class_path": name, "init_args": arguments}, Method)
 
 
 class Numbers(lightning.pytorch.loggers.logger.DummyLogger):
@@ -580,34 +489,22 @@ def equal(a, b):
     return a == b
 
 
-def test_the_methods_below_are_all_there_are():
-    kinds = {type(m(max_steps=1)) for m in MAKERS.values()}
-    kinds = {next(c for c in k.__mro__ if c.__module__.startswith("crossband.")) for k in kinds}
-
-    def below(cls):
-        return [s for c in cls.__subclasses__() for s in (c, *below(c))]
-
-    ours = {c for c in below(Method) if c.__module__.startswith("crossband.")}
-    assert kinds == {c for c in ours if not c.__name__.startswith("_")}
-
-
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(("name", "arguments"), METHODS, ids=IDS)
 @pytest.mark.parametrize("step", [3, 5, "random"])
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, step):
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, arguments, step):
     """Steps of two or four batches, epochs of five: inside an epoch, at its end, anywhere."""
     step = random.SystemRandom().randint(1, 11) if step == "random" else step
-    options = {"max_steps": 12}
-    if name not in ("lines", "untrained"):
-        options |= {"accumulate": 2, "clip": 0.5}
+    options = {"max_steps": 12, "accumulate": 2, "clip": 0.5}
     whole_log, log = Numbers(), Numbers()
-    whole = MAKERS[name](**options)
+    whole = built(name, arguments, **options)
     run(whole, Data(validate=True), [Checkpoints(tmp_path / "whole")], logger=whole_log)
-    first = MAKERS[name](**options)
+    first = built(name, arguments, **options)
     checkpoints = Checkpoints(tmp_path / "parts")
     with pytest.raises(Interrupted, match=f"after step {step}; go on with --resume"):
         run(first, Data(validate=True), [checkpoints, Stop(checkpoints, step)], logger=log)
     assert first.step == step
-    second = MAKERS[name](seed=99, **options)  # other weights: all must come from the checkpoint
+    # Other weights: all must come from the checkpoint.
+    second = built(name, arguments, seed=99, **options)
     run(
         second,
         Data(validate=True),
@@ -617,7 +514,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, step):
     )
     assert second.step == whole.step == 12
     assert equal(weights(second), weights(whole)), step
-    if name not in ("lines", "untrained"):
+    if "optimizer" in arguments:
         assert equal(state_of(second), state_of(whole)), step
 
     def numbers(lines):
@@ -910,8 +807,10 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["paired", "wasserstein", "features", "flow", "diffusion"])
-def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name):
+@pytest.mark.parametrize(("name", "arguments"), METHODS, ids=IDS)
+def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name, arguments):
+    if "optimizer" not in arguments:
+        pytest.skip("it steps no optimiser")
     reads = []
     original = Method.training_step
 
@@ -924,7 +823,7 @@ def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, 
     monkeypatch.setattr(Method, "device", property(lambda self: torch.device("meta")))
     monkeypatch.setattr(Method, "fp32", lambda self: torch.autocast("cpu", enabled=False))
     monkeypatch.setattr(Method, "training_step", watched)
-    method = MAKERS[name](max_steps=6, log_every=3, clip=0.5)
+    method = built(name, arguments, max_steps=6, log_every=3, clip=0.5)
     run(method)
     quiet = [n for i, n in enumerate(reads) if (i + 1) % (3 * method.critic_steps)]
     assert quiet

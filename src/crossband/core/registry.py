@@ -23,6 +23,8 @@ from typing import Any, ClassVar, TypeVar
 from crossband.errors import CrossbandError, nearest
 
 T = TypeVar("T", bound="Registered")
+#: Arguments of several instances of a class.
+Examples = tuple[Mapping[str, Any], ...]
 
 
 class Registered:
@@ -46,7 +48,7 @@ class Registered:
     key: ClassVar[str] = "__name__"
     remember: ClassVar[bool] = True
     known: ClassVar[dict[str, type[Any]]] = {}
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    examples: ClassVar[Examples] = ({},)
     arguments: dict[str, Any]
 
     def __init_subclass__(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from crossband.core.registry import Examples
 from crossband.networks.base import Generator, pad_to_stride
 from crossband.networks.layers.attention import SelfAttention
 from crossband.networks.layers.convolution import (
@@ -133,7 +133,7 @@ class ResNet(Generator):
             the zeros of the other convolutions lie farther away.
     """
 
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+    examples: ClassVar[Examples] = (
         {"width": 8, "blocks": 2},
         {"attention": True, "initial": "orthogonal"},
         {"blocks": 1, "spectral": True},

@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -28,7 +28,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from crossband.core.registry import Registered
+from crossband.core.registry import Examples, Registered
 from crossband.core.signature import Signature
 from crossband.errors import RecipeError, TrainingError
 from crossband.networks.base import Generator
@@ -36,6 +36,7 @@ from crossband.networks.generators.progressive import GrowingNetwork
 from crossband.training.loggers import log_images
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.batches import Batch, conditions_of, predict
+from crossband.training.methods.examples import OPTIMIZER, RESNET
 from crossband.training.methods.modules import (
     add_orthogonal_gradient,
     channels_last,
@@ -93,9 +94,17 @@ class Method(
         log_lines: how often `latest` was set.
         score: validation's mean over groups of the normalised absolute error; lower is better.
         stale: validations since the best score.
+        fidelity: names of the losses that fall where a network overfits one batch; empty where the
+            error of its output does.
+
+    `examples` are in the words of a recipe. Whoever builds one adds a signature of red, green,
+    blue -> nir where the example has none.
     """
 
+    examples: ClassVar[Examples] = ({"generator": RESNET, "optimizer": OPTIMIZER},)
+
     seed: int = 0
+    fidelity: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

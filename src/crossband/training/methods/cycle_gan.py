@@ -12,6 +12,7 @@ from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.losses.structure import SpatialCorrelative
+from crossband.training.methods.examples import BOTH_WAYS, RANDOM, part
 from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
@@ -34,6 +35,12 @@ class CycleGAN(_UnpairedGAN):
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, penalty: see `_UnpairedGAN`; see `Method` for the others.
     """
+
+    fidelity = ("cycle", "cycle_back")
+    examples = (
+        {**BOTH_WAYS, "structure": part("SpatialCorrelative", queries=2, patch=8, weight=0.1)},
+        {"generator": RANDOM, "replay": 3},
+    )
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalise_same_size
+from crossband.training.methods.examples import FASTER, FIELD, part
 
 
 class Diffusion(Method):
@@ -34,6 +35,9 @@ class Diffusion(Method):
         optimizer: of the field.
         options: see `Method`.
     """
+
+    fidelity = ("v",)
+    examples = ({"generator": part("DiffusionSampler", field=FIELD, steps=2), "optimizer": FASTER},)
 
     generator: DiffusionSampler
 

@@ -11,6 +11,7 @@ from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
+from crossband.training.methods.examples import BOTH_WAYS
 from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
@@ -32,6 +33,9 @@ class DiscoGAN(_UnpairedGAN):
             adversarial_weight, smoothing, penalty, replay: see `_UnpairedGAN`; see `Method` for the
             others.
     """
+
+    fidelity = ("cycle", "cycle_back")
+    examples = ({**BOTH_WAYS, "distance": "l1", "cycle": 10.0},)
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
+from crossband.training.methods.examples import BOTH_WAYS
 from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
@@ -35,6 +36,9 @@ class DualGAN(_UnpairedGAN):
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
+
+    fidelity = ("cycle", "cycle_back")
+    examples = (BOTH_WAYS, {"critic_steps": 2})
 
     def __init__(
         self,

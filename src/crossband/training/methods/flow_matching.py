@@ -18,6 +18,7 @@ from crossband.networks.samplers.flow import FlowSampler
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalise_same_size
+from crossband.training.methods.examples import FASTER, FIELD, part
 
 
 class FlowMatching(Method):
@@ -39,6 +40,12 @@ class FlowMatching(Method):
             as `euler` with `steps` equal to `grid` does. 0 trains at all times.
         options: see `Method`.
     """
+
+    fidelity = ("velocity",)
+    examples = (
+        {"generator": part("FlowSampler", field=FIELD, steps=2), "optimizer": FASTER},
+        {"times": "logit-normal"},
+    )
 
     generator: FlowSampler
 

@@ -14,6 +14,7 @@ from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
+from crossband.training.methods.examples import part
 
 
 class LeastSquares(Method):
@@ -29,6 +30,8 @@ class LeastSquares(Method):
         log_every: batches between two lines in the log.
         pictures: validation windows whose pictures go to TensorBoard.
     """
+
+    examples = ({"generator": part("PerPixelLinear")},)
 
     def __init__(
         self,

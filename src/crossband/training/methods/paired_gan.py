@@ -26,6 +26,7 @@ from crossband.training.losses.adversarial import (
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
+from crossband.training.methods.examples import OPTIMIZERS, RANDOM, RESNET, critic, part
 from crossband.training.methods.modules import channels_last
 
 
@@ -59,6 +60,53 @@ class PairedGAN(Method):
         discriminator_optimizer: the discriminator's; `optimizer` where None.
         options: see `Method`.
     """
+
+    examples = (
+        {
+            **OPTIMIZERS,
+            "generator": RESNET,
+            "losses": [part("L1", weight=100.0)],
+            "discriminator": critic(3, 1),
+            "adversarial_weight": 1.0,
+        },
+        {
+            "generator": RANDOM,
+            "losses": [part("L1"), part("IndexLoss", weight=0.3)],
+            "schedule": part("Plateau", patience=1),
+        },
+        {"adversarial": "wasserstein", "penalty": 1.0, "critic_steps": 2},
+        {
+            "feature_matching": 2.0,
+            "discriminator": part("MultiScalePatchGAN", width=4, layers=1, norm="none"),
+        },
+        {
+            "generator": part("ProgressiveUNet", width=2, levels=2, grown=10),
+            "discriminator": part("ProgressiveCritic", width=2, levels=2, grown=10),
+            "adversarial": "wasserstein",
+            "penalty": 1.0,
+        },
+        {
+            "generator": part("ResNet", width=4, blocks=1, attention=True, spectral=True),
+            "discriminator": part(
+                "PatchCritic",
+                width=4,
+                strided=2,
+                norm="virtual",
+                spectral=True,
+                minibatch="discrimination",
+                attention=1,
+            ),
+            "adversarial": "bce",
+            "smoothing": 0.1,
+            "mismatched": True,
+            "orthogonal": 1e-3,
+        },
+        {
+            "generator": part("StyleResNet", width=2, blocks=1, style=3, codes=4, depth=1),
+            "discriminator": part("PatchCritic", width=4, strided=2, norm="none", minibatch="std"),
+            "adversarial": "relativistic",
+        },
+    )
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from crossband.training.losses.adversarial import GANLossName, gan_loss
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalise_batch
+from crossband.training.methods.examples import OPTIMIZERS, critic, part
 from crossband.training.methods.modules import channels_last, frozen
 from crossband.training.methods.regions import region_means
 
@@ -55,6 +56,30 @@ class ThermalGAN(Method):
         divergence: factor of the divergence of styles from a standard normal distribution.
         options: see `Method`.
     """
+
+    fidelity = ("regions", "contrasts")
+    examples = (
+        {
+            **OPTIMIZERS,
+            "generator": part(
+                "TwoStepThermal",
+                width=8,
+                levels=2,
+                contrast_levels=2,
+                style=2,
+                norm="instance",
+                dropout=0.0,
+            ),
+            "encoder": part("StyleEncoder", style=2, width=4, layers=2),
+            "discriminator": critic(3, 1),
+            "contrast_discriminator": critic(4, 1),
+        },
+        {
+            "generator": part(
+                "TwoStepThermal", width=4, levels=2, contrast_levels=2, style=2, norm="none"
+            ),
+        },
+    )
 
     def __init__(
         self,

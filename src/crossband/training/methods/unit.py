@@ -13,6 +13,7 @@ from crossband.networks import Generator
 from crossband.networks.generators.unit import _LatentGenerator, share_latent_layers
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
+from crossband.training.methods.examples import OPTIMIZERS, part
 from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _UnpairedGAN
 
 
@@ -39,6 +40,19 @@ class UNIT(_UnpairedGAN):
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
             penalty, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
+
+    fidelity = ("reconstruction", "reconstruction_back")
+    examples = (
+        {
+            **OPTIMIZERS,
+            "generator": part("UNITResNet", width=8, blocks=2),
+            "back": part("UNITResNet", in_channels=1, out_channels=3, width=8, blocks=2),
+            "discriminator": part("UNITCritic", width=4, layers=2),
+            "back_discriminator": part(
+                "UNITCritic", source_channels=1, target_channels=3, width=4, layers=2
+            ),
+        },
+    )
 
     def __init__(
         self,

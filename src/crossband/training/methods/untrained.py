@@ -15,6 +15,7 @@ from crossband.networks import Generator, parameter_count
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
+from crossband.training.methods.examples import part
 
 
 class Untrained(Method):
@@ -27,6 +28,20 @@ class Untrained(Method):
         log_every: batches between two lines in the log.
         pictures: validation windows whose pictures go to the log.
     """
+
+    examples = (
+        {
+            "signature": {
+                "source": ["nir"],
+                "target": ["nir"],
+                "units": {
+                    unit: {"source": [[0.0, 1.0]], "target": [[0.0, 1.0]]}
+                    for unit in ("reflectance", "display")
+                },
+            },
+            "generator": part("Bicubic", in_channels=1, out_channels=1, scale=1),
+        },
+    )
 
     def __init__(
         self,
