@@ -1,10 +1,18 @@
-"""A network, a method and a recipe are one file each: dropped into the package, or installed."""
+"""Whatever can be added is one file: dropped into the package, or installed as another package.
+
+Both ways it is found by its name, used by the commands, and tested by the tests that go over the
+registry, without a change to any other file.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import rasterio
@@ -21,52 +29,216 @@ from crossband.networks.base import Generator
 class Throwaway(Generator):
     """A convolution, and its answer shifted."""
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 1, shift: float = 0.0) -> None:
+    examples = ({"width": 2}, {"width": 3, "shift": 0.5})
+
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 1, width: int = 64, shift: float = 0.0
+    ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.margin = in_channels, out_channels, 1
-        self.layer, self.shift = nn.Conv2d(in_channels, out_channels, 3, padding=1), shift
+        self.first = nn.Conv2d(in_channels, width, 1)
+        self.last, self.shift = nn.Conv2d(width, out_channels, 3, padding=1), shift
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) + self.shift
+        return self.last(self.first(x)) + self.shift
+'''
+DISCRIMINATOR = '''
+from torch import Tensor, nn
+
+from crossband.networks.base import Discriminator
+
+
+class Throwaway(Discriminator):
+    """A score for each pixel."""
+
+    def __init__(self, source_channels: int = 3, target_channels: int = 1) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(source_channels + target_channels, 1, 1)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.layer(self.seen(source, target))
+'''
+LOSS = '''
+from crossband.training.losses.base import Loss, masked_mean
+
+
+class Throwaway(Loss):
+    """A power of the error.
+
+    >>> Throwaway(power=3.0).power
+    3.0
+    """
+
+    examples = ({}, {"power": 3.0})
+
+    def __init__(self, power: float = 2.0, weight: float = 1.0) -> None:
+        super().__init__()
+        self.power, self.weight = power, weight
+
+    def forward(self, prediction):
+        error = (prediction.output - prediction.target).abs() ** self.power
+        return masked_mean(error, prediction.mask)
 '''
 METHOD = '''
 from lightning.pytorch.cli import OptimizerCallable
 
-from crossband.training.losses.base import masked_mean
-from crossband.training.methods.base import Method
-from crossband.networks.base import Generator
 from crossband.core.signature import Signature
+from crossband.networks.base import Generator
+from crossband.training.losses.base import Loss
+from crossband.training.methods.base import Method
+from crossband.training.methods.examples import OPTIMIZER, RESNET, part
 
 
-class Steep(Method):
-    """A power of the error; `power` is an option of recipes at once."""
+class Throwaway(Method):
+    """One loss, scaled; `factor` is an option of recipes at once."""
+
+    examples = ({"generator": RESNET, "loss": part("L1"), "optimizer": OPTIMIZER},)
 
     def __init__(
         self,
         signature: Signature,
         generator: Generator,
         *,
+        loss: Loss,
         optimizer: OptimizerCallable,
-        power: float = 4.0,
+        factor: float = 1.0,
         **options,
     ) -> None:
         super().__init__(signature, generator, **options)
-        self.optimizer, self.power = optimizer, power
+        self.loss, self.optimizer, self.factor = loss, optimizer, factor
 
     def parts(self):
         return {"generator": (self.optimizer, [self.generator])}
 
     def backward_losses(self, batch, generator):
-        p = self.predict_batch(self.generator, batch)
-        value = masked_mean((p.output - p.target).abs() ** self.power, p.mask).mean()
-        self.record_loss("power", value)
+        value = self.factor * self.loss(self.predict_batch(self.generator, batch)).mean()
+        self.record_loss("scaled", value)
         self.accumulate_gradients(value, self.generator)
 '''
+SCHEDULE = '''
+from crossband.training.methods.schedules import Schedule
+
+
+class Throwaway(Schedule):
+    """Falls with the square of the steps that are left."""
+
+    def shape(self, progress: float) -> float:
+        return (1.0 - progress) ** 2
+'''
+TRANSFORM = '''
+from crossband.data.transforms.base import Transform
+
+
+class Throwaway(Transform):
+    """Another brightness of source and target."""
+
+    def __call__(self, sample, rng):
+        gain = float(rng.uniform(0.9, 1.1))
+        return {**sample, "source": sample["source"] * gain, "target": sample["target"] * gain}
+'''
+LAYOUT = '''
+from crossband.data.layouts.base import Layout
+
+
+class Throwaway(Layout):
+    """Files `<n>.tif` that hold source and target.
+
+    Args:
+        sensor: of all files.
+    """
+
+    name = "throwaway"
+    origin = "a test"
+
+    def __init__(self, sensor: str = "reflectance") -> None:
+        self.sensor = sensor
+
+    def rows(self, search):
+        for path in search.files("[0-9].tif"):
+            yield {"source": path, "target": path, "sensor": self.sensor}
+'''
+DEGRADATION = '''
+from torch.nn.functional import avg_pool2d
+
+from crossband.data.degrade.base import Degradation, check_shape
+
+
+class Throwaway(Degradation):
+    """The mean of the fine pixels."""
+
+    def __call__(self, x, scale, rng):
+        check_shape(x, scale)
+        return avg_pool2d(x[None], scale)[0]
+'''
+METRIC = '''
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossband.metrics.catalogue import DATA, Metric
+from crossband.metrics.family import Family, Part
+
+
+@dataclass(frozen=True, eq=False)
+class Sums(Part):
+    """Pixels, and the sum of their errors."""
+
+    n: int = 0
+    total: float = 0.0
+
+    def numbers(self, unit, scale):
+        return {"throwaway": self.total / self.n if self.n else float("nan")}
+
+
+class Throwaway(Family):
+    """The mean absolute error again."""
+
+    name = "throwaway"
+    metrics = (Metric("throwaway", "thrown away", DATA, "less", "mean of |error|"),)
+
+    def part(self, output):
+        errors = np.abs(output.flat - self.truth.flat)
+        return Sums(errors.size, float(errors.sum()))
+'''
+PRODUCT = '''
+from pathlib import Path
+
+from crossband.raster.products.base import Band, ProductReader
+
+
+class Throwaway(ProductReader):
+    """A folder with a file of bands."""
+
+    title = "a folder with throwaway.tif"
+
+    def bands(self, source):
+        path = Path(source.path, "throwaway.tif")
+        names = ("blue", "green", "red", "nir")
+        if not path.is_file():
+            return None
+        return [Band(f"T{n}", name, str(path), n) for n, name in enumerate(names, start=1)]
+'''
+#: File in the package -> entry point group, text, file of the tests that go over the family.
+FILES = {
+    "networks/throwaway.py": ("generator", NETWORK, "test_networks"),
+    "networks/throwaway_critic.py": ("discriminator", DISCRIMINATOR, "test_networks"),
+    "training/losses/throwaway.py": ("loss", LOSS, "test_losses"),
+    "training/methods/throwaway.py": ("method", METHOD, "test_methods"),
+    "training/methods/throwaway_schedule.py": ("schedule", SCHEDULE, "test_methods"),
+    "data/transforms/throwaway.py": ("transform", TRANSFORM, "test_data"),
+    "data/layouts/throwaway.py": ("layout", LAYOUT, "test_layouts"),
+    "data/degrade/throwaway.py": ("degradation", DEGRADATION, "test_degrade"),
+    "metrics/families/throwaway.py": ("metric", METRIC, "test_metrics_families"),
+    "raster/products/throwaway.py": ("product", PRODUCT, "test_product_data"),
+}
+#: Families that are found by a name of their own; the others by that of the class.
+NAMED = ("layout", "metric")
 RECIPE = {
     "name": "throwaway",
     "task": "rgb2nir",
+    "source": "a test of one file",
     "method": {
-        "class_path": "Steep",
+        "class_path": "Throwaway",
         "init_args": {
             "signature": {
                 "source": ["red", "green", "blue"],
@@ -74,67 +246,129 @@ RECIPE = {
                 "units": {"reflectance": {"source": [[0, 0.4]] * 3, "target": [[0, 0.6]]}},
             },
             "generator": {"class_path": "Throwaway", "init_args": {"shift": 0.25}},
+            "loss": {"class_path": "Throwaway"},
             "optimizer": {"class_path": "Adam", "init_args": {"lr": 0.01}},
-            "power": 2.0,
+            "schedule": {"class_path": "Throwaway"},
+            "factor": 2.0,
         },
     },
-    "data": {"class_path": "Pairs", "init_args": {"crop": 16, "batch": 2, "steps": 2}},
+    "data": {
+        "class_path": "Pairs",
+        "init_args": {
+            "crop": 16,
+            "batch": 2,
+            "steps": 2,
+            "transforms": [{"class_path": "Throwaway"}],
+        },
+    },
 }
+TESTS = Path(__file__).parent
 
 
 def dropped_in(folder):
-    """Copy the package and add a file to each of three of its folders, no other one touched."""
+    """Copy the package and add files to its folders, no other one touched."""
     package = folder / "crossband"
     here = Path(crossband.__file__).parent
     shutil.copytree(here, package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
-    (package / "networks/throwaway.py").write_text(NETWORK)
-    (package / "methods/steep.py").write_text(METHOD)
+    for name, (_, text, _) in FILES.items():
+        (package / name).write_text(text)
     (package / "recipes/rgb2nir/throwaway.yaml").write_text("# Ours.\n" + yaml.safe_dump(RECIPE))
-    return "rgb2nir/throwaway"
+    return "rgb2nir/throwaway", [folder]
 
 
 def installed(folder):
-    """Install another package: one module, and the entry points that a build writes beside it."""
-    about = folder / "throwaway-1.0.dist-info"
+    """Install another package: modules, and the entry points that a build writes beside them."""
+    about, package = folder / "other-1.0.dist-info", folder / "other"
     about.mkdir()
-    (folder / "throwaway.py").write_text(NETWORK + METHOD)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: throwaway\nVersion: 1.0\n")
-    points = {"crossband.generator": "Throwaway", "crossband.method": "Steep"}
-    text = "".join(f"[{group}]\n{n} = throwaway:{n}\n" for group, n in points.items())
-    (about / "entry_points.txt").write_text(text)
+    package.mkdir()
+    points = ""
+    for group, text, _ in FILES.values():
+        (package / f"{group}.py").write_text(text)
+        name = "throwaway" if group in NAMED else "Throwaway"
+        points += f"[crossband.{group}]\n{name} = other.{group}:Throwaway\n"
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(points)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    return str(folder / "recipe.yaml")
+    return str(folder / "recipe.yaml"), [folder, Path(crossband.__file__).parents[1]]
 
 
-@pytest.mark.parametrize("way", [dropped_in, installed])
-def test_one_file_is_found_fitted_and_translated_with(way, line_pairs, crossband_command, tmp_path):
+@pytest.fixture(params=[dropped_in, installed], ids=lambda way: way.__name__)
+def way(request, tmp_path):
+    """Add everything; return the way, the name of the recipe, and what finds the files."""
     folder = tmp_path / "site"
     folder.mkdir()
-    recipe = way(folder)
-    paths = [folder] if way is dropped_in else [folder, Path(crossband.__file__).parents[1]]
-    environment = {"PYTHONPATH": ":".join(map(str, paths))}
+    recipe, paths = request.param(folder)
+    return request.param, recipe, {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def test_all_are_used_by_name(way, line_pairs, crossband_command, tmp_path):
+    kind, recipe, environment = way
+
+    def command(*words, env=environment):
+        done = crossband_command(*words, env=env)
+        return done.returncode, done.stderr
+
+    manifest = tmp_path / "manifest.csv"
+    words = ("data", "manifest", "throwaway", line_pairs.parent, "-o", manifest)
+    assert command(*words) == (0, "")
     run = tmp_path / "run"
-    arguments = ["--data.manifest", line_pairs, "--trainer.logger=csv", "--method.power=3"]
-    done = crossband_command("fit", recipe, "--fast-run", "-o", run, *arguments, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "loss/power" in (run / "logs/metrics.csv").read_text()
+    options = ["--data.manifest", manifest, "--trainer.logger=csv", "--method.factor=3"]
+    code, said = command("fit", recipe, "--fast-run", "-o", run, *options)
+    assert code == 0, said
+    assert "loss/scaled" in (run / "logs/metrics.csv").read_text()
     about = json.loads((run / "model/model.json").read_text())
     assert about["network"]["class"] == "Throwaway"
     assert about["network"]["arguments"]["shift"] == 0.25
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["method"]["init_args"]["power"] == 3
+    assert config["method"]["init_args"]["factor"] == 3
 
-    # A process that has not seen the file yet finds it by the name in the model folder.
-    source = line_pairs.with_name("0.tif")
+    # A process that has not seen the files yet finds them: the network by the name in the model
+    # folder, the product by its folder.
+    product = tmp_path / "product"
+    product.mkdir()
+    shutil.copy(line_pairs.with_name("0.tif"), product / "throwaway.tif")
     out = tmp_path / "out.tif"
-    command = ["translate", source, "-o", out, "--model", run / "model", "--sensor", "reflectance"]
-    done = crossband_command(*command, env=environment)
-    assert done.returncode == 0, done.stderr
+    words = ["translate", product, "-o", out, "--model", run / "model", "--sensor", "reflectance"]
+    code, said = command(*words)
+    assert code == 0, said
     with rasterio.open(out) as file:
         assert file.tags()["CROSSBAND_MODEL"] == "throwaway"
     # And without the file it is one line, which knows the name.
-    if way is installed:
-        done = crossband_command(*command, "--overwrite", env={"PYTHONPATH": str(paths[-1])})
-        assert done.returncode == 2
-        assert "unknown Generator 'Throwaway'" in done.stderr
-        assert done.stderr.count("\n") == 1
+    if kind is installed:
+        words[1] = product / "throwaway.tif"
+        plain = environment["PYTHONPATH"].split(os.pathsep)[-1]
+        code, said = command(*words, "--overwrite", env={"PYTHONPATH": plain})
+        assert code == 2
+        assert "unknown Generator 'Throwaway'" in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_tests_over_the_registry_have_them(way, tmp_path):
+    kind, _, environment = way
+    files = {test for _, _, test in FILES.values()} | {"test_memorise"}
+    if kind is dropped_in:
+        files.add("test_recipes")
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    report = tmp_path / "report.xml"
+    words = ["-m", "pytest", "-k", "throwaway", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    words += [str(TESTS / f"{name}.py") for name in sorted(files)]
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**own, **environment, "OMP_NUM_THREADS": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    passed = [(c.get("classname"), c.get("name").partition("[")[0]) for c in cases if len(c) == 0]
+    assert {name.rpartition(".")[2] for name, _ in passed} == files
+    assert {
+        "test_tiled_equals_whole",
+        "test_discriminators_say_how_small_a_picture_they_can_judge",
+        "test_resumed_equals_uninterrupted_bit_for_bit",
+        "test_every_schedule_is_a_function_of_the_step_and_of_what_it_was_told",
+        "test_a_single_batch_is_memorised",
+    } <= {test for _, test in passed}

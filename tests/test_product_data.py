@@ -41,6 +41,17 @@ def test_every_kind_is_named_in_the_documentation():
         assert word in page
 
 
+@pytest.mark.parametrize("name", classes(products.ProductReader))
+def test_what_is_no_product_is_left_to_others(name, tmp_path):
+    reader = classes(products.ProductReader)[name]()
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert reader.title
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "none"):
+        source = products.Source(str(path), {})
+        assert reader.bands(source) is None
+        assert reader.when(source) is None
+
+
 def test_one_product_is_source_and_target(tmp_path):
     safe = sentinel2(tmp_path, labels=("B04", "B08", "B11"))
     path = table(tmp_path, {"source": safe.name, "target": safe.name, "sensor": "sentinel-2-l2a"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 @torch.no_grad()
@@ -43,4 +42,6 @@ def region_means(target: Tensor, mask: Tensor, classes: int, rounds: int = 10) -
 def _assignments(level: Tensor, known: Tensor, centres: Tensor) -> Tensor:
     """Return which class a pixel is of, as ones and zeros: [B, N, K]."""
     nearest = (level[:, :, None] - centres[:, None]).abs().argmin(dim=2)
-    return functional.one_hot(nearest, centres.shape[1]).float() * known[:, :, None]
+    # Not `one_hot`, which looks at the values.
+    classes = torch.arange(centres.shape[1], device=level.device)
+    return (nearest[:, :, None] == classes).float() * known[:, :, None]
