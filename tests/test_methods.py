@@ -413,7 +413,7 @@ def test_schedules_are_what_they_say():
 def test_every_schedule_is_a_function_of_the_step_and_of_what_it_was_told(name, arguments):
     schedule, other = (build(Schedule, name, arguments) for _ in range(2))
     for score in (1.0, 0.9, 0.95, 0.96, 0.97):
-        schedule.validated(score)
+        schedule.record_score(score)
     other.load_state_dict(schedule.state_dict())
     factors = [schedule.factor(step, 10) for step in range(11)]
     assert factors == [other.factor(step, 10) for step in range(11)]
