@@ -210,10 +210,11 @@ def construct(value: Any, hint: Any) -> Any:
 
 
 def dump(config: Any) -> str:
-    """Return the full configuration as YAML."""
-    return str(_parser().dump(config, skip_none=False))
+    """Return the full configuration, as `parse` gave it, as YAML."""
+    return str(_parser().dump(config, skip_unset=False, skip_validation=True))
 
 
+@functools.cache  # building it costs as much as a step of a small network
 def _parser() -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     for key, (kind, default, meaning) in KEYS.items():
