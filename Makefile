@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types unit format wheel benchmarks soak clean help
+.PHONY: demo test lint types contract unit format wheel benchmarks soak clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
-	@echo "make test        lint, types and the test suite"
+	@echo "make test        lint, types, the direction of imports and the tests"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
@@ -17,7 +17,7 @@ help:
 demo: $(VENV)/.ready
 	$(BIN)/crossband demo --out out/demo
 
-test: lint types unit
+test: lint types contract unit
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
@@ -25,6 +25,9 @@ lint: $(VENV)/.ready-test
 
 types: $(VENV)/.ready-test
 	$(BIN)/mypy
+
+contract: $(VENV)/.ready-test
+	$(BIN)/lint-imports
 
 # Two processes of one thread each: the tests are many and small.
 unit: $(VENV)/.ready-test

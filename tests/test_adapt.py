@@ -25,8 +25,14 @@ from crossband.networks.generators.thermal_gan import TwoStepThermal
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
-#: Sums in another order; a misplaced band moves an answer by far more.
-ROUNDING = 1e-5
+#: Share of the largest answer. Another number of bands lets a processor sum in another order, by a
+#: few units in the last place a layer; a misplaced band moves an answer by more than a thousandth.
+ROUNDING = 100 * torch.finfo(torch.float32).eps
+
+
+def apart(one, other):
+    """Return the largest difference as a share of the largest answer."""
+    return (one - other).abs().max() / max(1, other.abs().max())
 
 
 def with_bands(arguments, source, target):
@@ -83,7 +89,7 @@ def test_a_new_source_band_changes_no_answer(case, at):
     x = torch.rand(2, 4, edge, edge) + 10 * torch.rand(1) * torch.eye(4)[at].view(1, 4, 1, 1)
     kept = [i for i in range(4) if i != at]
     expected = answers(old, x[:, kept])
-    assert (answers(new, x) - expected).abs().max() <= 1e-6 * max(1, expected.abs().max())
+    assert apart(answers(new, x), expected) <= ROUNDING
 
 
 def test_reordered_bands_reorder_weights(case):
@@ -98,7 +104,7 @@ def test_reordered_bands_reorder_weights(case):
     edge = max(16, old.stride)
     x = torch.rand(2, 3, edge, edge)
     expected = answers(old, x)[:, [1, 0]]
-    assert (answers(new, x[:, [2, 0, 1]]) - expected).abs().max() <= ROUNDING
+    assert apart(answers(new, x[:, [2, 0, 1]]), expected) <= ROUNDING
     # There and back again.
     again = adapt(new, new_bands, old, old_bands)
     assert all(torch.equal(value, again[key]) for key, value in old.state_dict().items())
@@ -130,7 +136,7 @@ def test_a_band_left_out_is_no_longer_read(case):
     out, differences = answers(new, x[:, [2, 0]]), []
     for zero in (0.0, 0.5):
         x[:, 1] = zero
-        differences.append((out - answers(old, x)).abs().max())
+        differences.append(apart(out, answers(old, x)))
     assert min(differences) <= ROUNDING
 
 
@@ -145,7 +151,7 @@ def test_a_new_target_band_is_fresh_and_the_others_stay(case):
         adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(3), ["u", "t"]))
     )
     out = answers(new, x)
-    assert (out[:, 1] - answers(old, x)[:, 0]).abs().max() <= 1e-6
+    assert apart(out[:, 1], answers(old, x)[:, 0]) <= ROUNDING
     assert (out[:, 0] - out[:, 1]).abs().max() > 1e-3
 
 
@@ -189,11 +195,11 @@ def test_any_way_of_folding_is_found():
     bands, other = ModelBands(names(3), ["s", "t"]), ModelBands(["b1", "b2", "b0"], ["t", "s"])
     new.load_state_dict(adapt(old, bands, new, other))
     x = torch.rand(1, 3, 16, 16)
-    assert (answers(new, x[:, [1, 2, 0]]) - answers(old, x)[:, [1, 0]]).abs().max() <= 1e-6
+    assert apart(answers(new, x[:, [1, 2, 0]]), answers(old, x)[:, [1, 0]]) <= ROUNDING
     more = generator("Folded", {}, 4, 2, seed=5)
     more.load_state_dict(adapt(old, bands, more, ModelBands([*names(3), "b3"], ["s", "t"])))
     wide = torch.rand(1, 4, 16, 16)
-    assert (answers(more, wide) - answers(old, wide[:, :3])).abs().max() <= 1e-6
+    assert apart(answers(more, wide), answers(old, wide[:, :3])) <= ROUNDING
 
 
 class Mixed(Generator):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -218,7 +217,7 @@ def test_a_stopped_run_goes_on_to_the_same_model(pairs, tmp_path, monkeypatch):
     def interrupted(self, batch, index):
         original(self, batch, index)
         if self.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(Method, "training_step", interrupted)

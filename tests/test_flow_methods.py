@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import signal
 
 import numpy as np
@@ -185,7 +184,7 @@ def test_a_recipe_stopped_and_resumed_translates_like_the_whole_run(
     def interrupted(self, batch, index):
         original(self, batch, index)
         if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(Method, "training_step", interrupted)

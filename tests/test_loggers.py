@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 import sqlite3
 import struct
 from pathlib import Path
@@ -46,7 +45,7 @@ def stopped_and_resumed(arguments, folder, monkeypatch):
     def stop(self, batch, index):
         original(self, batch, index)
         if self.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Method, "training_step", stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 
 import numpy as np
 import pytest
@@ -437,7 +437,7 @@ def test_killed_and_resumed_gives_the_same_file(
         killed(8, *arguments, "--match-to", reference)
     else:
         real = match.Match.apply
-        monkeypatch.setattr(match.Match, "apply", lambda *_: os.kill(os.getpid(), 2))
+        monkeypatch.setattr(match.Match, "apply", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted, match="--resume goes on"):
             model.translate(source, out, **options)
         monkeypatch.setattr(match.Match, "apply", real)
@@ -563,7 +563,7 @@ def test_a_reference_in_another_unit_is_tried_without_computing_again(
     out, model, found = tmp_path / "o.tif", identity_model(("nir",)), Statistics()
     options = {"sensor": "naip", "precision": "fp32", "tile": 200}
     with monkeypatch.context() as patch:
-        patch.setattr(match.Match, "apply", lambda *_: os.kill(os.getpid(), 2))
+        patch.setattr(match.Match, "apply", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted):
             model.translate(source, out, match_to=shown, **options)
     model.translate(

@@ -182,7 +182,7 @@ def stop_at(monkeypatch, step, number):
     def stopped(self, batch, index):
         original(self, batch, index)
         if self.step == step:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Method, "training_step", stopped)
 

@@ -31,15 +31,15 @@ from crossband.translate.threads import Statistics
 #: Ends itself as a kill would, after so many windows are on disk.
 KILLED = """
 import os, signal, sys
-from crossband.raster import journal as store
-store.FLUSH_SECONDS = 0.0
+from crossband.raster import journal
+journal.FLUSH_SECONDS = 0.0
 limit = int(sys.argv.pop(1))
-note = store.Store.note
+note = journal.Store.note
 def noting(self, job, valid):
     note(self, job, valid)
     if len(self.done) >= limit:
         os.kill(os.getpid(), signal.SIGKILL)
-store.Store.note = noting
+journal.Store.note = noting
 from crossband.cli.main import main
 main(sys.argv[1:])
 """

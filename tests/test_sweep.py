@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import signal
 import sys
 import time
@@ -211,7 +210,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(pairs, tmp_path, monkeypatch): 
     arguments = options(pairs, *SHORT)
     whole, best = sweep(RECIPE, spec(tmp_path), arguments, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        after_step(patch, 11, lambda: os.kill(os.getpid(), signal.SIGINT))  # trial 1, step 5
+        after_step(patch, 11, lambda: signal.raise_signal(signal.SIGINT))  # trial 1, step 5
         with pytest.raises(Interrupted, match="trial 1: stopped after step 5; go on with") as error:
             sweep(RECIPE, spec(tmp_path), arguments, tmp_path / "parts")
     assert error.value.exit_code == 130

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import numpy as np
@@ -79,7 +78,7 @@ def test_stopped_resumed_saved_and_translated(name, manifests, tmp_path, monkeyp
     def stopped(self, batch, index):
         original(self, batch, index)
         if self.step == 3 and self.between_steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(Method, "training_step", stopped)
