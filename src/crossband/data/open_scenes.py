@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from crossband.data.packed.read import Packs
-from crossband.data.rows import open_bands
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 
 #: Scenes that a process keeps open: most systems let it open 1,024 files.
@@ -19,7 +19,7 @@ OPEN = 256
 
 
 class OpenScenes:
-    """Opens the sources and targets of rows and keeps them open, the most recently used ones.
+    """Opens scenes and keeps the most recently used ones open.
 
     Opening a file and identifying its bands takes longer than reading a crop of it.
 
@@ -34,45 +34,35 @@ class OpenScenes:
         self._pid = os.getpid()
 
     @contextmanager
-    def __call__(
-        self,
-        row: Mapping[str, Any],
-        side: str,
-        bands: Mapping[str, int | str],
-        needed: list[str],
-        own: str,
-    ) -> Iterator[Scene]:
-        """Yield the source or target of a row, opened.
-
-        After an exception the scene is closed, so that the next use opens the file again.
+    def __call__(self, path: str, options: ReadOptions, needed: Sequence[str]) -> Iterator[Scene]:
+        """Yield an open scene. After an exception it is closed; the next use opens it again.
 
         Args:
-            row: of the manifest.
-            side: `source` or `target`.
-            bands: see `rows.open_bands`.
+            path: as `open_scene` takes it, or a file of a pack.
+            options: see `open_scene`.
             needed: common names, in the order in which they are read.
-            own: prefix of the columns that describe this side.
         """
         if self._pid != os.getpid():
             # A forked process would share the positions in open files with its parent.
             self._scenes, self._pid = OrderedDict(), os.getpid()
-        described = [row[f"{own}{c}"] for c in ("sensor", "scale", "offset", "nodata")]
-        described += [row[side], row[f"{side}_window"]]
-        key = (side, own, *(None if pd.isna(v) else v for v in described), *bands.items(), *needed)
-        state = _file_state(str(row[side]))
+        bands = tuple((options.bands or {}).items())
+        key = (path, bands, replace(options, bands=None), *needed)
+        state = _file_state(path)
         scene, before = self._scenes.pop(key, (None, None))
         if scene is not None and state != before:
             scene.close()  # the file has changed, or does not exist any more
             scene = None
         if scene is None:
-            path = str(row[side])
             packed = self.packs.open(path) if path.startswith("pack://") else None
-            scene = open_bands(row, side, bands, needed, own, packed)
+            scene = open_scene(path, options, needed=needed, opened=packed)
         try:
             yield scene
         except BaseException:
             scene.close()
             raise
+        other, _ = self._scenes.pop(key, (None, None))
+        if other is not None:  # it was opened twice at once, as a source and as a target
+            other.close()
         self._scenes[key] = scene, state
         if len(self._scenes) > self.limit:
             self._scenes.popitem(last=False)[1][0].close()

@@ -21,6 +21,7 @@ from crossband.data import manifest as manifests
 from crossband.data.packed.raster import facts_of, pack_plane
 from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
+from crossband.data.rows import parse_window
 from crossband.errors import CrossbandError, InputError, ManifestError, RecipeError
 from crossband.raster import products
 from crossband.raster.gdal import reason
@@ -253,18 +254,12 @@ def _blocks(dataset: Any, box: Box, width: int, masked: bool) -> Iterator[tuple[
 def _window(row: dict[str, Any], side: str, dataset: Any) -> Box:
     """Return the part of a file that a row needs."""
     whole = Box(0, 0, dataset.height, dataset.width)
-    text = row[f"{side}_window"]
-    if pd.isna(text):
+    box = parse_window(row, side)
+    if box is None:
         return whole
-    try:
-        box = Box.parse(text)
-    except ValueError:
-        raise ManifestError(
-            f"{side}_window {text!r} is not column,row,width,height in pixels"
-        ) from None
     inside = box.row + box.height <= whole.height and box.col + box.width <= whole.width
     if min(box.row, box.col) < 0 or min(box.height, box.width) < 1 or not inside:
-        raise ManifestError(f"{side}_window {text!r} is not inside the file")
+        raise ManifestError(f"{side}_window {box.srcwin()!r} is not inside the file")
     return box
 
 

@@ -18,7 +18,7 @@ from crossband.core.signature import Signature
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import bands_of, has_own, prefix_of
+from crossband.data.rows import has_own, joint_options, read_options
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
@@ -224,9 +224,8 @@ class PairReader:
         try:
             if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
-                bands = bands_of(row, "source_bands", needed)
-                bands |= bands_of(row, "target_bands", needed)
-                with self.scenes(row, "source", bands, needed, "") as scene:
+                options = joint_options(row, "source", needed)
+                with self.scenes(row["source"], options, needed) as scene:
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):
@@ -259,8 +258,7 @@ class PairReader:
         self, row: Mapping[str, Any], side: str, *, alone: bool = False
     ) -> AbstractContextManager[Scene]:
         needed = self.signature.source if side == "source" else self.signature.target
-        bands = bands_of(row, f"{side}_bands", needed)
-        return self.scenes(row, side, bands, needed, prefix_of(row, side, alone=alone))
+        return self.scenes(row[side], read_options(row, side, needed, alone=alone), needed)
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Source and target may be read at once: one file, one radiometry, no shared band.

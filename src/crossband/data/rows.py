@@ -1,6 +1,7 @@
-"""Open the sides of a row: what its columns say of source and target, for whoever reads pixels.
+"""What the columns of a row say of its source and target, as options for reading them.
 
-Here so that whatever looks at a manifest opens its files as training does, and without torch.
+Training, evaluation and `data check` open the files of a manifest by this module, so that all of
+them read the same pixels. It needs no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from crossband.data.manifest import TARGET_OWN
-from crossband.errors import CrossbandError, ManifestError
+from crossband.errors import ManifestError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
 from crossband.raster.open import open_scene
@@ -25,24 +26,36 @@ def open_side(
     """Open the source or the target of a row for reading the bands `needed`.
 
     Args:
-        row: of the table that `manifest.read` gives.
+        row: of the table that `manifest.read` returns.
         side: `source` or `target`.
         needed: common names, in the order in which they are read.
         alone: the other side is not read.
 
     Raises:
         InputError, BandError, UnitError: see `open_scene`.
-        ManifestError: a window that is none.
+        ManifestError: a window that cannot be parsed.
     """
-    return open_bands(
-        row, side, bands_of(row, f"{side}_bands", needed), needed, prefix_of(row, side, alone=alone)
-    )
+    return open_scene(row[side], read_options(row, side, needed, alone=alone), needed=needed)
+
+
+def read_options(
+    row: Mapping[str, Any], side: str, needed: list[str], *, alone: bool = False
+) -> ReadOptions:
+    """Return how the source or the target of a row is read; see `open_side`."""
+    bands = _bands(row, f"{side}_bands", needed)
+    return _options(row, side, bands, prefix_of(row, side, alone=alone))
+
+
+def joint_options(row: Mapping[str, Any], side: str, needed: list[str]) -> ReadOptions:
+    """Return how a file that is both source and target is read, with the bands of both columns."""
+    bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
+    return _options(row, side, bands, "")
 
 
 def prefix_of(row: Mapping[str, Any], side: str, *, alone: bool = False) -> str:
     """Return the prefix of the columns that describe a side: `target_` or nothing.
 
-    A target beside a source has columns of its own where it has a sensor of its own.
+    A target has columns of its own if it has a sensor of its own.
     """
     if side == "source":
         return ""
@@ -50,69 +63,47 @@ def prefix_of(row: Mapping[str, Any], side: str, *, alone: bool = False) -> str:
     return "target_" if own else ""
 
 
-def sensor_of(row: Mapping[str, Any], side: str, *, alone: bool = False) -> str | None:
-    """Return the sensor that a row declares for one side, as `open_side` takes it."""
-    name = row[f"{prefix_of(row, side, alone=alone)}sensor"]
-    return None if pd.isna(name) else str(name)
-
-
 def has_own(row: Mapping[str, Any]) -> bool:
-    """Return whether the target is declared apart from the source."""
+    """Return whether the row states a radiometry for the target alone."""
     return any(pd.notna(row[c]) for c in ("target_sensor", *TARGET_OWN))
 
 
-def bands_of(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, int | str]:
-    """Parse a column of bands; a manifest may name more bands than this model needs."""
+def parse_window(row: Mapping[str, Any], side: str) -> Box | None:
+    """Return the part of a file that a row names; None for all of it.
+
+    Raises:
+        ManifestError: the text cannot be parsed.
+    """
+    text = row[f"{side}_window"]
+    if pd.isna(text):
+        return None
+    try:
+        return Box.parse(text)
+    except ValueError:
+        raise ManifestError(
+            f"{side}_window {text!r} is not column,row,width,height in pixels"
+        ) from None
+
+
+def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, int | str]:
+    """Parse a column of bands; a manifest may name more bands than are read."""
     if pd.isna(row[column]):
         return {}
     return {k: v for k, v in parse_bands(row[column]).items() if k in needed}
 
 
-def open_bands(
-    row: Mapping[str, Any],
-    side: str,
-    bands: Mapping[str, int | str],
-    needed: list[str],
-    own: str,
-    opened: Any = None,
-) -> Scene:
-    """Open one side of a pair.
-
-    Args:
-        row: of the table that `manifest.read` gives.
-        side: `source` or `target`.
-        bands: from `bands_of`.
-        needed: common names, in the order in which they are read.
-        own: prefix of the columns that describe the side, from `prefix_of`.
-        opened: the file as an open dataset, where it is open already.
-    """
-
-    def cell(column: str) -> Any:
-        value = row[column]
+def _options(
+    row: Mapping[str, Any], side: str, bands: Mapping[str, int | str], prefix: str
+) -> ReadOptions:
+    def stated(name: str) -> Any:
+        value = row[f"{prefix}{name}"]
         return None if pd.isna(value) else value
 
-    scene = open_scene(
-        row[side],
-        ReadOptions(
-            bands,
-            cell(f"{own}sensor"),
-            cell(f"{own}scale"),
-            cell(f"{own}offset"),
-            cell(f"{own}nodata"),
-        ),
-        needed=needed,
-        opened=opened,
+    return ReadOptions(
+        bands,
+        stated("sensor"),
+        stated("scale"),
+        stated("offset"),
+        stated("nodata"),
+        parse_window(row, side),
     )
-    window = cell(f"{side}_window")
-    if window is None:
-        return scene
-    try:
-        return scene.part(Box.parse(window))
-    except ValueError:
-        scene.close()
-        raise ManifestError(
-            f"{side}_window {window!r} is not column,row,width,height in pixels"
-        ) from None
-    except CrossbandError:
-        scene.close()
-        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature, UnitRange
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import prefix_of
+from crossband.data.rows import read_options
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError
 from crossband.metrics import MODEL
 from crossband.model import Model
@@ -221,15 +221,15 @@ class FilesEntrant(Entrant):
     def own(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Read the file of a row."""
         path = self.path_of(row)
-        cells = {**row, "target": str(path), "target_window": None}
+        cells = {**row, "target_bands": None, "target_window": None}
         needed = list(self.signature.target)
         with open_raster(path) as dataset:
             count = dataset.count
         in_order = count == len(needed)
         bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
-        own = prefix_of(row, "target", alone=pd.isna(row["source"]))
+        options = read_options(cells, "target", needed, alone=pd.isna(row["source"]))
         try:
-            with self._opened(cells, "target", bands, needed, own) as scene:
+            with self._opened(str(path), replace(options, bands=bands), needed) as scene:
                 return self._fitted(scene, row, source, grid)
         except BandError as error:
             raise ManifestError(

@@ -19,11 +19,11 @@ from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.spectra import Spectra, spectra
 from crossband.data.check.strips import strips
-from crossband.data.rows import bands_of, has_own, open_bands, open_side, sensor_of
+from crossband.data.rows import has_own, joint_options, open_side, read_options
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
-from crossband.raster.open import known_bands
+from crossband.raster.open import known_bands, open_scene
 from crossband.raster.scene import Scene
 
 #: Statistics of values use every k-th row and column, at most this many of each.
@@ -139,7 +139,8 @@ class Bands:
                     given = parse_bands(column)
                 out[side] = list(given) if given is not None else []
         for side in [s for s in out if not out[s]]:
-            names = list(known_bands(row[side], sensor_of(row, side, alone=len(out) == 1)))
+            sensor = read_options(row, side, [], alone=len(out) == 1).sensor
+            names = list(known_bands(row[side], sensor))
             other = {"source": "target", "target": "source"}[side]
             if other in out and row[side] == row[other]:
                 names = [n for n in names if n not in out[other]] or list(out[other])
@@ -194,7 +195,7 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
                 alone = len(needed) == 1
                 scenes[side] = scene = open_as_training(row, side, names, alone=alone)
                 step = _step(scene.grid, step, sides.get("source"))
-                sensor = sensor_of(row, side, alone=alone)
+                sensor = read_options(row, side, names, alone=alone).sensor
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
                 refused[side] = _kind_of(error), str(error)
@@ -216,8 +217,7 @@ def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alo
             cannot read.
     """
     if not alone and row["source"] == row["target"] and not has_own(row):
-        bands = bands_of(row, "source_bands", names) | bands_of(row, "target_bands", names)
-        scene = open_bands(row, side, bands, names, "")
+        scene = open_scene(row[side], joint_options(row, side, names), needed=names)
     else:
         scene = open_side(row, side, names, alone=alone)
     kinds = dict.fromkeys(scene.dtypes)
