@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from crossband.networks.base import Generator
 
 
-class Throwaway(Generator):
+class ThrowawayGenerator(Generator):
     """A convolution, and its answer shifted."""
 
     examples = ({"width": 2}, {"width": 3, "shift": 0.5})
@@ -48,7 +49,7 @@ from torch import Tensor, nn
 from crossband.networks.base import Discriminator
 
 
-class Throwaway(Discriminator):
+class ThrowawayDiscriminator(Discriminator):
     """A score for each pixel."""
 
     def __init__(self, source_channels: int = 3, target_channels: int = 1) -> None:
@@ -62,10 +63,10 @@ LOSS = '''
 from crossband.training.losses.base import Loss, masked_mean
 
 
-class Throwaway(Loss):
+class ThrowawayLoss(Loss):
     """A power of the error.
 
-    >>> Throwaway(power=3.0).power
+    >>> ThrowawayLoss(power=3.0).power
     3.0
     """
 
@@ -89,7 +90,7 @@ from crossband.training.methods.base import Method
 from crossband.training.methods.examples import OPTIMIZER, RESNET, part
 
 
-class Throwaway(Method):
+class ThrowawayMethod(Method):
     """One loss, scaled; `factor` is an option of recipes at once."""
 
     examples = ({"generator": RESNET, "loss": part("L1"), "optimizer": OPTIMIZER},)
@@ -119,7 +120,7 @@ SCHEDULE = '''
 from crossband.training.methods.schedules import Schedule
 
 
-class Throwaway(Schedule):
+class ThrowawaySchedule(Schedule):
     """Falls with the square of the steps that are left."""
 
     def shape(self, progress: float) -> float:
@@ -129,7 +130,7 @@ TRANSFORM = '''
 from crossband.data.transforms.base import Transform
 
 
-class Throwaway(Transform):
+class ThrowawayTransform(Transform):
     """Another brightness of source and target."""
 
     def __call__(self, sample, rng):
@@ -163,7 +164,7 @@ from torch.nn.functional import avg_pool2d
 from crossband.data.degrade.base import Degradation, check_shape
 
 
-class Throwaway(Degradation):
+class ThrowawayDegradation(Degradation):
     """The mean of the fine pixels."""
 
     def __call__(self, x, scale, rng):
@@ -238,17 +239,17 @@ RECIPE = {
     "task": "rgb2nir",
     "source": "a test of one file",
     "method": {
-        "class_path": "Throwaway",
+        "class_path": "ThrowawayMethod",
         "init_args": {
             "signature": {
                 "source": ["red", "green", "blue"],
                 "target": ["nir"],
                 "units": {"reflectance": {"source": [[0, 0.4]] * 3, "target": [[0, 0.6]]}},
             },
-            "generator": {"class_path": "Throwaway", "init_args": {"shift": 0.25}},
-            "loss": {"class_path": "Throwaway"},
+            "generator": {"class_path": "ThrowawayGenerator", "init_args": {"shift": 0.25}},
+            "loss": {"class_path": "ThrowawayLoss"},
             "optimizer": {"class_path": "Adam", "init_args": {"lr": 0.01}},
-            "schedule": {"class_path": "Throwaway"},
+            "schedule": {"class_path": "ThrowawaySchedule"},
             "factor": 2.0,
         },
     },
@@ -258,7 +259,7 @@ RECIPE = {
             "crop": 16,
             "batch": 2,
             "steps": 2,
-            "transforms": [{"class_path": "Throwaway"}],
+            "transforms": [{"class_path": "ThrowawayTransform"}],
         },
     },
 }
@@ -284,8 +285,9 @@ def installed(folder):
     points = ""
     for group, text, _ in FILES.values():
         (package / f"{group}.py").write_text(text)
-        name = "throwaway" if group in NAMED else "Throwaway"
-        points += f"[crossband.{group}]\n{name} = other.{group}:Throwaway\n"
+        cls = re.search(r"class (Throwaway\w*)", text)[1]
+        name = "throwaway" if group in NAMED else cls
+        points += f"[crossband.{group}]\n{name} = other.{group}:{cls}\n"
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(points)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -317,7 +319,7 @@ def test_all_are_used_by_name(way, line_pairs, crossband_command, tmp_path):
     assert code == 0, said
     assert "loss/scaled" in (run / "logs/metrics.csv").read_text()
     about = json.loads((run / "model/model.json").read_text())
-    assert about["network"]["class"] == "Throwaway"
+    assert about["network"]["class"] == "ThrowawayGenerator"
     assert about["network"]["arguments"]["shift"] == 0.25
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["method"]["init_args"]["factor"] == 3
@@ -339,7 +341,7 @@ def test_all_are_used_by_name(way, line_pairs, crossband_command, tmp_path):
         plain = environment["PYTHONPATH"].split(os.pathsep)[-1]
         code, said = command(*words, "--overwrite", env={"PYTHONPATH": plain})
         assert code == 2
-        assert "unknown Generator 'Throwaway'" in said
+        assert "unknown Generator 'ThrowawayGenerator'" in said
         assert said.count("\n") == 1
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -68,3 +71,27 @@ def test_two_classes_of_one_name_are_refused():
     with pytest.raises(TypeError, match="two Family classes"):
         type("One", (Family,), {"__module__": "elsewhere"})
     assert Family.known == {"One": One}
+
+
+def test_the_page_for_contributors_has_every_family():
+    root = Path(__file__).parents[1]
+    sources = "\n".join(p.read_text() for p in (root / "src").rglob("*.py"))
+    families = re.findall(r"^class (\w+)\([^)]*?family=\"(\w+)\"", sources, re.MULTILINE)
+    assert len(families) >= 12
+    page = (root / "CONTRIBUTING.md").read_text()
+    for base, family in families:
+        assert f"`{base}`" in page
+        assert f"`crossband.{family.lower()}`" in page
+
+
+def test_a_package_that_cannot_be_imported_is_one_line(monkeypatch):
+    class Entry:
+        name, value = "Broken", "broken.module:Broken"
+
+        @staticmethod
+        def load():
+            raise ImportError("no module named broken")
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry])
+    with pytest.raises(CrossbandError, match=r"'Broken' of another package \(broken.module:Broken"):
+        find(Generator, "Broken")

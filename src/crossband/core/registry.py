@@ -72,9 +72,8 @@ class Registered:
         super().__init_subclass__(**kwargs)
         if family is not None:
             cls.family, cls.package, cls.known = family, package, {}
-            cls.key, cls.remember = key, remember
-            return
-        if not cls.__name__.startswith("_"):
+            cls.key, cls.remember, cls.arguments = key, remember, {}
+        elif not cls.__name__.startswith("_"):
             name = getattr(cls, cls.key)
             other = cls.known.get(name)
             if other is not None and other.__module__ != cls.__module__:

@@ -62,7 +62,13 @@ def _plus(a: Any, b: Any) -> Any:
     }
 
 
-class Family(Registered, family="Metric", package="crossband.metrics.families", key="name"):
+class Family(
+    Registered,
+    family="Metric",
+    package="crossband.metrics.families",
+    key="name",
+    remember=False,  # it is made for each image
+):
     """A family of metrics, prepared for one target.
 
     Attributes:
