@@ -57,7 +57,7 @@ class ThrowawayDiscriminator(Discriminator):
         self.layer = nn.Conv2d(source_channels + target_channels, 1, 1)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.layer(self.seen(source, target))
+        return self.layer(self.stacked_input(source, target))
 '''
 LOSS = '''
 from crossband.training.losses.base import Loss, masked_mean
