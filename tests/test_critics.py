@@ -154,8 +154,8 @@ def test_rounds_by_hand(method, options, factors, power):
     own = of(method, adversarial_weight=0.25, max_steps=1, log_every=1, **options)
     found = own.generator_losses(d, made)
     rounds = {
-        "cycle": (made["target"] - 20.0, d.source, d.known),
-        "cycle_back": (made["source"] + 10.0, d.target, d.mask),
+        "cycle": (made["target"] - 20.0, d.source, d.source_mask),
+        "cycle_back": (made["source"] + 10.0, d.target, d.target_mask),
     }
     assert found.keys() == rounds.keys()
     for (name, (again, truth, valid)), factor in zip(rounds.items(), factors, strict=True):
@@ -176,15 +176,15 @@ def test_structure_compares_each_output_with_what_it_was_made_of():
     loss = SpatialCorrelative(2, 8, weight=3.0)
     found = of(CycleGAN, structure=loss, max_steps=1).generator_losses(d, made)
     values = {
-        "structure": loss.compare(made["target"], d.source, d.known).mean().item(),
-        "structure_back": loss.compare(made["source"], d.target, d.mask).mean().item(),
+        "structure": loss.compare(made["target"], d.source, d.source_mask).mean().item(),
+        "structure_back": loss.compare(made["source"], d.target, d.target_mask).mean().item(),
     }
     for name, value in values.items():
         assert found[name][0] == 3.0
         assert found[name][1].item() == pytest.approx(value, rel=1e-5), name
     # They are told apart from the other picture and from the other mask.
     wrong = [loss.compare(made["source"], x, m).mean().item()
-             for x, m in ((d.source, d.mask), (d.target, d.known))]  # fmt: skip
+             for x, m in ((d.source, d.target_mask), (d.target, d.source_mask))]  # fmt: skip
     assert min(abs(w - values["structure_back"]) for w in wrong) > 1e-3
 
 

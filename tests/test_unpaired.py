@@ -196,7 +196,7 @@ def test_what_methods_without_pairs_refuse():
     small = two_way(UNIT, UNITResNet(3, 1, width=4), UNITResNet(1, 3, width=4), max_steps=1)
     source, target, mask = (torch.ones(2, n, 4, 4) for n in (3, 1, 1))
     with pytest.raises(RecipeError, match="a multiple of 4, and at least 8"):
-        small.outputs(UnpairedBatch(source, mask.bool(), target, mask.bool()))
+        small.forward_generators(UnpairedBatch(source, mask.bool(), target, mask.bool()))
     with pytest.raises(RecipeError, match="of two steps, as TwoStepThermal, not ResNet"):
         thermal(ResNet(width=4, blocks=1))
     with pytest.raises(RecipeError, match=r"encoder has a style of 2, method\.generator of 3"):
@@ -229,7 +229,7 @@ def test_the_terms_of_unit_are_those_of_its_paper():
     noise = torch.randn(2, 4, *forth.encode(data.source).shape[1:])
     method.normal = lambda *shape: noise.view(shape)
     found = method.generator_losses(
-        d := UnpairedBatch(data.source, everywhere, data.target, everywhere), method.outputs(d)
+        d := UnpairedBatch(data.source, everywhere, data.target, everywhere), method.forward_generators(d)
     )
 
     def encoded(network, x):

@@ -1,4 +1,4 @@
-"""Methods: how networks are trained; `training.recipe` finds the classes by name."""
+"""Training methods, each a LightningModule; recipes name them by class name."""
 
 from crossband.training.methods.base import Method
 

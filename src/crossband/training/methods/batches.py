@@ -1,4 +1,4 @@
-"""From a batch in physical units to what losses look at."""
+"""Turn a batch in physical units into the prediction that losses take."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Batch = dict[str, Any]
 
 
 def normalise_batch(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-    """Return source and target in normalised values, the target's mask, the units.
+    """Return normalised source and target, the mask of the target, and the units.
 
-    A batch needs `source` and `target` in physical units; `mask` and `source_mask` are everywhere
-    and `unit` the signature's first where they are missing.
+    A batch needs `source` and `target` in physical units. Where `mask` or `source_mask` is missing,
+    all pixels are valid; where `unit` is missing, it is the first unit of the signature.
     """
     source, target = batch["source"], batch["target"]
     units = list(batch.get("unit") or [next(iter(signature.units))] * len(source))
@@ -31,16 +31,16 @@ def normalise_batch(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor,
         mask = torch.ones_like(target[:, :1], dtype=torch.bool)
     source = signature.normalise(source, units, "source")
     if (known := batch.get("source_mask")) is not None:
-        source = source.masked_fill(~known, 0.0)  # as the translator fills them
+        source = source.masked_fill(~known, 0.0)  # as in translating
     target = signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
     return source.contiguous(memory_format=torch.channels_last), target, mask, units
 
 
 def normalise_same_size(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return source, target and mask as `normalised` does, for methods whose noise is on both.
+    """Return normalised source, target and mask, all of the same height and width.
 
     Raises:
-        RecipeError: source and target are not of one size.
+        RecipeError: source and target differ in size.
     """
     source, target, mask, _ = normalise_batch(signature, batch)
     if source.shape[-2:] != target.shape[-2:]:
@@ -54,13 +54,13 @@ def normalise_same_size(signature: Signature, batch: Batch) -> tuple[Tensor, Ten
 def conditions_of(
     network: Generator, batch: Batch, normal: Callable[..., Tensor] | None = None
 ) -> Conditions | None:
-    """Return what a network takes beside the source of a batch; None where it takes nothing.
+    """Return the conditions of a network for a batch; None if it takes only the source.
 
     Args:
         network: the generator.
-        batch: samples, with `lonlat` [B, 2] where places are known.
-        normal: (count, *shape) -> standard normal numbers, one row for each sample; where None they
-            are those of a window at the origin of a scene with seed 0, as in validation.
+        batch: samples, with `lonlat` [B, 2] where locations are known.
+        normal: (count, *shape) -> standard normal numbers, one row for each sample. Where None, as
+            in validation, the noise of a window at the origin of a scene with seed 0.
     """
     if not network.conditioned:
         return None
@@ -93,10 +93,11 @@ def predict(
     batch: Batch,
     conditions: Conditions | None = None,
 ) -> Prediction:
-    """Run a generator on a batch; everything in the result is normalised and fp32.
+    """Run a generator on a batch; all values of the result are normalised and fp32.
 
-    A source that is larger than the target has a context, which is looked at only. A network that
-    takes conditions is given them; `conditions_of` makes those of a batch.
+    Where the source is larger than the target, its border is context: the network sees it but does
+    not translate it. `conditions` are for a network that takes more than its source; see
+    `conditions_of`.
     """
     source, target, mask, units = normalise_batch(signature, batch)
     generator: Any = network

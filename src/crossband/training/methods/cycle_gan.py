@@ -1,4 +1,4 @@
-"""CycleGAN: two generators, each of which must undo the other."""
+"""CycleGAN: two generators with cycle consistency, trained on unpaired images."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _Unpaire
 
 
 class CycleGAN(_UnpairedGAN):
-    """Zhu et al. 2017: cycle consistency, identity loss, discriminators shown older outputs.
+    """Zhu et al. 2017: cycle consistency, identity loss, and a replay buffer for discriminators.
 
-    Source and target of a batch need not be of the same place (`data.paired: false`). Each
-    generator runs once on the other domain and once on the other's output; with the identity loss
-    once more. As in the paper the discriminators see a replay of outputs; each step's first.
+    Source and target of a batch need not show the same place (`data.paired: false`). Each generator
+    runs once on its input domain and once on the other generator's output, and once more for the
+    identity loss. As in the paper, discriminators are trained on a replay buffer of outputs.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: source -> target, the network that becomes the model.
-        adversarial: which game is played.
-        cycle: factor of |back(generator(source)) - source| and of the other way round.
-        identity: factor of |generator(target) - target| and of the other way round; needs as many
+        adversarial: the adversarial loss.
+        cycle: weight of |back(generator(source)) - source| and of the reverse direction.
+        identity: weight of |generator(target) - target| and of the reverse direction; needs as many
             target bands as source bands.
-        structure: compares each output with what it was made of; its own weight is its factor.
-        replay: outputs kept to be shown to the discriminators again; 0 shows the newest only.
+        structure: a loss between each output and its input, with its own weight.
+        replay: size of the replay buffer; 0 trains discriminators on the newest outputs only.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, penalty: see `_UnpairedGAN`; see `Method` for the others.
     """
@@ -69,29 +69,37 @@ class CycleGAN(_UnpairedGAN):
             )
         self.cycle, self.identity, self.structure = cycle, identity, structure
 
-    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
-        """Cycles both ways, and what else has a factor."""
-        again = self.translate(self.back, made["target"])
-        again_target = self.translate(self.generator, made["source"])
+    def generator_losses(
+        self, batch: UnpairedBatch, outputs: Outputs
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return cycle, identity and structure losses in both directions."""
+        again = self.translate(self.back, outputs["target"])
+        again_target = self.translate(self.generator, outputs["source"])
         terms = {
-            "cycle": (self.cycle, masked_mean((again - d.source).abs(), d.known).mean()),
-            "cycle_back": (self.cycle, masked_mean((again_target - d.target).abs(), d.mask).mean()),
+            "cycle": (
+                self.cycle,
+                masked_mean((again - batch.source).abs(), batch.source_mask).mean(),
+            ),
+            "cycle_back": (
+                self.cycle,
+                masked_mean((again_target - batch.target).abs(), batch.target_mask).mean(),
+            ),
         }
         if self.identity:
             same, same_back = (
-                self.translate(self.generator, d.target),
-                self.translate(self.back, d.source),
+                self.translate(self.generator, batch.target),
+                self.translate(self.back, batch.source),
             )
             for name, x, y, mask in (
-                ("identity", same, d.target, d.mask),
-                ("identity_back", same_back, d.source, d.known),
+                ("identity", same, batch.target, batch.target_mask),
+                ("identity_back", same_back, batch.source, batch.source_mask),
             ):
                 terms[name] = self.identity, masked_mean((x - y).abs(), mask).mean()
         if self.structure is not None:
             with self.fp32():
                 for name, x, y, mask in (
-                    ("structure", made["target"], d.source, d.known),
-                    ("structure_back", made["source"], d.target, d.mask),
+                    ("structure", outputs["target"], batch.source, batch.source_mask),
+                    ("structure_back", outputs["source"], batch.target, batch.target_mask),
                 ):
                     terms[name] = self.structure.weight, self.structure.compare(x, y, mask).mean()
         return terms

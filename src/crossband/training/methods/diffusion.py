@@ -1,4 +1,4 @@
-"""Diffusion: learning to tell the noise in a picture from the picture."""
+"""Diffusion: learning to predict the noise in a noisy target."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from crossband.training.methods.examples import FASTER, FIELD, part
 class Diffusion(Method):
     """A diffusion model of the target, given the source.
 
-    Ho et al. 2020, Denoising diffusion probabilistic models, eq. 14: at a step drawn uniformly, the
-    field learns the noise, or `v` (Salimans and Ho 2022), by the mean square over the valid pixels.
-    The source goes in beside the noisy target (Saharia et al. 2022, Palette). The noise schedule,
-    and what is predicted, belong to the sampler. No picture is sampled in training; validation
-    samples as the model will.
+    Ho et al. 2020, Denoising diffusion probabilistic models, eq. 14: at a uniformly drawn step, the
+    network predicts the noise, or `v` (Salimans and Ho 2022), with the mean squared error over the
+    valid pixels. The source is an additional input (Saharia et al. 2022, Palette). The sampler
+    defines the noise schedule and what is predicted. Training never runs the sampler; validation
+    samples as the finished model does.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: a `DiffusionSampler`; its field is trained.
-        optimizer: of the field.
+        optimizer: optimiser of the field.
         options: see `Method`.
     """
 
@@ -58,11 +58,11 @@ class Diffusion(Method):
         self.optimizer = optimizer
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """The field alone."""
+        """Return the field as the only part."""
         return {"generator": (self.optimizer, [self.generator])}
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Gradients of the field."""
+        """Compute the gradients of the field."""
         network = self.generator
         source, target, mask = normalise_same_size(self.signature, batch)
         target = to_signed(target)

@@ -1,4 +1,4 @@
-"""DiscoGAN: relations between two domains, from pictures without pairs."""
+"""DiscoGAN: relations between two domains, learned from unpaired images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class DiscoGAN(_UnpairedGAN):
     carry no information and are left out.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: source -> target, the network that becomes the model.
-        adversarial: which game is played, `bce` in the paper.
-        distance: of reconstructions, `mse` as in the paper's code, or `l1`.
-        cycle: factor of that distance.
+        adversarial: the adversarial loss, `bce` in the paper.
+        distance: distance of reconstructions, `mse` as in the paper's code, or `l1`.
+        cycle: weight of that distance.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, penalty, replay: see `_UnpairedGAN`; see `Method` for the
             others.
@@ -52,12 +52,14 @@ class DiscoGAN(_UnpairedGAN):
             raise RecipeError("DiscoGAN needs cycle of at least 0")
         self.distance, self.cycle = distance, cycle
 
-    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
-        """Reconstructions both ways."""
+    def generator_losses(
+        self, batch: UnpairedBatch, outputs: Outputs
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return the reconstruction losses in both directions."""
         losses = {}
         for name, network, x, truth, mask in (
-            ("cycle", self.back, made["target"], d.source, d.known),
-            ("cycle_back", self.generator, made["source"], d.target, d.mask),
+            ("cycle", self.back, outputs["target"], batch.source, batch.source_mask),
+            ("cycle_back", self.generator, outputs["source"], batch.target, batch.target_mask),
         ):
             apart = self.translate(network, x) - truth
             each = apart.square() if self.distance == "mse" else apart.abs()

@@ -1,4 +1,4 @@
-"""DualGAN: dual learning with Wasserstein critics, from pictures without pairs."""
+"""DualGAN: dual learning with Wasserstein critics, from unpaired images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _Unpaire
 class DualGAN(_UnpairedGAN):
     """Yi et al. 2017, DualGAN: unsupervised dual learning, section 3.
 
-    Wasserstein critics, each of pictures of its own domain, with weights that are clipped as in the
-    paper (`weight_clip` 0.01 to 0.1) or with a gradient penalty as in the seed; `critic_steps` 2 to
-    4 of them for each step of the generators, RMSProp. L1 between a picture and its reconstruction.
-    The paper's noise is dropout in the generators; here it is drawn while training only.
+    One Wasserstein critic for each domain, with weights clipped as in the paper (`weight_clip` 0.01
+    to 0.1) or with a gradient penalty; 2 to 4 `critic_steps` for each generator step; RMSProp; L1
+    between an image and its reconstruction. The noise of the paper is dropout in the generators;
+    here it is active in training only.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: source -> target, the network that becomes the model.
-        adversarial: which game is played, `wasserstein` in the paper.
-        cycle: factor of reconstructions of the source, lambda_U of the paper: 100 to 1000 there,
+        adversarial: the adversarial loss, `wasserstein` in the paper.
+        cycle: weight of the reconstruction of the source, lambda_U of the paper: 100 to 1000 there,
             where values are -1..1.
-        cycle_back: of the target, lambda_V.
-        weight_clip: largest weight of the critics, whatever the game; 0 has no bound, which
-            `wasserstein` takes with `penalty` only.
-        penalty: factor of the gradient penalty.
+        cycle_back: weight of the reconstruction of the target, lambda_V.
+        weight_clip: largest absolute weight of the critics, for any adversarial loss; 0 does not
+            clip, then `wasserstein` needs `penalty`.
+        penalty: weight of the gradient penalty.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
@@ -64,16 +64,21 @@ class DualGAN(_UnpairedGAN):
             raise RecipeError("DualGAN needs cycle and cycle_back of at least 0")
         self.cycle, self.cycle_back = cycle, cycle_back
 
-    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
-        """Reconstructions both ways."""
+    def generator_losses(
+        self, batch: UnpairedBatch, outputs: Outputs
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return the reconstruction losses in both directions."""
         again, again_target = (
-            self.translate(self.back, made["target"]),
-            self.translate(self.generator, made["source"]),
+            self.translate(self.back, outputs["target"]),
+            self.translate(self.generator, outputs["source"]),
         )
         return {
-            "cycle": (self.cycle, masked_mean((again - d.source).abs(), d.known).mean()),
+            "cycle": (
+                self.cycle,
+                masked_mean((again - batch.source).abs(), batch.source_mask).mean(),
+            ),
             "cycle_back": (
                 self.cycle_back,
-                masked_mean((again_target - d.target).abs(), d.mask).mean(),
+                masked_mean((again_target - batch.target).abs(), batch.target_mask).mean(),
             ),
         }

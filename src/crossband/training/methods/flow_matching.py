@@ -1,4 +1,4 @@
-"""Flow matching: learning the velocity that carries noise to the target."""
+"""Flow matching: learning the velocity field that transports noise to the target."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class FlowMatching(Method):
 
     Lipman et al. 2023, Flow matching for generative modeling, with the path of eq. 20 for
     sigma_min 0: x_t = (1 - t) x_0 + t x_1 from noise x_0 to target x_1, both about -1..1. The field
-    learns x_1 - x_0, by the mean square over the valid pixels. No picture is sampled in training;
-    validation samples as the model will.
+    predicts x_1 - x_0, with the mean squared error over the valid pixels. Training never runs the
+    sampler; validation samples as the finished model does.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: a `FlowSampler`; its field is trained.
-        optimizer: of the field.
-        times: how times are drawn: `uniform` from 0 to 1, or `logit-normal`, more of them in the
-            middle (Esser et al. 2024, Scaling rectified flow transformers, eq. 19, m 0, s 1).
+        optimizer: optimiser of the field.
+        times: distribution of the times: `uniform` from 0 to 1, or `logit-normal`, which prefers
+            the middle (Esser et al. 2024, Scaling rectified flow transformers, eq. 19, m 0, s 1).
         grid: train at the times 0, 1/grid, ..., (grid - 1)/grid only, each drawn time rounded
-            down (flow matching on a discrete time grid); the sampler may then ask at those only,
+            down (flow matching on a discrete time grid). The sampler may then use only these times,
             as `euler` with `steps` equal to `grid` does. 0 trains at all times.
         options: see `Method`.
     """
@@ -78,7 +78,7 @@ class FlowMatching(Method):
         self.optimizer, self.times, self.grid = optimizer, times, grid
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """The field alone."""
+        """Return the field as the only part."""
         return {"generator": (self.optimizer, [self.generator])}
 
     def draw_times(self, count: int) -> Tensor:
@@ -89,7 +89,7 @@ class FlowMatching(Method):
         return (t * self.grid).floor() / self.grid if self.grid else t
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Gradients of the field."""
+        """Compute the gradients of the field."""
         source, target, mask = normalise_same_size(self.signature, batch)
         target = to_signed(target)
         noise = self.normal(*target.shape).to(target.device, non_blocking=True)

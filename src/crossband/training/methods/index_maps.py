@@ -1,4 +1,4 @@
-"""Maps of a spectral index in false colours, for pictures of a validation."""
+"""Colour maps of a spectral index, for the logged validation images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crossband.core.indices import BOUNDED
 from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.training.losses.base import Prediction
 
-#: Colours of -1, -0.75, ..., 1: blue over water, brown over soil, green over plants.
+#: Colours of -1, -0.75, ..., 1: blue for water, brown for soil, green for plants.
 COLOURS = (
     (0.03, 0.19, 0.42),
     (0.13, 0.44, 0.71),
@@ -26,7 +26,7 @@ COLOURS = (
 
 
 def index_maps(p: Prediction, sample: int) -> list[Tensor]:
-    """Return maps of target and output, [3, h, w] each in 0..1; none where no index is possible."""
+    """Return index maps of target and output, [3, h, w] in 0..1; none if no index is possible."""
     name = first_index(p, p.units[sample])
     if name is None:
         return []
@@ -37,15 +37,15 @@ def index_maps(p: Prediction, sample: int) -> list[Tensor]:
     for values in (p.physical_target[sample], p.physical_output[sample]):
         bands = given | dict(zip(p.signature.target, values, strict=True))
         bands = {band: value.clamp_min(0.0) for band, value in bands.items()}
-        # 0 / 0, where it is pitch dark, is drawn as 0.
+        # 0 / 0 in black pixels is drawn as 0.
         maps.append(coloured(torch.nan_to_num(indices.compute(name, bands))))
     return maps
 
 
 def first_index(p: Prediction, unit: str) -> str | None:
-    """Return the first index that needs a target band and has all bands in a unit that allows it.
+    """Return the first index that uses a target band, has all its bands, and is valid in this unit.
 
-    NDVI comes first, where there is near infrared and red.
+    That is NDVI where there are near infrared and red.
     """
     source, target = set(p.signature.source), set(p.signature.target)
     if p.signature.target_unit(unit) != unit or unit not in (REFLECTANCE, DISPLAY):
@@ -58,7 +58,7 @@ def first_index(p: Prediction, unit: str) -> str | None:
 
 
 def coloured(values: Tensor) -> Tensor:
-    """Return colours [3, h, w] of values [h, w]; what is beyond -1..1 has the colour of the end."""
+    """Return colours [3, h, w] for values [h, w]; values outside -1..1 are clipped."""
     table = torch.tensor(COLOURS, device=values.device)
     place = (values.float().clamp(-1, 1) + 1) / 2 * (len(table) - 1)
     low = place.long().clamp_max(len(table) - 2)

@@ -1,4 +1,4 @@
-"""The best weights in one pass, for networks that are linear per pixel."""
+"""Closed-form least squares, for networks that are linear per pixel."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from crossband.training.methods.examples import part
 class LeastSquares(Method):
     """Least squares over the training samples, in float64: min over W of sum |features W - t|^2.
 
-    Sums X^T X and X^T t over `max_steps` batches and solves them at the end. Every sample weighs
-    the same, however many valid pixels it has, so that with a balanced sampler every place does.
+    Sums X^T X and X^T t over `max_steps` batches and solves for W at the end. Every sample has the
+    same weight, however many valid pixels it has; with a balanced sampler so has every place.
 
     Args:
-        signature: bands, units, ranges of what is learned.
-        generator: a network with `features` and `set_solution` (see `networks/per_pixel.py`).
-        max_steps: batches to look at.
-        log_every: batches between two lines in the log.
-        pictures: validation windows whose pictures go to TensorBoard.
+        signature: bands, units and ranges of the translation.
+        generator: a network with `features` and `set_solution` (`networks/generators/per_pixel`).
+        max_steps: number of batches.
+        log_every: batches between two lines of the log.
+        pictures: validation windows whose images are logged.
     """
 
     examples = ({"generator": part("PerPixelLinear")},)
@@ -57,11 +57,11 @@ class LeastSquares(Method):
         self._products = torch.zeros(count, generator.out_channels, dtype=torch.float64)
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """None: the solution is in closed form."""
+        """Return nothing: the solution has a closed form."""
         return {}
 
     def configure_optimizers(self) -> None:
-        """None either."""
+        """Return nothing."""
 
     @torch.no_grad()
     def backward_losses(self, batch: Batch, generator: bool) -> None:
@@ -79,7 +79,7 @@ class LeastSquares(Method):
         self.record_loss("squares", error.mean())
 
     def finish(self) -> None:
-        """Solve; features that depend on each other get the shortest solution."""
+        """Solve for W; with linearly dependent features, take the solution of least norm."""
         moments, products = self._moments, self._products
         if self.trainer.world_size > 1:
             moments = self.trainer.strategy.reduce(moments.to(self.device), reduce_op="sum").cpu()
@@ -89,13 +89,13 @@ class LeastSquares(Method):
         solved.set_solution(solution.to(self.device, torch.float32))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the sums too."""
+        """Also store the sums."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["crossband"]["moments"] = self._moments
         checkpoint["crossband"]["products"] = self._products
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the sums."""
+        """Restore the sums."""
         super().on_load_checkpoint(checkpoint)
         self._moments = checkpoint["crossband"]["moments"]
         self._products = checkpoint["crossband"]["products"]

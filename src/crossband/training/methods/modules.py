@@ -1,4 +1,4 @@
-"""Small things that methods do to their networks."""
+"""Operations on networks that several methods use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def channels_last(network: N) -> N:
-    """Lay the weights out as the fast convolutions of CPU and GPU want them."""
+    """Convert the weights to channels-last memory format, for faster convolutions."""
     moved: Any = network
     moved.to(memory_format=torch.channels_last)
     return network
@@ -23,7 +23,7 @@ def channels_last(network: N) -> N:
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Compute no gradients of networks' weights; gradients pass through them all the same."""
+    """Compute no gradients of these networks' weights; gradients still pass through them."""
     trained = [p for n in networks for p in n.parameters() if p.requires_grad]
     for p in trained:
         p.requires_grad_(False)
@@ -36,7 +36,7 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def clip_weights(limit: float, networks: Iterable[nn.Module]) -> None:
-    """Move every weight into -limit..limit: it bounds how steep a critic's scores can be.
+    """Clip every weight to -limit..limit, which bounds the critic's Lipschitz constant.
 
     Arjovsky, Chintala and Bottou 2017, Wasserstein GAN, algorithm 1 (limit 0.01).
     """
@@ -46,10 +46,10 @@ def clip_weights(limit: float, networks: Iterable[nn.Module]) -> None:
 
 @torch.no_grad()
 def add_orthogonal_gradient(strength: float, networks: Iterable[nn.Module]) -> None:
-    """Add the gradient of `orthogonal_penalty` times a strength to the gradients that are there.
+    """Add strength times the gradient of `orthogonal_penalty` to the existing gradients.
 
     With P = W W^T, W as [out, rest], the gradient of |P * (1 - I)|^2 is 4 (P * (1 - I)) W. Brock,
-    Donahue and Simonyan 2019, Large scale GAN training, eq. 3: rows may keep their length.
+    Donahue and Simonyan 2019, Large scale GAN training, eq. 3, which leaves the rows' norms free.
     """
     for p, turned in _weight_matrices(networks):
         if p.grad is None:
@@ -62,7 +62,7 @@ def add_orthogonal_gradient(strength: float, networks: Iterable[nn.Module]) -> N
 
 
 def orthogonal_penalty(networks: Iterable[nn.Module]) -> Tensor:
-    """Return the sum over weights W [out, rest] of |W W^T * (1 - I)|^2, a scalar; 0 is orthogonal.
+    """Return the sum of |W W^T * (1 - I)|^2 over weights W [out, rest]; 0 for orthogonal rows.
 
     >>> line = nn.Linear(2, 2, bias=False)
     >>> line.weight.data = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
@@ -78,23 +78,24 @@ def orthogonal_penalty(networks: Iterable[nn.Module]) -> Tensor:
 
 
 def _weight_matrices(networks: Iterable[nn.Module]) -> Iterator[tuple[Tensor, bool]]:
-    """Yield the weights, and whether their inputs come first, as in transposed convolutions."""
+    """Yield each weight, and whether axis 0 holds its inputs, as in transposed convolutions."""
     for network in networks:
         turned = {
             id(p)
             for module in network.modules()
             if isinstance(module, TRANSPOSED)
-            for p in module.parameters()  # where it has spectral norm, they lie deeper
+            for p in module.parameters()  # with spectral norm they belong to a submodule
         }
         yield from ((p, id(p) in turned) for p in network.parameters() if p.ndim > 1)
 
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move a running average of weights: average += (1 - d) (weights - average).
+    """Update an exponential moving average of weights: average += (1 - d) (weights - average).
 
-    d = min(decay, (1 + step) / (10 + step)): smaller in the first steps, which forgets the random
-    start (TensorFlow's ExponentialMovingAverage with num_updates). Buffers are copied.
+    d = min(decay, (1 + step) / (10 + step)) is smaller in the first steps, so that the random
+    initial weights are forgotten (TensorFlow's ExponentialMovingAverage with num_updates). Buffers
+    are copied.
     """
     decay = min(decay, (1 + step) / (10 + step))
     pairs = zip(average.parameters(), network.parameters(), strict=True)

@@ -1,8 +1,8 @@
-"""MuonAdamW: momentum whose matrix is made orthogonal, beside AdamW for what is no matrix.
+"""MuonAdamW: Muon (orthogonalised momentum) for weight matrices, AdamW for other parameters.
 
-Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". PyTorch's own takes
-only two-dimensional parameters; here a convolution's weights are the matrix [out, in x k x k], and
-one optimiser serves a whole network.
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". PyTorch's Muon takes
+only two-dimensional parameters; here the weights of a convolution are the matrix [out, in x k x k],
+and one optimiser serves a whole network.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for matrices with both sides of at least `smallest`, AdamW for the rest.
+    """Muon for matrices with both sides of at least `smallest`, AdamW for other parameters.
 
     Args:
         params: parameters or groups.
-        lr: learning rate of the orthogonal steps; each moves a matrix by about this much.
+        lr: learning rate of Muon; each step changes a matrix by about this spectral norm.
         adam_lr: learning rate of AdamW.
-        momentum: of the orthogonal steps (Nesterov).
-        betas: of AdamW.
-        eps: of AdamW.
-        weight_decay: decoupled, relative to each one's learning rate.
-        smallest: shorter sides are not matrices worth making orthogonal.
+        momentum: Nesterov momentum of Muon.
+        betas: betas of AdamW.
+        eps: epsilon of AdamW.
+        weight_decay: decoupled weight decay, multiplied by the respective learning rate.
+        smallest: matrices with a shorter side are left to AdamW.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class MuonAdamW(torch.optim.Optimizer):
             params,
             {
                 "lr": lr,
-                # A ratio, so that a schedule of `lr` moves both.
+                # A ratio, so that a schedule of `lr` changes both learning rates.
                 "adam_ratio": adam_lr / lr,
                 "momentum": momentum,
                 "betas": betas,
@@ -99,10 +99,10 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return nearly U V^T of the matrix's singular value decomposition U S V^T.
+    """Return approximately U V^T, where the singular value decomposition of the matrix is U S V^T.
 
-    Five Newton-Schulz steps; the singular values end between about 0.7 and 1.2. In bfloat16 on a
-    GPU, as in the source; on a CPU such small products are faster in float32.
+    After five Newton-Schulz steps the singular values lie between about 0.7 and 1.2. Computed in
+    bfloat16 on a GPU, as in the original; on a CPU such small products are faster in float32.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

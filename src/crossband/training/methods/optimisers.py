@@ -1,4 +1,4 @@
-"""Optimisers: constructor arguments of a method, stepped by hand."""
+"""Build optimisers from the arguments of a method, and set their learning rates."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 def make_optimizer(factory: OptimizerCallable, *modules: nn.Module) -> torch.optim.Optimizer:
     """Build an optimiser over the trainable parameters of some modules.
 
-    Weight decay is for weights that mix channels: biases, norms and per-channel scales have none.
-    Adam and AdamW use their fused kernel where every parameter's device has one.
+    Weight decay applies to weights that mix channels, not to biases, norms and per-channel scales.
+    Adam and AdamW use their fused kernel where the devices of all parameters have one.
     """
     # Networks may share weights.
     trained = list(dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad))
@@ -37,6 +37,6 @@ def make_optimizer(factory: OptimizerCallable, *modules: nn.Module) -> torch.opt
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to a factor of its first one."""
+    """Set the learning rate of every group to factor times its initial value."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

@@ -1,4 +1,4 @@
-"""Training on pairs: pixel and index losses, with or without a discriminator."""
+"""PairedGAN: supervised training on pairs, with or without a discriminator."""
 
 from __future__ import annotations
 
@@ -31,33 +31,32 @@ from crossband.training.methods.modules import channels_last
 
 
 class PairedGAN(Method):
-    """pix2pix and its relatives: a sum of losses, and adversarial_weight times a discriminator's.
+    """pix2pix and its relatives: a weighted sum of losses plus an adversarial loss.
 
-    The generator runs once a step, and so does the discriminator on its output: that one pass has
-    the generator's gradient and the discriminator's. Both are taken at the weights before the
-    step, then both optimisers step, so that accumulated batches give the same as one large batch.
-    With adversarial_weight 0 there is no discriminator, and none of its work is done.
+    In each step the generator and the discriminator run once on the batch; the same discriminator
+    scores give both gradients. Both gradients are taken at the weights before the step, then both
+    optimisers step, so that accumulated batches give the same result as one large batch. With
+    adversarial_weight 0 the discriminator is neither kept nor run.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: the network that becomes the model.
-        losses: terms, each with its weight.
-        optimizer: the generator's.
+        losses: the losses, each with its weight.
+        optimizer: optimiser of the generator.
         discriminator: needed where adversarial_weight is above 0.
-        adversarial: which game is played; see `crossband.training.losses.adversarial.GAN_LOSSES`.
-        adversarial_weight: factor of the adversarial term.
-        penalty: factor of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
+        adversarial: the adversarial loss; see `crossband.training.losses.adversarial.GAN_LOSSES`.
+        adversarial_weight: weight of the adversarial loss.
+        penalty: weight of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
             weight_clip.
-        smoothing: of the label of targets, for `bce` and `lsgan`; 0.1 is usual (Salimans et al.
+        smoothing: label smoothing of targets, for `bce` and `lsgan`; usually 0.1 (Salimans et al.
             2016).
-        mismatched: show the discriminator a third kind of pair too, a source with the target of
-            another sample, which it must refuse: it learns whether they belong together (Reed et
-            al. 2016, Generative adversarial text to image synthesis, algorithm 1). Needs a
-            conditional discriminator and a batch of two or more.
-        feature_matching: factor of the difference between what the discriminator's layers give for
-            output and target (Wang et al. 2018); needs a discriminator that shows it, as
-            `MultiScalePatchGAN`.
-        discriminator_optimizer: the discriminator's; `optimizer` where None.
+        mismatched: also train the discriminator on mismatched pairs, a source with the target of
+            another sample, as fake pairs (Reed et al. 2016, Generative adversarial text to image
+            synthesis, algorithm 1). Needs a conditional discriminator and at least two samples in a
+            batch.
+        feature_matching: weight of the feature matching loss (Wang et al. 2018); needs a
+            discriminator that returns its features, as `MultiScalePatchGAN`.
+        discriminator_optimizer: optimiser of the discriminator; `optimizer` where None.
         options: see `Method`.
     """
 
@@ -114,7 +113,7 @@ class PairedGAN(Method):
         generator: Generator,
         *,
         losses: list[Loss],
-        # No default: jsonargparse would mix a default's arguments into another class's.
+        # No default: jsonargparse would mix the default's arguments with those of another class.
         optimizer: OptimizerCallable,
         discriminator: Discriminator | None = None,
         adversarial: GANLossName = "lsgan",
@@ -163,7 +162,7 @@ class PairedGAN(Method):
         self.discriminator_optimizer = discriminator_optimizer or optimizer
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """The generator, and the discriminator where there is one."""
+        """Return the generator, and the discriminator if there is one."""
         parts: dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]] = {
             "generator": (self.optimizer, [self.generator])
         }
@@ -172,7 +171,7 @@ class PairedGAN(Method):
         return parts
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Gradients of the generator, then of the discriminator."""
+        """Compute the gradients of the generator, then of the discriminator."""
         with torch.set_grad_enabled(generator):
             p = self.predict_batch(self.generator, batch)
         total = p.output.new_zeros(())
@@ -194,15 +193,15 @@ class PairedGAN(Method):
     def _backward_adversarial(
         self, critic: Discriminator, p: Prediction, total: Tensor, generator: bool
     ) -> None:
-        """Score target and output once each, and take both sides' gradients."""
-        # What is masked must not tell target from output.
+        """Score target and output once each, and compute the gradients of both networks."""
+        # Zero masked pixels in both, or the discriminator learns the mask.
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
         set_reference_batch(critic, p.source, target)
         with record_function("crossband/discriminator"):
             made, true = critic.features(p.source, output), critic.features(p.source, target)
         if generator:
-            # The scores of the target move the discriminator only.
-            fixed = [[layer.detach() for layer in judge] for judge in true]
+            # The scores of the target have gradients for the discriminator only.
+            fixed = [[layer.detach() for layer in features] for features in true]
             value = mean_over_discriminators(self.gan_loss.generator, fixed, made).mean()
             self.record_loss("adversarial", value)
             total = total + self.adversarial_weight * value
@@ -231,10 +230,10 @@ class PairedGAN(Method):
     def _mismatched(
         self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
     ) -> Tensor:
-        """Return what the discriminator loses with each source beside the next one's target."""
+        """Return the discriminator's loss for each source paired with the next sample's target."""
         if len(p.target) < 2:
             raise RecipeError("method.mismatched needs data.batch of at least 2")
-        # Masked like a matching one, or the mask would tell it.
+        # Zero masked pixels of both samples, or the mask gives the mismatch away.
         known = p.mask & p.mask.roll(1, 0)
         with record_function("crossband/discriminator"):
             wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))

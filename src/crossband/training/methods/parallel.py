@@ -1,11 +1,12 @@
-"""Many processes: each holds the whole networks, gradients are averaged before a step.
+"""Data-parallel training: every process has all networks; gradients are averaged before a step.
 
-Lightning's own `ddp` wraps the module and averages inside every backward pass. That wrapper wants
-one backward pass a step over all parameters: adversarial training has several, over parts of them,
-some with gradients of gradients. So nothing is wrapped here; the method calls `average_gradients`
-once for each optimiser, when a step's batches are through: one message a step however many batches
-are accumulated, and the same result as one process with the whole batch. FSDP is not offered:
-Lightning cannot combine it with manual optimisation (#20138), and these networks fit one device.
+Lightning's `ddp` wraps the module and averages gradients inside every backward pass. The wrapper
+expects one backward pass a step over all parameters; adversarial training has several over parts of
+them, some with second derivatives. So nothing is wrapped here: the method calls `average_gradients`
+once for each optimiser after the last batch of a step. That is one all-reduce a step however many
+batches are accumulated, with the same result as one process with the whole batch. FSDP is not
+offered: Lightning cannot combine it with manual optimisation (#20138), and these networks fit one
+device.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 
-#: Gradients are sent in pieces of about this size: fewer calls, and little memory beside them.
+#: Gradients are averaged in buckets of about this size: few calls, and little extra memory.
 BUCKET_BYTES = 64 * 2**20
 
 
 class UnwrappedDDPStrategy(DDPStrategy):
-    """DDP's processes, groups and launchers, without its wrapper."""
+    """DDP with its processes, groups and launchers, but without the module wrapper."""
 
     def configure_ddp(self) -> None:
-        """Start every process with the weights of the first."""
+        """Broadcast the weights of the first process to all others."""
         assert isinstance(self.model, nn.Module)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             distributed.broadcast(tensor.detach(), 0)
@@ -33,11 +34,11 @@ class UnwrappedDDPStrategy(DDPStrategy):
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
     """Replace each gradient by its mean over the processes.
 
-    What has no gradient has none anywhere: every process runs the same graph.
+    A parameter without a gradient has none in any process, because all run the same graph.
 
     Args:
-        parameters: whose gradients.
-        world: number of processes that train together.
+        parameters: parameters with gradients.
+        world: number of processes.
     """
     if world == 1:
         return
@@ -73,7 +74,7 @@ def mean_over_processes(values: Tensor, world: int) -> Tensor:
 
 
 def any_process(here: bool, world: int, device: torch.device) -> bool:
-    """Say whether something is so on at least one process; waits for the others."""
+    """Return whether a condition holds in at least one process; waits for the others."""
     if world == 1:
         return here
     flag = torch.tensor(float(here), device=device)

@@ -1,4 +1,4 @@
-"""Regions of one temperature each, found in a thermal picture itself."""
+"""Segment a thermal image into regions of similar temperature with k-means."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 @torch.no_grad()
 def region_means(target: Tensor, mask: Tensor, classes: int, rounds: int = 10) -> Tensor:
-    """Return each pixel's mean over the pixels of its picture that are about as warm.
+    """Return for each pixel the mean of its k-means cluster within the same image.
 
-    The classes are those of Lloyd's algorithm (k-means, Lloyd 1982) on the mean over the bands of
-    each pixel of one picture, begun with centres spread evenly from the coldest to the warmest.
+    Lloyd's algorithm (Lloyd 1982) clusters the band means of the pixels of each image. The initial
+    centres are spread evenly from the coldest to the warmest pixel.
 
     Args:
         target: [B, C, H, W].
         mask: bool [B, 1, H, W].
-        classes: most different values of a picture, at least 1.
-        rounds: of Lloyd's algorithm.
+        classes: number of clusters of an image, at least 1.
+        rounds: iterations of Lloyd's algorithm.
 
     Returns:
         [B, C, H, W], 0 where masked.
@@ -40,7 +40,7 @@ def region_means(target: Tensor, mask: Tensor, classes: int, rounds: int = 10) -
 
 
 def _assignments(level: Tensor, known: Tensor, centres: Tensor) -> Tensor:
-    """Return which class a pixel is of, as ones and zeros: [B, N, K]."""
+    """Return the cluster of each pixel as a one-hot vector, [B, N, K]."""
     nearest = (level[:, :, None] - centres[:, None]).abs().argmin(dim=2)
     # Not `one_hot`, which looks at the values.
     classes = torch.arange(centres.shape[1], device=level.device)

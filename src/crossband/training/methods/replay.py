@@ -1,4 +1,4 @@
-"""A replay of outputs: discriminators are also shown what generators made earlier."""
+"""A replay buffer: discriminators are also trained on earlier outputs of the generators."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class ReplayBuffer:
-    """Keeps outputs; half of those shown are exchanged for older ones (Shrivastava et al. 2017).
+    """Stores outputs; half of the returned ones are older outputs (Shrivastava et al. 2017).
 
     Args:
-        size: outputs kept; 0 keeps none, and gives back what it is shown.
+        size: number of stored outputs; 0 stores none and returns its input.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -20,11 +20,11 @@ class ReplayBuffer:
         self.kept: list[Tensor] = []
 
     def exchange(self, outputs: Tensor, draws: Tensor) -> Tensor:
-        """Keep outputs, and return as many: new ones, or older ones that they replace.
+        """Store outputs and return as many: each is the new one or an older one that it replaces.
 
         Args:
-            outputs: [B, C, H, W], without a graph; all of one size over a training.
-            draws: [B, 2] in 0..1: whether to exchange, and with which.
+            outputs: [B, C, H, W], detached; of the same size throughout a training.
+            draws: [B, 2] in 0..1: whether to exchange an output, and with which stored one.
         """
         if self.size == 0:
             return outputs
@@ -39,11 +39,11 @@ class ReplayBuffer:
                 place = min(int(which * self.size), self.size - 1)
                 shown.append(self.kept[place])
                 self.kept[place] = output.clone()
-        # One layout whatever those kept have: a resumed run computes the same bits.
+        # Always the same memory format, so that a resumed run computes the same bits.
         return torch.stack(shown).contiguous(memory_format=torch.channels_last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is kept, as one tensor."""
+        """Return the stored outputs as one tensor."""
         return {"kept": torch.stack(self.kept).cpu() if self.kept else torch.zeros(0)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:

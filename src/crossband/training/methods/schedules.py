@@ -1,4 +1,4 @@
-"""Learning rates over the steps: constructor arguments of a method, pure functions of its step."""
+"""Learning rate schedules: the factor of the initial learning rate at each generator step."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Schedule(Registered, family="Schedule", package="crossband.training.method
         return rise * self.shape(min(step / max_steps, 1.0))
 
     def record_score(self, score: float) -> None:
-        """Take note of a validation's score; lower is better."""
+        """Record the score of a validation; lower is better."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must know besides its step."""
+        """Return the state that a resumed training needs besides its step."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class Schedule(Registered, family="Schedule", package="crossband.training.method
 
 
 class Constant(Schedule):
-    """The first learning rate throughout."""
+    """A constant learning rate."""
 
     def shape(self, progress: float) -> float:
         """Return 1."""

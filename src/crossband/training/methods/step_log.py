@@ -1,4 +1,4 @@
-"""The numbers of each step: kept on the device, looked at together, so that no step waits."""
+"""Values recorded in each step, kept on the device and read together, so that no step waits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from crossband.training.methods.parallel import mean_over_processes
 
 @dataclass
 class StepRecord:
-    """What one step recorded.
+    """The values recorded in one step.
 
     Attributes:
-        number: the step's.
-        values: sum and count of each key.
-        files: of the step's batches.
+        number: number of the step.
+        values: sum and count for each key.
+        files: file names of the step's batches.
     """
 
     number: int
@@ -33,7 +33,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class InvalidLoss:
-    """A number that is not finite, or too large to be true."""
+    """A loss or gradient that is not finite, or a loss above the limit."""
 
     step: int
     key: str
@@ -41,7 +41,7 @@ class InvalidLoss:
     files: list[Any]
 
     def __str__(self) -> str:
-        """Say which step, which loss, which files."""
+        """Return a text with the step, the loss and the files."""
         kind, _, name = self.key.partition("/")
         what = name if kind == "loss" else f"the {kind} of the {name}"
         return f"step {self.step}: {what} is {self.value:g} (files of the batch: {self.names()})"
@@ -54,10 +54,10 @@ class InvalidLoss:
 
 
 class StepLog:
-    """Collects numbers over the batches of a step, and steps until they are asked for.
+    """Collects values over the batches of a step, and steps until they are logged.
 
     Args:
-        limit: a loss beyond it has exploded. Losses work on normalised values, of order 1.
+        limit: a loss above it is invalid. Losses work on normalised values, of order 1.
     """
 
     def __init__(self, limit: float = 1e6) -> None:
@@ -66,7 +66,7 @@ class StepLog:
         self.pending: list[StepRecord] = []
 
     def add(self, key: str, value: Tensor) -> None:
-        """Add a number to the current step; several of one key are averaged."""
+        """Add a value to the current step; several values of one key are averaged."""
         value = value.detach().float()
         total, count = self.current.values.get(key, (None, 0))
         self.current.values[key] = (value if total is None else total + value, count + 1)
@@ -77,26 +77,26 @@ class StepLog:
         self.current = StepRecord(self.current.number + 1)
 
     def discard_current(self) -> None:
-        """Forget the current step: it is done again with other samples."""
+        """Discard the values of the current step, which is repeated with other samples."""
         self.current = StepRecord(self.current.number)
 
     def first_invalid(self) -> InvalidLoss | None:
-        """Return the first loss or gradient that broke. Waits for the device."""
+        """Return the first invalid loss or gradient. Waits for the device."""
         for step in (*self.pending, self.current):
             for key, value in step.means().items():
                 if not key.startswith(("loss/", "gradient/")):
                     continue
                 number = float(value)
-                # A gradient may be large where clipping bounds it; a loss may not.
+                # Gradients may be large, since they can be clipped; losses may not.
                 exploded = key.startswith("loss/") and abs(number) > self.limit
                 if exploded or not math.isfinite(number):
                     return InvalidLoss(step.number, key, number, step.files)
         return None
 
     def take(self, world: int = 1) -> tuple[list[tuple[int, dict[str, float]]], dict[str, float]]:
-        """Return the finished steps' numbers and their means, and forget them.
+        """Return the values of the finished steps and their means, and remove these steps.
 
-        With several processes (`world`) these are means over all. Waits for the device.
+        With several processes (`world`), values are means over all. Waits for the device.
         """
         lines: list[tuple[int, dict[str, float]]] = []
         found: list[tuple[int, str, Tensor]] = [
@@ -117,7 +117,7 @@ class StepLog:
         return lines, {key: sum(each) / len(each) for key, each in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain numbers, so that the next line is the same after a resume."""
+        """Return plain numbers, so that the next line of the log is the same after a resume."""
         pending = [(s.number, {k: float(v) for k, v in s.means().items()}) for s in self.pending]
         return {"pending": pending, "next": self.current.number}
 

@@ -1,4 +1,4 @@
-"""ThermalGAN: a set of plausible thermal images of one colour image, in two steps."""
+"""ThermalGAN: several plausible thermal images of one colour image, in two steps."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ class ThermalGAN(Method):
     """Kniaz et al. 2018: colour -> one of many temperatures of each region -> relative contrasts.
 
     The first step is a BicycleGAN (Zhu et al. 2017, Toward multimodal image-to-image translation)
-    from colour and a style to the mean temperatures: with the style that an encoder reads off the
-    true ones they must come out, and from temperatures of a style drawn at random the encoder must
-    read that style again. The second is a pix2pix from colour and true mean temperatures to the
-    contrasts, L1 100. The steps learn side by side, and no gradient goes from one to the other.
+    from the colour image and a style to the mean temperatures. With the style that the encoder
+    computes from the true mean temperatures, it must reproduce them. With a random style, the
+    encoder must recover the style from the output. The second step is a pix2pix from the colour
+    image and the true mean temperatures to the contrasts, L1 100. Both steps are trained at the
+    same time; no gradient passes from one to the other.
 
-    The paper's regions are drawn by hand; here a region is what is about as warm within one picture
-    (`region_means`). Needs pairs.
+    In the paper, regions are annotated by hand; here they are clusters of similar temperature
+    within one image (`region_means`). Needs pairs.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: both steps, a `TwoStepThermal`; it becomes the model.
         encoder: mean temperatures -> style.
-        discriminator: of mean temperatures beside their source.
-        contrast_discriminator: of targets beside source and mean temperatures, so that its source
-            has as many bands as both.
-        optimizer: of the generator and the encoder.
-        discriminator_optimizer: of both discriminators; `optimizer` where None.
-        adversarial: which game is played about mean temperatures, `lsgan` in BicycleGAN;
+        discriminator: discriminator of mean temperatures, conditioned on the source.
+        contrast_discriminator: discriminator of targets, conditioned on source and mean
+            temperatures, so that its source has the bands of both.
+        optimizer: optimiser of the generator and the encoder.
+        discriminator_optimizer: optimiser of both discriminators; `optimizer` where None.
+        adversarial: the adversarial loss of mean temperatures, `lsgan` in BicycleGAN;
             `wasserstein` needs weight_clip, here and below.
-        adversarial_contrasts: which one about contrasts, `bce` in pix2pix.
-        smoothing: of the label of true pictures, for `bce` and `lsgan`, in both games.
-        classes: most temperatures of a picture.
-        regions: factor of |S - true S| with the style that was read off.
-        contrasts: factor of |S + R - target|.
-        latent: factor of |style that is read again - style drawn|.
-        divergence: factor of the divergence of styles from a standard normal distribution.
+        adversarial_contrasts: the adversarial loss of contrasts, `bce` in pix2pix.
+        smoothing: label smoothing of real images in both losses, for `bce` and `lsgan`.
+        classes: number of different temperatures in an image.
+        regions: weight of |S - true S| with the encoder's style.
+        contrasts: weight of |S + R - target|.
+        latent: weight of |recovered style - random style|.
+        divergence: weight of the divergence of styles from a standard normal distribution.
         options: see `Method`.
     """
 
@@ -121,11 +122,11 @@ class ThermalGAN(Method):
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.classes, self.regions, self.contrasts = classes, regions, contrasts
         self.latent, self.divergence = latent, divergence
-        games, bounded = (adversarial, adversarial_contrasts), self.weight_clip > 0
-        self.gan_losses = tuple(gan_loss(game, smoothing, bounded) for game in games)
+        names, bounded = (adversarial, adversarial_contrasts), self.weight_clip > 0
+        self.gan_losses = tuple(gan_loss(name, smoothing, bounded) for name in names)
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """Generator and encoder together, both discriminators together."""
+        """Return generator and encoder as one part, both discriminators as another."""
         critics = [self.discriminator, self.contrast_discriminator]
         return {
             "generator": (self.optimizer, [self.generator, self.encoder]),
@@ -133,7 +134,7 @@ class ThermalGAN(Method):
         }
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Gradients of the generator and the encoder, then of the discriminators."""
+        """Compute the gradients of generator and encoder, then of the discriminators."""
         source, target, mask, _ = normalise_batch(self.signature, batch)
         if source.shape[-2:] != target.shape[-2:]:
             raise RecipeError("ThermalGAN needs data.context 0")
@@ -149,7 +150,7 @@ class ThermalGAN(Method):
         self.accumulate_gradients(total, self.discriminator, self.contrast_discriminator)
 
     def _run_both_steps(self, source: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Run both steps; what is masked is 0, as in the truth."""
+        """Run both steps; masked pixels are 0, as in the truth."""
         network = self.generator
         assert isinstance(network, TwoStepThermal)
         mean, log_variance = (x.float() for x in self.encoder(truth))
@@ -173,13 +174,13 @@ class ThermalGAN(Method):
     ) -> None:
         both = torch.cat([source, truth], dim=1)
         first, second = self.gan_losses
-        # The encoder is not to make its own task easy: it learns from true temperatures only.
+        # The encoder gets no gradient from generated temperatures, or it could make them trivial.
         critics = (self.discriminator, self.contrast_discriminator)
         with frozen(*critics, self.encoder), record_function("crossband/discriminator"):
             scores = [self.discriminator(source, made[k]) for k in ("read", "drawn")]
             scores_final = self.contrast_discriminator(both, made["final"])
             again, _ = self.encoder(made["drawn"])
-            # Only where they count: an output is compared with nothing else.
+            # The scores of the target are computed only if a loss needs them.
             true, true_final = scores[0], scores_final
             if first.needs_target_scores:
                 true = self.discriminator(source, truth).detach()
@@ -213,7 +214,7 @@ class ThermalGAN(Method):
     def _discriminator_loss(
         self, name: str, step: int, given: Tensor, true: Tensor, made: list[Tensor]
     ) -> Tensor:
-        """Return what one discriminator loses: the mean over the kinds of outputs."""
+        """Return the loss of one discriminator, averaged over the kinds of outputs."""
         critic = (self.discriminator, self.contrast_discriminator)[step]
         set_reference_batch(critic, given, true)
         with record_function("crossband/discriminator"):

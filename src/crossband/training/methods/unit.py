@@ -1,4 +1,4 @@
-"""UNIT: two variational autoencoders with one latent space, from pictures without pairs."""
+"""UNIT: two variational autoencoders with a shared latent space, from unpaired images."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from crossband.training.methods.unpaired import Outputs, UnpairedBatch, _Unpaire
 class UNIT(_UnpairedGAN):
     """Liu, Breuel and Kautz 2017, Unsupervised image-to-image translation networks, section 3.
 
-    A picture of either domain is encoded as a normal distribution of latent pictures, with the
-    encoder's answer as its mean and a variance of 1. Decoded to its own domain it must come back;
-    decoded to the other one it is the translation, which is encoded and decoded back once more.
-    The layers next to the latent picture are shared, which ties the two domains together. Means of
-    squares and of absolute errors stand for the sums of eq. 4 to 6. A finished model takes the
-    mean of the latent picture and draws nothing.
+    An encoder maps an image to a normal distribution of latent maps with variance 1; its output is
+    the mean. Decoding a latent map in the same domain must reproduce the image. Decoding it in the
+    other domain gives the translation, which is encoded and decoded back again. The layers next to
+    the latent map are shared by both domains. The sums of eq. 4 to 6 are replaced by means of
+    squares and absolute errors. A finished model decodes the mean and draws no noise.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: source -> target, as `UNITResNet` or `UNITViT`; it becomes the model.
-        back: target -> source, of the same form; what is shared it takes from `generator`.
-        adversarial: which game is played, `bce` in the paper.
+        back: target -> source, of the same architecture; it uses the shared layers of `generator`.
+        adversarial: the adversarial loss, `bce` in the paper.
         adversarial_weight: lambda_0 of the paper.
-        divergence: factor of the divergence of latent pictures from a standard normal distribution,
-            lambda_1 and lambda_3, which are equal: that of a picture's own counts for both.
-        reconstruction: factor of |decoded - encoded picture|, lambda_2.
-        cycle: factor of the same after a translation and back, lambda_4.
+        divergence: weight of the divergence of latent maps from a standard normal distribution,
+            lambda_1 and lambda_3 of the paper, which are equal.
+        reconstruction: weight of |decoded image - image|, lambda_2.
+        cycle: weight of the same distance after translating there and back, lambda_4.
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
             penalty, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
@@ -80,21 +79,21 @@ class UNIT(_UnpairedGAN):
             raise RecipeError("UNIT needs divergence, reconstruction and cycle of at least 0")
         self.divergence, self.reconstruction, self.cycle = divergence, reconstruction, cycle
 
-    def outputs(self, d: UnpairedBatch) -> Outputs:
-        """Encode both, add noise, decode each to both domains."""
+    def forward_generators(self, batch: UnpairedBatch) -> Outputs:
+        """Encode both images, add noise, and decode each latent map in both domains."""
         forth, back = self._networks()
-        if any(n % forth.stride or n < forth.least for n in d.source.shape[-2:]):
+        if any(n % forth.stride or n < forth.least for n in batch.source.shape[-2:]):
             raise RecipeError(
                 f"UNIT needs data.crop to be a multiple of {forth.stride}, and at least "
                 f"{forth.least}"
             )
-        mean, mean_back = self._encode(forth, d.source), self._encode(back, d.target)
-        # Of one draw for each sample: two latent pictures now, two of the translations later.
+        mean, mean_back = self._encode(forth, batch.source), self._encode(back, batch.target)
+        # One draw for each sample: for two latent maps now, and for two of the translations later.
         noise = self.normal(len(mean), 4, *mean.shape[1:]).to(mean.device, non_blocking=True)
         latent, latent_back = mean + noise[:, 0], mean_back + noise[:, 1]
         return {
-            "target": self._decode(forth, latent).masked_fill(~d.known, 0.0),
-            "source": self._decode(back, latent_back).masked_fill(~d.mask, 0.0),
+            "target": self._decode(forth, latent).masked_fill(~batch.source_mask, 0.0),
+            "source": self._decode(back, latent_back).masked_fill(~batch.target_mask, 0.0),
             "same": self._decode(back, latent),
             "same_target": self._decode(forth, latent_back),
             "mean": mean,
@@ -102,35 +101,40 @@ class UNIT(_UnpairedGAN):
             "noise": noise,
         }
 
-    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
-        """Reconstruction, cycle and divergence, both ways."""
+    def generator_losses(
+        self, batch: UnpairedBatch, outputs: Outputs
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return reconstruction, cycle and divergence losses in both directions."""
         forth, back = self._networks()
         again_mean, again_mean_back = (
-            self._encode(back, made["target"]),
-            self._encode(forth, made["source"]),
+            self._encode(back, outputs["target"]),
+            self._encode(forth, outputs["source"]),
         )
-        again = self._decode(back, again_mean + made["noise"][:, 2])
-        again_target = self._decode(forth, again_mean_back + made["noise"][:, 3])
+        again = self._decode(back, again_mean + outputs["noise"][:, 2])
+        again_target = self._decode(forth, again_mean_back + outputs["noise"][:, 3])
 
         def apart(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
             return masked_mean((x - y).abs(), mask).mean()
 
         with self.fp32():
-            means = (made["mean"], made["mean_back"], again_mean, again_mean_back)
-            # Of N(mean, 1) from N(0, 1), for each number of the latent picture. Those of the
-            # pictures themselves stand in eq. 4 and again in eq. 6, those of translations there.
+            means = (outputs["mean"], outputs["mean_back"], again_mean, again_mean_back)
+            # Divergence of N(mean, 1) from N(0, 1) for each value of a latent map. That of the
+            # images is in eq. 4 and in eq. 6, that of the translations only in eq. 6.
             times = (2.0, 2.0, 1.0, 1.0)
             apart_from_normal = [
                 n * 0.5 * m.float().square().mean() for n, m in zip(times, means, strict=True)
             ]
         return {
-            "reconstruction": (self.reconstruction, apart(made["same"], d.source, d.known)),
+            "reconstruction": (
+                self.reconstruction,
+                apart(outputs["same"], batch.source, batch.source_mask),
+            ),
             "reconstruction_back": (
                 self.reconstruction,
-                apart(made["same_target"], d.target, d.mask),
+                apart(outputs["same_target"], batch.target, batch.target_mask),
             ),
-            "cycle": (self.cycle, apart(again, d.source, d.known)),
-            "cycle_back": (self.cycle, apart(again_target, d.target, d.mask)),
+            "cycle": (self.cycle, apart(again, batch.source, batch.source_mask)),
+            "cycle_back": (self.cycle, apart(again_target, batch.target, batch.target_mask)),
             "divergence": (self.divergence, torch.stack(apart_from_normal).sum()),
         }
 

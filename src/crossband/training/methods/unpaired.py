@@ -1,4 +1,4 @@
-"""What methods without pairs share: two generators, one each way, and a discriminator for each."""
+"""Base of the methods for unpaired images: two generators and two discriminators."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from crossband.training.methods.replay import ReplayBuffer
 
 @dataclass(frozen=True)
 class UnpairedBatch:
-    """A batch of sources and one of targets, which need not be of the same places; normalised.
+    """Normalised sources and targets, which need not show the same places.
 
     Attributes:
         source: [B, Cs, H, W].
-        known: bool [B, 1, H, W], where the source is valid.
+        source_mask: bool [B, 1, H, W], True where the source is valid.
         target: [B, Ct, H, W].
-        mask: bool [B, 1, H, W], where the target is valid.
+        target_mask: bool [B, 1, H, W], True where the target is valid.
     """
 
     source: Tensor
-    known: Tensor
+    source_mask: Tensor
     target: Tensor
-    mask: Tensor
+    target_mask: Tensor
 
 
-#: Outputs of both generators by name; `target` and `source` are always there.
+#: Outputs of the generators by name; always with the keys `target` and `source`.
 Outputs = dict[str, Tensor]
 
 
@@ -57,20 +57,20 @@ class _UnpairedGAN(Method):
     discriminator works on one domain: it sees real images of that domain and generated ones.
 
     Args:
-        signature: bands, units, ranges of what is learned.
+        signature: bands, units and ranges of the translation.
         generator: source -> target, the network that becomes the model.
         back: target -> source.
-        discriminator: of targets; it judges without the source, as `PatchGAN` with
-            `conditional: false`, and one that does not is refused.
-        back_discriminator: of sources, likewise.
-        optimizer: of both generators.
-        discriminator_optimizer: of both discriminators; `optimizer` where None.
-        adversarial: which game is played; see `crossband.training.losses.adversarial.GAN_LOSSES`.
-            `relativistic` compares each output with a true picture of its domain, of another place.
-        adversarial_weight: factor of the adversarial terms.
-        smoothing: of the label of true pictures, for `bce` and `lsgan`.
-        penalty: factor of the gradient penalty; `wasserstein` needs it, or weight_clip.
-        replay: outputs kept to be shown to the discriminators again; 0 shows the newest only.
+        discriminator: discriminator of targets; it must be unconditional, as `PatchGAN` with
+            `conditional: false`.
+        back_discriminator: discriminator of sources, also unconditional.
+        optimizer: optimiser of both generators.
+        discriminator_optimizer: optimiser of both discriminators; `optimizer` where None.
+        adversarial: the adversarial loss; see `crossband.training.losses.adversarial.GAN_LOSSES`.
+            `relativistic` compares each output with a real image of another place.
+        adversarial_weight: weight of the adversarial losses.
+        smoothing: label smoothing of real images, for `bce` and `lsgan`.
+        penalty: weight of the gradient penalty; `wasserstein` needs it, or weight_clip.
+        replay: size of the replay buffers; 0 trains discriminators on the newest outputs only.
         options: see `Method`.
     """
 
@@ -122,12 +122,14 @@ class _UnpairedGAN(Method):
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
         self.replays = {"target": ReplayBuffer(replay), "source": ReplayBuffer(replay)}
 
-    def generator_losses(self, d: UnpairedBatch, made: Outputs) -> dict[str, tuple[float, Tensor]]:
-        """Return what the generators minimise: name -> factor, value."""
+    def generator_losses(
+        self, batch: UnpairedBatch, outputs: Outputs
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return the losses of the generators: name -> (weight, value)."""
         raise NotImplementedError
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """Both generators together, both discriminators together."""
+        """Return both generators as one part and both discriminators as another."""
         critics = [self.discriminator, self.back_discriminator]
         return {
             "generator": (self.optimizer, [self.generator, self.back]),
@@ -135,7 +137,7 @@ class _UnpairedGAN(Method):
         }
 
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Gradients of the generators, then of the discriminators."""
+        """Compute the gradients of the generators, then of the discriminators."""
         source, target, mask, _ = normalise_batch(self.signature, batch)
         if source.shape[-2:] != target.shape[-2:]:
             name = type(self).__name__
@@ -143,41 +145,43 @@ class _UnpairedGAN(Method):
         known = batch.get("source_mask")
         if known is None:
             known = torch.ones_like(source[:, :1], dtype=torch.bool)
-        d = UnpairedBatch(source, known, target, mask)
+        data = UnpairedBatch(source, known, target, mask)
         with torch.set_grad_enabled(generator):
-            made = self.outputs(d)
+            outputs = self.forward_generators(data)
         if generator:
-            self._backward_generators(d, made)
-        self._backward_discriminators(d, made["target"].detach(), made["source"].detach())
+            self._backward_generators(data, outputs)
+        self._backward_discriminators(data, outputs["target"].detach(), outputs["source"].detach())
 
-    def outputs(self, d: UnpairedBatch) -> Outputs:
-        """Run each generator on the other domain.
+    def forward_generators(self, batch: UnpairedBatch) -> Outputs:
+        """Run each generator on its input domain.
 
-        What is masked must not tell an output from the real thing, and is 0 in both.
+        Masked pixels are 0 in outputs as in real images, or the discriminators learn the masks.
         """
+        target = self.translate(self.generator, batch.source)
+        source = self.translate(self.back, batch.target)
         return {
-            "target": self.translate(self.generator, d.source).masked_fill(~d.known, 0.0),
-            "source": self.translate(self.back, d.target).masked_fill(~d.mask, 0.0),
+            "target": target.masked_fill(~batch.source_mask, 0.0),
+            "source": source.masked_fill(~batch.target_mask, 0.0),
         }
 
     def translate(self, network: Generator, x: Tensor) -> Tensor:
-        """Run a generator on normalised values; fp32 comes out."""
+        """Run a generator on normalised values; returns fp32."""
         with record_function("crossband/generator"):
             y: Tensor = network(x.contiguous(memory_format=torch.channels_last)).float()
         return y
 
-    def _backward_generators(self, d: UnpairedBatch, made: Outputs) -> None:
-        terms = self.generator_losses(d, made)
+    def _backward_generators(self, batch: UnpairedBatch, outputs: Outputs) -> None:
+        terms = self.generator_losses(batch, outputs)
         critics = (self.discriminator, self.back_discriminator)
         with frozen(*critics), record_function("crossband/discriminator"):
-            scores = self.discriminator.features(d.source, made["target"])
-            scores_back = self.back_discriminator.features(d.target, made["source"])
-            # Only where they count: each look moves what a spectral norm, say, keeps of it.
+            scores = self.discriminator.features(batch.source, outputs["target"])
+            scores_back = self.back_discriminator.features(batch.target, outputs["source"])
+            # Only if the loss needs them: each forward pass updates, say, spectral norm's vectors.
             true, true_back = scores, scores_back
             if self.gan_loss.needs_target_scores:
                 with torch.no_grad():
-                    true = self.discriminator.features(d.source, d.target)
-                    true_back = self.back_discriminator.features(d.target, d.source)
+                    true = self.discriminator.features(batch.source, batch.target)
+                    true_back = self.back_discriminator.features(batch.target, batch.source)
         with self.fp32(), record_function("crossband/losses"):
             for name, t, s in (
                 ("adversarial", true, scores),
@@ -190,60 +194,54 @@ class _UnpairedGAN(Method):
             self.record_loss(name, value)
         self.record_loss("total", total)
         if self.is_log_step:
-            self.record_spread(made["target"], d.target)
+            self.record_spread(outputs["target"], batch.target)
         self.accumulate_gradients(total, self.generator, self.back)
 
-    def _backward_discriminators(self, d: UnpairedBatch, made: Tensor, made_back: Tensor) -> None:
-        draws = self.uniform(len(d.source), 3, 2)
-        made = self.replays["target"].exchange(made, draws[:, 0])
-        made_back = self.replays["source"].exchange(made_back, draws[:, 1])
-        total = made.new_zeros(())
-        # Each judges pictures of its own domain.
-        sides = (
-            ("", self.discriminator, d.source, d.target, made, draws[:, 2, 0]),
-            ("_back", self.back_discriminator, d.target, d.source, made_back, draws[:, 2, 1]),
+    def _backward_discriminators(
+        self, batch: UnpairedBatch, fake_target: Tensor, fake_source: Tensor
+    ) -> None:
+        source, target = batch.source, batch.target
+        draws = self.uniform(len(source), 3, 2)
+        fake_target = self.replays["target"].exchange(fake_target, draws[:, 0])
+        fake_source = self.replays["source"].exchange(fake_source, draws[:, 1])
+        total = source.new_zeros(())
+        domains = (
+            ("", self.discriminator, source, target, fake_target, draws[:, 2, 0]),
+            ("_back", self.back_discriminator, target, source, fake_source, draws[:, 2, 1]),
         )
-        for name, critic, given, true, false, share in sides:
-            set_reference_batch(critic, given, true)
+        for name, critic, other, real, fake, share in domains:
+            set_reference_batch(critic, other, real)
             with record_function("crossband/discriminator"):
-                scores, scores_made = critic.features(given, true), critic.features(given, false)
+                scores, scores_fake = critic.features(other, real), critic.features(other, fake)
             side = self.gan_loss.discriminator
-            value = mean_over_discriminators(side, scores, scores_made).mean()
+            value = mean_over_discriminators(side, scores, scores_fake).mean()
             self.record_loss(f"discriminator{name}", value)
             total = total + value
             if self.is_log_step and not name:
                 self.record_value("score/target", mean_score(scores))
-                self.record_value("score/output", mean_score(scores_made))
+                self.record_value("score/output", mean_score(scores_fake))
             if self.penalty:
-                total = total + self.penalty * self._gradient_penalty(
-                    critic, given, true, false, share, name
-                )
+                slope = self._gradient_penalty(critic, other, real, fake, share)
+                self.record_loss(f"penalty{name}", slope)
+                total = total + self.penalty * slope
         self.accumulate_gradients(total, self.discriminator, self.back_discriminator)
 
     def _gradient_penalty(
-        self,
-        critic: Discriminator,
-        given: Tensor,
-        true: Tensor,
-        false: Tensor,
-        share: Tensor,
-        name: str,
+        self, critic: Discriminator, other: Tensor, real: Tensor, fake: Tensor, share: Tensor
     ) -> Tensor:
-        mix = share[:, None, None, None].to(true.device, non_blocking=True)
+        mix = share[:, None, None, None].to(real.device, non_blocking=True)
         with self.fp32(), record_function("crossband/penalty"):
-            mixed = torch.lerp(false, true, mix)
-            slope = gradient_penalty(lambda x: critic(given, x), mixed).mean()
-        self.record_loss(f"penalty{name}", slope)
-        return slope
+            mixed = torch.lerp(fake, real, mix)
+            return gradient_penalty(lambda x: critic(other, x), mixed).mean()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the replayed outputs too."""
+        """Also store the replay buffers."""
         super().on_save_checkpoint(checkpoint)
         replays = {name: replay.state_dict() for name, replay in self.replays.items()}
         checkpoint["crossband"]["replays"] = replays
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the replayed outputs."""
+        """Restore the replay buffers."""
         super().on_load_checkpoint(checkpoint)
         for name, replay in self.replays.items():
             replay.load_state_dict(checkpoint["crossband"]["replays"][name], self.device)

@@ -1,4 +1,4 @@
-"""Nothing to learn: a network without weights, as a baseline beside those that have some."""
+"""Validate a network without weights, as a baseline."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from crossband.training.methods.examples import part
 
 
 class Untrained(Method):
-    """A network that gives back its bands, as `Bicubic`: looked at as a trained one is.
+    """A network that returns its input bands, as `Bicubic`; validated and saved like a trained one.
 
     Args:
-        signature: bands, units, ranges; the target must be the source's bands, normalised alike.
+        signature: bands, units and ranges; source and target must be the same.
         generator: a network without weights.
-        max_steps: batches to look at.
-        log_every: batches between two lines in the log.
-        pictures: validation windows whose pictures go to the log.
+        max_steps: number of batches.
+        log_every: batches between two lines of the log.
+        pictures: validation windows whose images are logged.
     """
 
     examples = (
@@ -71,15 +71,15 @@ class Untrained(Method):
                 )
 
     def parts(self) -> dict[str, tuple[OptimizerCallable, Sequence[nn.Module]]]:
-        """None: there is nothing to learn."""
+        """Return nothing: there is nothing to train."""
         return {}
 
     def configure_optimizers(self) -> Any:
-        """None either."""
+        """Return nothing."""
 
     @torch.no_grad()
     def backward_losses(self, batch: Batch, generator: bool) -> None:
-        """Note the error of a batch."""
+        """Record the error of a batch."""
         p = self.predict_batch(self.generator, batch)
         with self.fp32():
             self.record_loss("L1", masked_mean((p.output - p.target).abs(), p.mask).mean())

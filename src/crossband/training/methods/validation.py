@@ -1,4 +1,4 @@
-"""Validation while training: errors by unit and group, one score, a few fixed pictures."""
+"""Validation during training: errors by unit and group, one score, a few fixed images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.index_maps import index_maps
 
-#: Longest side of a picture in the log.
+#: Longest side of a logged image.
 SIDE = 256
 
 
 class Validation:
-    """Collects what validation steps see; waits for the device once, at the end.
+    """Collects the errors of validation batches; waits for the device once, at the end.
 
-    Units are never averaged together. The score that chooses the best checkpoint is the mean over
-    groups of the absolute error in normalised values, so that a large scene counts as one place.
+    Errors of different units are never averaged. The score that selects the best checkpoint is the
+    mean over groups of the absolute error in normalised values, so that every group has the same
+    weight, whatever its size.
 
     Args:
-        pictures: windows to draw, the first one of as many groups.
+        pictures: number of windows to draw: the first window of as many groups.
     """
 
     def __init__(self, pictures: int = 4) -> None:
@@ -32,7 +33,7 @@ class Validation:
         self._drawn: dict[str, Tensor] = {}
 
     def add(self, p: Prediction, groups: list[str], windows: list[int]) -> None:
-        """Add the windows of a batch, each with its group and its number."""
+        """Add the windows of a batch, with the group and the number of each."""
         output, target = p.physical_output, p.physical_target
         _, span = p.signature.ranges(p.units, "target", output)
         for i, (unit, group, window) in enumerate(zip(p.units, groups, windows, strict=True)):
@@ -49,7 +50,7 @@ class Validation:
                 self._drawn[name] = comparison_image(p, i)
 
     def finish(self, world: int = 1) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Return the numbers (none where nothing was seen) and the pictures, and start anew."""
+        """Return the errors (empty without valid pixels) and the images, and reset."""
         seen = {window: (unit, group, s.tolist()) for unit, group, window, s in self._seen}
         drawn, self._seen, self._drawn = self._drawn, [], {}
         if world > 1:
@@ -73,13 +74,13 @@ class Validation:
 
 
 def comparison_image(p: Prediction, index: int) -> Tensor:
-    """Return source, target, output and absolute error side by side, and two maps of an index.
+    """Return source, target, output, absolute error and two index maps side by side.
 
-    Normalised values 0..1 are black to white; the error is drawn four times as bright. The maps
-    are of the first spectral index that the bands allow, of the target and of the output.
+    Normalised values 0..1 are drawn from black to white; the error is multiplied by four. The maps
+    show the first spectral index that the bands allow, for the target and for the output.
 
     Returns:
-        float32 [3, h, n w] in 0..1, of n = 4 panels, 6 with an index; a panel is at most `SIDE`
+        float32 [3, h, n w] in 0..1 with n = 4 panels, or 6 with an index; a panel is at most `SIDE`
         high and wide.
     """
     names = p.signature.source
