@@ -259,7 +259,7 @@ def test_thermal_gan_takes_any_gan_loss(loss):
         # the discriminator's, a true picture and the outputs.
         count = 1 if name else 2
         made, true = noted[judge][:count], noted[judge][-count - 1]
-        assert len(noted[judge]) == 2 * count + 1 + played.compares
+        assert len(noted[judge]) == 2 * count + 1 + played.needs_target_scores
         assert min((true - s).abs().mean() for s in made) > 1e-2
         wanted = sum(played.generator(true, s).mean() for s in made).item()
         assert line[f"loss/adversarial{name}"] == pytest.approx(wanted, rel=1e-4), option

@@ -113,7 +113,7 @@ def test_only_so_much_is_remembered_and_it_is_resumed():
         health.update(line)
     assert len(health.lines) == HISTORY
     again.load_state_dict(health.state_dict())
-    assert again.look(lines(1, **WON)[0]) == []  # it goes on; it does not begin
+    assert again.update(lines(1, **WON)[0]) == []  # it goes on; it does not begin
     assert again.on == {"discriminator_won"}
 
 

@@ -352,7 +352,7 @@ def test_the_first_crop_has_the_seeds_stretched_map():
     network = located("multiply", crop=32)
     layer = network.body[network.at]
     features = torch.rand(1, 12, 8, 8)
-    layer.at(at(8.0, 50.0).lattice, network.location)
+    layer.set_location(at(8.0, 50.0).lattice, network.location)
     embedding = network.location(torch.tensor([[8.0, 50.0]]))
     e = layer.linear(embedding).view(1, 1, SIDE, SIDE)
     e = functional.interpolate(e, (8, 8), mode="bilinear", align_corners=False)

@@ -326,7 +326,7 @@ def test_thermal_gan_keeps_its_steps_apart():
 class Silent:
     """A game that nobody gains from."""
 
-    compares = False
+    needs_target_scores = False
 
     def generator(self, target, output):
         return output.flatten(1).mean(1) * 0.0

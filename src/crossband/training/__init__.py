@@ -1,1 +1,1 @@
-"""Training: from a recipe and a manifest to a model folder."""
+"""Training: turns a recipe and a manifest into a model folder."""

@@ -1,4 +1,4 @@
-"""Fine-tuning: a training that begins with the weights of a model."""
+"""Fine-tuning: start a training from the weights of a model."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from crossband.networks.generators.blend import Blend
 from crossband.training.methods.base import Method
 from crossband.training.methods.least_squares import LeastSquares
 
-#: Beside the checkpoints: a resumed run loads no start, but its model still says which it had.
+#: File beside the checkpoints that records the start, for the model of a resumed run.
 START_FILE = "start.json"
 
 
 def load_start(
     method: Method, name: str | None, folder: Path, *, resume: bool = False, quiet: bool = False
 ) -> dict[str, Any] | None:
-    """Give the generator of a method, and its average, the weights of a model.
+    """Copy the weights of a model to the generator of a method and to its running average.
 
     Args:
-        method: as the recipe made it.
-        name: a bundled model, a folder or `hf://owner/name`; None begins with random weights.
-        folder: the run's checkpoints.
-        resume: the weights come from a checkpoint, so nothing is loaded here.
-        quiet: print no line.
+        method: the method of the recipe.
+        name: a bundled model, a folder or `hf://owner/name`; None keeps the random weights.
+        folder: folder of the run's checkpoints.
+        resume: the weights come from a checkpoint, so none are loaded here.
+        quiet: print nothing.
 
     Returns:
-        What is noted in the model (name, hash of the weights, bands that were taken over), or None
-        where the run began with random weights.
+        A record for the model (name, hash of the weights, bands whose weights were copied), or None
+        where the run started from random weights.
 
     Raises:
-        RecipeError: the model's generator is of another form than the recipe's, the method takes no
-            start, or the run to resume had another one.
+        RecipeError: the model's generator has another architecture than the recipe's, the method
+            cannot start from weights, or the run to resume had another start.
         ModelError: there is no such model.
     """
     if resume:
@@ -57,7 +57,7 @@ def load_start(
     except ModelError as error:
         raise RecipeError(f"--start {name}: {error}") from error
     method.generator.load_state_dict(weights)
-    if method.average is not None:  # a copy of the generator, made before it got these weights
+    if method.average is not None:  # it was copied before the generator got these weights
         method.average.load_state_dict(weights)
     begun: dict[str, Any] = {"name": str(name), "sha256": model.weights_hash}
     if member:
@@ -70,7 +70,7 @@ def load_start(
 
 
 def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
-    """Keep beside the checkpoints what a run began from, for when it is resumed."""
+    """Write the record of a start beside the checkpoints, for a resumed run."""
     if begun is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / START_FILE).write_text(json.dumps(begun, indent=2) + "\n")
@@ -89,7 +89,7 @@ def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
 
 
 def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]:
-    """Return the generator of the wanted form, and the name of the blend's member that it is."""
+    """Return the generator with the wanted architecture, and which member of a blend it is."""
     network = model.network
     found = architecture_difference(network, wanted)
     if found is None:
@@ -117,7 +117,7 @@ def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]
 
 
 def _line(begun: dict[str, Any], model: Model, signature: Signature) -> str:
-    """Say in one line what was taken over and what was not."""
+    """Return one line that says which bands' weights were copied and which were not."""
     parts = []
     for side in ("source", "target"):
         mine, theirs = getattr(signature, side), getattr(model.signature, side)
@@ -139,7 +139,7 @@ def _line(begun: dict[str, Any], model: Model, signature: Signature) -> str:
 
 
 def _other_ranges(one: Signature, other: Signature) -> list[str]:
-    """Return the bands, per unit, that both know and normalise differently."""
+    """Return the bands, with units, that both signatures have but normalise differently."""
     found = []
     for unit in [u for u in other.units if u in one.units]:
         for side in ("source", "target"):

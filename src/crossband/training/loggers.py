@@ -1,6 +1,6 @@
-"""Where numbers and pictures of a training go: all inside the run's folder, unless told otherwise.
+"""Loggers of metrics and images; they write to the run's folder unless configured otherwise.
 
-The x axis is the generator's steps everywhere. A resumed run goes on in the same logs.
+The x axis is always the generator step. A resumed run continues the same logs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import Tensor
 from crossband.errors import RecipeError
 
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow", "none"]
-#: The folder inside the run's.
+#: The folder of the logs inside the run's folder.
 LOGS = "logs"
-#: What an extra of pyproject.toml brings: logger -> the modules that must be there.
+#: logger -> modules that it needs, which an extra of pyproject.toml installs.
 NEEDS = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
 
@@ -36,9 +36,9 @@ def make(names: LoggerName | Sequence[LoggerName], folder: Path | None, title: s
     """Return the loggers of a run; none without a folder.
 
     Args:
-        names: one or more of tensorboard, csv, wandb, mlflow; `none` for none.
-        folder: of the run.
-        title: what the run is called where runs have names.
+        names: one or more of tensorboard, csv, wandb, mlflow; or `none`.
+        folder: folder of the run.
+        title: name of the run, for loggers that show names.
 
     Raises:
         RecipeError: a package is not installed, or an account is missing.
@@ -52,7 +52,7 @@ def make(names: LoggerName | Sequence[LoggerName], folder: Path | None, title: s
 
 
 def check(names: LoggerName | Sequence[LoggerName]) -> None:
-    """Raise RecipeError, saying what to install, where a logger's package is not there."""
+    """Raise a RecipeError that says what to install if a logger's package is missing."""
     for name in [names] if isinstance(names, str) else names:
         if any(importlib.util.find_spec(module) is None for module in NEEDS.get(name, ())):
             raise RecipeError(
@@ -62,28 +62,28 @@ def check(names: LoggerName | Sequence[LoggerName]) -> None:
 
 
 @rank_zero_only
-def log_images(logger: Logger, pictures: Mapping[str, Tensor], step: int) -> None:
-    """Hand pictures to a logger that can show them.
+def log_images(logger: Logger, images: Mapping[str, Tensor], step: int) -> None:
+    """Log images to a logger that supports them.
 
     Args:
-        logger: any of Lightning's; one that takes no pictures gets none.
-        pictures: name -> float [3, h, w] in 0..1.
+        logger: any of Lightning's loggers.
+        images: name -> float [3, h, w] in 0..1.
         step: generator steps done.
     """
-    for name, picture in pictures.items():
+    for name, image in images.items():
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, picture, step)
+            logger.experiment.add_image(name, image, step)
         elif isinstance(logger, WandbLogger):
-            logger.log_image(name, [_pixels(picture)], step)
+            logger.log_image(name, [_pixels(image)], step)
         elif isinstance(logger, MLFlowLogger):
             logger.experiment.log_image(
-                logger.run_id, _pixels(picture), key=name, step=step, synchronous=True
+                logger.run_id, _pixels(image), key=name, step=step, synchronous=True
             )
 
 
 @rank_zero_only
 def close(loggers: Sequence[Logger]) -> None:
-    """End what would go on into the next run of this process."""
+    """Close loggers that would otherwise continue into the next run of this process."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
@@ -97,9 +97,9 @@ def _is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def _pixels(picture: Tensor) -> Any:
-    """Return [h, w, 3] of 0..255."""
-    return (picture.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+def _pixels(image: Tensor) -> Any:
+    """Return uint8 [h, w, 3]."""
+    return (image.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
 
 
 def _tensorboard(folder: Path, title: str) -> Logger:
@@ -107,11 +107,11 @@ def _tensorboard(folder: Path, title: str) -> Logger:
 
 
 def _csv(folder: Path, title: str) -> Logger:
-    # Written at each line: Lightning's default loses what a kill finds in memory.
+    # Flush every line: with Lightning's default a kill loses the lines in memory.
     logger = CSVLogger(folder, name="", version=LOGS, flush_logs_every_n_steps=1)
     table = folder / LOGS / "metrics.csv"
     if _is_first() and table.is_file():
-        # A resumed run: Lightning would begin a new file, and delete this one.
+        # In a resumed run Lightning would delete this file and start a new one.
         before = table.read_text()
         writer: Any = logger.experiment
         table.write_text(before)
@@ -135,7 +135,7 @@ def _wandb(folder: Path, title: str) -> Logger:
             **options,
             dir=folder / LOGS,
             resume="allow",
-            # It would print a summary of the run, and put itself between us and the terminal.
+            # No summary of the run, and no capture of the terminal's output.
             settings=wandb.Settings(silent=True, console="off"),
         )
     except (wandb.errors.Error, ValueError) as error:
@@ -143,14 +143,14 @@ def _wandb(folder: Path, title: str) -> Logger:
         raise RecipeError(
             f"--trainer.logger wandb: {first} (WANDB_MODE=offline needs no account)"
         ) from error
-    # Lightning's name for the step that is handed to `log_metrics`: here the generator's.
+    # Lightning's name for the step that `log_metrics` gets, which is the generator step.
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(**options, experiment=run)
 
 
 def _identity(path: Path) -> str:
-    """Return the name under which a run is known, the same after --resume."""
+    """Return the id of a run, which stays the same after --resume."""
     if not path.is_file() and _is_first():
         path.write_text(uuid.uuid4().hex[:8])
     return path.read_text() if path.is_file() else ""
@@ -169,17 +169,17 @@ def _mlflow(folder: Path, title: str) -> Logger:
         logger = MLFlowLogger(
             experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", "crossband"),
             run_name=title,
-            # MLflow itself no longer writes plain files.
+            # MLflow no longer writes plain files.
             tracking_uri=uri or f"sqlite:///{logs / 'mlflow.db'}",
             artifact_location=None if uri else (logs / "mlflow").as_uri(),
             run_id=known.read_text() if known.is_file() else None,
-            # In a thread of its own: a line takes the database tens of milliseconds.
+            # In another thread: the database takes tens of milliseconds for each line.
             synchronous=False,
         )
         if _is_first():
             known.write_text(str(logger.run_id))
         if not uri:
-            # It sets the variable for child processes; the next run of this one has its own folder.
+            # The logger sets this variable, but the next run of this process has its own folder.
             os.environ.pop("MLFLOW_TRACKING_URI", None)
     except mlflow.exceptions.MlflowException as error:
         first = str(error).strip().splitlines()[0]

@@ -1,7 +1,7 @@
-"""Recipes: YAML that names a method, networks, losses and data; found, overridden, checked.
+"""Recipes: find, override and check YAML files that name a method, networks, losses and data.
 
-jsonargparse turns a recipe into constructor calls. Before that, every name in it is looked up here,
-so that an unknown option or class is one line with the nearest known one.
+jsonargparse turns a recipe into constructor calls. Before that, this module looks up every class
+and option name, so that an unknown name is an error in one line with the nearest known name.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from crossband.training.methods import Method
 
 @dataclasses.dataclass(frozen=True)
 class TrainerOptions:
-    """The arguments of Lightning's Trainer that a recipe may set.
+    """The options of the Trainer that a recipe may set.
 
     Attributes:
         devices: processes on one machine; more than one trains with DDP.
-        num_nodes: machines.
+        num_nodes: number of machines.
         max_time: stop after `DD:HH:MM:SS`.
-        logger: where numbers and pictures go, inside the output folder; one name or a list.
+        logger: logger of metrics and images; one name or a list.
         checkpoint_every: generator steps between two checkpoints.
-        keep_last: how many checkpoints stay under the name of their step, beside the last one.
-        monitor: the number of the validation that chooses the best checkpoint.
-        mode: whether that one is best when it is lowest (`min`) or highest (`max`).
+        keep_last: number of checkpoints kept under the name of their step, beside the last one.
+        monitor: the validation metric that selects the best checkpoint.
+        mode: whether lower (`min`) or higher (`max`) values of it are better.
     """
 
     devices: int = 1
@@ -58,7 +58,7 @@ class TrainerOptions:
     mode: Literal["min", "max"] = "min"
 
 
-#: Everything that a recipe may say: key -> type, default, meaning.
+#: The keys of a recipe: key -> type, default, help text.
 KEYS: dict[str, tuple[Any, Any, str]] = {
     "name": (str, "model", "name of the model"),
     "task": (str, "", "what the model does, as in rgb2nir"),
@@ -84,7 +84,7 @@ def available() -> dict[str, Path]:
 
 
 def locate(name: str | Path) -> Path:
-    """Return the file of a recipe, given by name (`rgb2nir/local-unet`) or by path."""
+    """Return the file of a recipe from its name (`rgb2nir/local-unet`) or path."""
     known = available()
     if str(name) in known:
         return known[str(name)]
@@ -96,12 +96,12 @@ def locate(name: str | Path) -> Path:
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a recipe with overrides as plain data, all names checked.
+    """Return a recipe with overrides as plain data, with all names checked.
 
     Args:
         name: see `locate`.
-        overrides: `--data.manifest pairs.csv --method.max_steps=20`: keys as in the YAML, joined
-            by dots; `init_args` may be left out, items of a list go by number.
+        overrides: `--data.manifest pairs.csv --method.max_steps=20`: keys of the YAML joined by
+            dots. `init_args` may be left out; items of a list are addressed by number.
     """
     path = locate(name)
     try:
@@ -135,12 +135,12 @@ def set_option(config: dict[str, Any], key: str, value: Any) -> None:
     node, place = _place(node, last, key)
     there = node.get(place) if isinstance(node, dict) else node[place]
     if isinstance(value, str) and isinstance(there, dict) and "class_path" in there:
-        value = {"class_path": value}  # another class has other arguments
+        value = {"class_path": value}  # drop the arguments, which belong to the previous class
     node[place] = value
 
 
 def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
-    """Return the container and the key in it that a part of a dotted name means."""
+    """Return the container and the key that one part of a dotted name refers to."""
     if isinstance(node, list):
         if not part.isdigit() or int(part) >= len(node):
             raise RecipeError(f"--{key}: {part!r} is none of the {len(node)} numbered from 0")
@@ -154,7 +154,7 @@ def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
 
 
 def parse(config: dict[str, Any]) -> Any:
-    """Return the typed configuration, defaults filled in; RecipeError for a wrong value."""
+    """Return the typed configuration with defaults; RecipeError for a wrong value."""
     try:
         return _parser().parse_object(config)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
@@ -162,7 +162,7 @@ def parse(config: dict[str, Any]) -> Any:
 
 
 def instantiate(config: Any) -> Any:
-    """Call the constructors; what they refuse is a one-line RecipeError."""
+    """Call the constructors; values that they refuse are one-line RecipeErrors."""
     try:
         return _parser().instantiate(config)
     except CrossbandError:
@@ -174,8 +174,8 @@ def instantiate(config: Any) -> Any:
 def build_method(config: dict[str, Any]) -> Method:
     """Build the method of a loaded recipe without checking the types of its values.
 
-    That takes a tenth of the time of `parse` and `instantiate`: for looking at recipes that are
-    known to be right. Under `torch.device("meta")` no weights are drawn either.
+    This takes a tenth of the time of `parse` and `instantiate`, for recipes that are known to be
+    valid. Under `torch.device("meta")` no weights are initialised either.
     """
     method: Method = construct(config["method"], Method)
     return method
@@ -205,7 +205,7 @@ def construct(value: Any, hint: Any) -> Any:
     hints = _hints(cls)
     built = {key: construct(item, hints.get(key)) for key, item in arguments.items()}
     if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer):
-        return functools.partial(cls, **built)  # it is called with parameters later
+        return functools.partial(cls, **built)  # called with the parameters later
     return cls(**built)
 
 
@@ -249,7 +249,7 @@ def _number(text: str) -> bool:
 
 def _value(text: str) -> Any:
     if _number(text) and not text.lstrip("+-").isdigit():
-        return float(text)  # YAML 1.1 takes 1e-3 for a text
+        return float(text)  # YAML 1.1 parses 1e-3 as a string
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -257,7 +257,7 @@ def _value(text: str) -> Any:
 
 
 def _check(value: Any, hint: Any, path: str) -> None:
-    """Look up every class and argument name below one option."""
+    """Check every class and argument name below one option."""
     kind, inner = _kind(hint)
     if kind == "list" and isinstance(value, list):
         for number, item in enumerate(value):
@@ -298,7 +298,7 @@ def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    """Return the type of each constructor argument; `**options` are those of the next base."""
+    """Return the type of each constructor argument; `**options` stands for the base class's."""
     if dataclasses.is_dataclass(cls):
         return typing.get_type_hints(cls)
     found: dict[str, Any] = {}
@@ -315,7 +315,7 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _kind(hint: Any) -> tuple[str, Any]:
-    """Say what a type hint holds that has names: list, dict, dataclass, class."""
+    """Return the kind of a type hint (list, dict, dataclass, class or "") and its inner type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         kinds = [_kind(part) for part in inner]
@@ -361,7 +361,7 @@ def _subclasses(base: Any) -> list[Any]:
 
 
 def _plain(message: str) -> str:
-    """Turn jsonargparse's nested message into `--a.b.c: reason`."""
+    """Shorten jsonargparse's nested message to `--a.b.c: reason`."""
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     missing = re.search(r"following arguments are required: (.*)", message)
     if missing:

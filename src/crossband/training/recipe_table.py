@@ -1,7 +1,6 @@
-"""The recipes inside the package, with the facts by which one is chosen.
+"""The table of bundled recipes that `crossband models --recipes` prints.
 
-`crossband models --recipes` prints them. Every number is counted in networks that are built for it,
-without weights.
+Parameters are counted in networks that are built without initialised weights.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from crossband.training import recipe
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """What a recipe is.
+    """The properties of a recipe.
 
     Attributes:
-        name: as `crossband fit` takes it.
-        task: what its model does.
+        name: name for `crossband fit`.
+        task: task of the model.
         method: class of the method.
-        paired: its method needs source and target of the same places.
-        parameters: of the generator, which becomes the model.
-        trained: of all networks that are there while training, each once.
-        source: paper or system that it follows.
+        paired: whether the method needs source and target of the same places.
+        parameters: parameters of the generator, which becomes the model.
+        trained: parameters of all networks in training, each counted once.
+        source: paper or system that the recipe follows.
     """
 
     name: str
@@ -43,7 +42,7 @@ class RecipeInfo:
 
 
 def recipe_info(name: str) -> RecipeInfo:
-    """Return the facts of a recipe; its method is built on the meta device, where nothing is drawn.
+    """Return the properties of a recipe; its method is built on the meta device.
 
     Args:
         name: see `crossband.training.recipe.locate`.
@@ -72,11 +71,11 @@ def _paired(data: Any) -> bool:
 
 
 def recipe_table(rows: list[RecipeInfo], width: int = 80) -> str:
-    """Return the rows as text, by task; the source of each stands below it.
+    """Return the rows as text, grouped by task, each followed by its source.
 
     Args:
-        rows: as `recipe_info` gives them.
-        width: characters of a line; numbers take 80 at least.
+        rows: results of `recipe_info`.
+        width: characters of a line; the numbers need at least 80.
     """
     longest = max(len(row.name) for row in rows)
     kinds = max(len(row.method) for row in rows)

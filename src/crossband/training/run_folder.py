@@ -1,4 +1,4 @@
-"""The folder of a training run: what lies where, and who may write there."""
+"""The folder of a training run: names of its files, and checks before writing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
 
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Raise OutputError where a run may not be written into a folder; nothing is changed."""
+    """Raise OutputError if a run may not be written to a folder; changes nothing."""
     if resume and overwrite:
         raise RecipeError("--resume and --overwrite exclude each other")
     if resume and not (folder / CONFIG).is_file():
@@ -35,12 +35,12 @@ def check(folder: Path, resume: bool, overwrite: bool) -> None:
 
 
 def is_first_process() -> bool:
-    """Say so before there is a Trainer: only one process may touch the output folder."""
+    """Return whether this process may write to the output folder; works without a Trainer."""
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def make(folder: Path) -> None:
-    """Make an empty run folder, or empty the run that is there."""
+    """Create an empty run folder, or delete the files of an existing run."""
     try:
         if (folder / CONFIG).is_file():  # --overwrite; nothing else is ever removed
             (folder / CONFIG).unlink()

@@ -1,4 +1,4 @@
-"""What a sweep tries: the YAML file of `--sweep`, read and checked.
+"""The search space of a sweep: the YAML file of `--sweep`, read and checked.
 
 ```
 trials: 20
@@ -28,7 +28,7 @@ import yaml
 from crossband.errors import RecipeError, nearest
 
 SAMPLERS = ("tpe", "random", "grid")
-#: Options that no validation score can depend on: the search would be noise.
+#: Options that have no effect on the validation score.
 WITHOUT_EFFECT = (
     "name",
     "task",
@@ -42,15 +42,15 @@ WITHOUT_EFFECT = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option and the values to try.
+    """One option and the values to try: either choices or a range.
 
     Attributes:
-        name: dotted, as on the command line.
-        choices: values of any kind; or a range:
+        name: dotted name, as on the command line.
+        choices: values of any kind; empty for a range.
         low: smallest value.
-        high: largest value; integers are tried where both are.
+        high: largest value; if both are integers, only integers are tried.
         step: distance between values.
-        log: as many values between 1 and 10 as between 10 and 100.
+        log: sample on a logarithmic scale.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Parameter:
 
     @property
     def is_integer(self) -> bool:
-        """Both ends are integers."""
+        """Whether both ends are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def samples(self) -> list[Any]:
-        """Return every choice, or both ends of the range: what is checked beforehand."""
+        """Return all choices, or both ends of the range, to check them before the sweep."""
         return list(self.choices) or [self.low, self.high]
 
     def suggest(self, trial: Any) -> Any:
-        """Let Optuna's trial choose; one that has chosen already says the same again."""
+        """Let Optuna's trial choose a value; a resumed trial gets the same value again."""
         if self.choices:
             return self.value(
                 trial.suggest_categorical(self.name, list(map(_stored, self.choices)))
@@ -81,11 +81,11 @@ class Parameter:
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
 
     def value(self, stored: Any) -> Any:
-        """Return the choice that Optuna keeps in this form."""
+        """Return the choice for the form in which Optuna stores it."""
         return next((c for c in self.choices if _equal(_stored(c), stored)), stored)
 
     def grid(self) -> list[Any]:
-        """Return all values, as Optuna keeps them; RecipeError where there is no end of them."""
+        """Return all values as Optuna stores them; RecipeError for a continuous range."""
         if self.choices:
             return list(map(_stored, self.choices))
         step = self.step or (1 if self.is_integer and not self.log else None)
@@ -97,17 +97,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A sweep.
+    """The settings of a sweep.
 
     Attributes:
-        parameters: what is varied.
-        trials: how many runs; a grid has at most as many as it has points.
-        sampler: `tpe` learns from the trials before, `random` does not, `grid` tries all.
-        seed: of the sampler.
-        prune: end a trial whose best score so far is worse than the median of the others' at the
-            same step.
-        startup_trials: trials that are never pruned.
-        warmup_steps: generator steps before which no trial is pruned.
+        parameters: the options to vary.
+        trials: number of runs; for a grid at most the number of its points.
+        sampler: `tpe` uses the results of earlier trials, `random` does not, `grid` tries all.
+        seed: seed of the sampler.
+        prune: stop a trial whose best score so far is worse than the median of the other trials at
+            the same step.
+        startup_trials: number of first trials that are never pruned.
+        warmup_steps: generator steps before a trial may be pruned.
     """
 
     parameters: tuple[Parameter, ...]
@@ -119,14 +119,14 @@ class SearchSpace:
     warmup_steps: int = 0
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return all points of the grid, shuffled, so that the first ones lie all over it."""
+        """Return all points of the grid, shuffled, so that the first ones cover all of it."""
         values = itertools.product(*(p.grid() for p in self.parameters))
         points = [dict(zip((p.name for p in self.parameters), v, strict=True)) for v in values]
         random.Random(self.seed).shuffle(points)
         return points
 
     def fixed(self) -> dict[str, Any]:
-        """Return, as plain data, what must stay the same when a sweep goes on: not its length."""
+        """Return, as plain data, the settings that a resumed sweep must not change."""
         prune = {"startup_trials": self.startup_trials, "warmup_steps": self.warmup_steps}
         parameters = {
             p.name: {"choices": list(p.choices)}
@@ -146,7 +146,7 @@ def read(path: Path) -> SearchSpace:
     """Read the file of `--sweep`.
 
     Raises:
-        RecipeError: not there, not YAML, an unknown key, a range that is none.
+        RecipeError: no such file, not YAML, an unknown key, an invalid range.
     """
     try:
         data = yaml.safe_load(Path(path).read_text())
@@ -250,14 +250,14 @@ def _number(value: Any, what: str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Return numbers as numbers: YAML 1.1 takes 1e-3 for a text."""
+    """Convert numbers like 1e-3, which YAML 1.1 parses as strings."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value):
         return float(value)
     return value
 
 
 def _stored(choice: Any) -> Any:
-    """Return a choice as Optuna keeps it: lists and mappings as JSON."""
+    """Return a choice as Optuna stores it: lists and mappings as JSON."""
     plain = choice is None or isinstance(choice, bool | int | float | str)
     return choice if plain else json.dumps(choice)
 

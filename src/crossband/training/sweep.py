@@ -1,8 +1,8 @@
-"""Hyper-parameter search: many short runs of one recipe, and the recipe of the best.
+"""Hyper-parameter search: run a recipe with different options, and write the best recipe.
 
-Optuna chooses the values; every trial is an ordinary run of `fit` in a folder of its own. What is
-drawn for a trial is a pure function of the seed, the trial's number and the trials before it, so
-that a sweep that was stopped and resumed tries what an uninterrupted one would have tried.
+Optuna chooses the values; every trial is an ordinary run of `fit` in its own folder. The values of
+a trial are a pure function of the seed, the trial's number and the earlier trials, so that a
+resumed sweep tries the same values as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SPEC, RECIPE, STORE, TABLE, FINAL = (
     "trials.csv",
     "best.yaml",
 )
-#: A trial is judged by its network alone.
+#: Trials fit no baselines: only the network's own score counts.
 ALONE = ["--baselines", "null", "--blend", "null"]
 
 
@@ -77,22 +77,22 @@ def sweep(
 
     Args:
         name: recipe; see `crossband.training.recipe.locate`.
-        spec: YAML that says what to try; see `crossband.training.search_space.SearchSpace`.
+        spec: YAML file of the search space; see `crossband.training.search_space`.
         overrides: options for every trial.
-        output: folder; `runs/<name>-sweep` where None. Gets a folder for each trial, `trials.csv`
-            and `best.yaml`, and keeps what `resume` needs.
-        resume: go on; finished trials are kept, one that was stopped goes on.
-        overwrite: replace a sweep that is there.
-        fast_run: two trials of two steps, to see that it works.
+        output: folder; `runs/<name>-sweep` where None. Gets a folder for each trial, `trials.csv`,
+            `best.yaml`, and the files that `resume` needs.
+        resume: continue a sweep; finished trials are kept, a stopped trial is resumed.
+        overwrite: replace an existing sweep.
+        fast_run: two trials of two steps, to test the sweep.
 
     Returns:
         All trials, and the recipe with the best values.
 
     Raises:
         RecipeError: unknown names, wrong values; nothing is written.
-        OutputError: there is a sweep already, or nothing to resume.
-        TrainingError: no trial gave a score.
-        Interrupted: Ctrl-C; `resume` goes on.
+        OutputError: a sweep exists already, or there is none to resume.
+        TrainingError: no trial has a score.
+        Interrupted: Ctrl-C; continue with `resume`.
     """
     _optuna()
     wanted = read(spec)
@@ -108,11 +108,11 @@ def sweep(
     except KeyboardInterrupt:
         raise Interrupted("stopped; go on with --resume") from None
     except CrossbandError as error:
-        # Bad input that shows in the first trial only (a manifest, a start) leaves nothing either.
+        # Bad input that only the first trial detects (a manifest, a start) leaves no files either.
         bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another
         if bad_input and not resume and not (folder / TABLE).exists():
             _clear(folder)
-            with contextlib.suppress(OSError):  # it holds something of the user's
+            with contextlib.suppress(OSError):  # the folder contains files of the user
                 folder.rmdir()
         raise
     if _best(rows) is None:
@@ -121,7 +121,7 @@ def sweep(
 
 
 def trials_table(rows: Sequence[Trial]) -> str:
-    """Return the trials as text, the best one marked."""
+    """Return the trials as text, with the best one marked."""
     if not rows:
         return ""
     names = list(rows[0].parameters)
@@ -143,11 +143,11 @@ def trials_table(rows: Sequence[Trial]) -> str:
 
 
 class PruningCallback(Callback):
-    """Tells Optuna the score of each validation, and ends a trial that is not worth going on.
+    """Reports the score of each validation to Optuna, and stops a trial that Optuna prunes.
 
     Args:
-        trial: Optuna's.
-        prune: end bad trials.
+        trial: Optuna's trial.
+        prune: stop bad trials.
     """
 
     def __init__(self, trial: Any, prune: bool) -> None:
@@ -156,19 +156,19 @@ class PruningCallback(Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Refuse a training without validation, before it has cost anything."""
+        """Raise RecipeError if there is no validation data."""
         if not sum(map(int, trainer.num_val_batches)):
             raise RecipeError(
                 "a sweep compares validation scores, and there is nothing to validate on: give "
                 "rows of split 'val', or data.val_fraction above 0"
             )
 
-    # Before the checkpoint, which follows at the end of the epoch: a trial that is killed between
-    # the two reports again when it goes on, and Optuna keeps what it has.
+    # The checkpoint follows at the end of the epoch. A trial that is killed before it reports the
+    # same step again when resumed; Optuna keeps the first report.
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """PruningCallback, and stop here where the median of the others was better."""
+        """Report the score, and stop if it is worse than the median of the other trials."""
         assert isinstance(pl_module, Method)
         if trainer.sanity_checking or pl_module.score is None:
             return
@@ -178,12 +178,12 @@ class PruningCallback(Callback):
 
 
 class _Study:
-    """Optuna's study in a file of the output folder, and the runs of its trials."""
+    """Optuna's study, stored in the output folder, and the runs of its trials."""
 
     def __init__(self, folder: Path, spec: SearchSpace, trials: int, fast_run: bool) -> None:
         self.folder, self.spec, self.trials, self.fast_run = folder, spec, trials, fast_run
         self.optuna = _optuna()
-        self.written = -1  # the trial that best.yaml is of
+        self.written = -1  # number of the trial in best.yaml
         self.points = spec.grid() if spec.sampler == "grid" else []
         pruner = self.optuna.pruners.MedianPruner(
             n_startup_trials=spec.startup_trials, n_warmup_steps=spec.warmup_steps
@@ -197,12 +197,12 @@ class _Study:
         )
 
     def run(self) -> None:
-        """Finish trials that were stopped, then start new ones."""
+        """Resume trials that were stopped, then start new ones."""
         for frozen in self.study.get_trials(deepcopy=False):
             if not frozen.state.is_finished():
                 self._sampler(frozen.number)
-                # A stopped trial is taken up under its number; Optuna itself would only call it
-                # failed and start another.
+                # Resume a stopped trial under its number; Optuna itself would mark it as failed
+                # and start another one.
                 self._run(self.optuna.Trial(self.study, frozen._trial_id))
         while len(self.study.get_trials(deepcopy=False)) < self.trials:
             self._sampler(len(self.study.get_trials(deepcopy=False)))
@@ -224,11 +224,11 @@ class _Study:
         ]
 
     def _sampler(self, number: int) -> None:
-        """Seed the sampler by the trial, so that a resumed sweep does not draw the same again."""
+        """Seed the sampler with the trial's number, so that a resumed sweep draws new values."""
         samplers, seed = self.optuna.samplers, self.spec.seed
         own = (seed + 1_000_003 * (number + 1)) % 2**32
         if self.spec.sampler == "grid":
-            # Optuna's own grid can only be run through its loop, which starts no trial again.
+            # Optuna's own grid sampler needs its loop, which cannot resume a trial.
             base = samplers.RandomSampler(seed=own)
             self.study.sampler = samplers.PartialFixedSampler(self.points[number], base)
         elif self.spec.sampler == "random":
@@ -237,7 +237,7 @@ class _Study:
             self.study.sampler = samplers.TPESampler(seed=own)
 
     def _run(self, trial: Any) -> None:
-        gc.collect()  # a Trainer and its networks hold each other, and the device's memory
+        gc.collect()  # free the previous Trainer and networks, which reference each other
         chosen = {p.name: p.suggest(trial) for p in self.spec.parameters}
         folder = self.folder / f"trial-{trial.number:03d}"
         overrides = [f"--{name}={json.dumps(value)}" for name, value in chosen.items()]
@@ -259,8 +259,8 @@ class _Study:
         except (TrainingError, torch.OutOfMemoryError) as error:
             state, why = "FAIL", f": {str(error).splitlines()[0]}"
         except CrossbandError as error:
-            # Stopped, or bad input, which would come again in every trial. This one is left as it
-            # is, so that it goes on when the sweep is resumed.
+            # Stopped, or bad input, which would fail in every trial. The trial stays unfinished, so
+            # that a resumed sweep continues it.
             raise type(error)(f"trial {trial.number}: {error}") from error
         score = _lowest(self.study.trials[trial.number].intermediate_values)
         if score is None and state == "COMPLETE":
@@ -276,7 +276,7 @@ class _Study:
         self._write()
 
     def _write(self) -> None:
-        """Write the table and the best recipe, after every trial."""
+        """Write the table and the best recipe; called after every trial."""
         rows = self.rows()
         names = [p.name for p in self.spec.parameters]
         with (self.folder / TABLE).open("w", newline="") as file:
@@ -296,7 +296,7 @@ class _Study:
 
 
 def _best(rows: Sequence[Trial]) -> Trial | None:
-    """Return the best trial that ran to its end; a pruned one has not shown what it can."""
+    """Return the best of the completed trials; pruned ones do not count."""
     scored = [(row.score, row.number, row) for row in rows if row.state == "complete"]
     known = [item for item in scored if item[0] is not None]
     return min(known, key=lambda item: item[:2])[2] if known else None
@@ -314,7 +314,7 @@ def _text(value: Any) -> str:
 
 
 def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dict[str, Any]:
-    """Return the full recipe; build it once for each end of each range before anything is run."""
+    """Return the full recipe, after building it with each choice or end of a range."""
     base = recipe.parse(recipe.load(name, overrides))
     tried = [base]
     for parameter in spec.parameters:
@@ -331,7 +331,7 @@ def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dic
 def _prepare(
     folder: Path, spec: SearchSpace, base: dict[str, Any], resume: bool, overwrite: bool
 ) -> None:
-    """Make or check the folder."""
+    """Create or check the folder."""
     there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     is_sweep = (folder / SPEC).is_file()
     if resume and overwrite:
@@ -363,7 +363,7 @@ def _prepare(
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a sweep writes, and nothing else."""
+    """Delete the files of a sweep, and nothing else."""
     for trial in folder.glob("trial-*"):
         if (trial / CONFIG).is_file():
             shutil.rmtree(trial)
@@ -372,7 +372,7 @@ def _clear(folder: Path) -> None:
 
 
 def _optuna() -> Any:
-    """Import Optuna, which is no dependency of the core."""
+    """Import Optuna, which is an optional dependency."""
     try:
         return importlib.import_module("optuna")
     except ImportError as error:
@@ -383,7 +383,7 @@ def _optuna() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Optuna's lines; ours say the same in the words of a recipe."""
+    """Silence Optuna's messages; ours report the same with the names of the recipe."""
     optuna = _optuna()
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

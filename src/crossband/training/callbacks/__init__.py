@@ -1,1 +1,1 @@
-"""Callbacks of the Trainer: checkpoints, progress, health, memory, signals."""
+"""Callbacks of the Trainer: checkpoints, progress, health checks, memory, signals."""

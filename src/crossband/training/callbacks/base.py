@@ -1,4 +1,4 @@
-"""A callback that watches a method: Lightning's hook, without the arguments that nobody reads."""
+"""The base class of callbacks that run after each batch of a method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crossband.training.methods.base import Method
 
 
 class MethodCallback(Callback):
-    """Base of the callbacks that look after each batch."""
+    """A callback with `after_batch`, a shorter form of Lightning's `on_train_batch_end`."""
 
     def on_train_batch_end(
         self,
@@ -25,11 +25,11 @@ class MethodCallback(Callback):
         self.after_batch(trainer, method_of(pl_module))
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
-        """Look at a method that has done another batch."""
+        """Run after each training batch."""
         raise NotImplementedError
 
 
 def method_of(module: lightning.LightningModule) -> Method:
-    """Return the module as the method that it is."""
+    """Return the module, typed as a method."""
     assert isinstance(module, Method)
     return module

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill and a full disk: the last, the last few, and the best."""
+"""Write and read checkpoints so that a kill or a full disk never destroys the last good one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.base import Method
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-#: What torch.load raises for a file that is cut off, altered, or no checkpoint.
+#: Exceptions of torch.load for a truncated or altered file, or one that is no checkpoint.
 UNREADABLE = (
     RuntimeError,
     pickle.UnpicklingError,
@@ -42,20 +42,20 @@ UNREADABLE = (
 class Checkpoints(MethodCallback):
     """Keeps `last.ckpt`, `best.ckpt` and the last few `step-00001200.ckpt` in a folder.
 
-    A checkpoint is written under a temporary name, flushed to the disk, then renamed, so that the
-    last good one survives a kill and a full disk. It is only written between two generator steps
-    and with finite losses.
+    A checkpoint is written under a temporary name, flushed to the disk and renamed, so that a kill
+    or a full disk leaves the previous one intact. Checkpoints are only written between two
+    generator steps and after a check that all losses are finite.
 
     Args:
-        folder: where they go; None keeps none, and only stops when asked to.
+        folder: folder of the checkpoints; None writes none and only handles stop requests.
         every: generator steps between two checkpoints; there is also one after each validation.
-        keep: how many checkpoints stay under the name of their step.
-        monitor: the number of the validation that chooses `best.ckpt`.
-        mode: whether it is best when it is lowest (`min`) or highest (`max`).
-        stop_request: asks to stop; after the next step, saves and raises.
+        keep: number of checkpoints kept under the name of their step.
+        monitor: the validation metric that selects `best.ckpt`.
+        mode: whether lower (`min`) or higher (`max`) values of it are better.
+        stop_request: after a request, the next step is followed by a checkpoint and an exception.
 
     Attributes:
-        best: best value of the monitored number so far.
+        best: best value of the monitored metric so far.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Checkpoints(MethodCallback):
         self.monitor, self.mode = monitor, mode
         self.stop_request = StopRequest() if stop_request is None else stop_request
         self.best: float | None = None
-        self._seen: float | None = None  # of a validation that no checkpoint holds yet
+        self._new_value: float | None = None  # of a validation without a checkpoint so far
 
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Flush what is written, and remove what a killed run left half-written."""
+        """Install the flushing checkpoint IO; delete temporary files of a killed run."""
         trainer.strategy.checkpoint_io = FlushedCheckpointIO()
         if self.folder is not None and trainer.is_global_zero:
             for stale in self.folder.glob(".*.tmp"):
@@ -88,13 +88,13 @@ class Checkpoints(MethodCallback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """From here on our handlers have the signals, not Lightning's."""
+        """Replace Lightning's signal handlers by ours."""
         self.stop_request.install_handlers(trainer)
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
-        """Save every so many steps, and when asked to stop."""
+        """Save every `every` steps, and after a stop request."""
         if not method.between_steps or trainer.is_last_batch:
-            return  # after an epoch's last batch its validation comes first
+            return  # after the last batch of an epoch, validation comes first
         asked = self.stop_request.agreed(method.step)
         if asked or method.step % self.every == 0:
             self._save(trainer, method)
@@ -104,25 +104,25 @@ class Checkpoints(MethodCallback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Look the monitored number up; RecipeError where the validation has none of that name."""
+        """Read the monitored metric; RecipeError if the validation does not log it."""
         if trainer.sanity_checking or not trainer.callback_metrics:
-            return  # nothing is held out
+            return  # there is no validation data
         if self.monitor not in trainer.callback_metrics:
             hint = nearest(self.monitor, trainer.callback_metrics)
             raise RecipeError(f"--trainer.monitor: validation has no {self.monitor!r}: {hint}")
-        self._seen = float(trainer.callback_metrics[self.monitor])
+        self._new_value = float(trainer.callback_metrics[self.monitor])
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Save after a validation; copy to `best.ckpt` where it is the best so far."""
+        """Save after a validation; also as `best.ckpt` if it is the best so far."""
         method = method_of(pl_module)
         if not method.between_steps:
             return
-        better = self._seen is not None and self._is_better(self._seen)
+        better = self._new_value is not None and self._is_better(self._new_value)
         if better:
-            self.best = self._seen
-        self._seen = None
+            self.best = self._new_value
+        self._new_value = None
         self._save(trainer, method)
         if better and self.folder is not None and trainer.is_global_zero:
             self._write(
@@ -137,9 +137,9 @@ class Checkpoints(MethodCallback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Save where a file of the data cannot be read: no weight is lost by it.
+        """Save if training ends because a data file cannot be read.
 
-        Not where several processes train: those that read theirs are in the next step already.
+        Not with several processes: the other ones may already be in the next step.
         """
         method = method_of(pl_module)
         alone = trainer.world_size == 1
@@ -152,11 +152,11 @@ class Checkpoints(MethodCallback):
         return value < self.best if self.mode == "min" else value > self.best
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and of what."""
+        """Return the best value so far, the metric and the mode."""
         return {"best": self.best, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state_dict`; the best of another number says nothing."""
+        """See `state_dict`; the best value of another metric is ignored."""
         what = state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode)
         self.best = state_dict["best"] if what == (self.monitor, self.mode) else None
 
@@ -176,7 +176,7 @@ class Checkpoints(MethodCallback):
                 old.unlink(missing_ok=True)
 
     def _write(self, path: Path, write: Any) -> None:
-        """Do it; OutputError, and nothing half-written, where the disk refuses."""
+        """Call `write`; if the disk refuses, delete the temporary file and raise OutputError."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write()
@@ -188,16 +188,16 @@ class Checkpoints(MethodCallback):
 
 
 class FlushedCheckpointIO(TorchCheckpointIO):
-    """Writes straight to the path, and returns when the disk has it.
+    """Writes a checkpoint directly to its path and flushes it to the disk.
 
-    Lightning's own serialises into memory and writes through the system's folder for temporary
-    files: twice the memory, and a second disk that may be full.
+    Lightning's own class serialises into memory first and writes through the system's temporary
+    folder, which needs twice the memory and space on another disk.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint; OSError where the disk refuses."""
+        """Write a checkpoint; OSError if the disk refuses."""
         file = _ReportingFile(path)
         try:
             with file:
@@ -205,19 +205,19 @@ class FlushedCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
-            # torch speaks of a position in the file where the disk was full.
+            # For a full disk torch only reports an unexpected position in the file.
             raise file.refused or error from error
 
 
 class _ReportingFile(io.FileIO):
-    """A file that remembers why the disk refused."""
+    """A file that stores the OSError of a failed write."""
 
     def __init__(self, path: Any) -> None:
         super().__init__(path, "w")
         self.refused: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write all of it: a nearly full disk takes a part without a word."""
+        """Write all data: on a nearly full disk a single write may be short without an error."""
         left = memoryview(data).cast("B")
         try:
             while len(left):
@@ -229,9 +229,9 @@ class _ReportingFile(io.FileIO):
 
 
 def rename_and_sync(temporary: Path, final: Path) -> None:
-    """Give a flushed file its name, and flush the folder, which holds the name."""
+    """Rename a flushed file to its final name, and flush the folder too."""
     os.replace(temporary, final)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    if os.name == "posix":  # on other systems a folder cannot be opened
         folder = os.open(final.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -240,9 +240,9 @@ def rename_and_sync(temporary: Path, final: Path) -> None:
 
 
 def _link_or_copy(source: Path, final: Path) -> None:
-    """Give a checkpoint a second name: a hard link, or a flushed copy where there are none.
+    """Store a checkpoint under a second name: a hard link, or a copy without hard links.
 
-    A link is as good as a copy: a checkpoint is replaced, never written over.
+    A link is as safe as a copy, because checkpoints are replaced and never modified.
     """
     temporary = _temporary(final)
     temporary.unlink(missing_ok=True)
@@ -260,15 +260,15 @@ def _temporary(path: Path) -> Path:
 
 
 def step_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints under the names of their steps, the newest first."""
+    """Return the checkpoints that are named by their step, newest first."""
     found = [p for p in folder.glob("step-*.ckpt") if re.fullmatch(r"step-\d{8,}", p.stem)]
     return sorted(found, key=lambda p: int(p.stem[5:]), reverse=True)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU; runs no pickle. TrainingError if it cannot."""
+    """Load a checkpoint to the CPU without running pickled code; TrainingError if it fails."""
     try:
-        with zipfile.ZipFile(path) as parts:  # torch does not look at the checksums it writes
+        with zipfile.ZipFile(path) as parts:  # torch writes checksums, but does not check them
             if (altered := parts.testzip()) is not None:
                 raise ValueError(f"{altered} was altered")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -281,10 +281,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint to go on from, and what it holds; None where none was saved yet.
+    """Return the checkpoint to resume from and its content; None if there is none yet.
 
-    That is `last.ckpt`; where it cannot be read, the newest other one that can. What is not
-    `last.ckpt` is said on stderr. TrainingError where none can be read.
+    This is `last.ckpt`, or else the newest checkpoint that can be read, which is then reported on
+    stderr. TrainingError if none can be read.
     """
     last, best = folder / LAST, folder / BEST
     if not any(path.is_file() for path in (last, best, *step_checkpoints(folder))):
@@ -296,7 +296,7 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
     except TrainingError as error:
         why = error
     states: list[tuple[Path, dict[str, Any]]] = []
-    # best.ckpt does not say its step in its name, so it is read in any case.
+    # The name of best.ckpt does not contain its step, so it is always read.
     for path in [best, *step_checkpoints(folder)]:
         with contextlib.suppress(TrainingError):
             states.append((path, read(path)))

@@ -1,4 +1,4 @@
-"""Notices a training that runs but learns nothing, and says it once, with what to try."""
+"""Detect trainings that run but do not learn, and print one line with advice."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from crossband.training.methods.base import Method
 
 LogLine = Mapping[str, float]
 
-#: Lines of the log that are remembered: enough for a median that one bad line does not move.
+#: Lines of the log that are kept: enough for a median that one outlier does not change.
 HISTORY = 50
-#: Lines in a row before most alarms: adversarial training swings over one or two, and comes back.
+#: Consecutive lines before most checks fire: adversarial training may swing over one or two lines.
 PATIENCE = 5
-#: Lines before a median means something.
+#: Lines needed for a meaningful median.
 MIN_LINES = 8
-#: The discriminator has won where its own loss is this near to 0 (all three objectives are of order
-#: 1 where it guesses, 0 where it is certain), ...
+#: The discriminator has won if its loss is below this (lsgan, bce and hinge are about 1 when it
+#: guesses, and 0 when it is certain), ...
 DISCRIMINATOR_CERTAIN = 0.05
-#: ... the scores of targets and outputs are this far apart (lsgan asks for 1, hinge for 2, but a
-#: line has the scores of one batch), ...
+#: ... the difference between the scores of targets and outputs is above this (the optimum is 1 for
+#: lsgan and 2 for hinge; a line has the scores of one batch), ...
 SCORES_APART = 0.5
-#: ... and the generator's loss is this high: lsgan's is 0.25 where the discriminator guesses and 1
-#: where it is never deceived, hinge's 0 and 1, bce's 0.7 and above 3.
+#: ... and the generator's loss is above this: with a guessing and with a perfect discriminator,
+#: lsgan is 0.25 and 1, hinge 0 and 1, bce 0.7 and above 3.
 GENERATOR_BEATEN = 0.5
-#: Scores as near to each other as this, relative to their size, tell nothing apart ...
+#: The discriminator is dead if the relative difference of its scores is below this ...
 SCORES_EQUAL = 1e-3
-#: ... and a gradient norm below this moves nothing: a living one is about 1e-2 to 1e2.
+#: ... and its gradient norm is below this. A normal gradient norm is about 1e-2 to 1e2.
 GRADIENT_VANISHED = 1e-6
-#: A gradient this many times its median is no noise: batches differ by less than 10 times.
+#: A gradient exploded if it is this many times its median: batches differ by less than 10 times.
 GRADIENT_EXPLODED = 100.0
 #: Share of the target's standard deviation below which an output is flat. A blurred one has half.
 OUTPUT_FLAT = 0.05
 
 
 def discriminator_won(lines: Sequence[LogLine]) -> bool:
-    """Say whether the discriminator wins everything: it teaches the generator nothing more."""
+    """Return whether the discriminator separates everything: the generator no longer learns."""
     return _in_a_row(lines, _line_shows_won)
 
 
@@ -55,7 +55,7 @@ def _line_shows_won(line: LogLine) -> bool:
 
 
 def discriminator_dead(lines: Sequence[LogLine]) -> bool:
-    """Say whether the discriminator is dead: equal scores, and no gradient that would mend it."""
+    """Return whether the discriminator is dead: equal scores and no gradient."""
     return _in_a_row(lines, _line_shows_dead)
 
 
@@ -68,12 +68,12 @@ def _line_shows_dead(line: LogLine) -> bool:
 
 
 def generator_stuck(lines: Sequence[LogLine]) -> bool:
-    """Say whether the generator has no gradient."""
+    """Return whether the generator has no gradient."""
     return _in_a_row(lines, lambda line: line["gradient/generator"] < GRADIENT_VANISHED)
 
 
 def generator_explodes(lines: Sequence[LogLine]) -> bool:
-    """Say whether the generator's gradient is far above its own median over the lines before."""
+    """Return whether the generator's gradient is far above its median over earlier lines."""
     norms = [line["gradient/generator"] for line in lines if "gradient/generator" in line]
     if len(norms) <= MIN_LINES or "gradient/generator" not in lines[-1]:
         return False
@@ -82,14 +82,14 @@ def generator_explodes(lines: Sequence[LogLine]) -> bool:
 
 
 def output_flat(lines: Sequence[LogLine]) -> bool:
-    """Say whether the output hardly varies over the pixels where the target does."""
+    """Return whether the output is nearly constant while the target is not."""
     return _in_a_row(
         lines, lambda line: line["spread/output"] < OUTPUT_FLAT * line["spread/target"]
     )
 
 
 def _in_a_row(lines: Sequence[LogLine], holds: Callable[[LogLine], bool]) -> bool:
-    """Say whether something holds for the last lines; what a line does not say does not hold."""
+    """Return whether a condition holds for the last lines; it fails where a value is missing."""
     if len(lines) < PATIENCE:
         return False
     try:
@@ -100,11 +100,11 @@ def _in_a_row(lines: Sequence[LogLine], holds: Callable[[LogLine], bool]) -> boo
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """What may go wrong.
+    """One check of the log.
 
     Attributes:
-        fires: looks at the last lines of the log.
-        text: what has happened, and what to try.
+        fires: last lines of the log -> whether the problem occurs.
+        text: description of the problem, and advice.
     """
 
     fires: Callable[[Sequence[LogLine]], bool]
@@ -143,7 +143,7 @@ HEALTH_CHECKS = {
 
 
 class Health(MethodCallback):
-    """Looks at each line of the log; an alarm is one line on stderr, once an episode."""
+    """Runs all health checks on each line of the log; prints a line when a check starts to fire."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, float]] = []
@@ -153,11 +153,11 @@ class Health(MethodCallback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Begin with the next line."""
+        """Skip the lines that were logged before."""
         self._seen = method_of(pl_module).log_lines
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
-        """Look at a line that is new, of a method that goes by gradients."""
+        """Check a new line of the log, if the method trains with gradients."""
         if method.log_lines == self._seen:
             return
         self._seen = method.log_lines
@@ -165,20 +165,20 @@ class Health(MethodCallback):
             return
         for name in self.update(method.latest):
             if trainer.is_global_zero:
-                # Above the bar where there is one.
+                # Above the progress bar, if there is one.
                 tqdm.write(f"step {method.step}: {HEALTH_CHECKS[name].text}", file=sys.stderr)
         flags = {f"health/{name}": float(name in self.on) for name in HEALTH_CHECKS}
         for logger in trainer.loggers:
             logger.log_metrics(flags, step=method.step)
 
     def update(self, line: LogLine) -> list[str]:
-        """Add a line of the log; return the alarms that begin with it."""
+        """Add a line of the log; return the names of the checks that start to fire."""
         self.lines = [*self.lines[1 - HISTORY :], dict(line)]
         before, self.on = self.on, {n for n, a in HEALTH_CHECKS.items() if a.fires(self.lines)}
         return [name for name in HEALTH_CHECKS if name in self.on - before]
 
     def state_dict(self) -> dict[str, Any]:
-        """The lines remembered, so that a resumed run sounds the same alarms."""
+        """Return the lines, so that the checks of a resumed run fire at the same steps."""
         return {"lines": self.lines, "on": sorted(self.on)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A full memory, explained in one line with a setting that was seen to fit."""
+"""Explain an out-of-memory error in one line, with a batch size that was tested to fit."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
 
-#: What libraries say that have no class for it: torch on CPU, MPS, cuDNN and cuBLAS, oneDNN.
+#: Messages of libraries without an exception class: torch on CPU, MPS, cuDNN, cuBLAS, oneDNN.
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
 )
-#: What is said where another process of a training has ended in the middle of a step.
+#: Messages that appear when another process of the training ended during a step.
 PROCESS_LOST = re.compile(r"connection (was )?(closed|reset)|remote process exited", re.IGNORECASE)
-#: A crop smaller than this teaches nothing about its surroundings.
+#: Smallest crop to suggest; smaller crops have too little context.
 SMALLEST_CROP = 16
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What of a step is in the memory at once.
+    """The settings that determine the memory of a step.
 
     Attributes:
         batch: samples of a batch.
         crop: side of a crop, in source pixels.
-        accumulate: batches of a step.
+        accumulate: accumulated batches of a step.
     """
 
     batch: int
@@ -48,13 +48,14 @@ class Setting:
 
 
 class OutOfMemoryAdvice(MethodCallback):
-    """When a training step does not fit the memory, finds the largest setting that does.
+    """When a training step runs out of memory, finds the largest setting that fits.
 
-    It is measured: real steps on parts of the same batch, after everything of the failed one is
-    freed. The weights that these steps move are of a run that has ended, and are never saved.
+    The settings are tested: real steps on parts of the same batch, after the memory of the failed
+    step is freed. These steps change the weights, but the run has ended and the weights are not
+    saved.
 
     Attributes:
-        message: what to say; None while the memory suffices.
+        message: the message to print; None as long as the memory suffices.
     """
 
     def __init__(self) -> None:
@@ -68,11 +69,11 @@ class OutOfMemoryAdvice(MethodCallback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the batch, to try parts of it."""
+        """Keep the batch, to test parts of it."""
         self._batch = batch
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
-        """Let the batch go."""
+        """Drop the batch."""
         self._batch = None
 
     def on_exception(
@@ -81,13 +82,13 @@ class OutOfMemoryAdvice(MethodCallback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Explain a full memory."""
+        """Create the message for an out-of-memory error."""
         if not is_out_of_memory(exception):
             return
         method, batch = method_of(pl_module), self._batch
         self._batch = None
         amount = memory_amounts(str(exception))
-        # The frames of the failed step hold its activations.
+        # The stack frames of the failed step keep its activations alive.
         traceback.clear_frames(exception.__traceback__)
         method.zero_grad(set_to_none=True)
         _free(method)
@@ -107,7 +108,7 @@ class OutOfMemoryAdvice(MethodCallback):
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Context that turns what a full memory raises into one line, in every process."""
+        """Return a context that turns out-of-memory errors into one line, in every process."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -131,7 +132,7 @@ def _advice(found: Setting | None, side: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the memory is full."""
+    """Return whether an error means out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
@@ -158,10 +159,10 @@ def memory_amounts(message: str) -> str:
 
 
 def find_setting(trainer: lightning.Trainer, method: Method, batch: Batch) -> Setting | None:
-    """Return the largest smaller setting whose steps fit; None where none does.
+    """Return the largest smaller setting whose steps fit; None if there is none.
 
-    The batch is halved first, because the gradient of as many accumulated parts is the same; then
-    the crop of a single sample.
+    The batch is divided first, because accumulating the parts gives the same gradient; then the
+    crop of a single sample is halved.
     """
     size, side = len(batch["source"]), batch["source"].shape[-1]
     whole = size * method.accumulate
@@ -182,7 +183,7 @@ def find_setting(trainer: lightning.Trainer, method: Method, batch: Batch) -> Se
 
 
 def cut_batch(batch: Batch, size: int, crop: int) -> Batch:
-    """Return the first samples of a batch, their upper left corners."""
+    """Return the first samples of a batch, cropped to their upper left corners."""
     count, side = len(batch["source"]), batch["source"].shape[-1]
     small: Batch = {}
     for key, value in batch.items():
@@ -196,15 +197,15 @@ def cut_batch(batch: Batch, size: int, crop: int) -> Batch:
 
 
 def steps_fit(trainer: lightning.Trainer, method: Method, batch: Batch, accumulate: int) -> bool:
-    """Say whether steps on such batches fit: two, because the optimisers' state comes with one.
+    """Return whether two steps fit: the first one allocates the state of the optimisers.
 
-    A step of accumulated batches is tried with two: the second has the gradients of the first
-    beside it, and no later one has more.
+    At most two batches are accumulated in the test: the second one has the gradients of the first
+    in memory, and later ones need no more.
     """
     precision = trainer.strategy.precision_plugin
     replays: dict[str, Any] = getattr(method, "replays", {})
     for replay in replays.values():
-        replay.kept = []  # older outputs have the size of whole crops
+        replay.kept = []  # stored outputs have the size of the whole crops
     try:
         for _ in range(2):
             for _ in range(min(accumulate, 2)):
@@ -214,7 +215,7 @@ def steps_fit(trainer: lightning.Trainer, method: Method, batch: Batch, accumula
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
     except (RuntimeError, MemoryError, ValueError, CrossbandError) as error:
-        # What cannot be computed at this size at all does not fit either.
+        # A size that the networks cannot process does not count as fitting.
         traceback.clear_frames(error.__traceback__)
         return False
     finally:
@@ -230,4 +231,4 @@ def _free(method: Method) -> None:
     elif method.device.type == "mps":
         torch.mps.empty_cache()
     elif sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)  # glibc keeps what is freed, in pieces that a new size may not fit
+        library.malloc_trim(0)  # glibc keeps freed blocks, which may not fit the new sizes

@@ -1,4 +1,4 @@
-"""A bar over generator steps with the time left."""
+"""A progress bar over generator steps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from crossband.training.methods.base import Method
 
 
 class TrainingProgress(MethodCallback):
-    """A bar over generator steps with the time left; a line at each validation without a terminal.
+    """A progress bar with the time left; without a terminal, one line at each validation.
 
     Args:
-        title: what stands before the bar.
+        title: text before the bar.
     """
 
     def __init__(self, title: str) -> None:
@@ -25,7 +25,7 @@ class TrainingProgress(MethodCallback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Start the bar at the step that is already done."""
+        """Start the bar at the current step."""
         if trainer.is_global_zero:
             method = method_of(pl_module)
             self._bar = tqdm(
@@ -34,11 +34,11 @@ class TrainingProgress(MethodCallback):
                 desc=self.title,
                 unit="step",
                 dynamic_ncols=True,
-                disable=None,  # no bar where stderr is no terminal
+                disable=None,  # no bar if stderr is not a terminal
             )
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
-        """Move on."""
+        """Update the bar."""
         if self._bar is None or self._bar.disable:
             return
         self._bar.update(method.step - self._bar.n)
@@ -48,7 +48,7 @@ class TrainingProgress(MethodCallback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Say where training is."""
+        """Print or display step and score."""
         method = method_of(pl_module)
         if self._bar is None or trainer.sanity_checking:
             return
@@ -78,7 +78,7 @@ class TrainingProgress(MethodCallback):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
+        """Close the bar, so that the error message starts on a new line."""
         self._close()
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that could not be read while training: named once, counted, and kept over a resume."""
+"""Report and count files that could not be read in training; the counts survive a resume."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-#: Key of a batch under which each sample lists what was drawn in vain before it.
+#: Key of a batch under which each sample lists the unreadable files that it replaces.
 KEY = "skipped"
 
 
 class SkippedFiles(Callback):
-    """Counts the draws that were replaced because a file could not be read.
+    """Counts samples that were replaced because their file could not be read.
 
     Attributes:
-        counts: what was wrong, with the file's name -> how often it was drawn.
+        counts: error message with the file's name -> how often it occurred.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class SkippedFiles(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at what a batch's samples replaced; say what is new."""
+        """Count the files that a batch's samples replace; print each file once."""
         for line in _lines(batch):
             if line not in self.counts:
                 sys.stderr.write(f"crossband: skipped: {line}\n")
@@ -45,7 +45,7 @@ class SkippedFiles(Callback):
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Say how many they were."""
+        """Print the number of replaced samples."""
         if self.counts:
             sys.stderr.write(
                 f"crossband: {self.counts.total():,} draws of {len(self.counts):,} files were "
@@ -53,7 +53,7 @@ class SkippedFiles(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What was counted so far."""
+        """Return the counts."""
         return dict(self.counts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Signals that end a training between two steps, agreed between its processes.
+"""Stop a training between two steps after a signal; all processes stop at the same step.
 
-SIGINT is Ctrl-C. SIGTERM is what a cluster sends before it takes the machine away, SIGUSR1 what
-`--signal=USR1@60` makes SLURM send a minute before that.
+SIGINT is Ctrl-C. A cluster sends SIGTERM before it takes a machine away. With `--signal=USR1@60`,
+SLURM sends SIGUSR1 a minute before that.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from crossband.data.workers import SIGNALS
 from crossband.errors import Interrupted, Preempted
 
-#: Steps between two agreements of several processes: often enough for a grace of seconds, and
-#: seldom enough that lining the processes up costs nothing.
+#: Steps between two synchronisations of the processes: often enough for a grace period of seconds,
+#: and rare enough to cost nothing.
 AGREE_EVERY = 10
-#: Seconds in which a second SIGTERM is the same one: a cluster signals the whole group, and a
-#: launcher passes it on as well.
+#: A second SIGTERM within so many seconds is the same one: a cluster signals the whole process
+#: group, and a launcher forwards the signal too.
 REPEAT_SECONDS = 0.5
 
 
 class StopRequest:
-    """The wish to stop: the number of the signal that made it, 0 for none.
+    """A request to stop the training, made by a signal.
 
     Attributes:
-        signal: set by a signal; a test may set it.
-        training: whether a training waits to be asked; outside one, a signal stops at once.
+        signal: number of the signal; 0 without a request. Tests may set it.
+        training: whether a training runs, which stops after its step; otherwise a signal stops at
+            once.
     """
 
     def __init__(self) -> None:
@@ -49,14 +50,14 @@ class StopRequest:
         self._installed = False
 
     def agreed(self, step: int, *, now: bool = False) -> int:
-        """Return the signal that any process got, the same in all of them at the same step.
+        """Return the signal that any process received; the same value in all processes.
 
-        Several processes ask each other on the CPU, over gloo, every `AGREE_EVERY` steps: nothing
-        waits for an accelerator, and one process alone asks nobody.
+        Several processes communicate on the CPU with gloo, every `AGREE_EVERY` steps, so nothing
+        waits for an accelerator. A single process returns its own signal.
 
         Args:
             step: generator steps done.
-            now: ask whatever the step is; all processes must say so at the same one.
+            now: communicate at this step; all processes must pass the same value.
         """
         if self._group is None:
             return self.signal
@@ -68,7 +69,7 @@ class StopRequest:
         return self.signal
 
     def error(self, step: int | None = None) -> Interrupted | Preempted:
-        """Return what to raise: which code says "go on with --resume" depends on the signal."""
+        """Return the exception to raise; its exit code depends on the signal."""
         after = "" if step is None else f" after step {step}"
         if self.signal in (0, signal.SIGINT):
             return Interrupted(f"stopped{after}; go on with --resume")
@@ -76,10 +77,10 @@ class StopRequest:
         return Preempted(f"stopped{after} by {name}; go on with --resume")
 
     def install_handlers(self, trainer: lightning.Trainer) -> None:
-        """Put our handlers where Lightning put its own, and learn which processes there are.
+        """Replace Lightning's signal handlers by ours, and create the process group.
 
-        Its handlers would end the run inside a step, forward the signal, and under SLURM requeue
-        the job by themselves.
+        Lightning's handlers would end the run inside a step, forward the signal, and requeue the
+        job under SLURM.
         """
         self._launcher = trainer.strategy.launcher
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -89,7 +90,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Context in which the signals are ours; only Python's main thread can have them."""
+        """Return a context with our signal handlers; only Python's main thread can install them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -105,7 +106,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def during_training(self) -> Iterator[None]:
-        """Context of a training: a signal waits for the end of the step."""
+        """Return the context of a training, in which a signal takes effect after the step."""
         self.training, self._group, self._launcher = True, None, None
         try:
             yield
@@ -119,7 +120,7 @@ class StopRequest:
     def _handle(self, number: int, frame: Any) -> None:
         again = number in self._seen
         self._seen.add(number)
-        self.signal = max(self.signal, number)  # SIGTERM wins over the others
+        self.signal = max(self.signal, number)  # SIGTERM has priority
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
         if number == signal.SIGINT:
@@ -131,7 +132,7 @@ class StopRequest:
                 self._end()
 
     def _end(self) -> None:
-        """End at once, the processes that were started too."""
+        """Exit at once; kill the processes that the launcher started."""
         if self._launcher is not None:
             with contextlib.suppress(OSError):
                 self._launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -139,21 +140,21 @@ class StopRequest:
 
 
 def _say(text: str) -> None:
-    # A signal may come in the middle of a write to the same stream, which Python refuses.
+    # A signal may interrupt a write to the same stream; Python then raises RuntimeError.
     with contextlib.suppress(RuntimeError):
         sys.stderr.write(text)
 
 
 def no_requeue() -> list[Any]:
-    """Return the plugin that keeps Lightning from requeueing a SLURM job by itself."""
+    """Return the plugins that keep Lightning from requeueing a SLURM job."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def was_launched(trainer: lightning.Trainer) -> bool:
-    """Say whether Lightning started this process beside the first one.
+    """Return whether Lightning's launcher started this process, in addition to the first one.
 
-    Such a process ends with code 0 when all have agreed to stop: Lightning kills the first one
-    when another one ends with any other code, and it is the first one's code that is seen.
+    When all processes have agreed to stop, such a process must exit with code 0. With any other
+    code Lightning would kill the first process, whose exit code is the one that the user sees.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0

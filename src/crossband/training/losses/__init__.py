@@ -1,4 +1,4 @@
-"""Losses: one file is one idea; `core.registry` finds the classes by name."""
+"""Losses; `core.registry` finds the classes by name."""
 
 from crossband.training.losses.base import Loss, Prediction, masked_mean
 

@@ -1,16 +1,16 @@
-"""Adversarial objectives: what a discriminator's scores are worth to either side.
+"""Adversarial losses of generators and discriminators.
 
 - `lsgan`: least squares (Mao et al. 2017, Least squares generative adversarial networks).
 - `bce`: cross-entropy, the non-saturating form (Goodfellow et al. 2014, Generative adversarial
   nets, section 3).
 - `hinge`: Lim and Ye 2017, Geometric GAN.
-- `wasserstein`: Arjovsky et al. 2017, Wasserstein GAN; with a penalty or clipped weights.
-- `relativistic`: Jolicoeur-Martineau 2018, The relativistic discriminator, eq. 5 and 6: target and
-  output of one place compared with each other.
+- `wasserstein`: Arjovsky et al. 2017, Wasserstein GAN; with a gradient penalty or weight clipping.
+- `relativistic`: Jolicoeur-Martineau 2018, The relativistic discriminator, eq. 5 and 6: compares
+  the scores of target and output.
 
-Where both sides have a term, the discriminator's sum is halved, as in pix2pix (Isola et al. 2017).
-Each takes scores [B, 1, h, w] without sigmoid and gives one value for each sample, [B], in fp32 at
-least: scores of half precision are widened.
+Where the discriminator's loss is a sum of two terms, it is halved, as in pix2pix (Isola et al.
+2017). All functions take scores [B, 1, h, w] without sigmoid and return one value for each sample,
+[B], at least in fp32.
 """
 
 from __future__ import annotations
@@ -150,35 +150,41 @@ def mean_over_discriminators(
     target: Sequence[Sequence[Tensor]],
     output: Sequence[Sequence[Tensor]],
 ) -> Tensor:
-    """Return one side's loss, [B], the mean over the judges of a discriminator.
+    """Return the loss of one side, [B], averaged over the sub-discriminators.
 
     Args:
-        side: `generator` or `discriminator` of an objective.
-        target: `Discriminator.features` of the target: for each judge a list, scores last.
-        output: the same of the output.
+        side: `generator` or `discriminator` of a `GANLoss`.
+        target: `Discriminator.features` of the target: a list for each sub-discriminator, with the
+            scores last.
+        output: `Discriminator.features` of the output.
     """
     values = [side(true[-1], made[-1]) for true, made in zip(target, output, strict=True)]
     return torch.stack(values).mean(dim=0)
 
 
-def mean_score(judges: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return the mean score over batch, places and judges; see `Discriminator.features`."""
-    return torch.stack([at_least_float32(judge[-1].detach()).mean() for judge in judges]).mean()
+def mean_score(features: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the mean score over batch, positions and sub-discriminators.
+
+    Args:
+        features: see `Discriminator.features`.
+    """
+    scores = [each[-1].detach() for each in features]
+    return torch.stack([at_least_float32(score).mean() for score in scores]).mean()
 
 
 def feature_matching(
     target: Sequence[Sequence[Tensor]], output: Sequence[Sequence[Tensor]]
 ) -> Tensor:
-    """Return how far a discriminator's layers tell output from target, [B], in fp32.
+    """Return the feature matching loss, [B], in fp32.
 
-    Wang et al. 2018 (pix2pixHD), eq. 4: the mean absolute difference of what a layer gives, summed
-    over the layers, the scores left out; here the mean over the judges. The paper sums over them,
-    in this term and in the adversarial one, so that the ratio of the two is the paper's. The
-    target's side has no gradient.
+    Wang et al. 2018 (pix2pixHD), eq. 4: the mean absolute difference of the features of output and
+    target, summed over the layers without the scores. The paper sums over the sub-discriminators,
+    both here and in the adversarial loss; here both are averaged, so that their ratio is the same.
+    The features of the target get no gradient.
 
     Args:
         target: `Discriminator.features` of the target.
-        output: the same of the output.
+        output: `Discriminator.features` of the output.
     """
     values = [
         torch.stack(
@@ -195,18 +201,17 @@ def feature_matching(
 def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tensor:
     """Return (|gradient of the critic's score| - 1)^2 of each sample, [B], in fp32.
 
-    Gulrajani et al. 2017, eq. 3: `mixed` lies at random on the line from the output to the target
-    of each sample. The score is the mean over patches. It has gradients with respect to the
-    critic's weights, which are gradients of gradients: run it with autocast off.
+    Gulrajani et al. 2017, eq. 3. The score of a sample is the mean over its patches. The result has
+    second derivatives with respect to the critic's weights: run it without autocast.
 
     Args:
         critic: [B, C, H, W] -> scores [B, 1, h, w].
-        mixed: [B, C, H, W], without a graph of its own.
+        mixed: [B, C, H, W], a random point on the line from output to target for each sample.
     """
     mixed = mixed.detach().requires_grad_(True)
-    # The fast kernels of attention have no derivative of their derivative; the plain form has.
+    # Only the plain attention kernel has second derivatives.
     with sdpa_kernel(SDPBackend.MATH):
         scores = _mean(at_least_float32(critic(mixed)))
     (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
-    # The root of zero has no gradient: a critic that is flat would give NaN.
+    # The square root has no gradient at 0: a constant critic would give NaN.
     return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

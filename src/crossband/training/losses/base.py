@@ -1,4 +1,4 @@
-"""What a loss may look at, and what every loss says of itself."""
+"""The base class of losses, and the prediction that losses take."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from crossband.core.signature import Signature
 
 @dataclass(frozen=True)
 class Prediction:
-    """One batch: what went in, what came out, what should have come out.
+    """Source, output and target of one batch.
 
-    `output`, `target` and `source` are normalised and fp32, also under autocast: losses are summed
-    over thousands of pixels, and bfloat16 holds three digits.
+    `output`, `target` and `source` are normalised and fp32, also under autocast, because losses sum
+    over thousands of pixels and bfloat16 has only three decimal digits.
 
     Attributes:
-        output: [B, Ct, H * s, W * s], the generator's.
+        output: [B, Ct, H * s, W * s], output of the generator.
         target: like `output`.
         source: [B, Cs, H, W].
         mask: bool [B, 1, H * s, W * s], True where source and target are valid.
@@ -51,22 +51,22 @@ class Prediction:
 
 
 class Loss(Registered, nn.Module, family="Loss", package="crossband.training.losses"):
-    """One term of what training minimises.
+    """Base of the losses.
 
-    A loss gives one value for each sample of the batch, the mean over the sample's valid pixels (0
-    where it has none), and the method takes their mean: so that half a batch accumulated twice
-    gives the gradient of the whole, whatever the masks.
+    A loss returns one value for each sample, the mean over its valid pixels (0 without any), and
+    the method averages over samples. So accumulating two halves of a batch gives the gradient of
+    the whole batch, whatever the masks.
 
     Attributes:
-        weight: factor of this term in the sum.
-        label: name in logs and errors.
+        weight: weight of this loss in the sum.
+        label: name in logs and error messages.
     """
 
     weight: float = 1.0
 
     @property
     def label(self) -> str:
-        """The class name, unless a subclass says more."""
+        """The class name, unless a subclass overrides it."""
         return type(self).__name__
 
     def forward(self, prediction: Prediction) -> Tensor:
@@ -75,10 +75,10 @@ class Loss(Registered, nn.Module, family="Loss", package="crossband.training.los
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the valid pixels of each sample; 0 for a sample without any.
+    """Return the mean over the valid pixels of each sample; 0 for a sample without any.
 
     Args:
-        values: [B, C, H, W]; what stands under the mask does not matter, even NaN.
+        values: [B, C, H, W]; masked values have no effect, not even NaN.
         mask: bool [B, 1, H, W].
 
     Returns:

@@ -1,4 +1,4 @@
-"""The distance between distributions of pixel values, wherever the pixels lie."""
+"""Distances between distributions of pixel values, independent of pixel positions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from crossband.training.losses.base import Loss, Prediction
 class EarthMovers(Loss):
     """Earth mover's distance between the values of output and target, band by band.
 
-    The Wasserstein distance of order 1 between the two sets of valid pixels (Rubner et al. 2000,
-    "The Earth Mover's Distance as a Metric for Image Retrieval"), exact, without bins: how far
-    values must be moved to turn one histogram into the other. A brightness shift of d costs d;
-    where in the picture a value stands costs nothing. In normalised values, as L1, which is never
-    smaller.
+    The exact Wasserstein distance of order 1 between the two sets of valid pixels, without bins
+    (Rubner et al. 2000, "The Earth Mover's Distance as a Metric for Image Retrieval"). A brightness
+    shift of d costs d; the positions of the pixels have no effect. It is computed on normalised
+    values and is never larger than L1.
 
     Args:
-        weight: factor of this term.
+        weight: weight of this loss.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -26,7 +25,7 @@ class EarthMovers(Loss):
         self.weight = weight
 
     def forward(self, prediction: Prediction) -> Tensor:
-        """Return the distance of each sample, the mean over its bands, [B]."""
+        """Return the distance of each sample, averaged over its bands, [B]."""
         p = prediction
         mask = p.mask.expand_as(p.output).flatten(2)
         return earth_movers(p.output.flatten(2), p.target.flatten(2), mask, mask).mean(dim=1)
@@ -35,8 +34,7 @@ class EarthMovers(Loss):
 def earth_movers(x: Tensor, y: Tensor, valid_x: Tensor, valid_y: Tensor) -> Tensor:
     """Return the 1-D Wasserstein distance between two sets of numbers: the area between their CDFs.
 
-    Differentiable almost everywhere; of the counts only their ratio matters, so the two sets may
-    differ in size.
+    Differentiable almost everywhere. The two sets may differ in size.
 
     Args:
         x: [..., n].
@@ -51,7 +49,7 @@ def earth_movers(x: Tensor, y: Tensor, valid_x: Tensor, valid_y: Tensor) -> Tens
     ordered, order = values.sort(dim=-1)
 
     def below(valid: Tensor, other: Tensor, first: bool) -> Tensor:
-        # Counted in whole numbers: equal sets then differ by exactly 0.
+        # Integer counts, so that equal sets differ by exactly 0.
         both = [valid, torch.zeros_like(other)]
         ours = torch.cat(both if first else both[::-1], dim=-1)
         counted = ours.gather(-1, order).cumsum(dim=-1)

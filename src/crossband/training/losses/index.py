@@ -13,22 +13,22 @@ from crossband.training.losses.base import Loss, Prediction, masked_mean
 
 
 class IndexLoss(Loss):
-    """Mean absolute error of a spectral index: the true formula, on physical values.
+    """Mean absolute error of a spectral index, computed from physical values.
 
-    The index of the output takes the synthetic bands from the output and the others from the
-    source; the index of the truth takes them from target and source. As in the metric
-    (`crossband.metrics`), negative values count as 0, and a pixel counts only where the
-    magnitude of the true denominator is above `guard`: over deep shadow and clear water the index
-    is noise. The output's own denominator is held at `guard`. Values below 0 keep their gradient
-    (straight through), so that an output stuck below zero can come back.
+    The index of the output takes the synthetic bands from the output and all others from the
+    source; the true index takes them from target and source. As in the metric
+    (`crossband.metrics`), negative values count as 0, and pixels count only where the absolute true
+    denominator is above `guard`, because the index is noise over deep shadow and clear water. The
+    denominator of the output is clamped at `guard`. Clamped negative values keep their gradient
+    (straight-through), so that an output below 0 can recover.
 
-    Only samples count whose unit allows the index (reflectance; ratios of two bands also
-    `display`) and whose source and target share it.
+    Samples count only if their unit allows the index (reflectance; for normalised differences also
+    `display`) and source and target have the same unit.
 
     Args:
         index: NDVI, NDWI, GNDVI, EVI, SAVI or MSAVI.
-        weight: factor of this term.
-        guard: least magnitude of the denominator, in the bands' unit.
+        weight: weight of this loss.
+        guard: smallest absolute denominator, in the unit of the bands.
     """
 
     examples = ({}, {"index": "EVI"})
@@ -56,11 +56,11 @@ class IndexLoss(Loss):
         value, held, _ = self._compute(output)
         counts = torch.tensor([self._allowed(p, unit) for unit in p.units])
         where = p.mask & defined & counts.to(p.mask.device, non_blocking=True)[:, None, None, None]
-        # Fill before dividing: where() lets a NaN of the branch not taken into the gradient.
+        # Clamp before dividing: where() would pass a NaN of the other branch into the gradient.
         return masked_mean((value / held - value_true / held_true).abs(), where)
 
     def _compute(self, bands: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return numerator, denominator held at the guard, and where it need not be held."""
+        """Return numerator, denominator clamped at the guard, and where it was not clamped."""
         formula, needed = indices.CLOSED_FORMS[self.index]
         numerator, denominator = formula({b: _clamped(bands[b]) for b in needed})
         denominator = torch.as_tensor(denominator, dtype=numerator.dtype, device=numerator.device)
@@ -79,5 +79,5 @@ def _by_name(values: Tensor, names: list[str]) -> dict[str, Tensor]:
 
 
 def _clamped(values: Tensor) -> Tensor:
-    """Clamp at 0 with the gradient of the identity."""
+    """Clamp at 0, with the gradient of the identity."""
     return values + (values.clamp_min(0.0) - values).detach()

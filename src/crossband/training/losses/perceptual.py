@@ -1,4 +1,4 @@
-"""Distances in what a network sees that was trained on photographs."""
+"""Perceptual distances: distances between the features of a pretrained network."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from crossband.training.losses.vgg import VGG, valid_fraction
 
 
 class Perceptual(Loss):
-    """How differently a VGG sees the output and the target.
+    """Distance between the VGG features of output and target.
 
     Johnson, Alahi and Fei-Fei 2016, Perceptual losses for real-time style transfer and
-    super-resolution, eq. 2: the distance of the features, its mean over a layer's channels and
-    pixels, summed over the layers. pix2pixHD takes the absolute distance, SRGAN and the paper its
-    square. What is masked is 0 for both pictures, and a pixel of the features counts by how much of
-    it is valid.
+    super-resolution, eq. 2: the mean distance over channels and pixels of a layer, summed over the
+    layers. pix2pixHD uses the absolute distance; SRGAN and the paper use the squared distance.
+    Masked pixels are 0 in both images, and a feature is weighted by the fraction of valid pixels.
 
-    A VGG knows photographs in red, green and blue. Near infrared or radar are shown to it as grey
-    pictures, three times the mean over the bands.
+    A VGG is trained on photographs in red, green and blue. For other bands, such as near infrared
+    or radar, all three channels get the mean over the bands.
 
     Args:
         vgg: file of the weights, see `VGG`.
-        layers: where the features are taken.
+        layers: layers whose features are compared.
         distance: `mse` or `l1`.
-        weight: factor of this term.
+        weight: weight of this loss.
     """
 
     examples = ()  # it needs a file of weights

@@ -1,4 +1,4 @@
-"""Losses that compare pixel with pixel."""
+"""Pixel-wise losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class L1(Loss):
     """Mean absolute error of the normalised output.
 
     Args:
-        weight: factor of this term.
+        weight: weight of this loss.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -27,7 +27,7 @@ class MSE(Loss):
     """Mean squared error of the normalised output.
 
     Args:
-        weight: factor of this term.
+        weight: weight of this loss.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -40,11 +40,11 @@ class MSE(Loss):
 
 
 class Charbonnier(Loss):
-    """Mean of sqrt(d^2 + epsilon^2): L1 with a round bottom. Charbonnier et al. 1994.
+    """Mean of sqrt(d^2 + epsilon^2), a smooth L1 loss. Charbonnier et al. 1994.
 
     Args:
-        weight: factor of this term.
-        epsilon: half-width of the round part, in normalised values.
+        weight: weight of this loss.
+        epsilon: half-width of the smooth part, in normalised values.
     """
 
     examples = ({}, {"epsilon": 0.3})

@@ -1,4 +1,4 @@
-"""Losses on the scale of what can be reached: no sample drowns the others."""
+"""A logarithmic loss, in which samples with large errors do not dominate."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from crossband.training.losses.base import Loss, Prediction
 
 
 class Relative(Loss):
-    """scale * log(1 + loss / scale) of each sample: the loss where small, its logarithm above.
+    """scale * log(1 + loss / scale) of each sample: linear for small losses, then logarithmic.
 
-    The mean error of a place is partly out of reach (one season, one crop that nobody saw), and a
-    few such places would decide where the network goes. The logarithm weighs each sample by about
-    1 / its error, as a geometric mean over places does.
+    Part of the error of a place cannot be learned (a season or a crop that was never seen), and
+    without the logarithm a few such places would dominate the gradient. The logarithm weights each
+    sample by about 1 / its error, as a geometric mean over places does.
 
     Args:
-        loss: the term to soften; its own weight is not used.
-        scale: error from which a sample counts less than its size, in the loss's own unit.
-        weight: factor of this term.
+        loss: the loss to transform; its own weight is not used.
+        scale: loss above which the logarithm takes effect, in the unit of the loss.
+        weight: weight of this loss.
     """
 
     examples = ({"loss": {"class_path": "L1"}},)
@@ -31,7 +31,7 @@ class Relative(Loss):
 
     @property
     def label(self) -> str:
-        """The label of the softened loss."""
+        """The label of the transformed loss."""
         return self.loss.label
 
     def forward(self, prediction: Prediction) -> Tensor:

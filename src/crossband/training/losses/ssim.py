@@ -10,14 +10,14 @@ from crossband.training.losses.base import Loss, Prediction, masked_mean
 
 
 class SSIMLoss(Loss):
-    """1 - SSIM of the normalised output, over windows that hold valid pixels only.
+    """1 - SSIM of the normalised output, over windows with valid pixels only.
 
     Gaussian window of 11 x 11, sigma 1.5, K1 = 0.01, K2 = 0.03, dynamic range 1 (the signature's
-    range). Wang, Bovik, Sheikh, Simoncelli 2004. A window that reaches over the border of the
-    picture or of the mask is left out; a sample without any window gives 0.
+    range). Wang, Bovik, Sheikh, Simoncelli 2004. Windows that extend beyond the image or the mask
+    are left out; a sample without any window gives 0.
 
     Args:
-        weight: factor of this term.
+        weight: weight of this loss.
         window: side of the window in pixels, odd.
         sigma: standard deviation of the Gaussian in pixels.
     """
@@ -38,7 +38,7 @@ class SSIMLoss(Loss):
         x, y, mask = prediction.output, prediction.target, prediction.mask
         if min(x.shape[-2:]) < self.window:
             return x.sum(dim=(1, 2, 3)) * 0.0
-        # One blur of all five moments; what stands under the mask must not be NaN here.
+        # One blur for all five moments; masked pixels must not be NaN here.
         x, y = x.masked_fill(~mask, 0.0), y.masked_fill(~mask, 0.0)
         moments = self._blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
         mx, my, xx, yy, xy = moments.chunk(5, dim=1)

@@ -1,4 +1,4 @@
-"""Losses that compare what a picture looks like with itself, so that no pairs are needed."""
+"""Structure losses: they compare the self-similarity of two images, so no pairs are needed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ SCALES = (1.0, 2.0)
 
 
 class SpatialCorrelative(Loss):
-    """How differently two pictures resemble themselves: F-LSeSim.
+    """Spatially-correlative loss: distance between the self-similarity maps of two images.
 
-    Zheng, Cham and Cai 2021, The spatially-correlative loss for various image translation tasks,
-    eq. 3 to 5. Around each query point, how alike the feature there is to the features of the patch
-    (their cosine) makes a map of self-similarity; the loss is 1 - the cosine of the two pictures'
-    maps, its mean over the query points: where things end matters more than what colour or
-    temperature they have.
+    F-LSeSim of Zheng, Cham and Cai 2021, The spatially-correlative loss for various image
+    translation tasks, eq. 3 to 5. For each query point, the cosine similarities between its feature
+    and the features of the patch around it form a self-similarity map. The loss is 1 - the cosine
+    of the two images' maps, averaged over the query points. It compares the layout of an image
+    rather than its colours or temperatures.
 
-    The paper's features are those of a trained VGG-16: with a file of its weights, that is what is
-    taken, less each channel's mean over the picture, and the loss is the mean over the layers.
-    Without one there is a form that needs no weights: the first derivatives, along rows and
-    columns, and the Laplacian of Gaussians of 1 and 2 pixels, of each picture's mean over its
-    bands: 6 numbers a pixel. In that form a picture and its negative have the same maps; a VGG sees
-    the two differently. Query points lie on a regular grid over the whole picture, so that
-    nothing is drawn; a patch that would leave the picture is moved inside. The paper's other form,
-    whose features are learnt beside the generator, is not here.
+    With a file of VGG-16 weights the features are those of the paper, minus the mean over the image
+    of each channel, and the loss is averaged over the layers. Without weights the features are the
+    first derivatives along rows and columns and the Laplacian of Gaussians of 1 and 2 pixels, of
+    the mean over the bands: 6 numbers for each pixel. For these features an image and its negative
+    have the same maps; for a VGG they have not. Query points lie on a regular grid over the whole
+    image, so nothing is random; a patch that would extend beyond the image is shifted inside. The
+    variant of the paper with learned features is not implemented.
 
     Args:
-        queries: query points along each side; 16 make the seed's 256.
-        patch: side of the patch in pixels of the features, at most theirs; the seed has 64.
-        against: what the output is compared with: its own `source` (the loss needs no pairs; at
-            the output's pixels where a scale lies between), or the `target`.
-        vgg: file of a VGG's weights, see `VGG`; None: the form without weights.
-        layers: of that VGG; the seed's are the default.
-        weight: factor of this term.
+        queries: query points along each side; 16 give the 256 of the original.
+        patch: side of the patch in feature pixels, at most the size of the features; the original
+            has 64.
+        against: the image that the output is compared with: its `source`, resized to the output
+            (no pairs are needed), or the `target`.
+        vgg: file of VGG weights, see `VGG`; None uses the features without weights.
+        layers: layers of that VGG; the original's are the default.
+        weight: weight of this loss.
     """
 
     examples = ({"queries": 3, "patch": 8}, {"against": "target"})
@@ -63,19 +63,19 @@ class SpatialCorrelative(Loss):
         self.vgg = VGG(vgg, layers) if vgg else None
 
     def forward(self, prediction: Prediction) -> Tensor:
-        """Return 1 - cosine of the maps of self-similarity, [B]."""
+        """Return 1 - cosine of the self-similarity maps, [B]."""
         p = prediction
         size = p.output.shape[-2:]
         other = resize_to(p.source, size) if self.against == "source" else p.target
         return self.compare(p.output, other, p.mask)
 
     def compare(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-        """Compare two pictures of one size, each of any number of bands.
+        """Compare two images of the same size, with any numbers of bands.
 
         Args:
             one: [B, C, H, W].
             other: [B, D, H, W].
-            mask: bool [B, 1, H, W]; what is invalid counts neither as query nor in a patch.
+            mask: bool [B, 1, H, W]; invalid pixels are neither query points nor part of a patch.
 
         Returns:
             [B], 0 to 2; 0 for a sample without a valid query point.
@@ -91,7 +91,7 @@ class SpatialCorrelative(Loss):
         return torch.stack(costs).mean(dim=0)
 
     def _alike(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-        """Compare features of length 1, [B, C, H, W] each."""
+        """Compare two maps of unit-length features, [B, C, H, W] each."""
         size = one.shape[-2:]
         at = [_centres(n, self.queries).to(one.device) for n in size]
         around = [_around(c, n, self.patch) for c, n in zip(at, size, strict=True)]
@@ -107,7 +107,7 @@ class SpatialCorrelative(Loss):
 
 
 def _derivatives(picture: Tensor, mask: Tensor) -> Tensor:
-    """Derivatives of Gaussians, of length 1 at each pixel: [B, C, H, W] -> [B, 6, H, W]."""
+    """Return unit-length Gaussian derivatives: [B, C, H, W] -> [B, 6, H, W]."""
     grey = picture.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
     found = []
     for scale in SCALES:
@@ -115,26 +115,26 @@ def _derivatives(picture: Tensor, mask: Tensor) -> Tensor:
         at = torch.arange(-reach, reach + 1, dtype=grey.dtype, device=grey.device)
         smooth = torch.exp(-0.5 * (at / scale) ** 2)
         smooth = smooth / smooth.sum()
-        first = -at / scale * smooth  # times the scale, so that both scales weigh alike
+        first = -at / scale * smooth  # times the scale, so that both scales have equal weight
         second = (at**2 / scale**2 - 1.0) * smooth
-        second = second - second.sum() * smooth  # a kernel that ends must not see brightness
+        second = second - second.sum() * smooth  # the truncated kernel must sum to 0
         padded = functional.pad(grey, [reach] * 4, mode="replicate")
         for down, along in ((first, smooth), (smooth, first)):
             found.append(_separable(padded, down, along))
         found.append(_separable(padded, second, smooth) + _separable(padded, smooth, second))
     features = torch.cat(found, dim=1)
-    return _short(features)
+    return _unit_length(features)
 
 
 def _centred(features: Tensor, mask: Tensor) -> Tensor:
-    """Less each channel's mean over what is valid, of length 1 at each pixel."""
+    """Subtract the mean of each channel over the valid pixels; scale to unit length."""
     count = mask.sum(dim=(2, 3), keepdim=True).clamp_min(1)
     mean = features.masked_fill(~mask, 0.0).sum(dim=(2, 3), keepdim=True) / count
-    return _short(features - mean)
+    return _unit_length(features - mean)
 
 
-def _short(features: Tensor) -> Tensor:
-    # Where a picture is flat the feature is near 0, and resembles nothing.
+def _unit_length(features: Tensor) -> Tensor:
+    # In flat areas the features stay near 0, and so does their similarity to others.
     return features * (features.square().sum(dim=1, keepdim=True) + 1e-4).rsqrt()
 
 
@@ -170,6 +170,6 @@ def _pixels(x: Tensor, at: list[Tensor]) -> Tensor:
 
 
 def _cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    """Cosine of two maps; as if each had one more value, 0.01: two empty maps are alike."""
+    """Return the cosine of two maps, each with one more value of 0.01: two empty maps match."""
     sizes = [x.square().sum(dim) + 1e-4 for x in (one, other)]
     return ((one * other).sum(dim) + 1e-4) / (sizes[0] * sizes[1]).sqrt()

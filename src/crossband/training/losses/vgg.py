@@ -1,4 +1,4 @@
-"""Features of a VGG that was trained on photographs, from a file of its weights: for losses."""
+"""Features of a pretrained VGG for losses, loaded from a file of its weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PREFIX = "features."
 
 
 class VGG(nn.Module):
-    """Simonyan and Zisserman 2015, Very deep convolutional networks: its convolutions, frozen.
+    """The frozen convolutions of Simonyan and Zisserman 2015, Very deep convolutional networks.
 
-    The plan is read from the names in torchvision's files (vgg16-397923af.pth, vgg19-dcbb9e9d.pth
-    and the like, without batch norm): `features.N.weight`, where a number more between two
-    convolutions is a maximum over 2 x 2 pixels. The weights are in no checkpoint and no model
-    folder; who trains on needs the file again.
+    The architecture is read from the tensor names in torchvision's files (vgg16-397923af.pth,
+    vgg19-dcbb9e9d.pth and others without batch norm): `features.N.weight`. Where N increases by
+    three instead of two, there is a 2 x 2 max-pool between the convolutions. The weights are stored
+    in no checkpoint and no model folder, so resuming a training needs the file again.
 
     Args:
-        weights: what `torch.save` wrote of a state dict, opened with `weights_only`, or a
+        weights: a state dict written by `torch.save`, opened with `weights_only`, or a
             `.safetensors` file.
-        layers: whose values come out, as in `relu3_1`: after the first convolution of the third
-            block, and its ReLU.
+        layers: layers whose values are returned, as `relu3_1`: the first convolution of the third
+            block, after its ReLU.
 
     Raises:
-        ModelError: no such file, other objects than tensors in it, not a VGG's, no such layer.
+        ModelError: no such file, a file with other objects than tensors, not a VGG, no such layer.
     """
 
     def __init__(self, weights: str | Path, layers: Sequence[str]) -> None:
@@ -40,20 +40,20 @@ class VGG(nn.Module):
         if not layers:
             raise ValueError("layers must name at least one layer")
         tensors = _open(Path(weights))
-        plan = _plan(tensors)
+        numbers = _layer_numbers(tensors)
         for name in layers:
-            if name not in plan:
-                raise tensors.error(f"unknown layer {name!r}: {nearest(name, plan)}")
-        order = list(plan)
+            if name not in numbers:
+                raise tensors.error(f"unknown layer {name!r}: {nearest(name, numbers)}")
+        order = list(numbers)
         self.layers = tuple(layers)
         self.names = order[: max(order.index(name) for name in layers) + 1]
         channels = 3
         for name in self.names:
-            kernel = tensors.take(f"{plan[name]}.weight", 4)
-            bias = tensors.take(f"{plan[name]}.bias", 1)
+            kernel = tensors.take(f"{numbers[name]}.weight", 4)
+            bias = tensors.take(f"{numbers[name]}.bias", 1)
             if kernel.shape[1:] != (channels, 3, 3) or len(bias) != len(kernel):
                 raise tensors.error(
-                    f"{plan[name]}.weight is {list(kernel.shape)}: no convolution of {channels} "
+                    f"{numbers[name]}.weight is {list(kernel.shape)}: no convolution of {channels} "
                     "channels over 3 x 3 pixels"
                 )
             channels = len(kernel)
@@ -61,17 +61,17 @@ class VGG(nn.Module):
             self.register_buffer(f"{name}_bias", bias.contiguous(), persistent=False)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """Return the features of pictures.
+        """Return the features of images.
 
         Args:
-            picture: [B, C, H, W], 0 to 1. Three bands are red, green and blue; of any other number
-                the mean is taken three times.
+            picture: [B, C, H, W], 0 to 1. Three bands are red, green and blue; with any other
+                number of bands all three channels get their mean.
 
         Returns:
-            For each of `layers` [B, C, H / 2^n, W / 2^n], rounded down, n being its block - 1.
+            For each of `layers` [B, C, H / 2^n, W / 2^n], rounded down, where n is its block - 1.
 
         Raises:
-            RecipeError: the pictures are too small for the deepest layer.
+            RecipeError: the images are too small for the deepest layer.
         """
         blocks, side = int(self.names[-1].removeprefix("relu")[0]), min(picture.shape[-2:])
         if side < 2 ** (blocks - 1):
@@ -85,7 +85,7 @@ class VGG(nn.Module):
         x = (x - _column(MEAN, x)) / _column(DEVIATION, x)
         found: dict[str, Tensor] = {}
         for name in self.names:
-            if name.endswith("_1") and found:  # the first of another block
+            if name.endswith("_1") and found:  # the first layer of the next block
                 x = functional.max_pool2d(x, 2)
             kernel, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
             x = functional.relu(functional.conv2d(x, kernel.to(x), bias.to(x), padding=1))
@@ -94,7 +94,7 @@ class VGG(nn.Module):
 
 
 def valid_fraction(mask: Tensor, features: Tensor) -> Tensor:
-    """Return how much of each pixel of the features is valid, 0 to 1: [B, 1, H, W]."""
+    """Return the fraction of valid pixels in each feature pixel, 0 to 1: [B, 1, H, W]."""
     height, width = features.shape[-2:]
     return functional.adaptive_avg_pool2d(mask.to(features.dtype), (height, width))
 
@@ -110,11 +110,11 @@ def _open(path: Path) -> NamedTensors:
     raise ModelError(f"{path}: no tensor {PREFIX}0.weight, so these are no weights of a VGG")
 
 
-def _plan(tensors: NamedTensors) -> dict[str, str]:
-    """Return the layers of a file: name, as in `relu3_1` -> the number of its convolution."""
+def _layer_numbers(tensors: NamedTensors) -> dict[str, str]:
+    """Return the layers in a file: name, as `relu3_1` -> number of the convolution."""
     found = [re.fullmatch(r"(\d+)\.weight", name) for name in tensors.unused()]
     numbers = sorted(int(m[1]) for m in found if m)
-    plan, block, within = {}, 1, 0
+    layers, block, within = {}, 1, 0
     for before, number in zip([-2, *numbers], numbers, strict=False):
         if number - before not in (2, 3) or len(tensors.shape(f"{number}.weight")) != 4:
             raise tensors.error(
@@ -122,5 +122,5 @@ def _plan(tensors: NamedTensors) -> dict[str, str]:
                 "VGG-11 to VGG-19 without batch norm"
             )
         block, within = (block + 1, 1) if number - before == 3 else (block, within + 1)
-        plan[f"relu{block}_{within}"] = str(number)
-    return plan
+        layers[f"relu{block}_{within}"] = str(number)
+    return layers

@@ -176,7 +176,7 @@ class Method(
     def finish(self) -> None:
         """Run once after the last step."""
 
-    # Used by subclasses and by `training.fit`.
+    # Used by subclasses and by `training.run`.
 
     @property
     def model_network(self) -> Generator:

@@ -1,0 +1,218 @@
+"""One training: objects from a recipe, Lightning's Trainer, and the model at the end."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+
+from crossband.core.devices import keep_freed_memory, resolve_device, resolve_precision
+from crossband.core.version import __version__
+from crossband.data import manifest as manifests
+from crossband.data.module import Pairs
+from crossband.data.workers import original
+from crossband.errors import (
+    Interrupted,
+    Preempted,
+    RecipeError,
+    TrainingError,
+    UnreadableError,
+)
+from crossband.model import Model
+from crossband.training import loggers, recipe
+from crossband.training.callbacks import checkpoints
+from crossband.training.callbacks.checkpoints import BEST, Checkpoints
+from crossband.training.callbacks.health import Health
+from crossband.training.callbacks.memory import OutOfMemoryAdvice
+from crossband.training.callbacks.progress import TrainingProgress
+from crossband.training.callbacks.skipped import SkippedFiles
+from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_launched
+from crossband.training.methods.base import Method
+from crossband.training.methods.parallel import UnwrappedDDPStrategy
+from crossband.training.run_folder import CHECKPOINTS, is_first_process
+
+
+class TrainingRun:
+    """One training: its settings, method, data and Trainer.
+
+    Args:
+        settings: the parsed recipe.
+        title: name for the progress bar and the loggers.
+        folder: the run folder; None for a baseline, which writes no checkpoints and no logs.
+        stop_request: made by signals.
+        callbacks: further callbacks of the Trainer.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        title: str,
+        folder: Path | None,
+        stop_request: StopRequest,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.callbacks = list(callbacks)
+        self.settings, self.title, self.folder = settings, title, folder
+        self.stop_request = stop_request
+        lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
+        built = recipe.instantiate(settings)
+        self.method: Method = built.method
+        self.data: lightning.LightningDataModule = built.data
+        self.options: recipe.TrainerOptions = built.trainer
+        self.method.seed = int(settings.seed)
+        if isinstance(self.data, Pairs) and self.data.scale != self.method.generator.scale:
+            raise RecipeError(
+                f"data.scale is {self.data.scale}, but the generator's is "
+                f"{self.method.generator.scale}: set method.generator.scale (where it has one) and "
+                "data.scale alike"
+            )
+        self.device = resolve_device(str(settings.device))
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.precision = resolve_precision(self.device, str(settings.precision))
+        self.checkpoints = Checkpoints(
+            folder / CHECKPOINTS if folder else None,
+            self.options.checkpoint_every,
+            keep=self.options.keep_last,
+            monitor=self.options.monitor,
+            mode=self.options.mode,
+            stop_request=stop_request,
+        )
+        self.skipped = SkippedFiles()
+        self.is_first_process = True
+
+    def prepare(self) -> None:
+        """Read the manifest, before anything is written; print group leaks between the splits."""
+        if isinstance(self.data, Pairs):
+            self.data.load(self.method.signature, self.method.seed)
+            if is_first_process():
+                for leak in self.data.leaks(self.method.seed):
+                    sys.stderr.write(f"crossband: {leak}\n")
+
+    def train(self, resume: bool = False) -> dict[str, Any]:
+        """Train to the last step and return the weights of the model."""
+        found = None
+        if self.checkpoints.folder and resume:
+            quiet = not is_first_process()
+            found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
+        if found is not None:
+            self._load_weights(*found)
+            self.method.on_load_checkpoint(found[1])
+        if not self.method.finished:
+            self._fit(found[0] if found else None)
+        best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
+        if self.settings.weights == "best" and best and best.is_file():
+            self._load_weights(best, checkpoints.read(best))
+        return self.method.model_network.state_dict()
+
+    def _fit(self, checkpoint: Path | None) -> None:
+        memory = OutOfMemoryAdvice()
+        trainer = self._trainer(memory)
+        try:
+            with self.stop_request.during_training(), memory.explained():
+                trainer.fit(self.method, self.data, ckpt_path=checkpoint, weights_only=True)
+        except (Interrupted, Preempted):
+            if was_launched(trainer):
+                raise SystemExit(0) from None
+            raise
+        except UnreadableError as error:
+            raise original(error) from error
+        except SystemExit as error:  # Lightning exits at a second Ctrl-C
+            raise KeyboardInterrupt from error
+        finally:
+            loggers.close(trainer.loggers)
+        self.is_first_process = trainer.is_global_zero
+
+    def _load_weights(self, path: Path, state: dict[str, Any]) -> None:
+        """Load a checkpoint into the method; TrainingError if it does not fit."""
+        try:
+            self.method.load_state_dict(state["state_dict"])
+        except (RuntimeError, KeyError) as error:
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TrainingError(f"{path}: does not fit this recipe: {first}") from error
+
+    def _trainer(self, memory: OutOfMemoryAdvice) -> lightning.Trainer:
+        several = self.options.devices * self.options.num_nodes > 1
+        return lightning.Trainer(
+            accelerator=self.device.type,
+            devices=self.options.devices,
+            num_nodes=self.options.num_nodes,
+            strategy=UnwrappedDDPStrategy() if several else "auto",
+            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+            max_epochs=-1,
+            max_time=self.options.max_time,
+            logger=loggers.make(self.options.logger, self.folder, self.title),
+            callbacks=[
+                memory,
+                self.checkpoints,
+                TrainingProgress(self.title),
+                Health(),
+                self.skipped,
+                *self.callbacks,
+            ],
+            plugins=no_requeue(),
+            limit_val_batches=1.0 if self.folder is not None else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=self.folder,
+        )
+
+
+def trained_model(run: TrainingRun, settings: Any, weights: dict[str, Any]) -> Model:
+    """Return the trained network as a model."""
+    network = run.method.model_network
+    network.load_state_dict(weights)
+    network = network.cpu().float().eval().requires_grad_(False)
+    return Model(network, run.method.signature, name=str(settings.name), task=str(settings.task))
+
+
+def describe(run: TrainingRun, settings: Any, seconds: float) -> dict[str, Any]:
+    """Return the entries of the model description that are needed to train the model again."""
+    import numpy
+    import rasterio
+
+    about: dict[str, Any] = {
+        "seed": run.method.seed,
+        "steps": run.method.step,
+        "samples": run.method.consumed,
+        "seconds": round(seconds, 1),
+        "device": _device_name(run.device),
+        "precision": run.precision,
+        "versions": {
+            "crossband": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "lightning": str(lightning.__version__),
+            "numpy": numpy.__version__,
+            "rasterio": rasterio.__version__,
+        },
+        "config": yaml.safe_load(recipe.dump(settings)),
+    }
+    if isinstance(run.data, Pairs):
+        train, val = run.data.split(run.data.seed_of(run.method.seed))
+        about["data"] = {
+            "manifest": " + ".join(path.name for path in run.data.manifests),
+            "fingerprint": manifests.fingerprint(train),
+            "pairs": len(train),
+            "groups": int(train["group"].nunique()),
+            "val_groups": sorted(map(str, val["group"].unique())),
+            "leakage": run.data.leaks(run.method.seed),
+            "skipped": dict(run.skipped.counts),
+        }
+    return about
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
