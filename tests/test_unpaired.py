@@ -229,7 +229,8 @@ def test_the_terms_of_unit_are_those_of_its_paper():
     noise = torch.randn(2, 4, *forth.encode(data.source).shape[1:])
     method.normal = lambda *shape: noise.view(shape)
     found = method.generator_losses(
-        d := UnpairedBatch(data.source, everywhere, data.target, everywhere), method.forward_generators(d)
+        d := UnpairedBatch(data.source, everywhere, data.target, everywhere),
+        method.forward_generators(d),
     )
 
     def encoded(network, x):
