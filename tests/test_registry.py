@@ -13,6 +13,7 @@ from crossband.core.registry import Registered, build, find
 from crossband.errors import CrossbandError
 from crossband.networks import Generator
 from crossband.networks.generators.local_unet import LocalUNet
+from crossband.training import recipe
 
 
 def test_arguments_are_remembered_with_defaults():
@@ -95,3 +96,15 @@ def test_a_package_that_cannot_be_imported_is_one_line(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [Entry])
     with pytest.raises(CrossbandError, match=r"'Broken' of another package \(broken.module:Broken"):
         find(Generator, "Broken")
+
+
+def test_the_configuration_of_an_older_run_is_a_recipe(tmp_path):
+    """It has import paths, and modules have moved since."""
+    name = "rgb2thermal/cyclegan"
+    new = recipe.dump(recipe.parse(recipe.load(name, ["--data.manifest=pairs.csv"])))
+    old = re.sub(r"crossband\.training\.", "crossband.", new)
+    old = re.sub(r"crossband\.networks\.(generators|discriminators)\.", "crossband.networks.", old)
+    assert "class_path: crossband.methods.cycle_gan.CycleGAN" in old
+    path = tmp_path / "config.yaml"
+    path.write_text(old)
+    assert recipe.dump(recipe.parse(recipe.load(path))) == new

@@ -280,8 +280,14 @@ def _check(value: Any, hint: Any, path: str) -> None:
         for key in value:
             if key not in ("class_path", "init_args"):
                 raise RecipeError(f"{path}: unknown key {key!r}: known: class_path, init_args")
-        cls = _resolve(inner, str(value["class_path"]), path)
+        value["class_path"] = _class_name(str(value["class_path"]))
+        cls = _resolve(inner, value["class_path"], path)
         _check_arguments(cls, value.get("init_args") or {}, path)
+
+
+def _class_name(name: str) -> str:
+    """Leave out the module of our own classes: that in `config.yaml` of older runs has moved."""
+    return name.rpartition(".")[2] if name.startswith("crossband.") else name
 
 
 def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
