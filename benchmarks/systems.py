@@ -35,20 +35,18 @@ import rasterio
 sys.path.insert(0, str(Path(__file__).parent))
 import bundled
 import rgb2nir
+from systems_budget import BATCH, BUDGET, CROP, SEEDS
 from systems_doc import write
 
 from crossband.raster.gdal import gdal
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Samples that a recipe sees, for each task.
-BUDGET = {"rgb2nir": 2000, "sar2optical": 4000, "rgb2thermal": 1500, "super-resolution": 4000}
 TASKS = tuple(BUDGET)
 #: Fitted as their recipes say, without a budget: what every system is held against.
 BASELINES = ("mean", "linear", "mlp", "bicubic")
 #: Nothing in them is random.
 CLOSED = ("mean", "linear", "bicubic")
-SEEDS = (0, 1, 2)
-CROP, BATCH, SIDE = 64, 4, 256
+SIDE = 256
 LARGE = 1_000_000
 #: Frames of a drive that lie between two parts of it.
 GAP = 100

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from systems_budget import BATCH, BUDGET, CROP, SEEDS
 
 from crossband import Model, load
 from crossband.data import manifest as manifests
@@ -51,8 +52,6 @@ SIDE, DPI = 128, 110
 
 def write(runs: Path, docs: Path, to_json: Path | None) -> None:
     """Write docs/systems.md and its pictures from the finished runs in a folder."""
-    from systems import BATCH, BUDGET, CROP, SEEDS
-
     numbers = collect(runs)
     (docs / "systems").mkdir(exist_ok=True)
     parts = [_head(CROP, BATCH, SEEDS)]
