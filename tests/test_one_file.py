@@ -244,7 +244,10 @@ RECIPE = {
             "signature": {
                 "source": ["red", "green", "blue"],
                 "target": ["nir"],
-                "units": {"reflectance": {"source": [[0, 0.4]] * 3, "target": [[0, 0.6]]}},
+                "units": {
+                    "reflectance": {"source": [[0, 0.4]] * 3, "target": [[0, 0.6]]},
+                    "display": {"source": [[0, 1]] * 3, "target": [[0, 1]]},
+                },
             },
             "generator": {"class_path": "ThrowawayGenerator", "init_args": {"shift": 0.25}},
             "loss": {"class_path": "ThrowawayLoss"},
