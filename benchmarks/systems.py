@@ -190,7 +190,7 @@ def _smaller(node: Any, path: str, crop: int, share: float) -> Iterator[tuple[st
 
 
 def _one(node: dict[str, Any], path: str, crop: int, share: float) -> Iterator[tuple[str, Any]]:
-    from crossband.core.registry import build
+    from crossband.core.registry import available, build
     from crossband.networks import Discriminator, Generator
 
     name, given = node["class_path"], dict(node.get("init_args") or {})
@@ -198,7 +198,7 @@ def _one(node: dict[str, Any], path: str, crop: int, share: float) -> Iterator[t
         yield f"{path}.patience", max(round(given["patience"] * share), 1)
     if name == "SpatialCorrelative":  # a quarter of the crop, as in the recipe
         yield f"{path}.patch", crop // 4
-    family = next((f for f in (Generator, Discriminator) if name in f.known), None)
+    family = next((f for f in (Generator, Discriminator) if name in available(f)), None)
     if family is None:
         return
     network: Any = build(family, name, given)
