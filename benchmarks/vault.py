@@ -1,0 +1,189 @@
+"""Regions, the vault and inner folds: which images may be seen while something is chosen.
+
+`manifests.py` writes the manifests and says what a region and the vault are. `read` returns the
+rows outside of the vault; `inner_folds` deals them out by region. Nothing here reads a pixel.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rgb2nir import ROOT
+
+FOLDER = ROOT / "runs" / "manifests"
+SEED = "crossband-1"
+#: Places that are closer than this, from one to the next, are one region.
+KILOMETRES = 50.0
+#: Share of the regions of a source in the vault, and the largest share of a family's places that
+#: one region may take into it.
+SHARE, LARGEST = 0.25, 0.1
+BY_PLACE, BY_CAMPAIGN = "coordinates, single linkage 50 km", "campaign: no coordinates"
+BY_GROUND, BY_CHIP = "ground shared by elevation", "chip: no coordinates"
+#: HLS water chips come in two campaigns that number their places differently (h: "hunt group",
+#: r: "region group"). Of these the elevation bands of the source's chips share ground.
+SAME_GROUND = (
+    "h93 h147 h228 h282 h286",
+    "h293 h305 r172",
+    "h128 r113 r170",
+    "h262 r125 r96",
+    "h207 r1 r58 r160",
+    "h72 r174",
+    "h253 r147",
+    "h219 h264 r106",
+    "h266 r167",
+    "h276 h279 r152",
+    "h255 r134",
+    "h209 r126",
+    "h176 r137",
+    "h193 r93",
+    "h78 r163",
+    "r36 r156",
+    "h218 r105",
+    "h174 r82",
+)
+#: Known to share ground with the other campaign, but not with which of its places: never in the
+#: vault.
+UNLINKED = ("h290",)
+#: Rows without coordinates in the table that are one region each.
+NAMED = {"naip_wv": "West Virginia, one quad", "landsat7_dn_pa": "Pennsylvania"}
+
+
+def read(
+    task: str,
+    *,
+    folder: Path = FOLDER,
+    look: bool = False,
+    why: str = "",
+    shipped: bool = True,
+) -> pd.DataFrame:
+    """Return the rows of a task that may be trained and chosen on, or with `look` the vault's.
+
+    Args:
+        task: one of `TASKS`.
+        folder: of the manifests.
+        look: return the vault's rows instead, and write the look down.
+        why: what the look is for; needed for a look.
+        shipped: only rows on which shipped weights may be trained.
+
+    Raises:
+        ValueError: a look without a reason.
+    """
+    rows = pd.read_csv(folder / f"{task}.csv", dtype={"date": str}, keep_default_na=True)
+    rows = rows[rows["left_out"].isna()]
+    if shipped:
+        rows = rows[rows["licence_ok"] == "yes"]
+    if look:
+        if not why:
+            raise ValueError("a look at the vault needs a reason: read(task, look=True, why=...)")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        seen = pd.DataFrame([{"time": now, "task": task, "why": why, "rows": len(rows)}])
+        path = folder / "looks.csv"
+        seen.to_csv(path, mode="a", header=not path.is_file(), index=False)
+    rows = rows[(rows["vault"] == "yes") == look]
+    return rows.reset_index(drop=True)
+
+
+def looks(task: str, folder: Path = FOLDER) -> int:
+    """Return how often the vault of a task was opened."""
+    path = folder / "looks.csv"
+    return int((pd.read_csv(path)["task"] == task).sum()) if path.is_file() else 0
+
+
+def inner_folds(table: pd.DataFrame, folds: int) -> pd.Series:
+    """Return the fold of each row: regions dealt out in each family, the largest first.
+
+    Each region goes to the fold that has the fewest places of the family so far. Among regions of
+    one size a hash decides the order.
+    """
+    fold: dict[str, int] = {}
+    for _, part in sorted(table.groupby("family")):
+        places = part.groupby("region")["group"].nunique()
+        filled = [0] * folds
+        for region in fold.keys() & set(places.index):
+            filled[fold[region]] += places[region]
+        first = int(_hash(str(_), "fold")[:8], 16)
+        for region in sorted(places.index, key=lambda r: (-places[r], _hash(r, "fold"))):
+            if region not in fold:
+                order = sorted(range(folds), key=lambda k: (filled[k], (k + first) % folds))
+                fold[region] = order[0]
+                filled[order[0]] += places[region]
+    return table["region"].map(fold)
+
+
+def with_regions(table: pd.DataFrame) -> pd.DataFrame:
+    """Add `region` and `region_by`, over all tasks at once."""
+    located = table["lon"].notna()
+    names = table["campaign"].astype(str).to_numpy(dtype=object)
+    how = np.full(len(table), BY_CAMPAIGN, dtype=object)
+    numbers = np.flatnonzero(located)
+    labels = linked(table["lon"].to_numpy()[numbers], table["lat"].to_numpy()[numbers], KILOMETRES)
+    for label in np.unique(labels):
+        members = numbers[labels == label]
+        first = table.iloc[members].sort_values(["lat", "lon"]).iloc[0]
+        names[members] = f"at {first['lat']:.1f} {first['lon']:.1f}"
+        how[members] = BY_PLACE
+    same = {h: names_.split()[0] for names_ in SAME_GROUND for h in names_.split()}
+    for n in np.flatnonzero(~located):
+        place, file = str(table["group"].iloc[n]), Path(str(table["source"].iloc[n])).name
+        if place.startswith("hls_") and place[4:5] in ("h", "r"):
+            names[n], how[n] = f"hls {same.get(place[4:], place[4:])}", BY_GROUND
+        elif table["family"].iloc[n] == "chips":
+            names[n], how[n] = place, BY_CHIP
+        elif table["campaign"].iloc[n] in ("s2-l2a-finland-biomassters", "biomassters_fi"):
+            names[n] = "biomassters " + re.findall("0060c0a5|000aa810", place)[0]
+        elif table["campaign"].iloc[n] == "sen12_pairs":
+            names[n] = place
+        else:
+            names[n] = next((v for k, v in NAMED.items() if file.startswith(k)), names[n])
+    return table.assign(region=names, region_by=how)
+
+
+def linked(lon: np.ndarray, lat: np.ndarray, kilometres: float) -> np.ndarray:
+    """Return the number of the cluster of each place: single linkage of great-circle distances."""
+    angles = np.radians(np.stack([lat, lon], axis=1).astype(float))
+    south, east = angles.T
+    middle = np.sin((south[:, None] - south) / 2) ** 2
+    across = np.sin((east[:, None] - east) / 2) ** 2 * np.cos(south)[:, None] * np.cos(south)
+    near = 2 * 6371.0 * np.arcsin(np.sqrt(np.clip(middle + across, 0, 1))) <= kilometres
+    label = np.arange(len(lon))
+    while True:  # the smallest number spreads until nothing changes
+        lowest = np.where(near, label[None], len(lon)).min(axis=1)
+        if (lowest == label).all():
+            return label
+        label = lowest
+
+
+def vault_regions(table: pd.DataFrame) -> set[str]:
+    """Return the regions of the vault: a quarter of each source's, by the order of a hash.
+
+    A campaign of fewer than three regions joins the others of its family. A region that holds many
+    of the family's places, and more than most regions do, stays outside: what is left to train on
+    would lack its kind.
+    """
+    usable = table[(table["licence_ok"] == "yes") & table["left_out"].isna()]
+    chosen: set[str] = set()
+    pinned = {f"hls {place}" for place in UNLINKED}
+    for _, part in usable.groupby("family", sort=True):
+        counts = part.groupby("campaign")["region"].transform("nunique")
+        source = part["campaign"].where(counts >= 3, "several campaigns")
+        places = part.groupby("region")["group"].nunique()
+        most = max(LARGEST * places.sum(), places.median())
+        for _, rows in part.groupby(source, sort=True):
+            regions = sorted(rows["region"].unique(), key=lambda r: _hash(r, "vault"))
+            wanted = max(1, round(SHARE * len(regions))) if len(regions) > 2 else 0
+            taken = len(chosen.intersection(regions))
+            for region in regions:
+                small = places[region] <= most
+                if taken < wanted and region not in chosen | pinned and small:
+                    chosen.add(region)
+                    taken += 1
+    return chosen
+
+
+def _hash(name: str, purpose: str) -> str:
+    return hashlib.sha256(f"{SEED} {purpose} {name}".encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""The vault of the shared images: what training and choosing may see, and how folds are cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from vault import KILOMETRES, inner_folds, linked, looks, read, vault_regions, with_regions
+
+
+def rows(regions: dict[str, int], family: str = "HLS", **columns: str) -> pd.DataFrame:
+    """Return a manifest with so many places in each region."""
+    table = pd.DataFrame(
+        [{"region": r, "group": f"{r}-{n}"} for r, count in regions.items() for n in range(count)]
+    )
+    usual = {"campaign": "chips", "licence_ok": "yes", "left_out": None}
+    return table.assign(family=family, **(usual | columns))
+
+
+def test_places_are_linked_one_to_the_next():
+    degrees = KILOMETRES / 111.2  # of latitude
+    lat = np.array([0.0, 0.9 * degrees, 1.8 * degrees, 3.1 * degrees])
+    assert linked(np.zeros(4), lat, KILOMETRES).tolist() == [0, 0, 0, 3]
+
+
+def test_a_degree_of_longitude_is_short_far_north():
+    at = np.array([0.0, 1.0])
+    assert linked(at, np.array([70.0, 70.0]), KILOMETRES).tolist() == [0, 0]
+    assert linked(at, np.array([0.0, 0.0]), KILOMETRES).tolist() == [0, 1]
+
+
+def test_regions_come_from_coordinates_shared_ground_or_the_campaign():
+    table = pd.DataFrame(
+        {
+            "source": ["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"],
+            "group": ["a", "b", "hls_h293", "hls_r172", "e"],
+            "campaign": ["x", "y", "hunt", "first", "flight"],
+            "family": "HLS",
+            "lon": [10.0, 10.1, np.nan, np.nan, np.nan],
+            "lat": [50.0, 50.1, np.nan, np.nan, np.nan],
+        }
+    )
+    region = with_regions(table)["region"]
+    assert region[0] == region[1]
+    assert region[2] == region[3]
+    assert region[4] == "flight"
+    assert region.nunique() == 3
+
+
+def test_a_quarter_of_each_source_and_no_region_that_holds_much():
+    table = pd.concat([rows({f"r{n}": 1 for n in range(20)}), rows({"large": 30})])
+    chosen = vault_regions(table)
+    assert len(chosen) == 5
+    assert "large" not in chosen
+    assert vault_regions(table.sample(frac=1, random_state=1)) == chosen
+
+
+def test_what_may_not_be_trained_on_takes_no_place_in_the_vault():
+    table = pd.concat(
+        [
+            rows({f"r{n}": 1 for n in range(8)}),
+            rows({f"n{n}": 1 for n in range(8)}, licence_ok="no"),
+        ]
+    )
+    chosen = vault_regions(table)
+    assert len(chosen) == 2
+    assert all(region.startswith("r") for region in chosen)
+
+
+def test_folds_cut_no_region_and_hold_alike_many_places():
+    table = rows({f"r{n}": 1 + n % 3 for n in range(24)})
+    folds = inner_folds(table, 4)
+    assert table.assign(fold=folds).groupby("region")["fold"].nunique().max() == 1
+    assert folds.value_counts().tolist() == [12] * 4
+
+
+@pytest.fixture
+def folder(tmp_path):
+    table = rows({f"r{n}": 1 for n in range(4)})
+    table["vault"] = ["yes", "no", "no", "no"]
+    table.loc[1, "licence_ok"] = "no"
+    table.loc[2, "left_out"] = "two units"
+    table.assign(date="2020").to_csv(tmp_path / "rgb2nir.csv", index=False)
+    return tmp_path
+
+
+def test_the_vault_is_not_handed_out(folder):
+    assert read("rgb2nir", folder=folder)["region"].tolist() == ["r3"]
+    assert read("rgb2nir", folder=folder, shipped=False)["region"].tolist() == ["r1", "r3"]
+    assert looks("rgb2nir", folder) == 0
+
+
+def test_a_look_needs_a_reason_and_is_counted(folder):
+    with pytest.raises(ValueError, match="a look at the vault needs a reason"):
+        read("rgb2nir", folder=folder, look=True)
+    assert looks("rgb2nir", folder) == 0
+    seen = read("rgb2nir", folder=folder, look=True, why="the final table")
+    assert seen["region"].tolist() == ["r0"]
+    read("rgb2nir", folder=folder, look=True, why="again")
+    assert looks("rgb2nir", folder) == 2
+    assert looks("sar2optical", folder) == 0
