@@ -5,10 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types contract unit format wheel benchmarks soak clean help
+.PHONY: demo test test-all lint types contract quick slow format wheel benchmarks soak clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
-	@echo "make test        lint, types, the direction of imports and the tests"
+	@echo "make test        lint, types, the direction of imports, the quick tests (6 minutes)"
+	@echo "make test-all    the same, and the slow tests"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
@@ -17,7 +18,9 @@ help:
 demo: $(VENV)/.ready
 	$(BIN)/crossband demo --out out/demo
 
-test: lint types contract unit
+test: lint types contract quick
+
+test-all: test slow
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
@@ -30,8 +33,13 @@ contract: $(VENV)/.ready-test
 	$(BIN)/lint-imports
 
 # Two processes of one thread each: the tests are many and small.
-unit: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(VENV)/.ready-test
+	$(PYTEST) -m "not slow"
+
+slow: $(VENV)/.ready-test
+	$(PYTEST) -m slow
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

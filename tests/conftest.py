@@ -25,7 +25,16 @@ from crossband.networks.generators.identity import Identity
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.training import recipe
 
+#: Seconds that a test of the slow tier may take, unless its own marker says otherwise.
+SLOW_TIMEOUT = 1200
 UTM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the slow tier more time; that of the quick tier stands in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
 
 
 @pytest.fixture(autouse=True, scope="session")

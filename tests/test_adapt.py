@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 import yaml
+from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
 from registered import cases, waken
-from test_fit import RECIPE, options, pairs  # noqa: F401  (a fixture)
 
 from crossband import Model, load
 from crossband.core.registry import build

@@ -22,6 +22,7 @@ def run(interpreters):
     return finish
 
 
+@pytest.mark.slow
 def test_both_ways_are_timed(run, tmp_path):
     out = run("--json", tmp_path / "numbers.json")
     numbers = json.loads((tmp_path / "numbers.json").read_text())
@@ -31,6 +32,7 @@ def test_both_ways_are_timed(run, tmp_path):
     assert numbers["flop_per_image"] > 1e6
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_are_named(run, tmp_path):
     out = run("--profile", "--json", tmp_path / "numbers.json")
     seconds = json.loads((tmp_path / "numbers.json").read_text())["seconds_per_step"]

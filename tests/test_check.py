@@ -483,6 +483,7 @@ def test_parallel_equals_serial(messy):
     assert not one.clean
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_finding(messy, monkeypatch):
     """A file that kills its reader leaves the others measured."""
     rows = manifest.read(messy, lenient=True).to_dict("records")
@@ -596,6 +597,7 @@ def test_wheel_has_the_template():
     assert files("crossband.data.check").joinpath("check.html").is_file()
 
 
+@pytest.mark.slow
 def test_real_traps(real_data, tmp_path):
     """A part of benchmarks/check_shared.py: files with a trap, and as many without."""
     import check_shared

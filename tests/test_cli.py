@@ -15,16 +15,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from commands import one_line
 from conftest import random_values
-
-
-def one_line(done, *words):
-    """Check for exit code 2, one line on stderr, no traceback, and these words in it."""
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert done.stderr.startswith("crossband: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr, done.stderr
 
 
 @pytest.fixture
@@ -389,6 +381,7 @@ def pairs(make_raster, tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["linear", "local-unet", "local-statistics"])
 def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, recipe):
     """Fit, translate, evaluate: what a user does with a recipe, each in its own process."""
@@ -418,6 +411,7 @@ def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, re
     one_line(crossband_command("evaluate", *arguments, "-o", tmp_path / "report"), "--overwrite")
 
 
+@pytest.mark.slow
 def test_demo_with_the_bundled_model(crossband_command, tmp_path):
     done = crossband_command("demo", "--out", tmp_path / "d", cwd=tmp_path, fresh=True)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from test_cli import one_line
+from commands import one_line
 
 from crossband.cli.main import main
 from crossband.core.signature import Signature, UnitRange

@@ -9,8 +9,8 @@ import copy
 
 import pytest
 import torch
-from test_unpaired import GREY, Noting, One, Shift, run, thermal
 from torch import nn
+from toy_unpaired import GREY, Noting, One, Shift, run, thermal
 
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator

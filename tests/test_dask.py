@@ -203,6 +203,7 @@ def test_an_interrupted_scene_goes_on_wherever(
     assert not hidden(tmp_path)
 
 
+@pytest.mark.slow
 def test_windows_that_take_their_workers_with_them(source, model, fragile, tmp_path, monkeypatch):
     local_cluster, cluster = fragile
     monkeypatch.setattr(local_cluster.scheduler, "allowed_failures", 0)
@@ -313,6 +314,7 @@ class Told(Watcher):
             self.then()
 
 
+@pytest.mark.slow
 def test_which_scenes_are_spread(scenes, model, cluster, tmp_path, monkeypatch):
     for huge, expected in ((1024, []), (16, ["large_nir.tif"])):
         monkeypatch.setattr(scenes_module, "HUGE", huge)
@@ -327,6 +329,7 @@ def test_which_scenes_are_spread(scenes, model, cluster, tmp_path, monkeypatch):
         assert told.spread == expected
 
 
+@pytest.mark.slow
 def test_a_worker_lost_by_a_fleet(scenes, model, fragile, tmp_path):
     """Its scene is done by another worker."""
     local_cluster, cluster = fragile

@@ -33,6 +33,7 @@ print(sum(faults() for _ in range(5)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="keep_freed_memory is for glibc")
 def test_freed_memory_is_used_again_without_page_faults():
     faults = {}
@@ -66,6 +67,7 @@ print(mib() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="read from Linux' /proc")
 @pytest.mark.skipif(not has_native_bf16(torch.device("cpu")), reason="kernels of bf16")
 def test_kernels_of_a_hundred_widths_are_not_all_kept():

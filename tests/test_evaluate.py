@@ -446,6 +446,7 @@ def test_wrong_arguments(scenes, model, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_evaluating_imports_no_lightning(scenes, model, tmp_path):
     model.save(tmp_path / "folder")
     code = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from fitting import RECIPE, options, same_weights
 
 from crossband import load
 from crossband.data import manifest
@@ -24,25 +24,14 @@ from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
-RECIPE = Path(__file__).parent / "recipe.yaml"
-
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory, make_pairs):
     return make_pairs(tmp_path_factory.mktemp("pairs"))
 
 
-def options(pairs, *more):
-    return ["--data.manifest", str(pairs), *more]
-
-
 def model_names(model):
     return list(model.network.state_dict())
-
-
-def same_weights(one, other):
-    a, b = (load(folder).network.state_dict() for folder in (one, other))
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_what_a_run_leaves(pairs, tmp_path, capsys):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_values
-from test_fit import options, pairs, same_weights  # noqa: F401  (a fixture)
-from test_methods import SIGNATURE, Data, Noise, Numbers, PerPixelLinear, run
+from fitting import options, pairs, same_weights  # noqa: F401  (a fixture)
+from toy_methods import SIGNATURE, Data, Noise, Numbers, run
 
 from crossband import load
 from crossband.errors import Interrupted, RecipeError
+from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.networks.samplers.flow import FlowSampler
 from crossband.raster.grid import Grid, Window
@@ -165,6 +166,7 @@ def test_what_does_not_fit_is_one_line():
         method.backward_losses(batch, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flow-matching", "discrete-flow-matching", "diffusion"])
 def test_a_recipe_stopped_and_resumed_translates_like_the_whole_run(
     name,

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from commands import one_line
 from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
-from test_cli import one_line
 
 import crossband
 from crossband.errors import InputError

@@ -214,6 +214,7 @@ def test_a_discriminator_that_wins_is_said(line_pairs, tmp_path, capsys):
     assert 1.0 in flags(rows, "discriminator_won").values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gan", [[], adversarial(PATCHGAN)])
 def test_a_training_that_learns_raises_no_alarm(line_pairs, tmp_path, capsys, gan):
     rows = train(line_pairs, tmp_path / "run", *gan, steps=120)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 import torch
+from commands import one_line
 from conftest import rgb2nir_signature
-from test_cli import one_line
 
 from crossband import Model, load
 from crossband.core.signature import Signature, UnitRange

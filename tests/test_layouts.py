@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import trees
+from commands import one_line
 from registered import classes
-from test_cli import one_line
 
 from crossband.cli.main import main
 from crossband.core.signature import Signature, UnitRange

@@ -29,12 +29,14 @@ def manifest(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("soak"), 4, 5, side=128)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(manifest):
     ((number, points),) = watch(manifest, READS, 1, CROP).items()
     assert (number, points[-1][0]) == (0, READS)
     assert slope(points) < BOUND
 
 
+@pytest.mark.slow
 def test_a_leak_of_a_crop_would_be_seen(manifest, monkeypatch):
     kept, read = [], PairDataset.__getitem__
 

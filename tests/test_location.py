@@ -9,9 +9,9 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from fitting import options, pairs  # noqa: F401  (a fixture)
 from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.special import sph_harm_y
-from test_fit import options, pairs  # noqa: F401  (a fixture)
 from torch import nn
 from torch.nn import functional
 
@@ -474,6 +474,7 @@ def test_a_model_needs_its_checkpoint_no_more(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_recipe_takes_a_checkpoint_freezes_it_and_resumes(pairs, tmp_path):  # noqa: F811
     path = tmp_path / "satclip.ckpt"
     expected = satclip(path)

@@ -10,10 +10,10 @@ import rasterio
 import torch
 from affine import Affine
 from conftest import UTM, random_values
+from killing import killed
 from rasterio.warp import Resampling, reproject
 from rio_cogeo.cogeo import cog_validate
 from scipy.ndimage import gaussian_filter
-from test_store import killed
 
 import crossband
 from crossband.errors import (
@@ -423,7 +423,7 @@ def test_a_result_that_cannot_be_matched_is_kept(make_raster, tiny_model, tmp_pa
 
 @pytest.mark.parametrize("where", ["windows", "matching"])
 def test_killed_and_resumed_gives_the_same_file(
-    make_raster, tiny_model, tmp_path, monkeypatch, where
+    make_raster, tiny_model, tmp_path, monkeypatch, interpreters, where
 ):
     source = make_raster(values=random_values(3, 210, 250))
     model = crossband.load(tiny_model)
@@ -434,7 +434,7 @@ def test_killed_and_resumed_gives_the_same_file(
     out = tmp_path / "b.tif"
     if where == "windows":
         arguments = [source, "-o", out, "--model", tiny_model, "--tile", 48, "--index", "NDVI"]
-        killed(8, *arguments, "--match-to", reference)
+        killed(interpreters, 8, *arguments, "--match-to", reference)
     else:
         real = match.Match.apply
         monkeypatch.setattr(match.Match, "apply", lambda *_: signal.raise_signal(signal.SIGINT))

@@ -11,8 +11,8 @@ import lightning
 import pytest
 import torch
 from registered import sizes
-from test_unpaired import GREY, One, run
 from torch.utils.data import DataLoader, Dataset
+from toy_unpaired import GREY, One, run
 
 from crossband.core.signature import Signature, UnitRange
 from crossband.networks import parameter_count

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiers import slow
 from torch import nn
 
 from crossband.errors import TrainingError
@@ -52,11 +53,11 @@ def options(pairs, pixels, first=0):
 @pytest.mark.parametrize(
     ("pixels", "accumulate", "advice"),
     [
-        (12 * 64**2 - 1, 1, "--data.batch 6 --method.accumulate 2 was tried, fits, and gives"),
-        (4 * 64**2, 1, "--data.batch 3 --method.accumulate 4 was tried, fits, and gives"),
+        slow(12 * 64**2 - 1, 1, "--data.batch 6 --method.accumulate 2 was tried, fits, and gives"),
+        slow(4 * 64**2, 1, "--data.batch 3 --method.accumulate 4 was tried, fits, and gives"),
         (64**2, 2, "--data.batch 1 --method.accumulate 24 was tried, fits, and gives"),
         (32**2, 1, "not even one crop fits; --data.crop 32 --data.batch 1 --method.accumulate 12"),
-        (9, 1, "no smaller batch or crop fits either: take a smaller network"),
+        slow(9, 1, "no smaller batch or crop fits either: take a smaller network"),
     ],
 )
 def test_the_largest_setting_that_fits_is_named(line_pairs, tmp_path, pixels, accumulate, advice):
@@ -186,6 +187,7 @@ def test_what_is_replayed_does_not_stand_in_the_way_of_a_smaller_crop(line_pairs
         fit(recipe, [*arguments, "--data.batch", "2"], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_other_process_says_so_in_one_line(line_pairs, tmp_path):
     """Only the first one's memory is full; the other one would wait for its gradients."""
     code = Path(__file__).read_text().partition("def options(")[0]
@@ -219,6 +221,7 @@ sys.exit(main())
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux")
 def test_a_real_allocation_that_is_refused(line_pairs, tmp_path):
     """RLIMIT_AS, set before the first step to what is in use and a little more."""

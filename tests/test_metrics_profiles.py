@@ -126,6 +126,7 @@ def test_a_tally_keeps_profiles_by_sensor_and_not_by_group(nir):
     assert all(s.profiles() == {} for e in tally._cells.values() for s in e.scores.values())
 
 
+@pytest.mark.slow
 def test_the_benchmark_times_every_family(tmp_path):
     command = [sys.executable, BENCHMARK, "--pairs", "1", "--side", "64", "--masked", "--json"]
     done = subprocess.run(

@@ -93,6 +93,7 @@ def unpaired(pairs, *more):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "options"), [(PAIRED, adversarial), (CYCLE, unpaired)])
 def test_two_processes_and_accumulation_repeat_one_process(start, pairs, tmp_path, recipe, options):
     script = tmp_path / "probe.py"
@@ -139,6 +140,7 @@ def two_nodes(begin, options):
             options = [*options, *["--overwrite"] * (attempt == 0)]
 
 
+@pytest.mark.slow
 def test_two_nodes_by_torchrun(start, pairs, tmp_path):
     """Two "nodes" of one process each, as `docs/training.md` starts them."""
     options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]
@@ -178,6 +180,7 @@ def test_two_nodes_by_slurm(start, pairs, tmp_path):
     assert load(tmp_path / "run/model").about["training"]["samples"] == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [PAIRED, CYCLE], ids=["PairedGAN", "CycleGAN"])
 def test_killed_at_a_random_moment_it_resumes_to_the_same_weights(
     start, pairs, tmp_path, recipe, monkeypatch

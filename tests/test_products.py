@@ -25,12 +25,10 @@ from product_trees import (
 )
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
+from same_model import model
 
-from crossband import Model
 from crossband.cli.main import main
-from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError, InputError, OutputError, UnitError
-from crossband.networks.generators.identity import Identity
 from crossband.raster import products
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
@@ -39,13 +37,6 @@ from crossband.raster.options import ReadOptions
 from crossband.translate.provenance import facts
 
 RGB = ("red", "green", "blue")
-
-
-def model(*bands, unit="reflectance", low=-0.2, high=1.6):
-    """A model that gives back what it is given."""
-    ranges = UnitRange([(low, high)] * len(bands), [(low, high)] * len(bands))
-    signature = Signature(list(bands), list(bands), {unit: ranges})
-    return Model(Identity(len(bands)), signature, name="same", task="same")
 
 
 def opened(path, *needed, **options):

@@ -268,6 +268,7 @@ def test_a_loading_process_says_it_in_one_line(pairs, tmp_path):
     assert "Traceback" not in line
 
 
+@pytest.mark.slow
 def test_nothing_but_broken_files_is_an_error_anyway(pairs, tmp_path):
     path = pairs(2, compress="deflate", blockysize=40)
     for i in range(2):

@@ -1,4 +1,4 @@
-"""Every recipe: fitted, saved, loaded, translated with, resumed; a batch learned by heart."""
+"""Every recipe: fitted, saved, loaded, translated with, judged; resumed, and overfits one batch."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
 NAMES = list(recipe.available())
+CONFIGS = {name: recipe.load(name) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def manifests(tmp_path_factory):
 
 
 def options(manifests, name, *more):
-    manifest = manifests[recipe.load(name)["task"]]
+    manifest = manifests[CONFIGS[name]["task"]]
     return [*tiny.overrides(name), f"--data.manifest={manifest}", "--trainer.logger=csv", *more]
 
 
@@ -54,6 +55,7 @@ def test_every_recipe_says_what_it_is():
         assert config["task"] in tiny.WRITERS
 
 
+@pytest.mark.slow
 def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
     once = functools.cache(recipe_info)
     monkeypatch.setattr("crossband.training.recipe_table.recipe_info", once)
@@ -137,15 +139,21 @@ def test_recipes_have_the_networks_of_their_systems(name):
     assert all(f"{count:,}" in row for count in counts)
 
 
+#: The first recipe of each task that has baselines; those of a task take the same pairs.
+BASELINES = {
+    task: next(n for n in NAMES if n.startswith(f"{task}/") and CONFIGS[n].get("baselines"))
+    for task in tiny.WRITERS
+}.values()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_fit_save_load_translate_evaluate_resume(name, manifests, tmp_path):
-    arguments = options(manifests, name)
-    if "optimizer" in recipe.load(name)["method"]["init_args"]:
-        arguments += ["--method.schedule=Constant"]  # another depends on how many steps there are
-    folder = fit(name, arguments, tmp_path / "run", fast_run=True)
+def test_fit_save_load_translate_evaluate(name, manifests, tmp_path):
+    """Baselines are fitted once a task here, and with every recipe below."""
+    more = [] if name in BASELINES else ["--baselines=null", "--blend=null"]
+    folder = fit(name, options(manifests, name, *more), tmp_path / "run", fast_run=True)
     assert folder == tmp_path / "run" / "model"
     model = load(folder)
-    wanted = recipe.load(name).get("baselines") or []
+    wanted = (CONFIGS[name].get("baselines") or []) if name in BASELINES else []
     assert set(model.baselines) == {w.rpartition("/")[2] for w in wanted}
 
     signature, scale = model.signature, model.network.scale
@@ -171,7 +179,18 @@ def test_fit_save_load_translate_evaluate_resume(name, manifests, tmp_path):
         "model"
     }
     assert np.isfinite(report.per_image["mae"]).all()
-    # Two steps and one more are three.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_resumed_equals_whole(name, manifests, tmp_path):
+    """Two steps and one more are three; with the recipe's own baselines and their blend."""
+    arguments = options(manifests, name)
+    if "optimizer" in CONFIGS[name]["method"]["init_args"]:
+        arguments += ["--method.schedule=Constant"]  # another depends on how many steps there are
+    model = load(fit(name, arguments, tmp_path / "run", fast_run=True))
+    wanted = CONFIGS[name].get("baselines") or []
+    assert set(model.baselines) == {w.rpartition("/")[2] for w in wanted}
     more = [*arguments, "--method.max_steps=3", "--data.steps=2", "--data.val_windows=1"]
     more += ["--data.val_tile=64", "--baselines=null", "--blend=null"]
     resumed = fit(name, more, tmp_path / "run", resume=True)
@@ -214,8 +233,8 @@ class Fixed(lightning.LightningDataModule):
 PAIRED = [
     name
     for name in NAMES
-    if recipe.load(name)["method"]["class_path"] == "PairedGAN"
-    and "LocalStatistics" not in str(recipe.load(name))
+    if CONFIGS[name]["method"]["class_path"] == "PairedGAN"
+    and "LocalStatistics" not in str(CONFIGS[name])
 ]
 #: Rates at which narrow networks learn two samples in a few hundred steps.
 FASTER = {"Adam": {"lr": 0.004}, "MuonAdamW": {}}
@@ -251,6 +270,7 @@ class Learned(lightning.Callback):
             trainer.should_stop = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRED)
 def test_a_batch_is_learned_by_heart(name, manifests):
     steps = SLOW.get(name, 150)
@@ -370,6 +390,7 @@ def command(capsys, crossband_command):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_real_pairs_through_the_command(name, real_data, tmp_path, command):
     config = recipe.load(name)

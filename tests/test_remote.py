@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from commands import one_line
 from conftest import random_values
 from ranges import RangeServer
-from test_cli import one_line
+from tiers import slow
 
 import crossband
 from crossband.cli.main import main
@@ -118,8 +119,14 @@ def test_new_tries_give_the_same_pixels(
     assert server.requests > 6
 
 
-@pytest.mark.parametrize("fault", [403, 503, "drop"])
-@pytest.mark.parametrize("compress", ["deflate", "none"])
+@pytest.mark.parametrize(
+    ("compress", "fault"),
+    [
+        ("deflate", 503),
+        *(slow("deflate", fault) for fault in (403, "drop")),
+        *(slow("none", fault) for fault in (403, 503, "drop")),
+    ],
+)
 def test_wherever_it_fails_no_pixel_is_made_up(make_raster, server, monkeypatch, fault, compress):
     """GDAL alone reads zeros where it got half an index of blocks, or none."""
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
@@ -194,7 +201,7 @@ def test_no_route_is_one_line(command, tiny_model, tmp_path, source, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("fault", [503, 403, "drop"])
+@pytest.mark.parametrize("fault", [503, slow(403), slow("drop")])
 def test_a_break_in_the_middle_keeps_windows_for_resume_only(
     make_raster, server, tiny_model, tmp_path, monkeypatch, fault
 ):

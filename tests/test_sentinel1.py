@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from product_trees import sentinel1, zipped
-from test_products import model
+from same_model import model
 
 from crossband.errors import BandError, InputError
 from crossband.raster.blocks import BlockReader, ReadStats

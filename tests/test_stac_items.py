@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 from product_trees import item, numbers, sentinel2, write
 from ranges import RangeServer
-from test_products import model
+from same_model import model
 
 from crossband.cli.main import main
 from crossband.errors import BandError, InputError, UnitError

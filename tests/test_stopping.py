@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiers import slow
 
 from crossband import load
 from crossband.data.workers import SIGNALS
@@ -76,8 +77,15 @@ def whole(line_pairs, tmp_path_factory):
     return fit(RECIPE, ["--data.manifest", str(line_pairs), *few], folder)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-@pytest.mark.parametrize("slurm", [False, True])
+@pytest.mark.parametrize(
+    ("name", "slurm"),
+    [
+        ("SIGUSR1", True),
+        slow("SIGUSR1", False),
+        slow("SIGTERM", True),
+        slow("SIGTERM", False),
+    ],
+)
 def test_preempted_and_resumed_equals_uninterrupted(start, command, whole, tmp_path, name, slurm):
     """Under SLURM, Lightning would requeue the job by itself; a fake scontrol tells."""
     folder = tmp_path / "run"
@@ -114,6 +122,7 @@ def test_preempted_and_resumed_equals_uninterrupted(start, command, whole, tmp_p
     assert same_weights(folder / "model", whole)
 
 
+@pytest.mark.slow
 def test_loaders_survive_a_signal_to_the_whole_group(start, command, whole, tmp_path):
     """A cluster signals every process of the job; the step still gets its batch."""
     folder = tmp_path / "run"
@@ -147,6 +156,7 @@ def test_a_second_sigterm_ends_at_once(start, command, tmp_path):
     assert read(folder / "checkpoints/last.ckpt")["crossband"]["step"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["first", "second", "all"])
 def test_all_processes_stop_at_the_same_step(start, command, tmp_path, victim):
     folder = tmp_path / "run"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 import rasterio
 import torch
 from conftest import random_values, rgb2nir_signature
+from killing import killed
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
@@ -27,29 +27,6 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.journal import Raw, Store, folder_of
 from crossband.raster.write import SceneWriter
 from crossband.translate.threads import Statistics
-
-#: Ends itself as a kill would, after so many windows are on disk.
-KILLED = """
-import os, signal, sys
-from crossband.raster import journal
-journal.FLUSH_SECONDS = 0.0
-limit = int(sys.argv.pop(1))
-note = journal.Store.note
-def noting(self, job, valid):
-    note(self, job, valid)
-    if len(self.done) >= limit:
-        os.kill(os.getpid(), signal.SIGKILL)
-journal.Store.note = noting
-from crossband.cli.main import main
-main(sys.argv[1:])
-"""
-
-
-def killed(limit, *arguments):
-    command = [sys.executable, "-c", KILLED, str(limit), "translate", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def digest(path):
@@ -68,16 +45,16 @@ def source(make_raster):
     return make_raster(values=values, scale=1e-4, nodata=0)
 
 
-def test_killed_and_resumed_gives_the_same_pixels(source, tiny_model, tmp_path):
+def test_killed_and_resumed_gives_the_same_pixels(source, tiny_model, tmp_path, interpreters):
     model = crossband.load(tiny_model)
     straight = tmp_path / "a.tif"
     whole = Statistics()
     model.translate(source, straight, tile=48, indices=["NDVI"], statistics=whole)
     out = tmp_path / "b.tif"
     arguments = [source, "-o", out, "--model", tiny_model, "--tile", 48, "--index", "NDVI"]
-    killed(8, *arguments)
+    killed(interpreters, 8, *arguments)
     assert not out.exists()
-    killed(12, *arguments, "--resume")
+    killed(interpreters, 12, *arguments, "--resume")
     with open(folder_of(out) / "journal", "ab") as journal:
         journal.write(b"7")  # a line that a power cut tore
     found = Statistics()
@@ -92,7 +69,7 @@ def test_killed_and_resumed_gives_the_same_pixels(source, tiny_model, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-def test_blended_tiles_go_on_to_the_same_pixels(make_raster, tmp_path):
+def test_blended_tiles_go_on_to_the_same_pixels(make_raster, tmp_path, interpreters):
     torch.manual_seed(1)
     network = ResNet(3, 1, width=4, blocks=1, activation="none")
     network.head.layers[-1].bias.data.fill_(0.5)
@@ -103,7 +80,7 @@ def test_blended_tiles_go_on_to_the_same_pixels(make_raster, tmp_path):
         straight = model.translate(source, tmp_path / f"a{batch}.tif", tile=64, batch=batch)
         out = tmp_path / f"b{batch}.tif"
         arguments = [source, "-o", out, "--model", folder, "--tile", 64, "--batch", batch]
-        killed(kill, *arguments)
+        killed(interpreters, kill, *arguments)
         found = Statistics()
         model.translate(source, out, tile=64, batch=batch, resume=True, statistics=found)
         assert found.resumed >= kill

@@ -328,6 +328,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path):
     """16 times the pixels; 20,000 x 20,000 is for benchmarks/translate.py."""
     peaks = []
@@ -350,6 +351,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
     assert peaks[1] <= 1.25 * peaks[0]
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_its_table(tmp_path):
     script = Path(__file__).parents[1] / "benchmarks" / "translate.py"
     numbers = tmp_path / "numbers.json"

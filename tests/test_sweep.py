@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_cli import one_line
-from test_fit import RECIPE, options, pairs  # noqa: F401  (a fixture)
+from commands import one_line
+from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
+from tiers import slow
 
 from crossband import load
 from crossband.cli.main import main
@@ -111,7 +112,7 @@ def test_what_a_sweep_leaves(pairs, linear, tmp_path, capsys):  # noqa: F811
     assert all(torch.equal(of_trial[k], v) for k, v in again.network.state_dict().items())
 
 
-@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 13), ("random", 4)])
+@pytest.mark.parametrize(("sampler", "trials"), [slow("tpe", 13), ("random", 4)])
 def test_the_same_seed_tries_the_same(pairs, tmp_path, monkeypatch, sampler, trials):  # noqa: F811
     """Trials are replaced by a formula: what counts here is what the sampler suggests."""
 
@@ -153,6 +154,7 @@ def test_a_grid_tries_every_point_once(pairs, tmp_path, monkeypatch):  # noqa: F
     assert rows[0].parameters["method.optimizer.betas"] in ([0.9, 0.99], [0.8, 0.9])
 
 
+@pytest.mark.slow
 def test_bad_trials_are_pruned(pairs, tmp_path):  # noqa: F811
     """A learning rate of nothing stays where it began; the median of the others is better."""
     parameters = {LR: {"choices": [1e-9, 0.02]}}
@@ -206,6 +208,7 @@ def test_a_sweep_in_which_all_fail_says_so(pairs, tmp_path, monkeypatch):  # noq
     assert (tmp_path / "s/trials.csv").read_text().count("failed") == 3
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_to_the_same_end(pairs, tmp_path, monkeypatch):  # noqa: F811
     arguments = options(pairs, *SHORT)
     whole, best = sweep(RECIPE, spec(tmp_path), arguments, tmp_path / "whole")
@@ -226,6 +229,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_end(pairs, tmp_path, monkeypatch): 
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_in_a_process_of_its_own(interpreters, pairs, tmp_path):  # noqa: F811
     arguments = ["fit", RECIPE, "--sweep", spec(tmp_path), "-o", tmp_path / "s", *options(pairs)]
     arguments += ["--method.max_steps", "4000", "--data.steps", "20", "--trainer.logger", "none"]

@@ -67,6 +67,7 @@ def table_of(name, folder):
     return folder / ("unpaired.csv" if name in UNPAIRED else "paired.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNPAIRED)
 def test_stopped_resumed_saved_and_translated(name, manifests, tmp_path, monkeypatch):
     manifest = table_of(name, manifests)
