@@ -1,6 +1,6 @@
-"""Networks: generators, discriminators, samplers, and the layers that they share.
+"""Networks: generators, discriminators, samplers, and shared layers.
 
-One file is one family; `core.registry` finds the classes by name.
+Each file holds one family of networks; `core.registry` finds the classes by name.
 """
 
 from crossband.networks.base import Discriminator, Generator, parameter_count

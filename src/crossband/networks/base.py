@@ -1,4 +1,4 @@
-"""What every network says of itself."""
+"""The base classes of generators and discriminators."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from crossband.networks.conditions import Conditions
 class Generator(Registered, nn.Module, family="Generator", package="crossband.networks"):
     """Source -> target in normalised values: [B, Cs, H, W] -> [B, Ct, H * scale, W * scale].
 
-    Subclasses are found by class name and rebuilt from their constructor's arguments. A subclass
-    accepts any H, W >= 1: it pads on the bottom and the right to its stride and crops again, so
-    that a window whose origin lies on the stride sees what the whole scene would have shown it.
+    Subclasses are found by class name and rebuilt from their constructor arguments. A subclass
+    accepts any H, W >= 1: it pads at the bottom and the right to a multiple of its stride and crops
+    the output. A window whose origin is a multiple of the stride then gives the same output as the
+    whole scene.
 
     Attributes:
         in_channels: source bands.
         out_channels: target bands.
-        margin: how far, in source pixels, an output pixel can see, at most over all phases; None
-            where it sees everything.
-        stride: total downsampling step; tile origins are multiples of it.
+        margin: radius of the receptive field in source pixels, the largest over all phases; None
+            where an output pixel depends on the whole image.
+        stride: total downsampling factor; tile origins are multiples of it.
         scale: output pixels per source pixel along one side.
-        noise: channels of noise that it takes for each source pixel.
-        style: numbers of noise that it takes for each sample.
-        located: it takes the place on Earth.
+        noise: channels of noise that the network takes for each source pixel.
+        style: length of the noise vector that it takes for each sample.
+        located: whether it takes the location on Earth.
 
     A network with one of the last three overrides `forward_conditioned`; its `forward` then works
     as if the noise were 0 and the place unknown.
@@ -45,7 +46,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
 
     @property
     def conditioned(self) -> bool:
-        """It takes more than its source."""
+        """Whether the network takes more than its source."""
         return bool(self.noise or self.style or self.located)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,18 +54,18 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         raise NotImplementedError
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate with what it takes beside the source; most networks take nothing."""
+        """Translate with noise, style or location; most networks take none of them."""
         out: Tensor = self(x)
         return out
 
     def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
-        """Translate without the outer `context` source pixels, which are looked at only.
+        """Translate without the outer `context` source pixels, which are input only.
 
         Args:
             x: [B, Cs, H, W], H and W above 2 * context.
             context: pixels on each side.
-            wanted: bool [B, 1, h, w] of the result's size: a network that works pixel by pixel may
-                leave out the others, and answer 0 there.
+            wanted: bool [B, 1, h, w] of the result's size; a network that works pixel by pixel may
+                skip all other pixels and return 0 there.
 
         Returns:
             [B, Ct, (H - 2 * context) * scale, (W - 2 * context) * scale].
@@ -75,13 +76,13 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
 class Discriminator(Registered, nn.Module, family="Discriminator", package="crossband.networks"):
     """(source, target) -> scores: [B, Cs, H, W], [B, Ct, H, W] -> [B, 1, h, w], no sigmoid.
 
-    A discriminator may consist of several judges, each with scores of its own (at several
-    resolutions, say), and may show what its layers found, for feature matching. It then overrides
-    `features`, which is what methods play with. What it looks at it takes from `stacked_input`.
+    A discriminator may consist of several sub-discriminators, for instance at several resolutions,
+    and may return the features of its layers for feature matching. It then overrides `features`,
+    which the methods call. `stacked_input` returns its input.
 
     Attributes:
-        conditional: it judges the target together with its source.
-        smallest: side in pixels of the target that is needed for a score.
+        conditional: whether it sees the target together with its source.
+        smallest: smallest side of the target in pixels that gives a score.
     """
 
     conditional: bool = True
@@ -92,15 +93,14 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
         raise NotImplementedError
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
-        """Return for each judge what its layers gave, [B, C, h, w], the last of it the scores."""
+        """Return the features [B, C, h, w] of each sub-discriminator's layers, scores last."""
         return [[self(source, target)]]
 
     def stacked_input(self, source: Tensor, target: Tensor) -> Tensor:
-        """Return what is looked at: the target, after its source where it is conditional.
+        """Return the input of the layers: the target, with the source before it if conditional.
 
         Args:
-            source: [B, Cs, h, w]; where a scale lies between the two, it is brought to the
-                target's pixels.
+            source: [B, Cs, h, w]; resized to the target if the sizes differ.
             target: [B, Ct, H, W].
 
         Returns:
@@ -122,12 +122,12 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
 def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:
     """Repeat the last row and column until both sides are multiples of a stride.
 
-    On the bottom and the right only: what lies in the picture keeps its phase.
+    Only the bottom and the right are padded, so that all pixels keep their phase.
 
     Args:
         x: [B, C, H, W], H and W at least 1.
-        stride: of the network.
-        least: smallest side that the network can work on; a multiple of the stride.
+        stride: stride of the network.
+        least: smallest side that the network accepts; a multiple of the stride.
     """
     height, width = x.shape[-2:]
     right, bottom = max(-width % stride, least - width), max(-height % stride, least - height)
@@ -135,10 +135,10 @@ def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:
 
 
 def crop_border(x: Tensor, edge: int) -> Tensor:
-    """Cut `edge` pixels off each side."""
+    """Crop `edge` pixels from each side."""
     return x[..., edge : x.shape[-2] - edge, edge : x.shape[-1] - edge] if edge else x
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of trainable and frozen parameters."""
+    """Return the number of parameters, trainable and frozen."""
     return sum(p.numel() for p in network.parameters())

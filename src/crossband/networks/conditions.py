@@ -1,7 +1,7 @@
-"""What a generator may be given beside its source: where it is, and what is left to chance.
+"""Conditions that a generator may take beside its source: location, noise and style.
 
-Both are functions of the place in the scene and of nothing else, so that tiles agree, and a scene
-that is resumed or dealt out to several machines is the same scene.
+They depend only on the seed and the position in the scene. So tiles agree, and a scene is the same
+when it is resumed or split among several machines.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Side of the blocks in which noise is drawn, in pixels of the source.
+#: Side of the blocks in which noise is drawn, in source pixels.
 BLOCK = 64
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Places at the nodes of a wide lattice over a scene, to interpolate between.
+    """Locations at the nodes of a coarse lattice over a scene.
 
-    What depends on the place (an embedding, say) is computed at the nodes and interpolated linearly
-    to the pixels: one value for each pixel of the scene, whichever tile it is in.
+    Values that depend on the location, such as embeddings, are computed at the nodes and linearly
+    interpolated to the pixels. So a pixel of the scene has the same value in every tile.
 
     Attributes:
         lonlat: float32 [B, 2, n, m], n and m at least 2: longitude and latitude of the nodes in
             degrees; NaN where they are unknown.
-        origin: row and column of the source's first pixel, counted in pixels from the first node.
-        step: pixels from node to node; in a scene the nodes lie at multiples of it from the
-            scene's origin.
-        corner: row and column of the source's first pixel in the scene, for what repeats over the
-            scene; None where it is not known.
+        origin: row and column of the source's first pixel, in pixels from the first node.
+        step: pixels between nodes; in a scene the nodes are at multiples of it from the scene's
+            origin.
+        corner: row and column of the source's first pixel in the scene, for patterns that repeat
+            over the scene; None where it is unknown.
     """
 
     lonlat: Tensor
@@ -41,12 +41,12 @@ class Lattice:
 
     @classmethod
     def constant(cls, lonlat: Tensor) -> Lattice:
-        """Return one place for each sample, [B, 2], everywhere the same."""
+        """Return a lattice with the same location everywhere, one for each sample, [B, 2]."""
         nodes = lonlat[:, :, None, None].expand(-1, -1, 2, 2)
         return cls(nodes, (0.0, 0.0), float("inf"), (0.0, 0.0))
 
     def interpolate(self, nodes: Tensor, height: int, width: int, coarser: int = 1) -> Tensor:
-        """Return what is known at the nodes, [B, C, n, m], at the pixels: [B, C, h, w].
+        """Interpolate values from the nodes, [B, C, n, m], to the pixels, [B, C, h, w].
 
         Args:
             nodes: values.
@@ -58,14 +58,14 @@ class Lattice:
         return rows @ nodes @ cols.T
 
     def node_weights(self, height: int, width: int, coarser: int = 1) -> tuple[Tensor, Tensor]:
-        """Return how much of each node is at each row and column: float64 [h, n], [w, m]."""
+        """Return the interpolation weights of rows and columns: float64 [h, n], [w, m]."""
         n, m = self.lonlat.shape[-2:]
         rows = _weights(self.origin[0], self.step, n, height, coarser)
         return rows, _weights(self.origin[1], self.step, m, width, coarser)
 
 
 def _weights(origin: float, step: float, nodes: int, count: int, coarser: int) -> Tensor:
-    """Return the linear interpolation from nodes to pixel centres, [count, nodes]."""
+    """Return the weights of linear interpolation from nodes to pixel centres, [count, nodes]."""
     centres = origin + (np.arange(count) + 0.5) * coarser
     at = np.clip(centres / step, 0.0, nodes - 1.0)
     first = np.minimum(at.astype(int), nodes - 2)
@@ -77,14 +77,14 @@ def _weights(origin: float, step: float, nodes: int, count: int, coarser: int) -
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a generator that asks for it is given beside its source; see `Generator`.
+    """The conditions that a generator may take beside its source; see `Generator`.
 
     Attributes:
         noise: float32 [B, generator.noise, H, W], standard normal, on the source's pixels.
         style: float32 [B, generator.style], standard normal: one draw for a whole scene.
-        lattice: where the pixels are.
-        whole: the source is a picture of its own, not a tile of a scene, so that a solver may
-            choose its steps by looking at all of it.
+        lattice: location of the pixels.
+        whole: whether the source is a complete image and not a tile of a scene; then a solver may
+            adapt its steps to the whole image.
     """
 
     noise: Tensor | None = None
@@ -104,7 +104,7 @@ def noise_at(
         col: first column.
         height: rows.
         width: columns.
-        channels: numbers of a pixel.
+        channels: numbers for each pixel.
 
     Returns:
         float32 [channels, height, width].
@@ -125,5 +125,5 @@ def noise_at(
 
 
 def style_of(seed: int, length: int) -> NDArray[np.float32]:
-    """Draw the standard normal code of a scene, [length], a pure function of the seed."""
+    """Draw the standard normal style vector of a scene, [length], a pure function of the seed."""
     return np.random.default_rng([seed, 1]).standard_normal(length, np.float32)

@@ -1,1 +1,1 @@
-"""Discriminators: networks that tell targets from outputs, for adversarial training."""
+"""Discriminators: networks that distinguish targets from outputs, for adversarial training."""

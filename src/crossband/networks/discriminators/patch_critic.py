@@ -1,4 +1,4 @@
-"""PatchCritic: PatchGAN with what later papers found to keep a discriminator in bounds."""
+"""PatchCritic: PatchGAN with the regularisation techniques of later papers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from crossband.networks.layers.convolution import Initial, initialise
 class PatchCritic(Discriminator, UsesReferenceBatch):
     """Convolutions 4 x 4 with leaky ReLU 0.2: `strided` of stride 2, then `plain` of stride 1.
 
-    With 3 and 1 it is PatchGAN (Isola et al. 2017). DiscoGAN's seed has 3 and 0, DualGAN's 4 and 1.
-    All convolutions have a bias; no norm after the first.
+    With 3 and 1 this is PatchGAN (Isola et al. 2017). The recipe of DiscoGAN has 3 and 0, that of
+    DualGAN 4 and 1. All convolutions have a bias; there is no norm after the first.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
         width: channels of the first layer; each next one has twice as many, up to 8 x width.
         strided: layers of stride 2.
-        plain: layers of stride 1 after them, before the one that gives the score.
-        conditional: judge the target together with its source.
+        plain: layers of stride 1 after them, before the output layer.
+        conditional: whether it sees the target together with its source.
         norm: `instance` (no weights), `affine` (instance norm with weights), `batch`, `virtual`
-            (statistics of a batch that stays; Salimans et al. 2016), or `none`.
-        spectral: divide each weight by its largest singular value, so that no layer stretches
-            anything (Miyato et al. 2018, Spectral normalization for GANs).
+            (virtual batch norm; Salimans et al. 2016), or `none`.
+        spectral: spectral norm: divide each weight by its largest singular value (Miyato et al.
+            2018, Spectral normalization for GANs).
         attention: self-attention after this layer, counted from 1 (Zhang et al. 2019); 0 has none.
-        minibatch: before the last layer, show how varied the batch is: `discrimination` (Salimans
-            et al. 2016), `std` (Karras et al. 2018), or `none`.
-        initial: how weights are drawn; see `initialise`.
+        minibatch: batch statistics before the last layer: `discrimination` (Salimans et al. 2016),
+            `std` (Karras et al. 2018), or `none`.
+        initial: initialisation of the weights; see `initialise`.
     """
 
     examples = (
@@ -104,10 +104,10 @@ class PatchCritic(Discriminator, UsesReferenceBatch):
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
-        """What each layer gives after its leaky ReLU, and the scores; one judge."""
+        """Return the features after each leaky ReLU, and the scores."""
         x = kept = self.stacked_input(source, target)
         virtual = self.reference is not None
-        # Until there is a reference, the batch is its own.
+        # Without a reference batch, the batch itself is the reference.
         if self.reference is not None and self.reference.kept is not None:
             kept = self.reference.kept.to(x)
         found = []
@@ -121,7 +121,7 @@ class PatchCritic(Discriminator, UsesReferenceBatch):
         return [[*found, self.last(x)]]
 
     def set_reference_batch(self, source: Tensor, target: Tensor) -> None:
-        """Take a batch of true pairs as the reference of virtual batch norm."""
+        """Store a batch of real pairs as the reference of virtual batch norm."""
         if self.reference is not None:
             self.reference.set(self.stacked_input(source, target))
 

@@ -1,4 +1,4 @@
-"""Discriminators that judge patches, not pictures: PatchGAN, single pixels, several resolutions."""
+"""Patch discriminators: PatchGAN, PixelGAN, and PatchGAN at several resolutions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class PatchGAN(Discriminator):
     """Convolutional discriminator of pix2pix; each score sees 70 x 70 pixels at `layers=3`.
 
     C64-C128-C256-C512 and a last convolution to one score, kernel 4, `layers` strides of 2, leaky
-    ReLU 0.2, no norm after the first layer. Isola et al. 2017, appendix 6.1.2. Unlike the original
-    the default norm is per picture (instance, without affine weights), so that a small batch does
-    not matter and batches may be accumulated.
+    ReLU 0.2, no norm after the first layer. Isola et al. 2017, appendix 6.1.2. Unlike in the
+    original, the default is instance norm without weights, so that the result does not depend on
+    the batch size and batches can be accumulated.
 
     With width 32, layers 4, largest 16 and without bias it is the critic of `rgb2nir/wgan-gp`.
 
@@ -25,7 +25,7 @@ class PatchGAN(Discriminator):
         target_channels: target bands.
         width: channels of the first layer.
         layers: strided layers; 1 to 6 see 16, 34, 70, 142, 286, 574 pixels.
-        conditional: judge the target together with its source.
+        conditional: whether it sees the target together with its source.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         largest: most channels of a layer, as a multiple of width.
         bias: whether convolutions before a norm have a bias; where None, as in pix2pix, all but
@@ -69,11 +69,11 @@ class PatchGAN(Discriminator):
         return self.features(source, target)[0][-1]
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
-        """What each layer gives after its leaky ReLU, and the scores; one judge."""
-        return self.layered(self.stacked_input(source, target))
+        """Return the features after each leaky ReLU, and the scores."""
+        return self.features_of(self.stacked_input(source, target))
 
-    def layered(self, x: Tensor) -> list[list[Tensor]]:
-        """Return the same of what is looked at."""
+    def features_of(self, x: Tensor) -> list[list[Tensor]]:
+        """Return the features of a stacked input; see `features`."""
         found = []
         for layer in self.layers:
             x = layer(x)
@@ -83,15 +83,15 @@ class PatchGAN(Discriminator):
 
 
 class PixelGAN(Discriminator):
-    """Judges each pixel by itself: 1 x 1 convolutions 64, 128 and a score.
+    """Scores each pixel on its own: 1 x 1 convolutions 64, 128 and a score.
 
-    Isola et al. 2017, section 3.2.2 and appendix 6.1.2: it can only make colours plausible.
+    Isola et al. 2017, section 3.2.2 and appendix 6.1.2: it only sees colours, no structure.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
         width: channels of the first layer.
-        conditional: judge the target together with its source.
+        conditional: whether it sees the target together with its source.
         norm: `batch`, `instance`, `affine` (instance with weights) or `none`, after the second
             convolution.
     """
@@ -129,18 +129,19 @@ class PixelGAN(Discriminator):
 
 
 class MultiScalePatchGAN(Discriminator):
-    """The same PatchGAN at several resolutions, each with weights of its own.
+    """PatchGANs with separate weights at several resolutions.
 
-    Wang et al. 2018 (pix2pixHD), section 3.2: the pictures are averaged over 3 x 3 pixels at every
-    second one, from scale to scale. The coarsest sees the largest part of the picture.
+    Wang et al. 2018 (pix2pixHD), section 3.2: from scale to scale the images are downsampled by
+    average pooling over 3 x 3 pixels with stride 2. The coarsest scale has the largest receptive
+    field.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
-        scales: how many.
-        width: see `PatchGAN`; so are the others.
+        scales: number of resolutions.
+        width: channels of the first layer; see `PatchGAN`.
         layers: strided layers.
-        conditional: judge the target together with its source.
+        conditional: whether it sees the target together with its source.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
@@ -177,20 +178,20 @@ class MultiScalePatchGAN(Discriminator):
         )
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over the scales at each place of the finest, [B, 1, h, w].
+        """Return the mean score over the scales at the finest resolution, [B, 1, h, w].
 
-        To look at: a game is played at each scale for itself, with `features`.
+        For inspection only: losses use the scores of each scale, from `features`.
         """
         scores = [judge[-1] for judge in self.features(source, target)]
         size = scores[0].shape[-2:]
         return torch.stack([nn.functional.interpolate(s, size) for s in scores]).mean(dim=0)
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
-        """What each layer of each scale gives, from the finest to the coarsest."""
+        """Return the features and scores of each scale, from the finest to the coarsest."""
         x, found = self.stacked_input(source, target), []
         for number, judge in enumerate(self.judges):
             assert isinstance(judge, PatchGAN)
             if number:
                 x = self.coarsen(x)
-            found += judge.layered(x)
+            found += judge.features_of(x)
         return found

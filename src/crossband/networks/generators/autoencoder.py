@@ -1,4 +1,4 @@
-"""UNetAutoencoder: convolution and max-pool, transpose convolution back, for super-resolution."""
+"""UNetAutoencoder: a U-Net with max-pooling and transpose convolutions, for super-resolution."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ class UNetAutoencoder(Generator):
     """A U-Net (Ronneberger et al. 2015) on the source resized to the target's grid.
 
     Encoder: two convolutions 3 x 3 with leaky ReLU 0.2, then max-pool, `levels` times; two
-    convolutions at the bottom. Decoder: transpose convolution 2 x 2, dropout, the skip of its size,
-    two convolutions. Head: a convolution 3 x 3. Channels: width, twice as many at each level. With
-    bias, without norm. 7,699,011 parameters at its defaults.
+    convolutions at the bottom. Decoder: transpose convolution 2 x 2, dropout, concatenation with
+    the skip, two convolutions. Head: a convolution 3 x 3. Channels: width, doubled at each level.
+    With bias, without norm. 7,699,011 parameters at its defaults.
 
-    The source is first resized by the cubic kernel, so that one network serves every scale and
-    input of any size. Strictly local; sides are padded to multiples of the stride. Inside, values
-    are -1..1: the source goes in as 2 x - 1. The output is 0..1. Dropout is for training only.
+    The source is first resized with the bicubic kernel, so that the network supports every scale
+    and image size. The receptive field is finite; sides are padded to multiples of the stride.
+    Inside, values are -1..1: the input is 2 x - 1. The output is 0..1. Dropout is active in
+    training only.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels at full resolution.
-        levels: max-pools.
+        levels: number of max-poolings.
         scale: output pixels per source pixel along one side.
         dropout: probability of dropping a value, in each block of the decoder.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
@@ -64,7 +65,7 @@ class UNetAutoencoder(Generator):
             raise ValueError("dropout must be in 0..1, below 1")
         super().__init__()
         self.in_channels, self.out_channels, self.scale = in_channels, out_channels, scale
-        # Origins whose place on the target's grid is a multiple of 2^levels.
+        # Tile origins must be multiples of 2^levels on the target's grid.
         self.stride = 2**levels // math.gcd(2**levels, scale)
         self.resize = Resize(scale)
         self.pool = nn.MaxPool2d(2)
@@ -101,9 +102,9 @@ class UNetAutoencoder(Generator):
         return out[..., :height, :width]
 
     def _receptive_field(self, interval: Interval) -> Interval:
-        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        """Return the source pixels that output pixels depend on."""
         interval = receptive_field(self.head.layers, interval)
-        asked = []  # of the map of each level, by the skip
+        asked = []  # the interval of each level's map that the skip needs
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             interval = receptive_field(block, interval)
             asked.append(interval)

@@ -1,4 +1,4 @@
-"""Bicubic: the same bands on a finer grid, nothing learned; what super-resolution must beat."""
+"""Bicubic: bicubic upsampling without weights, the baseline of super-resolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Bicubic(Generator):
 
     Args:
         in_channels: source bands.
-        out_channels: target bands: the same, so as many.
+        out_channels: target bands; equal to the source bands.
         scale: output pixels per source pixel along one side.
     """
 

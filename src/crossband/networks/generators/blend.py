@@ -1,4 +1,4 @@
-"""A weighted mean of networks that answer the same question."""
+"""A weighted mean of the outputs of several networks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from crossband.networks.conditions import Conditions
 
 
 class Blend(Generator):
-    """Weighted mean of several generators' answers.
+    """Weighted mean of the outputs of several generators.
 
-    A network that reads the surroundings errs where it meets new ones; a per-pixel fit errs less
-    there and more elsewhere. Their mean shrinks the first towards the second (James and Stein
-    1961: shrinking towards a simple estimate errs less over many places).
+    A network with context has larger errors in unfamiliar surroundings; a per-pixel fit has smaller
+    errors there and larger ones elsewhere. The mean shrinks the first estimate towards the second
+    (James and Stein 1961: shrinkage towards a simple estimate reduces the mean error).
 
     Args:
         parts: `class` and `arguments` of each generator.
-        shares: weight of each; they sum to 1.
+        shares: weight of each generator; they sum to 1.
     """
 
     examples = (
@@ -58,7 +58,7 @@ class Blend(Generator):
 
     @classmethod
     def of(cls, networks: list[Generator], shares: list[float]) -> Blend:
-        """Blend networks that are there already, weights included."""
+        """Blend existing networks with their weights."""
         parts = [{"class": type(n).__name__, "arguments": n.arguments} for n in networks]
         blend = cls(parts, shares)
         for mine, theirs in zip(blend.parts, networks, strict=True):
@@ -70,7 +70,7 @@ class Blend(Generator):
         return self.forward_conditioned(x, Conditions())
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate; each part is given what it takes, the first of the noise."""
+        """Translate; each part gets the first of the noise channels, as many as it takes."""
         out = None
         noise, style = conditions.noise, conditions.style
         for network, share in zip(self.parts, self.shares, strict=True):

@@ -1,4 +1,4 @@
-"""DiscoUNet: the U-Net of the seed's DiscoGAN and DualGAN."""
+"""DiscoUNet: the U-Net of eriklindernoren/PyTorch-GAN, used for DiscoGAN and DualGAN."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ DROPOUT_BLOCKS = 3
 
 
 class DiscoUNet(Generator):
-    """Like `UNet`, with instance norm, biases throughout, and no doubling of its own at the end.
+    """Like `UNet`, with instance norm, biases in all layers, and nearest upsampling at the end.
 
-    The last doubling repeats pixels, and one convolution 4 x 4 makes the target of them: that is
-    what the seed's thermal systems do where pix2pix has a transpose convolution. Channels: width,
-    twice as many at each level, at most 8 x width. No norm after the first and the last of the
-    encoder. Inside, values are -1..1; the output is 0..1.
+    The last upsampling repeats pixels and is followed by a convolution 4 x 4, where pix2pix has a
+    transpose convolution. Channels: width, doubled at each level, at most 8 x width. No norm after
+    the first and the last convolution of the encoder. Inside, values are -1..1; the output is 0..1.
 
-    Instance norm sees the whole picture, so that there is no margin.
+    With instance norm every pixel depends on the whole image, so the margin is None.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the first level.
-        levels: halvings, at least 2; 8 brings 256 pixels to one.
-        dropout: probability of dropping a value, in the first three decoder blocks; it stands for
-            the noise of DualGAN (Yi et al. 2017, section 3.2), while training only.
+        levels: downsampling blocks, at least 2; 8 reduce 256 pixels to one.
+        dropout: probability of dropping a value in the first three decoder blocks, in training
+            only; it is the noise of DualGAN (Yi et al. 2017, section 3.2).
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -62,7 +61,7 @@ class DiscoUNet(Generator):
                 )
             )
         for level in reversed(range(1, levels)):  # from the bottom
-            before = channels[level + 1] * (1 if level == levels - 1 else 2)  # joined by its skip
+            before = channels[level + 1] * (1 if level == levels - 1 else 2)  # with its skip
             drops = dropout > 0 and levels - 1 - level < DROPOUT_BLOCKS
             self.decoder.append(
                 nn.Sequential(

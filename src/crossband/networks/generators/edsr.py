@@ -19,8 +19,8 @@ class PlainResidual(WithReceptiveField):
     """x + factor * conv3x3(ReLU(conv3x3(x))): the block of EDSR, without batch norm.
 
     Args:
-        channels: channels in and out.
-        factor: of what is added; the paper takes 0.1 for its large model, 1 for the baseline.
+        channels: input and output channels.
+        factor: residual scaling; 0.1 for the paper's large model, 1 for the baseline.
     """
 
     def __init__(self, channels: int, factor: float) -> None:
@@ -38,7 +38,7 @@ class PlainResidual(WithReceptiveField):
         return x + y * self.factor
 
     def receptive_field(self, interval: Interval) -> Interval:
-        """What the convolutions see; its own pixel is among that."""
+        """Return the receptive field of the convolutions, which includes the skip's pixel."""
         return receptive_field(self.body, interval)
 
 
@@ -49,10 +49,10 @@ class EDSR(Generator):
     Super-Resolution", CVPRW), section 3 and figure 3: a convolution, residual blocks, a convolution
     and a skip around them, then convolution and pixel shuffle (x2, x3, x2 twice for 4), and a
     convolution. All 3 x 3, with bias. 1,369,859 parameters at scale 2, 1,554,499 at 3, 1,517,571
-    at 4. The paper takes the mean colour of its training set off the source and adds it again;
-    here, where bands may be any, that is the middle of the range: values go in as 2 x - 1.
+    at 4. The paper subtracts the mean colour of its training set and adds it at the end; here the
+    bands are arbitrary, so the middle of the range is used: the input is 2 x - 1.
 
-    Strictly local: 36 pixels to each side at 16 blocks, stride 1.
+    The margin is 36 pixels at 16 blocks, with stride 1.
 
     Args:
         in_channels: source bands.
@@ -60,10 +60,10 @@ class EDSR(Generator):
         width: channels.
         blocks: residual blocks.
         scale: output pixels per source pixel along one side: 1, 2, 3 or 4.
-        factor: of what each block adds.
-        bicubic: adds the bicubic picture to the answer, as VDSR does (Kim, Lee, Lee 2016, "Accurate
-            Image Super-Resolution Using Very Deep Convolutional Networks", CVPR, section 3.1): an
-            untrained network gives that picture.
+        factor: residual scaling of the blocks.
+        bicubic: add the bicubic upsampling to the output, as in VDSR (Kim, Lee, Lee 2016, "Accurate
+            Image Super-Resolution Using Very Deep Convolutional Networks", CVPR, section 3.1). An
+            untrained network then returns the bicubic image.
     """
 
     examples = (
@@ -119,7 +119,7 @@ class EDSR(Generator):
         if self.resize is None:
             return out
         bicubic: Tensor = self.resize(x)
-        return bicubic + (out - 0.5)  # the head's answer to nothing is 0.5
+        return bicubic + (out - 0.5)  # the head returns 0.5 for zeros
 
     def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""

@@ -1,4 +1,4 @@
-"""Networks that change nothing: they prove the tiler and time the reading and writing."""
+"""Identity: a network that returns its input, for tests of tiling and for benchmarks of I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Identity(Generator):
     """Return the first `channels` source bands, each pixel repeated `scale` x `scale` times.
 
     Args:
-        channels: bands in and out.
+        channels: source and target bands.
         scale: output pixels per source pixel along one side.
     """
 

@@ -1,4 +1,4 @@
-"""A perceptron over a pixel's colour and the statistics of its surroundings."""
+"""LocalStatistics: an MLP on each pixel's colour and on statistics of windows around it."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ from torch.nn import functional
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
 
-#: Rows answered at once when nothing is trained: features of a whole tile would not fit the cache.
+#: Rows processed at once at inference: the features of a whole tile would not fit the cache.
 ROWS = 64
-#: Samples whose cells are computed at once: what lies between stays in the cache.
+#: Samples whose cells are computed at once, so that intermediate results stay in the cache.
 SAMPLES = 8
-#: While training, windows are cut out one by one where less than this share of a batch is wanted.
+#: In training, if a smaller fraction of the pixels is wanted, windows are extracted one by one.
 FEW = 1 / 16
-#: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
-#: fixed, so that the first layer sees numbers of order 1 whatever comes first.
+#: Mean and standard deviation of each kind of feature over normalised satellite and aerial images,
+#: rounded; constants, so that the inputs of the first layer are always of order 1.
 CENTRE = {"colour": 0.3, "spread": -3.0, "correlation": 0.7, "ratio": 0.0, "light": -1.1}
 WIDTH = {"colour": 0.33, "spread": 0.7, "correlation": 0.3, "ratio": 0.25, "light": 0.55}
 CENTRE |= {"low": -1.7, "high": -0.6}
 WIDTH |= {"low": 0.65, "high": 0.6}
-#: A feature further out than this many widths says no more; outside of what was seen it would lead
-#: a perceptron anywhere.
+#: Standardised features are clipped here: an MLP extrapolates badly beyond its training data.
 FARTHEST = 5.0
 
 
 class LocalStatistics(Generator):
-    """What colour means depends on its surroundings; few numbers tell most of it.
+    """An ensemble of MLPs on a pixel's colour and on statistics of windows around it.
 
-    For windows around each pixel: mean, logarithm of the standard deviation, correlation between
-    bands, band ratios, brightness, and in the larger windows the extremes. With the pixel's own
-    colour they go through small perceptrons, the members, whose answers are averaged. There are far
-    fewer weights than in a convolutional network, which matters where the places are few. Windows
-    up to `near` are moved pixel by pixel, larger ones by cells of `stride` x `stride` pixels.
+    The statistics of each window are mean, logarithm of the standard deviation, correlations
+    between bands, band ratios and brightness; for the larger windows also minimum and maximum. The
+    outputs of the MLPs, the members, are averaged. This needs far fewer weights than a
+    convolutional network, which matters with few training places. The `near` windows are centred on
+    each pixel; the larger `far` windows on cells of `stride` x `stride` pixels.
 
-    A pixel that is 0 in all bands (normalised: what is masked and what is padded) does not count in
-    any window. While training, the members take turns with the samples of a batch.
+    Pixels that are 0 in all bands (normalised: masked or padded ones) do not count in any window.
+    In training, each sample of a batch trains one of the members.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: hidden units of a member.
         depth: hidden layers of a member.
-        members: perceptrons, trained side by side.
-        near: sides of the windows that move by pixels, in pixels; odd.
-        far: sides of the windows that move by cells, in cells; odd.
+        members: number of MLPs, trained at the same time.
+        near: sides of the windows around pixels, in pixels; odd.
+        far: sides of the windows around cells, in cells; odd.
         stride: side of a cell, in pixels.
     """
 
@@ -89,7 +88,7 @@ class LocalStatistics(Generator):
         )
 
     def _kinds(self) -> list[str]:
-        """Return what each feature is, in order; see `_window`."""
+        """Return the kind of each feature, in order; see `_window`."""
         bands = self.in_channels
         ratios = ["ratio"] * (bands - 1) + ["light"]
         window = ["colour"] * bands + ["spread"] * bands
@@ -103,9 +102,9 @@ class LocalStatistics(Generator):
         return self.forward_cropped(x, 0)
 
     def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
-        """Answer without the outer `context` pixels, and only where `wanted` while training."""
+        """Translate without the outer `context` pixels; in training only where `wanted`."""
         height, width = x.shape[-2:]
-        # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
+        # The statistics stay in fp32 under autocast, which only changes matrix products.
         x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
         x = x.contiguous()
         cells = self._cells(x)
@@ -129,7 +128,7 @@ class LocalStatistics(Generator):
         columns: slice,
         wanted: Tensor | None,
     ) -> Tensor:
-        """Answer where wanted: member m of k the samples m, m + k, m + 2 k, ... of a batch."""
+        """Translate the wanted pixels; member m of k takes the samples m, m + k, m + 2 k, ..."""
         size = (x.shape[0], rows.stop - rows.start, columns.stop - columns.start)
         if wanted is None:
             wanted = torch.ones(size, dtype=torch.bool, device=x.device)[:, None]
@@ -149,22 +148,22 @@ class LocalStatistics(Generator):
         return outputs.movedim(-1, 1)
 
     def _standard(self, features: Tensor) -> Tensor:
-        """Return features about 0 and of order 1: [B, F, h, w] -> [B, h, w, F]."""
+        """Return standardised features: [B, F, h, w] -> [B, h, w, F]."""
         features = (features - self.usual) / self.spread
         features = features.clamp(-FARTHEST, FARTHEST)
-        # Once for all members: in the precision that they compute in, a row for each pixel.
+        # Converted once for all members, to their precision, with one row for each pixel.
         kind = features.device.type
         reduced = torch.is_autocast_enabled(kind)
         features = features.to(torch.get_autocast_dtype(kind) if reduced else features.dtype)
         return features.movedim(1, -1).contiguous()
 
     def _features(self, x: Tensor, windows: Tensor | None, rows: slice, columns: slice) -> Tensor:
-        """Return [B, F, h, w], of the pixels in some rows and columns."""
+        """Return the features of the pixels in some rows and columns, [B, F, h, w]."""
         own = x[..., rows, columns]
         found = [own, self._ratios(own)]
         for side in self.near:
             k = side // 2
-            # As far as the window reaches, and zeros beyond the picture, which do not count.
+            # The pixels that the windows cover; zeros beyond the image, which do not count.
             up, left = max(rows.start - k, 0), max(columns.start - k, 0)
             down, right = min(rows.stop + k, x.shape[-2]), min(columns.stop + k, x.shape[-1])
             edges = (
@@ -194,7 +193,7 @@ class LocalStatistics(Generator):
         row: Tensor,
         column: Tensor,
     ) -> Tensor:
-        """Return the features of N pixels, [N, F, 1, 1], from their windows alone."""
+        """Return the features of N single pixels, [N, F, 1, 1]."""
         reach = max((side // 2 for side in self.near), default=0)
         around = _cut(x, reach, 0.0, sample, row, column)
         own = _middle(around, 1)
@@ -212,7 +211,7 @@ class LocalStatistics(Generator):
         return torch.cat(found, dim=1)
 
     def _cells(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return each cell's sums, and the largest values of -x and x in it."""
+        """Return the sums of each cell, and the maxima of -x and x."""
         if not self.far:
             return None
         s, sums, extremes = self.stride, [], []
@@ -223,7 +222,7 @@ class LocalStatistics(Generator):
         return torch.cat(sums), torch.cat(extremes)
 
     def _windows_of_cells(self, cells: tuple[Tensor, Tensor] | None) -> Tensor | None:
-        """Return the features of the far windows, one vector a cell."""
+        """Return the features of the far windows, one vector for each cell."""
         if cells is None:
             return None
         sums, extremes = cells
@@ -238,9 +237,9 @@ class LocalStatistics(Generator):
         return [self._window(sums), _log(-low), _log(high)]
 
     def _sums(self, x: Tensor) -> Tensor:
-        """Return what is summed over a window: count, colours, squares, products."""
+        """Return the terms that are summed over a window: count, colours, squares, products."""
         valid = _valid(x)
-        # About the usual value, so that small variances survive the difference of large sums.
+        # Centred, so that small variances are not lost in differences of large sums.
         about = (x - CENTRE["colour"]).masked_fill(~valid, 0.0)
         products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
         return torch.cat([valid.to(x.dtype), about, about * about, *products], dim=1)
@@ -278,7 +277,7 @@ def _run(member: Any, features: Tensor) -> Tensor:
     hidden = features
     for layer in member[:-1]:
         hidden = layer(hidden)
-    # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+    # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
     with torch.autocast(features.device.type, enabled=False):
         answer: Tensor = member[-1](hidden.float())
     return answer
@@ -289,18 +288,18 @@ def _valid(x: Tensor) -> Tensor:
 
 
 def _log(x: Tensor) -> Tensor:
-    # Below 0 there is haze taken off too much; at 0.06 dark water ends.
+    # Overcorrected haze gives values slightly below 0; dark water is below about 0.06.
     return torch.log(x.clamp(-0.02, 1e3) + 0.06)
 
 
 def _cut(
     x: Tensor, reach: int, beyond: float, sample: Tensor, row: Tensor, column: Tensor
 ) -> Tensor:
-    """Return what lies up to `reach` around N places: [B, C, H, W] -> [N, C, side, side]."""
+    """Return the pixels up to `reach` around N positions: [B, C, H, W] -> [N, C, side, side]."""
     steps = torch.arange(2 * reach + 1, device=x.device)
     rows, columns = row[:, None, None] + steps[:, None], column[:, None, None] + steps
     x = functional.pad(x, (reach, reach, reach, reach), value=beyond)
-    # One row of a table for each place: all bands of a pixel lie side by side.
+    # Channels last, so that each lookup reads all bands of a pixel.
     return x.movedim(1, -1).contiguous()[sample[:, None, None], rows, columns].movedim(-1, 1)
 
 
@@ -311,7 +310,7 @@ def _middle(x: Tensor, side: int) -> Tensor:
 
 
 def _box(x: Tensor, side: int, *, pad: bool) -> Tensor:
-    """Return sums over square windows; zeros lie beyond the edge where it pads."""
+    """Return sums over square windows, with zero padding if `pad`."""
     k = side // 2 if pad else 0
     x = functional.avg_pool2d(x, (side, 1), 1, (k, 0), count_include_pad=True) * side
     return functional.avg_pool2d(x, (1, side), 1, (0, k), count_include_pad=True) * side
@@ -324,6 +323,6 @@ def _largest(x: Tensor, side: int) -> Tensor:
 
 
 def _highest(x: Tensor, side: int) -> Tensor:
-    """Return the largest value in windows around each cell: down, then across, which is faster."""
+    """Return the maximum in windows around each cell; separable, which is faster."""
     x = functional.max_pool2d(x, (side, 1), 1, (side // 2, 0))
     return functional.max_pool2d(x, (1, side), 1, (0, side // 2))

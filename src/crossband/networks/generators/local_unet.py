@@ -1,21 +1,20 @@
-"""LocalUNet: our default generator; strictly local, so tiles equal the whole scene.
+"""LocalUNet: the default generator; its finite receptive field makes tiles equal the whole scene.
 
-Two levels of a U-Net (Ronneberger et al. 2015). The upper one answers for each pixel on its own: a
-small perceptron, the spectral part. The lower one works at stride 4 (the picture folded into
-channels, then residual blocks) and sees fields, edges and texture; unfolded again, it is added to
-the perceptron's first hidden layer and so steers how a pixel's colour is read in its surroundings.
+A U-Net (Ronneberger et al. 2015) with two levels. The upper level is a per-pixel MLP, the spectral
+part. The lower level works at stride 4 (pixel unshuffle, then residual blocks) and provides the
+context: fields, edges and texture. Its output, after pixel shuffle, is added to the first hidden
+layer of the MLP.
 
-Surroundings mislead where nothing like them was seen in training. So the perceptron also learns to
-answer alone (for a share of the samples the context is left out while training), and the network's
-answer is a weighted mean of the two: `anchor` is the share of the perceptron.
+Context can mislead in surroundings that are unlike the training data. So the MLP is also trained
+without context, for a fraction of the samples, and the output of the network is a weighted mean of
+the outputs with and without context; `anchor` is the weight of the output without context.
 
-Several members of this form may be trained side by side in one network: while training each sees
-its own share of every batch, afterwards they answer together with their mean. An average of
-members that saw different crops errs less at places that none of them knows (bagging, Breiman
-1996).
+A network may be an ensemble of several members, trained at the same time: in training each member
+gets its own part of every batch, at inference their outputs are averaged. Averaging members that
+were trained on different crops reduces the error at unseen places (bagging, Breiman 1996).
 
-There is no instance or batch statistic, no pooling over the picture, no attention: an output pixel
-depends on the source pixels within `margin`, and on nothing else.
+There are no instance or batch statistics, no global pooling and no attention: an output pixel
+depends only on the source pixels within `margin`.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ STRIDE = 4
 
 
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of each pixel; the permutation is free in channels-last.
+    """LayerNorm over the channels of each pixel; with channels-last memory the permute is free.
 
-    Without weight and bias: the convolution that follows has them, and PyTorch sums their
-    gradients over all pixels in bfloat16 on the CPU, where small ones are lost.
+    Without weight and bias: the following convolution has them, and PyTorch would sum their
+    gradients over all pixels in bfloat16 on the CPU, where small values are lost.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,10 +43,10 @@ class ChannelNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1x1(GELU(conv3x3(norm(x)))), skipped for whole samples while training.
+    """x + conv1x1(GELU(conv3x3(norm(x)))), with stochastic depth in training.
 
     Args:
-        channels: channels in and out.
+        channels: input and output channels.
         drop_path: probability of skipping the block for a sample (stochastic depth, Huang et al.
             2016).
     """
@@ -58,7 +57,7 @@ class ResidualBlock(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.mix = nn.Conv2d(channels, channels, 1)
         self.drop_path = drop_path
-        # A block starts as a small change of what passes through it.
+        # Small initial weights, so that the block is close to the identity at first.
         nn.init.normal_(self.mix.weight, std=0.3 * channels**-0.5)
         nn.init.constant_(self.mix.bias, 0.0)  # type: ignore[arg-type]
 
@@ -72,7 +71,7 @@ class ResidualBlock(nn.Module):
 
 
 class EnsembleMember(nn.Module):
-    """One network of the two levels; sides must be multiples of the stride. See `LocalUNet`."""
+    """One member of the ensemble; sides must be multiples of the stride. See `LocalUNet`."""
 
     def __init__(
         self,
@@ -115,25 +114,25 @@ class EnsembleMember(nn.Module):
 
     def _answer(self, hidden: Tensor) -> Tensor:
         y = functional.gelu(self.pixel_mix(functional.gelu(hidden)))
-        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
         with torch.autocast(y.device.type, enabled=False):
             answer: Tensor = self.pixel_out(y.float())
         return answer
 
 
 class LocalUNet(Generator):
-    """Local context at stride 4 that steers a per-pixel perceptron; see the module.
+    """A per-pixel MLP with local context from stride 4; see the module's docstring.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the lower level.
         depth: residual blocks of the lower level; each adds 4 px to the margin.
-        hidden: channels of the per-pixel perceptron.
-        members: networks that are trained side by side and answer with their mean.
-        anchor: share of the answer without context, 0 (never left out) to below 1.
-        drop_path: probability of skipping a block for a sample while training.
-        drop_context: probability of dropping a channel of the context while training.
+        hidden: channels of the per-pixel MLP.
+        members: size of the ensemble.
+        anchor: weight of the output without context, 0 (only with context) to below 1.
+        drop_path: probability of skipping a block for a sample in training.
+        drop_context: probability of dropping a channel of the context in training.
     """
 
     examples = (
@@ -160,8 +159,8 @@ class LocalUNet(Generator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride = STRIDE
-        # The stem and each block see one cell of STRIDE px further on every side; within its own
-        # cell a pixel sees at most STRIDE - 1 px.
+        # The stem and each block extend the receptive field by one cell of STRIDE px on every side;
+        # within its own cell a pixel sees at most STRIDE - 1 px.
         self.margin = STRIDE * (depth + 1) + STRIDE - 1
         self.members = nn.ModuleList(
             EnsembleMember(
@@ -180,7 +179,7 @@ class LocalUNet(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1.
 
-        While training each member answers for its own share of the batch.
+        In training each member gets its own part of the batch.
         """
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride)

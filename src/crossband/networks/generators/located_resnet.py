@@ -1,8 +1,8 @@
-"""LocatedResNet: a ResNet that also knows where on Earth it is (NIR-GAN with SatCLIP).
+"""LocatedResNet: a ResNet with a location embedding (NIR-GAN with SatCLIP).
 
 Donike et al. 2025, Near-infrared band synthesis from Earth observation imagery with learned
-location embeddings and task-driven loss functions. The place is encoded once, at the nodes of a
-lattice over the scene, and brought in after the two halvings, or beside the source.
+location embeddings and task-driven loss functions. Locations are encoded once, at the nodes of a
+lattice over the scene, and injected after the two downsampling layers or beside the source.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from crossband.networks.layers.convolution import Activation, Norm, Upsample, in
 from crossband.networks.layers.location import LocationEncoder, read_satclip, sizes_of
 
 InjectionKind = Literal["multiply", "add", "concat", "channel"]
-#: Side of the map that an embedding becomes.
+#: Side of the map that is made of an embedding.
 SIDE = 128
-#: First value of the learned factor of the map.
+#: Initial value of the learned factor of the map.
 SCALE = 0.01
 
 
 class Injection(nn.Module):
-    """Brings places into features: [B, C, h, w] -> [B, C, h, w].
+    """Injects location embeddings into features: [B, C, h, w] -> [B, C, h, w].
 
     Args:
         kind: see `LocatedResNet`.
-        embedding: numbers of a place.
-        channels: C, of the features.
+        embedding: length of the embedding.
+        channels: C, channels of the features.
         crop: extent of the map in source pixels.
         coarser: source pixels per pixel of the features along one side.
 
@@ -53,19 +53,19 @@ class Injection(nn.Module):
         if kind == "channel":
             nn.init.zeros_(self.linear.weight)
         else:
-            nn.init.normal_(self.linear.weight, 0.0, 0.02)  # as all of pix2pix
+            nn.init.normal_(self.linear.weight, 0.0, 0.02)  # as in pix2pix
         if kind in ("multiply", "add"):
             self.scale = nn.Parameter(torch.tensor(SCALE))
         if kind == "concat":
-            # The first convolution's weights for one band more; what it gives is added to the rest.
+            # The first convolution's weights for one more band; its output is added to the others.
             self.read = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(1, channels, 7, bias=False))
             initialise(self.read)
 
     def set_location(self, lattice: Lattice, encoder: LocationEncoder) -> None:
-        """Encode the places of the next pass, each once.
+        """Encode the locations of the next forward pass, each once.
 
-        What is injected where a place is unknown is 0. A lattice that is the same everywhere is
-        encoded at one node.
+        Unknown locations inject 0. A lattice with the same location everywhere is encoded at one
+        node.
         """
         lonlat = lattice.lonlat
         batch, _, rows, cols = lonlat.shape
@@ -79,7 +79,7 @@ class Injection(nn.Module):
         self.place = found.expand(-1, -1, rows, cols), lattice
 
     def forward(self, x: Tensor) -> Tensor:
-        """Bring the places in."""
+        """Inject the encoded locations."""
         if self.place is None:
             return x
         nodes, lattice = self.place
@@ -97,11 +97,11 @@ class Injection(nn.Module):
     def _map(self, x: Tensor, nodes: Tensor, lattice: Lattice) -> Tensor:
         """Return the stretched map over a window, float32 [B, 1, h, w].
 
-        At each pixel it is the map of the place there, which lies between those of the four nodes
-        around it. A node reaches as far as the next ones, and is stretched over that part only.
+        Each pixel is interpolated between the maps of the four nodes around it. The map of a node
+        is stretched only over the pixels where its weight is not 0.
 
         Raises:
-            CrossbandError: it is not known where in the scene the window is.
+            CrossbandError: the position of the window in the scene is unknown.
         """
         corner = lattice.corner
         if corner is None and lattice.step % (2 * self.crop) == 0:
@@ -131,18 +131,18 @@ class Injection(nn.Module):
 class LocatedResNet(ResNet):
     """`ResNet` with a location prior; see the module.
 
-    `multiply`: x (1 + s e), `add`: x + s e, with a learned number s, first 0.01, and a map e that a
-    linear layer makes of the embedding: 128 x 128 values stretched bilinearly over a training crop
-    and the same for all channels, as in the seed. `concat`: the map is one more band of the source.
-    In a scene the map keeps the extent of the training crop, `crop` pixels: it goes on beyond as if
-    between mirrors, counted from the scene's origin, with the embedding of the place it is at. So
-    it has no edges, and tiles agree; but it repeats, and nothing on Earth does.
+    `multiply`: x (1 + s e), `add`: x + s e, with a learned number s, initially 0.01, and a map e
+    that a linear layer computes from the embedding: 128 x 128 values, stretched bilinearly over a
+    training crop and the same for all channels, as in the original. `concat`: the map is one more
+    band of the source. In a scene the map keeps the extent of the training crop, `crop` pixels, and
+    is continued by reflection from the scene's origin, each time with the embedding of the place.
+    So it has no edges and tiles agree, but it repeats over the scene.
 
-    `channel`: x (1 + scale) + shift for each channel, from a linear layer of the embedding that
-    begins at 0 (Perez et al. 2018, FiLM). It is smooth over the scene, and does not repeat.
+    `channel`: x (1 + scale) + shift for each channel, from a linear layer of the embedding that is
+    initialised to 0 (Perez et al. 2018, FiLM). It is smooth over the scene and does not repeat.
 
-    A place that is not known (NaN) changes nothing; samples of a manifest without places train
-    that. With instance norm every pixel sees all; else the margin is that of `ResNet`.
+    An unknown location (NaN) injects nothing; samples without a location train this case. With
+    instance norm every pixel depends on the whole image; otherwise the margin is that of `ResNet`.
 
     Args:
         in_channels: source bands.
@@ -152,14 +152,14 @@ class LocatedResNet(ResNet):
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`.
-        border: pixels that are reflected around the picture; see `ResNet`.
+        border: reflection padding around the image; see `ResNet`.
         injection: `multiply`, `add`, `concat` or `channel`.
         crop: extent of the map in source pixels: that of the training crops, `data.crop`.
-        checkpoint: SatCLIP's, whose location encoder is taken; read when training begins and not
-            needed by the model. None trains an encoder from scratch.
-        frozen: the encoder is not trained; where None it is frozen if it comes from a checkpoint.
-        encoder: sizes of an encoder without checkpoint: `degrees`, `channels`, `hidden`, `depth`,
-            and `dropout`; see `LocationEncoder`.
+        checkpoint: a SatCLIP checkpoint with the location encoder; read when training starts, not
+            needed by the finished model. None trains an encoder from scratch.
+        frozen: do not train the encoder; where None it is frozen if it comes from a checkpoint.
+        encoder: arguments of an encoder without checkpoint: `degrees`, `channels`, `hidden`,
+            `depth` and `dropout`; see `LocationEncoder`.
     """
 
     examples = (
@@ -202,7 +202,7 @@ class LocatedResNet(ResNet):
         self.location = LocationEncoder(**sizes, frozen=frozen)
         if tensors is not None:
             self.location.load_checkpoint(tensors)
-        # The model folder holds the encoder's weights, and must not ask for the file again.
+        # The model folder contains the encoder's weights, so it must not need the file again.
         self.arguments.update(checkpoint=None, frozen=frozen, encoder=sizes)
         if injection == "concat":  # after the first convolution
             self.at, channels, coarser = 2, width, 1
@@ -225,7 +225,7 @@ class LocatedResNet(ResNet):
 
 
 def _wider(lattice: Lattice, border: int) -> Lattice:
-    """Return the lattice of a window that begins `border` pixels before."""
+    """Return the lattice of the window that is `border` pixels larger on each side."""
     (row, col), corner = lattice.origin, lattice.corner
     if corner is not None:
         corner = corner[0] - border, corner[1] - border
@@ -233,19 +233,19 @@ def _wider(lattice: Lattice, border: int) -> Lattice:
 
 
 def _reach(share: Tensor) -> tuple[slice, Tensor]:
-    """Return the pixels that a node reaches, and its share of each."""
+    """Return the pixels where a node's weight is not 0, and these weights."""
     where = share.nonzero().flatten().tolist()
     found = slice(where[0], where[-1] + 1) if where else slice(0, 0)
     return found, share[found]
 
 
 def stretch_weights(corner: float, count: int, coarser: int, crop: int) -> Tensor:
-    """Return the bilinear stretch of a map over `crop` pixels and between mirrors: [count, SIDE].
+    """Return weights that stretch a map bilinearly over `crop` pixels, reflected: [count, SIDE].
 
-    Within the first `crop` pixels it is that of `interpolate` with align_corners False.
+    Within the first `crop` pixels this equals `interpolate` with align_corners False.
 
     Args:
-        corner: first pixel's position in the scene.
+        corner: position of the first pixel in the scene.
         count: pixels of the result.
         coarser: source pixels per pixel of the result.
         crop: extent of the map in source pixels.

@@ -1,4 +1,4 @@
-"""Networks that see one pixel: the trivial baselines beside every model's number."""
+"""Networks that see single pixels: the baselines of every model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from crossband.networks.base import Generator
 
 
 class _LinearInFeatures(Generator):
-    """A network that is linear in `features(x)`, so that its best weights have a closed form."""
+    """A network that is linear in `features(x)`, so that least squares gives its weights."""
 
     def features(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] -> [B, F, H, W], what the output is a linear combination of."""
+        """[B, Cs, H, W] -> [B, F, H, W], of which the output is a linear combination."""
         raise NotImplementedError
 
     def set_solution(self, weights: Tensor) -> None:
-        """Take the solution [F, Ct] of least squares."""
+        """Set the weights to the solution of least squares, [F, Ct]."""
         raise NotImplementedError
 
 
 class PerPixelMean(_LinearInFeatures):
-    """The same value everywhere: the mean target.
+    """A constant: the mean target.
 
     Args:
         in_channels: source bands.
@@ -44,12 +44,12 @@ class PerPixelMean(_LinearInFeatures):
 
     @torch.no_grad()
     def set_solution(self, weights: Tensor) -> None:
-        """Take [1, Ct]."""
+        """Set the mean to [1, Ct]."""
         self.mean.copy_(weights[0])
 
 
 class PerPixelLinear(_LinearInFeatures):
-    """A straight line through the source bands of each pixel.
+    """A linear function of the source bands of each pixel.
 
     Args:
         in_channels: source bands.
@@ -72,14 +72,14 @@ class PerPixelLinear(_LinearInFeatures):
 
     @torch.no_grad()
     def set_solution(self, weights: Tensor) -> None:
-        """Take [Cs + 1, Ct]; the last row is the constant."""
+        """Set the weights to [Cs + 1, Ct]; the last row is the constant."""
         self.line.weight.copy_(weights[:-1].T[:, :, None, None])
         if self.line.bias is not None:
             self.line.bias.copy_(weights[-1])
 
 
 class PerPixelMLP(Generator):
-    """A curve through the source bands of each pixel: 1 x 1 convolutions with GELU between.
+    """An MLP on the source bands of each pixel: 1 x 1 convolutions with GELU.
 
     Args:
         in_channels: source bands.
@@ -106,7 +106,7 @@ class PerPixelMLP(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
         hidden = self.hidden(x)
-        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = self.last(hidden.float())
         return out

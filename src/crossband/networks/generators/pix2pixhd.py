@@ -1,4 +1,4 @@
-"""Pix2PixHD: a generator that works coarse to fine (Wang et al. 2018)."""
+"""Pix2PixHD: a coarse-to-fine generator (Wang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from crossband.networks.layers.convolution import (
 
 
 class Enhancer(nn.Module):
-    """The local enhancer: half a step down, joined by what the coarser network found, and back up.
+    """The local enhancer: downsample, add the features of the coarser network, upsample.
 
     Args:
         in_channels: source bands.
-        width: channels at its own resolution; twice as many inside.
+        width: channels at full resolution; twice as many at half resolution.
         blocks: residual blocks.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
@@ -66,29 +66,29 @@ class Pix2PixHD(Generator):
     Wang, Liu, Zhu, Tao, Kautz, Catanzaro 2018 ("High-Resolution Image Synthesis and Semantic
     Manipulation with Conditional GANs", CVPR), section 3.2 and appendix: the global network is
     c7s1-64, d128, d256, d512, d1024, R1024 x 9, u512, u256, u128, u64; each enhancer c7s1-w, d2w,
-    R2w x 3, uw with half the width of the one before; then c7s1 to the bands. The source of the
-    coarser networks is averaged over 3 x 3 pixels at every second one. 182,701,827 parameters from
-    three bands to three with one enhancer (the defaults), 182,443,267 without.
+    R2w x 3, uw with half the width of the previous one; then c7s1 to the bands. The source of the
+    coarser networks is downsampled by average pooling over 3 x 3 pixels with stride 2. 182,701,827
+    parameters from three bands to three with one enhancer (the defaults), 182,443,267 without.
 
     The paper trains the global network first, then the enhancer, then both. Here both are trained
-    at once, from the start; `enhancers` 0 is the global network alone.
+    together from the start; `enhancers` 0 is the global network alone.
 
-    Convolutions of 7 x 7 and those of the blocks have reflected borders, the others zeros. Inside,
-    values are -1..1: the source goes in as 2 x - 1. The output is 0..1. Sides are padded to
-    multiples of the stride (32 at the defaults), twice that at least. With instance norm every
-    pixel sees all; with batch norm or none the margin is finite.
+    The 7 x 7 convolutions and the residual blocks use reflection padding, the others zero padding.
+    Inside, values are -1..1: the input is 2 x - 1. The output is 0..1. Sides are padded to
+    multiples of the stride (32 at the defaults), at least to twice the stride. With instance norm
+    every pixel depends on the whole image; with batch norm or none the margin is finite.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the global network at its full resolution.
-        levels: halvings of the global network.
+        levels: downsampling layers of the global network.
         blocks: residual blocks of the global network.
-        enhancers: local enhancers.
+        enhancers: number of local enhancers.
         local_blocks: residual blocks of each enhancer.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
-        upsample: `transpose` (3 x 3), or without a checkerboard `resize` (repeated pixels, 3 x 3),
-            `bilinear` or `bicubic` (between the pixels, 3 x 3).
+        upsample: `transpose` (3 x 3), or, without checkerboard artefacts, a 3 x 3 convolution after
+            `resize` (nearest), `bilinear` or `bicubic` upsampling.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -135,7 +135,7 @@ class Pix2PixHD(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         height, width = x.shape[-2:]
-        least = 2 * self.stride  # borders are reflected from two pixels or more
+        least = 2 * self.stride  # reflection padding needs at least two pixels
         x = pad_to_stride(x, self.stride, least)
         pyramid = [2.0 * x - 1.0]
         for _ in self.enhancers:
@@ -149,7 +149,7 @@ class Pix2PixHD(Generator):
     def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, finest first."""
         interval = receptive_field(self.head.layers, interval)
-        asked = []  # of the source at each resolution
+        asked = []  # intervals of the source at each resolution
         for enhancer in reversed(self.enhancers):
             assert isinstance(enhancer, Enhancer)
             interval = receptive_field(enhancer.up, interval)

@@ -1,7 +1,7 @@
 """Progressive growing. Karras et al. 2018, Progressive growing of GANs, sections 2 to 4.
 
-Both networks begin with coarse pictures and are given finer layers one after another. A new layer
-is faded in. How far they have grown is a function of the step.
+Both networks start with coarse images and get finer layers one after another. A new layer is faded
+in. The current growth is a function of the step.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from crossband.networks.layers.equalised import EqualConv2d, PixelNorm
 
 
 class GrowingNetwork(nn.Module):
-    """A network that grows while it is trained; a method calls `grow` before each step.
+    """A network that grows in training; a method calls `grow` before each step.
 
     Attributes:
-        levels: doublings from the coarsest pictures to the finest.
-        grown: steps after which it has its full size.
-        growth: doublings done, 0 to levels; 1.25 is one done, a quarter of the second faded in. A
-            new network, and so a finished model, is of full size. It is part of the state.
+        levels: number of doublings from the coarsest resolution to the finest.
+        grown: steps after which the network has its full size.
+        growth: current growth, 0 to levels; 1.25 means that the first doubling is done and the
+            second is faded in by a quarter. A new network has its full size, and so has a finished
+            model. The growth is part of the state.
     """
 
     levels: int
@@ -40,9 +41,9 @@ class GrowingNetwork(nn.Module):
     growth: float
 
     def grow(self, step: int) -> None:
-        """Set `growth` for the step that follows `step` finished ones.
+        """Set `growth` for the next step after `step` finished ones.
 
-        There are 2 * levels phases of one length: no fading, fading, no fading, ...
+        There are 2 * levels phases of equal length: constant, fading, constant, fading, ...
         """
         phase = min(step / self.grown, 1.0) * 2 * self.levels
         whole = int(phase)
@@ -58,13 +59,13 @@ class GrowingNetwork(nn.Module):
         self.growth = float(state)
 
     def _stage(self) -> tuple[int, float]:
-        """Return the finest level at work (0 is full size), and how far it is faded in."""
+        """Return the finest active level (0 is full size), and how far it is faded in."""
         whole = math.ceil(self.growth)
         return self.levels - whole, self.growth - whole + 1 if whole else 1.0
 
 
 def _pool(x: Tensor, level: int) -> Tensor:
-    """Average cells of 2^level pixels."""
+    """Average over cells of 2^level x 2^level pixels."""
     return functional.avg_pool2d(x, 2**level) if level else x
 
 
@@ -79,21 +80,22 @@ def _convolution(before: int, after: int, *, normed: bool) -> list[nn.Module]:
 
 
 class ProgressiveUNet(GrowingNetwork, Generator):
-    """An encoder and decoder with skips that grow from the inside out, both ends together.
+    """A U-Net whose encoder and decoder grow together, from coarse to fine.
 
-    The paper's generator makes pictures from noise; here the encoder, which the paper's
-    discriminator is, feeds it. Two convolutions 3 x 3 at each level, equalised, with leaky ReLU 0.2
-    and pixel norm; averages of 2 x 2 down, repeated pixels up; 1 x 1 convolutions from and to bands
-    at each level. What a young network answers is coarse, each pixel repeated to full size.
+    The paper's generator creates images from noise; here an encoder, like the paper's
+    discriminator, provides its input. Each level has two equalised convolutions 3 x 3 with leaky
+    ReLU 0.2 and pixel norm; 2 x 2 average pooling and nearest upsampling between levels; 1 x 1
+    convolutions from and to the bands at each level. Before it is fully grown, the output is coarse
+    and repeated to full size.
 
-    All layers are local: the margin is finite, that of the full size.
+    The margin is finite, that of the full size.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
-        width: channels at full size; twice as many at each coarser level, at most 8 x width.
-        levels: halvings between full size and the coarsest.
-        grown: steps of the training after which it has its full size.
+        width: channels at full size; doubled at each coarser level, at most 8 x width.
+        levels: downsampling steps between full size and the coarsest resolution.
+        grown: training steps after which the network has its full size.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -165,11 +167,11 @@ class ProgressiveUNet(GrowingNetwork, Generator):
         return _double(out, top)[..., :height, :width]
 
     def _receptive_field(self, interval: Interval) -> Interval:
-        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        """Return the source pixels that output pixels depend on."""
         asked = []
         for block in self.decoder:
             interval = receptive_field(block, interval)
-            asked.append(interval)  # of the skip of this level
+            asked.append(interval)  # needed by the skip of this level
             interval = interval[0] // 2, interval[1] // 2
         interval = receptive_field(self.bottom, interval)
         for block, (low, high) in zip(reversed(self.encoder), reversed(asked), strict=True):
@@ -179,22 +181,21 @@ class ProgressiveUNet(GrowingNetwork, Generator):
 
 
 class ProgressiveCritic(GrowingNetwork, Discriminator):
-    """The discriminator that grows with `ProgressiveUNet`; it judges pictures as coarse as it is.
+    """The discriminator that grows with `ProgressiveUNet` and works at its current resolution.
 
-    Equalised convolutions, two at each level, without norm; at the coarsest one the standard
-    deviation of the batch as one more channel. Three things differ from the paper: it ends in one
-    score for a picture, this one gives one for each cell of the coarsest level, as PatchGAN does;
-    while a level comes in it shows true pictures between the two resolutions, here they are as
-    sharp as the level, as the targets of the generator's L1 are; and there is no term of the
-    scores' squares.
+    Two equalised convolutions without norm at each level; at the coarsest level the standard
+    deviation of the batch is one more channel. It differs from the paper in three points. It
+    returns a score for each cell of the coarsest level, as PatchGAN, instead of one for the image.
+    While a level is faded in, real images have the resolution of that level instead of a blend of
+    both, like the targets of the generator's L1. There is no penalty on squared scores.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
-        width: channels at full size; twice as many at each coarser level, at most 8 x width.
-        levels: as the generator's.
-        grown: as the generator's.
-        conditional: judge the target together with its source.
+        width: channels at full size; doubled at each coarser level, at most 8 x width.
+        levels: the same as the generator's.
+        grown: the same as the generator's.
+        conditional: whether it sees the target together with its source.
     """
 
     examples = ({"width": 8, "levels": 2, "grown": 4},)

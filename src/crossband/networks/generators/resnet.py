@@ -34,10 +34,10 @@ _CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d
 
 
 class Residual(WithReceptiveField):
-    """x + norm(conv3x3(ReLU(norm(conv3x3(x))))), with reflected borders.
+    """x + norm(conv3x3(ReLU(norm(conv3x3(x))))), with reflection padding.
 
     Args:
-        channels: channels in and out.
+        channels: input and output channels.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
@@ -60,24 +60,24 @@ class Residual(WithReceptiveField):
         return x + y
 
     def receptive_field(self, interval: Interval) -> Interval:
-        """What the convolutions see; its own pixel is among that."""
+        """Return the receptive field of the convolutions, which includes the skip's pixel."""
         return receptive_field(self.body, interval)
 
 
 def resnet_body(
     in_channels: int, width: int, halvings: int, blocks: int, norm: Norm, upsample: Upsample
 ) -> nn.Sequential:
-    """Return all of a ResNet but its head: [B, in_channels, H, W] -> [B, width, H, W].
+    """Return a ResNet without its head: [B, in_channels, H, W] -> [B, width, H, W].
 
     Args:
-        in_channels: channels in.
-        width: channels at full resolution; twice as many after each halving.
-        halvings: convolutions of stride 2, and doublings after the blocks.
+        in_channels: input channels.
+        width: channels at full resolution; doubled by each downsampling.
+        halvings: number of downsampling layers, and of upsampling layers after the blocks.
         blocks: residual blocks.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         upsample: `transpose`, or `resize`, `bilinear`, `bicubic`; see `upsample_layers`.
     """
-    # As in the originals: an instance norm takes a bias away again, but they have both.
+    # As in the originals, which have a bias before instance norms although it has no effect.
     bias = not has_affine_weights(norm)
     layers: list[nn.Module] = [
         nn.ReflectionPad2d(3),
@@ -105,15 +105,15 @@ def resnet_body(
 
 
 class ResNet(Generator):
-    """Two halvings, residual blocks, two doublings: c7s1-64, d128, d256, R256..., u128, u64, c7s1.
+    """CycleGAN's generator: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1.
 
-    Convolutions of 7 x 7 and those of the blocks have reflected borders, the others zeros.
+    The 7 x 7 convolutions and the residual blocks use reflection padding, the others zero padding.
 
-    Inside, values are -1..1, as in pix2pix: the source goes in as 2 x - 1. The output is 0..1.
+    Inside, values are -1..1, as in pix2pix: the input is 2 x - 1. The output is 0..1.
 
-    Sides are padded to multiples of 4, at least 8 (a border is reflected from two pixels or more).
-    With instance norm every pixel sees all; with batch norm (its statistics are fixed after
-    training) or none the margin is finite: 84 pixels with 9 blocks (87 with `resize`).
+    Sides are padded to multiples of 4, at least 8 (reflection padding needs two pixels or more).
+    With instance norm every pixel depends on the whole image; with batch norm (fixed statistics
+    after training) or none the margin is finite: 84 pixels with 9 blocks (87 with `resize`).
 
     Args:
         in_channels: source bands.
@@ -121,16 +121,16 @@ class ResNet(Generator):
         width: channels at full resolution.
         blocks: residual blocks; the originals have 6 for 128 pixels, 9 for 256.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
-        upsample: `transpose` (3 x 3), or without a checkerboard `resize` (repeated pixels, 3 x 3),
-            `bilinear` or `bicubic` (between the pixels, 3 x 3).
+        upsample: `transpose` (3 x 3), or, without checkerboard artefacts, a 3 x 3 convolution after
+            `resize` (nearest), `bilinear` or `bicubic` upsampling.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
-        attention: self-attention after the first half of the blocks (Zhang et al. 2019); every
-            pixel then sees all.
-        spectral: spectral norm of all convolutions but the first and the last, which bands enter
-            (Miyato et al. 2018; in a generator, Zhang et al. 2019).
-        initial: how weights are drawn; see `initialise`.
-        border: pixels that are reflected around the picture first and cut off in the end, so that
-            the zeros of the other convolutions lie farther away.
+        attention: self-attention after the first half of the blocks (Zhang et al. 2019); then every
+            pixel depends on the whole image.
+        spectral: spectral norm of all convolutions except the first and the last, which depend on
+            the bands (Miyato et al. 2018; in a generator, Zhang et al. 2019).
+        initial: initialisation of the weights; see `initialise`.
+        border: width of a reflection padding around the image that is cropped at the end, to move
+            the zero padding of the convolutions away from the image.
     """
 
     examples: ClassVar[Examples] = (
@@ -182,7 +182,7 @@ class ResNet(Generator):
         """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised; any H, W >= 1."""
         top, left, (height, width) = self.border, self.border, x.shape[-2:]
         x = reflected(x, self.border)
-        least = 2 * STRIDE  # a narrower tile is a narrower scene: tiles still equal the whole
+        least = 2 * STRIDE  # only a scene, never its tiles, can be narrower
         x = pad_to_stride(x, STRIDE, least)
         out: Tensor = self.head(self.body(2.0 * x - 1.0))
         return out[..., top : top + height, left : left + width]
@@ -195,9 +195,9 @@ class ResNet(Generator):
 
 
 def reflected(x: Tensor, border: int) -> Tensor:
-    """Return a picture with so many pixels around it, mirrored as often as it takes.
+    """Pad an image by reflection, repeatedly if the border is larger than the image.
 
-    The first and last pixel are not repeated (a picture one pixel wide has nothing else).
+    The edge pixels are not repeated, except in an image that is one pixel wide.
 
     >>> reflected(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 3)[0, 0, 0].tolist()
     [2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0]

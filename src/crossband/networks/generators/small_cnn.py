@@ -1,4 +1,4 @@
-"""SmallCNN: three convolutions, the baseline between a per-pixel curve and a deep network."""
+"""SmallCNN: three convolutions, a baseline between a per-pixel MLP and a deep network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from crossband.networks.base import Generator
 
 
 class SmallCNN(Generator):
-    """Convolutions 3 x 3 with ReLU between: bands, width, 2 x width, bands; margin 3.
+    """Three 3 x 3 convolutions with ReLU: bands, width, 2 x width, bands; margin 3.
 
     The baseline of Donike et al. 2025 ("Near-Infrared Band Synthesis From Earth Observation Imagery
     With Learned Location Embeddings and Task-Driven Loss Functions", IEEE JSTARS 18) at its
-    defaults: 3-32-64-1. Borders are zeros, the answer is linear.
+    defaults: 3-32-64-1. Zero padding, linear output.
 
     Args:
         in_channels: source bands.
@@ -40,7 +40,7 @@ class SmallCNN(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
         hidden = self.hidden(x)
-        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = self.last(hidden.float())
         return out

@@ -1,4 +1,4 @@
-"""StridedUNet: the small U-Net of strided convolutions that conditional WGAN-GPs are built on."""
+"""StridedUNet: a small U-Net of strided convolutions, the generator of conditional WGAN-GPs."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ DROPOUT_LEVELS = 2
 
 
 class StridedUNet(Generator):
-    """`levels` halvings and one more below, then doublings with skips; the last gives the bands.
+    """A U-Net with `levels` downsampling blocks and one more at the bottom.
 
     Encoder: convolution 4 x 4 of stride 2, norm, leaky ReLU 0.2; no norm after the first; dropout
-    on the last two. Below: one more halving, ReLU, dropout, no norm. Decoder: transpose
-    convolution 4 x 4 of stride 2, norm, dropout on the first levels // 2 + 1 blocks, ReLU, joined
-    by the skip of its size. Head: a transpose convolution from half the size. Convolutions have no
-    bias, the head has one. Channels: width, twice as many at each level, at most `largest` times
-    width.
+    in the last two blocks. Bottom: one more strided convolution, ReLU, dropout, no norm. Decoder:
+    transpose convolution 4 x 4 of stride 2, norm, dropout in the first levels // 2 + 1 blocks,
+    ReLU, concatenation with the skip. Head: a transpose convolution. Only the head has a bias.
+    Channels: width, doubled at each level, at most `largest` times width.
 
-    It differs from `UNet` (pix2pix) in its head, in what the bottom does, and in having about a
-    third of the weights at its defaults, which are those of the WGAN-GP for RGB to near infrared
-    that the recipe `rgb2nir/wgan-gp` trains.
+    It differs from `UNet` (pix2pix) in its head and its bottom, and has about a third of the
+    weights at its defaults, which are those of the WGAN-GP for RGB to near infrared that the recipe
+    `rgb2nir/wgan-gp` trains.
 
-    Inside, values are -1..1: the source goes in as 2 x - 1. The output is 0..1. Sides are padded to
-    multiples of 2^(levels + 1). With instance norm every pixel sees all; with batch norm or none
-    the margin is finite but large. Dropout is for training only.
+    Inside, values are -1..1: the input is 2 x - 1. The output is 0..1. Sides are padded to
+    multiples of 2^(levels + 1). With instance norm every pixel depends on the whole image; with
+    batch norm or none the margin is finite but large. Dropout is active in training only.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the first level.
-        levels: halvings above the bottom one; 5 brings 64 pixels to one.
+        levels: downsampling blocks above the bottom; 5 reduce 64 pixels to one.
         largest: most channels of a level, as a multiple of width.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         dropout: probability of dropping a value.
@@ -102,7 +101,7 @@ class StridedUNet(Generator):
                     nn.ReLU(inplace=True),
                 )
             )
-            before = 2 * after  # joined by its skip
+            before = 2 * after  # concatenated with its skip
         self.head = Head([nn.ConvTranspose2d(before, out_channels, 4, 2, 1)], activation)
         initialise(self)
         self.margin = (
@@ -125,9 +124,9 @@ class StridedUNet(Generator):
         return out[..., :height, :width]
 
     def _receptive_field(self, interval: Interval) -> Interval:
-        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        """Return the source pixels that output pixels depend on."""
         interval = receptive_field(self.head.layers, interval)
-        asked = []  # of the map of each level, by what comes after it
+        asked = []  # the interval of each level's map that the next layer needs
         for block in reversed(self.decoder):
             asked.append(interval)
             interval = receptive_field(block, interval)

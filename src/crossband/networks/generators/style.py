@@ -1,8 +1,8 @@
-"""Style: a generator with many answers, chosen by a code. Karras et al. 2019 and 2020.
+"""StyleResNet: a generator with several outputs, controlled by a style code. Karras et al. 2019/20.
 
-The code z goes through a mapping network to w, and w sets the scale (and offset) of every channel:
-of normalised activations (adaptive instance norm, Huang and Belongie 2017; StyleGAN), or of the
-weights (StyleGAN2), which needs no statistics of the picture and so is strictly local.
+A mapping network maps the code z to w, which sets the scale (and offset) of every channel: of the
+normalised activations (adaptive instance norm, Huang and Belongie 2017; StyleGAN), or of the
+weights (StyleGAN2), which needs no statistics of the image, so that the receptive field is finite.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from crossband.networks.layers.equalised import EqualLinear, PixelNorm
 
 Modulation = Literal["instance", "weights"]
 STRIDE = 4
-#: Share of the newest codes in the running mean of w.
+#: Weight of the newest codes in the running mean of w.
 NEWEST = 0.005
 
 
 class MappingNetwork(nn.Module):
-    """z -> w: pixel norm, then linear layers with leaky ReLU 0.2 that learn 100 times slower.
+    """z -> w: pixel norm, then linear layers with leaky ReLU 0.2 and 1/100 of the learning rate.
 
     Args:
-        style: numbers of z.
-        width: numbers of w.
-        depth: layers; StyleGAN has 8.
+        style: length of z.
+        width: length of w.
+        depth: number of layers; StyleGAN has 8.
     """
 
     def __init__(self, style: int, width: int, depth: int) -> None:
@@ -54,8 +54,8 @@ class MappingNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
 
     def forward(self, z: Tensor) -> Tensor:
-        """[B, style] -> [B, width]; while training, follow the mean of w."""
-        with torch.autocast(z.device.type, enabled=False):  # small, and all else hangs on it
+        """[B, style] -> [B, width]; in training, update the running mean of w."""
+        with torch.autocast(z.device.type, enabled=False):  # small, and everything depends on it
             w: Tensor = self.layers(z.float())
         if self.training:
             with torch.no_grad():
@@ -64,11 +64,11 @@ class MappingNetwork(nn.Module):
 
 
 class AdaptiveInstanceNorm(nn.Module):
-    """s(w) (x - mean) / deviation + b(w), with the mean and deviation of each channel's pixels.
+    """s(w) (x - mean) / deviation + b(w), with mean and deviation of each channel over its pixels.
 
     Args:
-        channels: in and out.
-        width: numbers of w.
+        channels: input and output channels.
+        width: length of w.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -85,15 +85,15 @@ class AdaptiveInstanceNorm(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """A convolution 3 x 3 whose weights are scaled by w, and then to length 1 for each output.
+    """A 3 x 3 convolution with modulated and demodulated weights, and reflection padding.
 
     W'_oik = s_i(w) W_oik / sqrt(sum over i, k of (s_i(w) W_oik)^2 + 1e-8): Karras et al. 2020,
-    Analyzing and improving the image quality of StyleGAN, eq. 1 and 3. Borders are reflected.
+    Analyzing and improving the image quality of StyleGAN, eq. 1 and 3.
 
     Args:
-        before: channels in.
-        after: channels out.
-        width: numbers of w.
+        before: input channels.
+        after: output channels.
+        width: length of w.
     """
 
     def __init__(self, before: int, after: int, width: int) -> None:
@@ -104,7 +104,7 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[B, before, H, W], [B, width] -> [B, after, H, W]."""
-        # The scaled weights are never made: the convolution is linear in both.
+        # Scale input and output instead of the weights, which is equivalent.
         with torch.autocast(x.device.type, enabled=False):
             s = self.scale(w)
             lengths = torch.einsum("oik,bi->bo", self.weight.flatten(2).square(), s.square())
@@ -115,7 +115,7 @@ class ModulatedConv2d(nn.Module):
 
 
 class _StyledConvolution(nn.Module):
-    """A convolution 3 x 3 that w has a say in; leaky ReLU is left to the caller."""
+    """A 3 x 3 convolution with style modulation, without activation."""
 
     def __init__(self, before: int, after: int, width: int, modulation: Modulation) -> None:
         super().__init__()
@@ -136,28 +136,28 @@ class _StyledConvolution(nn.Module):
 
 
 class StyleResNet(Generator):
-    """A ResNet generator whose blocks and doublings are set by a style code.
+    """A ResNet generator whose residual blocks and upsampling layers depend on a style code.
 
-    Convolution 7 x 7, two halvings, `blocks` residual blocks of two styled convolutions, two
-    doublings (repeated pixels, styled convolution), convolution 7 x 7. One code for a scene gives
-    one plausible target; other codes give others, and `between` what lies between two of them.
+    Convolution 7 x 7, two downsampling layers, `blocks` residual blocks of two styled convolutions,
+    two upsampling layers (nearest, styled convolution), convolution 7 x 7. Each code gives one
+    plausible target for a scene; `between` interpolates between two codes.
 
-    With `instance` every pixel sees all; with `weights` there is no norm anywhere and the margin is
-    finite.
+    With `instance` every pixel depends on the whole image; with `weights` there is no norm and the
+    margin is finite.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels at full resolution.
         blocks: residual blocks.
-        style: numbers of the code z.
-        codes: numbers of w.
+        style: length of the code z.
+        codes: length of w.
         depth: layers of the mapping network.
         modulation: `instance` (adaptive instance norm) or `weights`.
-        truncation: after training w is moved towards its mean, to this share of its way from it
-            (StyleGAN, appendix B): 1 leaves it, 0 answers with the mean style.
-        limit: after training z is drawn from a normal distribution that is cut off here (BigGAN,
-            Brock et al. 2019, section 3.1); 0 does not cut.
+        truncation: truncation trick at inference: w is interpolated towards its mean (StyleGAN,
+            appendix B); 1 does not truncate, 0 always uses the mean.
+        limit: at inference z follows a normal distribution that is truncated here (BigGAN, Brock
+            et al. 2019, section 3.1); 0 does not truncate.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
     """
 
@@ -215,7 +215,7 @@ class StyleResNet(Generator):
         self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
         if modulation == "weights":
-            # Nothing brings values back to a size of 1: each layer must keep it.
+            # Without norms, the initialisation must keep the variance of the activations.
             for module in self.encoder:
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, 0.2)
@@ -224,7 +224,7 @@ class StyleResNet(Generator):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the code 0."""
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, with the code 0."""
         return self.forward_conditioned(x, Conditions())
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
@@ -235,11 +235,11 @@ class StyleResNet(Generator):
         return self._answer(x, self.codes_of(z))
 
     def between(self, x: Tensor, first: Tensor, second: Tensor, share: float) -> Tensor:
-        """Translate with a style between two, [B, style] each: w moves on a straight line."""
+        """Translate with a style between two codes, [B, style] each, interpolated in w."""
         return self._answer(x, torch.lerp(self.codes_of(first), self.codes_of(second), share))
 
     def codes_of(self, z: Tensor) -> Tensor:
-        """Return w of z, [B, codes], truncated where it is not being trained."""
+        """Return w for z, [B, codes], truncated at inference."""
         shorter = self.limit > 0 and not self.training
         w: Tensor = self.mapping(truncate_normal(z, self.limit) if shorter else z)
         if not self.training:
@@ -248,12 +248,12 @@ class StyleResNet(Generator):
 
     def _answer(self, x: Tensor, w: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        least = 2 * STRIDE  # a border is reflected from two pixels or more
+        least = 2 * STRIDE  # reflection padding needs at least two pixels
         x = pad_to_stride(x, STRIDE, least)
         h = self.encoder(2.0 * x - 1.0)
         for block in self.blocks:
             first, second = block.children()
-            # Two things of size 1 are added: the root keeps their sum of that size.
+            # Division by sqrt(2) keeps the variance of the sum.
             inner = second(functional.leaky_relu(first(h, w), 0.2), w)
             h = (h + inner) / math.sqrt(2)
         for layer in self.doublings:
@@ -272,10 +272,10 @@ class StyleResNet(Generator):
 
 
 def truncate_normal(z: Tensor, limit: float) -> Tensor:
-    """Turn standard normal numbers into ones that are cut off at +-limit, each by itself.
+    """Map standard normal numbers to a normal distribution truncated at +-limit.
 
-    Brock et al. draw again what lies outside; mapping the distribution functions onto each other
-    gives the same distribution, and stays a function of the draw.
+    Brock et al. draw values outside the limit again. Mapping the distribution functions gives the
+    same distribution and keeps the result a function of the draw.
 
     >>> truncate_normal(torch.tensor([0.0, 9.0]), 2.0)
     tensor([0., 2.])

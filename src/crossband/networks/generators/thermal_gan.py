@@ -13,24 +13,24 @@ from crossband.networks.layers.convolution import Interval, Norm, initialise, ma
 
 
 class TwoStepThermal(Generator):
-    """Colour -> mean temperature of each region, of which a style chooses one -> contrasts.
+    """Colour image and style -> mean temperature of each region -> contrasts within regions.
 
-    The first U-Net is given the colour image and the style, laid over the picture, and gives S:
-    one temperature for each region. The second is given the colour image and S, and gives R: how
-    each pixel differs from its region. The target is S + R. A set of styles gives a set of
-    plausible thermal images of one colour image, which differ in what is warm.
+    The input of the first U-Net is the colour image and the style, repeated over all pixels; its
+    output is S, one temperature for each region. The input of the second U-Net is the colour image
+    and S; its output is R, the difference of each pixel from its region. The target is S + R.
+    Different styles give different plausible thermal images of one colour image.
 
-    With batch norm (fixed after training) the margin is finite, but that of two U-Nets.
+    With batch norm (fixed after training) the margin is finite, that of two U-Nets.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the first level of each U-Net.
-        levels: halvings of the first; the paper's pictures have 512 pixels, which 8 bring to 2.
-        contrast_levels: halvings of the second; its U-Net-512 has 9.
-        style: numbers of the style; BicycleGAN has 8.
+        levels: levels of the first U-Net; 8 reduce the paper's 512 pixels to 2.
+        contrast_levels: levels of the second U-Net; the paper's U-Net-512 has 9.
+        style: length of the style; BicycleGAN has 8.
         norm: `batch`, `instance`, `affine` (instance with weights) or `none`.
-        dropout: of both decoders.
+        dropout: probability of dropping a value in the second decoder.
     """
 
     examples = (
@@ -55,7 +55,7 @@ class TwoStepThermal(Generator):
             raise ValueError("style must be at least 1")
         super().__init__()
         self.in_channels, self.out_channels, self.style = in_channels, out_channels, style
-        # The style is what makes answers differ; dropout is the second step's.
+        # The first step varies by its style, so only the second one has dropout.
         self.first = UNet(in_channels + style, out_channels, width, levels, norm, 0.0)
         self.second = UNet(
             in_channels + out_channels, out_channels, width, contrast_levels, norm, dropout
@@ -65,7 +65,7 @@ class TwoStepThermal(Generator):
         self.margin = margin_of(self._receptive_field, self.stride) if finite else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the style 0."""
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, with the style 0."""
         return self.forward_conditioned(x, Conditions())
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
@@ -75,8 +75,8 @@ class TwoStepThermal(Generator):
         return regions + self.contrasts(x, regions)
 
     def regions(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return S of a style, [B, Ct, H, W]."""
-        # UNet takes values as 2 x - 1, which gives z back.
+        """Return S for a style, [B, Ct, H, W]."""
+        # UNet computes 2 x - 1 of its input, which gives z.
         laid = (0.5 + 0.5 * z).to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
         out: Tensor = self.first(torch.cat([x, laid], dim=1))
         return out
@@ -94,7 +94,7 @@ class TwoStepThermal(Generator):
         return torch.stack(answers, dim=1)
 
     def _receptive_field(self, interval: Interval) -> Interval:
-        """Return the source pixels that output pixels depend on: through S, or straight."""
+        """Return the source pixels that output pixels depend on, via S or directly."""
         return self.first._receptive_field(self.second._receptive_field(interval))
 
 
@@ -102,7 +102,7 @@ class Encoder(Registered, nn.Module, family="Encoder", package="crossband.networ
     """Target -> mean and log variance of its style, [B, style] each.
 
     Attributes:
-        style: numbers of the style.
+        style: length of the style.
     """
 
     style: int
@@ -113,16 +113,16 @@ class Encoder(Registered, nn.Module, family="Encoder", package="crossband.networ
 
 
 class StyleEncoder(Encoder):
-    """Convolutions 4 x 4 of stride 2, mean over the pixels, two linear layers.
+    """Convolutions 4 x 4 of stride 2, global average pooling, two linear layers.
 
-    A plain form of the encoder of BicycleGAN (Zhu et al. 2017, Toward multimodal image-to-image
+    A simple form of the encoder of BicycleGAN (Zhu et al. 2017, Toward multimodal image-to-image
     translation).
 
     Args:
         target_channels: target bands.
-        style: as the generator's.
-        width: channels of the first layer; twice as many at each, at most 8 x width.
-        layers: convolutions.
+        style: length of the style, the same as the generator's.
+        width: channels of the first layer; doubled at each layer, at most 8 x width.
+        layers: number of convolutions.
     """
 
     examples = ({"width": 8, "layers": 2},)
@@ -140,7 +140,7 @@ class StyleEncoder(Encoder):
             after = width * min(2**n, 8)
             parts += [
                 nn.Conv2d(before, after, 4, 2, 1),
-                # Of the last map the mean is taken, which an instance norm would make 0.
+                # No norm before the average pooling: instance norm would make the mean 0.
                 *norm_layers("instance" if 0 < n < layers - 1 else "none", after),
                 nn.LeakyReLU(0.2, True),
             ]

@@ -27,41 +27,41 @@ from crossband.networks.layers.convolution import (
 UNetPlan = Literal["paper", "code"]
 #: Decoder blocks with dropout, from the bottom.
 DROPOUT_BLOCKS = 3
-#: Doublings of the plan `code` that have none: the first and the last four.
+#: Upsampling blocks of the plan `code` without dropout: the first and the last four.
 PLAIN_BLOCKS = 5
 
 
 class UNet(Generator):
-    """Encoder and decoder of `levels` halvings each, with a skip between the two at every size.
+    """A U-Net with `levels` downsampling and upsampling blocks and a skip at every resolution.
 
     Encoder: convolution 4 x 4 of stride 2, norm, leaky ReLU 0.2; no norm after the first. Decoder:
-    the same size doubled, norm, dropout in the first three blocks (never in the last), ReLU. Head:
-    a convolution 3 x 3, as the paper's text says. Channels: width, twice as many at each level, at
-    most 8 x width. A convolution before a norm has no bias.
+    upsampling, norm, dropout in the first three blocks (never in the last), ReLU. Head: a
+    convolution 3 x 3, as described in the paper. Channels: width, doubled at each level, at most
+    8 x width. Convolutions before a norm have no bias.
 
-    The paper's authors published another plan as code (junyanz/pytorch-CycleGAN-and-pix2pix): the
-    last doubling gives the bands itself, in place of a head; at the bottom there is no norm, and a
-    plain ReLU; skips go through a ReLU, too; the first block of the decoder has no dropout; and all
-    convolutions have a bias with instance norm, else the last one only. It has 54,413,955
-    parameters from three bands to three, the paper's 54,541,827.
+    The code of the paper's authors (junyanz/pytorch-CycleGAN-and-pix2pix) differs, and is available
+    as plan `code`: the last upsampling returns the bands, without a head; the bottom has no norm
+    and a plain ReLU; skips pass through a ReLU; the first decoder block has no dropout; with
+    instance norm all convolutions have a bias, otherwise only the last one. It has 54,413,955
+    parameters from three bands to three, the paper's version 54,541,827.
 
-    Inside, values are -1..1, as in pix2pix: the source goes in as 2 x - 1. The output is 0..1.
+    Inside, values are -1..1, as in pix2pix: the input is 2 x - 1. The output is 0..1.
 
-    Sides are padded to multiples of 2^levels, so that a picture of 257 pixels costs as much as one
-    of 512 at 8 levels. With batch norm (its statistics are fixed after training) or none the margin
-    is finite but large: 3 x 2^levels - 2, 766 pixels at 8 levels (765 of the plan `code`). With
-    instance norm every pixel sees all. Dropout is for training only.
+    Sides are padded to multiples of 2^levels, so that at 8 levels an image of 257 pixels costs as
+    much as one of 512. With batch norm (fixed statistics after training) or none the margin is
+    finite but large: 3 x 2^levels - 2, 766 pixels at 8 levels (765 for the plan `code`). With
+    instance norm every pixel depends on the whole image. Dropout is active in training only.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         width: channels of the first level.
-        levels: halvings; 8 brings 256 pixels to one.
+        levels: downsampling blocks; 8 reduce 256 pixels to one.
         norm: `batch`, `instance`, `affine` (instance with weights) or `none`. Instance norm is left
-            out at the bottom: of a map of one pixel it would leave nothing.
-        dropout: probability of dropping a value, in the first three decoder blocks.
-        upsample: `transpose` (4 x 4), or without a checkerboard `resize` (repeated pixels, 3 x 3),
-            `bilinear` or `bicubic` (between the pixels, 3 x 3).
+            out at the bottom: it would set a map of one pixel to 0.
+        dropout: probability of dropping a value in the first three decoder blocks.
+        upsample: `transpose` (4 x 4), or, without checkerboard artefacts, a 3 x 3 convolution after
+            `resize` (nearest), `bilinear` or `bicubic` upsampling.
         activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
         plan: `paper` or `code`; see above.
     """
@@ -130,7 +130,7 @@ class UNet(Generator):
                     nn.ReLU(inplace=True),
                 )
             )
-            before = 2 * after  # joined by its skip
+            before = 2 * after  # concatenated with its skip
         if paper:
             last_layers: list[nn.Module] = [nn.Conv2d(width, out_channels, 3, padding=1)]
         else:
@@ -175,9 +175,9 @@ class UNet(Generator):
             )
 
     def _receptive_field(self, interval: Interval) -> Interval:
-        """Return the source pixels that output pixels depend on, down the decoder and back up."""
+        """Return the source pixels that output pixels depend on."""
         interval = receptive_field(self.head.layers, interval)
-        # Of the map of each level, by the skip and the block below.
+        # The interval of each level's map that the skip needs.
         asked = [interval] if self.plan == "code" else []
         for block in reversed(self.decoder):
             interval = receptive_field(block, interval)

@@ -1,6 +1,6 @@
-"""Generators with a latent picture that two of them share. Liu, Breuel and Kautz 2017, UNIT.
+"""UNIT's networks: generators with a shared latent space. Liu, Breuel and Kautz 2017.
 
-Written from the paper: section 3 and the tables of its appendix.
+Implemented from section 3 of the paper and the tables in its appendix.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from crossband.networks.layers.convolution import (
 
 
 class _LatentGenerator(Generator):
-    """source -> latent picture -> target; the two ends next to the latent picture can be shared.
+    """source -> latent map -> target; two generators can share the layers next to the latent map.
 
     Attributes:
         encoder: source -> features.
-        shared_encoder: features -> mean of the latent picture, [B, C, h, w].
-        shared_decoder: latent picture -> features.
-        decoder: features -> what the head makes the target of.
-        least: sides are padded to at least this.
+        shared_encoder: features -> mean of the latent map, [B, C, h, w].
+        shared_decoder: latent map -> features.
+        decoder: features -> target, including the head.
+        least: smallest side after padding.
     """
 
     encoder: nn.Module
@@ -41,27 +41,27 @@ class _LatentGenerator(Generator):
     least: int = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, of the latent's mean."""
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, without latent noise."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x, self.stride, self.least)
         return self.decode(self.encode(x))[..., :height, :width]
 
     def encode(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W], sides multiples of the stride -> mean of the latent picture."""
+        """[B, Cs, H, W], sides multiples of the stride -> mean of the latent map."""
         mean: Tensor = self.shared_encoder(self.encoder(2.0 * x - 1.0))
         return mean
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latent picture -> [B, Ct, H, W]."""
+        """Latent map -> [B, Ct, H, W]."""
         out: Tensor = self.decoder(self.shared_decoder(latent))
         return out
 
 
 def share_latent_layers(one: Generator, other: Generator) -> None:
-    """Make two generators share what lies next to their latent pictures; see `_LatentGenerator`.
+    """Make two generators share the layers next to their latent maps; see `_LatentGenerator`.
 
     Raises:
-        RecipeError: they have none, or theirs differ in form.
+        RecipeError: they have no such layers, or their architectures differ.
     """
     if not (isinstance(one, _LatentGenerator) and isinstance(other, _LatentGenerator)):
         names = type(one).__name__, type(other).__name__
@@ -74,7 +74,7 @@ def share_latent_layers(one: Generator, other: Generator) -> None:
 
 
 class _Residual(nn.Module):
-    """x + norm(conv3x3(leaky ReLU(norm(conv3x3(x))))), with reflected borders."""
+    """x + norm(conv3x3(leaky ReLU(norm(conv3x3(x))))), with reflection padding."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -94,12 +94,13 @@ class _Residual(nn.Module):
 
 
 class UNITResNet(_LatentGenerator):
-    """The paper's generators: convolutions and residual blocks, latent at a quarter of the size.
+    """The paper's generators: convolutions and residual blocks, with latent maps of a quarter size.
 
     Encoder: convolution 7 x 7 to `width` channels, two of 3 x 3 and stride 2 to 2 and 4 x width,
-    `blocks` - 1 residual blocks, and one that is shared. Decoder: a shared one, `blocks` - 1 more,
-    two transpose convolutions 3 x 3, and a convolution 1 x 1. Leaky ReLU. The paper does not say
-    which norm its blocks have; instance norm is the default, with which every pixel sees all.
+    `blocks` - 1 residual blocks, and a shared one. Decoder: a shared residual block, `blocks` - 1
+    more, two transpose convolutions 3 x 3, and a convolution 1 x 1. Leaky ReLU. The paper does not
+    specify the norm of its blocks; with instance norm, the default, every pixel depends on the
+    whole image.
 
     Args:
         in_channels: source bands.
@@ -125,7 +126,7 @@ class UNITResNet(_LatentGenerator):
             raise ValueError("channels, width and blocks must be at least 1")
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.stride, self.least = 4, 8  # a border is reflected from two pixels or more
+        self.stride, self.least = 4, 8  # reflection padding needs at least two pixels
         first: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7)]
         last: list[nn.Module] = []
         for n in (width, 2 * width):
@@ -147,7 +148,7 @@ class UNITResNet(_LatentGenerator):
         shared = nn.Sequential(self.shared_encoder, self.shared_decoder)
         for part in (self.decoder, shared, self.encoder):
             for layer in reversed([*part.children()]):
-                inner = layer.body if isinstance(layer, _Residual) else layer  # sees its own pixel
+                inner = layer.body if isinstance(layer, _Residual) else layer
                 interval = receptive_field(
                     inner.layers if isinstance(inner, Head) else inner, interval
                 )
@@ -155,9 +156,9 @@ class UNITResNet(_LatentGenerator):
 
 
 class _TransformerBlocks(nn.Module):
-    """Transformer blocks over the pixels of a map; places are told apart by sines (no weights).
+    """Transformer blocks over the pixels of a map, with sinusoidal position encoding.
 
-    Vaswani et al. 2017; blocks with the norm first, as ViT (Dosovitskiy et al. 2021).
+    Vaswani et al. 2017; pre-norm blocks, as in ViT (Dosovitskiy et al. 2021).
     """
 
     def __init__(self, width: int, heads: int, blocks: int, *, places: bool, final: bool) -> None:
@@ -184,9 +185,9 @@ class _TransformerBlocks(nn.Module):
 
 
 def position_encoding(height: int, width: int, channels: int) -> Tensor:
-    """Return sines and cosines of row and column, [height * width, channels].
+    """Return the sinusoidal position encoding of all pixels, [height * width, channels].
 
-    Vaswani et al. 2017, section 3.5, one half of the channels for each axis; any size, no weights.
+    Vaswani et al. 2017, section 3.5, with half of the channels for each axis.
     """
     quarter = -(-channels // 4)
     rates = 10_000.0 ** (-torch.arange(quarter) / quarter)
@@ -197,20 +198,21 @@ def position_encoding(height: int, width: int, channels: int) -> Tensor:
 
 
 class UNITViT(_LatentGenerator):
-    """UNIT with vision transformers: patches of 16 pixels are tokens, the latent picture too.
+    """UNIT with vision transformers: patches of 16 pixels are tokens, in the latent map too.
 
-    The encoder is a patch embedding and `blocks` blocks, then a shared one; the decoder a shared
-    one, `blocks` more, a norm and a linear layer to the pixels of a patch. Each token sees all, so
-    that there is no margin, and the memory grows with the square of the number of tokens.
+    The encoder is a patch embedding, `blocks` transformer blocks and a shared one; the decoder a
+    shared block, `blocks` more, a norm and a linear layer to the pixels of a patch. Each token
+    attends to all others, so the margin is None and the memory grows with the square of the number
+    of tokens.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         patch: side of a patch in pixels.
-        width: numbers of a token.
-        heads: of the attention.
-        blocks: of each half, without the shared one.
-        activation: `none`, as the seed has it (without tanh), `tanh` or `sigmoid`.
+        width: channels of a token.
+        heads: attention heads.
+        blocks: blocks of each half, without the shared one.
+        activation: `none`, `tanh` or `sigmoid`.
     """
 
     examples = ({"patch": 4, "width": 8, "heads": 2, "blocks": 1}, {"out_channels": 2})
@@ -248,14 +250,14 @@ class UNITViT(_LatentGenerator):
 class UNITCritic(Discriminator):
     """The paper's discriminator: convolutions 3 x 3 of stride 2, then one 2 x 2; no norm.
 
-    Channels: width, twice as many at each layer (64 to 1024 at its 5 layers); leaky ReLU. It judges
-    pictures alone, of at least 2^layers + 1 pixels a side.
+    Channels: width, doubled at each layer (64 to 1024 at 5 layers); leaky ReLU. It is
+    unconditional, and needs images of at least 2^layers + 1 pixels a side.
 
     Args:
-        source_channels: source bands; not looked at.
+        source_channels: source bands; not used.
         target_channels: target bands.
         width: channels of the first layer.
-        layers: of stride 2.
+        layers: layers of stride 2.
     """
 
     examples = ({"width": 6, "layers": 2}, {"layers": 5})

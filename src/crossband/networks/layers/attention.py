@@ -1,4 +1,4 @@
-"""Self-attention over a picture. Zhang et al. 2019, Self-attention GANs (SAGAN), section 3."""
+"""Self-attention over an image. Zhang et al. 2019, Self-attention GANs (SAGAN), section 3."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 class SelfAttention(nn.Module):
     """x + gamma v(sum over pixels i of softmax_i(f(x_i) . g(x_j)) h(x_i)), at each pixel j.
 
-    f, g, h and v are 1 x 1 convolutions without bias, with an eighth of the channels between them,
-    and gamma begins at 0. It sees the whole picture: a network with it has no margin.
+    f, g, h and v are 1 x 1 convolutions without bias, with an eighth of the channels in between;
+    gamma is initialised to 0. Every pixel depends on the whole image, so the margin is None.
 
     Args:
         channels: in and out.
@@ -32,8 +32,8 @@ class SelfAttention(nn.Module):
             layer(x).flatten(2).transpose(1, 2)[:, None]  # [B, 1, H W, C / 8]
             for layer in (self.query, self.key, self.value)
         )
-        # Its softmax is over the keys; without the 1 / sqrt(channels) of transformers. Nothing of
-        # size (H W)^2 is kept, but under a gradient penalty: see `gradient_penalty`.
+        # Softmax over the keys, without the 1 / sqrt(channels) of transformers. The fast kernels
+        # store nothing of size (H W)^2; `gradient_penalty` needs the plain kernel, which does.
         seen = functional.scaled_dot_product_attention(q, k, v, scale=1.0)[:, 0]
         mixed: Tensor = self.out(seen.transpose(1, 2).reshape(len(x), -1, *x.shape[-2:]))
         return x + self.gamma * mixed

@@ -1,7 +1,7 @@
-"""Layers of discriminators that look at the batch: is it varied, and what is usual in it?
+"""Discriminator layers that use statistics of the batch.
 
-For discriminators only: a translation must not depend on what is translated beside it, nor a model
-carry pictures that it was trained on.
+They are for discriminators only: a translation must not depend on the other samples of its batch,
+and a model must not contain training images.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Say of each sample how near it is to the others of its batch, in more channels.
+    """Append channels with each sample's similarity to the other samples of its batch.
 
     o_b(i) = sum over j of exp(-|M_b(i) - M_b(j)|_1), with M(i) [kernels, size] a linear function of
     the features of sample i. Salimans et al. 2016, Improved techniques for training GANs, section
-    3.2; the features here are the means over the pixels, so that it goes with any size of picture.
+    3.2. The features here are means over the pixels, so that any image size works.
 
     Args:
-        channels: features, in.
-        kernels: similarities, B in the paper; channels out are `channels + kernels`.
-        size: numbers that are compared for each, C in the paper.
+        channels: input channels.
+        kernels: number of similarities, B in the paper; there are `channels + kernels` outputs.
+        size: length of the compared vectors, C in the paper.
     """
 
     def __init__(self, channels: int, kernels: int = 16, size: int = 8) -> None:
@@ -42,12 +42,12 @@ class MinibatchDiscrimination(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """One more channel: the standard deviation over a group of samples, its mean over everything.
+    """Append one channel: the mean standard deviation over a group of samples.
 
     Karras et al. 2018, Progressive growing of GANs, section 3.
 
     Args:
-        group: most samples of a group; a batch is cut into equal ones.
+        group: largest number of samples in a group; a batch is split into groups of equal size.
     """
 
     def __init__(self, group: int = 4) -> None:
@@ -65,25 +65,24 @@ class MinibatchStd(nn.Module):
 
 
 def _expand(values: Tensor, like: Tensor) -> Tensor:
-    """Lay numbers of samples, [B, C], over the pixels of a map: [B, C, H, W]."""
+    """Repeat values of samples, [B, C], over all pixels: [B, C, H, W]."""
     return values.to(like.dtype)[:, :, None, None].expand(-1, -1, *like.shape[-2:])
 
 
 class VirtualBatchNorm2d(nn.Module):
     """Normalise each sample with the statistics of a fixed reference batch and its own.
 
-    Salimans et al. 2016, section 3.4: mean and mean square are those of the n samples of the
-    reference and of the sample itself, counted as one of n + 1. So a sample does not depend on the
-    others of its batch, as it does with batch norm.
+    Salimans et al. 2016, section 3.4: mean and mean square are those of the n reference samples and
+    the sample itself, with weight 1 / (n + 1). Unlike with batch norm, a sample does not depend on
+    the other samples of its batch.
 
-    The paper has it in the generator only, because it costs a second pass over the reference; what
-    comes out of that generator is made from noise. Here it is in the discriminator, `PatchCritic`.
-    A translating generator with it would carry a batch of the training data in its model, run it
-    again for each tile, and see the whole picture through the sample's own share, so that no tiles
-    would agree.
+    The paper uses it in the generator only, because it costs a second pass over the reference; that
+    generator starts from noise. Here it is in the discriminator, `PatchCritic`. A translating
+    generator with it would store a batch of training data in its model and run it for each tile,
+    and every pixel would depend on the whole image, so that tiles would not agree.
 
     Args:
-        channels: in and out; each has a factor and an offset.
+        channels: input and output channels; each has a scale and an offset.
     """
 
     def __init__(self, channels: int) -> None:
@@ -109,19 +108,19 @@ def _moments(x: Tensor, dims: tuple[int, ...]) -> list[Tensor]:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return at least float32: statistics are summed over many pixels."""
+    """Convert half precision to float32, for sums over many pixels."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class ReferenceBatch(nn.Module):
-    """Keeps the reference batch of virtual batch norm; part of the state, so that a run resumes."""
+    """Stores the reference batch of virtual batch norm, as part of the module's state."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: Tensor | None = None
 
     def set(self, batch: Tensor) -> None:
-        """Keep a batch, if there is none yet; with several processes all keep the first one's."""
+        """Store a batch if there is none yet; all processes store that of the first one."""
         if self.kept is not None:
             return
         self.kept = batch.detach().float().clone()
@@ -129,7 +128,7 @@ class ReferenceBatch(nn.Module):
             torch.distributed.broadcast(self.kept, 0)
 
     def get_extra_state(self) -> Tensor:
-        """Return what is kept; nothing is an empty tensor."""
+        """Return the stored batch; an empty tensor if there is none."""
         return torch.zeros(0) if self.kept is None else self.kept
 
     def set_extra_state(self, state: Any) -> None:
@@ -138,15 +137,15 @@ class ReferenceBatch(nn.Module):
 
 
 class UsesReferenceBatch:
-    """What a discriminator with a reference batch has; see `set_reference_batch`."""
+    """Interface of a discriminator with a reference batch; see `set_reference_batch`."""
 
     def set_reference_batch(self, source: Tensor, target: Tensor) -> None:
-        """Take a batch of true pairs as the reference, if there is none yet."""
+        """Store a batch of real pairs as the reference, if there is none yet."""
         raise NotImplementedError
 
 
 def set_reference_batch(discriminator: nn.Module, source: Tensor, target: Tensor) -> None:
-    """Give the first batch of true pairs to a discriminator that asks for one."""
+    """Pass the first batch of real pairs to a discriminator that needs a reference batch."""
     for module in discriminator.modules():
         if isinstance(module, UsesReferenceBatch):
             module.set_reference_batch(source, target)

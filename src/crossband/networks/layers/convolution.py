@@ -1,4 +1,4 @@
-"""Layers that pix2pix's generators share, and how far a chain of layers sees."""
+"""Layers that pix2pix-like generators share, and the receptive field of a chain of layers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Interval = tuple[int, int]
 
 
 def norm_layers(norm: Norm, channels: int) -> list[nn.Module]:
-    """Return the norm as a list of one layer or none.
+    """Return a list with the norm layer, empty for `none`.
 
     Args:
-        norm: `batch`; `instance`, which has no weights, as in pix2pix; `affine`, the same with
-            weights; `none`. A batch norm that measures each picture anew, as pix2pix does when it
-            translates, is `affine`.
-        channels: of what is normed.
+        norm: `batch`; `instance`, without weights as in pix2pix; `affine`, instance norm with
+            weights; `none`. A batch norm that uses the statistics of each image at inference, as in
+            pix2pix, equals `affine`.
+        channels: input channels.
 
     >>> norm_layers("none", 4)
     []
@@ -40,12 +40,12 @@ def norm_layers(norm: Norm, channels: int) -> list[nn.Module]:
 
 
 def uses_image_statistics(norm: Norm) -> bool:
-    """Say whether a norm measures each picture, so that every pixel sees all."""
+    """Return whether a norm uses statistics of each image, so that pixels depend on all of it."""
     return norm in ("instance", "affine")
 
 
 def has_affine_weights(norm: Norm) -> bool:
-    """Say whether a norm has weights; a convolution before it then needs no bias."""
+    """Return whether a norm has weights; then a convolution before it needs no bias."""
     return norm in ("batch", "affine")
 
 
@@ -54,36 +54,36 @@ def upsample_layers(
 ) -> list[nn.Module]:
     """Return layers that double height and width: [B, before, H, W] -> [B, after, 2 H, 2 W].
 
-    A transpose convolution whose kernel and stride do not fit leaves a checkerboard; repeating
-    pixels and then convolving does not (Odena et al. 2016, Deconvolution and checkerboard
-    artifacts).
+    A transpose convolution whose kernel size is not a multiple of its stride causes checkerboard
+    artefacts; upsampling before a convolution does not (Odena et al. 2016, Deconvolution and
+    checkerboard artifacts).
 
     Args:
-        upsample: `transpose`, or a 3 x 3 convolution on a map that was made larger before: by
-            repeating each pixel (`resize`), or `bilinear` or `bicubic` between the pixels.
-        before: channels in.
-        after: channels out.
-        kernel: of the transpose convolution, 3 or 4.
-        bias: of the convolution.
+        upsample: `transpose`, or a 3 x 3 convolution after `resize` (nearest), `bilinear` or
+            `bicubic` upsampling.
+        before: input channels.
+        after: output channels.
+        kernel: kernel size of the transpose convolution, 3 or 4.
+        bias: whether the convolution has a bias.
     """
     if upsample != "transpose":
         mode = "nearest" if upsample == "resize" else upsample
         larger = nn.Upsample(scale_factor=2, mode=mode)
         return [larger, nn.Conv2d(before, after, 3, padding=1, bias=bias)]
-    odd = kernel % 2  # an odd kernel needs one more row to double the height
+    odd = kernel % 2  # an odd kernel needs output padding to double the height
     return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
 
 
 class WithReceptiveField(nn.Module):
-    """A layer of our own that says how far it sees, for `receptive_field`."""
+    """A layer that computes its own receptive field, for the function `receptive_field`."""
 
     def receptive_field(self, interval: Interval) -> Interval:
-        """Return the inputs that outputs `interval` depend on."""
+        """Return the interval of inputs that an interval of outputs depends on."""
         raise NotImplementedError
 
 
 class Resize(WithReceptiveField):
-    """Make `scale` times larger with the cubic kernel, in fp32; see `core.resample.bicubic`.
+    """Enlarge by `scale` with the bicubic kernel, in fp32; see `core.resample.bicubic`.
 
     Args:
         scale: pixels of the result per pixel along one side.
@@ -99,15 +99,15 @@ class Resize(WithReceptiveField):
             return bicubic(x.float(), float(self.scale))
 
     def receptive_field(self, interval: Interval) -> Interval:
-        """Two pixels to either side of the centre; where the centre is a pixel's, that one only."""
+        """Two pixels on either side of the centre; a single pixel if the centre lies on it."""
         return _interpolated_field(interval, self.scale, 2)
 
 
 def _interpolated_field(interval: Interval, scale: int, reach: int) -> Interval:
-    """Return the inputs of outputs that are interpolated, with `reach` pixels to either side."""
+    """Return the inputs of interpolated outputs, with `reach` pixels on either side."""
 
     def taps(at: int) -> Interval:
-        # The centre lies at (at + 1/2) / scale - 1/2: twice the scale times that is a whole number.
+        # The centre lies at (at + 1/2) / scale - 1/2; 2 * scale times that is an integer.
         below, beyond = divmod(2 * at + 1 - scale, 2 * scale)
         return (below, below) if beyond == 0 else (below - reach + 1, below + reach)
 
@@ -115,15 +115,15 @@ def _interpolated_field(interval: Interval, scale: int, reach: int) -> Interval:
 
 
 class Head(nn.Module):
-    """The last convolution and what follows it; answers are computed in fp32.
+    """The last convolution and its activation, computed in fp32 at inference.
 
-    In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
-    While training that is noise which costs nothing, and fp32 at full resolution costs a lot.
+    In bfloat16 the output would have steps of 1/256 of its value, which are visible in flat areas.
+    In training this rounding does no harm, and fp32 at full resolution would be slow.
 
     Args:
-        layers: the convolution, with its padding; bias at the end.
-        activation: `tanh` as in pix2pix, moved from -1..1 to 0..1 (which is sigmoid(2 x));
-            `sigmoid`; or `none`, which can answer beyond 0..1.
+        layers: the convolution and its padding.
+        activation: `tanh` as in pix2pix, shifted from -1..1 to 0..1 (which is sigmoid(2 x));
+            `sigmoid`; or `none`, which allows outputs outside 0..1.
     """
 
     def __init__(self, layers: Iterable[nn.Module], activation: Activation) -> None:
@@ -140,18 +140,18 @@ class Head(nn.Module):
                 y = self.layers(x.float())
         if self.activation == "tanh":
             return torch.sigmoid(2.0 * y)
-        # Without an activation, too, -1..1 becomes 0..1 and a new network answers with the middle.
+        # Also without an activation -1..1 becomes 0..1, so that a new network returns about 0.5.
         return torch.sigmoid(y) if self.activation == "sigmoid" else 0.5 + 0.5 * y
 
 
 def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
-    """Draw the weights of convolutions and norms; biases are 0.
+    """Initialise the weights of convolutions and norms in place; biases are 0.
 
     Args:
-        network: it is changed.
-        initial: `dcgan`: N(0, 0.02), norms N(1, 0.02), as DCGAN (Radford et al. 2016, section 4)
-            and after it pix2pix; `orthogonal`: rows, one for each output, at right angles and of
-            length 1 (Saxe et al. 2014), as BigGAN (Brock et al. 2019), norms 1.
+        network: the network.
+        initial: `dcgan`: N(0, 0.02), norms N(1, 0.02), as in DCGAN (Radford et al. 2016, section 4)
+            and pix2pix; `orthogonal`: orthonormal rows, one for each output (Saxe et al. 2014), as
+            in BigGAN (Brock et al. 2019), norms 1.
     """
     for module in network.modules():
         norm = isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d)
@@ -173,10 +173,10 @@ def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
 
 
 def receptive_field(layer: nn.Module, interval: Interval) -> Interval:
-    """Return the inputs, along one side, that outputs `interval` of a layer depend on.
+    """Return the interval of inputs, along one side, that an interval of outputs depends on.
 
-    Negative positions lie before the first pixel. A layer that works on each pixel alone, or a
-    norm with fixed statistics, sees what it is asked for.
+    Negative positions lie before the first pixel. A layer that works on single pixels, or a norm
+    with fixed statistics, returns the interval unchanged.
 
     >>> receptive_field(nn.Conv2d(1, 1, 4, 2, 1), (0, 0))
     (-1, 2)
@@ -217,16 +217,16 @@ def receptive_field(layer: nn.Module, interval: Interval) -> Interval:
     return low, high
 
 
-def margin_of(trace: Callable[[Interval], Interval], stride: int, scale: int = 1) -> int:
-    """Return the margin of a network: the farthest that any output pixel sees, over all phases.
+def margin_of(field: Callable[[Interval], Interval], stride: int, scale: int = 1) -> int:
+    """Return the margin of a network: the largest radius of its receptive field over all phases.
 
     Args:
-        trace: outputs -> source pixels that they depend on; see `receptive_field`.
-        stride: the network's stride.
+        field: outputs -> source pixels that they depend on; see `receptive_field`.
+        stride: stride of the network.
         scale: output pixels per source pixel along one side.
     """
     margin = 0
     for phase in range(stride):
-        low, high = trace((phase * scale, phase * scale + scale - 1))
+        low, high = field((phase * scale, phase * scale + scale - 1))
         margin = max(margin, phase - low, high - phase)
     return margin

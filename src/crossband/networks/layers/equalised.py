@@ -10,18 +10,18 @@ from torch.nn import functional
 
 
 class EqualConv2d(nn.Conv2d):
-    """A convolution whose weights are N(0, 1) and are scaled at each use by gain / sqrt(inputs).
+    """A convolution with weights of N(0, 1) that are scaled at runtime by gain / sqrt(inputs).
 
-    Adam moves every weight by about the same amount; as all have the same spread, all learn equally
-    fast (section 4.1).
+    Adam changes every weight by about the same amount. As all weights have the same standard
+    deviation, all layers learn at the same rate (section 4.1).
 
     Args:
-        before: channels in.
-        after: channels out.
-        kernel: odd; the border is padded with zeros, so that the size stays.
+        before: input channels.
+        after: output channels.
+        kernel: odd kernel size; zero padding keeps the image size.
         gain: sqrt(2) before a (leaky) ReLU, 1 otherwise.
-        inputs: that the scale is made for; `before * kernel^2` where None. Where bands enter it is
-            given, so that weights mean the same with one band more.
+        inputs: fan-in of the scale; `before * kernel^2` where None. It is given for layers that
+            read bands, so that the scale does not depend on the number of bands.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class EqualLinear(nn.Module):
     """A linear layer like `EqualConv2d`.
 
     Args:
-        before: numbers in.
-        after: numbers out.
+        before: input features.
+        after: output features.
         gain: see `EqualConv2d`.
-        rate: factor of the learning rate; StyleGAN's mapping network has 0.01.
-        bias: first value of the biases.
+        rate: factor of the learning rate; 0.01 in StyleGAN's mapping network.
+        bias: initial value of the biases.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EqualLinear(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """x / sqrt(mean over channels of x^2 + 1e-8), at each pixel (section 4.2); strictly local.
+    """x / sqrt(mean over channels of x^2 + 1e-8) at each pixel (section 4.2).
 
     >>> PixelNorm()(torch.tensor([[3.0, 4.0]]))  # the root of the mean square is sqrt(12.5)
     tensor([[0.8485, 1.1314]])

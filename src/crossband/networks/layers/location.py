@@ -1,9 +1,10 @@
-"""SatCLIP's location encoder: a place on Earth -> numbers that tell places apart.
+"""SatCLIP's location encoder: maps longitude and latitude to an embedding.
 
 Klemmer et al. 2025, SatCLIP: global, general-purpose location embeddings with satellite imagery:
-spherical harmonics, then a network of sines (Sitzmann et al. 2020; Russwurm et al. 2024, Geographic
-location encoding with spherical harmonics and sinusoidal representation networks). Written to load
-the tensors of the public checkpoints, so the basis has their quirks; see `spherical_harmonics`.
+spherical harmonics, then a SIREN, a network with sine activations (Sitzmann et al. 2020; Russwurm
+et al. 2024, Geographic location encoding with spherical harmonics and sinusoidal representation
+networks). It loads the tensors of the public checkpoints, so the basis follows their conventions;
+see `spherical_harmonics`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from torch.nn import functional
 from crossband.core.tensor_files import NamedTensors, read_tensor_file
 from crossband.errors import ModelError
 
-#: Latitudes are held within this many degrees: at the poles the basis has no longitude.
+#: Latitudes are clamped to this many degrees: at the poles longitude is undefined.
 MAX_LATITUDE = 89.95
 #: Factor of the first layer's sine, and of the others'.
 FIRST_FREQUENCY, FREQUENCY = 30.0, 1.0
-#: Where the encoder lies in a public checkpoint; most of them hold it twice.
+#: Prefixes of the encoder in public checkpoints; most of them contain it twice.
 PREFIXES = ("model.location.nnet.", "model.nnet.")
-#: What a public checkpoint must say of itself, where it says anything.
+#: Hyperparameters that a public checkpoint must have, if it states them.
 WANTED = {
     "le_type": "sphericalharmonics",
     "pe_type": "siren",
@@ -53,18 +54,18 @@ def _recurrence(degrees: int) -> tuple[NDArray[np.float64], ...]:
 
 
 def spherical_harmonics(lonlat: Tensor, degrees: int) -> Tensor:
-    """Return real spherical harmonics of places, in the order and scale of SatCLIP's checkpoints.
+    """Return real spherical harmonics of locations, in the order and scale of SatCLIP.
 
-    Degrees l = 0 .. degrees - 1, in each the orders m = -l .. l, at the azimuth longitude + 180 and
-    the polar angle latitude + 90: with N P the normalised associated Legendre functions without the
-    Condon-Shortley phase, sqrt(2) sin(|m| azimuth) N P for m < 0, sqrt(2) cos(m azimuth) N P for
-    m > 0, and pi N P for m = 0, which is pi times too much, as in the code the checkpoints were
-    trained with. The functions come from a recurrence over the degree that is stable in float64
-    (forward columns, Holmes and Featherstone 2002), not from factorials.
+    Degrees l = 0 .. degrees - 1, each with orders m = -l .. l, at the azimuth longitude + 180 and
+    the polar angle latitude + 90. With N P the normalised associated Legendre functions without the
+    Condon-Shortley phase: sqrt(2) sin(|m| azimuth) N P for m < 0, sqrt(2) cos(m azimuth) N P for
+    m > 0, and pi N P for m = 0. The factor pi is wrong, but the checkpoints were trained with it.
+    The functions come from a recurrence over the degree that is stable in float64 (forward columns,
+    Holmes and Featherstone 2002), not from factorials.
 
     Args:
-        lonlat: [..., 2], longitude and latitude in degrees; latitudes are held within 89.95.
-        degrees: how many degrees, at least 1.
+        lonlat: [..., 2], longitude and latitude in degrees; latitudes are clamped to 89.95.
+        degrees: number of degrees, at least 1.
 
     Returns:
         float64 [..., degrees^2].
@@ -94,18 +95,18 @@ def spherical_harmonics(lonlat: Tensor, degrees: int) -> Tensor:
 class LocationEncoder(nn.Module):
     """Spherical harmonics, then sine layers: [N, 2] in degrees -> float32 [N, channels].
 
-    Frozen, it is in eval mode for good: `train()` does not wake its dropout, and its weights have
-    no gradients. A place that is not known (NaN) gives 0. Computed in float32 whatever autocast
-    says, and the basis in float64: the first sine is of 30 times its layer's sum.
+    A frozen encoder always stays in eval mode: `train()` does not enable its dropout, and its
+    weights get no gradients. An unknown location (NaN) gives 0. The network runs in float32 also
+    under autocast, and the basis in float64, because the first sine multiplies its input by 30.
 
     Args:
-        degrees: of the basis: 10 (the public files `-l10`) or 40 (`-l40`), or any other.
-        channels: numbers of a place.
+        degrees: degrees of the basis: 10 (the public files `-l10`), 40 (`-l40`), or any other.
+        channels: length of the embedding.
         hidden: units of a hidden layer.
-        depth: hidden layers.
-        dropout: probability of dropping a hidden value before its sine while training; the public
+        depth: number of hidden layers.
+        dropout: probability of dropping a hidden value before its sine in training; the public
             encoders were trained with 0.5.
-        frozen: not trained.
+        frozen: do not train the encoder.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class LocationEncoder(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(n, hidden) for n in inputs[:-1])
         self.last_layer = nn.Linear(inputs[-1], channels)
         for number, layer in enumerate([*self.layers, self.last_layer]):
-            # Sitzmann et al. 2020, section 3.2: as the public encoders were drawn.
+            # Sitzmann et al. 2020, section 3.2: the initialisation of the public encoders.
             bound = 1.0 / inputs[0] if number == 0 else math.sqrt(6.0 / inputs[number]) / FREQUENCY
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
@@ -134,15 +135,15 @@ class LocationEncoder(nn.Module):
         self.train(True)
 
     def train(self, mode: bool = True) -> LocationEncoder:
-        """Set the mode, which for a frozen encoder is eval."""
+        """Set the mode; a frozen encoder stays in eval mode."""
         super().train(mode and not self.frozen)
         return self
 
     def forward(self, lonlat: Tensor) -> Tensor:
-        """Encode places once; values that are no longitude and latitude are refused.
+        """Encode locations.
 
         Raises:
-            ValueError: not two numbers for each place.
+            ValueError: `lonlat` is not [N, 2].
         """
         if lonlat.ndim != 2 or lonlat.shape[1] != 2:
             raise ValueError(f"places are [N, 2], longitude and latitude, not {list(lonlat.shape)}")
@@ -160,15 +161,15 @@ class LocationEncoder(nn.Module):
         return out.masked_fill(~known, 0.0)
 
     def load_checkpoint(self, tensors: dict[str, Tensor]) -> None:
-        """Take the weights of `read_satclip`."""
+        """Load the weights that `read_satclip` returns."""
         self.load_state_dict(tensors)
 
 
 def read_satclip(path: str | Path) -> dict[str, Tensor]:
     """Return the location encoder's tensors of a public SatCLIP checkpoint.
 
-    Only tensors, plain numbers and texts are read (see `core.tensor_files`); no code of the file
-    runs. Nothing else of the file is used: neither the image encoder nor old hyperparameters.
+    Only tensors, numbers and strings are read (see `core.tensor_files`); no code of the file runs.
+    The image encoder in the file is not used.
 
     Args:
         path: a Lightning checkpoint with `state_dict`, as satclip-resnet18-l10.ckpt.
@@ -178,8 +179,8 @@ def read_satclip(path: str | Path) -> dict[str, Tensor]:
         biases; float32, though the public files have float64.
 
     Raises:
-        ModelError: missing, damaged, holds something other than tensors and numbers, or another
-            kind of encoder.
+        ModelError: the file is missing or damaged, has other content than tensors and numbers, or
+            another kind of encoder.
     """
     path = Path(path)
     held = read_tensor_file(path)
@@ -203,7 +204,7 @@ def read_satclip(path: str | Path) -> dict[str, Tensor]:
 
 
 def sizes_of(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """Return degrees, channels, hidden and depth of an encoder's tensors."""
+    """Return the arguments degrees, channels, hidden and depth for an encoder's tensors."""
     hidden, inputs = tensors["layers.0.weight"].shape
     return {
         "degrees": math.isqrt(inputs),
@@ -214,7 +215,7 @@ def sizes_of(tensors: dict[str, Tensor]) -> dict[str, int]:
 
 
 def _checked(path: Path, values: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors as float32; ModelError unless they are those of one encoder."""
+    """Return the tensors as float32; ModelError unless they form an encoder."""
     names = {n for n in values if re.fullmatch(r"(layers\.\d+|last_layer)\.(weight|bias)", n)}
     if not {"layers.0.weight", "last_layer.weight"} <= names or names != set(values):
         raise ModelError(f"{path}: no location encoder is in it ({PREFIXES[0]}layers.0.weight)")

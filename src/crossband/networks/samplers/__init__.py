@@ -1,1 +1,1 @@
-"""Samplers: generators that start from noise and ask a learned field step by step."""
+"""Samplers: generators that transform noise with a learned field, step by step."""

@@ -1,11 +1,10 @@
-"""What the samplers share: generators that start from noise and ask a field again and again.
+"""The base class of samplers: generators that evaluate a field repeatedly, starting from noise.
 
-Noise, source and state are about -1..1 inside; the signature's values are about 0..1 and become
-2 x - 1. A field is asked on pictures padded to its stride.
+Inside, noise, source and state are about -1..1; normalised values x become 2 x - 1. The field is
+evaluated on images padded to its stride.
 
-What is drawn is the noise alone, and it is a function of the place in the scene. The times at which
-the field is asked are the same for every tile of a scene and for every scene; only a picture that
-is known to be whole may have times of its own (`FlowSampler`).
+Only the noise is random, and it is a function of the position in the scene. All tiles and scenes
+use the same time steps, except a complete image in `FlowSampler`, which may adapt its steps.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from crossband.networks.conditions import Conditions
 from crossband.networks.layers.convolution import Interval, margin_of
 from crossband.networks.samplers.vector_field import Field, VectorFieldUNet
 
-#: Small fields, for `examples`: one that sees all, and one that sees a part.
+#: Small fields, for `examples`: one with an infinite and one with a finite receptive field.
 SMALL_FIELD = {"arguments": VectorFieldUNet.examples[0]}
 LOCAL_FIELD = {"arguments": {**VectorFieldUNet.examples[0], "norm": "none"}}
 
 
 class _Sampler(Generator):
-    """Base of the samplers; a subclass integrates, and calls `_set` when it is set up.
+    """Base of the samplers; a subclass implements the integration and calls `_set` in `__init__`.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
-        field: `class` and `arguments` of the field, without its bands.
+        field: `class` and `arguments` of the field, without the numbers of bands.
     """
 
     CHOICES: ClassVar[tuple[str, ...]] = ()
@@ -51,21 +50,21 @@ class _Sampler(Generator):
 
     @property
     def _sequential_evaluations(self) -> int:
-        """How many answers of the field feed one another."""
+        """Number of field evaluations in which each uses the result of the previous one."""
         raise NotImplementedError
 
     def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
-        """Return the target, about -1..1, from noise [B, self.noise, H, W] and source."""
+        """Return the target, about -1..1, for noise [B, self.noise, H, W] and source."""
         raise NotImplementedError
 
     def choose(self, **options: Any) -> None:
-        """Sample in another way from now on, as `choose(steps=10)`; the weights stay.
+        """Change the sampling options, as `choose(steps=10)`; the weights stay the same.
 
         Args:
-            options: arguments of the constructor that are about sampling (`CHOICES`).
+            options: constructor arguments that concern sampling (`CHOICES`).
 
         Raises:
-            CrossbandError: an option that is unknown or has a wrong value; nothing is changed.
+            CrossbandError: an unknown option or a wrong value; nothing is changed.
         """
         for name in options:
             if name not in self.CHOICES:
@@ -85,26 +84,26 @@ class _Sampler(Generator):
         self._update_margin()
 
     def _check(self) -> None:
-        """Check what can be chosen together: ValueError, or CrossbandError."""
+        """Check the combination of options; raises ValueError or CrossbandError."""
         raise NotImplementedError
 
     def _update_margin(self) -> None:
-        """Compute the margin: that of the field, as often as its answers feed one another."""
+        """Compute the margin: the field's receptive field, applied once for each evaluation."""
         if self.field.receptive_field((0, 0)) is None:
             self.margin = None
             return
 
-        def trace(interval: Interval) -> Interval:
+        def repeated(interval: Interval) -> Interval:
             for _ in range(self._sequential_evaluations):
-                seen = self.field.receptive_field(interval)
-                assert seen is not None
-                interval = min(interval[0], seen[0]), max(interval[1], seen[1])
+                once = self.field.receptive_field(interval)
+                assert once is not None
+                interval = min(interval[0], once[0]), max(interval[1], once[1])
             return interval
 
-        self.margin = margin_of(trace, self.stride)
+        self.margin = margin_of(repeated, self.stride)
 
     def evaluate_field(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
-        """Ask the field on a picture of any size: float32, like x; see `Field`."""
+        """Evaluate the field on an image of any size; float32, of x's shape. See `Field`."""
         height, width = x.shape[-2:]
         right, bottom = -width % self.stride, -height % self.stride
         if right or bottom:
@@ -113,11 +112,11 @@ class _Sampler(Generator):
         return out[..., :height, :width]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, as if the noise were 0."""
+        """[B, Cs, H, W] normalised -> float32 [B, Ct, H, W] normalised, with noise 0."""
         return self.forward_conditioned(x, Conditions())
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Go from the noise to the target; see `_Sampler`."""
+        """Transform the noise to the target."""
         noise = conditions.noise
         if noise is None:
             noise = x.new_zeros(len(x), self.noise, *x.shape[-2:])
@@ -126,10 +125,10 @@ class _Sampler(Generator):
 
 
 def to_signed(values: Tensor) -> Tensor:
-    """About 0..1 -> about -1..1, in which samplers work and their fields are trained."""
+    """Map 0..1 to -1..1, the range in which samplers work and fields are trained."""
     return 2.0 * values - 1.0
 
 
 def one_time(time: float, like: Tensor) -> Tensor:
-    """Return one time for all samples of a batch, [B]."""
+    """Return the same time for all samples of a batch, [B]."""
     return torch.full((len(like),), time, dtype=torch.float32, device=like.device)

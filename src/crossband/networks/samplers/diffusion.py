@@ -1,9 +1,9 @@
-"""DiffusionSampler: takes noise out of a picture step by step (diffusion models).
+"""DiffusionSampler: removes noise from an image step by step (diffusion models).
 
-A picture at step n is signal[n] x target + spread[n] x noise, signal^2 + spread^2 = 1 (Ho et al.
-2020, Denoising diffusion probabilistic models, eq. 4). DDIM's step (Song et al. 2021, Denoising
-diffusion implicit models, eq. 12 and 16) is a few lines and written here, so that a model needs no
-other package to answer. DPM-Solver++ comes with the package `diffusers`.
+The state at step n is signal[n] x target + spread[n] x noise, with signal^2 + spread^2 = 1 (Ho et
+al. 2020, Denoising diffusion probabilistic models, eq. 4). DDIM (Song et al. 2021, Denoising
+diffusion implicit models, eq. 12 and 16) is implemented here in a few lines, so that a model needs
+no other package. DPM-Solver++ needs the package `diffusers`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler,
 
 Levels = Literal["cosine", "linear"]
 Predicts = Literal["v", "epsilon"]
-#: The cosine schedule's last steps would leave no signal at all; bound of Nichol and Dhariwal 2021.
+#: Upper bound of beta, so that the cosine schedule keeps some signal (Nichol and Dhariwal 2021).
 LARGEST_BETA = 0.999
-#: DPM-Solver++ cannot begin where there is no signal: log(signal / spread) at which it does, the
-#: value that diffusers advises for the cosine schedule.
+#: DPM-Solver++ cannot start without signal. It starts at this log(signal / spread), the value that
+#: diffusers recommends for the cosine schedule.
 LEAST_LAMBDA = -5.1
 
 
 def noise_levels(schedule: Levels, count: int) -> NDArray[np.float64]:
-    """Return the share of noise that each of `count` steps adds (beta), [count].
+    """Return beta, the variance of the noise that each of `count` steps adds, [count].
 
-    linear: Ho et al. 2020, 0.0001 to 0.02 for 1000 steps, more for fewer. cosine: Nichol and
-    Dhariwal 2021, Improved denoising diffusion probabilistic models, eq. 17.
+    linear: Ho et al. 2020, 0.0001 to 0.02 for 1000 steps, scaled up for fewer steps. cosine: Nichol
+    and Dhariwal 2021, Improved denoising diffusion probabilistic models, eq. 17.
     """
     if schedule == "linear":
         return np.minimum(np.linspace(1e-4, 0.02, count) * 1000 / count, LARGEST_BETA)
@@ -43,29 +43,31 @@ def noise_levels(schedule: Levels, count: int) -> NDArray[np.float64]:
 
 
 class DiffusionSampler(_Sampler):
-    """Goes from noise at step `levels - 1` to the target at step 0, a part of the steps at a time.
+    """Denoises from step `levels - 1`, pure noise, to the target at step 0, in `steps` steps.
 
-    The field is asked at the number of the step, 0 to `levels - 1`. The steps taken are spaced
-    evenly and begin with the last one (Lin et al. 2024, Common diffusion noise schedules and sample
-    steps are flawed, section 3.3). With `eta` above 0 each step also adds noise of its own, which
-    is a function of the place, too.
+    The time input of the field is the number of the step, 0 to `levels - 1`. The sampling steps are
+    evenly spaced and start with the last one (Lin et al. 2024, Common diffusion noise schedules and
+    sample steps are flawed, section 3.3). With `eta` above 0 each step adds new noise, which is
+    again a function of the position.
 
-    The margin is that of the field times `steps`; with instance norm every pixel sees all.
+    The margin is that of the field times `steps`; with instance norm every pixel depends on the
+    whole image.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
-        field: `class` and `arguments` of the field, without its bands.
-        schedule: how the noise grows, `cosine` or `linear`; see `noise_levels`.
-        levels: steps from target to noise in training.
-        predicts: what the field answers: `epsilon`, the noise, or `v` = signal x noise - spread x
-            target (Salimans and Ho 2022, Progressive distillation, section 4), which is also told
-            where there is hardly any signal.
+        field: `class` and `arguments` of the field, without the numbers of bands.
+        schedule: noise schedule, `cosine` or `linear`; see `noise_levels`.
+        levels: number of diffusion steps in training.
+        predicts: output of the field: `epsilon`, the noise, or `v` = signal x noise - spread x
+            target (Salimans and Ho 2022, Progressive distillation, section 4), which is well
+            defined also where there is hardly any signal.
         solver: `ddim`, or `dpm-solver++` (Lu et al. 2022, order 2), which needs fewer steps and
             the package diffusers.
-        steps: steps taken, at most `levels`.
-        eta: 0 follows one path for one noise (DDIM), 1 draws at each step (DDPM); `ddim` only.
-        limit: guesses of the target are held within -limit..limit on the way, where 1 is the
+        steps: sampling steps, at most `levels`.
+        eta: 0 is deterministic for a given noise (DDIM), 1 draws noise at each step (DDPM); `ddim`
+            only.
+        limit: intermediate predictions of the target are clamped to -limit..limit, where 1 is the
             range of the signature.
     """
 
@@ -121,7 +123,7 @@ class DiffusionSampler(_Sampler):
 
     @property
     def times(self) -> list[int]:
-        """The steps at which the field is asked, from noise to target.
+        """The steps at which the field is evaluated, from noise to target.
 
         >>> DiffusionSampler(levels=1000, steps=4, field={"arguments": {"width": 1}}).times
         [999, 749, 499, 249]
@@ -134,7 +136,7 @@ class DiffusionSampler(_Sampler):
         return self.steps
 
     def target_of(self, x: Tensor, answer: Tensor, step: int) -> Tensor:
-        """Return the target that a field's answer means at a step, within the limit."""
+        """Return the predicted target for a field's output at a step, clamped to the limit."""
         signal, spread = math.sqrt(self.kept[step]), math.sqrt(1.0 - self.kept[step])
         if self.predicts == "v":
             guess = signal * x - spread * answer
@@ -151,7 +153,7 @@ class DiffusionSampler(_Sampler):
             if i + 1 == self.steps:
                 return guess
             kept, later = self.kept[step], self.kept[self.times[i + 1]]
-            # The noise that the guess leaves, not the field's: where the guess was held, too.
+            # The noise that is consistent with the clamped prediction, not the field's own.
             left = (x - math.sqrt(kept) * guess) / math.sqrt(1.0 - kept)
             drawn = self.eta * math.sqrt((1.0 - later) / (1.0 - kept) * (1.0 - kept / later))
             x = math.sqrt(later) * guess + math.sqrt(1.0 - later - drawn**2) * left
@@ -177,7 +179,7 @@ class DiffusionSampler(_Sampler):
 
 
 def _diffusers() -> Any:
-    """Import diffusers, which is no dependency of the core."""
+    """Import diffusers, which is an optional dependency."""
     try:
         return importlib.import_module("diffusers")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""FlowSampler: follows a learned velocity from noise to the target (flow matching)."""
+"""FlowSampler: integrates a learned velocity field from noise to the target (flow matching)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class FlowSampler(_Sampler):
     """Integrates dx/dt = field(x, t, source) from noise at t = 0 to the target at t = 1.
 
     Lipman et al. 2023, Flow matching for generative modeling. The time grid is fixed: `steps` equal
-    steps, so that all tiles of a scene are integrated alike. With tolerances, a picture that is
-    said to be whole (`translate --whole`; `Conditions.whole`) has the adaptive method of Dormand
-    and Prince instead; its steps depend on the whole picture, so a tile never has it.
+    steps, so that all tiles of a scene use the same times. With tolerances, a complete image
+    (`translate --whole`; `Conditions.whole`) is integrated with the adaptive method of Dormand and
+    Prince instead. Its steps depend on the whole image, so it is never used for tiles.
 
-    The margin is that of the field, once for every evaluation that feeds the next: without instance
-    norm finite but large (`VectorFieldUNet` of 4 levels: 94 pixels for one, 64 more for each
-    further one), with it every pixel sees all.
+    The margin is that of the field, once for every sequential evaluation: without instance norm
+    finite but large (`VectorFieldUNet` of 4 levels: 94 pixels for one, 64 more for each further
+    one); with instance norm every pixel depends on the whole image.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
-        field: `class` and `arguments` of the field, without its bands.
+        field: `class` and `arguments` of the field, without the numbers of bands.
         solver: `euler` (one evaluation a step), `midpoint` and `heun` (two), `rk4` (four) or
             `dopri5` (six).
-        steps: of the fixed grid.
-        atol: absolute tolerance of the adaptive method, in values of -1..1; 0 keeps the fixed grid
-            for whole pictures too.
-        rtol: its relative tolerance.
+        steps: steps of the fixed grid.
+        atol: absolute tolerance of the adaptive method, in values of -1..1; 0 uses the fixed grid
+            for complete images too.
+        rtol: relative tolerance of the adaptive method.
     """
 
     examples = (
@@ -70,7 +70,7 @@ class FlowSampler(_Sampler):
 
     @property
     def times(self) -> list[float]:
-        """The times at which the fixed grid asks the field."""
+        """The times at which the fixed grid evaluates the field."""
         return ode.times(self.solver, self.steps)
 
     @property
@@ -81,9 +81,9 @@ class FlowSampler(_Sampler):
         if not (whole and self.atol):
             return ode.integrate(self._field(source), noise, self.solver, self.steps)
         found = []
-        for i in range(len(noise)):  # each picture has its own steps
-            seen = source[i : i + 1]
-            found.append(ode.adaptive(self._field(seen), noise[i : i + 1], self.atol, self.rtol))
+        for i in range(len(noise)):  # each image has its own steps
+            field = self._field(source[i : i + 1])
+            found.append(ode.adaptive(field, noise[i : i + 1], self.atol, self.rtol))
         return torch.cat(found)
 
     def _field(self, source: Tensor) -> ode.Derivative:

@@ -1,7 +1,7 @@
 """Explicit Runge-Kutta methods for dx/dt = field(x, t) from t = 0 to t = 1.
 
-On a fixed grid of times every picture is integrated alike, so that the tiles of a scene agree. The
-adaptive method chooses its steps by the error over the whole picture: it is for single pictures.
+A fixed time grid is the same for all images, so that the tiles of a scene agree. The adaptive
+method chooses its steps by the error over the whole image, so it is for complete images only.
 
 Coefficients: Hairer, Norsett and Wanner 1993, Solving Ordinary Differential Equations I, II.1 and
 II.4; the adaptive pair is that of Dormand and Prince 1980, of order 5 with an error estimate of
@@ -21,7 +21,7 @@ from crossband.errors import CrossbandError, nearest
 
 #: (x, t) -> dx/dt, of x's shape.
 Derivative = Callable[[Tensor, float], Tensor]
-#: Steps of the adaptive method, taken or refused, after which it gives up.
+#: Largest number of steps of the adaptive method, accepted or rejected.
 MAX_STEPS = 2000
 #: The adaptive method's first step.
 FIRST = 0.05
@@ -32,9 +32,9 @@ class Tableau:
     """An explicit Runge-Kutta method.
 
     Attributes:
-        nodes: time of each stage, as a share of the step.
-        stages: for each stage the weights of those before it.
-        weights: of the stages, in the step.
+        nodes: time of each stage, as a fraction of the step.
+        stages: for each stage, the weights of the previous stages.
+        weights: weights of the stages in the step.
     """
 
     nodes: tuple[float, ...]
@@ -43,7 +43,7 @@ class Tableau:
 
     @property
     def depth(self) -> int:
-        """How many evaluations of the field feed one another in a step.
+        """Number of sequential field evaluations in a step.
 
         >>> [SOLVERS[name].depth for name in ("euler", "heun", "rk4", "dopri5")]
         [1, 2, 4, 6]
@@ -77,20 +77,20 @@ SOLVERS: dict[str, Tableau] = {
         (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
     ),
 }
-#: dopri5's answer of order 5 less the one of order 4: weights of its stages, and of the field at
-#: the step's end.
+#: Error estimate of dopri5, order 5 minus order 4: weights of its stages, and of the field at the
+#: end of the step.
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
 def solver(name: str) -> Tableau:
-    """Return a method by name; CrossbandError with the nearest one."""
+    """Return a method by name; the CrossbandError for an unknown name suggests the nearest one."""
     if name not in SOLVERS:
         raise CrossbandError(f"unknown solver {name!r}: {nearest(name, SOLVERS)}")
     return SOLVERS[name]
 
 
 def times(name: str, steps: int) -> list[float]:
-    """Return all times at which a method on a grid of `steps` equal steps asks the field.
+    """Return all times at which a method with `steps` equal steps evaluates the field.
 
     >>> times("midpoint", 2)
     [0.0, 0.25, 0.5, 0.75]
@@ -100,7 +100,7 @@ def times(name: str, steps: int) -> list[float]:
 
 
 def integrate(field: Derivative, x: Tensor, name: str, steps: int) -> Tensor:
-    """Go from t = 0 to t = 1 in `steps` equal steps.
+    """Integrate from t = 0 to t = 1 in `steps` equal steps.
 
     Args:
         field: dx/dt.
@@ -119,10 +119,10 @@ def integrate(field: Derivative, x: Tensor, name: str, steps: int) -> Tensor:
 
 
 def adaptive(field: Derivative, x: Tensor, atol: float, rtol: float) -> Tensor:
-    """Go from t = 0 to t = 1 in steps whose estimated error is below the tolerances.
+    """Integrate from t = 0 to t = 1 in steps whose estimated error is below the tolerances.
 
     The error of a step is the root mean square over x of error / (atol + rtol |x|), as in Hairer
-    et al., eq. II.4.11: the steps depend on the whole of x.
+    et al., eq. II.4.11, so the steps depend on all of x.
 
     Args:
         field: dx/dt.
@@ -131,7 +131,7 @@ def adaptive(field: Derivative, x: Tensor, atol: float, rtol: float) -> Tensor:
         rtol: relative tolerance.
 
     Raises:
-        CrossbandError: the field is not finite, or too rough for the tolerances.
+        CrossbandError: the field is not finite, or the tolerances need too many steps.
     """
     tableau, t, h = SOLVERS["dopri5"], 0.0, FIRST
     slope = field(x, t)
@@ -149,7 +149,7 @@ def adaptive(field: Derivative, x: Tensor, atol: float, rtol: float) -> Tensor:
             t, x, slope = t + h, there, end
             if t >= 1.0 - 1e-9:
                 return x
-        # 0.9: rather a little small than refused; 0.2 to 10: no jumps on one estimate.
+        # Safety factor 0.9; limits 0.2 to 10, so that one estimate does not change h too much.
         h *= min(10.0, max(0.2, 0.9 * size**-0.2)) if size > 0 else 10.0
     raise CrossbandError(
         f"the adaptive solver needs more than {MAX_STEPS} steps: take larger tolerances, or steps "
@@ -160,7 +160,7 @@ def adaptive(field: Derivative, x: Tensor, atol: float, rtol: float) -> Tensor:
 def _slopes(
     field: Derivative, x: Tensor, t: float, h: float, tableau: Tableau, first: Tensor | None = None
 ) -> list[Tensor]:
-    """Return the field at each stage of a step; `first` is that at its beginning, if known."""
+    """Return the field at each stage of a step; `first` is the one at its start, if known."""
     slopes = [] if first is None else [first]
     for node, row in list(zip(tableau.nodes, tableau.stages, strict=True))[len(slopes) :]:
         slopes.append(field(_advance(x, h, row, slopes), t + node * h))

@@ -1,4 +1,4 @@
-"""Fields: what flow matching and diffusion learn, dx/dt or the noise of a picture at a time."""
+"""Fields: the networks of flow matching and diffusion, which predict dx/dt or the noise."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MAX_CHANNELS = 512
 
 
 class Field(Registered, nn.Module, family="Field", package="crossband.networks"):
-    """(state, time, source) -> a picture like the state: [B, Ct, H, W], [B], [B, Cs, H, W].
+    """(state [B, Ct, H, W], time [B], source [B, Cs, H, W]) -> [B, Ct, H, W].
 
-    State and source are about -1..1. H and W are multiples of `stride`; the samplers pad.
+    State and source are about -1..1. H and W must be multiples of `stride`; the samplers pad.
 
     Attributes:
         source_channels: source bands.
@@ -40,18 +40,18 @@ class Field(Registered, nn.Module, family="Field", package="crossband.networks")
         raise NotImplementedError
 
     def receptive_field(self, interval: Interval) -> Interval | None:
-        """Return the pixels that output pixels depend on, along one side; None for all."""
+        """Return the pixels along one side that output pixels depend on; None for all pixels."""
         raise NotImplementedError
 
 
 class TimeEncoding(nn.Module):
     """Sines and cosines of the time (Vaswani et al. 2017, section 3.5), a linear layer, ReLU.
 
-    Computed in fp32: the step from one time to the next is below what bfloat16 holds.
+    Computed in fp32, because bfloat16 cannot resolve the difference between two times.
 
     Args:
-        channels: numbers that come out; even, at least 4.
-        max_period: the slowest wave turns once in 2 pi max_period, the fastest once in 2 pi.
+        channels: length of the encoding; even, at least 4.
+        max_period: the slowest wave has a period of 2 pi max_period, the fastest one of 2 pi.
     """
 
     waves: Tensor
@@ -73,25 +73,25 @@ class TimeEncoding(nn.Module):
 
 
 class VectorFieldUNet(Field):
-    """A small U-Net over the state, the source and the time, as in the seed of RGB to NIR.
+    """A small U-Net of the state, the source and the time.
 
-    A convolution 3 x 3; `levels` halvings and one more at the bottom (convolution 4 x 4 of stride
-    2, norm, leaky ReLU 0.2; no norm in the first and at the bottom); as many doublings (transpose
-    convolution 4 x 4, norm, ReLU), each joined by its skip; a transpose convolution 4 x 4. Before
-    each block its own linear layer of the time's encoding is added to the channels. Channels:
-    width, twice as many at each level, at most 512. Convolutions have no bias but the first and
-    the last: the time's layers shift the channels.
+    A convolution 3 x 3; `levels` downsampling blocks and one more at the bottom (convolution 4 x 4
+    of stride 2, norm, leaky ReLU 0.2; no norm in the first and at the bottom); as many upsampling
+    blocks (transpose convolution 4 x 4, norm, ReLU), each concatenated with its skip; a transpose
+    convolution 4 x 4. Before each block, a linear layer of the time encoding is added to the
+    channels. Channels: width, doubled at each level, at most 512. Only the first and the last
+    convolution have a bias; in the others the time layers shift the channels.
 
-    With instance norm, as in the seed, every pixel sees all; with batch norm (its statistics are
-    fixed after training) or none a pixel sees a part.
+    With instance norm every pixel depends on the whole image; with batch norm (fixed statistics
+    after training) or none the receptive field is finite.
 
     Args:
         source_channels: source bands.
         target_channels: target bands.
         width: channels of the first level.
-        levels: halvings, without the one at the bottom.
-        time_channels: numbers that encode the time; even, at least 4.
-        max_period: of the time's slowest wave.
+        levels: downsampling blocks, without the one at the bottom.
+        time_channels: length of the time encoding; even, at least 4.
+        max_period: slowest wave of the time encoding, see `TimeEncoding`.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
     """
 
@@ -116,7 +116,7 @@ class VectorFieldUNet(Field):
         self.norm, self.stride = norm, 2 ** (levels + 1)
         channels = [width, *(min(width * 2**level, MAX_CHANNELS) for level in range(levels))]
         self.time = TimeEncoding(time_channels, max_period)
-        # One convolution over both, in two parts: so it is plain which weights are whose band's.
+        # One convolution over both inputs in two parts, so that each weight belongs to one of them.
         self.first = nn.Conv2d(target_channels, width, 3, padding=1)
         self.first_source = nn.Conv2d(source_channels, width, 3, padding=1, bias=False)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -143,7 +143,7 @@ class VectorFieldUNet(Field):
                     nn.ReLU(),
                 )
             )
-            before = 2 * after  # joined by its skip
+            before = 2 * after  # concatenated with its skip
         self.last = nn.ConvTranspose2d(before, target_channels, 4, 2, 1)
 
     def forward(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
@@ -162,17 +162,17 @@ class VectorFieldUNet(Field):
         if self.training:
             out: Tensor = self.last(x).float()
             return out
-        # A sampler adds up many answers: bfloat16's rounding of each would show.
+        # A sampler sums many outputs: the rounding of bfloat16 would be visible.
         with torch.autocast(x.device.type, enabled=False):
             out = self.last(x.float())
         return out
 
     def receptive_field(self, interval: Interval) -> Interval | None:
-        """Return the pixels that output pixels depend on, or None with instance norm."""
+        """Return the pixels that output pixels depend on; None with instance norm."""
         if uses_image_statistics(self.norm):
             return None
         interval = receptive_field(self.last, interval)
-        asked = []  # of the map of each level, by the skip and by the block below
+        asked = []  # the interval of each level's map that the skip needs
         for block in reversed(self.up):
             asked.append(interval)
             interval = receptive_field(block, interval)
