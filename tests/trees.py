@@ -12,8 +12,6 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from crossband.raster.gdal import gdal
-
 SIDE = 8
 DRIVERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP"}
 RGB, GREY = (51, 102, 153), (204,)  # 0.2, 0.4, 0.6 and 0.8 of 255
@@ -33,7 +31,7 @@ def write(path, bands, dtype="uint8", size=(SIDE, SIDE), names=(), **more):
         profile |= {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
     if driver == "JPEG":
         profile |= {"QUALITY": 100}
-    with gdal(), rasterio.open(path, "w", **(profile | more)) as out:
+    with rasterio.open(path, "w", **(profile | more)) as out:
         out.write(values)
         for number, name in enumerate(names, start=1):
             out.set_band_description(number, name)
