@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from crossband.metrics import Judge, known_families
+from crossband.metrics import PairScorer, Target, known_families
 
 Array = NDArray[np.float32]
 SCORES = 4
@@ -72,7 +72,7 @@ class Load:
             bands: tuple[str, ...]
             if name == "nir":
                 rgb = texture(rng, 3, side)
-                options["beside"] = dict(zip(("red", "green", "blue"), rgb, strict=True))
+                options["other_bands"] = dict(zip(("red", "green", "blue"), rgb, strict=True))
                 options["indices"] = ("NDVI", "NDWI", "EVI")
                 target, bands, unit = texture(rng, 1, side), ("nir",), "reflectance"
             elif name == "thermal":
@@ -91,9 +91,9 @@ class Load:
         cpu, wall = time.process_time(), time.perf_counter()
         for number in range(pairs):
             given, options, found = self.pairs[number % len(self.pairs)]
-            judge = Judge(*given, **options, families=families)
+            scorer = PairScorer(Target(*given, **options), families)
             for who, output in enumerate(found):
-                one = judge.score(output)
+                one = scorer.score(output)
                 one.numbers()
                 totals[who] = one if totals[who] is None else totals[who] + one
         return (time.process_time() - cpu) / pairs, (time.perf_counter() - wall) / pairs
@@ -101,7 +101,7 @@ class Load:
     def families(self) -> list[str]:
         """Return those that apply to these pairs."""
         given, options, _ = self.pairs[0]
-        return list(Judge(*given, **options).families)
+        return list(PairScorer(Target(*given, **options)).families)
 
 
 LOADS = {"nir": "NIR, 1 band", "thermal": "thermal, 1 band", "rgb x2": "RGB x2, 3 bands"}

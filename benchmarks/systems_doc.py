@@ -15,7 +15,7 @@ from systems_budget import BATCH, BUDGET, CROP, SEEDS
 from crossband import Model, load
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
-from crossband.metrics import MODEL, Metric, described
+from crossband.metrics import MODEL, Metric, describe
 from crossband.raster.grid import Window
 from crossband.training import recipe
 from crossband.translate.window import translate_window
@@ -126,7 +126,7 @@ def table(numbers: dict[str, dict[str, Any]]) -> str:
 
 
 def _metric(name: str) -> Metric:
-    found = described(name)
+    found = describe(name)
     assert found is not None
     return found
 

@@ -14,7 +14,7 @@ from crossband import Model, load
 from crossband.cli import demo
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import ModelError
-from crossband.evaluation.report.pictures import comparison
+from crossband.evaluation.report.pictures import draw_comparison
 from crossband.metrics import MODEL
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean, PerPixelMLP
 from crossband.raster.grid import Grid, Window
@@ -158,7 +158,7 @@ def test_picture_of_any_shape(tmp_path, height, width, unit, lower_row):
     source = window(rng.uniform(0.02, 0.3, (3, height, width)), ("red", "green", "blue"), mask)
     band = ("nir",) if unit == "reflectance" else ("thermal",)
     true = window(rng.uniform(0.1, 0.5, (1, height, width)), band, mask, unit)
-    path = comparison(tmp_path / "x" / "c.png", source, true, true, title="a title")
+    path = draw_comparison(tmp_path / "x" / "c.png", source, true, true, title="a title")
     picture = matplotlib.image.imread(path)
     assert picture.shape[1] == 1600
     assert [p.name for p in path.parent.iterdir()] == ["c.png"]
@@ -170,11 +170,11 @@ def test_picture_with_nothing_valid_and_with_nan(tmp_path):
     none = np.zeros((30, 30), bool)
     source = window(np.zeros((3, 30, 30)), ("red", "green", "blue"), none)
     true = window(np.zeros((1, 30, 30)), ("nir",), none)
-    comparison(tmp_path / "none.png", source, true, true, title="nothing")
+    draw_comparison(tmp_path / "none.png", source, true, true, title="nothing")
     bad = window(np.full((1, 30, 30), np.nan), ("nir",))
     true = window(np.full((1, 30, 30), 0.3), ("nir",))
     source = window(np.full((3, 30, 30), 0.1), ("red", "green", "blue"))
-    comparison(tmp_path / "nan.png", source, true, bad, title="NaN")
+    draw_comparison(tmp_path / "nan.png", source, true, bad, title="NaN")
     coarse = window(np.full((3, 15, 15), 0.1), ("red", "green", "blue"))
-    comparison(tmp_path / "scale.png", coarse, true, true, title="scale 2")
+    draw_comparison(tmp_path / "scale.png", coarse, true, true, title="scale 2")
     assert len(list(tmp_path.iterdir())) == 3

@@ -17,7 +17,7 @@ from crossband import Model
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError, CrossbandError, ManifestError, OutputError
 from crossband.evaluation import evaluate as ev
-from crossband.evaluation.report.selection import pick
+from crossband.evaluation.report.selection import select_pairs
 from crossband.metrics import MODEL
 from crossband.networks.base import Generator
 from crossband.networks.generators.bicubic import Bicubic
@@ -232,7 +232,7 @@ def test_files_of_the_report(scenes, model, tmp_path):
         assert row["mae"] == pytest.approx(errors(scenes, [2], by_model).mean(), rel=0.02)
         assert row["group"] == "b"
         assert row["unit"] == "reflectance"
-    assert (out / "table.txt").read_text().strip() == ev.table(report)
+    assert (out / "table.txt").read_text().strip() == ev.report_text(report)
     for picture in stored["models"][0]["pictures"]:
         pixels = matplotlib.image.imread(out / picture["file"])
         assert pixels.shape[1] == 1600
@@ -251,7 +251,7 @@ def test_a_manifest_column_with_a_name_of_ours_is_kept(scenes, model, tmp_path):
 def test_table_marks_where_the_model_loses(scenes, tmp_path):
     good, bad = line(0.0, 1.0, 0.0, 0.2), line(0.0, 0.0, 0.0, 0.0)
     lost = ev.evaluate([build(bad, linear=good)], scenes.manifest(), tmp_path / "1", pictures=0)
-    text = ev.table(lost)
+    text = ev.report_text(lost)
     (row,) = [x for x in text.splitlines() if x.startswith("linear: all")]
     assert "*" in row
     assert "0/4" in row
@@ -260,13 +260,13 @@ def test_table_marks_where_the_model_loses(scenes, tmp_path):
     assert own
     assert all("*" in x for x in own)
     won = ev.evaluate([build(good, linear=bad)], scenes.manifest(), tmp_path / "2", pictures=0)
-    text = ev.table(won)
+    text = ev.report_text(won)
     (row,) = [x for x in text.splitlines() if x.startswith("linear: all")]
     assert "*" not in row
     assert "4/4" in row
     assert "loses" not in text
     none = ev.evaluate([build(good)], scenes.manifest(), tmp_path / "3", pictures=0)
-    assert "no baselines" in ev.table(none)
+    assert "no baselines" in ev.report_text(none)
 
 
 def test_not_a_number_is_counted_and_shown(scenes, tmp_path):
@@ -284,7 +284,7 @@ def test_not_a_number_is_counted_and_shown(scenes, tmp_path):
     overall = find(stored["models"][0]["ratios"], baseline="linear", metric="mae", sensor=None)
     assert overall["geometric_mean"] is None
     assert overall["n_undefined"] >= 2
-    assert "NaN or infinite" in ev.table(report)
+    assert "NaN or infinite" in ev.report_text(report)
 
 
 def test_all_masked_pair_and_constant_target(scenes, model, tmp_path):
@@ -351,7 +351,7 @@ def test_which_rows_are_judged_is_said(tmp_path, model, splits, asked, judged, n
     report = ev.evaluate([model], manifest, tmp_path / "out", split=asked, pictures=0)
     assert report.split == judged
     assert report.metrics["manifest"]["n_rows"] == n
-    assert judged in ev.table(report)
+    assert judged in ev.report_text(report)
 
 
 def test_pictures_are_chosen_by_rule():
@@ -361,7 +361,7 @@ def test_pictures_are_chosen_by_rule():
     ]
     rows.append({"position": 10, "unit": "display", "n_valid": 9, "mae": 7.0})
     rows.append({"position": 11, "unit": "display", "n_valid": 0, "mae": math.nan})
-    chosen = [(kind, place, r["position"]) for kind, place, r in pick(rows, 3)]
+    chosen = [(kind, place, r["position"]) for kind, place, r in select_pairs(rows, 3)]
     # The median of the nine finite ones is 0.375; 0.25 (rows 5, 8) and 0.5 (row 9) are as near.
     assert chosen == [
         ("worst", 1, 3),
@@ -372,8 +372,8 @@ def test_pictures_are_chosen_by_rule():
         ("median", 3, 5),
         ("worst", 1, 10),
     ]
-    assert len(pick(rows, 1)) == 3
-    assert pick(rows, 0) == []
+    assert len(select_pairs(rows, 1)) == 3
+    assert select_pairs(rows, 0) == []
 
 
 # ---- refused, and nothing left ---------------------------------------------------------------
@@ -450,9 +450,9 @@ def test_wrong_arguments(scenes, model, tmp_path):
 def test_evaluating_imports_no_lightning(scenes, model, tmp_path):
     model.save(tmp_path / "folder")
     code = (
-        "import sys; from crossband.evaluation.evaluate import evaluate, table\n"
+        "import sys; from crossband.evaluation.evaluate import evaluate, report_text\n"
         "assert 'matplotlib' not in sys.modules\n"
-        f"print(table(evaluate([{str(tmp_path / 'folder')!r}], {str(scenes.manifest())!r},"
+        f"print(report_text(evaluate([{str(tmp_path / 'folder')!r}], {str(scenes.manifest())!r},"
         f" {str(tmp_path / 'out')!r}, pictures=1)))\n"
         "assert not {'lightning', 'pytorch_lightning'} & set(sys.modules)\n"
     )

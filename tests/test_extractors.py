@@ -517,5 +517,5 @@ def test_the_real_lpips(tmp_path):
     given = noise(2, 40)
     assert distance(given, given).tolist() == [0.0, 0.0]
     assert (distance(given, given.flip(-1)) > 0).all()
-    small = torch.zeros(1, 3, distance.smallest, distance.smallest)
+    small = torch.zeros(1, 3, distance.min_side, distance.min_side)
     assert distance(small, small).tolist() == [0.0]

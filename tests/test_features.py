@@ -24,7 +24,7 @@ from crossband.metrics import distances as formulas
 from crossband.metrics import extractors as features
 from crossband.metrics.distances import ClassSums, FeatureMoments
 from crossband.metrics.extractors.base import Distance, Extractor, Features, resized
-from crossband.metrics.extractors.channels import MIDDLE, Channels
+from crossband.metrics.extractors.channels import FILL, Channels
 from crossband.metrics.extractors.sets import NUMBERS, DistanceSet, FeatureSet, collect
 
 
@@ -279,7 +279,7 @@ def test_values_become_0_to_255_by_the_unit(unit, black, white):
     assert picture.shape == (3, 1, 6)
     assert picture.dtype == np.float32
     for channel in picture:
-        np.testing.assert_allclose(channel[0], [0, 255, 127.5, 255, 0, MIDDLE], atol=1e-4)
+        np.testing.assert_allclose(channel[0], [0, 255, 127.5, 255, 0, FILL], atol=1e-4)
 
 
 def test_bands_are_chosen_by_name():
@@ -358,7 +358,7 @@ class Tiny(Extractor):
 class Apart(Distance):
     """The mean absolute difference."""
 
-    name, weights_hash, smallest = "apart", "1" * 64, 8
+    name, weights_hash, min_side = "apart", "1" * 64, 8
 
     def __call__(self, truth, output):
         return (truth - output).abs().mean(dim=(1, 2, 3))

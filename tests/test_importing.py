@@ -20,7 +20,7 @@ from crossband import load
 from crossband.cli.main import main
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandError, ModelError, UnitError
-from crossband.evaluation.evaluate import evaluate, table
+from crossband.evaluation.evaluate import evaluate, report_text
 from crossband.model.importing import BandSpec, ImportOptions, Origin, import_checkpoint
 from crossband.model.importing.formats import FORMATS, known
 from crossband.networks.generators.unet import UNet
@@ -550,7 +550,7 @@ def test_an_imported_model_is_evaluated_without_baselines(tmp_path):
     report = evaluate([model], manifest, tmp_path / "report", pictures=0)
     assert set(report.per_image["by"]) == {"model"}
     assert np.isfinite(report.per_image["mae"]).all()
-    assert model.name in table(report)
+    assert model.name in report_text(report)
 
 
 def test_the_page_names_every_code():

@@ -12,11 +12,11 @@ from scipy import stats
 from crossband.data import manifest as manifests
 from crossband.errors import InputError, ManifestError
 from crossband.evaluation import intervals
-from crossband.evaluation.baselines import baselines, signature_of
-from crossband.evaluation.breakdown import labels
-from crossband.evaluation.comparison import versus
-from crossband.evaluation.evaluate import evaluate, table
-from crossband.metrics import MODEL, Judge, Score
+from crossband.evaluation.baselines import fit_baselines, infer_signature, untrained_baselines
+from crossband.evaluation.breakdown import classify
+from crossband.evaluation.comparison import compare_models, difference, ratio
+from crossband.evaluation.evaluate import evaluate, report_text
+from crossband.metrics import MODEL, PairScorer, Score, Target
 from crossband.raster.grid import Grid, Window
 
 RNG = np.random.default_rng(5)
@@ -30,15 +30,17 @@ def scores(count, size=72):
         rng = np.random.default_rng(n)
         target = rng.uniform(0.1, 0.5, (1, size + n, size)).cumsum(axis=2) % 0.4 + 0.1
         beside = {"red": rng.uniform(0.05, 0.2, target.shape[1:])}
-        judge = Judge(target, ["nir"], "reflectance", beside=beside, indices=["NDVI"])
+        scorer = PairScorer(
+            Target(target, ["nir"], "reflectance", other_bands=beside, indices=["NDVI"])
+        )
         made = target + rng.normal(0.01 * n, 0.02 + 0.01 * n, target.shape)
-        out.append(judge.score(np.clip(made, 0, 1).astype(np.float32)))
+        out.append(scorer.score(np.clip(made, 0, 1).astype(np.float32)))
     return out
 
 
 def test_intervals_over_pixels_equal_a_loop_over_draws():
     groups = [s.light() for s in scores(6)]
-    weights = intervals.draws(6)
+    weights = intervals.bootstrap_weights(6)
     values = {}
     for row in weights[:40].astype(int):
         total = None
@@ -47,9 +49,9 @@ def test_intervals_over_pixels_equal_a_loop_over_draws():
                 total = group if total is None else total + group
         for name, value in total.numbers().items():
             values.setdefault(name, []).append(value)
-    found = intervals._of_moments(groups, weights[:40])
-    for name in groups[0].parts:
-        found |= intervals._of_parts([g.parts[name] for g in groups], groups[0], weights[:40])
+    found = intervals._moment_metrics(groups, weights[:40])
+    for name in groups[0].sums:
+        found |= intervals._sum_metrics([g.sums[name] for g in groups], groups[0], weights[:40])
     checked = [n for n in found if not np.isnan(values[n]).any()]
     assert {"mae", "rmse", "bias", "r2", "r", "psnr", "ssim", "NDVI_mae", "NDVI_r", "swd"} <= set(
         checked
@@ -60,34 +62,36 @@ def test_intervals_over_pixels_equal_a_loop_over_draws():
 
 def test_an_interval_is_the_percentiles_of_its_draws():
     groups = scores(5)
-    found = intervals.of_pixels(groups)
-    drawn = intervals._of_moments(groups, intervals.draws(5))["mae"]
+    found = intervals.pixel_intervals(groups)
+    drawn = intervals._moment_metrics(groups, intervals.bootstrap_weights(5))["mae"]
     assert found["mae"] == pytest.approx(np.percentile(drawn, (2.5, 97.5)))
     own = sum(groups[1:], groups[0]).numbers()
     for name, (low, high) in found.items():
         assert low <= own[name] <= high, name
-    assert intervals.of_pixels(groups[:4]) == {}
+    assert intervals.pixel_intervals(groups[:4]) == {}
 
 
 def test_an_output_that_is_not_finite_has_no_interval():
     groups = scores(5)
     bad = Score(**{**vars(groups[0]), "n_nonfinite": 1})
-    assert intervals.of_pixels([bad, *groups[1:]]) == {}
+    assert intervals.pixel_intervals([bad, *groups[1:]]) == {}
 
 
 def test_intervals_over_images_and_of_ratios():
     rng = np.random.default_rng(0)
     groups = [{"mae": (float(rng.uniform(1, 2)) * n, n)} for n in range(1, 9)]
-    weights = intervals.draws(8)
+    weights = intervals.bootstrap_weights(8)
     sums = np.array([g["mae"] for g in groups])
     means = [(row @ sums[:, 0]) / (row @ sums[:, 1]) for row in weights]
-    assert intervals.of_images(groups)["mae"] == pytest.approx(np.percentile(means, (2.5, 97.5)))
+    assert intervals.image_intervals(groups)["mae"] == pytest.approx(
+        np.percentile(means, (2.5, 97.5))
+    )
     ratios = rng.uniform(0.5, 1.5, 8)
     logs = [row @ np.log(ratios) / 8 for row in weights]
     wanted = np.exp(np.percentile(logs, (2.5, 97.5)))
-    assert intervals.of_ratio(list(ratios)) == pytest.approx(wanted)
-    assert intervals.of_ratio([0.5, 0.0, 1, 1, 1]) is None
-    assert intervals.of_ratio([0.5] * 4) is None
+    assert intervals.ratio_interval(list(ratios)) == pytest.approx(wanted)
+    assert intervals.ratio_interval([0.5, 0.0, 1, 1, 1]) is None
+    assert intervals.ratio_interval([0.5] * 4) is None
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
@@ -95,7 +99,7 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     inside = 0
     for _ in range(200):
         one = rng.normal(0.3, 1.0, 40)
-        low, high = intervals.difference(one, np.zeros(40)).interval
+        low, high = difference(one, np.zeros(40)).interval
         inside += low <= 0.3 <= high
     assert 0.88 <= inside / 200 <= 0.99
 
@@ -103,18 +107,18 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
 def test_a_paired_difference_with_its_sign_test():
     one = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0, 0.7, 0.95])
     two = one + np.array([0.1, 0.2, 0.1, 0.0, 0.3, 0.1, -0.05, 0.2])
-    found = intervals.difference(one, two)
+    found = difference(one, two)
     assert found.value == pytest.approx((one - two).mean())
     assert (found.n_groups, found.n_better, found.n_worse) == (8, 6, 1)
     assert found.p == pytest.approx(stats.binomtest(6, 7).pvalue)
     assert found.verdict == "tie"  # a p of 0.125: the signs alone could be chance
-    surely = intervals.difference(one, one + 0.1)
+    surely = difference(one, one + 0.1)
     assert (surely.verdict, surely.n_better) == ("better", 8)
-    assert intervals.difference(one, one + 0.1, less=False).verdict == "worse"
-    assert intervals.ratio(one + 0.1, one).verdict == "worse"
-    assert intervals.ratio(one, one).verdict == "tie"
-    assert intervals.ratio(one, one).p == 1.0
-    few = intervals.difference(one[:4], one[:4] + 1)
+    assert difference(one, one + 0.1, less=False).verdict == "worse"
+    assert ratio(one + 0.1, one).verdict == "worse"
+    assert ratio(one, one).verdict == "tie"
+    assert ratio(one, one).p == 1.0
+    few = difference(one[:4], one[:4] + 1)
     assert (few.interval, few.verdict) == (None, "tie")
 
 
@@ -139,7 +143,7 @@ def test_a_ranking_says_when_it_is_a_tie():
     rng = np.random.default_rng(2)
     base = rng.uniform(0.05, 0.1, 12)
     noise = rng.normal(1.0, 0.02, 12)
-    found = versus(
+    found = compare_models(
         [record("far", base * 2), record("one", base), record("two", base * noise)], BETTER
     )
     ranks = {r["label"]: (r["rank"], r["tie"]) for r in found["ranking"]}
@@ -163,21 +167,21 @@ def test_a_ranking_says_when_it_is_a_tie():
 
 def test_only_common_groups_are_compared_and_an_undefined_model_has_no_rank():
     one, two = record("one", [0.1] * 6), record("two", [0.2] * 5)
-    found = versus([one, two], BETTER)
+    found = compare_models([one, two], BETTER)
     assert (found["n_groups"], found["n_left_out"]) == (5, 1)
     bad = record("bad", [0.1, None, 0.1, 0.1, 0.1, 0.1])
-    found = versus([one, bad], BETTER)
+    found = compare_models([one, bad], BETTER)
     assert [(r["label"], r["rank"]) for r in found["ranking"]] == [("one", 1), ("bad", None)]
     mae = next(p for p in found["pairs"] if p["metric"] == "mae")
     assert mae["n_undefined"] == 1
-    assert not versus([one, record("two", [0.2] * 6, n_valid=90)], BETTER)["same_pixels"]
+    assert not compare_models([one, record("two", [0.2] * 6, n_valid=90)], BETTER)["same_pixels"]
 
 
-def test_labels_of_a_column():
+def test_classes_of_a_column():
     few = pd.Series([3, 1, 3, np.nan])
-    assert labels(few) == (["3", "1", "3", "unknown"], ["1", "3", "unknown"])
+    assert classify(few) == (["3", "1", "3", "unknown"], ["1", "3", "unknown"])
     many = pd.Series(np.arange(100.0))
-    texts, order = labels(many)
+    texts, order = classify(many)
     assert order == ["0 to 24.75", "24.75 to 49.5", "49.5 to 74.25", "74.25 to 99"]
     assert [texts.count(name) for name in order] == [25, 25, 25, 25]
 
@@ -255,7 +259,7 @@ def test_files_of_another_tool_are_judged_beside_baselines(tmp_path):
             wanted.append(np.abs(file.read() / 1e4 - level).mean())
     assert got["mean"]["mae"] == pytest.approx(np.mean(wanted), rel=1e-5)
     assert found["predictions"] == {"folder": str(made.tool), "n_files": 6, "n_used": 5}
-    assert "tool" in table(report)
+    assert "tool" in report_text(report)
     (terrain,) = found["breakdowns"]
     assert [(v["value"], v["n_images"]) for v in terrain["values"]] == [("hill", 3), ("plain", 2)]
     stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -341,33 +345,32 @@ def test_files_that_do_not_fit_are_one_line(tmp_path, wrong, message):
 def test_without_train_rows_there_is_nothing_to_fit(tmp_path):
     made = Made(tmp_path, splits=["test"] * 3)
     full = manifests.read(made.manifest())
-    signature, scale = signature_of(full)
+    signature, scale = infer_signature(full)
     assert (signature.source, signature.target, scale) == (["red", "green", "blue"], ["nir"], 1)
-    assert baselines(full[:0], full, signature, scale) == {}
+    assert fit_baselines(full[:0], full, signature, scale) == {}
     (found,) = made.judge().metrics["models"]
     assert found["baselines"] == {}
 
 
 def test_bands_that_stay_bring_the_copy_and_finer_ones_bicubic():
     from crossband.core.signature import Signature, UnitRange
-    from crossband.evaluation.candidates import unfitted
 
     units = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(0.0, 1.0)])}
     same = Signature(["red", "nir"], ["nir"], units)
     values = RNG.uniform(0, 1, (2, 6, 6)).astype(np.float32)
     mask = np.ones((6, 6), bool)
     source = Window(values, mask, Grid(6, 6), ("red", "nir"), "reflectance")
-    copied = unfitted(same, 1)["copy"](source, source.grid)
+    copied = untrained_baselines(same, 1)["copy"](source, source.grid)
     assert (copied.values == values[1:]).all()
     assert copied.bands == ("nir",)
-    finer = unfitted(same, 2)["bicubic"](source, source.grid.zoom(2))
+    finer = untrained_baselines(same, 2)["bicubic"](source, source.grid.zoom(2))
     assert finer.values.shape == (1, 12, 12)
     flat = Window(np.full_like(values, 0.3), mask, Grid(6, 6), ("red", "nir"), "reflectance")
-    even = unfitted(same, 2)["bicubic"](flat, flat.grid.zoom(2))
+    even = untrained_baselines(same, 2)["bicubic"](flat, flat.grid.zoom(2))
     assert even.values == pytest.approx(0.3, abs=1e-6)
-    assert unfitted(Signature(["red", "nir"], ["thermal"], units), 1) == {}
+    assert untrained_baselines(Signature(["red", "nir"], ["thermal"], units), 1) == {}
     kelvin = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(200.0, 300.0)], "kelvin")}
-    assert unfitted(Signature(["red", "nir"], ["nir"], kelvin), 1) == {}
+    assert untrained_baselines(Signature(["red", "nir"], ["nir"], kelvin), 1) == {}
 
 
 def test_workers_change_no_number(tmp_path):
@@ -382,19 +385,19 @@ def test_workers_change_no_number(tmp_path):
 def test_what_is_kept_does_not_grow_with_the_pairs():
     import pickle
 
-    from crossband.evaluation.aggregate import Cell, Tally
+    from crossband.evaluation.aggregate import Aggregate, GroupKey
     from crossband.evaluation.breakdown import Breakdowns
 
     made = scores(2, size=64)
     sizes = []
     for rounds in (2, 40):
-        tally, table = Tally([]), pd.DataFrame({"terrain": ["hill", "plain"] * rounds})
+        aggregate, table = Aggregate([]), pd.DataFrame({"terrain": ["hill", "plain"] * rounds})
         columns = Breakdowns(["terrain"], table, [])
         for n in range(2 * rounds):
             one = {MODEL: made[n % 2]}
-            tally.add(Cell("s2", "reflectance", f"g{n % 2}"), one)
+            aggregate.add(GroupKey("s2", "reflectance", f"g{n % 2}"), one)
             columns.add(n, "reflectance", f"g{n % 2}", one)
-        sizes.append(len(pickle.dumps((tally, columns.tallies))))
+        sizes.append(len(pickle.dumps((aggregate, columns.aggregates))))
     assert sizes[1] < 1.02 * sizes[0]
 
 
@@ -432,7 +435,7 @@ def test_features_are_in_the_report(tmp_path, monkeypatch):
     assert set(found["scores"]) == {MODEL, "mean", "linear"}
     assert found["scores"]["linear"]["fid"] == pytest.approx(0, abs=1e-3)
     assert found["scores"]["mean"]["fid"] > found["scores"][MODEL]["fid"] > 1
-    text = table(report)
+    text = report_text(report)
     assert "extractor name means" in text
     assert "truth against truth" in text
     assert "! FID of 8 images, fewer than 2,048" in text

@@ -9,8 +9,8 @@ import pytest
 
 from crossband import metrics
 from crossband.errors import CrossbandError
-from crossband.metrics import COUNTS, OF_INDEX, Judge, known_families, known_metrics
-from crossband.metrics.family import Family, Output, Part
+from crossband.metrics import COUNTS, OF_INDEX, PairScorer, Target, known_families, known_metrics
+from crossband.metrics.family import Family, Output, Sums
 
 RGB = ("red", "green", "blue")
 FAMILY_NAMES = list(known_families())
@@ -26,7 +26,7 @@ def picture(rng, bands, side=192):
 
 
 def case(name, seed=0, mask=None):
-    """Arguments of Judge, and an output: what each family needs is in one of the cases."""
+    """Arguments of Target, and an output; each family applies to at least one of the cases."""
     rng = np.random.default_rng(seed)
     options = {"mask": mask}
     t = picture(rng, 3 if name == "rgb" else 2 if name == "radar" else 1)
@@ -34,7 +34,7 @@ def case(name, seed=0, mask=None):
     if name == "nir":
         given = (t, ("nir",), "reflectance")
         options |= {
-            "beside": dict(zip(RGB, picture(rng, 3), strict=True)),
+            "other_bands": dict(zip(RGB, picture(rng, 3), strict=True)),
             "indices": ("NDVI", "EVI", "NDWI"),
         }
     elif name == "thermal":
@@ -50,9 +50,9 @@ def case(name, seed=0, mask=None):
     return given, options, p
 
 
-def judged(name, seed=0, mask=None, **more):
+def scored(name, seed=0, mask=None, families=None):
     given, options, p = case(name, seed, mask)
-    return Judge(*given, **options, **more).score(p)
+    return PairScorer(Target(*given, **options), families).score(p)
 
 
 def metric_values(score):
@@ -66,7 +66,7 @@ def close(a, b, tolerance=1e-9):
 
 
 def cases_of(family):
-    return [c for c in CASES if family in Judge(*case(c)[0], **case(c)[1]).families]
+    return [c for c in CASES if family in PairScorer(Target(*case(c)[0], **case(c)[1])).families]
 
 
 # ---- the catalogue ---------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def cases_of(family):
 def test_every_number_is_in_the_catalogue_and_every_metric_appears():
     seen = set()
     for name in CASES:
-        numbers = metric_values(judged(name))
+        numbers = metric_values(scored(name))
         seen |= numbers.keys()
         assert all(math.isfinite(v) for v in numbers.values()), name
     indices = {f"{i}_{m.name}" for i in ("NDVI", "EVI", "NDWI") for m in OF_INDEX}
@@ -99,13 +99,13 @@ def test_metrics_of_an_index():
 
 
 def test_units_without_a_zero_have_no_relative_metrics():
-    numbers = judged("radar").numbers()
+    numbers = scored("radar").numbers()
     assert not {"sam", "ergas", "uqi", "hot_contrast"} & numbers.keys()
     assert {"swd", "ms_ssim", "edge_f1", "spectrum_db"} <= numbers.keys()
 
 
 def test_the_next_metric_is_one_class():
-    class Widest(Part):
+    class Widest(Sums):
         pass
 
     from dataclasses import dataclass
@@ -121,12 +121,12 @@ def test_the_next_metric_is_one_class():
         name = "total"
         metrics = (metrics.Metric("total_error", "total", "data", "less", "sum of |p - t|"),)
 
-        def part(self, output: Output):
-            return Errors(float(np.abs(output.flat - self.truth.flat).sum()))
+        def sums(self, output: Output):
+            return Errors(float(np.abs(output.flat - self.target.flat).sum()))
 
     try:
         given, options, p = case("nir")
-        one = Judge(*given, **options).score(p)
+        one = PairScorer(Target(*given, **options)).score(p)
         expected = 2 * float(np.abs(p - given[0]).sum())
         assert (one + one).numbers()["total_error"] == pytest.approx(expected)
     finally:
@@ -141,7 +141,7 @@ def test_the_order_of_images_changes_only_the_last_digits(family):
     there = cases_of(family)
     assert there, "no case has what this family needs: add one"
     for name in there:
-        scores = [judged(name, seed, families=[family]) for seed in range(4)]
+        scores = [scored(name, seed, families=[family]) for seed in range(4)]
         a, b, c, d = scores
         one, other = ((a + b) + c) + d, (d + b) + (c + a)
         close(one.numbers(), other.numbers())
@@ -156,7 +156,7 @@ def flat(score):
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_an_image_twice_has_the_metrics_of_one(family):
     for name in cases_of(family):
-        one = judged(name, families=[family])
+        one = scored(name, families=[family])
         values = metric_values(one)
         close(metric_values(one + one), values)
 
@@ -164,25 +164,24 @@ def test_an_image_twice_has_the_metrics_of_one(family):
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_scores_travel_between_processes(family):
     for name in cases_of(family):
-        one = judged(name, families=[family])
+        one = scored(name, families=[family])
         close(pickle.loads(pickle.dumps(one)).numbers(), one.numbers())
 
 
 def test_the_families_alone_are_all_together():
     for name in CASES:
-        together, apart = judged(name).numbers(), {}
+        together, apart = scored(name).numbers(), {}
         for family in known_families():
-            apart |= metric_values(judged(name, families=[family]))
+            apart |= metric_values(scored(name, families=[family]))
         close(apart, {k: v for k, v in together.items() if k in apart})
-        assert apart.keys() == metric_values(judged(name)).keys()
+        assert apart.keys() == metric_values(scored(name)).keys()
 
 
-def test_a_judge_gives_what_score_gives():
+def test_a_score_does_not_depend_on_earlier_ones():
     given, options, p = case("nir")
-    judge = Judge(*given, **options)
-    judge.score(given[0] * 0.5)  # what came before leaves no trace
-    mask = options.pop("mask")
-    close(judge.score(p).numbers(), metrics.score(p, *given, mask, **options).numbers(), 1e-15)
+    scorer = PairScorer(Target(*given, **options))
+    scorer.score(given[0] * 0.5)
+    close(scorer.score(p).numbers(), scored("nir").numbers(), 1e-15)
 
 
 # ---- every family: masks and gaps ------------------------------------------------------------
@@ -200,13 +199,13 @@ def test_masked_pixels_have_no_influence(family, holed):
     for name in cases_of(family):
         given, options, p = case(name, mask=holed)
         t, bands, unit = given
-        one = Judge(*given, **options, families=[family]).score(p)
+        one = PairScorer(Target(*given, **options), [family]).score(p)
         for bad in (1e4, -7.0, np.nan):
             spoiled = np.where(holed, t, bad), np.where(holed, p, -3 * bad)
-            two = Judge(spoiled[0], bands, unit, **options, families=[family]).score(spoiled[1])
+            two = PairScorer(Target(spoiled[0], bands, unit, **options), [family]).score(spoiled[1])
             close(one.numbers(), two.numbers(), 1e-7)
         assert one.n_valid == holed.sum()
-        full = judged(name, families=[family])
+        full = scored(name, families=[family])
         if metric_values(full):
             assert metric_values(one) != metric_values(full)
 
@@ -216,10 +215,10 @@ def test_all_masked_gives_nan_and_says_so(family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in cases_of(family):
-            one = judged(name, mask=np.zeros((192, 192), bool), families=[family])
+            one = scored(name, mask=np.zeros((192, 192), bool), families=[family])
             assert one.n_valid == 0
             assert all(math.isnan(v) for v in metric_values(one).values())
-            full = judged(name, families=[family])
+            full = scored(name, families=[family])
             close((one + full).numbers() | {"n_pixels": 0}, full.numbers() | {"n_pixels": 0})
 
 
@@ -231,15 +230,15 @@ def test_a_gap_in_the_output_is_counted_and_never_averaged_away(family, bad):
         for name in cases_of(family):
             given, options, p = case(name)
             p[:, 1, 1:4] = bad
-            one = Judge(*given, **options, families=[family]).score(p)
+            one = PairScorer(Target(*given, **options), [family]).score(p)
             assert one.n_nonfinite == 3
-            good = judged(name, 1, families=[family])
+            good = scored(name, 1, families=[family])
             assert all(math.isnan(v) for v in metric_values(one).values())
             assert all(math.isnan(v) for v in metric_values(one + good).values())
             assert one.spectrum() == {}
             hidden = np.ones((192, 192), bool)
             hidden[1, 1:4] = False
-            masked = Judge(*given, **(options | {"mask": hidden}), families=[family]).score(p)
+            masked = PairScorer(Target(*given, **(options | {"mask": hidden})), [family]).score(p)
             assert masked.n_nonfinite == 0
             assert all(math.isfinite(v) for v in metric_values(masked).values())
 
@@ -255,9 +254,9 @@ def test_a_constant_target_speaks(family):
             (t, bands, unit), options, p = case(name)
             level = float(t.mean())
             options |= {"source": {b: np.full((96, 96), level) for b in options.get("source", ())}}
-            judge = Judge(np.full_like(t, level), bands, unit, **options, families=[family])
+            scorer = PairScorer(Target(np.full_like(t, level), bands, unit, **options), [family])
             for output in (p, np.full_like(t, level), np.full_like(t, level * 1.01)):
-                for metric, value in metric_values(judge.score(output)).items():
+                for metric, value in metric_values(scorer.score(output)).items():
                     if metric in CONSTANT_IS_UNDEFINED - {"edge_f1"}:
                         assert math.isnan(value), metric
                     elif metric.endswith(("_r2", "_r")):
@@ -276,10 +275,12 @@ def test_small_images_speak(name, side):
         side = side * 2 if name == "rgb" else side
         options = options | {
             key: {b: v[: side // s, : side // s] for b, v in options[key].items()}
-            for key, s in (("beside", 1), ("source", 2))
+            for key, s in (("other_bands", 1), ("source", 2))
             if key in options
         }
-        one = Judge(t[:, :side, :side], bands, unit, **options).score(p[:, :side, :side])
+        one = PairScorer(Target(t[:, :side, :side], bands, unit, **options)).score(
+            p[:, :side, :side]
+        )
         numbers = one.numbers()
         assert math.isfinite(numbers["mae"])
         assert math.isnan(numbers["ms_ssim"])
@@ -290,17 +291,17 @@ def test_small_images_speak(name, side):
 
 def test_what_does_not_fit_is_refused():
     given, options, p = case("rgb")
-    judge = Judge(*given, **options)
+    scorer = PairScorer(Target(*given, **options))
     with pytest.raises(ValueError, match=r"output is \(3, 191, 192\), the target \(3, 192, 192\)"):
-        judge.score(p[:, 1:])
+        scorer.score(p[:, 1:])
     with pytest.raises(ValueError, match=r"2 bands, but the target is \(3, 192, 192\)"):
-        Judge(given[0], ("red", "green"), "display")
+        PairScorer(Target(given[0], ("red", "green"), "display"))
     with pytest.raises(ValueError, match="scale 4"):
-        Judge(*given, **(options | {"scale": 4}))
+        PairScorer(Target(*given, **(options | {"scale": 4})))
     with pytest.raises(CrossbandError, match="unknown family of metrics 'edge': did you mean"):
-        Judge(*given, families=["edge"])
+        PairScorer(Target(*given), ["edge"])
     with pytest.raises(CrossbandError, match="scale 2 and 1"):
-        judge.score(p) + Judge(*given).score(p)
+        scorer.score(p) + PairScorer(Target(*given)).score(p)
 
 
 # ---- every family: what per-pixel means ------------------------------------------------------
@@ -315,24 +316,24 @@ def test_the_order_of_pixels_changes_only_the_last_digits(family):
 
     for name in cases_of(family):
         (t, bands, unit), options, p = case(name)
-        one = Judge(t, bands, unit, **options, families=[family]).score(p)
+        one = PairScorer(Target(t, bands, unit, **options), [family]).score(p)
         options = {k: v for k, v in options.items() if k not in ("source", "scale")}
-        if "beside" in options:
-            options["beside"] = {b: shuffled(v) for b, v in options["beside"].items()}
+        if "other_bands" in options:
+            options["other_bands"] = {b: shuffled(v) for b, v in options["other_bands"].items()}
         scale = one.scale
-        judge = Judge(shuffled(t), bands, unit, **options, scale=scale, families=[family])
-        two = judge.score(shuffled(p))
+        scorer = PairScorer(Target(shuffled(t), bands, unit, **options, scale=scale), [family])
+        two = scorer.score(shuffled(p))
         close(one.numbers(), two.numbers())
         for band, profile in one.profiles().items():
             assert np.array_equal(profile.scatter, two.profiles()[band].scatter)
 
 
 def test_memory_does_not_grow_with_the_number_of_images():
-    one = judged("rgb")
+    one = scored("rgb")
     size = len(pickle.dumps(one))
     total = one
     for seed in range(1, 6):
-        total = total + judged("rgb", seed)
+        total = total + scored("rgb", seed)
     assert len(pickle.dumps(total)) < 1.01 * size
     assert len(pickle.dumps(total.light())) < 0.3 * len(pickle.dumps(total))
     assert total.light().profiles() == {}

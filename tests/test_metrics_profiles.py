@@ -1,4 +1,4 @@
-"""Where errors lie: histograms and classes against NumPy's; totals of a tally; the benchmark."""
+"""Error profiles against NumPy's histograms; totals of an aggregate; the benchmark."""
 
 import json
 import math
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from crossband import metrics
-from crossband.evaluation.aggregate import Cell, Tally
-from crossband.metrics import MODEL, Judge
+from crossband.evaluation.aggregate import Aggregate, GroupKey
+from crossband.evaluation.evaluation import profile_records
+from crossband.metrics import MODEL, PairScorer, Target
 from crossband.metrics.families.profiles import NDVI_EDGES, error_edges, value_edges
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "metrics.py"
@@ -32,7 +33,7 @@ def nir(rng):
 
 def profile(p, t, red, mask=None):
     beside = {"red": red} if red is not None else None
-    score = Judge(t, ["nir"], "reflectance", mask, beside=beside).score(p)
+    score = PairScorer(Target(t, ["nir"], "reflectance", mask, other_bands=beside)).score(p)
     return score.profiles()["nir"]
 
 
@@ -85,7 +86,7 @@ def test_ndvi_counts_only_where_it_is_defined():
 def test_pixels_without_an_output_are_left_out_and_counted(nir):
     p, t, red, _ = nir
     p[0, 3, :5] = np.nan
-    score = Judge(t, ["nir"], "reflectance", beside={"red": red}).score(p)
+    score = PairScorer(Target(t, ["nir"], "reflectance", other_bands={"red": red})).score(p)
     found = score.profiles()["nir"]
     assert score.n_nonfinite == 5
     for table in (found.scatter, found.error, found.brightness.n, found.ndvi.n):
@@ -101,29 +102,41 @@ def test_ranges_of_units(unit, values, half):
     assert np.ptp(values) == metrics.data_range(unit)
     assert tuple(error_edges(unit)[[0, -1]]) == (-half, half)
     t = np.full((1, 4, 4), np.mean(values))
-    score = Judge(t, ["one"], unit).score(t + 0.3 * half)
+    score = PairScorer(Target(t, ["one"], unit)).score(t + 0.3 * half)
     found = score.profiles()["one"]
     at = int(np.flatnonzero(found.error)[0])
     assert found.errors[at] <= 0.3 * half + 1e-9
     assert found.errors[at + 1] > 0.3 * half - 1e-9
 
 
-def test_a_tally_keeps_profiles_by_sensor_and_not_by_group(nir):
+def test_an_aggregate_keeps_profiles_by_sensor_and_not_by_group(nir):
     p, t, red, _ = nir
-    tally = Tally(["mean"])
-    judge = Judge(t, ["nir"], "reflectance", beside={"red": red}, indices=["NDVI"])
-    scores = {MODEL: judge.score(p), "mean": judge.score(t * 0 + 0.5)}
+    aggregate = Aggregate(["mean"])
+    scorer = PairScorer(
+        Target(t, ["nir"], "reflectance", other_bands={"red": red}, indices=["NDVI"])
+    )
+    scores = {MODEL: scorer.score(p), "mean": scorer.score(t * 0 + 0.5)}
     for group in ("a", "b", "b"):
-        tally.add(Cell("s2", "reflectance", group), scores)
-    (kind, total), *rest = tally.totals().items()
+        aggregate.add(GroupKey("s2", "reflectance", group), scores)
+    (kind, total), *rest = aggregate.totals().items()
     assert (kind, rest) == (("s2", "reflectance"), [])
     assert total[MODEL].profiles()["nir"].scatter.sum() == 3 * 2000
     assert total["mean"].numbers()["mae"] == pytest.approx(scores["mean"].numbers()["mae"])
-    assert [g["n_images"] for g in tally.groups()] == [1, 2]
-    record = tally.sensors()[0]["scores"]
+    assert [g["n_images"] for g in aggregate.groups()] == [1, 2]
+    record = aggregate.sensors()[0]["scores"]
     for name, value in total[MODEL].numbers().items():
         assert record[MODEL]["pixels"][name] == pytest.approx(value, nan_ok=True), name
-    assert all(s.profiles() == {} for e in tally._cells.values() for s in e.scores.values())
+    assert all(s.profiles() == {} for e in aggregate._groups.values() for s in e.scores.values())
+
+
+def test_a_model_without_a_spectrum_stands_beside_baselines_that_have_one(rng):
+    t = rng.uniform(0.1, 0.9, (1, 64, 96))
+    p = t.copy()
+    p[0, 0, 0] = np.nan
+    scorer = PairScorer(Target(t, ["nir"], "reflectance"))
+    records = profile_records({MODEL: scorer.score(p), "mean": scorer.score(t * 0.9)})
+    assert set(records["nir"]["spectrum"]["power"]) == {"true", "mean"}
+    assert len(records["nir"]["spectrum"]["frequency"]) == 32
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from torchmetrics.functional import image as tm
 from crossband import metrics
 from crossband.core.resample import bicubic
 from crossband.errors import BandError
-from crossband.metrics import Judge
+from crossband.metrics import PairScorer, Target
 from crossband.metrics.families.super_resolution import scores
-from crossband.metrics.families.uqi import whole_boxes
+from crossband.metrics.families.uqi import valid_boxes
 from crossband.metrics.families.wasserstein import directions
 
 RGB = ("red", "green", "blue")
@@ -39,7 +39,7 @@ def rgb(rng):
 
 
 def numbers(p, t, mask=None, bands=RGB, unit="display", **options):
-    return Judge(t, bands, unit, mask, **options).score(p).numbers()
+    return PairScorer(Target(t, bands, unit, mask, **options)).score(p).numbers()
 
 
 def tensor(x):
@@ -94,7 +94,7 @@ def contrast_by_loops(p, t, valid):
     return c[rows, cols].mean(), ssim[rows, cols].mean()
 
 
-def test_masked_ms_ssim_takes_whole_windows_at_each_scale(rgb):
+def test_masked_ms_ssim_takes_valid_windows_at_each_scale(rgb):
     p, t, mask = (x[0] if x.ndim == 3 else x for x in rgb)
     ours = numbers(np.where(mask, p, 7.0)[None], t[None], mask, ["red"])["ms_ssim"]
     expected, valid = 1.0, mask
@@ -113,9 +113,9 @@ def test_ms_ssim_is_undefined_below_176_pixels(rgb):
 
 def test_pooled_ms_ssim_is_of_all_windows(rgb):
     p, t, _ = rgb
-    a = Judge(t[:1], ["red"], "display").score(p[:1])
-    b = Judge(t[:1], ["red"], "display").score(t[:1])
-    one, two = (s.parts["structure"].scales["red"] for s in (a, b))
+    a = PairScorer(Target(t[:1], ["red"], "display")).score(p[:1])
+    b = PairScorer(Target(t[:1], ["red"], "display")).score(t[:1])
+    one, two = (s.sums["structure"].scales["red"] for s in (a, b))
     means = (one[:, 0] + two[:, 0]) / (one[:, 1] + two[:, 1])
     expected = np.prod(means ** np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]))
     assert (a + b).numbers()["ms_ssim"] == pytest.approx(expected)
@@ -144,7 +144,7 @@ def test_uqi_equals_the_formula_window_by_window(rgb, masked):
     mask = mask if masked else np.ones_like(mask)
     expected, count = uqi_by_loops(p, t, mask)
     assert numbers(p[None], t[None], mask, ["red"])["uqi"] == pytest.approx(expected, abs=1e-9)
-    assert count == whole_boxes(mask).sum()
+    assert count == valid_boxes(mask).sum()
 
 
 def test_uqi_of_flat_windows():
@@ -189,7 +189,10 @@ def test_ergas_equals_torchmetrics(rgb):
 
 def test_pooled_ergas_is_that_of_all_pixels(rgb):
     p, t, _ = rgb
-    halves = [Judge(t[:, r], RGB, "display").score(p[:, r]) for r in (slice(50), slice(50, None))]
+    halves = [
+        PairScorer(Target(t[:, r], RGB, "display")).score(p[:, r])
+        for r in (slice(50), slice(50, None))
+    ]
     assert (halves[0] + halves[1]).numbers()["ergas"] == pytest.approx(numbers(p, t)["ergas"])
 
 
@@ -229,7 +232,8 @@ def test_swd_of_bands_is_the_mean_over_directions(rgb):
 def test_pooled_swd_is_of_all_pixels(rgb):
     p, t, _ = rgb
     halves = [
-        Judge(t[:1, r], ["red"], "display").score(p[:1, r]) for r in (slice(50), slice(50, 192))
+        PairScorer(Target(t[:1, r], ["red"], "display")).score(p[:1, r])
+        for r in (slice(50), slice(50, 192))
     ]
     whole = numbers(p[:1], t[:1], None, ["red"])["swd"]
     assert (halves[0] + halves[1]).numbers()["swd"] == pytest.approx(whole)
@@ -292,21 +296,21 @@ def test_spectrum_equals_welchs_tile_by_tile(rgb, masked):
     p, t, mask = rgb
     mask = mask if masked else np.ones_like(mask)
     (own, n), (true, _) = spectrum_by_loops(p[0], mask), spectrum_by_loops(t[0], mask)
-    score = Judge(t[:1], ["red"], "display", mask).score(np.where(mask, p, 9.0)[:1])
+    score = PairScorer(Target(t[:1], ["red"], "display", mask)).score(np.where(mask, p, 9.0)[:1])
     found = score.spectrum()["red"]
     assert found.frequency[[0, -1]] == pytest.approx([1 / 64, 1 / 2])
     assert found.target == pytest.approx(true, rel=1e-9)
     assert found.output == pytest.approx(own, rel=1e-9)
     error = np.abs(10 * np.log10(own / true)).mean()
     assert score.numbers()["spectrum_db"] == pytest.approx(error)
-    assert score.parts["spectrum"].tiles == n == (23 if masked else 25)
+    assert score.sums["spectrum"].tiles == n == (23 if masked else 25)
 
 
 def test_spectrum_shows_blur_where_it_is(rng):
     t = rng.normal(0.5, 0.1, (1, 256, 256))
     p = ndimage.convolve1d(t, [0.25, 0.5, 0.25], axis=1, mode="wrap")
     p = ndimage.convolve1d(p, [0.25, 0.5, 0.25], axis=2, mode="wrap")
-    found = Judge(t, ["nir"], "reflectance").score(p).spectrum()["nir"]
+    found = PairScorer(Target(t, ["nir"], "reflectance")).score(p).spectrum()["nir"]
     assert found.target == pytest.approx(0.01, rel=0.2)  # white noise: its variance
     f = np.fft.fftfreq(64)
     transfer = np.outer(np.cos(np.pi * f) ** 2, np.cos(np.pi * f) ** 2) ** 2
@@ -345,8 +349,10 @@ def test_hot_contrast_by_hand():
 def test_pooled_hot_contrast_weighs_pixels(rng):
     t = rng.gamma(2.0, 5.0, (1, 40, 60)) + 280
     p = t + rng.normal(0, 2, t.shape) - 0.2 * (t - 290)
-    judges = [Judge(t[..., c], ["lwir11"], "kelvin") for c in (slice(20), slice(20, 60))]
-    total = judges[0].score(p[..., :20]) + judges[1].score(p[..., 20:])
+    scorers = [
+        PairScorer(Target(t[..., c], ["lwir11"], "kelvin")) for c in (slice(20), slice(20, 60))
+    ]
+    total = scorers[0].score(p[..., :20]) + scorers[1].score(p[..., 20:])
     hot = np.zeros(t.shape, bool)
     for c in (slice(20), slice(20, 60)):
         middle, top = np.percentile(t[..., c], [50, 99.5])
@@ -472,7 +478,7 @@ def test_all_numbers_of_an_index(rng):
     p = nir + rng.normal(0, 0.05, nir.shape)
     mask = rng.random((40, 50)) > 0.3
     found = numbers(
-        p, nir, mask, ["nir"], "reflectance", beside={"red": red}, indices=["NDVI", "NIRv"]
+        p, nir, mask, ["nir"], "reflectance", other_bands={"red": red}, indices=["NDVI", "NIRv"]
     )
     held = np.clip(p[0], 0, 2)
     for name, one, two in (
@@ -502,7 +508,7 @@ def test_every_spyndex_name_that_the_bands_allow_gives_numbers(rng):
         except BandError:  # it needs more than bands and known constants
             continue
     assert len(names) > 40
-    found = numbers(t * 1.1, t, None, ["nir"], "reflectance", beside=beside, indices=names)
+    found = numbers(t * 1.1, t, None, ["nir"], "reflectance", other_bands=beside, indices=names)
     defined = [n for n in names if found[f"{n}_n"] > 0]
     assert len(defined) > 0.9 * len(names)
     assert all(math.isfinite(found[f"{n}_mae"]) for n in defined)

@@ -176,12 +176,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.metrics.catalogue import DATA, Metric
-from crossband.metrics.family import Family, Part
+from crossband.metrics.family import DATA, Family, Metric, Sums
 
 
 @dataclass(frozen=True, eq=False)
-class Sums(Part):
+class ThrowawaySums(Sums):
     """Pixels, and the sum of their errors."""
 
     n: int = 0
@@ -197,9 +196,9 @@ class Throwaway(Family):
     name = "throwaway"
     metrics = (Metric("throwaway", "thrown away", DATA, "less", "mean of |error|"),)
 
-    def part(self, output):
-        errors = np.abs(output.flat - self.truth.flat)
-        return Sums(errors.size, float(errors.sum()))
+    def sums(self, output):
+        errors = np.abs(output.flat - self.target.flat)
+        return ThrowawaySums(errors.size, float(errors.sum()))
 '''
 PRODUCT = '''
 from pathlib import Path

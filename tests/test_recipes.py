@@ -19,7 +19,7 @@ from crossband import load
 from crossband.cli.main import main
 from crossband.core.registry import build
 from crossband.data.module import Pairs
-from crossband.evaluation.candidates import unfitted
+from crossband.evaluation.baselines import untrained_baselines
 from crossband.evaluation.evaluate import evaluate
 from crossband.networks import Discriminator, Generator, parameter_count
 from crossband.networks.generators.thermal_gan import Encoder
@@ -175,9 +175,9 @@ def test_fit_save_load_translate_evaluate(name, manifests, tmp_path):
         assert np.isfinite(theirs.values).all()
 
     report = evaluate([model], manifests[model.task], tmp_path / "report", pictures=0)
-    assert {*model.baselines, *unfitted(signature, scale)} == set(report.per_image["by"]) - {
-        "model"
-    }
+    assert {*model.baselines, *untrained_baselines(signature, scale)} == set(
+        report.per_image["by"]
+    ) - {"model"}
     assert np.isfinite(report.per_image["mae"]).all()
 
 

@@ -13,7 +13,12 @@ import torch
 from skimage.feature import hog
 
 from crossband import load
-from crossband.metrics import gradient_histograms, ranks, thermal_histogram, thermal_signature
+from crossband.metrics.extractors.thermal import (
+    gradient_histograms,
+    rank_gallery,
+    thermal_histogram,
+    thermal_signature,
+)
 from crossband.networks.conditions import Conditions
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -147,5 +152,5 @@ def test_the_nearest_of_several_plausible_pictures_finds_its_match():
     known = [thermal_signature(x, cell=8) for x in gallery]
     assert np.linalg.norm(known[0]) == pytest.approx(np.sqrt(2))
     probes = [thermal_signature(x, cell=8) for x in (rng.random((32, 32)), gallery[2] + 0.01)]
-    assert ranks(probes, known)[0] == 2
-    assert ranks(known[:1], known)[0] == 0
+    assert rank_gallery(probes, known)[0] == 2
+    assert rank_gallery(known[:1], known)[0] == 0

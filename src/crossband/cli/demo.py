@@ -58,8 +58,8 @@ def run(
         The content of metrics.json.
     """
     from crossband import load
-    from crossband.evaluation.evaluate import compare_windows
-    from crossband.evaluation.report.pictures import comparison
+    from crossband.evaluation.evaluation import score_windows
+    from crossband.evaluation.report.pictures import draw_comparison
     from crossband.raster.open import open_scene
     from crossband.raster.write import make_folder
     from crossband.translate.window import translate_window
@@ -90,12 +90,12 @@ def run(
             baseline, source, TileOptions(device=device, precision="fp32")
         )
     numbers = {
-        name: compare_windows(result, source, truth, ["NDVI"]).numbers()
+        name: score_windows(result, source, truth, ["NDVI"]).numbers()
         for name, result in results.items()
     }
     metrics = _report(model, numbers)
     own = numbers["model"]
-    comparison(
+    draw_comparison(
         output / PICTURE,
         source,
         truth,
@@ -109,11 +109,11 @@ def run(
 
 def scores_table(metrics: Mapping[str, Any]) -> str:
     """Return the table that `crossband demo` prints: model, per-pixel linear, MLP, mean."""
-    from crossband.evaluation.report.text import BETTER, scores
+    from crossband.evaluation.report.text import BETTER, score_lines
 
     rows = {"model": metrics["scores"]["model"]}
     rows |= {_TITLES.get(b, b): metrics["scores"][b] for b in metrics["scores"] if b != "model"}
-    lines = scores(rows, COLUMNS, first=metrics["unit"])
+    lines = score_lines(rows, COLUMNS, first=metrics["unit"])
     notes = [
         f"{metrics['model']['name']}: Sentinel-2, {metrics['n_pixels']:,} pixels, MAE and RMSE in "
         f"{metrics['unit']}, PSNR in dB"

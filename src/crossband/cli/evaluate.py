@@ -68,7 +68,7 @@ def add_evaluate(sub: Any) -> None:
 
 
 def _evaluate(a: argparse.Namespace) -> int:
-    from crossband.evaluation.evaluate import INDICES, PAGE, evaluate, table
+    from crossband.evaluation.evaluate import INDICES, PAGE, evaluate, report_text
 
     if not a.model and not a.predictions:
         raise CrossbandError("give --model, --predictions, or both")
@@ -90,6 +90,6 @@ def _evaluate(a: argparse.Namespace) -> int:
         pictures=a.pictures,
         overwrite=a.overwrite,
     )
-    print(table(report))
+    print(report_text(report))
     print(f"\n{report.output / PAGE}")
     return 0

@@ -1,4 +1,4 @@
-"""Scores of many images, kept by sensor, unit and group, and read out as tables."""
+"""Scores of many images, added up by sensor, unit and group."""
 
 from __future__ import annotations
 
@@ -6,76 +6,77 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
-from crossband.evaluation.intervals import of_images, of_pixels, of_ratio
-from crossband.metrics import COUNTS, MODEL, Score, compare
-from crossband.metrics.moments import NAN
+from crossband.evaluation.comparison import compare_to_baseline
+from crossband.evaluation.intervals import image_intervals, pixel_intervals, ratio_interval
+from crossband.metrics import COUNTS, MODEL, Score
+from crossband.metrics.moments import NAN, Additive
 
 
-class Cell(NamedTuple):
-    """What is pooled: images of one group, by one sensor, in one unit."""
+class GroupKey(NamedTuple):
+    """Images whose scores are added up: one group, one sensor, one unit."""
 
     sensor: str
     unit: str
     group: str
 
 
-@dataclass
-class _ImageMeans:
-    """Means over images of each metric, over those images where the truth defines it."""
+@dataclass(frozen=True, eq=False)
+class _ImageMeans(Additive):
+    """Sums of each metric over images, for the mean over images.
+
+    Attributes:
+        sums: metric -> sum over the images in which it is defined.
+        counts: metric -> number of these images.
+        n_nonfinite: number of pixels at which the output is not finite.
+    """
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     n_nonfinite: int = 0
 
-    def add(self, numbers: Mapping[str, float | int]) -> None:
-        self.n_nonfinite += int(numbers["n_nonfinite"])
-        for name, value in numbers.items():
-            if name in COUNTS or name.endswith("_n"):
-                continue
-            defined = not math.isnan(value)
-            self.sums[name] = self.sums.get(name, 0.0) + (value if defined else 0.0)
-            self.counts[name] = self.counts.get(name, 0) + defined
-
-    def merge(self, other: _ImageMeans) -> _ImageMeans:
-        out = _ImageMeans(n_nonfinite=self.n_nonfinite + other.n_nonfinite)
-        for name in {**self.sums, **other.sums}:
-            out.sums[name] = self.sums.get(name, 0.0) + other.sums.get(name, 0.0)
-            out.counts[name] = self.counts.get(name, 0) + other.counts.get(name, 0)
-        return out
+    @classmethod
+    def of(cls, numbers: Mapping[str, float | int]) -> _ImageMeans:
+        """Return the sums of one image."""
+        metrics = {k: v for k, v in numbers.items() if k not in COUNTS and not k.endswith("_n")}
+        return cls(
+            {name: 0.0 if math.isnan(value) else value for name, value in metrics.items()},
+            {name: int(not math.isnan(value)) for name, value in metrics.items()},
+            int(numbers["n_nonfinite"]),
+        )
 
     def pairs(self) -> dict[str, tuple[float, int]]:
-        """Return the sum and count of each metric."""
+        """Return metric -> (sum, number of images)."""
         return {name: (self.sums[name], self.counts[name]) for name in self.sums}
 
     def numbers(self) -> dict[str, Any]:
-        # One image whose output is not finite leaves no mean: it must not drop out unseen.
-        bad = self.n_nonfinite > 0
+        """Return the mean of each metric.
+
+        If the output of one image is not finite, the means are NaN. Without this, that image would
+        be left out of the means.
+        """
+        undefined = self.n_nonfinite > 0
         means = {
-            name: NAN if bad or not self.counts[name] else self.sums[name] / self.counts[name]
+            name: NAN if undefined or not self.counts[name] else self.sums[name] / self.counts[name]
             for name in self.sums
         }
         return {**means, "n_images": dict(self.counts)}
 
 
-@dataclass
-class _Entry:
+@dataclass(frozen=True, eq=False)
+class _GroupScores(Additive):
+    """Scores of model and baselines over the images of one or more groups."""
+
     n_images: int
     scores: dict[str, Score]
     means: dict[str, _ImageMeans]
 
     @property
     def n_valid(self) -> int:
-        """Pixels that count."""
+        """Number of valid pixels."""
         return self.scores[MODEL].n_valid
-
-    def merge(self, other: _Entry) -> _Entry:
-        return _Entry(
-            self.n_images + other.n_images,
-            {who: s + other.scores[who] for who, s in self.scores.items()},
-            {who: m.merge(other.means[who]) for who, m in self.means.items()},
-        )
 
     def as_dict(self) -> dict[str, Any]:
         first = next(iter(self.scores.values()))
@@ -84,20 +85,21 @@ class _Entry:
             "n_pixels": first.n_pixels,
             "n_valid": first.n_valid,
             "scores": {
-                who: {
-                    "pixels": s.numbers(),
-                    "bands": s.band_numbers() if len(s.bands) > 1 else {},
-                    "images": self.means[who].numbers(),
+                name: {
+                    "pixels": score.numbers(),
+                    "bands": score.band_numbers() if len(score.bands) > 1 else {},
+                    "images": self.means[name].numbers(),
                 }
-                for who, s in self.scores.items()
+                for name, score in self.scores.items()
             },
         }
 
 
-class Tally:
-    """Scores of a model and of its baselines, over one manifest.
+class Aggregate:
+    """Scores of a model and of its baselines over one manifest.
 
-    Groups keep what adds up to a few numbers; what only pages need is kept for each sensor.
+    Groups store a few numbers for each metric. What only the report page needs (error profiles) is
+    stored for each sensor.
 
     Args:
         baselines: names of the baselines, in the order of the tables.
@@ -105,50 +107,55 @@ class Tally:
 
     def __init__(self, baselines: Sequence[str]) -> None:
         self.baselines = list(baselines)
-        self._cells: dict[Cell, _Entry] = {}
+        self._groups: dict[GroupKey, _GroupScores] = {}
         self._totals: dict[tuple[str, str], dict[str, Score]] = {}
 
-    def add(self, cell: Cell, scores: Mapping[str, Score]) -> None:
-        """Add one image: `model` and each baseline -> score on the same pixels."""
-        means: dict[str, _ImageMeans] = {}
-        for who in (MODEL, *self.baselines):
-            means[who] = _ImageMeans()
-            means[who].add(scores[who].numbers())
-        entry = _Entry(1, {who: scores[who].light() for who in means}, means)
-        self._cells[cell] = self._cells[cell].merge(entry) if cell in self._cells else entry
-        key = (cell.sensor, cell.unit)
-        before = self._totals.get(key)
-        self._totals[key] = {
-            who: scores[who] if before is None else before[who] + scores[who] for who in means
-        }
+    def add(self, key: GroupKey, scores: Mapping[str, Score]) -> None:
+        """Add one image.
+
+        Args:
+            key: its sensor, unit and group.
+            scores: `model` and each baseline -> score on the same pixels.
+        """
+        scores = {name: scores[name] for name in (MODEL, *self.baselines)}
+        image = _GroupScores(
+            1,
+            {name: score.light() for name, score in scores.items()},
+            {name: _ImageMeans.of(score.numbers()) for name, score in scores.items()},
+        )
+        self._groups[key] = self._groups[key] + image if key in self._groups else image
+        total = self._totals.get((key.sensor, key.unit))
+        self._totals[key.sensor, key.unit] = (
+            scores
+            if total is None
+            else {name: total[name] + score for name, score in scores.items()}
+        )
 
     def indices(self) -> list[str]:
-        """Return the names of the indices that some image allowed."""
+        """Return the names of the indices that at least one image has."""
         names: dict[str, None] = {}
-        for entry in self._cells.values():
-            names.update(dict.fromkeys(entry.scores[MODEL].indices))
+        for group in self._groups.values():
+            names.update(dict.fromkeys(group.scores[MODEL].indices))
         return list(names)
 
     def groups(self) -> list[dict[str, Any]]:
         """Return one record for each sensor, unit and group."""
-        return [{**cell._asdict(), **entry.as_dict()} for cell, entry in self._cells.items()]
+        return [{**key._asdict(), **group.as_dict()} for key, group in self._groups.items()]
 
-    def sensors(self, *, intervals: bool = True) -> list[dict[str, Any]]:
-        """Return one record for each sensor and unit, over all pixels of its groups.
-
-        Args:
-            intervals: with those of each number, over groups.
-        """
+    def sensors(self) -> list[dict[str, Any]]:
+        """Return one record for each sensor and unit, over all its groups, with intervals."""
         out = []
-        for (sensor, unit), cells in self._by_sensor().items():
-            entries = [self._cells[c] for c in cells]
-            record: dict[str, Any] = {"sensor": sensor, "unit": unit, "n_groups": len(cells)}
-            record |= reduce(_Entry.merge, entries).as_dict()
-            for who, score in record["scores"].items() if intervals else ():
+        for (sensor, unit), keys in self._by_sensor().items():
+            groups = [self._groups[key] for key in keys]
+            valid = [group for group in groups if group.n_valid]
+            record: dict[str, Any] = {"sensor": sensor, "unit": unit, "n_groups": len(keys)}
+            record |= reduce(add, groups).as_dict()
+            for name, score in record["scores"].items():
+                finite = not any(group.means[name].n_nonfinite for group in groups)
                 score["intervals"] = {
-                    "pixels": of_pixels([e.scores[who] for e in entries if e.n_valid]),
-                    "images": of_images([e.means[who].pairs() for e in entries if e.n_valid])
-                    if not any(e.means[who].n_nonfinite for e in entries)
+                    "pixels": pixel_intervals([group.scores[name] for group in valid]),
+                    "images": image_intervals([group.means[name].pairs() for group in valid])
+                    if finite
                     else {},
                 }
             out.append(record)
@@ -157,35 +164,34 @@ class Tally:
     def totals(self) -> dict[tuple[str, str], dict[str, Score]]:
         """Return (sensor, unit) -> model and baselines -> score over all its images.
 
-        These hold profiles, too, which a group does not: groups may be many.
+        These scores hold error profiles. The scores of groups do not, because groups may be many.
         """
         return dict(self._totals)
 
     def ratios(self) -> list[dict[str, Any]]:
-        """Return model / baseline for each baseline, metric, and sensor (None: all of them)."""
+        """Return model / baseline for each baseline, metric, and sensor (None: all sensors)."""
         return list(self._ratios())
 
     def _ratios(self) -> Iterator[dict[str, Any]]:
         numbers = {
-            cell: {who: s.numbers() for who, s in entry.scores.items()}
-            for cell, entry in self._cells.items()
+            key: {name: score.numbers() for name, score in group.scores.items()}
+            for key, group in self._groups.items()
         }
-        scopes: list[tuple[tuple[str | None, str | None], list[Cell]]] = [
-            ((None, None), list(self._cells)),
+        scopes: list[tuple[tuple[str | None, str | None], list[GroupKey]]] = [
+            ((None, None), list(self._groups)),
             *self._by_sensor().items(),
         ]
+        metrics = [("mae", "n_valid"), *((f"{i}_mae", f"{i}_n") for i in self.indices())]
         for baseline in self.baselines:
-            for metric, count in [("mae", "n_valid")] + [
-                (f"{i}_mae", f"{i}_n") for i in self.indices()
-            ]:
-                for (sensor, unit), cells in scopes:
-                    there = [c for c in cells if metric in numbers[c][MODEL]]
-                    if not there:
+            for metric, count in metrics:
+                for (sensor, unit), keys in scopes:
+                    available = [k for k in keys if metric in numbers[k][MODEL]]
+                    if not available:
                         continue
-                    result = compare(
-                        {c: numbers[c][MODEL][metric] for c in there},
-                        {c: numbers[c][baseline][metric] for c in there},
-                        {c: int(numbers[c][MODEL][count]) for c in there},
+                    result = compare_to_baseline(
+                        {k: numbers[k][MODEL][metric] for k in available},
+                        {k: numbers[k][baseline][metric] for k in available},
+                        {k: int(numbers[k][MODEL][count]) for k in available},
                     )
                     yield {
                         "baseline": baseline,
@@ -193,16 +199,16 @@ class Tally:
                         "sensor": sensor,
                         "unit": unit,
                         "geometric_mean": result.geometric_mean,
-                        "interval": of_ratio(list(result.ratios.values())),
+                        "interval": ratio_interval(list(result.ratios.values())),
                         "n_groups": result.n_groups,
                         "n_won": result.n_won,
                         "n_undefined": result.n_undefined,
                         "n_empty": result.n_empty,
-                        "lost": [{**c._asdict(), "ratio": r} for c, r in result.lost.items()],
+                        "lost": [{**k._asdict(), "ratio": r} for k, r in result.lost.items()],
                     }
 
-    def _by_sensor(self) -> dict[tuple[str | None, str | None], list[Cell]]:
-        out: dict[tuple[str | None, str | None], list[Cell]] = {}
-        for cell in self._cells:
-            out.setdefault((cell.sensor, cell.unit), []).append(cell)
+    def _by_sensor(self) -> dict[tuple[str | None, str | None], list[GroupKey]]:
+        out: dict[tuple[str | None, str | None], list[GroupKey]] = {}
+        for key in self._groups:
+            out.setdefault((key.sensor, key.unit), []).append(key)
         return out

@@ -1,4 +1,4 @@
-"""One model, or one folder of predictions, over the rows of a manifest."""
+"""Evaluation of one candidate and its baselines over the rows of a manifest."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from crossband.data.reader import PairReader
-from crossband.evaluation.aggregate import Cell, Tally
+from crossband.evaluation.aggregate import Aggregate, GroupKey
 from crossband.evaluation.breakdown import Breakdowns
-from crossband.evaluation.candidates import Entrant
-from crossband.metrics import MODEL, Judge, Score, usable_indices
+from crossband.evaluation.candidates import Candidate
+from crossband.metrics import MODEL, PairScorer, Score, Target, index_values, usable_indices
 from crossband.raster.grid import Window
 
 if TYPE_CHECKING:
@@ -25,225 +26,249 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Which extractor looks at the images, and at which bands.
+class FeatureOptions:
+    """Options of feature distances such as FID and KID.
 
     Attributes:
         extractor: from `crossband.metrics.extractors.load`.
-        bands: three target bands, one, or None where the target has one or three.
+        bands: one or three target bands; None if the target has one or three.
     """
 
     extractor: Extractor | Distance
     bands: Sequence[str] | None = None
 
 
-class Trial:
-    """Scores an entrant and its baselines on every pair.
+class Evaluation:
+    """Scores a candidate and its baselines on every pair.
 
     Args:
-        entrant: who is judged.
+        candidate: the model or folder to evaluate.
         table: rows with a source and a target.
-        indices: spyndex names; judged where the bands of a pair allow them.
-        by: columns of the table to break the numbers down by.
-        looks: for FID, KID and their like; None leaves them out.
-        workers: threads that read ahead and score; they change no number.
+        indices: spyndex names; they are compared where the bands of a pair allow them.
+        by: columns of the table to break the scores down by.
+        features: options of FID, KID and similar distances; None: they are not computed.
+        workers: threads that read ahead and score; they do not change the results.
     """
 
     def __init__(
         self,
-        entrant: Entrant,
+        candidate: Candidate,
         table: pd.DataFrame,
         indices: Sequence[str],
         *,
         by: Sequence[str] = (),
-        looks: Looks | None = None,
+        features: FeatureOptions | None = None,
         workers: int = 1,
     ) -> None:
-        self.entrant, self.table, self.indices = entrant, table, indices
-        self.looks, self.workers = looks, workers
-        self.reader = self._reader()
+        self.candidate, self.table, self.indices = candidate, table, indices
+        self.features, self.workers = features, workers
+        self.reader = self._make_reader()
         self.rows = self.reader.rows
-        self.tally = Tally(list(entrant.baselines))
-        self.breakdowns = Breakdowns(by, table, list(entrant.baselines))
-        self.sets: dict[str, PictureSet] = {}
+        self.aggregate = Aggregate(list(candidate.baselines))
+        self.breakdowns = Breakdowns(by, table, list(candidate.baselines))
+        self.picture_sets: dict[str, PictureSet] = {}
 
-    def _reader(self) -> PairReader:
-        return PairReader(self.table, self.entrant.signature, self.entrant.scale)
+    def _make_reader(self) -> PairReader:
+        return PairReader(self.table, self.candidate.signature, self.candidate.scale)
 
     def run(self) -> list[dict[str, Any]]:
         """Score every pair; returns a record for each pair and each of model and baselines."""
-        with ThreadPoolExecutor(self.workers, "crossband-score") as pool:
-            return self._run(pool)
-
-    def _run(self, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
         records = []
-        for position, (source, target) in enumerate(self._pairs()):
-            row = self.rows[position]
-            judge = judge_of(source, target, self.indices)
-            outputs = {who: self.answer(who, row, source, target) for who in self.entrant.names}
-            found = pool.map(judge.score, map(values_of, outputs.values()))
-            scores = dict(zip(outputs, found, strict=True))
-            self.tally.add(Cell(sensor_of(row), target.unit, str(row["group"])), scores)
-            self.breakdowns.add(position, target.unit, str(row["group"]), scores)
-            self._look(row, source, target, outputs)
-            for who, result in scores.items():
-                records.append(
+        with ThreadPoolExecutor(self.workers, "crossband-score") as pool:
+            for position, (source, target) in enumerate(self._pairs()):
+                row = self.rows[position]
+                outputs = {
+                    name: self.output(name, row, source, target) for name in self.candidate.names
+                }
+                values = {name: values_or_nan(window) for name, window in outputs.items()}
+                scorer = pair_scorer(source, target, self.indices)
+                scores = dict(zip(values, pool.map(scorer.score, values.values()), strict=True))
+                group = str(row["group"])
+                self.aggregate.add(GroupKey(sensor_name(row), target.unit, group), scores)
+                self.breakdowns.add(position, target.unit, group, scores)
+                self._add_features(group, source, target, values)
+                records += [
                     {
                         "position": position,
-                        "model": self.entrant.label,
-                        "by": who,
+                        "model": self.candidate.label,
+                        "by": name,
                         "unit": target.unit,
-                        **result.numbers(),
-                        **_means(result),
+                        **score.numbers(),
+                        **_index_means(score),
                     }
-                )
+                    for name, score in scores.items()
+                ]
         return records
 
-    def answer(self, who: str, row: Mapping[str, Any], source: Window, target: Window) -> Window:
-        """Return what the entrant or a baseline makes of a pair."""
-        return self.entrant.answer(who, row, source, target.grid)
+    def output(self, name: str, row: Mapping[str, Any], source: Window, target: Window) -> Window:
+        """Return the output of the candidate (`model`) or of a baseline for a pair."""
+        return self.candidate.output(name, row, source, target.grid)
+
+    def triple(self, position: int) -> tuple[Window, Window, Window]:
+        """Return source, target and the candidate's output of the row at a position."""
+        source, target = self.pair(position)
+        return source, target, self.output(MODEL, self.rows[position], source, target)
 
     def pair(self, position: int, reader: PairReader | None = None) -> tuple[Window, Window]:
-        """Read a pair; the target's mask says which pixels count."""
+        """Read source and target; pixels that are masked in the source are masked in both."""
         reader = reader or self.reader
         info = reader.info(position)
         grid, unit = info.grid, info.unit
         pixels = reader.read(position, grid.box)
-        signature = self.entrant.signature
-        fine = grid.zoom(self.entrant.scale)
+        signature = self.candidate.signature
+        target_grid = grid.zoom(self.candidate.scale)
+        target_unit = signature.target_unit(unit)
         return (
             Window(pixels.source, pixels.source_mask, grid, tuple(signature.source), unit),
-            Window(
-                pixels.target,
-                pixels.mask,
-                fine,
-                tuple(signature.target),
-                signature.target_unit(unit),
-            ),
+            Window(pixels.target, pixels.mask, target_grid, tuple(signature.target), target_unit),
         )
 
     def _pairs(self) -> Iterator[tuple[Window, Window]]:
-        """Yield every pair in the order of the rows, read by threads a little ahead."""
-        own = threading.local()
+        """Yield every pair in the order of the rows; threads read ahead."""
+        local = threading.local()
 
         def read(position: int) -> tuple[Window, Window]:
-            if not hasattr(own, "reader"):  # an open file must not be read by two threads
-                own.reader = self._reader()
-            return self.pair(position, own.reader)
+            if not hasattr(local, "reader"):  # two threads must not share an open file
+                local.reader = self._make_reader()
+            return self.pair(position, local.reader)
 
         pool = ThreadPoolExecutor(self.workers, "crossband-read")
-        waiting: deque[Future[tuple[Window, Window]]] = deque()
+        pending: deque[Future[tuple[Window, Window]]] = deque()
         try:
             for position in range(len(self.rows) + self.workers):
                 if position < len(self.rows):
-                    waiting.append(pool.submit(read, position))
+                    pending.append(pool.submit(read, position))
                 if position >= self.workers:
-                    yield waiting.popleft().result()
+                    yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _look(
-        self,
-        row: Mapping[str, Any],
-        source: Window,
-        target: Window,
-        outputs: Mapping[str, Window],
+    def _add_features(
+        self, group: str, source: Window, target: Window, outputs: Mapping[str, NDArray[Any]]
     ) -> None:
-        if self.looks is None:
+        """Add the images of a pair to the picture set of their unit."""
+        if self.features is None:
             return
         from crossband.metrics.extractors import Channels, collect
 
         unit = target.unit
-        if unit not in self.sets:
-            channels = Channels.of(target.bands, unit, self.looks.bands)
-            self.sets[unit] = collect(self.looks.extractor, channels, self.entrant.names)
-        values = {who: values_of(w) for who, w in outputs.items()}
-        mask = counting(source, target)
-        self.sets[unit].add(target.values, values, mask, str(row["group"]))
+        if unit not in self.picture_sets:
+            channels = Channels.of(target.bands, unit, self.features.bands)
+            self.picture_sets[unit] = collect(
+                self.features.extractor, channels, self.candidate.names
+            )
+        self.picture_sets[unit].add(target.values, outputs, valid_mask(source, target), group)
 
     def record(self) -> dict[str, Any]:
-        """Return what metrics.json says of this entrant."""
-        sensors, totals = self.tally.sensors(), self.tally.totals()
+        """Return the record of the candidate for metrics.json."""
+        sensors, totals = self.aggregate.sensors(), self.aggregate.totals()
         for sensor in sensors:
-            sensor["profiles"] = profiles_of(totals[sensor["sensor"], sensor["unit"]])
+            sensor["profiles"] = profile_records(totals[sensor["sensor"], sensor["unit"]])
         return {
-            **self.entrant.describe(),
-            "indices": self.tally.indices(),
+            **self.candidate.describe(),
+            "indices": self.aggregate.indices(),
             "sensors": sensors,
-            "groups": self.tally.groups(),
-            "ratios": self.tally.ratios(),
+            "groups": self.aggregate.groups(),
+            "ratios": self.aggregate.ratios(),
             "breakdowns": self.breakdowns.records(),
-            "features": [{"unit": unit, **s.result()} for unit, s in self.sets.items()],
+            "features": [
+                {"unit": unit, **pictures.result()} for unit, pictures in self.picture_sets.items()
+            ],
         }
 
 
-def counting(source: Window, target: Window) -> Any:
-    """Return where both sides are valid, bool on the target's grid."""
-    finer = target.grid.height // source.grid.height
-    return target.mask & source.mask.repeat(finer, axis=0).repeat(finer, axis=1)
+def valid_mask(source: Window, target: Window) -> NDArray[np.bool_]:
+    """Return where source and target are valid: bool, on the grid of the target."""
+    scale = scale_of(source, target)
+    return target.mask & source.mask.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def values_of(output: Window) -> Any:
-    """Return the values of an output, NaN where it has none.
+def scale_of(source: Window, target: Window) -> int:
+    """Return the number of target pixels per source pixel along one side."""
+    return target.grid.height // source.grid.height
 
-    A pixel that it masks though the truth is valid counts as not finite.
+
+def values_or_nan(output: Window) -> NDArray[Any]:
+    """Return the values of an output, and NaN where it is masked.
+
+    A pixel that the output masks although the target is valid counts as not finite.
     """
     return np.where(output.mask, output.values, np.float32("nan"))
 
 
-def judge_of(source: Window, target: Window, indices: Sequence[str]) -> Judge:
-    """Prepare a truth for its outputs.
+def other_bands(source: Window, target: Window) -> dict[str, NDArray[Any]] | None:
+    """Return the true bands that indices take from the source; None if grid or unit differ."""
+    if scale_of(source, target) > 1 or source.unit != target.unit:
+        return None
+    return dict(zip(source.bands, source.values, strict=True))
+
+
+def allowed_indices(indices: Sequence[str], source: Window, target: Window) -> list[str]:
+    """Return the indices that the bands of a pair allow."""
+    same = other_bands(source, target) is not None
+    return usable_indices(indices, source.bands, target.bands, unit=target.unit, same_pixels=same)
+
+
+def index_maps(
+    index: str, source: Window, target: Window, output: Window
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the true index, the synthetic index, and where the true index is defined."""
+    others = other_bands(source, target) or {}
+    (true, defined), (synthetic, _) = (
+        index_values(index, others | dict(zip(w.bands, w.values, strict=True)), target.unit)
+        for w in (target, output)
+    )
+    return true, synthetic, defined
+
+
+def pair_scorer(source: Window, target: Window, indices: Sequence[str]) -> PairScorer:
+    """Return the scorer of the outputs of a pair.
 
     Args:
-        source: what the model was given; indices take true bands from it.
-        target: the truth.
+        source: input of the model; indices take true bands from it.
+        target: the true image.
         indices: spyndex names; those that the bands do not allow are left out.
     """
-    finer = target.grid.height // source.grid.height
-    alike = source.unit == target.unit
-    beside = dict(zip(source.bands, source.values, strict=True))
-    return Judge(
-        target.values,
-        target.bands,
-        target.unit,
-        counting(source, target),
-        beside=beside if finer == 1 and alike else None,
-        indices=usable_indices(
-            indices,
-            source.bands,
+    scale = scale_of(source, target)
+    has_coarse_source = scale > 1 and source.unit == target.unit
+    return PairScorer(
+        Target(
+            target.values,
             target.bands,
-            unit=target.unit,
-            same_pixels=finer == 1 and alike,
-        ),
-        scale=finer,
-        source=beside if finer > 1 and alike else None,
-        source_mask=source.mask if finer > 1 and alike else None,
+            target.unit,
+            valid_mask(source, target),
+            other_bands=other_bands(source, target),
+            indices=allowed_indices(indices, source, target),
+            scale=scale,
+            source=dict(zip(source.bands, source.values, strict=True))
+            if has_coarse_source
+            else None,
+            source_mask=source.mask if has_coarse_source else None,
+        )
     )
 
 
-def compare_windows(
-    output: Window, source: Window, target: Window, indices: Sequence[str]
-) -> Score:
-    """Score one output against the truth, on pixels where source and target are valid.
+def score_windows(output: Window, source: Window, target: Window, indices: Sequence[str]) -> Score:
+    """Score one output over the pixels at which source and target are valid.
 
     Args:
-        output: synthetic, on the grid of the target.
-        source: see `judge_of`, as the rest.
-        target: the truth.
-        indices: spyndex names.
+        output: synthetic image, on the grid of the target.
+        source: see `pair_scorer`.
+        target: see `pair_scorer`.
+        indices: see `pair_scorer`.
     """
-    return judge_of(source, target, indices).score(values_of(output))
+    return pair_scorer(source, target, indices).score(values_or_nan(output))
 
 
-def sensor_of(row: Mapping[str, Any]) -> str:
-    """Name the sensor of a pair; both where source and target come from different ones."""
-    one = "unnamed sensor" if pd.isna(row["sensor"]) else str(row["sensor"])
-    two = one if pd.isna(row["target_sensor"]) else str(row["target_sensor"])
-    return one if one == two else f"{one} to {two}"
+def sensor_name(row: Mapping[str, Any]) -> str:
+    """Return the sensor of a pair; both sensors if source and target differ."""
+    source = "unnamed sensor" if pd.isna(row["sensor"]) else str(row["sensor"])
+    target = source if pd.isna(row["target_sensor"]) else str(row["target_sensor"])
+    return source if source == target else f"{source} to {target}"
 
 
-def _means(score: Score) -> dict[str, float]:
-    """Return the mean true and synthetic index of an image: what a season is drawn from."""
+def _index_means(score: Score) -> dict[str, float]:
+    """Return the means of true and synthetic indices of an image, for plots over time."""
     out = {}
     for name, moments in score.indices.items():
         if moments.defined:
@@ -251,28 +276,33 @@ def _means(score: Score) -> dict[str, float]:
     return out
 
 
-def profiles_of(whole: Mapping[str, Score]) -> dict[str, Any]:
-    """Return where the errors of a sensor lie, by target band: model and baselines."""
+def profile_records(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Return target band -> error profile of a sensor, for profiles.json.
+
+    Args:
+        scores: model and baselines -> score over all images of the sensor.
+    """
     out: dict[str, Any] = {}
-    for who, score in whole.items():
+    for name, score in scores.items():
         for band, p in score.profiles().items():
             record = out.setdefault(band, {})
-            if who == MODEL:
+            if name == MODEL:
                 record["values"], record["scatter"] = p.values.tolist(), p.scatter.tolist()
                 record["errors"] = p.errors.tolist()
-            record.setdefault("error", {})[who] = p.error.tolist()
-            for key, found in (("brightness", p.brightness), ("ndvi", p.ndvi)):
-                if found is not None:
-                    table = record.setdefault(key, {"low": found.low.tolist(), "by": {}})
-                    table["by"][who] = {
-                        "n": found.n.tolist(),
-                        "mae": found.mae.tolist(),
-                        "bias": found.bias.tolist(),
+            record.setdefault("error", {})[name] = p.error.tolist()
+            for key, classes in (("brightness", p.brightness), ("ndvi", p.ndvi)):
+                if classes is not None:
+                    by_class = record.setdefault(key, {"low": classes.low.tolist(), "by": {}})
+                    by_class["by"][name] = {
+                        "n": classes.n.tolist(),
+                        "mae": classes.mae.tolist(),
+                        "bias": classes.bias.tolist(),
                     }
         for band, s in score.spectrum().items():
-            record = out.setdefault(band, {}).setdefault("spectrum", {})
-            if who == MODEL:
-                record["frequency"] = s.frequency.tolist()
-                record["power"] = {"true": s.target.tolist()}
-            record["power"][who] = s.output.tolist()
+            # The model has no spectrum if its output is not finite; a baseline has one then.
+            record = out.setdefault(band, {}).setdefault(
+                "spectrum",
+                {"frequency": s.frequency.tolist(), "power": {"true": s.target.tolist()}},
+            )
+            record["power"][name] = s.output.tolist()
     return out

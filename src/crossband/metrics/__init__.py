@@ -1,41 +1,25 @@
-"""How good a synthetic band is: metrics in physical units, under a mask, that add up.
+"""Metrics of synthetic images: in physical units, under a mask, additive over images.
 
-The functions take arrays of one image. `score` gives a `Score`, and scores add up: the sum over
-the images of a group holds the metrics over all pixels of that group. `Judge` prepares a target
-for several outputs. `known_metrics` says what each number is; a further family of metrics is one
+`PairScorer(Target(...)).score(output)` returns a `Score`. The sum of scores holds the metrics over
+all pixels of their images. `known_metrics` describes every metric. A new family of metrics is one
 file in `crossband.metrics.families`.
 """
 
-from crossband.metrics.catalogue import OF_INDEX, Metric, of_index
-from crossband.metrics.families.profiles import ByClass, Profile
-from crossband.metrics.families.spectrum import Spectrum
-from crossband.metrics.family import known_families
-from crossband.metrics.index_error import GUARD, index_mae, index_moments, index_values
-from crossband.metrics.lookup import described, known_metrics
-from crossband.metrics.moments import (
-    DATA_RANGE,
-    USUAL_RANGE,
-    Moments,
+from crossband.metrics.families.index import OF_INDEX, index_values, of_index
+from crossband.metrics.family import GUARD, Metric, Target, known_families
+from crossband.metrics.moments import DATA_RANGE, Moments, data_range
+from crossband.metrics.score import (
+    COUNTS,
+    METRICS,
+    PairScorer,
+    Score,
     as_json,
-    bias,
-    data_range,
-    mae,
-    pearson_r,
-    psnr,
-    r2,
-    rmse,
-)
-from crossband.metrics.ratio import Ratio, compare, geometric_mean
-from crossband.metrics.score import COUNTS, METRICS, Judge, Score, score, usable_indices
-from crossband.metrics.ssim import ssim, ssim_sum
-from crossband.metrics.thermal import (
-    gradient_histograms,
-    ranks,
-    thermal_histogram,
-    thermal_signature,
+    describe,
+    known_metrics,
+    usable_indices,
 )
 
-#: How a model itself is called beside its baselines.
+#: The name of the model in tables and JSON, beside the names of its baselines.
 MODEL = "model"
 
 __all__ = [
@@ -45,38 +29,17 @@ __all__ = [
     "METRICS",
     "MODEL",
     "OF_INDEX",
-    "USUAL_RANGE",
-    "ByClass",
-    "Judge",
     "Metric",
     "Moments",
-    "Profile",
-    "Ratio",
+    "PairScorer",
     "Score",
-    "Spectrum",
+    "Target",
     "as_json",
-    "bias",
-    "compare",
     "data_range",
-    "described",
-    "geometric_mean",
-    "gradient_histograms",
-    "index_mae",
-    "index_moments",
+    "describe",
     "index_values",
     "known_families",
     "known_metrics",
-    "mae",
     "of_index",
-    "pearson_r",
-    "psnr",
-    "r2",
-    "ranks",
-    "rmse",
-    "score",
-    "ssim",
-    "ssim_sum",
-    "thermal_histogram",
-    "thermal_signature",
     "usable_indices",
 ]

@@ -1,8 +1,8 @@
-"""How far apart two sets of images are, as a network sees them: formulas on its features.
+"""Distances between two sets of images, from the features of a network: FID, KID and others.
 
-The functions take features [N, D], one row an image, and compute in float64. Which network made
-them, and of what, is the business of `metrics.extractors`. `FeatureMoments` and `ClassSums` hold
-sums that add up and no row; KID, precision and recall need the rows themselves.
+The functions take features [N, D], one row for each image, and compute in float64.
+`metrics.extractors` computes features. `FeatureMoments` and `ClassSums` hold additive sums and no
+rows. KID, precision and recall need all rows.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.special import xlogy
 
-Array = NDArray[np.float64]
-NAN = float("nan")
+from crossband.metrics.moments import NAN, Additive
 
-#: Images below which the covariance of 2,048 Inception features is not of full rank: FID is then
-#: flagged. Heusel et al. ask for 10,000.
+Array = NDArray[np.float64]
+
+#: With fewer images, the covariance of 2,048 Inception features does not have full rank, and FID is
+#: flagged. Heusel et al. recommend 10,000.
 FULL_RANK = 2048
-#: Size and number of KID's subsets, as in the code of its authors.
+#: Size and number of the subsets of KID, as in the authors' code.
 SUBSET, SUBSETS = 1000, 100
-#: Which nearest neighbour gives the radius of precision and recall.
+#: k of the nearest neighbour that gives the radius for precision and recall.
 NEIGHBOURS = 3
-#: Rows that are held against all others at once.
+#: Number of rows that are compared with all others at a time.
 _BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMoments:
-    """Mean and covariance of features, from sums that can be added.
+    """Additive mean and covariance of features.
 
-    Merged by the formula of Chan, Golub and LeVeque (1979), as `metrics.moments.Moments`.
+    They are merged by the formula of Chan, Golub and LeVeque (1979), as in
+    `metrics.moments.Moments`.
 
     Attributes:
-        n: rows.
+        n: number of rows.
         mean: [D].
         scatter: [D, D], sum of the products of deviations from the mean.
     """
@@ -50,88 +52,89 @@ class FeatureMoments:
 
     @classmethod
     def of(cls, features: ArrayLike) -> FeatureMoments:
-        """Take the moments of features [N, D]."""
+        """Compute the moments of features [N, D]."""
         x = _rows(features)
         mean = x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
-        apart = x - mean
-        return cls(len(x), mean, apart.T @ apart)
+        difference = x - mean
+        return cls(len(x), mean, difference.T @ difference)
 
     def __add__(self, other: FeatureMoments) -> FeatureMoments:
-        """Return the moments of both sets of rows together."""
+        """Return the moments over both sets of rows."""
         n = self.n + other.n
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
-        apart = other.mean - self.mean
-        between = np.outer(apart, apart) * (self.n * other.n / n)
-        mean = self.mean + apart * (other.n / n)
+        difference = other.mean - self.mean
+        between = np.outer(difference, difference) * (self.n * other.n / n)
+        mean = self.mean + difference * (other.n / n)
         return FeatureMoments(n, mean, self.scatter + other.scatter + between)
 
     @property
     def covariance(self) -> Array:
-        """Covariance [D, D] with n - 1 in the denominator, as numpy.cov has it."""
+        """Covariance [D, D] with n - 1 in the denominator, as in numpy.cov."""
         return np.asarray(self.scatter / (self.n - 1))
 
     @cached_property
     def root(self) -> Array:
-        """Symmetric square root [D, D] of the covariance; singular ones have one, too."""
+        """Symmetric square root [D, D] of the covariance, which may be singular."""
         values, vectors = eigh(self.covariance)
-        # Rounding leaves eigenvalues of a singular matrix a little below zero.
+        # Rounding errors make some eigenvalues of a singular matrix slightly negative.
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
-def fid(truth: FeatureMoments, output: FeatureMoments) -> float:
+def fid(target: FeatureMoments, output: FeatureMoments) -> float:
     """Frechet distance of two Gaussians with these means and covariances. Heusel et al. 2017.
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). S1 S2 is not symmetric, but has the eigenvalues of
-    R S2 R with R = S1^(1/2), which is: so the trace of the root is a sum of square roots of real
-    numbers, and no matrix is inverted. The true value is never below zero, and rounding is kept
-    from going there.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). S1 S2 is not symmetric, but it has the same
+    eigenvalues as the symmetric matrix R S2 R with R = S1^(1/2). So the trace of the root is a sum
+    of square roots of real numbers, and no matrix is inverted. The result is clipped at 0, because
+    rounding could make it negative.
 
-    It is biased upwards, by about D / n of the variance: compare only at one n.
+    FID is biased upwards, by about D / n of the variance: compare only sets of equal size n.
 
     Args:
-        truth: moments of the true images' features; its `root` is computed once and kept.
-        output: moments of the synthetic ones.
+        target: moments of the features of the true images; its `root` is computed once and kept.
+        output: moments of the features of the synthetic images.
 
     Returns:
-        The distance, in squared units of the features; NaN where one has fewer than 2 images.
+        The distance, in squared units of the features; NaN for fewer than 2 images in a set.
 
     >>> a = FeatureMoments.of([[0.0], [2.0]])
     >>> fid(a, FeatureMoments.of([[3.0], [5.0]]))
     9.0
     """
-    if truth.mean.shape != output.mean.shape:
-        raise ValueError(f"{truth.mean.size} features against {output.mean.size}")
-    if min(truth.n, output.n) < 2:
+    if target.mean.shape != output.mean.shape:
+        raise ValueError(f"{target.mean.size} features against {output.mean.size}")
+    if min(target.n, output.n) < 2:
         return NAN
-    apart = truth.mean - output.mean
-    inner = truth.root @ output.covariance @ truth.root
+    difference = target.mean - output.mean
+    inner = target.root @ output.covariance @ target.root
     values = eigh((inner + inner.T) / 2, eigvals_only=True)
-    both = np.trace(truth.covariance) + np.trace(output.covariance)
-    found = apart @ apart + both - 2.0 * np.sqrt(np.maximum(values, 0.0)).sum()
+    both = np.trace(target.covariance) + np.trace(output.covariance)
+    found = difference @ difference + both - 2.0 * np.sqrt(np.maximum(values, 0.0)).sum()
     return max(float(found), 0.0)
 
 
-def kid_full(truth: ArrayLike, output: ArrayLike, *, paired: bool = False) -> float:
+def kid_full(target: ArrayLike, output: ArrayLike, *, paired: bool = False) -> float:
     """Squared maximum mean discrepancy over all rows, unbiased. Binkowski et al. 2018.
 
-    The kernel is (x . y / D + 1)^3. With K its values and the sums over i != j where marked ':
+    The kernel is (x . y / D + 1)^3. With K its values, and sum' a sum over i != j:
 
         sum' K(x, x) / (n (n - 1)) + sum' K(y, y) / (m (m - 1)) - 2 sum K(x, y) / (n m)
 
-    Where row i of both is one pair, x_i and y_i are not independent, as this needs. `paired` leaves
-    them out of the last sum, too, which then has n (n - 1) terms (the U-statistic of Gretton et al.
-    2012, lemma 6): unbiased for pairs, and exactly 0 where both are equal.
+    This assumes that x_i and y_i are independent. They are not where row i of both is a pair of
+    target and output. With `paired` the terms i = j are left out of the last sum too, which then
+    has n (n - 1) terms (the U-statistic of Gretton et al. 2012, lemma 6). The result is unbiased
+    for pairs, and exactly 0 where both sets are equal.
 
     Args:
-        truth: [N, D].
+        target: [N, D].
         output: [M, D].
-        paired: whether row i of both belongs to one pair; N = M then.
+        paired: whether row i of both is a pair; then N = M.
 
     Returns:
-        May be a little below zero where the sets are alike; NaN below 2 rows.
+        The distance. It may be slightly below 0 for similar sets, and is NaN for fewer than 2 rows.
     """
-    x, y = _alike(truth, output)
+    x, y = _paired_rows(target, output)
     n, m = len(x), len(y)
     if paired and n != m:
         raise ValueError(f"pairs need as many outputs as truths, not {m} and {n}")
@@ -145,7 +148,7 @@ def kid_full(truth: ArrayLike, output: ArrayLike, *, paired: bool = False) -> fl
 
 
 def kid(
-    truth: ArrayLike,
+    target: ArrayLike,
     output: ArrayLike,
     *,
     size: int,
@@ -155,22 +158,21 @@ def kid(
 ) -> tuple[float, float]:
     """Mean and standard deviation of `kid_full` over random subsets. Binkowski et al. 2018.
 
-    The deviation is that of one subset, not of the mean, and subsets share rows.
+    The standard deviation is that of a single subset, not of the mean. Subsets may share rows.
 
     Args:
-        truth: [N, D].
+        target: [N, D].
         output: [M, D].
-        size: rows of a subset, drawn without putting back.
-        subsets: how many.
-        seed: of the draws.
-        paired: row i of both belongs to one pair. The rows of a subset are then drawn from
-            different pairs, as the halves of the truth are, so that both are independent; this
-            needs 2 x size rows.
+        size: rows of a subset, drawn without replacement.
+        subsets: number of subsets.
+        seed: seed of the random subsets.
+        paired: whether row i of both is a pair. The two halves of a subset are then drawn from
+            different pairs, so that they are independent; this needs 2 x size rows.
 
     Returns:
-        Mean, standard deviation; NaN where there are too few rows for one subset.
+        Mean and standard deviation; NaN where there are too few rows for one subset.
     """
-    x, y = _alike(truth, output)
+    x, y = _paired_rows(target, output)
     if size < 2 or len(x) < size * (1 + paired) or len(y) < size * (1 + paired):
         return NAN, NAN
     rng = np.random.default_rng(seed)
@@ -186,30 +188,30 @@ def kid(
 
 
 def precision_recall(
-    truth: ArrayLike, output: ArrayLike, *, neighbours: int = NEIGHBOURS
+    target: ArrayLike, output: ArrayLike, *, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float]:
     """Improved precision and recall. Kynkaanniemi et al. 2019.
 
-    Around each row of a set lies a ball that reaches to its k-th nearest neighbour in that set,
-    itself not counted. Precision is the share of outputs that lie in the ball of some truth (how
-    many look real), recall the share of truths that lie in the ball of some output (how much of
-    the variety is there). On the border counts as inside.
+    Each row of a set is the centre of a ball whose radius is the distance to its k-th nearest
+    neighbour in that set (without itself). Precision is the share of outputs in the ball of some
+    target: how many look real. Recall is the share of targets in the ball of some output: how much
+    of the variety is covered. A point on the border is inside.
 
     Args:
-        truth: [N, D].
+        target: [N, D].
         output: [M, D].
         neighbours: k.
 
     Returns:
-        Precision, recall, both 0..1; NaN where a set has no k neighbours.
+        Precision and recall, both 0..1; NaN where a set has fewer than k + 1 rows.
 
     >>> precision_recall([[0.0], [1.0], [2.0]], [[1.5], [1.6], [5.0]], neighbours=1)
     (0.6666666666666666, 0.3333333333333333)
     """
-    x, y = _alike(truth, output)
+    x, y = _paired_rows(target, output)
     if min(len(x), len(y)) <= neighbours:
         return NAN, NAN
-    # Distances do not change, and lose fewer digits where the rows lie around zero.
+    # Centring does not change distances, and they lose fewer digits to rounding.
     middle = x.mean(axis=0)
     x, y = x - middle, y - middle
     return _inside(y, x, _radii(x, neighbours)), _inside(x, y, _radii(y, neighbours))
@@ -218,16 +220,16 @@ def precision_recall(
 def inception_score(probabilities: ArrayLike, *, splits: int = 10) -> tuple[float, float]:
     """Inception Score. Salimans et al. 2016.
 
-    exp of the mean over images of KL(p(class | image) || p(class)), in each of some equal parts of
-    the images in their order. It looks at the outputs only, never at the truth; for the record.
+    exp of the mean over images of KL(p(class | image) || p(class)), computed for each of several
+    equal splits of the images, in the given order. It uses the outputs only, not the targets.
 
     Args:
         probabilities: [N, K], rows that sum to 1.
-        splits: parts.
+        splits: number of splits.
 
     Returns:
-        Mean and standard deviation over the parts, 1 at least and K at most; NaN where there are
-        fewer images than parts.
+        Mean and standard deviation over the splits; the mean lies in 1..K. NaN where there are
+        fewer images than splits.
 
     >>> inception_score([[1.0, 0.0], [0.0, 1.0]], splits=1)
     (2.0, 0.0)
@@ -241,11 +243,11 @@ def inception_score(probabilities: ArrayLike, *, splits: int = 10) -> tuple[floa
 
 
 @dataclass(frozen=True, eq=False)
-class ClassSums:
-    """What the Inception Score of all images together needs, as sums that can be added.
+class ClassSums(Additive):
+    """Additive sums of the Inception Score over all images.
 
     Attributes:
-        n: images.
+        n: number of images.
         total: [K], sum of p.
         entropy: sum of p log p over images and classes.
     """
@@ -256,17 +258,13 @@ class ClassSums:
 
     @classmethod
     def of(cls, probabilities: ArrayLike) -> ClassSums:
-        """Take the sums of probabilities [N, K]."""
+        """Compute the sums of probabilities [N, K]."""
         p = _rows(probabilities)
         return cls(len(p), p.sum(axis=0), float(xlogy(p, p).sum()))
 
-    def __add__(self, other: ClassSums) -> ClassSums:
-        """Return the sums of both sets of images."""
-        return ClassSums(self.n + other.n, self.total + other.total, self.entropy + other.entropy)
-
     @property
     def score(self) -> float:
-        """Inception Score over all images at once (one split), NaN where there is none."""
+        """Inception Score over all images at once (one split); NaN for no images."""
         if self.n == 0:
             return NAN
         mean = self.total / self.n
@@ -276,19 +274,20 @@ class ClassSums:
 def halves(
     count: int, groups: Sequence[str] | None = None, *, seed: int = 0
 ) -> tuple[NDArray[np.int_], NDArray[np.int_], str]:
-    """Split true images in two, to measure how far apart two sets of real ones are.
+    """Split true images into two halves, to measure the distance between two sets of true images.
 
-    Whole groups go, in a random order, to the half that has fewer images so far: tiles of one scene
-    are alike, and halves that share scenes would look closer than two sets of scenes are. Where
-    there is only one group, or none is given, single images are split.
+    Groups are not split: tiles of one scene are similar, so halves that share scenes would have a
+    smaller distance than two sets of scenes. In a random order, each group goes to the half that
+    has fewer images so far. If there is only one group, or none is given, images are split.
 
     Args:
-        count: images.
-        groups: the group of each.
-        seed: of the order.
+        count: number of images.
+        groups: the group of each image.
+        seed: seed of the order.
 
     Returns:
-        Positions in each half, ascending, and what was kept whole: `groups` or `images`.
+        Positions of the images in each half, ascending, and the unit of the split: `groups` or
+        `images`.
 
     >>> halves(4, ["a", "a", "b", "b"])[2]
     'groups'
@@ -319,8 +318,8 @@ def _rows(features: ArrayLike) -> Array:
     return x
 
 
-def _alike(truth: ArrayLike, output: ArrayLike) -> tuple[Array, Array]:
-    x, y = _rows(truth), _rows(output)
+def _paired_rows(target: ArrayLike, output: ArrayLike) -> tuple[Array, Array]:
+    x, y = _rows(target), _rows(output)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{x.shape[1]} features against {y.shape[1]}")
     return x, y
@@ -331,7 +330,7 @@ def _blocks(x: Array) -> Iterator[slice]:
 
 
 def _kernel_sum(x: Array, y: Array) -> float:
-    """Sum the kernel over all pairs of rows, a block at a time."""
+    """Return the sum of the kernel over all pairs of rows, computed in blocks."""
     d = x.shape[1]
     return math.fsum(
         float(((x[a] @ y[b].T / d + 1.0) ** 3).sum()) for a in _blocks(x) for b in _blocks(y)
@@ -343,7 +342,7 @@ def _kernel_diagonal(x: Array, y: Array) -> float:
 
 
 def _squares(x: Array, y: Array) -> Array:
-    """Return squared distances [N, M]; what is zero but for rounding is zero."""
+    """Return squared distances [N, M]; values of the size of the rounding error become 0."""
     both = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None]
     found = both - 2.0 * (x @ y.T)
     return np.asarray(np.where(found > 1e-13 * both, found, 0.0))
@@ -353,14 +352,14 @@ def _radii(x: Array, neighbours: int) -> Array:
     """Return the squared distance [N] of each row to its k-th nearest other row."""
     out = np.empty(len(x))
     for a in _blocks(x):
-        apart = _squares(x[a], x)
-        apart[np.arange(len(apart)), np.arange(len(x))[a]] = np.inf
-        out[a] = np.partition(apart, neighbours - 1, axis=1)[:, neighbours - 1]
+        squares = _squares(x[a], x)
+        squares[np.arange(len(squares)), np.arange(len(x))[a]] = np.inf
+        out[a] = np.partition(squares, neighbours - 1, axis=1)[:, neighbours - 1]
     return out
 
 
 def _inside(points: Array, centres: Array, radii: Array) -> float:
-    """Return the share of points that lie in some ball."""
+    """Return the share of points that lie in at least one ball."""
     found = sum(
         int((_squares(points[a], centres) <= radii).any(axis=1).sum()) for a in _blocks(points)
     )

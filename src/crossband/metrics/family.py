@@ -1,65 +1,85 @@
-"""A family of metrics: what is prepared of a target once, and what each output adds to the sums.
+"""Base classes of metric families, and the target and output that all families read.
 
-A family is one file in `crossband.metrics.families`, which joins by being there: a `Part` that
-holds additive sums, and a `Family` that makes it. `Truth` and `Output` hold what the families
-share, computed when the first of them asks.
+A family computes one or more metrics. It is one file in `crossband.metrics.families` with two
+classes: a `Sums` (additive sums) and a `Family` (computes the sums of an output). `Target` and
+`Output` hold values that several families need, such as centred images; each is computed on first
+use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossband.core.registry import Registered, available
-from crossband.metrics.catalogue import Metric
-from crossband.metrics.index_error import GUARD
-from crossband.metrics.moments import Moments, Side, data_range
+from crossband.metrics.moments import Additive, Moments, SampleStats, data_range
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+#: An index is compared only where the magnitude of its true denominator (N + R for NDVI) is above
+#: this, in the unit of the bands. Below it (deep shadow, clear water), sensor noise of 0.005 moves
+#: NDVI by more than 0.25, so the error says nothing about the network.
+GUARD = 0.02
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Additive sums of one family over one image or many.
+#: Unit of a metric: that of the data, or one of its own; "" is a pure number.
+DATA, DECIBELS, DEGREES, NONE = "data", "dB", "degrees", ""
 
-    Fields are numbers, arrays, or dicts of such (by band): they are added one by one.
+Better = Literal["less", "more", "zero", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Description of one number of `Score.numbers`.
 
     Attributes:
-        gaps: whether the part knows itself what an output that is not finite does to it. Else
-            `Score` makes its numbers NaN as soon as one pixel of any image has no finite value.
-        heavy: whether it is for pages only; kept for a sensor, not for each group.
+        name: key in `Score.numbers`.
+        heading: column heading.
+        unit: `data` (the unit of the target), `dB`, `degrees`, or "" for a pure number.
+        better: which values are better: `less`, `more`, `zero` (nearest to 0), or "" (neither).
+        about: what the metric measures, in one line.
+        needs: when the metric is available, in words; "" means always.
+        source: the paper that defines it, or "".
+        format: format specification for printing.
     """
 
-    gaps: ClassVar[bool] = False
-    heavy: ClassVar[bool] = False
+    name: str
+    heading: str
+    unit: str
+    better: Better
+    about: str
+    needs: str = ""
+    source: str = ""
+    format: str = ".4f"
 
-    def __add__(self, other: Self) -> Self:
-        """Return the sums over both sets of images."""
-        both = {f.name: _plus(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return type(self)(**both)
+
+@dataclass(frozen=True, eq=False)
+class Sums(Additive):
+    """Additive sums of one family, over one image or many.
+
+    Attributes:
+        handles_nonfinite: whether the numbers are already NaN, or not affected, where an output is
+            not finite. If False, `Score` sets them to NaN as soon as one valid pixel of any image
+            has an output that is not finite.
+        report_only: whether only the report page needs them. They are then kept for each sensor,
+            but not for each group.
+    """
+
+    handles_nonfinite: ClassVar[bool] = False
+    report_only: ClassVar[bool] = False
 
     def numbers(self, unit: str, scale: int) -> dict[str, float]:
-        """Return the family's metrics over all bands, by name; NaN where not defined."""
+        """Return the metrics over all bands, by name; NaN where one is not defined."""
         return {}
 
     def band_numbers(self, unit: str, scale: int) -> dict[str, dict[str, float]]:
-        """Return band -> metrics of that band alone, for those families that have them."""
+        """Return band -> metrics of that band, for families that are defined band by band."""
         return {}
-
-
-def _plus(a: Any, b: Any) -> Any:
-    if not isinstance(a, dict):
-        return a + b
-    return {
-        **a,
-        **{key: _plus(a[key], value) if key in a else value for key, value in b.items()},
-    }
 
 
 class Family(
@@ -67,147 +87,175 @@ class Family(
     family="Metric",
     package="crossband.metrics.families",
     key="name",
-    remember=False,  # it is made for each image
+    remember=False,  # a family is built for each image
 ):
     """A family of metrics, prepared for one target.
 
+    The constructor computes everything that depends on the target only. `sums` is then called for
+    each output of that target.
+
     Attributes:
-        name: by which it is asked for.
-        metrics: the numbers it gives.
-        place: where its numbers stand among those of others.
+        name: the name under which the family is requested.
+        metrics: the metrics that it computes.
+        order: position of its metrics among those of other families.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    place: ClassVar[int] = 1000
+    order: ClassVar[int] = 1000
 
-    def __init__(self, truth: Truth) -> None:
-        self.truth = truth
+    def __init__(self, target: Target) -> None:
+        self.target = target
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether unit, bands and scale give these metrics a meaning."""
+    def applies(cls, target: Target) -> bool:
+        """Return whether the metrics are meaningful for the target's unit, bands and scale."""
         return True
 
-    def part(self, output: Output) -> Part:
-        """Take the sums of one output."""
+    def sums(self, output: Output) -> Sums:
+        """Compute the sums of one output."""
         raise NotImplementedError
 
 
 def known_families() -> dict[str, type[Family]]:
-    """Return every family by name, in the order of their numbers."""
-    families = sorted(available(Family).values(), key=lambda f: (f.place, f.name))
+    """Return all families by name, in the order of their metrics."""
+    families = sorted(available(Family).values(), key=lambda f: (f.order, f.name))
     return {family.name: family for family in families}
 
 
-class Truth:
-    """A target and what is known beside it; arguments as those of `Judge`.
+class Target:
+    """A true image, its mask, and the true bands of the source that metrics need.
+
+    Args:
+        image: [C, H, W], physical units. A pixel that is not finite in some band is masked.
+        bands: common names of the C bands.
+        unit: unit of the image.
+        mask: bool [H, W], True where source and target are valid; None: all pixels are valid.
+        other_bands: true bands that indices take from the source, common name -> [H, W], in the
+            unit of the image.
+        indices: spyndex short names of indices that these bands allow; see `usable_indices`.
+        guard: smallest denominator of an index; see `GUARD`.
+        scale: target pixels per source pixel along one side.
+        source: for a scale above 1, the input of the model: common name ->
+            [H / scale, W / scale], in the unit of the image.
+        source_mask: bool [H / scale, W / scale], True for valid pixels of the source.
 
     Attributes:
-        values: [C, H, W], float64; the band's mean where a pixel does not count.
+        values: [C, H, W], float64; the mean of the band at pixels that are not valid.
         valid: bool [H, W].
-        whole: whether all pixels count.
-        n: pixels that count.
-        limit: data range of the unit.
-        level: [C], mean of each band over the pixels that count.
+        n: number of valid pixels.
+        all_valid: whether all pixels are valid.
+        flat: [C, n], values of the valid pixels.
+        data_range: data range of the unit.
+        band_means: [C], mean of each band over the valid pixels.
+
+    Raises:
+        ValueError: the shapes do not fit.
+        UnitError: an unknown unit.
     """
 
     def __init__(
         self,
-        target: NDArray[np.floating],
+        image: NDArray[np.floating],
         bands: Sequence[str],
         unit: str,
         mask: ArrayLike | None = None,
         *,
-        beside: Mapping[str, ArrayLike] | None = None,
+        other_bands: Mapping[str, ArrayLike] | None = None,
         indices: Sequence[str] = (),
         guard: float = GUARD,
         scale: int = 1,
         source: Mapping[str, ArrayLike] | None = None,
         source_mask: ArrayLike | None = None,
     ) -> None:
-        if target.ndim != 3 or len(bands) != target.shape[0]:
-            raise ValueError(f"{len(bands)} bands, but the target is {target.shape}")
-        self.bands, self.unit, self.limit = tuple(bands), unit, data_range(unit)
-        self.beside, self.indices, self.guard = dict(beside or {}), tuple(indices), guard
-        self.scale, self.shape = scale, target.shape
-        raw = np.asarray(target, dtype=np.float64)
+        if image.ndim != 3 or len(bands) != image.shape[0]:
+            raise ValueError(f"{len(bands)} bands, but the target is {image.shape}")
+        self.bands, self.unit, self.data_range = tuple(bands), unit, data_range(unit)
+        self.other_bands = dict(other_bands or {})
+        self.indices, self.guard = tuple(indices), guard
+        self.scale, self.shape = scale, image.shape
+        raw = np.asarray(image, dtype=np.float64)
         self.valid: Mask = np.asarray(np.isfinite(raw).all(axis=0))
         if mask is not None:
             self.valid &= np.asarray(mask, dtype=bool)
         self.n = int(np.count_nonzero(self.valid))
-        self.whole = self.n == self.valid.size
-        self.flat: Array = raw.reshape(len(raw), -1) if self.whole else raw[:, self.valid]
-        self.level: Array = self.flat.mean(axis=1) if self.n else np.zeros(len(raw))
-        fill = self.level[:, None, None]
-        self.values: Array = raw if self.whole else np.where(self.valid, raw, fill)
+        self.all_valid = self.n == self.valid.size
+        self.flat: Array = raw.reshape(len(raw), -1) if self.all_valid else raw[:, self.valid]
+        self.band_means: Array = self.flat.mean(axis=1) if self.n else np.zeros(len(raw))
+        fill = self.band_means[:, None, None]
+        self.values: Array = raw if self.all_valid else np.where(self.valid, raw, fill)
         self.source = {b: np.asarray(v, dtype=np.float64) for b, v in (source or {}).items()}
         self.source_mask: Mask | None = None
         if self.source:
-            there: Mask = np.asarray(np.isfinite(np.stack([*self.source.values()])).all(axis=0))
+            known: Mask = np.asarray(np.isfinite(np.stack([*self.source.values()])).all(axis=0))
             if source_mask is not None:
-                there &= np.asarray(source_mask, dtype=bool)
-            self.source_mask = there
-            fine = tuple(n * scale for n in there.shape)
-            if fine != self.valid.shape:
+                known &= np.asarray(source_mask, dtype=bool)
+            self.source_mask = known
+            if tuple(n * scale for n in known.shape) != self.valid.shape:
                 raise ValueError(
-                    f"the source is {there.shape} at scale {scale}, the target {self.valid.shape}"
+                    f"the source is {known.shape} at scale {scale}, the target {self.valid.shape}"
                 )
 
     @cached_property
     def centred(self) -> Array:
-        """[C, H, W]: values less the level of their band, so that squares keep their digits."""
-        return self.values - self.level[:, None, None]
+        """[C, H, W]: values minus the mean of their band, so that squares keep their digits."""
+        return self.values - self.band_means[:, None, None]
 
     @cached_property
-    def sides(self) -> list[Side]:
-        """What the moments need of the target alone, band by band."""
-        return [Side.of(t) for t in self.flat]
+    def stats(self) -> list[SampleStats]:
+        """Statistics of each band, for the moments."""
+        return [SampleStats.of(t) for t in self.flat]
 
 
 class Output:
-    """What a model gave for a target.
+    """A synthetic image of a target.
+
+    Args:
+        image: [C, H, W], physical units; NaN or infinite where the network returned no value.
+        target: the target.
 
     Attributes:
-        raw: [C, H, W] as it came.
-        finite: whether every pixel that counts has a finite value in all bands.
-        n_nonfinite: pixels that count of which some band has none.
-        values: [C, H, W], float64; the target's own value where a pixel does not count, or has
-            none, so that nothing there can spoil a sum (numbers are NaN then, see `Part.gaps`).
-        known: bool [H, W]: pixels that count and have a finite value in all bands.
+        raw: the image as given.
+        valid: bool [H, W], valid pixels of the target at which all bands of the output are finite.
+        n_nonfinite: number of valid pixels of the target at which some band is not finite.
+        finite: whether there are none of these.
+        values: [C, H, W], float64. At pixels that are masked or not finite these are the target's
+            values, so that no sum becomes NaN; see `Sums.handles_nonfinite`.
+
+    Raises:
+        ValueError: the shapes differ.
     """
 
-    def __init__(self, prediction: NDArray[np.floating], truth: Truth) -> None:
-        if prediction.shape != truth.shape:
-            raise ValueError(f"the output is {prediction.shape}, the target {truth.shape}")
-        self.truth, self.raw = truth, prediction
-        there = np.isfinite(prediction)
-        finite = there.all(axis=0)
-        self.known: Mask = truth.valid & finite
-        self.n_nonfinite = truth.n - int(np.count_nonzero(self.known))
+    def __init__(self, image: NDArray[np.floating], target: Target) -> None:
+        if image.shape != target.shape:
+            raise ValueError(f"the output is {image.shape}, the target {target.shape}")
+        self.target, self.raw = target, image
+        finite = np.isfinite(image)
+        self.valid: Mask = target.valid & finite.all(axis=0)
+        self.n_nonfinite = target.n - int(np.count_nonzero(self.valid))
         self.finite = self.n_nonfinite == 0
-        if self.finite and truth.whole:
-            self.values: Array = np.asarray(prediction, dtype=np.float64)
+        if self.finite and target.all_valid:
+            self.values: Array = np.asarray(image, dtype=np.float64)
         else:
-            self.values = np.where(there & truth.valid, prediction, truth.values)
+            self.values = np.where(finite & target.valid, image, target.values)
 
     @cached_property
     def flat(self) -> Array:
-        """[C, n]: values of the pixels that count."""
+        """[C, n]: values at the valid pixels of the target."""
         v = self.values
-        return v.reshape(len(v), -1) if self.truth.whole else v[:, self.truth.valid]
+        return v.reshape(len(v), -1) if self.target.all_valid else v[:, self.target.valid]
 
     @cached_property
     def centred(self) -> Array:
-        """[C, H, W]: values less the target's level."""
-        return self.values - self.truth.level[:, None, None]
+        """[C, H, W]: values minus the target's mean of their band."""
+        return self.values - self.target.band_means[:, None, None]
 
     @cached_property
     def moments(self) -> dict[str, Moments]:
-        """Band -> moments, with what is not finite counted."""
-        t = self.truth
+        """Band -> moments; pixels that are not finite are counted in them."""
+        t = self.target
         if self.finite:
-            sides = zip(t.bands, self.flat, t.flat, t.sides, strict=True)
-            return {band: Moments.against(p, v, side) for band, p, v, side in sides}
+            bands = zip(t.bands, self.flat, t.flat, t.stats, strict=True)
+            return {band: Moments.of_finite(p, v, stats) for band, p, v, stats in bands}
         raw = self.raw[:, t.valid]
         return {b: Moments.of(p, v) for b, p, v in zip(t.bands, raw, t.flat, strict=True)}

@@ -1,21 +1,21 @@
-"""Per-pixel metrics from sums that can be added: one image, a group, or a whole manifest.
+"""Per-pixel metrics from additive sums: for one image, a group, or a whole manifest.
 
-Everything is in physical units and float64. `Moments` holds what MAE, RMSE, bias, R2, Pearson r
-and PSNR need, and no pixel; two of them add up to the moments of both sets of pixels, so memory
-does not grow with the number of pairs. Variances are kept as central moments and merged by the
-formula of Chan, Golub and LeVeque (1979), which stays accurate at 300 K +- 0.01 K, where sums of
-squares do not.
+All values are float64 in physical units. `Moments` holds the sums that MAE, RMSE, bias, R2,
+Pearson's r and PSNR are computed from. It keeps no pixels. The sum of two `Moments` holds the
+moments of both sets of pixels, so memory does not grow with the number of pairs. Variances are
+stored as central moments and merged by the formula of Chan, Golub and LeVeque (1979). This stays
+accurate for values such as 300 K +- 0.01 K, where plain sums of squares lose all digits.
 
-An output that is NaN or infinite where there is a truth has no error that could be averaged. It
-is counted, and the metrics of these pixels are NaN: a network cannot improve its score by giving
-no value where the scene is hard.
+A prediction that is NaN or infinite at a valid target pixel has no error. Such pixels are
+counted, and the metrics over them are NaN. Otherwise a network could improve its score by
+returning no value at difficult pixels.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,13 +25,13 @@ from crossband.errors import UnitError, nearest
 
 NAN = float("nan")
 
-#: The data range of PSNR and SSIM by unit: a convention that is stated with each result, the same
-#: for every scene, so that a number does not depend on the brightest pixel of an image. Reflectance
-#: and display: 0..1. Decibels: about -25..5, land in C-band. Kelvin: about 230..330, Earth's
-#: surface.
+#: Data range L of PSNR and SSIM by unit. It is a convention, reported with each result. It is the
+#: same for every scene, so a result does not depend on the brightest pixel of an image.
+#: Reflectance and display: 0..1. Decibels: about -25..5 (land in C-band). Kelvin: about 230..330
+#: (surface of the Earth).
 DATA_RANGE: dict[str, float] = {REFLECTANCE: 1.0, DISPLAY: 1.0, DECIBEL: 30.0, KELVIN: 100.0}
 
-#: What values of a unit usually are, of the width above: the bins of histograms and profiles.
+#: Usual range of the values of a unit, as wide as its data range. Histograms and profiles bin it.
 USUAL_RANGE: dict[str, tuple[float, float]] = {
     REFLECTANCE: (0.0, 1.0),
     DISPLAY: (0.0, 1.0),
@@ -52,14 +52,37 @@ def data_range(unit: str) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
-    """What the moments need of one of the two arrays alone.
+class Additive:
+    """Base of dataclasses whose sum over two sets of images is the sum of their fields.
+
+    A field is a number, an array, an object with `+`, or a dict of these. Dicts are added key by
+    key. A key that only one of them has is kept.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        """Return the sums over both sets of images."""
+        both = {f.name: _add(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return type(self)(**both)
+
+
+def _add(a: Any, b: Any) -> Any:
+    if not isinstance(a, dict):
+        return a + b
+    return {
+        **a,
+        **{key: _add(a[key], value) if key in a else value for key, value in b.items()},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class SampleStats:
+    """Statistics of one of the two arrays that moments are computed from.
 
     Attributes:
-        mean: of the values.
+        mean: mean of the values.
         deviations: values - mean, flat.
-        m2: sum of their squares.
-        constant: the only value; NaN where there are two, or none.
+        m2: sum of the squared deviations.
+        constant: the value, if all values are equal; otherwise NaN.
     """
 
     mean: float
@@ -68,8 +91,8 @@ class Side:
     constant: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float64]) -> Side:
-        """Take them of flat finite values."""
+    def of(cls, values: NDArray[np.float64]) -> SampleStats:
+        """Compute the statistics of flat, finite values."""
         if values.size == 0:
             return cls(0.0, values, 0.0, NAN)
         mean = float(values.mean())
@@ -79,15 +102,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Moments:
-    """Additive sums over pairs of values (prediction, target).
+    """Sums over pairs of values (prediction p, target t).
 
     Attributes:
-        n: pairs that were compared; both values are finite.
-        n_nonfinite: pairs with a truth whose prediction is NaN or infinite.
+        n: number of pairs with two finite values.
+        n_nonfinite: number of pairs with a finite target and a NaN or infinite prediction.
         abs_error, error, square_error: sums of |p - t|, p - t, (p - t)^2.
-        mean_p, mean_t: means.
+        mean_p, mean_t: means of p and t.
         m2_p, m2_t, c_pt: sums of squared deviations from the mean, and of their products.
-        constant_p, constant_t: the only value seen so far; NaN once there are two.
+        constant_p, constant_t: the value, if all values so far are equal; otherwise NaN.
     """
 
     n: int = 0
@@ -105,52 +128,66 @@ class Moments:
 
     @classmethod
     def of(cls, prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> Moments:
-        """Take the moments of two arrays of one shape.
+        """Compute the moments of two arrays of the same shape.
 
         Args:
             prediction: any shape, physical units.
-            target: same shape and unit; NaN where there is no truth.
-            mask: bool, broadcast to that shape, True where a pixel counts; all of them where None.
+            target: same shape and unit. A value that is not finite is masked.
+            mask: bool, broadcast to that shape, True for valid pixels; None: all are valid.
+
+        Raises:
+            ValueError: the shapes differ.
+
+        >>> Moments.of([1.0, 2.0, 9.0], [1.0, 4.0, 0.0], [True, True, False]).mae
+        1.0
         """
-        p, t, n_nonfinite = pairs(prediction, target, mask)
-        return cls.against(p, t, Side.of(t), n_nonfinite)
+        p, t = np.asarray(prediction), np.asarray(target)
+        if p.shape != t.shape:
+            raise ValueError(f"prediction {p.shape} and target {t.shape} differ in shape")
+        valid = np.isfinite(t)
+        if mask is not None:
+            valid &= np.broadcast_to(np.asarray(mask, dtype=bool), t.shape)
+        finite = np.isfinite(p)
+        n_nonfinite = int(np.count_nonzero(valid & ~finite))
+        p, t = (x[valid & finite].astype(np.float64) for x in (p, t))
+        return cls.of_finite(p, t, SampleStats.of(t), n_nonfinite)
 
     @classmethod
-    def against(
+    def of_finite(
         cls,
         p: NDArray[np.float64],
         t: NDArray[np.float64],
-        side: Side,
+        target_stats: SampleStats,
         n_nonfinite: int = 0,
     ) -> Moments:
-        """Take the moments of flat finite values, where what is the target's alone is known.
+        """Compute the moments of flat, finite values.
 
         Args:
             p: predictions.
             t: targets.
-            side: `Side.of(t)`.
-            n_nonfinite: predictions that were left out because they are not finite.
+            target_stats: `SampleStats.of(t)`, computed once for several predictions.
+            n_nonfinite: number of predictions that were left out because they are not finite.
         """
         if p.size == 0:
             return cls(n_nonfinite=n_nonfinite)
-        e, own = p - t, Side.of(p)
+        e, stats = p - t, SampleStats.of(p)
         return cls(
             n=p.size,
             n_nonfinite=n_nonfinite,
             abs_error=float(np.abs(e).sum()),
             error=float(e.sum()),
             square_error=float((e * e).sum()),
-            mean_p=own.mean,
-            mean_t=side.mean,
-            m2_p=own.m2,
-            m2_t=side.m2,
-            c_pt=float((own.deviations * side.deviations).sum()),
-            constant_p=own.constant,
-            constant_t=side.constant,
+            mean_p=stats.mean,
+            mean_t=target_stats.mean,
+            m2_p=stats.m2,
+            m2_t=target_stats.m2,
+            c_pt=float((stats.deviations * target_stats.deviations).sum()),
+            constant_p=stats.constant,
+            constant_t=target_stats.constant,
         )
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets of pixels together."""
+        """Return the moments over both sets of pixels."""
         n_nonfinite = self.n_nonfinite + other.n_nonfinite
         if self.n == 0 or other.n == 0:
             full = other if self.n == 0 else self
@@ -176,7 +213,7 @@ class Moments:
 
     @property
     def defined(self) -> bool:
-        """Whether there is anything to say: some pixels, and a finite prediction for each."""
+        """Whether there are valid pixels and all their predictions are finite."""
         return self.n > 0 and self.n_nonfinite == 0
 
     @property
@@ -208,14 +245,14 @@ class Moments:
 
     @property
     def r(self) -> float:
-        """Pearson's correlation; NaN where target or prediction is constant."""
+        """Pearson's correlation; NaN for a constant target or prediction."""
         constant = not (math.isnan(self.constant_t) and math.isnan(self.constant_p))
         if not self.defined or constant or min(self.m2_p, self.m2_t) <= 0:
             return NAN
         return max(-1.0, min(1.0, self.c_pt / math.sqrt(self.m2_p) / math.sqrt(self.m2_t)))
 
     def psnr(self, data_range: float) -> float:
-        """PSNR = 10 log10(data_range^2 / MSE) in decibels; infinite where there is no error."""
+        """PSNR = 10 log10(data_range^2 / MSE) in decibels; infinite for an MSE of 0."""
         if not self.defined:
             return NAN
         return 10.0 * math.log10(data_range**2 / self.mse) if self.mse > 0 else math.inf
@@ -224,94 +261,3 @@ class Moments:
 def _constant(values: NDArray[np.float64]) -> float:
     low = float(values.min())
     return low if low == float(values.max()) else NAN
-
-
-def pairs(
-    prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return finite predictions and targets under the mask as flat float64, and the rest's count.
-
-    A target that is not finite is no truth, so it is masked; a prediction that is not finite where
-    there is a truth is counted.
-    """
-    p, t = np.asarray(prediction), np.asarray(target)
-    if p.shape != t.shape:
-        raise ValueError(f"prediction {p.shape} and target {t.shape} differ in shape")
-    keep = np.isfinite(t)
-    if mask is not None:
-        keep &= np.broadcast_to(np.asarray(mask, dtype=bool), t.shape)
-    finite = np.isfinite(p)
-    n_nonfinite = int(np.count_nonzero(keep & ~finite))
-    keep &= finite
-    return p[keep].astype(np.float64), t[keep].astype(np.float64), n_nonfinite
-
-
-def mae(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Mean absolute error over all values under the mask.
-
-    >>> mae([1.0, 2.0, 9.0], [1.0, 4.0, 0.0], [True, True, False])
-    1.0
-    """
-    return Moments.of(prediction, target, mask).mae
-
-
-def rmse(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Root mean squared error over all values under the mask.
-
-    >>> rmse([1.0, 5.0], [1.0, 1.0])
-    2.8284271247461903
-    """
-    return Moments.of(prediction, target, mask).rmse
-
-
-def bias(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Mean of prediction - target over all values under the mask.
-
-    >>> bias([1.0, 5.0], [1.0, 1.0])
-    2.0
-    """
-    return Moments.of(prediction, target, mask).bias
-
-
-def r2(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Coefficient of determination over all values under the mask; NaN for a constant target.
-
-    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]) == 1 - 1 / (14 / 3)
-    True
-    """
-    return Moments.of(prediction, target, mask).r2
-
-
-def pearson_r(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Pearson's correlation over all values under the mask; NaN where either is constant.
-
-    >>> round(pearson_r([3.0, 1.0], [1.0, 2.0]), 12)
-    -1.0
-    """
-    return Moments.of(prediction, target, mask).r
-
-
-def psnr(
-    prediction: ArrayLike, target: ArrayLike, data_range: float, mask: ArrayLike | None = None
-) -> float:
-    """Peak signal-to-noise ratio in decibels, from the MSE over all values under the mask.
-
-    >>> psnr([0.1, 0.0], [0.0, 0.1], data_range=1.0)
-    20.0
-    """
-    return Moments.of(prediction, target, mask).psnr(data_range)
-
-
-def as_json(value: Any) -> Any:
-    """Return numbers that JSON can hold: NaN and infinity become None.
-
-    >>> as_json({"psnr": float("inf"), "n": [1, 2.5]})
-    {'psnr': None, 'n': [1, 2.5]}
-    """
-    if isinstance(value, dict):
-        return {key: as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

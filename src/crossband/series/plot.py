@@ -13,7 +13,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from crossband.evaluation.report.pictures import save
+from crossband.evaluation.report.pictures import save_figure
 
 #: Panels that are drawn at most; the table holds all places.
 MOST = 12
@@ -72,7 +72,7 @@ def seasons(path: str | Path, table: pd.DataFrame, index: str, *, title: str) ->
             ncols=len(shown),
             frameon=False,
         )
-    return save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _draw(axis: Any, rows: pd.DataFrame) -> None:

@@ -1,1 +1,1 @@
-"""What people look at: pictures and tables. The only room that imports matplotlib."""
+"""The report of an evaluation: tables, plots and pictures. Only this package draws them."""

@@ -1,7 +1,7 @@
-"""What a look inside a model shows: curves of its training, its world, its styles, its judge.
+"""Diagnostics of a model: training curves, location embedding, styles and discriminator maps.
 
-All of it is drawn from what lies beside the model folder, where `fit` left it, and left out where
-it is not there: a model that came alone has no run.
+Curves and discriminator come from the run folder that `fit` wrote around the model folder. They are
+left out for a model without a run folder.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from crossband.networks.conditions import Conditions, style_of
 from crossband.networks.layers.location import LocationEncoder
 from crossband.raster.grid import Window
 
-#: Curves that are drawn, and points of one: more cannot be told apart.
-CURVES, POINTS = 8, 400
-#: Degrees between two places of the world map, and styles from one code to another.
+#: Largest number of curves, and of points of a curve.
+MAX_CURVES, MAX_POINTS = 8, 400
+#: Degrees between two places of the world map, and number of styles between two codes.
 STEP, STYLES = 2, 5
-#: Side of the window of a pair that styles and discriminators are shown on.
-SIDE = 256
+#: Largest side of the central part of a pair that styles and discriminator maps show.
+MAX_SIDE = 256
 
 Curve = tuple[list[float], list[float]]
 
 
-def curves(model: Model) -> list[dict[str, str]]:
-    """Return the figure of what the model's run logged; none where there is no log."""
-    run = _run(model)
-    found = _logged(run / "logs") if run is not None else {}
-    wanted = [k for k in found if k.startswith(("val/", "loss/"))]
+def training_curves(model: Model) -> list[dict[str, str]]:
+    """Return the figure of the training curves; empty without a log."""
+    run = _run_folder(model)
+    logged = _read_log(run / "logs") if run is not None else {}
+    wanted = [k for k in logged if k.startswith(("val/", "loss/"))]
     wanted.sort(key=lambda k: not k.startswith("val/"))
-    chosen = {k: _thinned(found[k]) for k in wanted[:CURVES] if len(found[k][0]) > 1}
-    if not chosen:
+    selected = {k: _thin_out(logged[k]) for k in wanted[:MAX_CURVES] if len(logged[k][0]) > 1}
+    if not selected:
         return []
-    return [{"caption": "by generator step", **plots.curves(chosen)}]
+    return [{"caption": "by generator step", **plots.curves(selected)}]
 
 
-def _run(model: Model) -> Path | None:
-    """Return the folder of the run that left the model; None where it came alone."""
+def _run_folder(model: Model) -> Path | None:
+    """Return the folder of the run that trained the model; None if there is none."""
     if model.folder is None:
         return None
     run = model.folder.resolve().parent
     return run if (run / "config.yaml").is_file() else None
 
 
-def _logged(folder: Path) -> dict[str, Curve]:
+def _read_log(folder: Path) -> dict[str, Curve]:
     table = folder / "metrics.csv"
     if table.is_file():
         return _from_csv(table)
@@ -93,10 +93,10 @@ def _from_events(folder: Path) -> dict[str, Curve]:
     return out
 
 
-def _thinned(curve: Curve) -> Curve:
-    """Return at most `POINTS` means of neighbouring points."""
+def _thin_out(curve: Curve) -> Curve:
+    """Return at most `MAX_POINTS` points, each the mean of neighbouring points."""
     steps, values = curve
-    width = -(-len(steps) // POINTS)
+    width = -(-len(steps) // MAX_POINTS)
     cut = range(0, len(steps), width)
     return (
         [float(np.mean(steps[i : i + width])) for i in cut],
@@ -104,10 +104,10 @@ def _thinned(curve: Curve) -> Curve:
     )
 
 
-def world(model: Model) -> list[dict[str, str]]:
-    """Return the world coloured by the first three principal components of its embedding.
+def location_map(model: Model) -> list[dict[str, str]]:
+    """Return a world map of the first three principal components of the location embedding.
 
-    As Klemmer et al. 2023 (SatCLIP) show it: places of one colour are alike to the network. None
+    As in Klemmer et al. 2023 (SatCLIP): places of the same colour have similar embeddings. Empty
     for a model without a location encoder.
     """
     encoder = next((m for m in model.network.modules() if isinstance(m, LocationEncoder)), None)
@@ -117,41 +117,41 @@ def world(model: Model) -> list[dict[str, str]]:
     lon = torch.arange(-180 + STEP / 2, 180, STEP, dtype=torch.float64)
     places = torch.stack(torch.meshgrid(lat, lon, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
     with torch.no_grad():
-        found = encoder.to("cpu")(places.float()).double().numpy()
-    weight = np.cos(np.deg2rad(places[:, 1].numpy()))[:, None]  # a degree is less ground up north
-    centred = found - (found * weight).sum(axis=0) / weight.sum()
-    _, spread, axes = np.linalg.svd(centred * np.sqrt(weight), full_matrices=False)
-    parts = (centred @ axes[:3].T).reshape(len(lat), len(lon), -1)
-    picture = np.zeros((*parts.shape[:2], 3), np.uint8)
-    for n in range(parts.shape[2]):
-        low, high = stretch(parts[..., n])
-        picture[..., n] = np.clip(255 * (parts[..., n] - low) / (high - low), 0, 255)
-    share = float((spread[:3] ** 2).sum() / max((spread**2).sum(), 1e-12))
+        embedding = encoder.to("cpu")(places.float()).double().numpy()
+    weight = np.cos(np.deg2rad(places[:, 1].numpy()))[:, None]  # area of a cell of the map
+    centred = embedding - (embedding * weight).sum(axis=0) / weight.sum()
+    _, singular, axes = np.linalg.svd(centred * np.sqrt(weight), full_matrices=False)
+    components = (centred @ axes[:3].T).reshape(len(lat), len(lon), -1)
+    picture = np.zeros((*components.shape[:2], 3), np.uint8)
+    for n in range(components.shape[2]):
+        low, high = stretch(components[..., n])
+        picture[..., n] = np.clip(255 * (components[..., n] - low) / (high - low), 0, 255)
+    share = float((singular[:3] ** 2).sum() / max((singular**2).sum(), 1e-12))
     words = f"red, green, blue: the first three principal components ({share:.0%} of the variance)"
     return [{"caption": words, "uri": picture_uri(picture), "alt": "The world by its embedding"}]
 
 
 @torch.no_grad()
-def styles(model: Model, source: Window) -> list[dict[str, str]]:
-    """Return targets of one source whose style goes from one code to another, in a row.
+def style_sheet(model: Model, source: Window) -> list[dict[str, str]]:
+    """Return a row of outputs of one source, with styles between two codes.
 
-    Codes are drawn from seeds 0 and 1; between them w (or z, where a network has no w) moves on a
-    straight line. None for a model without styles.
+    The codes have the seeds 0 and 1. Between them w (or z, for a network without w) is
+    interpolated linearly. Empty for a model without styles.
     """
     network = model.network
     if not network.style:
         return []
-    x, _ = _normal(model, source)
+    x, _ = _normalised_centre(model, source)
     codes = [torch.from_numpy(style_of(seed, network.style))[None] for seed in (0, 1)]
-    made = []
+    outputs = []
     for share in np.linspace(0, 1, STYLES):
         between: Any = getattr(network, "between", None)
         if between is not None:
-            made.append(between(x, *codes, float(share)))
+            outputs.append(between(x, *codes, float(share)))
         else:
             code = torch.lerp(codes[0], codes[1], float(share))
-            made.append(network.forward_conditioned(x, Conditions(style=code)))
-    row = np.concatenate([m[0, 0].float().numpy() for m in made], axis=1)
+            outputs.append(network.forward_conditioned(x, Conditions(style=code)))
+    row = np.concatenate([m[0, 0].float().numpy() for m in outputs], axis=1)
     low, high = stretch(row)
     grey = np.clip(255 * (row - low) / (high - low), 0, 255).astype(np.uint8)
     words = f"{model.signature.target[0]} of one source; style 0 at the left, style 1 at the right"
@@ -160,29 +160,29 @@ def styles(model: Model, source: Window) -> list[dict[str, str]]:
 
 
 @torch.no_grad()
-def judged(model: Model, source: Window, target: Window, output: Window) -> list[dict[str, str]]:
-    """Return what each layer of the discriminator finds in the true and in the synthetic target.
+def discriminator_maps(
+    model: Model, source: Window, target: Window, output: Window
+) -> list[dict[str, str]]:
+    """Return the feature maps of the discriminator for the true and the synthetic target.
 
-    A map is the mean magnitude over a layer's channels; the last is the score, both on one scale.
-    From the run's last checkpoint: none where there is none, or a run without discriminator.
+    A map is the mean magnitude over the channels of a layer. The last map is the score. Both maps
+    of a figure have the same scale. The discriminator comes from the last checkpoint of the run;
+    empty without one.
     """
-    found = _discriminator(model)
-    if found is None or target.mask.shape != source.mask.shape:
+    discriminator = _discriminator(model)
+    if discriminator is None or target.mask.shape != source.mask.shape:
         return []
-    x, box = _normal(model, source)
-    rows, cols = box
+    x, (rows, cols) = _normalised_centre(model, source)
     unit = source.unit
     maps = []
     for window in (target, output):
         values = torch.from_numpy(np.nan_to_num(window.values[:, rows, cols]).copy())[None]
-        maps.append(found.features(x, model.signature.normalise(values, [unit], "target")))
+        maps.append(discriminator.features(x, model.signature.normalise(values, [unit], "target")))
     out = []
-    for judge, (true, made) in enumerate(zip(*maps, strict=True)):
-        for number, (one, two) in enumerate(zip(true, made, strict=True), start=1):
+    for judge, (true, synthetic) in enumerate(zip(*maps, strict=True)):
+        for number, layers in enumerate(zip(true, synthetic, strict=True), start=1):
             last = number == len(true)
-            pair = [
-                (t[0].mean(0) if last else t[0].abs().mean(0)).float().numpy() for t in (one, two)
-            ]
+            pair = [(t[0].mean(0) if last else t[0].abs().mean(0)).float().numpy() for t in layers]
             low, high = stretch(np.concatenate([p.ravel() for p in pair]))
             gap = np.full((pair[0].shape[0], max(pair[0].shape[1] // 16, 1)), np.nan)
             sheet = np.concatenate([pair[0], gap, pair[1]], axis=1)
@@ -194,9 +194,11 @@ def judged(model: Model, source: Window, target: Window, output: Window) -> list
 
 
 def _discriminator(model: Model) -> Discriminator | None:
-    run = _run(model)
-    last = None if run is None else run / "checkpoints" / "last.ckpt"
-    if run is None or last is None or not last.is_file():
+    run = _run_folder(model)
+    if run is None:
+        return None
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.is_file():
         return None
     try:
         method = yaml.safe_load((run / "config.yaml").read_text())["method"]["init_args"]
@@ -204,27 +206,26 @@ def _discriminator(model: Model) -> Discriminator | None:
         name = spec["class_path"].rsplit(".", 1)[-1]
         network: Discriminator = build(Discriminator, name, dict(spec.get("init_args") or {}))
         state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
-        own = dict(_under(state, "discriminator."))
-        network.load_state_dict(own)
+        network.load_state_dict(dict(_below(state, "discriminator.")))
     except (
         CrossbandError, OSError, KeyError, TypeError, ValueError, RuntimeError,
         yaml.YAMLError, pickle.UnpicklingError, zipfile.BadZipFile,
     ):  # fmt: skip
-        return None  # another version's run, or none of ours: the report does not hang on it
+        return None  # a run of another version; the report is complete without these maps
     return network.eval()
 
 
-def _under(state: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _below(state: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in state.items():
         if key.startswith(prefix):
             yield key.removeprefix(prefix), value
 
 
-def _normal(model: Model, source: Window) -> tuple[torch.Tensor, tuple[slice, slice]]:
-    """Return the normalised middle of a source, [1, Cs, h, w], and where it lies."""
+def _normalised_centre(model: Model, source: Window) -> tuple[torch.Tensor, tuple[slice, slice]]:
+    """Return the normalised central part of a source, [1, Cs, h, w], and its rows and columns."""
     slices = []
     for size in source.mask.shape:
-        side = min(size, SIDE)
+        side = min(size, MAX_SIDE)
         first = (size - side) // 2
         slices.append(slice(first, first + side))
     rows, cols = slices

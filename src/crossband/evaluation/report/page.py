@@ -1,6 +1,6 @@
-"""The page of an evaluation: one HTML file that opens from disk, with everything inside.
+"""The page of an evaluation: one HTML file that loads no other files.
 
-Its numbers are those of metrics.json, and nothing else: whatever the page says can be read there.
+All its numbers come from metrics.json and profiles.json.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import Any
 
 from crossband.core.html import render
 from crossband.core.version import __version__
-from crossband.evaluation.intervals import LEAST
+from crossband.evaluation.intervals import MIN_GROUPS
 from crossband.evaluation.report import plots, tables
-from crossband.evaluation.report.text import leaking
-from crossband.metrics import MODEL, described
+from crossband.evaluation.report.text import leakage_text
+from crossband.metrics import MODEL
 
 
 @dataclass
-class Swipe:
-    """Pictures of one model in one unit.
+class PictureBlock:
+    """Pictures of the pairs of one model in one unit.
 
     Attributes:
-        title, note: words above and below.
-        pairs: `caption` and `layers` of each.
+        title: heading above them.
+        note: text below them.
+        pairs: `caption` and `layers` of each pair.
     """
 
     title: str
@@ -32,18 +33,18 @@ class Swipe:
 
 
 @dataclass
-class Block:
-    """Figures under one title: `caption`, `uri`, `alt`."""
+class FigureBlock:
+    """Figures under one heading; each has `caption`, `uri` and `alt`."""
 
     title: str
     figures: list[dict[str, str]] = field(default_factory=list)
 
 
-def page(
+def render_page(
     metrics: Mapping[str, Any],
     profiles: Sequence[Mapping[str, Any]],
-    swipes: Sequence[Swipe],
-    blocks: Sequence[Block],
+    pictures: Sequence[PictureBlock],
+    figures: Sequence[FigureBlock],
     seconds: float | None = None,
 ) -> str:
     """Return the page.
@@ -51,25 +52,26 @@ def page(
     Args:
         metrics: content of metrics.json.
         profiles: content of profiles.json.
-        swipes: pictures.
-        blocks: figures that are not made from the numbers: curves, maps.
-        seconds: how long it took.
+        pictures: pictures of pairs.
+        figures: figures that are not drawn from the profiles, such as training curves and maps.
+        seconds: duration of the evaluation.
     """
     models = metrics["models"]
-    figures = [b for m in profiles for b in _figures(m)] + list(blocks)
+    several = len(models) > 1
+    figures = [block for m in profiles for block in _profile_figures(m)] + list(figures)
     labels = ", ".join(m["label"] for m in models)
-    parts = [t for m in models for t in tables.breakdowns(m, len(models) > 1)]
-    parts += [t for m in models for t in tables.groups(m, len(models) > 1)]
-    seen = [t for m in models for t in tables.features(m)]
-    versus = tables.side_by_side(metrics["versus"]) if metrics.get("versus") else None
-    ratios = tables.ratios(models)
+    breakdowns = [t for m in models for t in tables.breakdown_tables(m, several)]
+    breakdowns += [t for m in models for t in tables.group_tables(m, several)]
+    features = [t for m in models for t in tables.feature_tables(m)]
+    versus = tables.comparison_tables(metrics["versus"]) if metrics.get("versus") else None
+    ratios = tables.ratio_table(models)
     sections = [("numbers", "Numbers")]
-    sections += [("baselines", "Baselines")] if ratios["rows"] else []
+    sections += [("baselines", "Baselines")] if ratios.rows else []
     sections += [("versus", "Side by side")] if versus else []
     sections += [("pictures", "Pictures")]
     sections += [("plots", "Where it errs")] if figures else []
-    sections += [("breakdowns", "By column")] if parts else []
-    sections += [("features", "Features")] if seen else []
+    sections += [("breakdowns", "By column")] if breakdowns else []
+    sections += [("features", "Features")] if features else []
     sections += [("how", "How")]
     return render(
         __package__,
@@ -79,25 +81,25 @@ def page(
         version=__version__,
         sections=sections,
         verdicts=_verdicts(metrics),
-        least=LEAST,
-        numbers=[t for m in models for t in tables.numbers(m, len(models) > 1)],
+        least=MIN_GROUPS,
+        numbers=[t for m in models for t in tables.sensor_tables(m, several)],
         ratios=ratios,
         versus=versus,
-        swipes=swipes,
+        pictures=pictures,
         plots=figures,
-        breakdowns=parts,
-        features=seen,
+        breakdowns=breakdowns,
+        features=features,
         how=_how(metrics, seconds),
         glossary=_glossary(models),
     )
 
 
 def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Say in a few sentences what the tables say; by rule."""
+    """Return the main results in a few sentences, derived from the tables by fixed rules."""
     out = []
     leak = metrics["manifest"].get("leakage")
     if leak:
-        out.append({"kind": "bad", "text": leaking(leak)})
+        out.append({"kind": "bad", "text": leakage_text(leak)})
     for model in metrics["models"]:
         for record in model["sensors"]:
             out.append(_verdict(model, record))
@@ -146,14 +148,15 @@ def _verdict(model: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, s
     }
 
 
-def _figures(model: Mapping[str, Any]) -> list[Block]:
-    """Draw where the errors of each sensor lie."""
+def _profile_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
+    """Draw the error profiles of each sensor."""
     out = []
     for record in model["sensors"]:
         title = f"{model['label']}: {record['sensor']} ({record['unit']})"
         for band, profile in record["bands"].items():
             name = title if len(record["bands"]) == 1 else f"{title}, {band}"
-            out.append(Block(name, plots.of_profile(profile, band=band, unit=record["unit"])))
+            figures = plots.profile_figures(profile, band=band, unit=record["unit"])
+            out.append(FigureBlock(name, figures))
     return [block for block in out if block.figures]
 
 
@@ -168,11 +171,11 @@ def _how(metrics: Mapping[str, Any], seconds: float | None) -> list[tuple[str, s
     ]
     for m in metrics["models"]:
         weights = f", weights {m['weights_hash'][:16]}" if m["weights_hash"] else ""
-        given = f", {m['predictions']['n_used']} files of {m['predictions']['folder']}" if (
+        files = f", {m['predictions']['n_used']} files of {m['predictions']['folder']}" if (
             m.get("predictions")
         ) else ""  # fmt: skip
         bands = f"{', '.join(m['source'])} to {', '.join(m['target'])}"
-        out.append((m["label"], f"{bands}; {m['precision']} on {m['device']}{weights}{given}"))
+        out.append((m["label"], f"{bands}; {m['precision']} on {m['device']}{weights}{files}"))
     if about["n_unpaired"]:
         out.append(("left out", f"{about['n_unpaired']:,} rows without source or target"))
     if seconds is not None:
@@ -182,12 +185,14 @@ def _how(metrics: Mapping[str, Any], seconds: float | None) -> list[tuple[str, s
 
 def _glossary(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     names = dict.fromkeys(
-        metric for m in models for s in m["sensors"] for metric in tables.columns_of(s["scores"])
+        metric
+        for m in models
+        for s in m["sensors"]
+        for metric in tables.metric_columns(s["scores"])
     )
     out = []
     for name in names:
-        about = described(name)
-        assert about is not None
+        about = tables.metric_of(name)
         source = f" ({about.source})" if about.source else ""
         out.append((about.heading, f"{about.about}{source}"))
     return out

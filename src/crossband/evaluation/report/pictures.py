@@ -1,6 +1,6 @@
-"""Comparison pictures: source, truth, synthetic band, error, index maps.
+"""The comparison picture of a pair: source, target, synthetic band, error and index maps.
 
-Figures are drawn without pyplot, so that nothing depends on a display or on global state.
+Figures are drawn without pyplot, so that they need no display and no global state.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from numpy.typing import NDArray
 
 from crossband.core.sensors import DECIBEL, DISPLAY, KELVIN
 from crossband.errors import OutputError
-from crossband.metrics import index_values, usable_indices
+from crossband.evaluation.evaluation import allowed_indices, index_maps
 from crossband.raster.grid import Window
 
-#: Percentiles of the valid pixels that are drawn as black and as white (or as the ends of a map).
+#: Percentiles of the valid pixels that are drawn as black and white (or as the ends of a scale).
 STRETCH = (2.0, 98.0)
-_MASKED = "#d9dce1"
+#: Colour of masked pixels.
+MASKED = (217, 220, 225)
+_MASKED_HEX = "#{:02x}{:02x}{:02x}".format(*MASKED)
+RGB = ("red", "green", "blue")
 _INK = "#1f2430"
 _UNIT_WORDS = {KELVIN: "K", DECIBEL: "dB", DISPLAY: "display 0..1"}
 _MAX_SCATTER = 400_000
 
 
-def comparison(
+def draw_comparison(
     path: str | Path,
     source: Window,
     target: Window,
@@ -40,45 +43,41 @@ def comparison(
     index: str | None = "NDVI",
     top: float | None = None,
 ) -> Path:
-    """Draw one pair: what went in, the truth, what came out, and where it is wrong.
+    """Draw one pair.
 
-    Top: source (red, green, blue where it has them), true and synthetic band on one grey scale,
-    absolute error. Below, where the bands allow the index: true against synthetic values, true and
-    synthetic index on one colour scale, absolute error of the index. The first target band is
-    drawn. Pixels that do not count are light grey.
+    The upper row has the source (in red, green and blue if it has these bands), the true and the
+    synthetic band on the same grey scale, and the absolute error. The lower row has true against
+    synthetic values, the true and the synthetic index on the same colour scale, and the absolute
+    error of the index. It is left out if the bands do not allow the index. The first band of the
+    target is drawn. Masked pixels are light grey.
 
     Args:
-        path: a `.png`, 1600 px wide; written under another name and renamed.
-        source: what the model was given, physical units.
-        target: the truth.
-        output: the synthetic image on the grid of the target.
-        title: one line with numbers.
-        index: spyndex name; no lower row where the bands do not allow it, or None.
-        top: end of the error's colour scale, for several pictures on one; its own 99th percentile
-            where None.
+        path: a `.png`, 1600 px wide; it is written to a temporary file and renamed.
+        source: input of the model, in physical units.
+        target: the true image.
+        output: the synthetic image, on the grid of the target.
+        title: one line.
+        index: spyndex name; None: no lower row.
+        top: upper end of the error's colour scale; None: the 99th percentile of the error.
     """
     mask = target.mask & output.mask
     if source.mask.shape == mask.shape:
         mask = mask & source.mask
-    with_index = index is not None and _allowed(index, source, target)
+    with_index = index is not None and bool(allowed_indices([index], source, target))
     sheet = _Sheet(mask.shape, rows=2 if with_index else 1)
     sheet.figure.suptitle(title, fontsize=14, color=_INK, fontweight="bold", y=sheet.title_at)
     _draw_bands(sheet, source, target, output, mask, top)
     if with_index and index is not None:
         _draw_scatter(sheet.axes[1][0], target, output, mask)
-        own = dict(zip(source.bands, source.values, strict=True))
-        true, synthetic = (
-            index_values(index, {**own, **dict(zip(w.bands, w.values, strict=True))}, target.unit)
-            for w in (target, output)
-        )
-        _draw_index(sheet, index, true[0], synthetic[0], mask & true[1])
-    return save(sheet.figure, Path(path))
+        true, synthetic, defined = index_maps(index, source, target, output)
+        _draw_index(sheet, index, true, synthetic, mask & defined)
+    return save_figure(sheet.figure, Path(path))
 
 
 class _Sheet:
-    """A figure of four panels a row, 16 inches wide, placed so that nothing overlaps.
+    """A figure of rows of four panels, 16 inches wide.
 
-    Panels take the shape of the image; columns 1 and 2 share one colour bar, column 3 has its own.
+    Panels have the shape of the image. Columns 1 and 2 share a colour bar, column 3 has its own.
     All lengths are in inches.
     """
 
@@ -87,7 +86,7 @@ class _Sheet:
     head, first, between, foot = 0.55, 0.60, 1.05, 0.62
 
     def __init__(self, shape: tuple[int, ...], rows: int) -> None:
-        # A strip one pixel wide is stretched until it can be seen.
+        # An image one pixel wide is stretched so that it is visible.
         tall = min(max(self.panel * shape[0] / shape[1], 1.5), 4.5)
         narrow = max(shape[0] / shape[1], shape[1] / shape[0]) > 4
         self.aspect = "auto" if narrow else "equal"
@@ -114,7 +113,7 @@ class _Sheet:
         )
 
     def image(self, row: int, column: int, title: str, values: Any, **scale: Any) -> Any:
-        """Draw an image; row labels stand at the first and second column only."""
+        """Draw an image; only the first two columns have row labels."""
         axis = self.axes[row][column]
         axis.set_title(title, fontsize=12, color=_INK)
         axis.set_xlabel("column (px)", fontsize=10)
@@ -134,12 +133,6 @@ class _Sheet:
         bar = self.figure.colorbar(image, cax=cax, extend=extend)
         bar.set_label(label, fontsize=10)
         bar.ax.tick_params(labelsize=9)
-
-
-def _allowed(index: str, source: Window, target: Window) -> bool:
-    same = source.mask.shape == target.mask.shape and source.unit == target.unit
-    usable = usable_indices([index], source.bands, target.bands, unit=target.unit, same_pixels=same)
-    return bool(usable)
 
 
 def _draw_bands(
@@ -199,11 +192,11 @@ def _draw_error(
 
 
 def _draw_scatter(axis: Any, target: Window, output: Window, mask: NDArray[np.bool_]) -> None:
-    """True against synthetic as a density, with the line of no error."""
+    """Draw the density of true against synthetic values, with the line of no error."""
     name, unit = target.bands[0], _UNIT_WORDS.get(target.unit, target.unit)
     keep = mask & np.isfinite(output.values[0])
     true, synthetic = target.values[0][keep], output.values[0][keep]
-    # Every k-th pixel of a large scene: the density looks the same, and drawing takes no longer.
+    # Every k-th pixel of a large scene: the density looks the same, and drawing takes less time.
     step = max(1, true.size // _MAX_SCATTER)
     true, synthetic = true[::step], synthetic[::step]
     axis.set_title("pixels, logarithmic density", fontsize=12, color=_INK)
@@ -217,7 +210,7 @@ def _draw_scatter(axis: Any, target: Window, output: Window, mask: NDArray[np.bo
     low, high = low - margin, high + margin
     box = axis.get_position()
     across = 56
-    # The box may be wider than high: cells stay regular.
+    # The panel may be wider than high; this keeps the hexagons regular.
     down = max(8, round(across / 1.73 * box.height * axis.figure.get_figheight()
                         / (box.width * axis.figure.get_figwidth())))  # fmt: skip
     axis.hexbin(
@@ -236,8 +229,13 @@ def _draw_scatter(axis: Any, target: Window, output: Window, mask: NDArray[np.bo
     axis.legend(loc="upper left", fontsize=9, frameon=False)
 
 
+def shown_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the bands of a picture: red, green, blue, or the first band three times."""
+    return RGB if set(RGB) <= set(bands) else bands[:1] * 3
+
+
 def stretch(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the 2nd and 98th percentile of finite values; a range of its own for a constant."""
+    """Return the 2nd and 98th percentile of finite values; constant +- 0.5 if all are equal."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
@@ -246,29 +244,27 @@ def stretch(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _source_picture(source: Window) -> tuple[NDArray[np.float64], str]:
-    """Return RGB [H, W, 3] in 0..1 and what it shows; the first band as grey without RGB."""
-    names = ("red", "green", "blue")
-    rgb = all(n in source.bands for n in names)
-    names = names if rgb else (source.bands[0],) * 3
+    """Return a picture of the source, [H, W, 3] in 0..1, and its title."""
+    names = shown_bands(source.bands)
     values = source.values[[source.bands.index(n) for n in names]].astype(np.float64)
     low, high = stretch(values[:, source.mask])
     picture = np.clip((values - low) / (high - low), 0, 1).transpose(1, 2, 0)
     picture = np.nan_to_num(picture)
-    picture[~source.mask] = [int(_MASKED[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    words = "red, green, blue" if rgb else source.bands[0]
+    picture[~source.mask] = np.divide(MASKED, 255)
+    words = ", ".join(dict.fromkeys(names))
     return picture, f"{words}\n2nd..98th percentile: {low:.3g}..{high:.3g}"
 
 
 def _colours(name: str) -> Any:
-    return colormaps[name].with_extremes(bad=_MASKED)
+    return colormaps[name].with_extremes(bad=_MASKED_HEX)
 
 
 def _hidden(values: NDArray[Any], shown: NDArray[np.bool_]) -> Any:
     return np.ma.masked_where(~shown | ~np.isfinite(values), values)
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG under another name, and rename it."""
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG: to a temporary file, which is then renamed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)

@@ -1,6 +1,6 @@
-"""Plots of a page as SVG: drawn from the numbers of metrics.json, sharp on paper and on a phone.
+"""Plots of the page, as SVG, drawn from numbers of profiles.json and from training logs.
 
-Figures are drawn without pyplot. Text stays text and takes the font of the page.
+Figures are drawn without pyplot. Text is stored as text, so it has the font of the page.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from matplotlib.ticker import MaxNLocator
 from crossband.metrics import MODEL
 
 _INK, _SOFT, _LINE = "#1d2433", "#5a6478", "#d9dee8"
-#: Model first; then baselines in the order of the tables.
+#: Colours of the model and of its baselines, in the order of the tables.
 COLOURS = ("#0b5cad", "#b3590a", "#5a6478", "#2f7d32", "#8a3ffc", "#9a1750")
 _SIZE = (4.6, 3.5)
 
-#: A figure: `uri` (data) and `alt`.
-Drawn = dict[str, str]
+#: A figure: `uri` (data) and `alt`; the page also needs a `caption`.
+FigureData = dict[str, str]
 
 
-def of_profile(profile: Mapping[str, Any], *, band: str, unit: str) -> list[Drawn]:
-    """Return the figures of one band of profiles.json, each with a `caption`."""
-    out: list[Drawn] = []
+def profile_figures(profile: Mapping[str, Any], *, band: str, unit: str) -> list[FigureData]:
+    """Return the figures of one band of profiles.json, with captions."""
+    out: list[FigureData] = []
     if "scatter" in profile and np.any(profile["scatter"]):
         drawn = density(profile["scatter"], profile["values"], band=band, unit=unit)
         out.append({"caption": "every pixel that counts; dashed: no error", **drawn})
@@ -37,7 +37,7 @@ def of_profile(profile: Mapping[str, Any], *, band: str, unit: str) -> list[Draw
         out.append({"caption": "how errors are spread", **drawn})
     for key, what in (("brightness", f"true {band} ({unit})"), ("ndvi", "true NDVI")):
         if key in profile and any(profile[key]["by"][MODEL]["n"]):
-            drawn = classes(_rows(profile[key]), what=what, unit=unit)
+            drawn = error_by_class(_class_records(profile[key]), what=what, unit=unit)
             out.append({"caption": f"error by {what}", **drawn})
     if "spectrum" in profile:
         found = profile["spectrum"]
@@ -47,8 +47,8 @@ def of_profile(profile: Mapping[str, Any], *, band: str, unit: str) -> list[Draw
     return out
 
 
-def _rows(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return who -> records of classes, from lists of limits and numbers."""
+def _class_records(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return model and baselines -> records of classes, from lists of limits and numbers."""
     ends = [*table["low"][1:], None]
     labels = []
     for low, high in zip(table["low"], ends, strict=True):
@@ -57,30 +57,30 @@ def _rows(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         else:
             labels.append(f"{low:.3g} and up" if high is None else f"{low:.3g}..{high:.3g}")
     return {
-        who: [
+        name: [
             {"label": label, "n": n, "mae": mae}
             for label, n, mae in zip(labels, found["n"], found["mae"], strict=True)
         ]
-        for who, found in table["by"].items()
+        for name, found in table["by"].items()
     }
 
 
 def density(
     counts: Sequence[Sequence[float]], edges: Sequence[float], *, band: str, unit: str
-) -> Drawn:
-    """Draw how often a true value got a synthetic one, with the line of no error.
+) -> FigureData:
+    """Draw the joint histogram of true and synthetic values, with the line of no error.
 
     Args:
-        counts: [true, synthetic], pixels in each cell.
-        edges: of the cells, the same for both, in the unit.
+        counts: [true, synthetic], number of pixels in each bin.
+        edges: bin edges in the unit, the same for both axes.
         band: target band.
-        unit: its unit.
+        unit: unit of the band.
     """
-    figure, axis = _figure()
+    figure, axis = _new_figure()
     table = np.asarray(counts, np.float64)
-    inside = np.flatnonzero(table.sum(axis=0) + table.sum(axis=1))
-    if inside.size:
-        first, last = int(inside[0]), int(inside[-1]) + 1
+    nonzero = np.flatnonzero(table.sum(axis=0) + table.sum(axis=1))
+    if nonzero.size:
+        first, last = int(nonzero[0]), int(nonzero[-1]) + 1
         low, high = edges[first], edges[last]
         shares = np.log10(np.where(table > 0, table, np.nan))[first:last, first:last]
         image = axis.pcolormesh(
@@ -99,26 +99,26 @@ def density(
 
 def errors(
     histograms: Mapping[str, Sequence[float]], edges: Sequence[float], *, unit: str
-) -> Drawn:
+) -> FigureData:
     """Draw the histogram of signed errors of the model and its baselines.
 
     Args:
-        histograms: who -> pixels in each class.
-        edges: of the classes, in the unit.
-        unit: of the target.
+        histograms: model and baselines -> number of pixels in each bin.
+        edges: bin edges, in the unit.
+        unit: unit of the target.
     """
-    figure, axis = _figure()
+    figure, axis = _new_figure()
     middle = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
-    shares = {who: np.asarray(n, np.float64) / max(sum(n), 1) for who, n in histograms.items()}
-    for (who, share), colour in zip(shares.items(), _colours(shares), strict=True):
-        style = "-" if who == MODEL else "--"
+    shares = {name: np.asarray(n, np.float64) / max(sum(n), 1) for name, n in histograms.items()}
+    for (name, share), colour in zip(shares.items(), _colours(shares), strict=True):
+        style = "-" if name == MODEL else "--"
         axis.plot(
-            middle, 100 * share, color=colour, linestyle=style, label=who, drawstyle="steps-mid"
+            middle, 100 * share, color=colour, linestyle=style, label=name, drawstyle="steps-mid"
         )
     total = np.sum(list(shares.values()), axis=0)
-    there = np.flatnonzero(total > 1e-3 * max(total.max(), 1e-12))
-    if there.size:
-        axis.set_xlim(edges[int(there[0])], edges[int(there[-1]) + 1])
+    shown = np.flatnonzero(total > 1e-3 * max(total.max(), 1e-12))
+    if shown.size:
+        axis.set_xlim(edges[int(shown[0])], edges[int(shown[-1]) + 1])
     axis.axvline(0, color=_LINE, linewidth=1, zorder=0)
     axis.set_xlabel(f"synthetic - true ({unit})")
     axis.set_ylabel("% of pixels")
@@ -126,21 +126,23 @@ def errors(
     return _svg(figure, "Histogram of errors")
 
 
-def classes(rows: Mapping[str, Sequence[Mapping[str, Any]]], *, what: str, unit: str) -> Drawn:
-    """Draw MAE by class of what is true: brightness, or NDVI.
+def error_by_class(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], *, what: str, unit: str
+) -> FigureData:
+    """Draw MAE by class of the true value or of the true NDVI.
 
     Args:
-        rows: who -> a record for each class with `label`, `n`, `mae`.
-        what: title of the axis.
-        unit: of the target.
+        rows: model and baselines -> a record for each class with `label`, `n`, `mae`.
+        what: label of the axis.
+        unit: unit of the target.
     """
-    figure, axis = _figure()
+    figure, axis = _new_figure()
     labels = [r["label"] for r in rows[MODEL] if r["n"]]
-    for (who, records), colour in zip(rows.items(), _colours(rows), strict=True):
+    for (name, records), colour in zip(rows.items(), _colours(rows), strict=True):
         values = [r["mae"] for r in records if r["label"] in labels]
-        style = "o-" if who == MODEL else "s--"
+        style = "o-" if name == MODEL else "s--"
         known = [np.nan if v is None else v for v in values]
-        axis.plot(range(len(labels)), known, style, color=colour, markersize=4, label=who)
+        axis.plot(range(len(labels)), known, style, color=colour, markersize=4, label=name)
     axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
     axis.set_ylim(bottom=0)
     axis.set_xlabel(what)
@@ -151,25 +153,25 @@ def classes(rows: Mapping[str, Sequence[Mapping[str, Any]]], *, what: str, unit:
 
 def spectrum(
     frequencies: Sequence[float], power: Mapping[str, Sequence[float]], *, band: str
-) -> Drawn:
-    """Draw power by frequency: blur is what the output lacks at the right end.
+) -> FigureData:
+    """Draw power by frequency; blur reduces the power at the right end.
 
     Args:
         frequencies: cycles per pixel.
         power: `true`, `model`, baselines -> power.
-        band: what it is of.
+        band: target band.
     """
-    figure, axis = _figure()
+    figure, axis = _new_figure()
     others = {k: v for k, v in power.items() if k != "true"}
     axis.plot(frequencies, power["true"], color=_INK, linewidth=2.2, label="true")
-    for (who, values), colour in zip(others.items(), _colours(others), strict=True):
+    for (name, values), colour in zip(others.items(), _colours(others), strict=True):
         axis.plot(
             frequencies,
             values,
-            "-" if who == MODEL else "--",
+            "-" if name == MODEL else "--",
             color=colour,
             linewidth=1.3,
-            label=who,
+            label=name,
         )
     axis.set_yscale("log")
     axis.set_xlabel("cycles per pixel")
@@ -178,8 +180,8 @@ def spectrum(
     return _svg(figure, "Power by frequency")
 
 
-def curves(columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Drawn:
-    """Draw what a run logged: a curve for each key, by step.
+def curves(columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> FigureData:
+    """Draw the values that a run logged: one curve for each key, by step.
 
     Args:
         columns: key -> steps and values.
@@ -189,55 +191,55 @@ def curves(columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Dr
     FigureCanvasSVG(figure)
     for place, (key, (steps, values)) in enumerate(columns.items(), start=1):
         axis = figure.add_subplot(-(-count // 2), 2, place)
-        _dress(axis)
+        _style(axis)
         axis.plot(steps, values, color=COLOURS[0], linewidth=1.1)
         axis.set_title(key, fontsize=9, color=_INK, loc="left")
     figure.tight_layout()
     return _svg(figure, "Training curves")
 
 
-def seasons(
+def index_over_time(
     dates: Sequence[Any],
     lines: Mapping[str, Sequence[float]],
     *,
     index: str,
     place: str,
-) -> Drawn:
-    """Draw an index of a place over its dates: true, synthetic, and their difference.
+) -> FigureData:
+    """Draw an index of a group over its dates: true, synthetic, and their difference.
 
     Args:
-        dates: of the scenes, in order.
-        lines: `true` and `synthetic` -> mean index of the pixels that count.
-        index: its name.
-        place: the group.
+        dates: dates of the scenes, in order.
+        lines: `true` and `synthetic` -> mean index over the valid pixels.
+        index: name of the index.
+        place: the group, as the title.
     """
     figure = Figure(figsize=(_SIZE[0] * 1.5, _SIZE[1]))
     FigureCanvasSVG(figure)
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for axis in (top, low):
-        _dress(axis)
+        _style(axis)
     top.plot(dates, lines["true"], "o-", color=_INK, markersize=4, label=f"true {index}")
     top.plot(dates, lines["synthetic"], "s--", color=COLOURS[0], markersize=4, label="synthetic")
     top.set_title(place, fontsize=9, color=_INK, loc="left")
     top.legend(fontsize=8, frameon=False)
-    apart = np.asarray(lines["synthetic"], np.float64) - np.asarray(lines["true"], np.float64)
+    difference = np.asarray(lines["synthetic"]) - np.asarray(lines["true"])
     low.axhline(0, color=_LINE, linewidth=1)
-    low.plot(dates, apart, "o-", color=COLOURS[1], markersize=3)
+    low.plot(dates, difference, "o-", color=COLOURS[1], markersize=3)
     low.set_ylabel("difference", fontsize=8)
     figure.autofmt_xdate(rotation=30)
     figure.tight_layout()
     return _svg(figure, f"{index} of {place}")
 
 
-def _figure() -> tuple[Figure, Any]:
+def _new_figure() -> tuple[Figure, Any]:
     figure = Figure(figsize=_SIZE, layout="tight")
     FigureCanvasSVG(figure)
     axis = figure.add_subplot()
-    _dress(axis)
+    _style(axis)
     return figure, axis
 
 
-def _dress(axis: Any) -> None:
+def _style(axis: Any) -> None:
     axis.tick_params(labelsize=8, colors=_SOFT)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -252,8 +254,8 @@ def _colours(names: Any) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(len(names))]
 
 
-def _svg(figure: Figure, title: str) -> Drawn:
-    """Return the figure as `uri` (SVG as data: names inside do not meet those of others), `alt`."""
+def _svg(figure: Figure, title: str) -> FigureData:
+    """Return the figure as SVG data; as an image, its ids do not clash with those of others."""
     memory = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         metadata = {"Date": None, "Creator": None}

@@ -1,8 +1,8 @@
-"""What networks trained on photographs see in truth and output: FID, KID, precision, recall, LPIPS.
+"""Feature extractors for FID, KID, precision, recall, Inception Score and LPIPS.
 
-`load` opens an extractor by name or from a file of its weights; `collect` takes images and returns
-the numbers. Formulas on given features: `crossband.metrics.distances`. Nothing here is imported
-before it is asked for, and no extra package before the extractor that needs it.
+`load` opens an extractor by name or from a file of its weights. `collect` returns a collector of
+images that computes the metrics. `crossband.metrics.distances` has the formulas on given features.
+Importing this package imports neither torch nor the optional package of an extractor.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Channels", "DistanceSet", "FeatureSet", "collect", "load", "names"]
 
-#: What can be asked for by name, and what it is; a new one is a line here and one in `load`.
+#: Extractors by name, and their descriptions. A new one also needs a line in `_named`.
 NAMES = {
     "inception": "FID's Inception-v3, our own, with the published weights in torch.hub's folder",
     "lpips": "LPIPS, of pairs; needs crossband[lpips]",
     "torch-fidelity": "torch-fidelity's Inception-v3; needs crossband[fidelity]",
 }
-#: Files: weights of the Inception-v3, or a network in ONNX.
+#: Suffixes of files with the weights of Inception-v3, and of networks in ONNX.
 TENSORS, ONNX = (".safetensors", ".pth", ".pt"), ".onnx"
 
 
 def names() -> list[str]:
-    """Return the extractors that have names.
+    """Return the names of the extractors.
 
     >>> names()
     ['inception', 'lpips', 'torch-fidelity']
@@ -40,12 +40,12 @@ def load(text: str | Path, *, device: str = "auto") -> Extractor | Distance:
     """Open an extractor.
 
     Args:
-        text: one of `names()`; or a file: `.safetensors`, `.pth` or `.pt` with the weights of
-            FID's Inception-v3 as plain tensors, or `.onnx` with a network of one's own.
-        device: where to compute: auto, cpu, cuda, mps; ONNX files run on the CPU.
+        text: one of `names()`, or a file: `.safetensors`, `.pth` or `.pt` with the weights of
+            FID's Inception-v3 as plain tensors, or `.onnx` with another network.
+        device: auto, cpu, cuda, mps; ONNX files run on the CPU.
 
     Raises:
-        CrossbandError: an unknown name; a package that is not installed.
+        CrossbandError: an unknown name, or a package that is not installed.
         ModelError: a file that is none of these.
     """
     from crossband.core.devices import resolve_device
@@ -88,7 +88,7 @@ def _named(name: str, where: Any) -> Extractor | Distance:
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import; what lists the names must not wait for it.
+    # Importing torch takes seconds, and listing the names does not need it.
     if name in ("DistanceSet", "FeatureSet", "collect"):
         from crossband.metrics.extractors import sets
 

@@ -1,4 +1,4 @@
-"""What turns pictures into features, and what tells how far apart two pictures are."""
+"""Base classes: `Extractor` (picture -> features) and `Distance` (two pictures -> number)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from crossband.errors import CrossbandError
 
-#: How pictures are brought to the size of a network; what metrics.json says of it.
+#: How pictures are resized to the input size of a network, as written to metrics.json.
 ANTIALIASED = "bilinear, antialiased"
 
 
 class Features(NamedTuple):
-    """What a network says of some pictures.
+    """Output of a network for N pictures.
 
     Attributes:
         values: float32 [N, D].
@@ -38,10 +38,10 @@ class Extractor(ABC):
     """A frozen network: pictures in, features out.
 
     Attributes:
-        name: as the report has it.
+        name: its name in the report.
         weights_hash: SHA-256 of the weights.
-        size: side in pixels that pictures are resized to before they come; None: as they are.
-        resize: how, in words; where the network resizes by itself, how it does.
+        size: side in pixels to which `prepare` resizes pictures; None: they are not resized.
+        resize: the method of resizing, in words, also where the network itself resizes.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Extractor(ABC):
         """Return the features of pictures, float32 [N, 3, H, W] of one size, 0..255."""
 
     def prepare(self, picture: Tensor) -> Tensor:
-        """Bring one picture [3, H, W] to the size that the network takes."""
+        """Resize one picture [3, H, W] to the input size of the network."""
         return picture if self.size is None else resized(picture, self.size)
 
     def about(self) -> dict[str, Any]:
-        """Return what a report says of it."""
+        """Return its description for the report."""
         return {"name": self.name, "weights_hash": self.weights_hash, "resize": self.resize}
 
 
@@ -66,30 +66,30 @@ class Distance(ABC):
     """A frozen network: two pictures in, one number out.
 
     Attributes:
-        name: as the report has it, and of the number.
+        name: its name in the report, and the name of the number.
         weights_hash: SHA-256 of the weights.
-        smallest: side in pixels below which it cannot look at a picture.
+        min_side: smallest side of a picture, in pixels.
     """
 
     name: str
     weights_hash: str
-    smallest: int = 1
+    min_side: int = 1
 
     @abstractmethod
-    def __call__(self, truth: Tensor, output: Tensor) -> Tensor:
+    def __call__(self, target: Tensor, output: Tensor) -> Tensor:
         """Return the distances [N] of pictures, each float32 [N, 3, H, W], 0..255."""
 
     def about(self) -> dict[str, Any]:
-        """Return what a report says of it."""
+        """Return its description for the report."""
         return {"name": self.name, "weights_hash": self.weights_hash, "resize": "none"}
 
 
 def resized(picture: Tensor, size: int) -> Tensor:
     """Resize a picture [3, H, W] to [3, size, size]; `ANTIALIASED`, edges not aligned.
 
-    Antialiased means that a smaller picture averages what lies below each of its pixels. The
-    TensorFlow code of the FID paper leaves pixels out instead, which changes FID by more than
-    models differ (Parmar et al. 2022).
+    Antialiased means that each pixel of a smaller picture is an average over the pixels it covers.
+    The TensorFlow code of the FID paper skips pixels instead, which changes FID by more than the
+    difference between models (Parmar et al. 2022).
     """
     if picture.shape[-2:] == (size, size):
         return picture
@@ -99,12 +99,16 @@ def resized(picture: Tensor, size: int) -> Tensor:
 
 
 def import_extra(package: str, extra: str, what: str) -> ModuleType:
-    """Import a package that is no dependency of the core; one line says how to get it."""
+    """Import an optional package.
+
+    Raises:
+        CrossbandError: it is not installed; the message says how to install it.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
         top = package.partition(".")[0]
-        other = error.name not in (None, top)  # it is there, and something that it needs is not
+        other = error.name not in (None, top)  # it is installed, but one of its dependencies is not
         why = f"cannot be imported without {error.name}" if other else "is not installed"
         raise CrossbandError(
             f"{what} needs the package {top.replace('_', '-')}, which {why}: pip install "
@@ -113,19 +117,20 @@ def import_extra(package: str, extra: str, what: str) -> ModuleType:
 
 
 def full_precision() -> AbstractContextManager[None]:
-    """Let float32 mean float32 on an NVIDIA card, too: its TensorFloat-32 has 10 bits."""
+    """Disable TensorFloat-32 (10 bits) on NVIDIA cards, so that float32 is computed as float32."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 @contextmanager
-def foreign(package: str) -> Iterator[None]:
-    """Let another package build its network; whatever goes wrong is one line.
+def external_package(package: str) -> Iterator[None]:
+    """Context in which another package builds its network; any error becomes a CrossbandError.
 
-    torch-fidelity and lpips open their weights as pickles of any objects. A variable of PyTorch
-    overrules them here, so that nothing but tensors is unpacked.
+    torch-fidelity and lpips load their weights as pickles of any objects. An environment variable
+    of PyTorch restricts them to tensors here.
 
     Raises:
-        CrossbandError: no weights, no network to fetch them, or another version's ways.
+        CrossbandError: there are no weights, they cannot be downloaded, or the package's interface
+            has changed.
     """
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
@@ -147,7 +152,7 @@ def foreign(package: str) -> Iterator[None]:
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over names, types, shapes and values of tensors, in the names' order."""
+    """Return the SHA-256 over names, types, shapes and values of tensors, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()

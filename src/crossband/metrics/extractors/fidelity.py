@@ -1,8 +1,8 @@
-"""torch-fidelity's Inception-v3, where that package is installed: for numbers that others quote.
+"""Inception-v3 of the optional package torch-fidelity, for comparison with published numbers.
 
-It computes what `inception` does with the same published weights, and resizes as the TensorFlow
-code of the FID paper did: bilinear, not antialiased. torch-fidelity fetches the weights itself, on
-first use, into torch.hub's folder.
+It uses the same network and weights as `inception`, but resizes like the TensorFlow code of the
+FID paper: bilinear, not antialiased. torch-fidelity downloads the weights into torch.hub's folder
+on first use.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 from crossband.metrics.extractors.base import (
     Extractor,
     Features,
-    foreign,
+    external_package,
     full_precision,
     hash_tensors,
     import_extra,
 )
 
-#: What is asked of it: pooled features, and logits without the last layer's bias.
+#: Requested outputs: pooled features, and logits without the bias of the last layer.
 LAYERS = ("2048", "logits_unbiased")
 
 
@@ -29,7 +29,7 @@ class TorchFidelity(Extractor):
     """The extractor `inception-v3-compat` of torch-fidelity.
 
     Args:
-        device: where to compute.
+        device: device to compute on.
 
     Raises:
         CrossbandError: the package is not installed, or has no weights.
@@ -43,7 +43,7 @@ class TorchFidelity(Extractor):
             "torch_fidelity.feature_extractor_inceptionv3", "fidelity", "torch-fidelity"
         )
         self.device = device
-        with foreign("torch-fidelity"):
+        with external_package("torch-fidelity"):
             network: Any = package.FeatureExtractorInceptionV3("inception-v3-compat", list(LAYERS))
         self.network = network.eval().requires_grad_(False).to(device)
         self.weights_hash = hash_tensors(network.state_dict())

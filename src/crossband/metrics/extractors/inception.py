@@ -1,12 +1,12 @@
 """The Inception-v3 of FID, and its weights from a file of plain tensors.
 
-The network is that of Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer
+The network is from Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer
 Vision", as TensorFlow published it on 2015-12-05 with weights and 1008 classes; FID, KID and the
 Inception Score are defined by it. It differs from torchvision's `inception_v3` in this: average
-pools do not count the padding, the last block (Mixed_7c) takes a maximum where the others average,
-there is no auxiliary head, and there are 1008 classes. Layer names are those under which its
-weights were published for PyTorch. A convolution with stride 2 has no padding, one with stride 1
-inside a block keeps the size.
+pooling leaves out the padding, the last block (Mixed_7c) uses max pooling instead of average
+pooling, there is no auxiliary head, and there are 1008 classes. Layers have the names under which
+the weights were published for PyTorch. Convolutions with stride 2 have no padding. Convolutions
+with stride 1 inside a block keep the size.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from crossband.errors import ModelError
 from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features, full_precision
 
 SIZE, WIDTH, CLASSES = 299, 2048, 1008
-#: SHA-256 of the published file of weights, and the names under which the tools that use it keep
-#: it in torch.hub's folder; the last 8 digits of the names are the first of the hash.
+#: SHA-256 of the published file of weights, and its names in torch.hub's folder, as other tools
+#: store it there. The last 8 digits of a name are the first 8 of the hash.
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
 
-#: One convolution: name, output channels, kernel, and a stride where it is not 1.
+#: One convolution: name, output channels, kernel, and the stride if it is not 1.
 Row = tuple[Any, ...]
-#: A branch is a chain of steps; a step of two rows is two convolutions side by side.
+#: A branch is a chain of steps. A step of two rows is two parallel convolutions.
 Branch = tuple[tuple[Row, ...], ...]
 Pool = Literal["mean", "max", "halve"]
 
@@ -56,19 +56,19 @@ class Convolution(nn.Module):
         self.bn = nn.BatchNorm2d(out, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, normalise, rectify."""
+        """Apply convolution, batch norm and ReLU."""
         return functional.relu(self.bn(self.conv(x)))
 
 
 class Block(nn.Module):
-    """Branches beside each other, and a pool; their outputs are joined along the channels.
+    """Parallel branches and a pooling branch, concatenated along the channels.
 
     Args:
-        channels: that come in.
+        channels: input channels.
         branches: see `Branch`.
-        pool: `mean` (3 x 3, padding not counted), `max` (3 x 3), both with a convolution 1 x 1 to
-            `pooled` channels after them, or `halve` (3 x 3, stride 2, nothing after it).
-        pooled: see pool.
+        pool: `mean` (3 x 3, without the padding) or `max` (3 x 3), both followed by a convolution
+            1 x 1 to `pooled` channels; or `halve` (maximum over 3 x 3, stride 2, no convolution).
+        pooled: output channels of the pooling branch.
     """
 
     def __init__(
@@ -79,17 +79,17 @@ class Block(nn.Module):
         self.steps = [[[row[0] for row in step] for step in branch] for branch in branches]
         self.width = channels if pool == "halve" else pooled
         for branch in branches:
-            goes = channels
+            width = channels
             for step in branch:
                 for name, *row in step:
-                    self.add_module(name, Convolution(goes, *row))
-                goes = sum(row[1] for row in step)
-            self.width += goes
+                    self.add_module(name, Convolution(width, *row))
+                width = sum(row[1] for row in step)
+            self.width += width
         if pool != "halve":
             self.branch_pool = Convolution(channels, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, width, H, W], or half the size."""
+        """[N, C, H, W] -> [N, width, H, W]; half of the size for `halve`."""
         out = []
         for branch in self.steps:
             y = x
@@ -210,7 +210,7 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the features: the mean of the last block over its 8 x 8 places."""
+        """Return the features: the mean of the last block over its 8 x 8 positions."""
         for module in self.body.values():
             x = module(x)
         return x.mean(dim=(2, 3))
@@ -219,13 +219,13 @@ class InceptionV3(nn.Module):
 class Inception(Extractor):
     """FID's Inception-v3 with given weights, in float32.
 
-    The Inception Score's probabilities are the softmax of the logits without the bias of the last
-    layer, as in the code of its authors.
+    The probabilities for the Inception Score are the softmax of the logits without the bias of the
+    last layer, as in the authors' code.
 
     Args:
-        network: with its weights.
-        weights_hash: SHA-256 of the file that they came from.
-        device: where to compute.
+        network: the network with its weights.
+        weights_hash: SHA-256 of the file of the weights.
+        device: device to compute on.
     """
 
     name, size = "inception", SIZE
@@ -234,7 +234,8 @@ class Inception(Extractor):
     def __init__(self, network: InceptionV3, weights_hash: str, device: torch.device) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
         self.weights_hash, self.device = weights_hash, device
-        self._classes = network.fc.weight.double().cpu().T  # small; not every device has float64
+        # On the CPU, because not every device has float64; the matrix is small.
+        self._classes = network.fc.weight.double().cpu().T
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Features:
@@ -245,7 +246,7 @@ class Inception(Extractor):
         return Features(values, (values.double() @ self._classes).softmax(dim=1).float())
 
     def about(self) -> dict[str, Any]:
-        """Return what a report says of it, and whether these are the published weights."""
+        """Return its description, and whether its weights are the published ones."""
         return {**super().about(), "published_weights": self.weights_hash == PUBLISHED}
 
 
@@ -253,15 +254,15 @@ def load(path: Path, device: torch.device) -> Inception:
     """Load the network's weights.
 
     Args:
-        path: `.safetensors`, or what `torch.save` wrote of a state dict, opened with
-            `weights_only`; the tensors named as in the published file.
-        device: where to compute.
+        path: `.safetensors`, or a state dict written by `torch.save`, opened with `weights_only`.
+            The tensors have the names of the published file.
+        device: device to compute on.
 
     Raises:
-        ModelError: no such file, other objects than tensors in it, a tensor that is missing, too
-            many, of another shape, or not finite.
+        ModelError: no such file, objects other than tensors, or a tensor that is missing,
+            unexpected, of another shape, or not finite.
     """
-    with torch.device("meta"):  # shapes only: the numbers are in the file
+    with torch.device("meta"):  # shapes only; the values come from the file
         network = InceptionV3()
     expected = network.state_dict()
     first = next(iter(expected))
@@ -271,7 +272,7 @@ def load(path: Path, device: torch.device) -> Inception:
     tensors = with_prefix(path, *found[0], "")
     loaded = {}
     for name, like in expected.items():
-        if name.endswith("num_batches_tracked"):  # counts training steps; older files have none
+        if name.endswith("num_batches_tracked"):  # number of training steps; older files lack it
             tensors.drop(name)
             loaded[name] = torch.tensor(0)
             continue
@@ -288,12 +289,12 @@ def load(path: Path, device: torch.device) -> Inception:
 
 
 def load_published(device: torch.device) -> Inception:
-    """Load the published weights from torch.hub's folder, where other tools have put them.
+    """Load the published weights from torch.hub's folder, where other tools store them.
 
     Nothing is downloaded.
 
     Raises:
-        ModelError: they are not there, or are not those.
+        ModelError: the file is missing, or its weights are not the published ones.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)

@@ -1,9 +1,9 @@
 """Any other network, from an ONNX file.
 
-An ONNX file is a graph and its numbers: running one executes no code that came with it. What goes
-in cannot be told from it, so it is laid down here: one input, [N, 3, H, W], float32 or uint8, of
-0..255 (a network's own normalisation belongs into its graph). The first output is the features,
-[N, D]; a second one is class logits, [N, K], for the Inception Score.
+An ONNX file holds a graph and weights, and no code. The file does not state the range of its input,
+so it is fixed here: one input [N, 3, H, W], float32 or uint8, 0..255. A network's own normalisation
+must be part of its graph. The first output is the features [N, D]. A second output, if any, is
+class logits [N, K] for the Inception Score.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 class Onnx(Extractor):
     """A network in an ONNX file, run by ONNX Runtime on the CPU.
 
-    Pictures are resized where the file states the size of its input, and are given as they are
-    where it leaves height and width open.
+    Pictures are resized if the file states height and width of its input; otherwise they are not.
 
     Args:
-        path: the file; weights in other files beside it are not read.
+        path: the file. Weights in other files beside it are not read.
 
     Raises:
-        ModelError: not an ONNX file that stands alone, or other inputs and outputs than above.
+        ModelError: not a self-contained ONNX file, or other inputs and outputs than above.
         CrossbandError: ONNX Runtime is not installed.
     """
 
@@ -43,9 +42,9 @@ class Onnx(Extractor):
             raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what matters is raised
+        options.log_severity_level = 4  # errors are raised as exceptions
         try:
-            # From bytes: so the hash covers all that is run, and no other file is opened.
+            # From bytes, so that no other file is opened and the hash covers everything that runs.
             self.session = runtime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
@@ -57,7 +56,7 @@ class Onnx(Extractor):
         self.outputs = [output.name for output in self.session.get_outputs()[:2]]
 
     def _check_input(self) -> int | None:
-        """Read size and type of the input; returns how many pictures it takes, None: any."""
+        """Check the input, store its size and type, and return its batch size (None: any)."""
         inputs = self.session.get_inputs()
         first = inputs[0] if len(inputs) == 1 else None
         if first is None or len(first.shape) != 4 or first.type not in _TYPES:
@@ -78,22 +77,26 @@ class Onnx(Extractor):
         return batch
 
     def __call__(self, pictures: Tensor) -> Features:
-        """Return features and, where the file has two outputs, the softmax of the second."""
-        given = pictures.numpy()
+        """Return features and, if the file has two outputs, the softmax of the second one."""
+        values = pictures.numpy()
         if self.type is np.uint8:
-            given = np.clip(np.rint(given), 0, 255)
-        given = np.ascontiguousarray(given, dtype=self.type)
-        step = self.batch or len(given)
-        parts = [self._run(given[at : at + step], step) for at in range(0, len(given), step)]
+            values = np.clip(np.rint(values), 0, 255)
+        values = np.ascontiguousarray(values, dtype=self.type)
+        step = self.batch or len(values)
+        parts = [self._run(values[at : at + step], step) for at in range(0, len(values), step)]
         outputs = [torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True)]
         if len(outputs) == 1:
             return Features(outputs[0])
         return Features(outputs[0], outputs[1].double().softmax(dim=1).float())
 
-    def _run(self, given: np.ndarray, step: int) -> list[np.ndarray]:
-        """Run one batch; where the file fixes its length, the last picture fills it up."""
-        short = step - len(given)
-        full = np.concatenate([given, np.repeat(given[-1:], short, axis=0)]) if short else given
+    def _run(self, pictures: np.ndarray, step: int) -> list[np.ndarray]:
+        """Run one batch, padded to `step` pictures by copies of the last one."""
+        short = step - len(pictures)
+        full = (
+            np.concatenate([pictures, np.repeat(pictures[-1:], short, axis=0)])
+            if short
+            else pictures
+        )
         try:
             outputs = self.session.run(self.outputs, {self.input: full})
         except Exception as error:
@@ -104,4 +107,4 @@ class Onnx(Extractor):
                     f"{self.path}: its output {name} is {list(output.shape)}, and "
                     f"[{step}, D] is needed: pool it in the graph"
                 )
-        return [np.asarray(output, np.float32)[: len(given)] for output in outputs]
+        return [np.asarray(output, np.float32)[: len(pictures)] for output in outputs]

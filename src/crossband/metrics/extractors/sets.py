@@ -1,9 +1,9 @@
-"""Truth, model and baselines, image by image, and how far apart their sets are in the end.
+"""Collectors: they take targets and outputs image by image, and compute distances at the end.
 
-`FeatureSet` is for an `Extractor`, `DistanceSet` for a `Distance`; both take the same images and
-`collect` makes the one that fits. Images are shown as `Channels` says. What is not valid in the
-truth is filled with the middle value in truth and outputs alike, and an image with less than half
-of its pixels valid is left out for all of them, and counted.
+`FeatureSet` is for an `Extractor`, `DistanceSet` for a `Distance`; `collect` returns the matching
+one. `Channels` converts images to pictures. Pixels that are masked in the target get the same value
+in target and outputs. Images with less than half of their pixels valid are left out for target and
+outputs, and counted.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from crossband.errors import CrossbandError
 from crossband.metrics import distances as formulas
 from crossband.metrics.distances import ClassSums, FeatureMoments
 from crossband.metrics.extractors.base import Distance, Extractor
-from crossband.metrics.extractors.channels import LEAST_VALID, Channels
+from crossband.metrics.extractors.channels import MIN_VALID, Channels
+from crossband.metrics.moments import NAN
 
-#: How the true images are called beside `model` and the baselines.
-TRUTH = "truth"
-NAN = float("nan")
+#: Name of the true images, beside `model` and the baselines.
+TARGET = "truth"
 
 
 class PictureSet(ABC):
-    """Images of the truth and of some outputs, all with one look.
+    """Pictures of targets and of their outputs.
 
     Args:
-        channels: which bands are shown, and how.
-        who: names of the outputs, as `model` and the baselines.
+        channels: conversion of images to pictures.
+        names: names of the outputs, such as `model` and the baselines.
     """
 
-    def __init__(self, channels: Channels, who: Sequence[str]) -> None:
-        self.channels, self.who = channels, list(who)
+    def __init__(self, channels: Channels, names: Sequence[str]) -> None:
+        self.channels, self.names = channels, list(names)
         self.groups: list[str] = []
         self.n_left_out = 0
-        self.n_nonfinite = dict.fromkeys(self.who, 0)
+        self.n_nonfinite = dict.fromkeys(self.names, 0)
 
     @property
     def n(self) -> int:
-        """How many images were taken."""
+        """Number of images that were added."""
         return len(self.groups)
 
     def add(
         self,
-        truth: ArrayLike,
+        target: ArrayLike,
         outputs: Mapping[str, ArrayLike],
         mask: ArrayLike | None = None,
         group: str = "",
@@ -58,41 +58,41 @@ class PictureSet(ABC):
         """Add one image.
 
         Args:
-            truth: [C, H, W], physical; a pixel that is not finite in some band is masked.
-            outputs: name -> [C, H, W], the same unit, one for each of `who`. A value that is not
-                finite where there is a truth is counted, and leaves the output without a number.
-            mask: bool [H, W], True where a pixel counts; all where None.
-            group: of the image.
+            target: [C, H, W], physical units. A pixel that is not finite in some band is masked.
+            outputs: name -> [C, H, W], the same unit, one for each of `names`. If an output is not
+                finite at a valid pixel, this is counted, and the output's numbers are NaN.
+            mask: bool [H, W], True for valid pixels; None: all are valid.
+            group: the group of the image.
 
         Returns:
-            Whether it was taken: at least half of its pixels are valid.
+            Whether the image was added: at least half of its pixels are valid.
         """
-        true = np.asarray(truth)
+        true = np.asarray(target)
         valid = np.isfinite(true).all(axis=0)
         if mask is not None:
             valid &= np.asarray(mask, dtype=bool)
-        if valid.mean() < LEAST_VALID:
+        if valid.mean() < MIN_VALID:
             self.n_left_out += 1
             return False
-        made = {name: np.asarray(outputs[name]) for name in self.who}
-        pictures = {TRUTH: self.channels.picture(true, valid)}
-        for name, values in made.items():
+        images = {name: np.asarray(outputs[name]) for name in self.names}
+        pictures = {TARGET: self.channels.picture(true, valid)}
+        for name, values in images.items():
             if values.shape != true.shape:
                 raise ValueError(f"{name} is {values.shape}, and the truth {true.shape}")
-            shown = values[list(self.channels.places)]
-            self.n_nonfinite[name] += not np.isfinite(shown).all(axis=0)[valid].all()
+            selected = values[list(self.channels.positions)]
+            self.n_nonfinite[name] += not np.isfinite(selected).all(axis=0)[valid].all()
             pictures[name] = self.channels.picture(values, valid)
-        self._take({name: torch.from_numpy(p) for name, p in pictures.items()}, str(group))
+        self._add_pictures({name: torch.from_numpy(p) for name, p in pictures.items()}, str(group))
         self.groups.append(str(group))
         return True
 
     @abstractmethod
-    def _take(self, pictures: dict[str, Tensor], group: str) -> None:
-        """Take the pictures [3, H, W] of one image, the truth's first."""
+    def _add_pictures(self, pictures: dict[str, Tensor], group: str) -> None:
+        """Add the pictures [3, H, W] of one image, the target's first."""
 
     @abstractmethod
     def result(self) -> dict[str, Any]:
-        """Return everything that metrics.json says; NaN where there is no number."""
+        """Return the record for metrics.json; NaN where a number is not defined."""
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -103,7 +103,7 @@ class PictureSet(ABC):
         }
 
     def _notes(self) -> list[str]:
-        """Return what a reader must know of how the images are shown."""
+        """Return notes for the reader on how the pictures were made."""
         notes = []
         if self.channels.repeated:
             notes.append(
@@ -121,77 +121,75 @@ class PictureSet(ABC):
 
 
 class FeatureSet(PictureSet):
-    """FID, KID, precision, recall and Inception Score of outputs against the truth.
+    """FID, KID, precision, recall and Inception Score of outputs against the targets.
 
-    Kept are the features, float32 [n, D] for the truth and each output, and sums of a fixed size.
-    Results do not depend on the order of the images: rows are brought into an order of their own
-    (group, then content) before subsets are drawn. They depend on the size of batches, and means
-    on the order, in the last digits only.
+    It stores the features, float32 [n, D] for the targets and each output, and sums of a fixed
+    size. Results do not depend on the order of the images, because rows are sorted (by group, then
+    content) before subsets are drawn. Batch size and order change the last digits only.
 
     Args:
         extractor: see `crossband.metrics.extractors.load`.
-        channels: which bands are shown, and how.
-        who: names of the outputs.
-        batch: pictures that the network gets at once.
-        seed: of KID's subsets and of the halves of the truth.
-        subset: most images of a subset of KID; half of the images where there are fewer than two
-            subsets.
-        subsets: how many subsets.
+        channels: conversion of images to pictures.
+        names: names of the outputs.
+        batch: batch size of the network.
+        seed: seed of the subsets of KID and of the halves of the targets.
+        subset: largest number of images in a subset of KID; at most half of the images are used.
+        subsets: number of subsets.
     """
 
     def __init__(
         self,
         extractor: Extractor,
         channels: Channels,
-        who: Sequence[str],
+        names: Sequence[str],
         *,
         batch: int = 16,
         seed: int = 0,
         subset: int = formulas.SUBSET,
         subsets: int = formulas.SUBSETS,
     ) -> None:
-        super().__init__(channels, who)
+        super().__init__(channels, names)
         self.extractor, self.batch, self.seed = extractor, batch, seed
         self.subset, self.subsets = subset, subsets
-        self._waiting: list[tuple[str, Tensor]] = []
+        self._pending: list[tuple[str, Tensor]] = []
         self._keys: list[tuple[str, bytes]] = []
-        names = (TRUTH, *self.who)
+        names = (TARGET, *self.names)
         self._rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         self._moments: dict[str, FeatureMoments] = {}
         self._classes: dict[str, ClassSums] = {}
 
-    def _take(self, pictures: dict[str, Tensor], group: str) -> None:
+    def _add_pictures(self, pictures: dict[str, Tensor], group: str) -> None:
         digest = hashlib.sha256()
         for name, picture in pictures.items():
             digest.update(picture.numpy().tobytes())
-            self._waiting.append((name, self.extractor.prepare(picture)))
+            self._pending.append((name, self.extractor.prepare(picture)))
         self._keys.append((group, digest.digest()))
-        if len(self._waiting) >= self.batch:
+        if len(self._pending) >= self.batch:
             self._flush()
 
     def _flush(self) -> None:
-        """Show the waiting pictures to the network, those of one size together."""
-        while self._waiting:
-            shape = self._waiting[0][1].shape
-            fit = [p.shape == shape for _, p in self._waiting[: self.batch]]
-            count = fit.index(False) if False in fit else len(fit)
-            names, pictures = zip(*self._waiting[:count], strict=True)
-            del self._waiting[:count]
-            found = self.extractor(torch.stack(pictures))
-            values = found.values.numpy()
+        """Compute the features of the pending pictures, in batches of pictures of one size."""
+        while self._pending:
+            shape = self._pending[0][1].shape
+            same = [p.shape == shape for _, p in self._pending[: self.batch]]
+            count = same.index(False) if False in same else len(same)
+            names, pictures = zip(*self._pending[:count], strict=True)
+            del self._pending[:count]
+            features = self.extractor(torch.stack(pictures))
+            values = features.values.numpy()
             if not np.isfinite(values).all():
                 raise CrossbandError(f"{self.extractor.name}: its features are not finite numbers")
             for name in dict.fromkeys(names):
-                own = [i for i, n in enumerate(names) if n == name]
-                self._rows[name].append(values[own])
-                _add(self._moments, name, FeatureMoments.of(values[own]))
-                if found.probabilities is not None:
-                    _add(self._classes, name, ClassSums.of(found.probabilities.numpy()[own]))
+                rows = [i for i, n in enumerate(names) if n == name]
+                self._rows[name].append(values[rows])
+                _add(self._moments, name, FeatureMoments.of(values[rows]))
+                if features.probabilities is not None:
+                    _add(self._classes, name, ClassSums.of(features.probabilities.numpy()[rows]))
 
     def result(self) -> dict[str, Any]:
-        """Return the numbers of each output, the real-against-real floor, and how it was done."""
+        """Return the numbers of each output, the distance between true halves, and all settings."""
         self._flush()
-        features = {name: self._ordered(name) for name in (TRUTH, *self.who)} if self.n else {}
+        features = {name: self._ordered(name) for name in (TARGET, *self.names)} if self.n else {}
         size = min(self.subset, self.n // 2)
         flagged = self.n < formulas.FULL_RANK
         notes = self._notes()
@@ -212,8 +210,8 @@ class FeatureSet(PictureSet):
             "fid_flagged": flagged,
             "leads": "kid" if flagged else "fid",
             "notes": notes,
-            "floor": self._floor(features.get(TRUTH)),
-            "scores": {name: self._score(name, features, size) for name in self.who},
+            "floor": self._floor(features.get(TARGET)),
+            "scores": {name: self._score(name, features, size) for name in self.names},
         }
 
     def _ordered(self, name: str) -> NDArray[np.float32]:
@@ -223,18 +221,18 @@ class FeatureSet(PictureSet):
     def _score(
         self, name: str, features: Mapping[str, NDArray[np.float32]], size: int
     ) -> dict[str, Any]:
-        bad = self.n_nonfinite[name]
-        out: dict[str, Any] = {"n_nonfinite": bad}
-        if bad or not features:
+        n_nonfinite = self.n_nonfinite[name]
+        out: dict[str, Any] = {"n_nonfinite": n_nonfinite}
+        if n_nonfinite or not features:
             return {**dict.fromkeys((*NUMBERS, "inception_score"), NAN), **out}
-        truth, own = features[TRUTH], features[name]
+        target, output = features[TARGET], features[name]
         mean, std = formulas.kid(
-            truth, own, size=size, subsets=self.subsets, seed=self.seed, paired=True
+            target, output, size=size, subsets=self.subsets, seed=self.seed, paired=True
         )
-        precision, recall = formulas.precision_recall(truth, own)
+        precision, recall = formulas.precision_recall(target, output)
         numbers = (
-            formulas.fid(self._moments[TRUTH], self._moments[name]),
-            *(mean, std, formulas.kid_full(truth, own, paired=True), precision, recall),
+            formulas.fid(self._moments[TARGET], self._moments[name]),
+            *(mean, std, formulas.kid_full(target, output, paired=True), precision, recall),
         )
         classes = self._classes.get(name)
         return {
@@ -243,14 +241,14 @@ class FeatureSet(PictureSet):
             **out,
         }
 
-    def _floor(self, truth: NDArray[np.float32] | None) -> dict[str, Any]:
-        """Measure one half of the true images against the other."""
-        if truth is None:
+    def _floor(self, target: NDArray[np.float32] | None) -> dict[str, Any]:
+        """Compute the distances between two halves of the true images."""
+        if target is None:
             return {**dict.fromkeys(NUMBERS, NAN), "n": [0, 0], "split": "images"}
-        groups = sorted(self.groups)  # the order of the rows
+        groups = sorted(self.groups)  # the rows are sorted by group
         named = groups if any(groups) else None
         one, two, split = formulas.halves(self.n, named, seed=self.seed)
-        a, b = truth[one], truth[two]
+        a, b = target[one], target[two]
         size = min(self.subset, min(len(a), len(b)) // 2)
         mean, std = formulas.kid(a, b, size=size, subsets=self.subsets, seed=self.seed)
         precision, recall = formulas.precision_recall(a, b)
@@ -266,34 +264,34 @@ class FeatureSet(PictureSet):
         }
 
 
-#: The numbers of an output, and of the floor.
+#: Numbers of an output, and of the two halves of the true images.
 NUMBERS = ("fid", "kid", "kid_std", "kid_full", "precision", "recall")
 
 
 class DistanceSet(PictureSet):
-    """The mean distance of outputs from their truth, over images; nothing else is kept.
+    """Mean distance of outputs from their targets, over images.
 
     Args:
         distance: see `crossband.metrics.extractors.load`.
-        channels: which bands are shown, and how.
-        who: names of the outputs.
+        channels: conversion of images to pictures.
+        names: names of the outputs.
     """
 
-    def __init__(self, distance: Distance, channels: Channels, who: Sequence[str]) -> None:
-        super().__init__(channels, who)
+    def __init__(self, distance: Distance, channels: Channels, names: Sequence[str]) -> None:
+        super().__init__(channels, names)
         self.distance = distance
-        self._sums = dict.fromkeys(self.who, 0.0)
+        self._sums = dict.fromkeys(self.names, 0.0)
 
-    def _take(self, pictures: dict[str, Tensor], group: str) -> None:
-        truth = pictures[TRUTH][None]
-        if min(truth.shape[-2:]) < self.distance.smallest:
+    def _add_pictures(self, pictures: dict[str, Tensor], group: str) -> None:
+        target = pictures[TARGET][None]
+        if min(target.shape[-2:]) < self.distance.min_side:
             raise CrossbandError(
-                f"{self.distance.name}: images of {self.distance.smallest} x "
-                f"{self.distance.smallest} pixels at least, not {truth.shape[-2]} x "
-                f"{truth.shape[-1]}"
+                f"{self.distance.name}: images of {self.distance.min_side} x "
+                f"{self.distance.min_side} pixels at least, not {target.shape[-2]} x "
+                f"{target.shape[-1]}"
             )
-        for name in self.who:
-            self._sums[name] += float(self.distance(truth, pictures[name][None])[0])
+        for name in self.names:
+            self._sums[name] += float(self.distance(target, pictures[name][None])[0])
 
     def result(self) -> dict[str, Any]:
         """Return the mean distance of each output."""
@@ -314,19 +312,19 @@ class DistanceSet(PictureSet):
 
 
 def collect(
-    judge: Extractor | Distance, channels: Channels, who: Sequence[str], **options: Any
+    network: Extractor | Distance, channels: Channels, names: Sequence[str], **options: Any
 ) -> FeatureSet | DistanceSet:
-    """Return what collects images for an extractor or a distance.
+    """Return a collector for an extractor or a distance.
 
     Args:
-        judge: what `crossband.metrics.extractors.load` returned.
-        channels: which bands are shown, and how.
-        who: names of the outputs.
-        **options: of `FeatureSet`; a distance takes none.
+        network: returned by `crossband.metrics.extractors.load`.
+        channels: conversion of images to pictures.
+        names: names of the outputs.
+        **options: options of `FeatureSet`; a distance takes none.
     """
-    if isinstance(judge, Distance):
-        return DistanceSet(judge, channels, who, **options)
-    return FeatureSet(judge, channels, who, **options)
+    if isinstance(network, Distance):
+        return DistanceSet(network, channels, names, **options)
+    return FeatureSet(network, channels, names, **options)
 
 
 def _add(sums: dict[str, Any], name: str, more: Any) -> None:

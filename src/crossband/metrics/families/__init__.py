@@ -1,1 +1,1 @@
-"""Families of metrics: one file each; every module in this package joins by itself."""
+"""Families of metrics, one file each. `known_families` finds every module of this package."""

@@ -1,4 +1,4 @@
-"""Whether edges lie where they lie in truth."""
+"""Agreement of edges."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossband.metrics.catalogue import NONE, Metric
-from crossband.metrics.family import Array, Family, Mask, Output, Part, Truth
+from crossband.metrics.family import NONE, Array, Family, Mask, Metric, Output, Sums, Target
 from crossband.metrics.moments import NAN
 
-#: Share of an image's gradients that are no edge, and the least gradient of an edge per pixel, in
-#: parts of the data range (0.005 of reflectance, a little more than one step of 8 bits).
-SHARE, LEAST = 0.9, 0.005
+#: Percentile (as a share) of an image's gradients above which a pixel is an edge, and the smallest
+#: gradient of an edge per pixel, as a share of the data range (0.005 of reflectance is a little
+#: more than one step of 8 bits).
+PERCENTILE, MIN_GRADIENT = 0.9, 0.005
 
 
 @dataclass(frozen=True, eq=False)
-class Edges(Part):
-    """Edge pixels of the truth, of the output, and of both, for each band.
+class EdgeSums(Sums):
+    """Numbers of edge pixels in the target, in the output, and in both, for each band.
 
-    An edge pixel is one whose Sobel gradient is above the 90th percentile of the gradients of its
-    own image, and above 0.005 of the data range per pixel. So what is compared is where edges lie;
-    blur alone, which the spectrum shows, weakens them and moves few. Agreement is F1 = 2 both /
-    (true + synthetic), over many images and bands from the sums of all; NaN where
-    neither has an edge. Gradients count whose 3 x 3 pixels are all valid.
+    A pixel is an edge if its Sobel gradient is above the 90th percentile of the gradients of its
+    image, and above 0.005 of the data range per pixel. So the positions of edges are compared, not
+    their strength: blur weakens edges but moves few of them (the power spectrum shows blur).
+    Agreement is F1 = 2 both / (true + synthetic), from the sums over all images and bands. It is
+    NaN where neither image has an edge. Only gradients whose 3 x 3 pixels are all valid are used.
+
+    Attributes:
+        counts: band -> [edges of the target, edges of the output, edges of both].
     """
 
     counts: dict[str, Array] = field(default_factory=dict)
@@ -43,7 +46,7 @@ def _f1(counts: Array) -> float:
 
 
 def squared_gradient(values: Array) -> Array:
-    """Squared length of the Sobel gradient per pixel: [H, W] -> [H - 2, W - 2]."""
+    """Return the squared Sobel gradient per pixel: [H, W] -> [H - 2, W - 2]."""
     smooth = values[:-2] + values[2:] + 2 * values[1:-1]
     along = smooth[:, 2:] - smooth[:, :-2]
     step = values[2:] - values[:-2]
@@ -55,7 +58,7 @@ class EdgeAgreement(Family):
     """Agreement of edges."""
 
     name = "edges"
-    place = 60
+    order = 60
     metrics = (
         Metric(
             "edge_f1",
@@ -67,37 +70,38 @@ class EdgeAgreement(Family):
         ),
     )
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        self.inside = None
-        if not truth.whole:
-            v = truth.valid
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.valid = None
+        if not target.all_valid:
+            v = target.valid
             rows = v[:-2] & v[1:-1] & v[2:]
-            self.inside = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
-        self.least = (LEAST * truth.limit) ** 2
-        self.own = [self._edges(t) for t in truth.centred]
+            self.valid = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
+        self.min_square = (MIN_GRADIENT * target.data_range) ** 2
+        self.true_edges = [self._edges(t) for t in target.centred]
 
     def _edges(self, values: Array) -> Mask:
-        """Which gradients that count are edges, flat."""
+        """Return which of the valid gradients are edges, flat."""
         squares = self._gradients(values)
         if not squares.size:
             return np.zeros(0, bool)
-        # Of the squares, so that no root is taken: it would not change which are above.
-        strong = np.partition(squares, place := int(SHARE * (squares.size - 1)))[place]
-        return np.asarray(squares > max(float(strong), self.least))
+        # The percentile of the squares gives the same edges as that of the gradients.
+        at = int(PERCENTILE * (squares.size - 1))
+        threshold = float(np.partition(squares, at)[at])
+        return np.asarray(squares > max(threshold, self.min_square))
 
     def _gradients(self, values: Array) -> Array:
-        """Squared gradients that count, flat."""
+        """Return the valid squared gradients, flat."""
         if min(values.shape) < 3:
             return np.zeros(0)
         squares = squared_gradient(values)
-        return squares.ravel() if self.inside is None else squares[self.inside]
+        return squares.ravel() if self.valid is None else squares[self.valid]
 
-    def part(self, output: Output) -> Edges:
-        """Count edge pixels."""
+    def sums(self, output: Output) -> EdgeSums:
+        """Count the edge pixels."""
         counts = {}
-        for band, p, true in zip(self.truth.bands, output.centred, self.own, strict=True):
+        for band, p, true in zip(self.target.bands, output.centred, self.true_edges, strict=True):
             edge = self._edges(p)
             both = np.count_nonzero(edge & true)
             counts[band] = np.array([np.count_nonzero(true), np.count_nonzero(edge), both], float)
-        return Edges(counts)
+        return EdgeSums(counts)

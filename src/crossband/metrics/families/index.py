@@ -1,77 +1,181 @@
-"""How wrong spectral indices are, by the rules of `crossband.metrics.index_error`."""
+"""Errors of spectral indices that are computed from synthetic bands."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from crossband.core.indices import required_bands
-from crossband.metrics.family import Array, Family, Output, Part, Truth
-from crossband.metrics.index_error import clamped, index_values
-from crossband.metrics.moments import Moments, Side
+from crossband.core import indices as spectral
+from crossband.core.sensors import VALID_RANGE
+from crossband.metrics.family import (
+    GUARD,
+    NONE,
+    Array,
+    Family,
+    Mask,
+    Metric,
+    Output,
+    Sums,
+    Target,
+)
+from crossband.metrics.moments import Moments, SampleStats
+
+#: Metrics of each index; their names are `<index>_<name>`.
+OF_INDEX = (
+    Metric("mae", "MAE", NONE, "less", "mean absolute error of the index"),
+    Metric("rmse", "RMSE", NONE, "less", "root mean squared error of the index"),
+    Metric("bias", "bias", NONE, "zero", "mean of synthetic - true index"),
+    Metric("r2", "R2", NONE, "more", "coefficient of determination of the index", format=".3f"),
+    Metric("r", "r", NONE, "more", "Pearson's correlation of the index", format=".3f"),
+)
+
+
+def of_index(index: str, kind: str) -> Metric:
+    """Return the description of `<index>_<kind>`.
+
+    Raises:
+        KeyError: there is no such metric.
+
+    >>> of_index("NDVI", "mae").heading
+    'NDVI MAE'
+    """
+    metric = {m.name: m for m in OF_INDEX}[kind]
+    return replace(
+        metric,
+        name=f"{index}_{kind}",
+        heading=f"{index} {metric.heading}",
+        needs="bands of the index, one of them synthetic; reflectance unless a normalised ratio",
+    )
+
+
+def clamp_bands(bands: Mapping[str, ArrayLike], unit: str) -> dict[str, NDArray[np.float64]]:
+    """Clamp bands to the valid range of their unit; a value that is not finite becomes NaN."""
+    low, high = VALID_RANGE[unit]
+    out = {}
+    for band, values in bands.items():
+        v = np.asarray(values, dtype=np.float64)
+        finite = np.isfinite(v)
+        clamped = np.clip(v, low, high)
+        # Clamping would turn an infinite output into a valid value.
+        out[band] = clamped if finite.all() else np.where(finite, clamped, np.nan)
+    return out
+
+
+def index_values(
+    name: str,
+    bands: Mapping[str, ArrayLike],
+    unit: str,
+    guard: float = GUARD,
+    *,
+    clamped: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Compute an index for comparison and for pictures.
+
+    Bands are clamped to the valid range of their unit first, as they are when a file is written.
+    A negative reflectance is noise and would give an NDVI outside -1..1.
+
+    For the closed forms of `core.indices` the index is defined where the magnitude of the
+    denominator is above `guard`. Elsewhere it is finite too, because a prediction may have such
+    values there. Normalised differences are bounded: their denominator is kept at 1e-6 or above
+    only to avoid division by zero, so that errors are not reduced. EVI and similar indices have a
+    pole (in bright clouds): their denominator is kept at `guard` or above. Other spyndex indices
+    have no known denominator and are defined where they are finite.
+
+    Args:
+        name: spyndex short name.
+        bands: common name -> [H, W], physical units.
+        unit: unit of the bands.
+        guard: smallest magnitude of the denominator, in that unit.
+        clamped: whether the bands are the result of `clamp_bands` already.
+
+    Returns:
+        The index [H, W], and where it is defined, bool [H, W].
+    """
+    spectral.check(name, set(bands))
+    values = {b: np.asarray(v) for b, v in bands.items()} if clamped else clamp_bands(bands, unit)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name not in spectral.CLOSED_FORMS:
+            index = np.asarray(spectral.compute(name, values), dtype=np.float64)
+            return index, np.isfinite(index)
+        numerator, denominator = spectral.CLOSED_FORMS[name][0](values)
+        numerator = np.asarray(numerator, dtype=np.float64)
+        denominator = np.broadcast_to(np.asarray(denominator, np.float64), numerator.shape)
+        defined = (np.abs(denominator) > guard) & np.isfinite(numerator)
+        least = 1e-6 if name in spectral.BOUNDED else guard
+        large = np.abs(denominator) > least
+        if not large.all():
+            denominator = np.where(large, denominator, np.copysign(least, denominator))
+        return numerator / denominator, defined
 
 
 @dataclass(frozen=True, eq=False)
-class Indices(Part):
-    """Moments of each index, on the pixels where the true index is defined."""
+class IndexSums(Sums):
+    """Moments of each index over the valid pixels at which the true index is defined.
 
-    gaps = True
+    The output does not decide which pixels these are, so a model and its baselines are compared
+    over the same pixels. A band that is not synthetic is the true one in both: the NDVI of a
+    synthetic NIR uses the true red.
+    """
+
+    handles_nonfinite = True
 
     indices: dict[str, Moments] = field(default_factory=dict)
 
     def numbers(self, unit: str, scale: int) -> dict[str, float]:
-        """Return `<index>_mae`, `_rmse`, `_bias`, `_r2`, `_r`, and the pixels `_n`."""
+        """Return `<index>_mae`, `_rmse`, `_bias`, `_r2`, `_r`, and the number of pixels `_n`."""
         out: dict[str, float] = {}
         for name, m in self.indices.items():
-            kinds = {"mae": m.mae, "rmse": m.rmse, "bias": m.bias, "r2": m.r2, "r": m.r}
-            out |= {f"{name}_{kind}": value for kind, value in kinds.items()}
+            out |= {f"{name}_{metric.name}": getattr(m, metric.name) for metric in OF_INDEX}
             out[f"{name}_n"] = m.n + m.n_nonfinite
         return out
 
 
 class SpectralIndices(Family):
-    """Errors of the indices that were asked for. Their names are `of_index` of the catalogue."""
+    """Errors of the requested indices. `of_index` describes their metrics."""
 
     name = "index"
-    place = 200
+    order = 200
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether an index was asked for."""
-        return bool(truth.indices)
+    def applies(cls, target: Target) -> bool:
+        """Return whether an index was requested."""
+        return bool(target.indices)
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        self.needed = {b for name in truth.indices for b in required_bands(name)}
-        beside = {
-            b: np.asarray(v)[truth.valid]
-            for b, v in truth.beside.items()
-            if b in self.needed and b not in truth.bands
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.needed = {b for name in target.indices for b in spectral.required_bands(name)}
+        others = {
+            b: np.asarray(v)[target.valid]
+            for b, v in target.other_bands.items()
+            if b in self.needed and b not in target.bands
         }
-        self.beside = clamped(beside, truth.unit)
-        true = self._with(truth.flat)
-        self.own = {}
-        for name in truth.indices:
-            values, defined = index_values(name, true, truth.unit, truth.guard, ready=True)
-            every = bool(defined.all())
-            values = values if every else values[defined]
-            self.own[name] = (values, None if every else defined, Side.of(values))
+        self.other_bands = clamp_bands(others, target.unit)
+        bands = self._with_others(target.flat)
+        self.true: dict[str, tuple[Array, Mask | None, SampleStats]] = {}
+        for name in target.indices:
+            values, defined = index_values(name, bands, target.unit, target.guard, clamped=True)
+            everywhere = bool(defined.all())
+            values = values if everywhere else values[defined]
+            self.true[name] = values, None if everywhere else defined, SampleStats.of(values)
 
-    def _with(self, flat: NDArray[np.floating]) -> dict[str, Array]:
-        """Return the bands of the indices: these [C, n], and the true ones beside them."""
-        own = {b: v for b, v in zip(self.truth.bands, flat, strict=True) if b in self.needed}
-        return self.beside | clamped(own, self.truth.unit)
+    def _with_others(self, flat: NDArray[np.floating]) -> dict[str, Array]:
+        """Return the bands that the indices need: those of an image [C, n], and the other ones."""
+        bands = {b: v for b, v in zip(self.target.bands, flat, strict=True) if b in self.needed}
+        return self.other_bands | clamp_bands(bands, self.target.unit)
 
-    def part(self, output: Output) -> Indices:
-        """Take the moments."""
-        truth = self.truth
-        synthetic = self._with(output.flat if output.finite else output.raw[:, truth.valid])
-        found = {}
-        for name, (true, defined, side) in self.own.items():
-            values, _ = index_values(name, synthetic, truth.unit, truth.guard, ready=True)
+    def sums(self, output: Output) -> IndexSums:
+        """Compute the moments of each index."""
+        target = self.target
+        bands = self._with_others(output.flat if output.finite else output.raw[:, target.valid])
+        moments = {}
+        for name, (true, defined, stats) in self.true.items():
+            values, _ = index_values(name, bands, target.unit, target.guard, clamped=True)
             values = values if defined is None else values[defined]
-            whole = bool(np.isfinite(values).all())
-            found[name] = Moments.against(values, true, side) if whole else Moments.of(values, true)
-        return Indices(found)
+            finite = bool(np.isfinite(values).all())
+            moments[name] = (
+                Moments.of_finite(values, true, stats) if finite else Moments.of(values, true)
+            )
+        return IndexSums(moments)

@@ -7,34 +7,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import reduce
 
-from crossband.metrics.catalogue import DATA, DECIBELS, NONE, Metric
-from crossband.metrics.family import Family, Output, Part
+from crossband.metrics.family import DATA, DECIBELS, NONE, Family, Metric, Output, Sums
 from crossband.metrics.moments import NAN, Moments, data_range
 
 
 def mean(values: Iterable[float]) -> float:
-    """Return the mean; NaN for none, or where one is NaN."""
+    """Return the mean; NaN for no values, or if one is NaN."""
     values = list(values)
     return math.fsum(values) / len(values) if values else NAN
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels(Part):
+class PixelSums(Sums):
     """Moments of each band.
 
-    MAE, RMSE, bias and PSNR are over the values of all bands together. R2 and r are the mean over
-    bands: taken over all bands at once they would mostly measure that bands differ. Over many
-    images each is what it is for all their pixels at once; PSNR comes from the MSE of all pixels.
+    MAE, RMSE, bias and PSNR are computed over the values of all bands together. R2 and r are the
+    mean over bands: over all bands at once they would mostly measure how much the bands differ.
+    Over many images, each metric is computed over all pixels of these images. PSNR uses the MSE
+    over all pixels.
     """
 
-    gaps = True
+    handles_nonfinite = True
 
     bands: dict[str, Moments] = field(default_factory=dict)
 
     def numbers(self, unit: str, scale: int) -> dict[str, float]:
         """Return the metrics over all bands."""
-        every = reduce(Moments.__add__, self.bands.values(), Moments())
-        return _numbers(every, unit) | {
+        total = reduce(Moments.__add__, self.bands.values(), Moments())
+        return _numbers(total, unit) | {
             "r2": mean(m.r2 for m in self.bands.values()),
             "r": mean(m.r for m in self.bands.values()),
         }
@@ -55,11 +55,11 @@ def _numbers(m: Moments, unit: str) -> dict[str, float]:
     }
 
 
-class Pixel(Family):
+class PixelErrors(Family):
     """Errors of single pixels."""
 
     name = "pixel"
-    place = 0
+    order = 0
     metrics = (
         Metric("mae", "MAE", DATA, "less", "mean absolute error"),
         Metric("rmse", "RMSE", DATA, "less", "root mean squared error"),
@@ -76,6 +76,6 @@ class Pixel(Family):
         ),
     )
 
-    def part(self, output: Output) -> Pixels:
-        """Take the moments."""
-        return Pixels(output.moments)
+    def sums(self, output: Output) -> PixelSums:
+        """Return the moments of each band."""
+        return PixelSums(output.moments)

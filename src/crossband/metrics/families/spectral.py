@@ -1,4 +1,4 @@
-"""How bands stand to each other: the spectral angle, and ERGAS."""
+"""Metrics over all bands of a pixel: the spectral angle (SAM) and ERGAS."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossband.core.sensors import DECIBEL
-from crossband.metrics.catalogue import DEGREES, NONE, Metric
-from crossband.metrics.family import Array, Family, Output, Part, Truth
+from crossband.metrics.family import DEGREES, NONE, Array, Family, Metric, Output, Sums, Target
 from crossband.metrics.moments import NAN, data_range
 
 
 @dataclass(frozen=True, eq=False)
-class Angles(Part):
-    """Sum of the angles between true and synthetic spectra in degrees, and pixels.
+class AngleSums(Sums):
+    """Sum of the angles between true and synthetic spectra in degrees, and number of pixels.
 
-    A pixel whose true spectrum is all zero has no direction and does not count. A synthetic
-    spectrum of zeros where the truth has one counts as 90 degrees: an output must not gain by
-    saying nothing. The mean is over pixels, over many images that of all their pixels.
+    The mean is over all pixels of all images. A pixel whose true spectrum is all zero has no
+    direction and is left out. A synthetic spectrum of zeros at any other pixel counts as 90
+    degrees, so that an output of zeros has no advantage.
     """
 
     total: float = 0.0
@@ -31,10 +30,10 @@ class Angles(Part):
 
 
 class SpectralAngle(Family):
-    """The spectral angle; for two bands and more, not for decibels."""
+    """The spectral angle, for two or more bands, not in decibels."""
 
     name = "sam"
-    place = 30
+    order = 30
     metrics = (
         Metric(
             "sam",
@@ -49,36 +48,41 @@ class SpectralAngle(Family):
     )
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether there are two bands of a unit with a zero."""
-        return len(truth.bands) > 1 and truth.unit != DECIBEL
+    def applies(cls, target: Target) -> bool:
+        """Return whether there are two or more bands, in a unit with an absolute zero."""
+        return len(target.bands) > 1 and target.unit != DECIBEL
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        self.length = np.sqrt((truth.flat * truth.flat).sum(axis=0))
-        self.there = self.length > 0
-        self.n = int(np.count_nonzero(self.there))
-        self.whole = self.n == self.there.size
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.length = np.sqrt((target.flat * target.flat).sum(axis=0))
+        self.nonzero = self.length > 0
+        self.n = int(np.count_nonzero(self.nonzero))
+        self.all_nonzero = self.n == self.nonzero.size
 
-    def part(self, output: Output) -> Angles:
-        """Take the angles."""
-        p, t, length = output.flat, self.truth.flat, self.length
-        if not self.whole:
-            p, t, length = p[:, self.there], t[:, self.there], length[self.there]
-        own = np.sqrt((p * p).sum(axis=0))
+    def sums(self, output: Output) -> AngleSums:
+        """Compute the angles."""
+        p, t, length = output.flat, self.target.flat, self.length
+        if not self.all_nonzero:
+            p, t, length = p[:, self.nonzero], t[:, self.nonzero], length[self.nonzero]
+        p_length = np.sqrt((p * p).sum(axis=0))
         product = (p * t).sum(axis=0)
-        cosine = np.divide(product, own * length, out=np.zeros_like(product), where=own > 0)
+        cosine = np.divide(
+            product, p_length * length, out=np.zeros_like(product), where=p_length > 0
+        )
         angles = np.arccos(np.clip(cosine, -1.0, 1.0))
-        return Angles(float(np.rad2deg(angles).sum()), self.n)
+        return AngleSums(float(np.rad2deg(angles).sum()), self.n)
 
 
 @dataclass(frozen=True, eq=False)
-class Relative(Part):
-    """Of each band the pixels, the sum of squared errors and the sum of true values.
+class ERGASSums(Sums):
+    """Number of pixels, sum of squared errors and sum of true values of each band.
 
-    ERGAS = 100 h/l sqrt(mean over bands of (RMSE / mean of the truth)^2), with h/l the pixel size
-    of the output over that of the source, 1 / scale. Over many images RMSE and mean are those of
-    all their pixels. NaN where the mean of a band is not above 1e-6 of the data range.
+    ERGAS = 100 h/l sqrt(mean over bands of (RMSE / mean of the target)^2), with h/l the pixel size
+    of the output over that of the source: 1 / scale. Over many images, RMSE and mean are over all
+    their pixels. ERGAS is NaN where the mean of a band is not above 1e-6 of the data range.
+
+    Attributes:
+        bands: band -> [number of pixels, sum of squared errors, sum of true values].
     """
 
     bands: dict[str, Array] = field(default_factory=dict)
@@ -88,17 +92,17 @@ class Relative(Part):
         sums = np.stack(list(self.bands.values()))
         if not sums[:, 0].all():
             return {"ergas": NAN}
-        square, level = sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
-        if level.min() <= 1e-6 * data_range(unit):
+        square, means = sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
+        if means.min() <= 1e-6 * data_range(unit):
             return {"ergas": NAN}
-        return {"ergas": 100.0 / scale * math.sqrt(float((square / level**2).mean()))}
+        return {"ergas": 100.0 / scale * math.sqrt(float((square / means**2).mean()))}
 
 
 class ERGAS(Family):
-    """The relative dimensionless global error in synthesis; not for decibels."""
+    """The relative dimensionless global error in synthesis, not for decibels."""
 
     name = "ergas"
-    place = 40
+    order = 40
     metrics = (
         Metric(
             "ergas",
@@ -113,12 +117,12 @@ class ERGAS(Family):
     )
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether the unit has a zero."""
-        return truth.unit != DECIBEL
+    def applies(cls, target: Target) -> bool:
+        """Return whether the unit has an absolute zero."""
+        return target.unit != DECIBEL
 
-    def part(self, output: Output) -> Relative:
-        """Take the sums from the moments."""
-        return Relative(
+    def sums(self, output: Output) -> ERGASSums:
+        """Compute the sums from the moments."""
+        return ERGASSums(
             {b: np.array([m.n, m.square_error, m.mean_t * m.n]) for b, m in output.moments.items()}
         )

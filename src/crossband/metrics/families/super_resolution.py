@@ -1,8 +1,8 @@
-"""What super-resolution did to the source: kept, improved, left out, or made up.
+"""Super-resolution metrics that compare the output with its source.
 
-Source and output are brought to one another's size by MATLAB's bicubic (`crossband.core.resample`),
-band by band, for the bands that both have. Only pixels count whose whole kernel lies on valid
-pixels; where the output is degraded the kernel lies inside the image, too.
+Source and output are resized to each other's size by MATLAB's bicubic (`crossband.core.resample`),
+for the bands that both have. Only pixels whose whole kernel covers valid pixels are used. Where the
+output is made coarser, the kernel must also lie inside the image.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossband.metrics.catalogue import DATA, NONE, Better, Metric
-from crossband.metrics.family import Array, Family, Mask, Output, Part, Truth
+from crossband.metrics.family import (
+    DATA,
+    NONE,
+    Array,
+    Better,
+    Family,
+    Mask,
+    Metric,
+    Output,
+    Sums,
+    Target,
+)
 from crossband.metrics.moments import NAN
 
-#: Share of the image's distances source - truth below which there is no detail to judge.
-SHARE = 0.75
-#: Of the formulas, and of their softmin: the defaults of opensr-test.
+#: Quantile of an image's distances |source - target|; pixels below it have no detail to compare.
+QUANTILE = 0.75
+#: Constants of the formulas and of their softmin: the defaults of opensr-test.
 GAMMA, TEMPERATURE = 0.05, 0.25
-#: In parts of the data range: a distance between source and truth that divides is held at this.
-LEAST = 1e-6
+#: Smallest distance between source and target in a denominator, as a share of the data range.
+MIN_DISTANCE = 1e-6
 
 
-def common(truth: Truth) -> list[int]:
-    """Return the numbers of the target's bands that the source has too; none at scale 1."""
-    return [n for n, b in enumerate(truth.bands) if b in truth.source and truth.scale > 1]
+def shared_bands(target: Target) -> list[int]:
+    """Return the positions of the target's bands that the source has too; empty at scale 1."""
+    return [n for n, b in enumerate(target.bands) if b in target.source and target.scale > 1]
 
 
 def resized(values: Array, factor: float) -> Array:
@@ -36,38 +46,38 @@ def resized(values: Array, factor: float) -> Array:
     return np.asarray(rows @ values @ columns.T)
 
 
-def supported(valid: Mask, factor: float) -> Mask:
-    """Return which pixels of the resized image are made of valid pixels alone."""
+def valid_after_resize(valid: Mask, factor: float) -> Mask:
+    """Return which pixels of the resized image are computed from valid pixels only."""
     from crossband.core.resample import bicubic_axis
 
     rows, columns = ((bicubic_axis(n, factor) != 0).astype(float) for n in valid.shape)
     return np.asarray(rows @ ~valid @ columns.T == 0)
 
 
-def inside(length: int, scale: int) -> Mask:
-    """Return which coarse pixels of an axis have a kernel of 4 pixels inside the image."""
+def kernel_inside(length: int, scale: int) -> Mask:
+    """Return which coarse pixels of an axis have their kernel (4 coarse pixels) in the image."""
     centre = (np.arange(length) + 0.5) * scale - 0.5
     reach = 2 * scale
     return np.asarray((centre - reach >= -1) & (centre + reach <= length * scale))
 
 
 @dataclass(frozen=True, eq=False)
-class Kept(Part):
-    """Sum of |degraded output - source| over coarse pixels and bands, and their number."""
+class ConsistencySums(Sums):
+    """Sum of |degraded output - source| over coarse pixels and bands, and number of values."""
 
     total: float = 0.0
     n: int = 0
 
     def numbers(self, unit: str, scale: int) -> dict[str, float]:
-        """Return the mean, in the unit."""
+        """Return the mean, in the unit of the target."""
         return {"consistency": self.total / self.n if self.n else NAN}
 
 
 class Consistency(Family):
-    """Whether the output, made as coarse as the source, is the source."""
+    """Difference between the source and the output resized to the source's grid."""
 
     name = "consistency"
-    place = 90
+    order = 90
     metrics = (
         Metric(
             "consistency",
@@ -80,46 +90,48 @@ class Consistency(Family):
     )
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether a coarser source has bands of the target."""
-        return bool(common(truth))
+    def applies(cls, target: Target) -> bool:
+        """Return whether the scale is above 1 and source and target share bands."""
+        return bool(shared_bands(target))
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        assert truth.source_mask is not None  # there is a source
-        height, width = truth.source_mask.shape
-        whole = np.outer(inside(height, truth.scale), inside(width, truth.scale))
-        self.use = truth.source_mask & whole & supported(truth.valid, 1 / truth.scale)
-        self.n = int(np.count_nonzero(self.use))
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        assert target.source_mask is not None  # the family applies only with a source
+        height, width = target.source_mask.shape
+        inside = np.outer(kernel_inside(height, target.scale), kernel_inside(width, target.scale))
+        self.valid = (
+            target.source_mask & inside & valid_after_resize(target.valid, 1 / target.scale)
+        )
+        self.n = int(np.count_nonzero(self.valid))
 
-    def part(self, output: Output) -> Kept:
-        """Take the sum."""
+    def sums(self, output: Output) -> ConsistencySums:
+        """Compute the sum."""
         total = 0.0
-        for number in common(self.truth):
-            apart = resized(output.values[number], 1 / self.truth.scale)
-            apart -= self.truth.source[self.truth.bands[number]]
-            total += float(np.abs(apart[self.use]).sum())
-        return Kept(total, self.n * len(common(self.truth)))
+        for number in shared_bands(self.target):
+            difference = resized(output.values[number], 1 / self.target.scale)
+            difference -= self.target.source[self.target.bands[number]]
+            total += float(np.abs(difference[self.valid]).sum())
+        return ConsistencySums(total, self.n * len(shared_bands(self.target)))
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(Part):
-    """Sums of the three scores over pixels, and the pixels.
+class CorrectnessSums(Sums):
+    """Sums over pixels of the three scores of opensr-test, and number of pixels.
 
-    After Aybar et al. 2024 (opensr-test), of each pixel: d_ref = |source - truth|, with the source
-    enlarged, d_im = |output - truth| / d_ref, d_om = |output - source| / d_ref, the mean over
-    bands of absolute differences. With H = d_im + d_om - 1
+    After Aybar et al. 2024. For each pixel, with the source enlarged and each distance the mean
+    over bands of absolute differences: d_ref = |source - target|, d_im = |output - target| / d_ref,
+    d_om = |output - source| / d_ref. With H = d_im + d_om - 1
 
-        improvement   = d_im + d_om (1 - exp(-gamma H))     near 0 where the output is the truth
-        omission      = d_om + d_im (1 - exp(-gamma H))     near 0 where it still is the source
+        improvement   = d_im + d_om (1 - exp(-gamma H))     near 0 where the output is the target
+        omission      = d_om + d_im (1 - exp(-gamma H))     near 0 where it is still the source
         hallucination = exp(-gamma d_im d_om)               near 0 where it is far from both
 
-    and the three scores of the pixel are exp(-x / T) of these, divided by their sum: shares of 1.
-    gamma = 0.05 and T = 0.25, as in that package. Only pixels count where one of the three
-    absolute distances is above the 75th percentile of d_ref in that image: elsewhere there is no
-    detail. Unlike there, the output is neither matched to the truth's histogram nor moved, the
-    distance is L1, the source is enlarged by MATLAB's bicubic, and no border is left out.
-    The mean is over pixels, over many images over all their pixels that count.
+    The three scores of the pixel are exp(-x / T) of these, divided by their sum, so they add up to
+    1. gamma = 0.05 and T = 0.25, as in opensr-test. Only pixels are used where one of the three
+    absolute distances is above the 75th percentile of d_ref in the image; other pixels have no
+    detail. Unlike in opensr-test, the output is neither matched to the histogram of the target nor
+    shifted, the distance is L1, the source is enlarged by MATLAB's bicubic, and no border is left
+    out. The mean is over these pixels of all images.
     """
 
     improvement: float = 0.0
@@ -128,7 +140,7 @@ class Scores(Part):
     n: int = 0
 
     def numbers(self, unit: str, scale: int) -> dict[str, float]:
-        """Return the three shares."""
+        """Return the means of the three scores."""
         sums = (self.improvement, self.omission, self.hallucination)
         names = ("improvement", "omission", "hallucination")
         return {k: s / self.n if self.n else NAN for k, s in zip(names, sums, strict=True)}
@@ -141,10 +153,10 @@ def _metric(name: str, better: Better, about: str) -> Metric:
 
 
 class Correctness(Family):
-    """Which detail is true, missing, or made up."""
+    """Shares of the detail that is correct, missing, or hallucinated."""
 
     name = "correctness"
-    place = 100
+    order = 100
     metrics = (
         _metric("improvement", "more", "share of the detail that is nearer to the truth"),
         _metric("omission", "less", "share of the detail that is left as in the source"),
@@ -152,48 +164,50 @@ class Correctness(Family):
     )
 
     @classmethod
-    def applies(cls, truth: Truth) -> bool:
-        """Return whether a coarser source has bands of the target."""
-        return bool(common(truth))
+    def applies(cls, target: Target) -> bool:
+        """Return whether the scale is above 1 and source and target share bands."""
+        return bool(shared_bands(target))
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        assert truth.source_mask is not None  # there is a source
-        self.bands = common(truth)
-        use = truth.valid & supported(truth.source_mask, truth.scale)
-        self.use = slice(None) if use.all() else use
-        held = [
-            resized(np.where(truth.source_mask, truth.source[truth.bands[n]], 0.0), truth.scale)
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        assert target.source_mask is not None  # the family applies only with a source
+        self.bands = shared_bands(target)
+        valid = target.valid & valid_after_resize(target.source_mask, target.scale)
+        self.valid = slice(None) if valid.all() else valid
+        enlarged = [
+            resized(np.where(target.source_mask, target.source[target.bands[n]], 0.0), target.scale)
             for n in self.bands
         ]
-        self.source = np.stack([v[self.use].ravel() for v in held])
-        self.true = np.stack([truth.values[n][self.use].ravel() for n in self.bands])
-        self.apart = np.abs(self.source - self.true).mean(axis=0)
-        self.above = float(np.quantile(self.apart, SHARE)) if self.apart.size else 0.0
-        self.held = np.maximum(self.apart, LEAST * truth.limit)
+        self.source = np.stack([v[self.valid].ravel() for v in enlarged])
+        self.true = np.stack([target.values[n][self.valid].ravel() for n in self.bands])
+        self.reference = np.abs(self.source - self.true).mean(axis=0)
+        self.threshold = (
+            float(np.quantile(self.reference, QUANTILE)) if self.reference.size else 0.0
+        )
+        self.divisor = np.maximum(self.reference, MIN_DISTANCE * target.data_range)
 
-    def part(self, output: Output) -> Scores:
-        """Take the sums."""
-        p = np.stack([output.values[n][self.use].ravel() for n in self.bands])
-        to_truth = np.abs(p - self.true).mean(axis=0)
+    def sums(self, output: Output) -> CorrectnessSums:
+        """Compute the sums."""
+        p = np.stack([output.values[n][self.valid].ravel() for n in self.bands])
+        to_target = np.abs(p - self.true).mean(axis=0)
         to_source = np.abs(p - self.source).mean(axis=0)
-        count = np.maximum(np.maximum(to_truth, to_source), self.apart) > self.above
-        held = self.held[count]
-        shares = scores(to_truth[count] / held, to_source[count] / held)
+        detail = np.maximum(np.maximum(to_target, to_source), self.reference) > self.threshold
+        divisor = self.divisor[detail]
+        shares = scores(to_target[detail] / divisor, to_source[detail] / divisor)
         improvement, omission, hallucination = (float(s.sum()) for s in shares)
-        return Scores(improvement, omission, hallucination, int(held.size))
+        return CorrectnessSums(improvement, omission, hallucination, int(divisor.size))
 
 
 def scores(d_im: Array, d_om: Array) -> tuple[Array, Array, Array]:
-    """Return improvement, omission and hallucination of pixels, which add up to 1.
+    """Return improvement, omission and hallucination of each pixel, which add up to 1.
 
     Args:
-        d_im: distance output - truth, in distances source - truth.
-        d_om: distance output - source, in the same.
+        d_im: |output - target| / |source - target|.
+        d_om: |output - source| / |source - target|.
     """
-    lost = 1 - np.exp(-GAMMA * (d_im + d_om - 1))
-    each = np.stack([d_im + d_om * lost, d_om + d_im * lost, np.exp(-GAMMA * d_im * d_om)])
-    # The same in every share, so it cancels; without it all three may vanish.
+    penalty = 1 - np.exp(-GAMMA * (d_im + d_om - 1))
+    each = np.stack([d_im + d_om * penalty, d_om + d_im * penalty, np.exp(-GAMMA * d_im * d_om)])
+    # This cancels in the shares; without it all three weights may underflow to 0.
     each -= each.min(axis=0)
     weights = np.exp(-each / TEMPERATURE)
     improvement, omission, hallucination = weights / weights.sum(axis=0)

@@ -7,34 +7,33 @@ from functools import lru_cache
 
 import numpy as np
 
-from crossband.metrics.catalogue import DATA, Metric
-from crossband.metrics.family import Array, Family, Output, Part, Truth
+from crossband.metrics.family import DATA, Array, Family, Metric, Output, Sums, Target
 from crossband.metrics.moments import NAN, USUAL_RANGE
 
-#: Steps of the usual range of the unit: of a band alone (0.001 of reflectance), and along each of
-#: the directions of several.
-BINS, COARSE = 1024, 256
-#: Directions onto which two bands and more are projected, and the seed they are drawn with.
+#: Number of bins of the unit's usual range for a single band (0.001 of reflectance), and along each
+#: direction for several bands.
+BINS, PROJECTED_BINS = 1024, 256
+#: Number of directions onto which several bands are projected, and the seed of these directions.
 DIRECTIONS, SEED = 16, 0
 
 
 @dataclass(frozen=True, eq=False)
-class Distributions(Part):
-    """What the 1-Wasserstein distance needs, along each direction.
+class WassersteinSums(Sums):
+    """Integrals of the 1-Wasserstein distance, along each direction.
 
-    W1 = integral |F_p - F_t| over the axis, F being the cumulative distributions. The axis is cut
-    into bins and two open ends, and of each the integral of F_p - F_t (1 - F at the upper end) is
-    summed exactly, from every value, so that images add up. What is lost is only where F_p and
-    F_t cross inside a bin: for one band the result is the exact distance, or less by what the two
-    differ in the bins they cross in. For more bands it is the sliced distance (Bonneel et al.
-    2015), the mean over 16 directions of unit length drawn once for all (NumPy's PCG64, seed 0).
+    W1 = integral |F_p - F_t| over the axis, where F are the cumulative distributions. The axis is
+    cut into bins and two open ends. The integral of F_p - F_t over each of them (of 1 - F at the
+    upper end) is an exact sum over the pixels, so images add up. Where F_p and F_t cross inside a
+    bin, positive and negative parts cancel: for one band, the result is the exact distance minus
+    what the two differ by in these bins. For several bands it is the sliced distance (Bonneel et
+    al. 2015): the mean over 16 fixed directions of unit length (NumPy's PCG64, seed 0).
 
-    Bins are 1024 equal parts of the usual range of the unit for one band (0.001 of reflectance,
-    0.03 dB, 0.1 K), 256 along each direction for more: groups are many, and each keeps them.
+    One band has 1024 bins over the usual range of its unit (0.001 of reflectance, 0.03 dB, 0.1 K).
+    Several bands have 256 bins along each direction, because every group stores these arrays.
 
     Attributes:
         areas: [directions, bins + 2], sum over pixels, in the unit.
-        n: pixels.
+        n: number of pixels.
     """
 
     areas: Array
@@ -49,7 +48,7 @@ class Distributions(Part):
 
 @lru_cache(maxsize=8)
 def directions(bands: int) -> Array:
-    """Return unit vectors [directions, bands]; for one band the axis itself."""
+    """Return unit vectors [directions, bands]; for one band the vector 1."""
     if bands == 1:
         return np.ones((1, 1))
     drawn = np.random.default_rng(SEED).normal(size=(DIRECTIONS, bands))
@@ -57,20 +56,22 @@ def directions(bands: int) -> Array:
 
 
 def areas(at: Array, bins: int) -> Array:
-    """Return n x the integral of the cumulative distribution over each bin, in bins: [bins + 2].
+    """Return n times the integral of the cumulative distribution F over each bin: [bins + 2].
+
+    The first integral is over all values below the bins. The last is minus the integral of 1 - F
+    over all values above the bins.
 
     Args:
-        at: [n], finite, in bins from where they begin. The first of the results is the integral
-            over what lies below them, the last is minus that of 1 - F over what lies above.
-        bins: their number.
+        at: [n], finite values in units of bins, counted from the first bin's lower edge.
+        bins: number of bins.
     """
     below = above = 0.0
     if at.size and (at.min() < 0 or at.max() > bins):
-        held = np.clip(at, 0.0, bins)
-        rest, at = at - held, held
+        clipped = np.clip(at, 0.0, bins)
+        rest, at = at - clipped, clipped
         below, above = float(rest[rest < 0].sum()), float(rest[rest > 0].sum())
     step = at.astype(np.intp)
-    # One bin more, for what lies exactly at the end.
+    # One more bin, for values exactly at the upper edge.
     count = np.bincount(step, minlength=bins + 1)
     inside = np.bincount(step, weights=at - step, minlength=bins + 1)
     full = np.cumsum(count) - inside
@@ -81,7 +82,7 @@ class SlicedWasserstein(Family):
     """The sliced Wasserstein distance between pixel distributions."""
 
     name = "swd"
-    place = 50
+    order = 50
     metrics = (
         Metric(
             "swd",
@@ -94,24 +95,24 @@ class SlicedWasserstein(Family):
         ),
     )
 
-    def __init__(self, truth: Truth) -> None:
-        super().__init__(truth)
-        low, high = USUAL_RANGE[truth.unit]
-        turn = directions(len(truth.bands))
-        # A direction maps the cube of usual values to middle +- half.
-        middle = turn.sum(axis=1) * (low + high) / 2
-        half = np.abs(turn).sum(axis=1) * (high - low) / 2
-        self.bins = BINS if len(truth.bands) == 1 else COARSE
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        low, high = USUAL_RANGE[target.unit]
+        vectors = directions(len(target.bands))
+        # The projection of the cube of usual values covers middle +- half.
+        middle = vectors.sum(axis=1) * (low + high) / 2
+        half = np.abs(vectors).sum(axis=1) * (high - low) / 2
+        self.bins = BINS if len(target.bands) == 1 else PROJECTED_BINS
         self.width = 2 * half / self.bins
-        self.turn, self.begin = turn / self.width[:, None], (middle - half) / self.width
-        self.own = self._areas(truth.flat)
+        self.directions, self.starts = vectors / self.width[:, None], (middle - half) / self.width
+        self.target_areas = self._areas(target.flat)
 
     def _areas(self, flat: Array) -> Array:
-        """Areas along each direction, in the unit."""
-        along = zip(self.turn, self.begin, strict=True)
-        found = np.stack([areas(turn @ flat - begin, self.bins) for turn, begin in along])
-        return np.asarray(found * self.width[:, None])
+        """Return the areas along each direction, in the unit."""
+        along = zip(self.directions, self.starts, strict=True)
+        per_bin = np.stack([areas(vector @ flat - start, self.bins) for vector, start in along])
+        return np.asarray(per_bin * self.width[:, None])
 
-    def part(self, output: Output) -> Distributions:
-        """Take the areas between the two distributions."""
-        return Distributions(self._areas(output.flat) - self.own, self.truth.n)
+    def sums(self, output: Output) -> WassersteinSums:
+        """Compute the areas between the two distributions."""
+        return WassersteinSums(self._areas(output.flat) - self.target_areas, self.target.n)

@@ -1,8 +1,8 @@
-"""Thermal descriptors: how a thermal picture is told from others, as in re-identification.
+"""Descriptors of thermal images for re-identification, as in the evaluation of ThermalGAN.
 
-After Kniaz et al. 2018, ThermalGAN: a colour picture (the probe) is turned into a set of plausible
-thermal pictures, and the gallery's thermal picture that is nearest to any of them is the match.
-What is compared is the histogram of temperatures and a descriptor of features; here that is a
+After Kniaz et al. 2018: a model translates a colour image (the probe) to several plausible thermal
+images. The match is the thermal image of the gallery that is nearest to any of them. Images are
+compared by their histogram of temperatures and by a feature descriptor. Here this descriptor is a
 histogram of oriented gradients, which needs no trained network.
 """
 
@@ -23,16 +23,16 @@ def thermal_histogram(
     bins: int = 32,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Array:
-    """Return the share of a picture's valid pixels in each of some equal steps of temperature.
+    """Return the share of valid pixels in each of several equal steps of temperature.
 
     Args:
-        values: [H, W]; what lies beyond the limits counts to the first and the last step.
-        mask: bool [H, W]; all where None. What is not finite does not count either.
-        bins: steps.
-        limits: lowest and highest value, in the values' unit.
+        values: [H, W]. Values outside the limits are counted in the first or last step.
+        mask: bool [H, W], True for valid pixels; None: all. Values that are not finite are masked.
+        bins: number of steps.
+        limits: lowest and highest value, in the unit of the values.
 
     Returns:
-        [bins], sums to 1; zeros where no pixel is valid.
+        [bins], with a sum of 1; zeros if no pixel is valid.
 
     >>> thermal_histogram([[0.1, 0.2, 0.9, 7.0]], bins=2).tolist()
     [0.5, 0.5]
@@ -52,19 +52,18 @@ def gradient_histograms(
     cell: int = 16,
     orientations: int = 9,
 ) -> Array:
-    """Return histograms of oriented gradients of square cells. Dalal and Triggs 2005.
+    """Return histograms of oriented gradients (HOG) of square cells. Dalal and Triggs 2005.
 
-    Gradients are central differences, 0 at the borders of the picture; each pixel adds the length
-    of its gradient to the orientation (0 to 180 degrees, in equal steps) that it has. Each cell's
-    histogram h is divided by sqrt(|h|^2 + 1e-10): warmth and contrast do not matter, shapes do. A
-    pixel beside an invalid one has no gradient. Rows and columns beyond the last whole cell are
-    left out.
+    Gradients are central differences, and 0 at the border of the image. Each pixel adds the length
+    of its gradient to the bin of its orientation (0 to 180 degrees). The histogram h of a cell is
+    divided by sqrt(|h|^2 + 1e-10), so temperature and contrast do not change it. A pixel beside a
+    masked one has no gradient. Rows and columns beyond the last complete cell are left out.
 
     Args:
         values: [H, W].
-        mask: bool [H, W]; all where None.
+        mask: bool [H, W], True for valid pixels; None: all.
         cell: side of a cell in pixels.
-        orientations: steps of a half turn.
+        orientations: number of orientations over 180 degrees.
 
     Returns:
         [H // cell, W // cell, orientations].
@@ -93,28 +92,28 @@ def thermal_signature(
     bins: int = 32,
     cell: int = 16,
 ) -> Array:
-    """Return what a thermal picture is told by: its histogram and its gradients', one vector.
+    """Return the descriptor of a thermal image: its histogram and its HOG, as one vector.
 
-    Each half has length 1 (0 where there is nothing), so that both weigh alike in a distance.
-    Pictures that are compared have one size.
+    Both parts have norm 1 (0 if they are empty), so that they have the same weight in a distance.
+    Only descriptors of images of the same size can be compared.
     """
-    halves = (
+    parts = (
         thermal_histogram(values, mask, bins=bins, limits=limits),
         gradient_histograms(values, mask, cell=cell).ravel(),
     )
-    return np.concatenate([h / max(float(np.linalg.norm(h)), 1e-12) for h in halves])
+    return np.concatenate([h / max(float(np.linalg.norm(h)), 1e-12) for h in parts])
 
 
-def ranks(probes: Sequence[Array], gallery: Sequence[Array]) -> NDArray[np.int_]:
-    """Return the gallery's numbers, nearest first.
+def rank_gallery(probes: Sequence[Array], gallery: Sequence[Array]) -> NDArray[np.int_]:
+    """Return the positions of the gallery's images, nearest first.
 
     Args:
-        probes: signatures of the plausible thermal pictures of one colour picture; the nearest of
-            them counts.
-        gallery: a signature of each known thermal picture.
+        probes: descriptors of the plausible thermal images of one colour image. The distance of an
+            image of the gallery is that to the nearest of them.
+        gallery: descriptor of each known thermal image.
     """
-    apart = np.linalg.norm(np.stack(probes)[:, None] - np.stack(gallery)[None], axis=2)
-    return np.argsort(apart.min(axis=0), kind="stable")
+    distances = np.linalg.norm(np.stack(probes)[:, None] - np.stack(gallery)[None], axis=2)
+    return np.argsort(distances.min(axis=0), kind="stable")
 
 
 def _checked(values: ArrayLike, mask: ArrayLike | None) -> tuple[Array, NDArray[np.bool_]]:
