@@ -55,6 +55,12 @@ RULES = (
     ),
     Rule(rf"about {_TIME} left", "about <time> left", "how long the rest takes"),
     Rule(r'"(seconds|time)": ?("[^"]*"|[\d.e+-]+)', r'"\1": <time>', "when, and how long"),
+    Rule(
+        r"\bcrossband(?:\.\w+)+\.([A-Z]\w+)",
+        r"\1",
+        "a class is found by its name, wherever its module lies",
+    ),
+    Rule(r"(?m)^[\d.]+,", "<rate>,", "samples a second, the first column", "metrics\\.csv$"),
     Rule(r"tcp://[\w.]+:\d+", "<scheduler>", "the port of a scheduler is drawn at random"),
 )
 #: Files whose content is not compared, only that they are there.
