@@ -60,9 +60,10 @@ RULES = (
         r"\1",
         "a class is found by its name, wherever its module lies",
     ),
-    Rule(r"(?m)^[\d.]+,", "<rate>,", "samples a second, the first column", "metrics\\.csv$"),
     Rule(r"tcp://[\w.]+:\d+", "<scheduler>", "the port of a scheduler is drawn at random"),
 )
+#: Numbers of a training's log and checkpoints that are left out.
+SPEED = "images_per_second"  # how fast the machine was
 #: Files whose content is not compared, only that they are there.
 UNSEEN = (
     Rule(r"/\.[^/]+\.crossband/", "", "unfinished windows: what becomes of them is compared"),
@@ -180,7 +181,8 @@ def checkpoint(path: Path, clean: Clean) -> Facts:
     """Read all that a checkpoint of a training holds."""
     import torch
 
-    return dict(_leaves(torch.load(path, map_location="cpu", weights_only=True), "", clean))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {k: v for k, v in _leaves(state, "", clean) if not k.endswith(SPEED)}
 
 
 def _leaves(node: Any, name: str, clean: Clean) -> Iterator[tuple[str, Any]]:
@@ -204,6 +206,14 @@ def table(path: Path, clean: Clean) -> Facts:
     return {"types": str(rows.dtypes)} | lines(clean(rows.to_csv()))
 
 
+def log(path: Path, clean: Clean) -> Facts:
+    """Read the log of a training."""
+    import pandas as pd
+
+    rows = pd.read_csv(path, dtype=str)
+    return lines(clean(rows.drop(columns=SPEED, errors="ignore").to_csv()))
+
+
 def array(path: Path, clean: Clean) -> Facts:
     """Read an array of NumPy."""
     return {"pixels": np.load(path)}
@@ -215,6 +225,7 @@ READERS: tuple[tuple[tuple[str, ...], Callable[[Path, Clean], Facts]], ...] = (
     ((".ckpt",), checkpoint),
     ((".parquet",), table),
     ((".npy",), array),
+    (("metrics.csv",), log),
 )
 
 
