@@ -1,4 +1,4 @@
-"""Layouts: how datasets lie on a user's disk. One file each; adding one touches no other file."""
+"""Layouts: how datasets lie on a disk. Each is one file; adding one touches no other file."""
 
 from __future__ import annotations
 
