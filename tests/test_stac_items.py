@@ -207,12 +207,12 @@ def test_an_offset_that_the_provider_has_added_already(tmp_path, applied):
 
 def test_other_stores_are_named_as_gdal_does():
     base = "https://host/a/item.json"
-    assert stac.place(base, "s3://bucket/b.tif") == "/vsis3/bucket/b.tif"
-    assert stac.place(base, "gs://bucket/b.tif") == "/vsigs/bucket/b.tif"
-    assert stac.place(base, "../b.tif?token=1") == "https://host/b.tif?token=1"
-    assert stac.place(base, "https://other/b.tif") == "https://other/b.tif"
-    assert stac.place("/data/item.json", "file:///else/b.tif") == "/else/b.tif"
-    assert stac.place("/data/item.json", "/vsizip/x.zip/b.tif") == "/vsizip/x.zip/b.tif"
+    assert stac.resolve_href(base, "s3://bucket/b.tif") == "/vsis3/bucket/b.tif"
+    assert stac.resolve_href(base, "gs://bucket/b.tif") == "/vsigs/bucket/b.tif"
+    assert stac.resolve_href(base, "../b.tif?token=1") == "https://host/b.tif?token=1"
+    assert stac.resolve_href(base, "https://other/b.tif") == "https://other/b.tif"
+    assert stac.resolve_href("/data/item.json", "file:///else/b.tif") == "/else/b.tif"
+    assert stac.resolve_href("/data/item.json", "/vsizip/x.zip/b.tif") == "/vsizip/x.zip/b.tif"
 
 
 def test_translate_an_item_on_a_server(tmp_path, capsys):

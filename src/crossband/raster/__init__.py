@@ -1,1 +1,1 @@
-"""Rasters on disk: open, window, plan, write."""
+"""Rasters: open scenes, read windows in physical units, write results."""

@@ -1,6 +1,6 @@
-"""Which band is which: from the file's metadata, from the caller, or from the declared sensor.
+"""Find bands by name: from the caller, from the file's metadata, or from the declared sensor.
 
-Never from pixel values.
+Pixel values are never used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,18 @@ def find_bands(
     given: Mapping[str, int | str],
     sensor: sensors.Sensor | None,
 ) -> dict[str, int]:
-    """Return common name -> band number for every needed band."""
+    """Return common name -> 1-based band number for every needed band.
+
+    Args:
+        dataset: of rasterio, or a `Product`.
+        path: for messages.
+        needed: common names.
+        given: common name -> band number or name, as the caller states it.
+        sensor: declared by the caller.
+
+    Raises:
+        BandError: a band is missing, ambiguous, or chosen twice.
+    """
     sources = named_bands(dataset, sensor)
     for name in given:
         if name not in needed:
@@ -54,10 +65,10 @@ def find_bands(
             matches = [n for n, known in source.items() if known == name]
             if len(matches) > 1:
                 labels = [dataset.descriptions[n - 1] or name for n in matches]
-                said = f" ({', '.join(labels)})" if len(set(labels)) == len(labels) else ""
+                named = f" ({', '.join(labels)})" if len(set(labels)) == len(labels) else ""
                 raise BandError(
-                    f"{path}: bands {', '.join(map(str, matches))}{said} are all named {name}; "
-                    f"choose with --bands {name}={'NAME' if said else 'NUMBER'}"
+                    f"{path}: bands {', '.join(map(str, matches))}{named} are all named {name}; "
+                    f"choose with --bands {name}={'NAME' if named else 'NUMBER'}"
                 )
             if matches:
                 numbers[name] = matches[0]
@@ -82,7 +93,10 @@ def find_bands(
 
 
 def named_bands(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
-    """Band number -> name, from the strongest word to the weakest."""
+    """Return band number -> name of three sources, the most reliable one first.
+
+    They are descriptions and tags, colour interpretation, and the order of the sensor's bands.
+    """
     described = _described(dataset, sensor)
     coloured = {n: c.name for n, c in enumerate(dataset.colorinterp, start=1)}
     in_order: dict[int, str] = {}
@@ -92,11 +106,11 @@ def named_bands(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, s
 
 
 def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
-    """Band number -> common name, from descriptions and band tags."""
+    """Return band number -> common name, from descriptions and band tags."""
     found = {}
     for number, description in enumerate(dataset.descriptions, start=1):
         tags = dataset.tags(number)
-        if tags.get("common_name") == "":  # as of a band that is there in a finer version, too
+        if tags.get("common_name") == "":  # the product has a finer version of this band
             continue
         for label in (tags.get("common_name"), tags.get("eo:common_name"), description):
             if not label:

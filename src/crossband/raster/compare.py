@@ -1,7 +1,7 @@
-"""Compare two scenes pixel by pixel, though they lie on different grids.
+"""Compare two scenes on different grids pixel by pixel.
 
-What is fine is averaged over the pixels of the coarser scene: two images of different resolution
-have different distributions, and a mapping fitted between them would undo the difference.
+The finer scene is averaged over the pixels of the coarser one. Images of different resolution have
+different distributions of values, and a mapping fitted between them would remove that difference.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene
 from crossband.raster.warp import overlap, read_averaged, read_warped, resolution_ratio
 
-#: Side of what is read of the finer scene at once, in its pixels.
+#: Side of the squares of the finer scene that are read at once, in its pixels.
 SIDE = 2048
-#: Pixels that are compared at most. Of more, every second in each row and column is taken, every
-#: third, ...: so many tell the quantile 0.001 of a smooth distribution to a few thousandths of its
-#: spread.
+#: Largest number of pixels that are compared. Of more, every k-th row and column is used: so many
+#: pixels give the 0.001 quantile of a smooth distribution to a few thousandths of its spread.
 MOST = 2**21
-#: Pixels of the finer scene along a coarse one from which on they are averaged; below, a cubic
-#: interpolation keeps more of what is there.
+#: From this ratio of pixel sizes on, fine pixels are averaged. Below, cubic interpolation keeps
+#: more detail.
 RATIO = 1.5
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The ground that two scenes share, in whole pixels of the coarser one.
+    """The overlap of two scenes, in whole pixels of the coarser one.
 
     Attributes:
-        grid: those pixels.
-        box: where they lie in the coarser scene.
-        coarser: which scene that is, 0 or 1.
-        ratio: pixels of the other one along a pixel of it, about.
+        grid: grid of these pixels.
+        box: their rectangle in the coarser scene.
+        coarser: which scene is coarser, 0 or 1.
+        ratio: size of a coarse pixel in fine pixels, about.
     """
 
     grid: Grid
@@ -46,10 +45,10 @@ class Overlap:
 
     @classmethod
     def of(cls, first: Grid, second: Grid) -> Overlap:
-        """Find it; both have a CRS and an affine transform.
+        """Return the overlap of two grids that have a CRS and an affine transform.
 
         Raises:
-            InputError: they do not share a whole pixel.
+            InputError: the overlap has no whole pixel.
         """
         box = overlap(first, second)
         ratio = resolution_ratio(first, second, box)
@@ -60,11 +59,11 @@ class Overlap:
 
     @property
     def step(self) -> int:
-        """Of so many pixels in each row and column one is compared."""
+        """Every `step`-th row and column is compared."""
         return math.ceil(math.sqrt(self.box.height * self.box.width / MOST))
 
     def blocks(self) -> Iterator[Box]:
-        """Yield parts of it, of which the finer scene's pixels fit in memory."""
+        """Yield rectangles of the overlap, small enough for memory in fine pixels."""
         side = max(int(SIDE / self.ratio), 1)
         whole = self.grid.box
         for row in range(0, whole.height, side):
@@ -72,7 +71,7 @@ class Overlap:
                 yield Box(row, col, side, side).intersection(whole)
 
     def window(self, scene: Scene, which: int, part: Box) -> Window:
-        """Read what one of the two scenes shows of a part."""
+        """Read a rectangle of the overlap from the first (0) or second (1) scene."""
         if which == self.coarser:
             at = Box(self.box.row + part.row, self.box.col + part.col, part.height, part.width)
             return scene.read(at)
@@ -80,7 +79,7 @@ class Overlap:
         return read(scene, self.grid.crop(part))
 
     def thinned(self, part: Box) -> tuple[slice, slice]:
-        """Return which pixels of a part are compared."""
+        """Return which rows and columns of a rectangle are compared."""
         middle = self.step // 2
         return (
             slice((middle - part.row) % self.step, None, self.step),

@@ -1,4 +1,4 @@
-"""Open one raster with GDAL, as rasterio's dataset, or say in one line why that cannot be."""
+"""Open one raster with GDAL; errors are one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crossband.raster.source import split_item_id
 
 
 def check_exists(path: str | Path) -> None:
-    """Raise InputError for a local path that is not there or empty."""
+    """Raise InputError for a local path that does not exist, or an empty file."""
     text = split_item_id(str(path))[0]
     if remote.is_remote(text):
         return
@@ -29,7 +29,11 @@ def check_exists(path: str | Path) -> None:
 
 
 def open_dataset(path: str | Path) -> Any:
-    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
+    """Open a raster with GDAL, as a dataset of rasterio.
+
+    Raises:
+        InputError: it cannot be opened, or has no bands, complex numbers or a colour table.
+    """
     text = remote.address(path)
     check_exists(text)
     try:

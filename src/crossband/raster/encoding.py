@@ -1,4 +1,4 @@
-"""How physical values become the numbers of a file."""
+"""Convert physical values to the stored numbers of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crossband.errors import OutputError, nearest
 from crossband.raster.scene import Scene
 
-#: GDAL's names of the data types that can be written.
+#: Data types that can be written, and their names in GDAL.
 DTYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -35,7 +35,7 @@ class Encoding:
         dtype: NumPy name of the stored data type.
         scale: physical = stored x scale + offset.
         offset: see scale.
-        nodata: stored number of masked pixels; None where a mask band says it, or all are valid.
+        nodata: stored number of masked pixels; None with a mask band, or if all are valid.
         mask_band: write a mask band (GeoTIFF: internal mask; PNG: alpha).
     """
 
@@ -56,19 +56,19 @@ class Encoding:
         offset: float | None = None,
         nodata: float | None = None,
     ) -> Encoding:
-        """Return the source's own encoding, or another one that is asked for.
+        """Return the encoding of the source, or the one that the arguments ask for.
 
-        A source that has neither nodata nor a mask gets NaN (float) or a mask band (integer), so
-        that pixels masked for other reasons (NaN, infinity) are never written as values. So does
-        one whose bands have different nodata numbers: a file has one.
+        If the source has neither nodata nor a mask, or its bands have different nodata numbers,
+        masked pixels are marked by NaN (float) or by a mask band (integer). So pixels that are
+        masked for other reasons (NaN, infinity) are never written as values.
 
         Args:
             scene: the source.
             dtype: stored data type; a floating-point one holds physical values.
-            unit: unit of the result; in another than the source's the source's numbers mean
-                nothing, and float32 is the default.
-            scale: physical = stored x scale + offset; an integer type needs one of its own.
-            offset: see scale; 0 where a scale is given without one.
+            unit: unit of the result. For another unit than the source's, its encoding does not
+                apply, and float32 is the default.
+            scale: physical = stored x scale + offset; an integer type needs one.
+            offset: see scale; 0 if only a scale is given.
             nodata: stored number of masked pixels.
 
         Raises:
@@ -79,7 +79,7 @@ class Encoding:
         kept = same and scale is None and offset is None and dtype in (None, scene.dtype)
         if kept and not r.power:
             stored = scene.dtype
-            mark = None if scene.has_mask else _one(r.nodata, stored)
+            mark = None if scene.has_mask else _shared(r.nodata, stored)
             if mark is None and np.dtype(stored).kind == "f" and not scene.has_mask:
                 mark = float("nan")
             found = cls(stored, r.scale[0], r.offset[0], mark, mark is None)
@@ -99,7 +99,7 @@ class Encoding:
         scale: float | None,
         offset: float | None,
     ) -> Encoding:
-        """Return an encoding that is not the source's."""
+        """Return an encoding other than the source's."""
         own = scene.dtype if same and not scene.radiometry.power else "float32"
         stored = check_dtype(dtype or own)
         if np.dtype(stored).kind == "f" or (dtype is None and scale is None and offset is None):
@@ -120,9 +120,9 @@ class Encoding:
         return cls(stored, scale, offset or 0.0, None, mask_band=True)
 
     def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """Physical [C, H, W] and mask [H, W] -> stored numbers.
+        """Convert physical values [C, H, W] with a mask [H, W] to stored numbers.
 
-        A valid value that would be stored as the nodata number moves by one, and so stays valid.
+        A valid value that would be stored as the nodata number is stored as the next number.
         """
         kind = np.dtype(self.dtype)
         physical = kind.kind == "f" and self.scale == 1.0 and self.offset == 0.0
@@ -144,16 +144,16 @@ class Encoding:
         return stored.astype(kind, copy=False)
 
     def held(self) -> tuple[float, float]:
-        """Return the least and the largest physical value that an integer type holds."""
+        """Return the least and the largest physical value that an integer type can store."""
         ends = [number * self.scale + self.offset for number in limits(self.dtype)]
         return min(ends), max(ends)
 
     def beyond(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-        """Count the valid values [C, H, W] that `encode` cuts off: the data type ends before."""
+        """Count the valid values [C, H, W] that `encode` clips to the range of the data type."""
         if np.dtype(self.dtype).kind not in "iu":
             return 0
         low, high = self.held()
-        half = abs(self.scale) / 2  # what is rounded is not cut off
+        half = abs(self.scale) / 2  # rounding is not clipping
         return int(np.count_nonzero(((values < low - half) | (values > high + half)) & mask))
 
 
@@ -164,27 +164,27 @@ def check_dtype(name: str) -> str:
     return name
 
 
-def _one(marks: Sequence[float | None], dtype: str) -> float | None:
-    """Return the number that means "no data" in all bands, if there is one that the type holds."""
+def _shared(marks: Sequence[float | None], dtype: str) -> float | None:
+    """Return the nodata number that all bands share, if the type can store it; else None."""
     first = marks[0]
     same = first is not None and len({repr(mark) for mark in marks}) == 1
     return _exact(dtype, first) if same and first is not None and _holds(dtype, first) else None
 
 
 def limits(dtype: str) -> tuple[float, float]:
-    """Return the least and the largest number of an integer type that float64 holds."""
+    """Return the least and the largest number of an integer type that float64 can represent."""
     info = np.iinfo(dtype)
     high = float(info.max)
     return float(info.min), high if int(high) <= info.max else float(np.nextafter(high, 0.0))
 
 
 def _exact(dtype: str, number: float) -> float:
-    """Return the number as the data type holds it: what is written is what is compared with."""
+    """Return the number rounded to the data type, as readers of the file will compare it."""
     return float(np.dtype(dtype).type(number)) if np.dtype(dtype).kind == "f" else number
 
 
 def _holds(dtype: str, number: float) -> bool:
-    if not np.isfinite(number):  # NaN, and an infinity that is meant
+    if not np.isfinite(number):  # NaN, or an explicit infinity
         return np.dtype(dtype).kind == "f"
     if np.dtype(dtype).kind == "f":
         return abs(number) <= float(np.finfo(dtype).max)

@@ -1,4 +1,4 @@
-"""Read windows of one file: stored numbers, and the file's own mask."""
+"""Read windows of one file: stored numbers and the mask."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class FileReader:
     """Bands of an open raster; a `raster.scene.WindowReader`.
 
     Args:
-        dataset: opened with rasterio, or what has its methods; closed with this reader.
+        dataset: of rasterio, or an object with its methods; closed with this reader.
         path: for messages.
         numbers: 1-based band numbers, in the order in which they are read.
-        named: numbers of other bands that are known to be no alpha.
+        named: numbers of other bands that are known not to be alpha bands.
 
     Attributes:
         grid: shape, affine, CRS.
@@ -56,7 +56,7 @@ class FileReader:
         return tuple(self._dataset.files)
 
     def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window as it is stored: numbers [C, H, W] and the file's own mask [H, W]."""
+        """Read a window: stored numbers [C, H, W] and the mask of the file [H, W]."""
         at = box.rasterio()
         indexes = list(self._numbers)
         try:
@@ -74,7 +74,7 @@ class FileReader:
         return stored, mask
 
     def calibrated(self, stored: NDArray[Any], box: Box) -> NDArray[Any]:
-        """Return the numbers as they are: a file's scale and offset are all there is to them."""
+        """Return the numbers unchanged: a file has only a scale and an offset."""
         return stored
 
     def close(self) -> None:
@@ -83,11 +83,10 @@ class FileReader:
 
 
 def _alpha_band(dataset: Any, used: set[int]) -> int | None:
-    """Return the number of the alpha band, unless it holds one of the bands in use or has a name.
+    """Return the number of the alpha band; None for a band that is in use or has another name.
 
-    GDAL calls the fourth band of an 8-bit RGB + NIR picture alpha when its writer did not say
-    otherwise; a description ("nir"), an explicit choice or a sensor whose files have their bands in
-    one order says otherwise.
+    GDAL takes the fourth band of an 8-bit RGB + NIR file for alpha unless the file says otherwise.
+    A description ("nir"), an explicit choice, or a sensor with a fixed order of bands overrides it.
     """
     for number, colour in enumerate(dataset.colorinterp, start=1):
         label = dataset.descriptions[number - 1] or ""

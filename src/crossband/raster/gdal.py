@@ -1,4 +1,4 @@
-"""How GDAL is set for every raster that Crossband opens, and its reasons in one line."""
+"""GDAL options for all rasters that Crossband opens, and GDAL's error messages in one line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from crossband.raster import remote
 
-#: Options of GDAL for every raster that Crossband opens: a truncated JPEG is an error, not a grey
-#: half; files beside it (a mask, a world file) are asked for by name, and folders are not listed;
-#: the cache of decoded blocks is bounded, in bytes (rasterio hands the number to GDAL as it is).
+#: GDAL options for every raster that Crossband opens. A truncated JPEG is an error, and not half
+#: grey. Sidecar files (a mask, a world file) are looked up by name, without listing folders. The
+#: cache of decoded blocks is bounded, in bytes.
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
@@ -25,19 +25,19 @@ GDAL_OPTIONS: dict[str, Any] = {
     **remote.OPTIONS,
 }
 
-# rasterio logs GDAL's own words beside the exception that carries them.
+# rasterio logs the messages of GDAL that its exceptions have already.
 for _name in ("rasterio", "rasterio._err", "rasterio._env"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def gdal_options() -> dict[str, Any]:
-    """Return `GDAL_OPTIONS` without those that the user has set, by environment or otherwise."""
+    """Return `GDAL_OPTIONS` without those that the user has set, in any way."""
     wanted = {}
     for name, value in GDAL_OPTIONS.items():
         known = get_gdal_config(name, normalize=False)
-        if name == "GDAL_CACHEMAX":  # rasterio tells what it is, whoever set it
+        if name == "GDAL_CACHEMAX":  # rasterio returns a value even if nobody has set one
             known = os.environ.get(name)
-        # What another thread has set through us may be gone in a moment.
+        # An equal value may be set by another thread of ours for a moment only.
         if known is None or known == ("ON" if value is True else str(value)):
             wanted[name] = value
     return wanted
@@ -45,13 +45,13 @@ def gdal_options() -> dict[str, Any]:
 
 @contextmanager
 def gdal(**options: Any) -> Iterator[None]:
-    """Set GDAL's options for what is inside; pictures without georeference are no news."""
+    """Set our GDAL options in this context, without warnings of rasters without georeference."""
     with warnings.catch_warnings(), rasterio.Env(**gdal_options(), **options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def reason(error: BaseException) -> str:
-    """One line of GDAL's reason, without the path that the message repeats."""
+    """Return GDAL's message of an error in one line."""
     cause = error.__cause__ or error
     return " ".join(str(cause).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where pixels lie: a rectangle of pixels, a grid on the ground, values with mask and grid."""
+"""Rectangles of pixels, georeferenced grids, and windows: values with mask and grid."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """Parse what `srcwin` writes; ValueError for anything else.
+        """Parse the text of `srcwin`; ValueError for anything else.
 
         >>> Box.parse("256,0,256,128")
         Box(row=0, col=256, height=128, width=256)
@@ -71,17 +71,22 @@ class Box:
         return cls(row, col, height, width)
 
     def rasterio(self) -> RasterioWindow:
-        """Return rasterio's form."""
+        """Return the rectangle as a rasterio window."""
         return RasterioWindow(self.col, self.row, self.width, self.height)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Shape, affine and CRS of a raster; ground-control points where there is no affine.
+    """Shape, affine transform and CRS of a raster, or its ground-control points.
 
-    `transform` maps (column, row) to map coordinates and may be rotated; the identity means that
-    there is none, as in GDAL. `crs` is None for a picture without georeference. `gcps` are
-    rasterio's GroundControlPoint objects, `gcps_crs` theirs.
+    Attributes:
+        height: rows.
+        width: columns.
+        transform: from (column, row) to map coordinates; it may be rotated. The identity means that
+            there is no transform, as in GDAL.
+        crs: None for a picture without georeference.
+        gcps: rasterio's GroundControlPoint objects.
+        gcps_crs: CRS of the ground-control points.
     """
 
     height: int
@@ -97,26 +102,26 @@ class Grid:
         return Box(0, 0, self.height, self.width)
 
     def zoom(self, scale: int) -> Grid:
-        """Return the grid with pixels `scale` times finer; the one place where that is done."""
+        """Return the grid with pixels `scale` times finer."""
         size = self.height * scale, self.width * scale
         return self._changed(
             *size, Affine.scale(1 / scale), lambda p: (p.row * scale, p.col * scale)
         )
 
     def shrink(self, scale: int) -> Grid:
-        """Return the grid with pixels `scale` times coarser, without what fills none of them."""
+        """Return the grid with pixels `scale` times coarser, complete ones only."""
         size = self.height // scale, self.width // scale
         return self._changed(*size, Affine.scale(scale), lambda p: (p.row / scale, p.col / scale))
 
     def resized(self, height: int, width: int) -> Grid:
-        """Return the grid of the same ground in another number of pixels."""
+        """Return the grid of the same extent with another number of pixels."""
         down, across = self.height / height, self.width / width
         return self._changed(
             height, width, Affine.scale(across, down), lambda p: (p.row / down, p.col / across)
         )
 
     def crop(self, box: Box) -> Grid:
-        """Return the grid of a part."""
+        """Return the grid of a rectangle of pixels."""
         to = Affine.translation(box.col, box.row)
         return self._changed(
             box.height, box.width, to, lambda p: (p.row - box.row, p.col - box.col)
@@ -125,23 +130,23 @@ class Grid:
     def _changed(
         self, height: int, width: int, to: Affine, move: Callable[[Any], tuple[float, float]]
     ) -> Grid:
-        """Return the grid with other pixels; ground-control points move with them.
+        """Return the grid with other pixels, ground-control points included.
 
         Args:
-            height: rows.
-            width: columns.
-            to: from (column, row) of the new pixels to that of the old ones. Where there was no
-                affine there is none afterwards.
-            move: row and column of a point in the new pixels.
+            height: new number of rows.
+            width: new number of columns.
+            to: from (column, row) of the new pixels to that of the old ones. A grid without an
+                affine transform stays without one.
+            move: returns row and column of a ground-control point in the new pixels.
         """
         points = tuple(type(p)(*move(p), p.x, p.y, p.z, p.id) for p in self.gcps)
         affine = self.transform if self.transform.is_identity else self.transform @ to
         return replace(self, height=height, width=width, transform=affine, gcps=points)
 
     def pixel_size(self) -> float:
-        """Return the pixel's side in metres; NaN where the CRS is unknown.
+        """Return the side of a pixel in metres; NaN if the CRS is unknown.
 
-        For geographic coordinates: the north-south side, at 111,320 m a degree.
+        For geographic coordinates it is the north-south side, with 111,320 m per degree.
         """
         if self.crs is None or self.transform.is_identity:
             return float("nan")
@@ -151,7 +156,7 @@ class Grid:
         return side * float(self.crs.linear_units_factor[1])
 
     def lonlat(self) -> tuple[float, float]:
-        """Return longitude and latitude of the centre in degrees; NaN where unknown."""
+        """Return longitude and latitude of the centre in degrees; NaN if unknown."""
         if self.crs is None or self.transform.is_identity:
             return float("nan"), float("nan")
         from rasterio.warp import transform
@@ -168,7 +173,7 @@ class Window:
     Attributes:
         values: float32 [C, H, W]; masked pixels hold a finite fill value, never NaN.
         mask: bool [H, W], True where every band is valid.
-        grid: where they lie.
+        grid: grid of the pixels.
         bands: common names of the channels.
         unit: physical unit of the values.
     """
@@ -180,7 +185,7 @@ class Window:
     unit: str
 
     def crop(self, box: Box) -> Window:
-        """Return a part, without copying the pixels."""
+        """Return a rectangle of the window, without copying the pixels."""
         rows, cols = box.slices()
         return Window(
             self.values[:, rows, cols],

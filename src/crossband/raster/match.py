@@ -1,8 +1,8 @@
 """Spectral matching: bring the bands of one image to the values of a reference acquisition.
 
-A mapping is fitted on pixels of like size (a fine image must be degraded to the reference's grid
-first: averaging narrows what values there are) and may then be applied to the fine image, block by
-block. Each band is mapped by itself, by a rising function of its own values only.
+A mapping is fitted on pixels of equal size: a fine image must be degraded to the reference's grid
+first, because averaging narrows the distribution of values. It may then be applied to the fine
+image, block by block. Each band is mapped separately, by an increasing function.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ Array = NDArray[np.float64]
 Image = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-#: Quantiles that `histogram` maps onto each other. The outermost are not the extremes, which one
-#: glint or one dead pixel sets.
+#: Quantiles that `histogram` maps onto each other, without the extremes, which depend on single
+#: pixels (glint, dead pixels).
 QUANTILES = np.linspace(0.001, 0.999, 257)
-#: Fewer common valid pixels than these say nothing about a distribution.
+#: Least number of pixels that are valid in both images.
 FEWEST = 16
 
 
 @dataclass(frozen=True)
 class Match:
-    """A fitted mapping: through each band's knots in straight lines, beyond them by its slope.
+    """A fitted mapping: piecewise linear between the knots of each band, linear beyond them.
 
     Attributes:
-        image: per band the rising values [K] of the image, in its physical unit; at least one.
-        reference: per band the values [K] of the reference that they become, not falling.
-        slope: per band reference units per image unit outside the knots, at least 0.
+        image: for each band, increasing values [K] of the image in its physical unit; at least
+            one.
+        reference: for each band, the values [K] of the reference that they map to.
+        slope: for each band, reference units per image unit outside the knots, at least 0.
     """
 
     image: tuple[Array, ...]
@@ -62,14 +63,14 @@ def linear(image: Image, reference: Image, mask: Mask | None = None) -> Match:
 
     y = m_reference + s_reference / s_image (x - m_image).
 
-    Not least squares, though both images are on one grid: what differs between two acquisitions
-    (time, angle, position by a fraction of a pixel) weakens the correlation, and least squares
-    multiplies the contrast by it. The result would be too flat.
+    Least squares is not used, though both images are on one grid: differences between two
+    acquisitions (time, angle, sub-pixel shifts) reduce the correlation, and least squares
+    multiplies the contrast by it. The result would have too little contrast.
 
     Args:
         image: [C, H, W] in physical units, on the reference's grid.
         reference: [C, H, W], the same bands.
-        mask: bool [H, W], True where both are valid; NaN is left out anyway.
+        mask: bool [H, W], True where both are valid. NaN is always left out.
 
     Raises:
         InputError: different shapes, or fewer than 16 pixels valid in both.
@@ -84,18 +85,18 @@ def linear(image: Image, reference: Image, mask: Mask | None = None) -> Match:
 
 
 def histogram(image: Image, reference: Image, mask: Mask | None = None) -> Match:
-    """Fit a rising curve per band that gives the image the reference's distribution of values.
+    """Fit an increasing curve per band that gives the image the distribution of the reference.
 
     y = G^-1(T(x)), T and G the cumulative distributions of image and reference (Rafael C. Gonzalez
     and Richard E. Woods, Digital Image Processing, 4th edition 2018, section 3.3).
 
-    The curve runs in straight lines through 257 quantiles, from 0.001 to 0.999; outside, it goes
-    on with the ratio of the two ranges.
+    The curve is piecewise linear through 257 quantiles, from 0.001 to 0.999. Beyond them its slope
+    is the ratio of the two ranges.
 
     Args:
         image: [C, H, W] in physical units, on the reference's grid.
         reference: [C, H, W], the same bands.
-        mask: bool [H, W], True where both are valid; NaN is left out anyway.
+        mask: bool [H, W], True where both are valid. NaN is always left out.
 
     Raises:
         InputError: different shapes, or fewer than 16 pixels valid in both.
@@ -104,10 +105,10 @@ def histogram(image: Image, reference: Image, mask: Mask | None = None) -> Match
     for x, y in _pairs(image, reference, mask):
         at, becomes = np.quantile(x, QUANTILES), np.quantile(y, QUANTILES)
         slopes.append(_spread(becomes[-1] - becomes[0], at[-1] - at[0]))
-        # Pixels of one value cannot be told apart: they get the mean of what would be theirs.
-        unique, where = np.unique(at, return_inverse=True)
+        # Equal values of the image map to the mean of their quantiles of the reference.
+        unique, inverse = np.unique(at, return_inverse=True)
         knots.append(unique)
-        levels.append(np.bincount(where, becomes) / np.bincount(where))
+        levels.append(np.bincount(inverse, becomes) / np.bincount(inverse))
     return Match(tuple(knots), tuple(levels), tuple(slopes))
 
 
@@ -125,12 +126,12 @@ def fit(method: str, image: Image, reference: Image, mask: Mask | None = None) -
 
 
 def _spread(reference: float, image: float) -> float:
-    """Ratio of two spreads; a band that is constant (to rounding) is only moved."""
+    """Return the ratio of two spreads; 1 for a constant band, which is only shifted."""
     return float(reference / image) if image > 1e-12 else 1.0
 
 
 def _pairs(image: Image, reference: Image, mask: Mask | None) -> Sequence[tuple[Array, Array]]:
-    """Return the valid values of each band, of image and reference."""
+    """Return, for each band, the valid values of image and reference."""
     if image.shape != reference.shape or image.ndim != 3:
         raise InputError(
             f"matching needs two images of one shape [C, H, W], not {list(image.shape)} and "

@@ -1,4 +1,7 @@
-"""All files that a raster is read from: GDAL lists what a VRT names, not what that is made of."""
+"""List all files that a raster is read from, those that nested VRTs name included.
+
+GDAL lists only the files that a VRT names directly.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from crossband.raster import remote
 from crossband.raster.gdal import gdal
 from crossband.raster.retry import RetryingRaster
 
-#: A source of a VRT that is a raster seen through options, as `vrt://in.tif?bands=1`.
-_SEEN = "vrt://"
-#: Bytes at the beginning of a file by which GDAL tells a VRT.
+#: Prefix of a source of a VRT that is a raster with options, as `vrt://in.tif?bands=1`.
+_VRT_PREFIX = "vrt://"
+#: Bytes at the beginning of a file in which GDAL looks for the signature of a VRT.
 _HEAD = 1024
 
 
 def member_files(files: Iterable[str]) -> tuple[str, ...]:
     """Return the files, and those that VRTs and parts of files (`NETCDF:a.nc:b`) among them name.
 
-    Each is there once, also where VRTs name each other in a circle. One that is missing is in it,
-    and nothing that it would have named.
+    Each file is listed once, even if VRTs name each other in a circle. A missing file is listed,
+    without the files that it would name.
 
     Args:
         files: as `Scene.files` gives them.
@@ -38,13 +41,13 @@ def member_files(files: Iterable[str]) -> tuple[str, ...]:
         if key not in found:
             found[key] = name
             waiting += _named(name)
-    return tuple(name for name in found.values() if not name.startswith(_SEEN))
+    return tuple(name for name in found.values() if not name.startswith(_VRT_PREFIX))
 
 
 def _named(name: str) -> list[str]:
-    """Return the files that a file names, itself among them; nothing for one that names none."""
-    if name.startswith(_SEEN):
-        inner = name.removeprefix(_SEEN).partition("?")[0]
+    """Return the files that a VRT or a part of a file names; nothing for other files."""
+    if name.startswith(_VRT_PREFIX):
+        inner = name.removeprefix(_VRT_PREFIX).partition("?")[0]
         return [inner, *_listed(inner)]
     return _listed(name) if _is_vrt(name) or _is_part(name) else []
 
@@ -60,7 +63,7 @@ def _is_vrt(name: str) -> bool:
 
 
 def _is_part(name: str) -> bool:
-    """Return whether a name may be one that only GDAL understands."""
+    """Return whether a name may be a part of a file, as `NETCDF:a.nc:b`."""
     return not remote.is_remote(name) and ":" in name and not Path(name).exists()
 
 
@@ -71,4 +74,4 @@ def _listed(name: str) -> list[str]:
         with gdal(), opened(name) as dataset:
             return list(dataset.files)
     except (RasterioError, OSError):
-        return []  # whoever reads it says what is wrong
+        return []  # reading the raster reports the error

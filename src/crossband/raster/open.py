@@ -1,4 +1,4 @@
-"""Open a scene, whatever it is: a raster that GDAL reads, a product of several files, an item.
+"""Open a scene: a raster that GDAL reads, a product of several files, or a STAC item.
 
 Bands and radiometry come from the file's metadata, from the caller's explicit options, or from the
 sensor that the caller declares. They are never guessed from pixel values.
@@ -19,7 +19,7 @@ from crossband.raster import dataset, products, remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.file_reader import FileReader
 from crossband.raster.options import ReadOptions
-from crossband.raster.products.stack import open_stack
+from crossband.raster.products.band_stack import open_band_stack
 from crossband.raster.radiometry import radiometry_of
 from crossband.raster.scene import Scene
 
@@ -35,11 +35,11 @@ def open_scene(
 
     Args:
         path: anything that GDAL reads, or a product of several files: see `raster.products`.
-        options: what the caller says of bands, sensor, scale, offset, nodata and window; it goes
-            before what the file says. A nodata number of the file's own does not count beside a
-            mask, one of the caller's does.
+        options: bands, sensor, scale, offset, nodata and window as the caller states them; they
+            override what the file says. Beside a mask, the nodata number of the file is ignored,
+            and the caller's is used.
         needed: common names, in the order that `Scene.read` returns.
-        opened: the raster, where GDAL does not open it: a packed one, see `data.packed`.
+        opened: an open dataset, for rasters that GDAL cannot open: see `data.packed`.
 
     Raises:
         InputError: missing, not an image, complex numbers, a colour table, a window outside.
@@ -48,7 +48,7 @@ def open_scene(
     """
     product = products.find(path, options.bands) if opened is None else None
     if product is not None:
-        scene = open_stack(product, options, needed)
+        scene = open_band_stack(product, options, needed)
     else:
         scene = _open_file(path, options, needed, opened)
     if options.window is None:
@@ -68,7 +68,7 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
         radiometry = radiometry_of(
             raster, path, numbers, declared, options.scale, options.offset, options.nodata
         )
-        # Of any strength: what would be found under a name is no alpha, needed or not.
+        # A band that any source names is not an alpha band, even if it is not needed.
         named = {
             n
             for source in named_bands(raster, declared)
@@ -85,7 +85,7 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
 def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
     """Return the common names that a file's metadata or a declared sensor give to its bands.
 
-    In the file's order; a name that several bands have is in it once.
+    They are in the order of the file, each once.
 
     Raises:
         InputError: missing, not an image, complex numbers, a colour table.
@@ -102,7 +102,11 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
 
 
 def open_raster(path: str | Path) -> Any:
-    """Open a raster with GDAL, as rasterio's dataset; InputError where that cannot be."""
+    """Open a raster with GDAL; see `dataset.open_dataset`.
+
+    Raises:
+        InputError: it cannot be opened. For a folder, the message lists the known products.
+    """
     text = remote.address(path)
     try:
         return dataset.open_dataset(path)

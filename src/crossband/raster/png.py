@@ -1,8 +1,8 @@
-"""Is a PNG whole? GDAL reads one that was cut off as if it were, where all of it is read at once.
+"""Check that a PNG is complete, because GDAL reads a truncated one without an error.
 
-Its fast way for whole pictures takes no notice of checksums; what is missing comes back as whatever
-was in memory. The slow way does, and takes twice as long. So the checksums are tested when the file
-is opened, which takes a twentieth of the time of reading it.
+GDAL's fast path for whole pictures ignores checksums and returns uninitialised memory for missing
+pixels. Its slow path checks them, but takes twice as long. So the checksums are tested when the
+file is opened, which takes a twentieth of the time of reading it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_png(path: str | Path) -> None:
-    """Raise InputError for a PNG whose chunks do not come to its end, each with its CRC.
+    """Raise InputError for a PNG with a missing chunk or a wrong CRC.
 
     A chunk is length, type, data and the CRC-32 of type and data (PNG specification, 3rd edition,
     section 5.3).

@@ -1,4 +1,4 @@
-"""How stored numbers become physical values: the file's word, the caller's, or the sensor's."""
+"""Convert stored numbers to physical values, as the caller, the file or the sensor states."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from crossband.core import sensors
 from crossband.errors import UnitError
 
-#: What the band of a file says as its unit where it holds linear backscatter.
+#: The unit that a file states for bands of linear backscatter.
 POWER = "power"
 
 _UNITS = {
     "reflectance": sensors.REFLECTANCE,
-    "1": None,  # dimensionless says nothing
+    "1": None,  # dimensionless: no information
     "db": sensors.DECIBEL,
     "decibel": sensors.DECIBEL,
     POWER: sensors.DECIBEL,
@@ -31,7 +31,15 @@ _UNITS = {
 class Radiometry:
     """How the stored numbers of the chosen bands become physical values.
 
-    physical = stored x scale + offset, then 10 log10 where `power`.
+    physical = stored x scale + offset, then 10 log10 if `power`.
+
+    Attributes:
+        unit: of the physical values.
+        scale: of each band.
+        offset: of each band.
+        nodata: stored number of each band that means "no data", or None.
+        power: values are linear backscatter, which becomes decibels.
+        origin: where scale and offset come from, for messages.
     """
 
     unit: str
@@ -44,12 +52,12 @@ class Radiometry:
     def physical(
         self, stored: NDArray[Any], marked: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Turn stored numbers into physical values.
+        """Convert stored numbers to physical values.
 
         Args:
             stored: numbers [C, H, W].
-            marked: the nodata number means "no data"; where a mask says it, a valid zero stays
-                valid.
+            marked: whether the nodata number means "no data"; beside a mask it does not, so that
+                a valid zero stays valid.
 
         Returns:
             float32 [C, H, W], and bool [H, W], True where every band is finite and not nodata.
@@ -58,8 +66,8 @@ class Radiometry:
         valid = np.ones(stored.shape[1:], dtype=bool)
         whole = np.issubdtype(stored.dtype, np.integer)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            # Band by band: what lies between must fit the processor's cache, and not be memory that
-            # the system hands out anew for every window.
+            # Band by band: intermediate values then fit the processor's cache, and need no newly
+            # allocated memory for each window.
             for channel, out, scale, offset, nodata in zip(
                 stored, values, self.scale, self.offset, self.nodata, strict=True
             ):
@@ -86,14 +94,14 @@ def radiometry_of(
     offset: float | None,
     nodata: float | None,
 ) -> Radiometry:
-    """Return how the chosen bands of a file become physical values.
+    """Return the radiometry of the chosen bands of a file.
 
-    Explicit scale and offset win over those in the file, and those over the sensor's. An offset
-    alone leaves the scale as it is; a scale alone will do where no offset is known but 0.
+    Explicit scale and offset override those of the file, and these override the sensor's. An offset
+    alone keeps the scale. A scale alone is accepted only if file and sensor have no offset.
 
     Raises:
-        UnitError: no unit, or two; a scale that the sensor does not state, or that cannot be; a
-            scale alone where file or sensor has an offset.
+        UnitError: no unit, or two; a scale that the sensor does not state, or an invalid one; a
+            scale alone, though file or sensor have an offset.
     """
     chosen = list(numbers.values())
     dtype = dataset.dtypes[chosen[0] - 1]
@@ -142,7 +150,7 @@ def _line(
     scale: float | None,
     offset: float | None,
 ) -> tuple[list[float], list[float], str]:
-    """Return scale and offset of the chosen bands, and who says so; see `radiometry_of`."""
+    """Return scales, offsets and their origin; see `radiometry_of`."""
     scales = [dataset.scales[n - 1] for n in chosen]
     offsets = [dataset.offsets[n - 1] for n in chosen]
     origin = "the file"
@@ -152,7 +160,7 @@ def _line(
         if scale is None:
             scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
     if scale is not None and offset is None and any(offsets):
-        # Of another scale the offset may be another one, too.
+        # With another scale, the offset may be another one too.
         known = ", ".join(f"{o:g}" for o in dict.fromkeys(offsets))
         raise UnitError(
             f"{path}: a scale without an offset, and {origin} says {known}: give --offset, too "

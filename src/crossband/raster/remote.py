@@ -1,8 +1,8 @@
-"""Rasters that lie elsewhere: what is a remote path, how GDAL reads it, whether it has changed.
+"""Remote rasters: recognise their paths, set GDAL's options for them, ask for their state.
 
-GDAL fetches ranges of a file over HTTP(S) and from object stores, by addresses (`https://`,
-`s3://`) or by its own names (`/vsicurl/https://`, `/vsis3/`). Credentials, proxies and endpoints
-are GDAL's environment variables.
+GDAL fetches ranges of a file over HTTP(S) and from object stores, by URLs (`https://`, `s3://`) or
+by its own paths (`/vsicurl/https://`, `/vsis3/`). Credentials, proxies and endpoints are GDAL's
+environment variables.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from urllib.parse import unquote
 
 from crossband.errors import InputError
 
-#: GDAL's options for what comes over a network. A request that fails with a 5xx is made again,
-#: after about 0.5, 1, 2 and 5 seconds (see `patient` for one that breaks off); a server that
-#: says nothing for a minute has failed. Nothing that was fetched outlives an open file: the next
-#: one may be newer. The debug lines are for `patient`.
+#: GDAL's options for remote files. A request that fails with a 5xx is repeated after about 0.5, 1,
+#: 2 and 5 seconds (`raster.retry` repeats one that breaks off). A server that sends nothing for a
+#: minute has failed. Fetched data are not kept after a file is closed, because the file may change.
+#: `raster.retry` reads the debug messages.
 OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
@@ -36,13 +36,13 @@ _MEANS = {
     404: "there is no such file on the server",
     429: "the server is asked too often",
 }
-# `Path` makes one slash of two. Small letters: `NETCDF:/a.nc:b` is a part of a local file.
+# `Path` replaces two slashes by one. Lower case only: `NETCDF:/a.nc:b` is a part of a local file.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _FOLDED = re.compile(r"^([a-z][a-z0-9+.-]+):/(?!/)")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Say whether a path is an address or one of GDAL's virtual file systems.
+    """Return whether a path is a URL or in one of GDAL's virtual file systems.
 
     >>> [is_remote(p) for p in ("s3://b/k.tif", "/vsis3/b/k.tif", "scene.tif", Path("s3://b/k"))]
     [True, True, False, True]
@@ -52,7 +52,7 @@ def is_remote(path: str | Path) -> bool:
 
 
 def address(path: str | Path) -> str:
-    """Return a path as text, with the two slashes that `Path` takes from an address.
+    """Return a path as text, and restore the two slashes of a URL that `Path` has reduced to one.
 
     >>> address(Path("s3://bucket/scene.tif")), address("a/scene.tif")
     ('s3://bucket/scene.tif', 'a/scene.tif')
@@ -61,7 +61,7 @@ def address(path: str | Path) -> str:
 
 
 def name_of(path: str | Path) -> str:
-    """Return the file's name; of an address without the query, which may hold a signature.
+    """Return the file's name; for a URL without the query, which may hold a signature.
 
     >>> name_of("https://host/a/my%20scene.tif?X-Amz-Signature=secret")
     'my scene.tif'
@@ -73,12 +73,12 @@ def name_of(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """What a server says of a file; None where it does not say.
+    """What a server states of a file; None for what it does not state.
 
     Attributes:
-        size: bytes.
+        size: in bytes.
         etag: changes with the content.
-        modified: when it was last changed.
+        modified: time of the last change.
     """
 
     size: int | None
@@ -87,18 +87,18 @@ class State:
 
     @property
     def detects_changes(self) -> bool:
-        """Whether a change that leaves the size alone shows."""
+        """Whether a change of the content with equal size can be detected."""
         return self.etag is not None or self.modified is not None
 
 
 def state(path: str) -> State:
-    """Ask a server what it says of a file; next to nothing is fetched.
+    """Return what a server states of a file; the content is not fetched.
 
     Args:
-        path: one of GDAL's names, as `/vsicurl/https://host/scene.tif`.
+        path: one of GDAL's paths, as `/vsicurl/https://host/scene.tif`.
 
     Raises:
-        InputError: it gives no answer or a refusal: the reason without the path, if one is told.
+        InputError: the server does not answer, or refuses; the message has no path.
     """
     lines, words = _headers(path)
     if not lines:
@@ -112,12 +112,12 @@ def state(path: str) -> State:
 
 
 def clear_cache() -> None:
-    """Let GDAL forget all that was fetched, halves included."""
+    """Clear GDAL's cache of fetched data, which may be incomplete."""
     _gdal().VSICurlClearCache()
 
 
 def explain(words: str) -> str | None:
-    """Return what GDAL's words on a request mean; None where they are of another matter.
+    """Return what GDAL's message on a failed request means; None for other messages.
 
     >>> explain("HTTP response code: 404")
     'there is no such file on the server (HTTP 404)'
@@ -132,7 +132,7 @@ def explain(words: str) -> str | None:
 
 
 def retry_delays() -> list[float]:
-    """Return how long to wait before each new try, by GDAL's options as they are set now."""
+    """Return the seconds to wait before each new try, by the current options of GDAL."""
     from rasterio.env import get_gdal_config
 
     try:
@@ -144,7 +144,7 @@ def retry_delays() -> list[float]:
 
 
 def _headers(path: str) -> tuple[list[tuple[str, str]], str]:
-    """Return a file's headers, and what GDAL says where there are none."""
+    """Return the HTTP headers of a file, and GDAL's error message if there are none."""
     gdal = _gdal()
     gdal.CPLErrorReset()
     found = gdal.VSIGetFileMetadata(path.encode(), b"HEADERS", None)
@@ -159,7 +159,7 @@ def _headers(path: str) -> tuple[list[tuple[str, str]], str]:
 
 @functools.cache
 def _gdal() -> ctypes.CDLL:
-    """Return rasterio's GDAL: rasterio itself has no call that tells a remote file's headers."""
+    """Return the GDAL library of rasterio, which itself does not expose HTTP headers."""
     import rasterio._base
 
     gdal = ctypes.CDLL(rasterio._base.__file__)

@@ -1,10 +1,13 @@
-"""Rasters on servers, with patience: what did not come is asked for again, and never made up.
+"""Repeat failed requests for remote rasters, so that missing data are never read as values.
 
-GDAL repeats a request that was refused (see `remote.OPTIONS`), but not one that broke off in the
-middle: it takes what it got for all there is, and goes on without an index of blocks that was
-refused. Half a block is an error of its decoder, but half an index makes a file with holes, which
-are read as zeros, and half a header one without scale or georeference. Only GDAL's debug lines
-tell, so they are listened to.
+GDAL repeats a request that the server refuses (see `remote.OPTIONS`), but not one that breaks off:
+it uses the part that it received, and it goes on without an index of blocks that was refused. An
+incomplete block is an error of the decoder. But blocks that an incomplete index does not list are
+read as zeros, and an incomplete header lacks scale or georeference. GDAL reports these failures
+only in debug messages, so this module reads them.
+
+GDAL itself fetches the data, not fsspec through rasterio's `opener`: paths of GDAL (`/vsis3/`,
+VRTs with remote sources) bypass an opener, and GDAL's options for credentials would not apply.
 """
 
 from __future__ import annotations
@@ -29,12 +32,12 @@ Env = Callable[[], AbstractContextManager[None]]
 
 
 class IncompleteReadError(OSError):
-    """Not all that GDAL asked a server for came, though GDAL may have gone on without it."""
+    """A request of GDAL failed or broke off; GDAL itself may not have raised an error."""
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """Raise IncompleteReadError at the end where a part of a file did not come inside."""
+def detect_failed_requests() -> Iterator[None]:
+    """Raise IncompleteReadError on exit if a request in this context failed."""
     _listen()
     failed: dict[str, str] = {}
     _watching[threading.get_ident()] = failed
@@ -51,42 +54,44 @@ def watched() -> Iterator[None]:
         raise problem
 
 
-#: Of each thread that watches: part of a file, as `0-16383` -> how its last request failed.
+#: Thread in `detect_failed_requests` -> byte range, as `0-16383` -> how its last request failed.
 _watching: dict[int, dict[str, str]] = {}
 
 
 class _Request(threading.local):
-    """The request that GDAL makes in this thread, and how its answer broke off."""
+    """The current request of GDAL in this thread, and how its response broke off."""
 
     part, broke = "", ""
 
-    def hear(self, line: str) -> None:
+    def parse(self, line: str) -> None:
+        """Parse a debug message of GDAL."""
         if found := re.search(r": Downloading (\d+-\d+) ", line):
             self.part, self.broke = found[1], ""
         elif found := re.search(r"DownloadRegion\(.*response_code=2\d\d, msg=(.+)", line):
             self.broke = found[1].strip()
         elif found := re.search(r": Got response_code=(\d+)", line):
             refused = "" if found[1].startswith("2") else f"HTTP response code: {found[1]}"
-            self._tell(refused or self.broke)
+            self._record(refused or self.broke)
 
-    def _tell(self, words: str) -> None:
+    def _record(self, words: str) -> None:
+        """Record how the request ended; nothing for a success."""
         own = _watching.get(threading.get_ident())
-        # A thread of GDAL's own works for somebody who watches.
+        # In a thread of GDAL, the request belongs to one of the watching threads.
         for failed in [own] if own is not None else list(_watching.values()):
             if words:
                 failed[self.part] = words
-            else:  # a new try, or one in another region of the store
+            else:  # a repeated request succeeded, perhaps in another region of the store
                 failed.pop(self.part, None)
 
 
 _request = _Request()
 
 
-class _Ear(logging.Filter):
-    """Sees what GDAL tells rasterio's loggers, and lets nothing through that they would not."""
+class _DebugFilter(logging.Filter):
+    """Parses GDAL's messages to rasterio's loggers, and passes only critical ones on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        _request.hear(record.getMessage())
+        _request.parse(record.getMessage())
         return record.levelno >= logging.CRITICAL
 
 
@@ -94,16 +99,16 @@ class _Ear(logging.Filter):
 def _listen() -> None:
     for name in ("rasterio._env", "rasterio._err"):
         logger = logging.getLogger(name)
-        logger.addFilter(_Ear())
+        logger.addFilter(_DebugFilter())
         logger.setLevel(logging.DEBUG)
 
 
 class RetryingRaster:
-    """A raster that is read over a network: rasterio's dataset, opened and read until all came.
+    """A dataset of rasterio on a server, which repeats requests that fail or break off.
 
     Args:
         path: as rasterio takes it.
-        env: sets GDAL's options for what is inside.
+        env: context manager that sets GDAL's options.
 
     Raises:
         RasterioError, OSError: it cannot be opened.
@@ -111,7 +116,7 @@ class RetryingRaster:
 
     def __init__(self, path: str, env: Env) -> None:
         self._path, self._env = path, env
-        with env(), _alone():
+        with env(), _remote_options():
             for pause in remote.retry_delays():
                 try:
                     self._dataset = _open(path)
@@ -131,13 +136,13 @@ class RetryingRaster:
         """Read pixels; see rasterio.
 
         Raises:
-            IncompleteReadError: they do not come.
+            IncompleteReadError: no try was complete.
         """
-        return self._until_all_came(lambda: self._dataset.read(*args, **options))
+        return self._retry(lambda: self._dataset.read(*args, **options))
 
     def read_masks(self, *args: Any, **options: Any) -> Any:
         """Read masks; see `read`."""
-        return self._until_all_came(lambda: self._dataset.read_masks(*args, **options))
+        return self._retry(lambda: self._dataset.read_masks(*args, **options))
 
     def __enter__(self) -> Self:
         return self
@@ -145,21 +150,21 @@ class RetryingRaster:
     def __exit__(self, *_: object) -> None:
         self._dataset.close()
 
-    def _until_all_came(self, read: Callable[[], Any]) -> Any:
+    def _retry(self, read: Callable[[], Any]) -> Any:
         problem: Exception
         try:
-            with _alone(), watched():
+            with _remote_options(), detect_failed_requests():
                 return read()
         except (RasterioError, OSError) as error:
             problem = error
-        with self._env(), _alone():
+        with self._env(), _remote_options():
             for pause in remote.retry_delays():
                 time.sleep(pause)
                 remote.clear_cache()
                 try:
-                    remote.state(self._suspect(problem))
+                    remote.state(self._failed_file(problem))
                     self._reopen()
-                    with watched():
+                    with detect_failed_requests():
                         return read()
                 except InputError as gone:
                     words = str(gone)
@@ -170,25 +175,25 @@ class RetryingRaster:
                 words = ""
         raise IncompleteReadError(words or str(problem.__cause__ or problem)) from None
 
-    def _suspect(self, problem: Exception) -> str:
-        """Return the file that failed: of many, GDAL's words name it."""
+    def _failed_file(self, problem: Exception) -> str:
+        """Return the file that failed: GDAL's message names one of several."""
         words = str(problem.__cause__ or problem)
         return next((f for f in self._far if remote.name_of(f) in words), self._far[0])
 
     def _reopen(self) -> None:
-        """Open it anew: what GDAL made of a half stays with what is open."""
+        """Open the file again: an open dataset keeps what GDAL parsed from incomplete data."""
         old, self._dataset = self._dataset, _open(self._path)
-        same = _looks(old) == _looks(self._dataset)
+        same = _metadata(old) == _metadata(self._dataset)
         old.close()
         if not same:
             raise InputError("it is another file than before")
 
 
-def _alone() -> AbstractContextManager[Any]:
-    """Set what holds for a raster on a server only.
+def _remote_options() -> AbstractContextManager[Any]:
+    """Set GDAL's options for remote rasters.
 
-    No files beside it are asked for: each is a request, and few have any. A PNG is read the slow
-    way, which tells whether it is whole (see `png`).
+    Sidecar files are not looked up: each lookup is a request, and few rasters have any. A PNG is
+    read on the slow path, which checks that it is complete (see `raster.png`).
     """
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
     wanted: Any = {name: value for name, value in options.items() if name not in os.environ}
@@ -197,14 +202,14 @@ def _alone() -> AbstractContextManager[Any]:
 
 
 def _open(path: str) -> Any:
-    """Open a raster; IncompleteReadError where not all of its header came.
+    """Open a raster; IncompleteReadError if its header is incomplete.
 
-    libtiff ends the process where it is asked for pixels and has half a directory. The flags of
-    the mask make it read all of them.
+    libtiff ends the process when it reads pixels with an incomplete directory. Asking for the flags
+    of the mask makes it read all directories.
     """
     dataset = None
     try:
-        with watched():
+        with detect_failed_requests():
             dataset = rasterio.open(path)
             flags = dataset.mask_flag_enums
             assert len(flags) == dataset.count
@@ -215,5 +220,5 @@ def _open(path: str) -> Any:
     return dataset
 
 
-def _looks(dataset: Any) -> str:
+def _metadata(dataset: Any) -> str:
     return str([dataset.profile, dataset.scales, dataset.offsets, dataset.descriptions])

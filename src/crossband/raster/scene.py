@@ -1,4 +1,4 @@
-"""A scene: bands of a file or a product on one grid, read by windows in physical units."""
+"""Scenes: bands of a file or a product on one grid, read by windows in physical units."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from crossband.raster.radiometry import Radiometry
 
 
 class WindowReader(Protocol):
-    """What reads the stored numbers of a scene: one file, or the files of a product."""
+    """Reads the stored numbers of a scene, from one file or from the files of a product."""
 
     @property
     def grid(self) -> Grid:
-        """Return shape, affine and CRS of all that can be read."""
+        """Return shape, affine transform and CRS of the whole raster."""
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -28,21 +28,21 @@ class WindowReader(Protocol):
 
     @property
     def has_mask(self) -> bool:
-        """Return whether `stored` gives a mask beside the numbers."""
+        """Return whether `stored` returns a mask that is not all True."""
 
     @property
     def block(self) -> tuple[int, int]:
-        """Return rows and columns of the blocks that are decoded at once."""
+        """Return rows and columns of the blocks that are decoded as a whole."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """Return all files that are read."""
 
     def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window as it is stored: numbers [C, H, W] and the mask [H, W]."""
+        """Read a window: stored numbers [C, H, W] and the mask [H, W]."""
 
     def calibrated(self, stored: NDArray[Any], box: Box) -> NDArray[Any]:
-        """Apply what depends on the place in the scene, as Sentinel-1's calibration does."""
+        """Apply a calibration that depends on the position in the scene, as Sentinel-1's does."""
 
     def close(self) -> None:
         """Close all files."""
@@ -56,7 +56,7 @@ class Scene:
         numbers: common name -> 1-based band number, in the order that `read` returns.
         radiometry: how stored numbers become physical values.
         reader: reads stored numbers.
-        marked: the nodata number is the caller's, which counts beside a mask of the file.
+        marked: the caller stated the nodata number, so it is used beside a mask of the file.
 
     Attributes:
         path: see above.
@@ -64,11 +64,12 @@ class Scene:
         bands: common names of the bands that `read` returns, in this order.
         numbers: their 1-based band numbers in the file or product.
         dtypes: their stored data types.
-        dtype: the data type that holds what is stored of all of them.
+        dtype: a data type that holds the stored numbers of all of them.
         unit: physical unit of what `read` returns.
         radiometry: see above.
         has_mask: the file carries an alpha band or an internal mask.
-        marked: the nodata number means "no data"; where a mask says it, a valid zero stays valid.
+        marked: whether the nodata number means "no data". Beside a mask it does not, unless the
+            caller stated it, so that a valid zero stays valid.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class Scene:
         self.marked = marked or not self.has_mask
 
     def part(self, box: Box) -> Scene:
-        """Look at a part only, as at one half of a picture that holds two; returns this scene.
+        """Restrict this scene to a rectangle, as one half of a picture that holds two; return it.
 
         Raises:
-            InputError: the part is not inside the scene.
+            InputError: the rectangle is not inside the scene.
         """
         whole = self.grid.box
         inside = box.row + box.height <= whole.height and box.col + box.width <= whole.width
@@ -111,15 +112,15 @@ class Scene:
         """Read a window (the whole scene by default) in physical units.
 
         Returns:
-            Values float32 [C, H, W], 0 where masked; a pixel is valid where every band is: not
-            nodata (see `open`), finite, inside the file's own mask.
+            Values float32 [C, H, W], 0 where masked. A pixel is valid if every band is: not nodata,
+            finite, and valid in the mask of the file.
         """
         box = box or self.grid.box
         return self.physical(*self.stored(box), box)
 
     @property
     def window(self) -> Box:
-        """Where the scene lies in its file: see `part`."""
+        """The rectangle of the file that the scene shows: see `part`."""
         return self._at
 
     @property
@@ -133,15 +134,15 @@ class Scene:
         return self._reader.files
 
     def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window as it is stored: numbers [C, H, W] and the file's own mask [H, W]."""
+        """Read a window: stored numbers [C, H, W] and the mask of the file [H, W]."""
         return self._reader.stored(self._placed(box))
 
     def physical(self, stored: NDArray[Any], mask: NDArray[np.bool_], box: Box) -> Window:
-        """Turn what `stored` read of a window into physical values; see `read`."""
+        """Convert a window that `stored` returned to physical values; see `read`."""
         stored = self._reader.calibrated(stored, self._placed(box))
         values = np.empty(stored.shape, np.float32)
         mask = mask.copy()
-        # A few rows at a time stay in the processor's cache: float64 in between costs nothing.
+        # A few rows at a time fit the processor's cache, which makes float64 in between cheap.
         rows = max(2**15 // max(box.width, 1), 1)
         for top in range(0, box.height, rows):
             part = slice(top, top + rows)
@@ -152,7 +153,7 @@ class Scene:
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
 
     def _placed(self, box: Box) -> Box:
-        """Return where a window of the scene lies in what the reader reads."""
+        """Return the rectangle of the file for a rectangle of the scene."""
         return replace(box, row=self._at.row + box.row, col=self._at.col + box.col)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user names as a source: a folder, an archive of one, a metadata file, an address."""
+"""What a user can give as a source: a folder, an archive, a metadata file, or an address."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from crossband.errors import InputError
 
-#: Endings of plain rasters.
+#: Extensions of single rasters.
 RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt")
-#: Bytes of metadata that are read at most; the largest known are a few MiB.
+#: Largest metadata file in bytes; the largest known ones have a few MiB.
 LARGEST = 64 * 2**20
 
 
 def split_item_id(path: str) -> tuple[str, str]:
-    """Part the file from what it names in it: of `items.json#ID`, an item of a collection, `ID`.
+    """Split `items.json#ID`, an item of a collection, into the file and the item's ID.
 
     >>> split_item_id("items.json#S2A_T33"), split_item_id("scene#1.tif")
     (('items.json', 'S2A_T33'), ('scene#1.tif', ''))
@@ -29,13 +29,13 @@ def split_item_id(path: str) -> tuple[str, str]:
 
 
 class Tree:
-    """Files below a folder. Names are relative to it, with `/`."""
+    """Files below a folder. Their names are relative to it and use `/`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def glob(self, pattern: str) -> list[str]:
-        """Return the names that match, sorted; a star stands for no `/`."""
+        """Return the names that match, sorted; a star does not match `/`."""
         try:
             found = [p for p in self.path.glob(pattern) if p.is_file()]
         except OSError as error:
@@ -43,11 +43,11 @@ class Tree:
         return sorted(p.relative_to(self.path).as_posix() for p in found)
 
     def has(self, name: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether the file exists."""
         return (self.path / name).is_file()
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file of metadata."""
+        """Return the content of a metadata file."""
         try:
             if (self.path / name).stat().st_size > LARGEST:
                 raise InputError(f"{self.path / name}: too large for metadata")
@@ -56,16 +56,16 @@ class Tree:
             raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
 
     def href(self, name: str) -> str:
-        """Return what GDAL opens."""
+        """Return the path that GDAL opens."""
         return str(self.path / name)
 
     def disk(self, name: str) -> str:
-        """Return the file on disk that a file lies in."""
+        """Return the file on disk that holds a file."""
         return str(self.path / name)
 
 
 class Archive(Tree):
-    """A zip file, or a tar file without compression, that GDAL reads files from."""
+    """A zip file, or an uncompressed tar file; GDAL reads files inside both."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -105,7 +105,7 @@ class Archive(Tree):
                 with tarfile.open(self.path, "r:") as tar:
                     member = tar.extractfile(inner)
                     content = member.read(LARGEST + 1) if member is not None else b""
-        # zlib's own error is no subclass of these, but zipfile checks and raises BadZipFile first
+        # zlib.error is not among these: zipfile checks first and raises BadZipFile.
         except (OSError, KeyError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
             raise InputError(f"{self.path}: {name}: cannot be read: {error}") from error
         if len(content) > LARGEST:
@@ -114,7 +114,7 @@ class Archive(Tree):
 
     def href(self, name: str) -> str:
         """See `Tree.href`."""
-        # Braces: the archive's name may have any ending.
+        # Braces allow any extension of the archive.
         kind = "vsizip" if self._zip else "vsitar"
         return f"/{kind}/{{{self.path.absolute()}}}/{self._names.get(name, name)}"
 
@@ -124,7 +124,7 @@ class Archive(Tree):
 
 
 class Source:
-    """What a user names as a source.
+    """What a user gives as a source.
 
     Attributes:
         path: as given.
@@ -136,16 +136,16 @@ class Source:
 
     @property
     def is_local(self) -> bool:
-        """It is a path on this machine."""
+        """Whether it is a path on this machine."""
         return "://" not in self.path and not self.path.startswith("/vsi")
 
     def words(self, name: str) -> str:
-        """Name a file of metadata in messages."""
+        """Return how messages name a metadata file."""
         return self.path if self.path.endswith(name) else f"{self.path}: {name}"
 
     @functools.cached_property
     def tree(self) -> Tree | None:
-        """The folder or archive; None where it is neither."""
+        """The folder or archive; None for anything else."""
         path = Path(self.path)
         if not self.is_local:
             return None
@@ -156,14 +156,14 @@ class Source:
         return None
 
     def metadata(self, *patterns: str) -> tuple[Tree, str] | None:
-        """Return the file of metadata that a product is known by, and the tree that holds it.
+        """Return the metadata file of a product, and the tree that holds it; None if there is none.
 
         Args:
-            patterns: names in a tree, as `*.SAFE/MTD_MSIL2A.xml`; the first that fits is taken. The
-                source may also be such a file itself.
+            patterns: names in a tree, as `*.SAFE/MTD_MSIL2A.xml`. The first one that matches a file
+                is used. The source may also be such a file itself.
 
         Raises:
-            InputError: several files fit one pattern.
+            InputError: several files match one pattern.
         """
         path = Path(self.path)
         for pattern in patterns:

@@ -1,4 +1,4 @@
-"""What was written is read back: a file that was cut off never gets its name."""
+"""Read a finished file back, so that an incomplete one never gets its final name."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-#: Bytes of a file that are compared at once.
+#: Bytes that are compared at once.
 _AT_ONCE = 2**24
 
 
 def check_whole(source: Path, final: Path, *, masked: bool) -> None:
     """Compare a finished file with the raw numbers that it was made from.
 
-    GDAL writes a file's last blocks when it closes it, and a disk that fills up then is reported to
-    nobody. So all numbers and the mask are compared, and the overviews are decoded.
+    GDAL writes the last blocks of a file when it closes it, and does not report a disk that is full
+    then. So all numbers and the mask are compared, and the overviews are decoded.
 
     Args:
-        source: VRT over the raw numbers.
-        final: the file, with the same bands, and alpha after them where it is a picture.
-        masked: the mask is in the file.
+        source: VRT of the raw numbers.
+        final: the file, with the same bands, and with an alpha band after them if it is a picture.
+        masked: the file has a mask.
 
     Raises:
-        OSError, RasterioError: it cannot be read, or holds something else.
+        OSError, RasterioError: the file cannot be read, or differs.
     """
     with rasterio.open(source) as wanted, rasterio.open(final) as made:
         numbers = wanted.indexes
@@ -54,12 +54,12 @@ def check_whole(source: Path, final: Path, *, masked: bool) -> None:
 
 
 def _bytes(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the bytes of numbers: NaN equals itself."""
+    """Return numbers as bytes, so that NaN equals itself."""
     return numbers.view(np.uint8)
 
 
 def _windows(dataset: Any) -> Iterator[Window]:
-    """Yield whole blocks, as many as are read at once; rows of a file that has no tiles."""
+    """Yield windows of whole blocks: one tile, or as many strips as are compared at once."""
     height, width = dataset.block_shapes[0]
     row = sum(np.dtype(d).itemsize for d in dataset.dtypes) * dataset.width
     if width >= dataset.width:

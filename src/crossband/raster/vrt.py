@@ -1,4 +1,4 @@
-"""Show raw numbers to GDAL as a raster with everything that a file says of itself."""
+"""Describe a raw file to GDAL as a VRT with grid, bands, radiometry and tags."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from crossband.raster.encoding import DTYPES, Encoding
 from crossband.raster.grid import Grid
 from crossband.raster.journal import Raw
 
-#: GDAL opens raw files at absolute paths only where it is told that the VRT can be trusted.
+#: By default, GDAL does not open raw files that a VRT names by absolute paths.
 OPTIONS = {"GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL"}
 _COLOURS = {"red": "Red", "green": "Green", "blue": "Blue"}
 
 
 class Described(Protocol):
-    """What is said of a raster beside its numbers; see `raster.write.Output`."""
+    """What describes a raster beside its numbers; see `raster.write.Output`."""
 
     grid: Grid
     bands: tuple[str, ...]
@@ -28,12 +28,12 @@ class Described(Protocol):
 
 
 def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
-    """Return a VRT (GDAL's virtual format) over a raw file; open it with `OPTIONS`.
+    """Return the XML of a VRT (GDAL's virtual format) of a raw file; open it with `OPTIONS`.
 
     Args:
         output: grid, bands, unit, encoding and tags.
         raw: the numbers.
-        masked: show the mask band; where nothing is masked it would only cost space.
+        masked: include the mask band, which costs space if nothing is masked.
     """
     grid, e = output.grid, output.encoding
     root = ElementTree.Element(
@@ -59,7 +59,7 @@ def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
         _metadata(band, dict(own))
         _add(band, "Description", name)
         if e.nodata is not None:
-            whole = raw.dtype.kind in "iu"  # 64 bits of an integer are more than a float's
+            whole = raw.dtype.kind in "iu"  # float64 cannot represent all 64-bit integers
             _add(band, "NoDataValue", str(int(e.nodata)) if whole else repr(float(e.nodata)))
         _add(band, "UnitType", output.unit)
         _add(band, "Offset", repr(float(e.offset)))
@@ -75,12 +75,12 @@ def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
 def _band(
     parent: ElementTree.Element, raw: Raw, planes: int, dtype: str, size: int
 ) -> ElementTree.Element:
-    """Add a band that begins behind so many planes of numbers."""
+    """Add a band that begins after that many planes of numbers."""
     _, height, width = raw.shape
     band = ElementTree.SubElement(
         parent, "VRTRasterBand", dataType=dtype, subClass="VRTRawRasterBand"
     )
-    # Absolute: the COG driver copies the VRT into memory, where a relative name leads nowhere.
+    # Absolute: the COG driver copies the VRT into memory, where relative paths are invalid.
     name = ElementTree.SubElement(band, "SourceFilename", relativeToVRT="0")
     name.text = str(raw.path.resolve())
     _add(band, "ImageOffset", str(planes * height * width * raw.dtype.itemsize))

@@ -1,4 +1,4 @@
-"""Bring a scene onto another grid: where two scenes overlap, and windows of one on the other."""
+"""Resample scenes onto another grid, and compute where two grids overlap."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from crossband.raster.grid import Box, Grid, Window
 
 Array = NDArray[np.float64]
 
-#: Points along each side of a rectangle whose image in another projection is wanted.
+#: Points along each side of a rectangle that is projected to another CRS.
 EDGE = 21
-#: Share of a pixel by which an overlap may fall short of a whole one: coordinates are rounded.
+#: Tolerance of an overlap in pixels, for rounded coordinates.
 SLACK = 1e-3
-#: Share of a coarse pixel that must be valid for its mean to count. Not all of it: a few masked
-#: pixels here and there would leave nothing of a fine scene.
+#: Share of a coarse pixel that must be valid for its mean to be valid. Less than 1, because a few
+#: scattered masked pixels would otherwise mask most of a fine scene.
 COVER = 0.9
 
 
 class Readable(Protocol):
-    """What is brought onto another grid: a scene, or what is computed from scenes by windows."""
+    """What can be resampled: a scene, or a raster that is computed from scenes by windows."""
 
     grid: Grid
     bands: tuple[str, ...]
@@ -40,7 +40,7 @@ class Readable(Protocol):
 
 
 def check_georeference(grid: Grid, path: str) -> CRS:
-    """Return the CRS; InputError for a scene that does not say where it lies."""
+    """Return the CRS; InputError for a grid without affine transform and CRS."""
     if grid.crs is None or grid.transform.is_identity:
         words = "ground-control points only" if grid.gcps else "no georeference"
         raise InputError(f"{path}: {words}; it needs an affine transform and a CRS: gdalwarp it")
@@ -50,12 +50,12 @@ def check_georeference(grid: Grid, path: str) -> CRS:
 def overlap(scene: Grid, reference: Grid) -> Box:
     """Return the pixels of `reference` that lie within the extent of `scene`.
 
-    Only whole pixels count. A scene that is turned against the reference does not fill its box.
+    Only whole pixels count. A scene that is rotated against the reference does not fill the result.
 
     Raises:
-        InputError: not one whole pixel, or places that the other CRS cannot hold.
+        InputError: not one whole pixel, or coordinates outside the domain of the other CRS.
     """
-    columns, rows = _in_pixels(scene, scene.box, reference)
+    columns, rows = _outline(scene, scene.box, reference)
     top = max(math.ceil(rows.min() - SLACK), 0)
     left = max(math.ceil(columns.min() - SLACK), 0)
     bottom = min(math.floor(rows.max() + SLACK), reference.height)
@@ -66,34 +66,34 @@ def overlap(scene: Grid, reference: Grid) -> Box:
 
 
 def resolution_ratio(scene: Grid, reference: Grid, at: Box) -> float:
-    """Return how many pixels of `scene` lie along a pixel of `reference`, in the middle of `at`."""
+    """Return the pixel size of `reference` over that of `scene`, in the centre of `at`."""
     middle = Box(at.row + at.height // 2, at.col + at.width // 2, 1, 1)
-    columns, rows = _in_pixels(reference, middle, scene)
-    # Shoelace: the area of the pixel's outline, which is a polygon of points in order.
+    columns, rows = _outline(reference, middle, scene)
+    # Shoelace formula: the area of the outline of the pixel.
     area = 0.5 * abs(float(columns @ np.roll(rows, -1) - rows @ np.roll(columns, -1)))
     return math.sqrt(area)
 
 
 def read_warped(scene: Readable, grid: Grid) -> Window:
-    """Read what a scene shows of another grid, in physical units.
+    """Read a scene on another grid, in physical units, by cubic convolution.
 
-    Values are interpolated by cubic convolution, widened where the grid is coarser than the scene.
-    A pixel is valid where all four pixels around it are (all that it averages, on a coarser grid),
-    and lies within the scene. GDAL places pixels to within an eighth of a pixel of the scene, or
-    exactly where both have one CRS.
+    The kernel is widened if the grid is coarser than the scene. A pixel is valid if it lies within
+    the scene and all four pixels around it are valid (on a coarser grid, all pixels that it
+    averages). GDAL places pixels to within an eighth of a pixel of the scene, or exactly if both
+    have one CRS.
 
     Args:
         scene: an open scene with CRS and affine transform.
-        grid: where its pixels are wanted; it may lie partly or wholly outside of the scene.
+        grid: the output grid; it may lie partly or wholly outside the scene.
     """
     values = np.zeros((len(scene.bands), grid.height, grid.width), dtype=np.float32)
     mask = np.zeros((grid.height, grid.width), dtype=bool)
     empty = Window(values, mask, grid, scene.bands, scene.unit)
-    columns, rows = _in_pixels(grid, grid.box, scene.grid)
+    columns, rows = _outline(grid, grid.box, scene.grid)
     if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
         return empty
     coarser = max(np.ptp(columns) / grid.width, np.ptp(rows) / grid.height, 1.0)
-    pad = math.ceil(2 * coarser) + 2  # what cubic convolution reaches, and rounding
+    pad = math.ceil(2 * coarser) + 2  # reach of the kernel, and rounding
     top, left = max(math.floor(rows.min()) - pad, 0), max(math.floor(columns.min()) - pad, 0)
     bottom = min(math.ceil(rows.max()) + pad, scene.grid.height)
     right = min(math.ceil(columns.max()) + pad, scene.grid.width)
@@ -111,22 +111,21 @@ def read_warped(scene: Readable, grid: Grid) -> Window:
 
 
 def read_averaged(scene: Readable, grid: Grid) -> Window:
-    """Read the mean of what a scene shows of each pixel of a coarser grid, in physical units.
+    """Read the area-weighted mean of a scene over each pixel of a coarser grid, in physical units.
 
-    Each of the scene's pixels weighs as much as its share of the coarse one; decibels are averaged
-    as the power that they stand for. Where one grid is turned against the other, GDAL averages over
-    the upright rectangle around a coarse pixel.
+    Decibels are averaged as linear power. If one grid is rotated against the other, GDAL averages
+    over the upright rectangle around a coarse pixel.
 
     Args:
         scene: an open scene with CRS and affine transform.
-        grid: where means are wanted; it may lie partly or wholly outside of the scene.
+        grid: the output grid; it may lie partly or wholly outside the scene.
 
     Returns:
-        A window in which a pixel is valid where nine tenths of it lie on valid pixels.
+        A window whose pixels are valid if nine tenths of their area are.
     """
     values = np.full((len(scene.bands), grid.height, grid.width), np.nan, dtype=np.float32)
     share = np.zeros((grid.height, grid.width), dtype=np.float32)
-    columns, rows = _in_pixels(grid, grid.box, scene.grid)
+    columns, rows = _outline(grid, grid.box, scene.grid)
     if np.isfinite(columns).all() and np.isfinite(rows).all():
         top, left = math.floor(rows.min()) - 1, math.floor(columns.min()) - 1
         size = math.ceil(rows.max()) + 1 - top, math.ceil(columns.max()) + 1 - left
@@ -175,14 +174,14 @@ def _reproject(
         raise InputError(f"cannot be brought onto the other grid: {reason(error)}") from error
 
 
-def _in_pixels(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
-    """Return columns and rows, on `other`, of points around the outline of a box of `grid`."""
+def _outline(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
+    """Return columns and rows, on `other`, of points along the outline of a box of `grid`."""
     assert grid.crs is not None  # check_georeference
     assert other.crs is not None
     step = np.linspace(0.0, 1.0, EDGE)[:-1]
     x = np.concatenate([step, np.ones(EDGE - 1), 1 - step, np.zeros(EDGE - 1)])
     y = np.roll(x, EDGE - 1)
-    places = _moved(grid.transform, box.col + x * box.width, box.row + y * box.height)
+    places = _apply(grid.transform, box.col + x * box.width, box.row + y * box.height)
     if grid.crs != other.crs:
         try:
             with gdal():
@@ -192,9 +191,9 @@ def _in_pixels(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
                 f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
             ) from error
         places = np.array(xs), np.array(ys)
-    columns, rows = _moved(~other.transform, *places)
+    columns, rows = _apply(~other.transform, *places)
     return columns, rows
 
 
-def _moved(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
+def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f

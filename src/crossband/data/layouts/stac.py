@@ -13,7 +13,13 @@ from crossband.data.layouts._vrt import Layer, write_stack
 from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import InputError, ManifestError
 from crossband.raster.dataset import check_exists
-from crossband.raster.products.stac import NOT_DATA, applied, bands_of, number_of, place
+from crossband.raster.products.stac import (
+    NOT_DATA,
+    bands_of,
+    number_of,
+    offset_applied,
+    resolve_href,
+)
 
 
 class Stac(Layout):
@@ -141,12 +147,12 @@ class Stac(Layout):
             for n, known in enumerate(bands_of(asset)):
                 name = self._name(known)
                 scale, offset = (number_of(known, f"raster:{k}", k) for k in ("scale", "offset"))
-                if offset is not None and applied(item.get("properties") or {}, asset):
+                if offset is not None and offset_applied(item.get("properties") or {}, asset):
                     offset = 0.0
                 if scale is not None or offset is not None:
                     scale, offset = 1.0 if scale is None else scale, offset or 0.0
                 radiometry = scale, offset, number_of(known, "nodata")
-                layer = Layer(place(str(path), asset["href"]), n + 1, radiometry)
+                layer = Layer(resolve_href(str(path), asset["href"]), n + 1, radiometry)
                 if found.setdefault(key, {}).setdefault(name, layer) is not layer:
                     twice.add((key, name))
         for key, name in twice:  # as three bands called rededge: the name tells none of them

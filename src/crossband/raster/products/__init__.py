@@ -29,36 +29,36 @@ __all__ = [
 
 
 def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Product | None:
-    """Return the product that a path names; None for what is opened with GDAL.
+    """Return the product that a path names; None for a raster that GDAL opens.
 
     Args:
         path: folder, archive, metadata file or address.
         bands: as the user gives them; they may name files in a folder.
 
     Raises:
-        InputError: a product that is not read, or whose metadata cannot be read.
-        BandError: bands that name files, and not one file each.
+        InputError: a product that is not supported, or whose metadata cannot be read.
+        BandError: a band names no file, or several.
     """
     text = address(path)
-    # Without a look at the disk, as training opens thousands of plain rasters.
+    # Without access to the disk: training opens thousands of single rasters.
     if text.lower().endswith(RASTERS) or text.startswith("pack://"):
         return None
     source = Source(text, bands or {})
-    for kind in _kinds():
-        found = kind.bands(source)
+    for reader in _readers():
+        found = reader.bands(source)
         if found is not None:
             return Product(text, tuple(found))
     return None
 
 
 def acquisition_time(path: str | Path) -> tuple[str, str] | None:
-    """Return when a product was taken, as its metadata write it, and the key that says it.
+    """Return the acquisition time of a product as its metadata state it, and the metadata key.
 
     Args:
         path: folder, archive, metadata file or address.
 
     Returns:
-        None where it is no product, or its metadata do not say it.
+        None if it is no product, or its metadata state no time.
 
     Raises:
         InputError: metadata that cannot be read.
@@ -67,22 +67,24 @@ def acquisition_time(path: str | Path) -> tuple[str, str] | None:
     if text.lower().endswith(RASTERS):
         return None
     source = Source(text, {})
-    return next((found for kind in _kinds() if (found := kind.when(source)) is not None), None)
+    return next(
+        (found for reader in _readers() if (found := reader.when(source)) is not None), None
+    )
 
 
 def readable_folders() -> str:
-    """Name the kinds, for a folder that is none of them."""
-    return "; ".join(kind.title for kind in _kinds())
+    """List the known products, for the message on a folder that is none of them."""
+    return "; ".join(reader.title for reader in _readers())
 
 
 def refuse(path: str | Path, why: str) -> None:
-    """Raise InputError for a product, where only a single raster will do."""
+    """Raise InputError for a product, where only a single raster is accepted."""
     if find(path) is not None or Path(path).is_dir():
         raise InputError(f"{path}: a product of several files {why}")
 
 
 @functools.cache
-def _kinds() -> tuple[ProductReader, ...]:
-    """Return one of each kind; bands that name files come first, as the user's own word."""
-    kinds = available(ProductReader).items()
-    return tuple(kind() for _, kind in sorted(kinds, key=lambda k: k[0] != "Files"))
+def _readers() -> tuple[ProductReader, ...]:
+    """Return one reader of each kind; `Files` comes first, because the user names the files."""
+    readers = available(ProductReader).items()
+    return tuple(reader() for _, reader in sorted(readers, key=lambda k: k[0] != "Files"))

@@ -1,4 +1,4 @@
-"""What a product is: bands in files, and what its metadata says of their numbers."""
+"""Products: their bands in files, and what their metadata state of the stored numbers."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from crossband.raster.source import Source
 
 
 class Calibration(Protocol):
-    """Turns stored numbers into physical ones by a rule that depends on the place."""
+    """Converts stored numbers to physical ones by a rule that depends on the position."""
 
     def __call__(self, stored: NDArray[np.generic], box: Box) -> NDArray[np.float32]:
-        """Return float32 [H, W]; 0 where a pixel holds nothing.
+        """Return float32 [H, W]; 0 for pixels without a value.
 
         Args:
             stored: numbers [H, W].
-            box: where they lie in the file.
+            box: their rectangle in the file.
         """
 
 
 @dataclass(frozen=True)
 class Band:
-    """A band of a product. What is None or empty is told by the file itself.
+    """A band of a product. The file itself states what is None or empty here.
 
     Attributes:
-        label: the product's own name of it, as `B04`.
-        name: common name; None where the product states none, so that a sensor may know the label;
-            empty where the band is not to be found by name.
-        href: what GDAL opens.
+        label: the name in the product, as `B04`.
+        name: common name; None if the product states none, so that a sensor may know the label;
+            empty if the band must not be found by its common name.
+        href: the path that GDAL opens.
         number: 1-based band number in that file.
         scale: physical = stored x scale + offset.
         offset: see scale.
         nodata: stored number that means "no data".
-        invalid: other stored numbers that are no values; they are masked, too.
-        unit: as a file's band says it, `reflectance`, `kelvin`, `power` (linear, becomes decibels).
-        calibration: makes what turns stored numbers into those that scale and offset are for.
-        files: files on disk that it depends on, beside those that GDAL lists.
+        invalid: other stored numbers that are no values; they are masked too.
+        unit: as files state it, `reflectance`, `kelvin`, `power` (linear, becomes decibels).
+        calibration: returns the calibration, which is applied before scale and offset.
+        files: files on disk that the band depends on, beside those that GDAL lists.
         alone: the file must have no other band.
     """
 
@@ -63,50 +63,53 @@ class Band:
 
 @dataclass(frozen=True)
 class Product:
-    """The bands of a product, in the shape in which `raster.bands` looks for names in a file."""
+    """The bands of a product, with the attributes of a dataset that `raster.bands` looks at."""
 
     path: str
     bands: tuple[Band, ...]
 
     @property
     def count(self) -> int:
-        """How many bands."""
+        """Number of bands."""
         return len(self.bands)
 
     @property
     def descriptions(self) -> tuple[str, ...]:
-        """The product's own names."""
+        """Names of the bands in the product."""
         return tuple(b.label for b in self.bands)
 
     @property
     def colorinterp(self) -> tuple[ColorInterp, ...]:
-        """Nothing: a product names its bands."""
+        """Undefined for all bands: a product names them."""
         return (ColorInterp.undefined,) * self.count
 
     def tags(self, number: int) -> dict[str, str]:
-        """Return the common name of a band (1-based) as a file would have it."""
+        """Return the common name of a band (1-based) as a tag."""
         name = self.bands[number - 1].name
         return {} if name is None else {"common_name": name}
 
 
 class ProductReader(Registered, family="Product", package="crossband.raster.products"):
-    """A kind of product."""
+    """Reads one kind of product.
 
-    #: What it is, as messages name it.
+    A subclass has a `title` and `bands`, and may have `when`.
+    """
+
+    #: What messages call this kind of product.
     title: ClassVar[str]
 
     def bands(self, source: Source) -> list[Band] | None:
-        """Return the bands of a product; None where the source is something else.
+        """Return the bands of a product; None if the source is something else.
 
         Raises:
-            InputError: it is of this kind, but cannot be read.
+            InputError: a product of this kind that cannot be read.
         """
         raise NotImplementedError
 
     def when(self, source: Source) -> tuple[str, str] | None:
-        """Return the time of acquisition as the metadata write it, and the key that says it.
+        """Return the acquisition time as the metadata state it, and the key that states it.
 
-        None where the source is something else, or its metadata say none.
+        None if the source is something else, or its metadata state no time.
 
         Raises:
             InputError: metadata that cannot be read.

@@ -1,4 +1,4 @@
-"""Bilinear interpolation of a raster onto pixels that are as fine or finer, along both axes."""
+"""Bilinear interpolation of a masked raster onto pixels of equal or smaller size."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Share of a pixel within which two places are one: coordinates are rounded.
+#: Tolerance of positions in pixels, for rounded coordinates.
 SLACK = 1e-3
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Where pixels lie between the centres of two pixels of the raster that is interpolated.
+class AxisWeights:
+    """Interpolation weights of output pixels along one axis of a raster.
 
     Attributes:
-        low: index of the pixel before.
-        high: index of the pixel behind; the same one at an edge.
-        share: how far it is from the one before to the one behind, 0..1.
-        inside: which lie within the raster. Beyond its outermost centres the raster goes on as it
-            ends, for half a pixel.
+        low: index of the input pixel before each output pixel.
+        high: index of the input pixel after it; the same one at an edge.
+        share: weight of the pixel after it, 0..1.
+        inside: which output pixels lie inside the raster. From the outermost pixel centres to the
+            edge, half a pixel, the outermost values continue.
     """
 
     low: NDArray[np.intp]
@@ -29,15 +29,15 @@ class Axis:
     inside: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, first: int, count: int, step: float, start: float, size: int) -> Axis:
-        """Place pixels.
+    def of(cls, first: int, count: int, step: float, start: float, size: int) -> AxisWeights:
+        """Compute the weights.
 
         Args:
-            first: index of the first pixel that is wanted.
-            count: how many are wanted.
-            step: pixels of the raster from one to the next.
-            start: where in the raster, from its edge, the edge of pixel 0 lies.
-            size: how many pixels the raster has.
+            first: index of the first output pixel.
+            count: number of output pixels.
+            step: size of an output pixel, in input pixels.
+            start: position of the edge of output pixel 0, in input pixels from the raster's edge.
+            size: number of input pixels.
         """
         at = step * (first + np.arange(count) + 0.5) + start - 0.5
         whole = np.rint(at)
@@ -50,13 +50,15 @@ class Axis:
 
     @property
     def span(self) -> tuple[int, int]:
-        """First pixel that is looked at, and how many there are from it to the last."""
+        """First input pixel that is needed, and the number of pixels from it to the last one."""
         first, last = int(self.low.min()), int(self.high.max())
         return first, last - first + 1
 
 
-def blend(values: NDArray[np.floating], rows: Axis, cols: Axis) -> NDArray[np.floating]:
-    """Interpolate [h, w], which begins at the first pixel of both spans, to [H, W]."""
+def blend(
+    values: NDArray[np.floating], rows: AxisWeights, cols: AxisWeights
+) -> NDArray[np.floating]:
+    """Interpolate [h, w], which begins at the first pixels of both spans, to [H, W]."""
     top, left = rows.span[0], cols.span[0]
     down, across = rows.share[:, None], cols.share[None]
     lines = values[rows.low - top] * (1 - down) + values[rows.high - top] * down
@@ -66,22 +68,22 @@ def blend(values: NDArray[np.floating], rows: Axis, cols: Axis) -> NDArray[np.fl
 
 
 def resample(
-    numbers: NDArray[np.generic], valid: NDArray[np.bool_], rows: Axis, cols: Axis
+    numbers: NDArray[np.generic], valid: NDArray[np.bool_], rows: AxisWeights, cols: AxisWeights
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Interpolate stored numbers of one band.
 
     Args:
-        numbers: [h, w], from the first pixel of both spans.
-        valid: [h, w].
-        rows: where the pixels lie.
-        cols: where the pixels lie.
+        numbers: [h, w], from the first pixels of both spans.
+        valid: bool [h, w].
+        rows: weights of the output rows.
+        cols: weights of the output columns.
 
     Returns:
-        Numbers [H, W] of the same type, integers rounded, and which are valid: those within the
-        raster all of whose neighbours are, as far as they have a weight.
+        Numbers [H, W] of the same type, integers rounded, and a mask [H, W]: a pixel is valid if it
+        lies inside the raster and all input pixels with a weight above 0 are valid.
     """
     kind = numbers.dtype
-    # float32 holds every number of two bytes.
+    # float32 represents every number of two bytes.
     exact = np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64
     clean: NDArray[np.floating] = numbers.astype(exact)
     clean[~valid] = 0

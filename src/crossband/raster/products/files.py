@@ -1,7 +1,7 @@
-"""Files of one band each in a folder: the user says which is which, as in `red=B04.tif`.
+"""Files in a folder, each a band that the user names, as in `red=B04.tif`.
 
-A value with a dot, a star or a slash names a file: its name in the folder, a pattern that fits one
-file only, a whole path or an address. `rgb.tif#2` is the second band of a file of several.
+A value with a dot, a star or a slash names a file: its name in the folder, a pattern that matches
+one file, an absolute path or a URL. `rgb.tif#2` is the second band of a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crossband.raster.source import Source
 
 
 class Files(ProductReader):
-    """A folder and the names of the files in it that are bands."""
+    """A folder, and the files in it that the user names as bands."""
 
     title: ClassVar[str] = "a folder with --bands red=B04.tif,green=B03.tif,..."
 
@@ -55,7 +55,7 @@ def _href(folder: Path, name: str, words: str) -> str:
         raise InputError(f"{folder / words}: no such file (--bands {name})")
     try:
         found = sorted(p for p in folder.glob(words) if p.is_file())
-    except (ValueError, NotImplementedError) as error:  # a pattern that is none; a whole path
+    except (ValueError, NotImplementedError) as error:  # an invalid pattern, or an absolute path
         raise BandError(f"{folder}: --bands {name}={words}: {error}") from error
     if len(found) != 1:
         more = f": {', '.join(p.name for p in found[:3])}" if found else ""

@@ -2,8 +2,8 @@
 
 Source: USGS Landsat 4-7 and 8-9 Collection 2 Level-2 Science Product Guides; Landsat 8-9 Data Users
 Handbook. Level 2: reflectance, and kelvin, = DN x MULT + ADD. Level 1: reflectance at the top of
-the atmosphere = (DN x MULT + ADD) / sin(sun elevation), the elevation at the centre of the scene. A
-stored 0 is fill.
+the atmosphere = (DN x MULT + ADD) / sin(sun elevation), with the elevation at the centre of the
+scene. A stored 0 is fill.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _TM = {
 }  # fmt: skip
 _NAMES = {"OLI_TIRS": _OLI, "OLI": _OLI, "ETM": _TM, "TM": _TM}
 _FILES = ("*_MTL.txt", "*_MTL.json", "*_MTL.xml")
-#: Where an MTL file of each level says how numbers become reflectance.
+#: Groups of the MTL files of each level with the factors of reflectance and temperature.
 _SURFACE, _TOP = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL1_RADIOMETRIC_RESCALING"
-_HEAT = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
+_TEMPERATURE = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
 
 
 class Landsat(ProductReader):
@@ -89,8 +89,8 @@ def _bands(groups: Groups, tree: Tree, metadata: str) -> list[Band]:
         bands.append((label, name, files[number], scale, offset, sensors.REFLECTANCE))
     for key in ("ST_B10", "ST_B6"):
         if key in files:
-            scale = _number(groups, _HEAT, f"TEMPERATURE_MULT_BAND_{key}")
-            offset = _number(groups, _HEAT, f"TEMPERATURE_ADD_BAND_{key}")
+            scale = _number(groups, _TEMPERATURE, f"TEMPERATURE_MULT_BAND_{key}")
+            offset = _number(groups, _TEMPERATURE, f"TEMPERATURE_ADD_BAND_{key}")
             bands.append((key, "thermal", files[key], scale, offset, sensors.KELVIN))
     folder = metadata.rpartition("/")[0]
     return [
@@ -109,7 +109,7 @@ def _bands(groups: Groups, tree: Tree, metadata: str) -> list[Band]:
 
 
 def _groups(tree: Tree, name: str) -> Groups:
-    """Return the groups of an MTL file: their keys and values as words."""
+    """Return the groups of an MTL file: group -> key -> value as text."""
     if name.endswith(".xml"):
         root = markup.parse(tree, name)
         return {g.tag: {e.tag: (e.text or "").strip() for e in g} for g in root}

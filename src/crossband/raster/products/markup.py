@@ -1,4 +1,4 @@
-"""Read metadata as XML; what is not XML, or lacks something, is a user's error of one line."""
+"""Read XML metadata; invalid XML and missing elements are errors of one line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def parse(tree: Tree, name: str) -> Element:
     """Return the root of an XML file."""
     try:
         return fromstring(tree.read(name))
-    except (ParseError, ValueError) as error:  # ValueError: an encoding that is none
+    except (ParseError, ValueError) as error:  # ValueError: an unknown encoding
         raise InputError(f"{tree.path}: {name}: not XML that can be read: {error}") from error
 
 
 def text(element: Element, path: str) -> str:
-    """Return the text of an element below; InputError where it is not there or empty."""
+    """Return the text of a descendant; InputError if it is missing or empty."""
     found = element.findtext(path)
     if found is None or not found.strip():
         raise InputError(f"no {path.rpartition('/')[2]}")
@@ -28,7 +28,7 @@ def text(element: Element, path: str) -> str:
 
 
 def number(element: Element, path: str) -> float:
-    """Return the number in an element below."""
+    """Return the number in a descendant; InputError if it is none."""
     word = text(element, path)
     try:
         return float(word)
@@ -37,7 +37,7 @@ def number(element: Element, path: str) -> float:
 
 
 def numbers(element: Element, path: str) -> NDArray[np.float64]:
-    """Return the numbers in an element below, which blanks part."""
+    """Return the numbers in a descendant, which are separated by blanks."""
     try:
         return np.array(text(element, path).split(), np.float64)
     except ValueError:

@@ -1,9 +1,9 @@
 """Sentinel-2 Level-1C and Level-2A in the SAFE format: a folder, or the zip that holds it.
 
 Source: Sentinel-2 Products Specification Document, from the compact format of December 2016 on. For
-a stored number DN in 1..65534, reflectance = (DN + ADD_OFFSET) / QUANTIFICATION_VALUE; the offset
-came with processing baseline 04.00. A Level-2A band is there at several resolutions: the finest is
-taken.
+a stored number DN in 1..65534, reflectance = (DN + ADD_OFFSET) / QUANTIFICATION_VALUE, with the
+offset from processing baseline 04.00 on. Level-2A has bands at several resolutions; the finest is
+read.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from crossband.raster.source import Source, Tree
 
 #: Bands in the order of `band_id`.
 ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-#: The last words of an image's name: band, and in Level-2A its resolution in metres.
+#: The end of the name of an image: band, and in Level-2A the resolution in metres.
 _IMAGE = re.compile(r"_(B0[1-9]|B1[0-2]|B8A)(?:_(\d+)m)?$")
-#: Baselines from the first on have offsets; from the second on they are of other makers.
+#: Baselines from the first one on have offsets; from the second one on, other makers use them.
 _OFFSETS_FROM, _OFFSETS_TO = 4.0, 99.0
 _LEVELS = ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
 
@@ -54,7 +54,7 @@ class Sentinel2(ProductReader):
 
 
 def _metadata(source: Source) -> tuple[Tree, str] | None:
-    """Return the file of metadata of a product of either level."""
+    """Return the metadata file of a product of either level."""
     found = source.metadata(*_LEVELS, *(f"*.SAFE/{name}" for name in _LEVELS))
     if found is None and source.path.endswith("manifest.safe"):
         found = Source(source.path.removesuffix("manifest.safe"), {}).metadata(*_LEVELS)
@@ -89,7 +89,7 @@ def _bands(root: Element, tree: Tree, metadata: str) -> list[Band]:
         if label not in finest:
             continue
         image = finest[label][1]
-        # Some providers keep the names and store GeoTIFF.
+        # Some providers store GeoTIFF under the same names.
         file = next((image + e for e in (".jp2", ".tif") if tree.has(image + e)), image + ".jp2")
         bands.append(
             Band(

@@ -1,8 +1,8 @@
-"""A STAC item: a JSON file or an address, whose assets hold the bands.
+"""A STAC item: a JSON file or a URL, whose assets hold the bands.
 
 Source: STAC 1.0 with the extensions eo and raster (`eo:bands`, `raster:bands`), STAC 1.1 (`bands`).
-Bands are told by common name; scale, offset, nodata and unit are those that the item states. Where
-it states no unit, as is usual of reflectance, the sensor says it.
+Bands are found by common name. Scale, offset, nodata and unit are those that the item states. Items
+of reflectance usually state no unit; then the sensor does.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from crossband.errors import InputError
 from crossband.raster.products.base import Band, ProductReader
 from crossband.raster.source import LARGEST, RASTERS, Source, split_item_id
 
-#: Roles of assets that are pictures for people, or no images at all.
+#: Roles of assets that are for display, or no images.
 NOT_DATA = frozenset({"thumbnail", "overview", "visual", "metadata"})
-#: How an address ends that an API gives to an item.
-_OF_API = re.compile(r"/items/[^/]+/?$")
+#: End of the URL that a STAC API gives to an item.
+_API_ITEM = re.compile(r"/items/[^/]+/?$")
 #: Seconds that a server has to answer.
-PATIENCE = 60
-#: Other stores than the web, as GDAL names them.
+TIMEOUT = 60
+#: Object stores, and their prefixes in GDAL.
 _STORES = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/"}
 
 
@@ -41,10 +41,10 @@ class Stac(ProductReader):
         if found is None:
             return None
         item, file = found
-        far = _is_far(file)
-        base = file if far else str(Path(file).absolute())
+        url = _is_url(file)
+        base = file if url else str(Path(file).absolute())
         try:
-            return _bands(item, base, () if far else (file,))
+            return _bands(item, base, () if url else (file,))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{source.path}: not as STAC has it: {error!r}") from error
 
@@ -54,58 +54,60 @@ class Stac(ProductReader):
         properties = found[0].get("properties") if found is not None else None
         if not isinstance(properties, dict):
             return None
-        # STAC: where `datetime` is null, both ends of the time are stated.
+        # By the STAC specification, an item whose `datetime` is null states start and end.
         keys = ("datetime", "start_datetime")
         return next(((str(properties[k]), k) for k in keys if properties.get(k)), None)
 
 
-def _is_far(file: str) -> bool:
+def _is_url(file: str) -> bool:
     return file.startswith(("http://", "https://"))
 
 
 def _item(source: Source) -> tuple[dict[str, Any], str] | None:
-    """Return an item and the file or address that it is in; None where it is something else."""
+    """Return an item, and its file or URL; None if the source is something else."""
     file, wanted = split_item_id(source.path)
-    far = _is_far(file)
-    name = urlsplit(file).path if far else file
-    of_api = far and _OF_API.search(name) and not name.lower().endswith(RASTERS)
+    url = _is_url(file)
+    name = urlsplit(file).path if url else file
+    of_api = url and _API_ITEM.search(name) and not name.lower().endswith(RASTERS)
     if not (name.lower().endswith((".json", ".geojson")) or of_api):
         return None
-    if not far and not Path(file).is_file():
+    if not url and not Path(file).is_file():
         return None
-    item = _parse(file, _fetched(file) if far else _content(file), wanted)
+    item = _parse(file, _download(file) if url else _content(file), wanted)
     return None if item is None else (item, file)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A band, and what chooses among several of one name.
+class _Candidate:
+    """A band, and the properties that decide between several bands of one name.
 
     Attributes:
-        band: it.
-        people: it is of an asset for people.
-        data: the asset has the role `data`.
-        gsd: metres; infinite where nothing says it.
-        namesake: the asset is called as the band is.
+        band: the band.
+        display: its asset is for display.
+        data: its asset has the role `data`.
+        gsd: metres; infinite if unknown.
+        same_name: the key of the asset is the name of the band.
     """
 
     band: Band
-    people: bool
+    display: bool
     data: bool
     gsd: float
-    namesake: bool
+    same_name: bool
 
     @property
     def rank(self) -> tuple[bool, float, bool]:
-        """What comes first is taken; two that are equal are not told apart."""
-        return not self.data, self.gsd, not self.namesake
+        """Sort key: the first band is used; equal ones are ambiguous."""
+        return not self.data, self.gsd, not self.same_name
 
 
 def _bands(item: dict[str, Any], base: str, files: tuple[str, ...]) -> list[Band]:
-    found = [f for key, asset in item["assets"].items() for f in _found(item, key, asset, base)]
-    best: dict[str, list[_Found]] = {}
+    found = [
+        f for key, asset in item["assets"].items() for f in _candidates(item, key, asset, base)
+    ]
+    best: dict[str, list[_Candidate]] = {}
     for one in found:
-        if one.band.name and not one.people:
+        if one.band.name and not one.display:
             best.setdefault(one.band.name, []).append(one)
     for name, several in best.items():
         first = min(one.rank for one in several)
@@ -113,7 +115,7 @@ def _bands(item: dict[str, Any], base: str, files: tuple[str, ...]) -> list[Band
     out = []
     for one in found:
         band = one.band
-        # What is not the best of its name can still be chosen by the asset's key.
+        # The other bands of a name can still be chosen by the key of the asset.
         lesser = band.name and one not in best.get(band.name, [])
         out.append(replace(band, name="" if lesser else band.name, files=files))
     if not out:
@@ -121,17 +123,19 @@ def _bands(item: dict[str, Any], base: str, files: tuple[str, ...]) -> list[Band
     return out
 
 
-def _found(item: dict[str, Any], key: str, asset: dict[str, Any], base: str) -> Iterator[_Found]:
+def _candidates(
+    item: dict[str, Any], key: str, asset: dict[str, Any], base: str
+) -> Iterator[_Candidate]:
     if not str(asset.get("type") or "image/").startswith("image/"):
         return
     roles = set(asset.get("roles") or [])
     properties = item.get("properties") or {}
-    href = place(base, asset["href"])
+    href = resolve_href(base, asset["href"])
     known = list(bands_of(asset))
     for number, band in enumerate(known, start=1):
         name = str(band.get("eo:common_name") or band.get("common_name") or "")
         scale, offset = (number_of(band, f"raster:{k}", k) for k in ("scale", "offset"))
-        if offset is not None and applied(properties, asset):
+        if offset is not None and offset_applied(properties, asset):
             offset = 0.0
         sizes = ("raster:spatial_resolution", "spatial_resolution", "gsd")
         gsd = number_of(band, *sizes) or number_of(properties, "gsd")
@@ -145,25 +149,25 @@ def _found(item: dict[str, Any], key: str, asset: dict[str, Any], base: str) -> 
             nodata=number_of(band, "nodata"),
             unit=str(band.get("unit") or ""),
         )
-        people, data = bool(roles & NOT_DATA), "data" in roles
-        yield _Found(made, people, data, gsd or float("inf"), key == made.name)
+        display, data = bool(roles & NOT_DATA), "data" in roles
+        yield _Candidate(made, display, data, gsd or float("inf"), key == made.name)
 
 
-def applied(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> bool:
-    """Return whether an asset's numbers have had their offset added already.
+def offset_applied(properties: Mapping[str, Any], asset: Mapping[str, Any]) -> bool:
+    """Return whether the offset is already included in the numbers of an asset.
 
-    Earth Search says so of its GeoTIFFs of Sentinel-2, and states the offset of the originals, in
-    JPEG 2000, for both.
+    Earth Search includes it in its GeoTIFFs of Sentinel-2, not in the JPEG 2000 originals, and
+    states the offset for both.
     """
     done = properties.get("earthsearch:boa_offset_applied") is True
     return done and asset.get("type") != "image/jp2"
 
 
 def bands_of(asset: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what an asset states of each of its bands, in order; one where it lists none.
+    """Yield what an asset states of each of its bands, in order; one entry if it lists no bands.
 
-    STAC 1.0 has two lists of equal order, 1.1 has one; what all bands share may be said of the
-    asset.
+    STAC 1.0 has two lists in the same order, STAC 1.1 has one. The asset itself may state what all
+    bands share.
     """
     bands = asset.get("bands") or asset.get("eo:bands") or []
     raster = asset.get("raster:bands") or []
@@ -173,17 +177,17 @@ def bands_of(asset: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def number_of(known: Mapping[str, Any], *keys: str) -> float | None:
-    """Return the first number that is stated under one of these keys."""
+    """Return the number under the first of these keys that has one."""
     value = next((known[k] for k in keys if known.get(k) is not None), None)
-    return None if value is None else float(value)  # JSON has no NaN: it is the word "nan"
+    return None if value is None else float(value)  # JSON has no NaN; items write "nan"
 
 
-def place(base: str, href: str) -> str:
-    """Return what GDAL opens.
+def resolve_href(base: str, href: str) -> str:
+    """Return the path of an asset that GDAL opens.
 
     Args:
-        base: whole path or address of the item.
-        href: of the asset; relative ones count from the item.
+        base: absolute path or URL of the item.
+        href: of the asset; a relative one is relative to the item.
     """
     for scheme, store in _STORES.items():
         if href.startswith(scheme):
@@ -205,14 +209,14 @@ def _content(path: str) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _fetched(address: str) -> bytes:
+def _download(address: str) -> bytes:
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     request = Request(address, headers={"User-Agent": f"crossband/{__version__}"})
     try:
-        with urlopen(request, timeout=PATIENCE) as answer:
+        with urlopen(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read(LARGEST + 1)
     except HTTPError as error:
         raise InputError(f"{address}: the server says {error.code} {error.reason}") from error
@@ -225,12 +229,12 @@ def _fetched(address: str) -> bytes:
 
 
 def _parse(path: str, content: bytes, wanted: str) -> dict[str, Any] | None:
-    """Return an item; None for JSON that is none of STAC's.
+    """Return an item; None for JSON that is not STAC.
 
     Args:
         path: for messages.
         content: of the file.
-        wanted: which item of a collection; empty for a file of one.
+        wanted: ID of an item in a collection; empty for a file with one item.
     """
     try:
         data: Any = json.loads(content)

@@ -1,7 +1,10 @@
-"""Bands of several files on one grid, as a scene that is read by windows like any other.
+"""Bands of several files on one grid, as a scene that is read by windows.
 
-The grid is that of the finest of the bands that are needed. A band of the same grid is read as it
-is stored; one of other pixels in the same CRS is interpolated bilinearly between stored numbers.
+The grid is that of the finest band that is needed. Bands on this grid are read as they are stored.
+Bands with other pixels in the same CRS are interpolated bilinearly between stored numbers.
+
+This is no VRT of GDAL, because GDAL interpolates over masked pixels: it divides by the sum of the
+valid weights, so a pixel beside a masked one is valid and has another value. Here it is masked.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.raster.products.base import Band, Calibration, Product
-from crossband.raster.products.bilinear import SLACK, Axis, resample
+from crossband.raster.products.bilinear import SLACK, AxisWeights, resample
 from crossband.raster.radiometry import Radiometry, radiometry_of
 from crossband.raster.scene import Scene
 
 
-def open_stack(product: Product, options: ReadOptions, needed: Sequence[str]) -> Scene:
+def open_band_stack(product: Product, options: ReadOptions, needed: Sequence[str]) -> Scene:
     """Open the bands of a product that are needed; see `raster.open.open_scene`.
 
     Raises:
@@ -46,19 +49,19 @@ def open_stack(product: Product, options: ReadOptions, needed: Sequence[str]) ->
             if band.href not in opened:
                 opened[band.href] = stack.enter_context(open_dataset(band.href))
             _check_number(band, opened[band.href])
-        facts = _Facts.of(product, chosen, opened, stated=options.scale is not None)
+        metadata = _StackMetadata.of(product, chosen, opened, stated=options.scale is not None)
         places = {name: n for n, name in enumerate(numbers, start=1)}
         r = radiometry_of(
-            facts, product.path, places, sensor, options.scale, options.offset, options.nodata
+            metadata, product.path, places, sensor, options.scale, options.offset, options.nodata
         )
-        reader = StackReader(product, numbers, opened, r, stated=options.nodata is not None)
+        reader = BandStackReader(product, numbers, opened, r, stated=options.nodata is not None)
         stack.pop_all()
     return Scene(product.path, numbers, r, reader)
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What `radiometry_of` asks of a file, for bands of several files."""
+class _StackMetadata:
+    """The attributes of a dataset that `radiometry_of` looks at, for bands of several files."""
 
     dtypes: tuple[str, ...]
     units: tuple[str, ...]
@@ -69,14 +72,14 @@ class _Facts:
     @classmethod
     def of(
         cls, product: Product, chosen: Sequence[Band], opened: Mapping[str, Any], *, stated: bool
-    ) -> _Facts:
-        """Return what the product says, and where it says nothing the file.
+    ) -> _StackMetadata:
+        """Return what the product states of each band, else what its file states.
 
         Args:
             product: for messages.
             chosen: bands.
             opened: their files.
-            stated: the user states a scale for all of them.
+            stated: the user states a scale for all bands.
         """
         rows = []
         for band in chosen:
@@ -99,20 +102,20 @@ class _Facts:
         return cls(dtypes, units, scales, offsets, nodatavals)
 
 
-class StackReader:
-    """Reads bands that lie in several files, perhaps at several resolutions; a `WindowReader`.
+class BandStackReader:
+    """Reads bands of several files, perhaps of several resolutions; a `WindowReader`.
 
     Args:
         product: its bands.
         numbers: common name -> number in the product.
         opened: rasters by `Band.href`; closed with this reader.
         r: of all bands.
-        stated: the nodata number is the caller's; see `Scene`.
+        stated: the caller states the nodata number; see `Scene`.
 
     Attributes:
         grid: of the finest band.
-        dtypes: the one data type that holds the numbers of all bands.
-        has_mask: a mask tells what is not valid, and not a nodata number alone.
+        dtypes: one data type that holds the numbers of all bands.
+        has_mask: invalid pixels are marked by a mask, not only by a nodata number.
     """
 
     def __init__(
@@ -137,8 +140,8 @@ class StackReader:
             readers.append((places, FileReader(dataset, href, within, named)))
         finest = min((r for _, r in readers), key=lambda r: abs(r.grid.transform.determinant))
         self.grid = finest.grid
-        self._parts = [
-            _Part(
+        self._stack_files = [
+            _StackFile(
                 reader,
                 tuple(places),
                 _fit(reader, finest),
@@ -154,7 +157,7 @@ class StackReader:
         self.has_mask = any(
             p.reader.has_mask
             or (not p.covers(self.grid) and any(self._marks[i] is None for i in p.places))
-            for p in self._parts
+            for p in self._stack_files
         )
         self._extra = tuple(file for band in chosen for file in band.files)
 
@@ -166,26 +169,26 @@ class StackReader:
     @property
     def files(self) -> tuple[str, ...]:
         """All files that are read, metadata and archives included."""
-        listed = (f for part in self._parts for f in part.reader.files)
-        # Instead of what lies in an archive, the archive counts, which `Band.files` has.
+        listed = (f for file in self._stack_files for f in file.reader.files)
+        # For a file in an archive, `Band.files` has the archive.
         kept = (f for f in listed if not f.startswith(("/vsizip/{", "/vsitar/{")))
         return tuple(dict.fromkeys((*kept, *self._extra)))
 
     def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window; what is not valid holds the nodata number, or is told by the mask."""
+        """Read a window; invalid pixels hold the nodata number, or are masked."""
         dtype = self.dtypes[0]
         out = np.empty((len(self.dtypes), box.height, box.width), dtype)
         mask = np.ones((box.height, box.width), bool)
-        for part in self._parts:
-            for place, numbers, valid in part.read(box, self._nodata):
+        for file in self._stack_files:
+            for place, numbers, valid in file.read(box, self._nodata):
                 out[place] = numbers
                 if self.has_mask:
                     mask &= valid
                     continue
                 mark = self._marks[place]
                 if mark is not None:
-                    # Interpolated numbers may happen to be the mark.
-                    out[place][valid & (out[place] == mark)] = _beside(mark, dtype)
+                    # An interpolated number may equal the nodata number by chance.
+                    out[place][valid & (out[place] == mark)] = _next_to(mark, dtype)
                     out[place][~valid] = mark
         return out, mask
 
@@ -200,21 +203,20 @@ class StackReader:
 
     def close(self) -> None:
         """Close all files."""
-        for part in self._parts:
-            part.reader.close()
+        for file in self._stack_files:
+            file.reader.close()
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The bands of one file.
+class _StackFile:
+    """One file of the stack.
 
     Attributes:
         reader: of the file.
-        places: which bands of the stack they are.
-        to: from columns and rows of the stack's grid to those of the file; None where they are the
-            same.
+        places: positions of its bands in the stack.
+        to: from columns and rows of the stack's grid to those of the file; None if equal.
         chosen: the bands.
-        marked: the nodata number counts; where the file has a mask, only if the caller stated it.
+        marked: the nodata number is used; if the file has a mask, only if the caller states it.
     """
 
     reader: FileReader
@@ -224,7 +226,7 @@ class _Part:
     marked: bool
 
     def covers(self, grid: Grid) -> bool:
-        """Return whether every pixel of a grid lies within the file."""
+        """Return whether every pixel of a grid lies inside the file."""
         return all(a.inside.all() for a in self._axes(grid.box))
 
     def read(
@@ -245,11 +247,11 @@ class _Part:
             for i, numbers, band in zip(self.places, stored, self.chosen, strict=True)
         ]
 
-    def _axes(self, box: Box) -> tuple[Axis, Axis]:
+    def _axes(self, box: Box) -> tuple[AxisWeights, AxisWeights]:
         to, grid = self.to or Affine.identity(), self.reader.grid
         return (
-            Axis.of(box.row, box.height, to.e, to.f, grid.height),
-            Axis.of(box.col, box.width, to.a, to.c, grid.width),
+            AxisWeights.of(box.row, box.height, to.e, to.f, grid.height),
+            AxisWeights.of(box.col, box.width, to.a, to.c, grid.width),
         )
 
     def _valid(
@@ -257,7 +259,7 @@ class _Part:
     ) -> NDArray[np.bool_]:
         valid = mask.copy()
         for number in (nodata, *band.invalid):
-            # As in a scene of one file: a mask of the file's own says more than its number.
+            # As in a scene of one file: a mask of the file overrides its nodata number.
             if number is not None and (self.marked or number != nodata):
                 valid &= numbers != number
         if numbers.dtype.kind == "f":
@@ -266,10 +268,10 @@ class _Part:
 
 
 def _fit(reader: FileReader, finest: FileReader) -> Affine | None:
-    """Return the way from pixels of the finest grid to a file's; None where they are the same.
+    """Return the transform from pixels of the finest grid to those of a file; None if equal.
 
     Raises:
-        InputError: another CRS, no georeference and another size, or turned.
+        InputError: another CRS, no georeference and another size, or rotated.
     """
     grid, other = reader.grid, finest.grid
     if (grid.crs, grid.gcps_crs) != (other.crs, other.gcps_crs):
@@ -304,7 +306,7 @@ def _crs(grid: Grid) -> str:
 
 
 def _mark(dtype: str, nodata: float | None) -> float | None:
-    """Return the number that marks what is not valid; None where the type has none."""
+    """Return the stored number of invalid pixels; None if the type cannot hold one."""
     if np.dtype(dtype).kind == "f":
         return float("nan") if nodata is None else nodata
     if nodata is None or not float(nodata).is_integer():
@@ -313,8 +315,8 @@ def _mark(dtype: str, nodata: float | None) -> float | None:
     return nodata if info.min <= nodata <= info.max else None
 
 
-def _beside(mark: float, dtype: str) -> Any:
-    """Return the number next to a mark."""
+def _next_to(mark: float, dtype: str) -> Any:
+    """Return a neighbouring number of the nodata number."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return np.nextafter(kind.type(mark), kind.type(np.inf))
