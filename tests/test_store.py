@@ -25,6 +25,7 @@ from crossband.raster import journal as store_module
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.journal import Raw, Store, folder_of
+from crossband.raster.radiometry import Radiometry
 from crossband.raster.write import SceneWriter
 from crossband.translate.threads import Statistics
 
@@ -315,3 +316,15 @@ def test_a_writer_that_is_left_leaves_nothing(tmp_path):
     with SceneWriter(tmp_path / "a.tif", Grid(5, 6), ("red",), "reflectance", encoding, {}) as made:
         made.write(Box(0, 0, 5, 6), np.ones((1, 5, 6), np.float32), np.ones((5, 6), bool))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_facts_keep_their_form():
+    """A run that an earlier version began is known again by these texts."""
+    radiometry = Radiometry("reflectance", (1e-4,), (0.0,), (None,), False, "the file")
+    assert radiometry.fact() == (
+        "Radiometry(unit='reflectance', scale=(0.0001,), offset=(0.0,), nodata=(None,), "
+        "power=False, said_by='the file')"
+    )
+    assert Encoding("uint16", 1e-4, nodata=0.0).fact() == (
+        "Encoding(dtype='uint16', scale=0.0001, offset=0.0, nodata=0.0, mask_band=False)"
+    )

@@ -45,6 +45,13 @@ class Encoding:
     nodata: float | None = None
     mask_band: bool = False
 
+    def fact(self) -> str:
+        """Return the text that stands for it among the facts of a run; its form never changes."""
+        return (
+            f"Encoding(dtype={self.dtype!r}, scale={self.scale!r}, offset={self.offset!r}, "
+            f"nodata={self.nodata!r}, mask_band={self.mask_band!r})"
+        )
+
     @classmethod
     def of_scene(
         cls,

@@ -49,6 +49,13 @@ class Radiometry:
     power: bool
     origin: str
 
+    def fact(self) -> str:
+        """Return the text that stands for it among the facts of a run; its form never changes."""
+        return (
+            f"Radiometry(unit={self.unit!r}, scale={self.scale!r}, offset={self.offset!r}, "
+            f"nodata={self.nodata!r}, power={self.power!r}, said_by={self.origin!r})"
+        )
+
     def physical(
         self, stored: NDArray[Any], marked: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -174,7 +174,7 @@ class Matching(Direct):
             except InputError as error:
                 raise InputError(f"{self._what}: {name} and it: {error}") from error
             self._check_reference()
-            read = opened.numbers, opened.radiometry
+            read = f"({opened.numbers!r}, {opened.radiometry.fact()})"
             self.facts = {
                 "how windows are kept": "as computed, for --match-to",
                 "--match-to": f"{self._way}, {name_of(opened.path)}, {sources(opened)}, {read}",

@@ -118,7 +118,7 @@ def translate(
             "--seed": seed,
             "the device": computer.device.type,
             "--precision": computer.precision,
-            ENCODING: encoding,
+            ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
         }
         known = facts(computer.identity, scene, {**dependencies, **matched.facts})
