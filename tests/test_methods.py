@@ -391,13 +391,13 @@ def test_nan_stops_with_step_and_name_and_keeps_good_weights(tmp_path):
 def test_on_an_accelerator_nan_is_found_at_the_next_line_of_the_log(tmp_path, monkeypatch):
     method = make(losses=[L1(), BreaksAt(3)], max_steps=10, log_every=4)
     looked = []
-    original = StepLog.broken
+    original = StepLog.first_invalid
 
-    def broken(self):
-        looked.append(self.now.number - 1)
+    def first_invalid(self):
+        looked.append(self.current.number - 1)
         return original(self)
 
-    monkeypatch.setattr(StepLog, "broken", broken)
+    monkeypatch.setattr(StepLog, "first_invalid", first_invalid)
     monkeypatch.setattr(Method, "device", property(lambda self: torch.device("meta")))
     monkeypatch.setattr(Method, "fp32", lambda self: torch.autocast("cpu", enabled=False))
     with pytest.raises(
