@@ -350,7 +350,7 @@ def test_all_are_used_by_name(way, line_pairs, crossband_command, tmp_path):
 @pytest.mark.slow
 def test_the_tests_over_the_registry_have_them(way, tmp_path):
     kind, _, environment = way
-    files = {test for _, _, test in FILES.values()} | {"test_memorise"}
+    files = {test for _, _, test in FILES.values()} | {"test_overfit"}
     if kind is dropped_in:
         files.add("test_recipes")
     own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
@@ -374,5 +374,5 @@ def test_the_tests_over_the_registry_have_them(way, tmp_path):
         "test_discriminators_say_how_small_a_picture_they_can_judge",
         "test_resumed_equals_uninterrupted_bit_for_bit",
         "test_every_schedule_is_a_function_of_the_step_and_of_what_it_was_told",
-        "test_a_single_batch_is_memorised",
+        "test_every_method_overfits_one_batch",
     } <= {test for _, test in passed}

@@ -1,1 +1,1 @@
-"""The command `crossband`: one file a command, each a thin call into the packages below."""
+"""The command `crossband`: one file for each command, which calls the packages below."""

@@ -1,8 +1,8 @@
-"""The demo: a real Sentinel-2 scene that no model saw, its near infrared held against the truth.
+"""The demo: translate a real Sentinel-2 scene and compare its near infrared with the truth.
 
-The scene is the 300 x 300 sample inside the spyndex package (reflectance x 10000; bands B02, B03,
-B04, B08; dims band, x, y, whose order is kept as rows and columns). It carries no coordinates and
-no date, so none are written.
+The scene is the 300 x 300 sample in the spyndex package (reflectance x 10000; bands B02, B03, B04,
+B08; the order of its dims band, x, y is kept as rows and columns). No model was trained on it. It
+has no coordinates and no date, so none are written.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(
     into the folder, replacing files of these names. Needs no network.
 
     Args:
-        output: folder, made where it is missing.
+        output: folder, created if it does not exist.
         model: takes red, green, blue in reflectance and gives nir; the bundled `rgb2nir` where
             None.
         device: auto, cpu, cuda, mps.
@@ -81,7 +81,7 @@ def run(
     with open_scene(output / SCENE, needed=model.signature.source) as scene:
         source = scene.read()
     truth = window(stored["nir"][None] * _SCALE, ("nir",))
-    # The model is judged by the file that a user gets, rounded to its 16 bits.
+    # Evaluate the file that a user gets, rounded to its 16 bits.
     with open_scene(output / NIR, needed=("nir",)) as scene:
         made = scene.read()
     results = {"model": made}
@@ -149,7 +149,7 @@ def write_scene(path: Path, stored: Mapping[str, np.ndarray]) -> Path:
 
 
 def window(values: np.ndarray, bands: tuple[str, ...]) -> Window:
-    """Return pixels without a place, all valid, in reflectance."""
+    """Return a window of valid pixels in reflectance, without georeference."""
     shape = values.shape[1:]
     valid = np.ones(shape, dtype=bool)
     return Window(values.astype(np.float32), valid, Grid(*shape), bands, REFLECTANCE)

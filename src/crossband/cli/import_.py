@@ -1,6 +1,6 @@
-"""The command `crossband import`: a public checkpoint becomes a model folder.
+"""The command `crossband import`: convert a public checkpoint to a model folder.
 
-Nothing here imports torch before the command runs, so that `--help` is immediate.
+Nothing here imports torch before the command runs, so that `--help` is fast.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The command `crossband`: each subcommand is a thin call into the rooms below.
+"""The command `crossband`: parses arguments and calls the packages below.
 
-Nothing here imports torch before a subcommand needs it, so that `--help` is immediate.
+Nothing here imports torch before a subcommand needs it, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"crossband: {error}", file=sys.stderr)
                 return error.exit_code
             except OSError as error:
-                # Any look at such a path fails, here or there; of all others we know what to say.
+                # Every access to such a path fails, at any place; other OSErrors are handled there.
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 print(f"crossband: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -47,16 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print("crossband: interrupted; nothing half-written was left", file=sys.stderr)
                 return Interrupted.exit_code
     except BrokenPipeError:
-        # The reader of our output went away (`crossband models | head`).
+        # The reader of our output has exited (`crossband models | head`).
         sys.stderr.close()
         return 141
 
 
 @contextlib.contextmanager
 def _stderr_of_our_own() -> Iterator[None]:
-    """Keep file descriptor 2 from C libraries: libtiff prints there whatever GDAL is told.
+    """Redirect file descriptor 2 of C libraries: libtiff prints there regardless of GDAL's options.
 
-    Python's `sys.stderr` goes on to where it went; only a real one (not pytest's) is moved.
+    Python's `sys.stderr` still writes to the original stream. A replaced `sys.stderr`, as pytest's,
+    is left alone.
     """
     old = sys.stderr
     try:
@@ -82,7 +83,7 @@ def _stderr_of_our_own() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print our own warnings as one line each."""
+    """Print each of our own warnings in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CrossbandWarning)
         others = warnings.showwarning

@@ -1,4 +1,4 @@
-"""argparse as every command uses it: one-line errors that name the nearest option."""
+"""An argparse parser with errors in one line that suggest the nearest option."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crossband.errors import CrossbandError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors that name the nearest option.
+    """An ArgumentParser with errors in one line that suggest the nearest option.
 
     Attributes:
         commands: subcommands by name.
@@ -23,18 +23,18 @@ class Parser(argparse.ArgumentParser):
         self.deprecated = False
 
     def error(self, message: str) -> NoReturn:
-        """Print one line and exit with code 2."""
+        """Raise CrossbandError, which `main` prints in one line with exit code 2."""
         raise CrossbandError(message)
 
     def check_unknown(self, unknown: Sequence[str]) -> None:
-        """Raise for options that no subcommand knows."""
+        """Raise CrossbandError for unknown options."""
         if unknown:
             options = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
             name = unknown[0].split("=")[0]
             raise CrossbandError(f"unknown option {unknown[0]!r}: {nearest(name, options)}")
 
     def check_values(self, arguments: argparse.Namespace) -> None:
-        """Raise for an option or input that is there and says nothing."""
+        """Raise CrossbandError for an option or input with an empty value."""
         for action in self._actions:
             value = getattr(arguments, action.dest, None)
             if "" in (value if isinstance(value, list) else [value]):
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
                 raise CrossbandError(f"{name[0]} is empty; give a value, or leave it out")
 
     def chosen(self, words: Sequence[str]) -> Parser:
-        """Return the parser of the command that the first words name, as in `data degrade`."""
+        """Return the parser of the command in the first words, as `data degrade`."""
         if not self.commands or not words or words[0].startswith("-"):
             return self
         if words[0] not in self.commands:

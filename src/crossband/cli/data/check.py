@@ -1,4 +1,4 @@
-"""`crossband data check`: what is wrong with a manifest and its files."""
+"""`crossband data check`: find problems of a manifest and its files."""
 
 from __future__ import annotations
 

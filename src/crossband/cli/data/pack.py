@@ -1,4 +1,4 @@
-"""`crossband data pack`: files as blocks in shards, for fast or remote training."""
+"""`crossband data pack`: store files as blocks in shards, for fast or remote training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a command is that goes through the rows of a manifest."""
+"""Progress of commands that process the rows of a manifest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 
 class Rows:
-    """A bar on a terminal, a line at each tenth elsewhere; a context manager.
+    """A context manager with a progress bar on a terminal, or a line at each tenth elsewhere.
 
     Args:
-        what: what happened to the rows, as in `checked`.
-        quiet: say nothing.
+        what: verb for the rows that are done, as `checked`.
+        quiet: print nothing.
     """
 
     def __init__(self, what: str, *, quiet: bool) -> None:
@@ -20,7 +20,7 @@ class Rows:
         self.bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Say that so many rows are done."""
+        """Report the number of rows done."""
         if self.quiet:
             return
         if self.terminal:

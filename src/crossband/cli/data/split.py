@@ -1,4 +1,4 @@
-"""`crossband data split`: a split that cuts no group."""
+"""`crossband data split`: split a manifest without dividing a group."""
 
 from __future__ import annotations
 

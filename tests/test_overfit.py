@@ -93,7 +93,7 @@ class Fidelity(lightning.Callback):
 @pytest.mark.parametrize(
     ("name", "arguments"), METHODS, ids=[f"{name}-{n}" for n, (name, _) in enumerate(METHODS)]
 )
-def test_a_single_batch_is_memorised(name, arguments):
+def test_every_method_overfits_one_batch(name, arguments):
     method = built(name, arguments)
     watch = Fidelity(method)
     log = run(method, callbacks=[watch])
@@ -101,8 +101,8 @@ def test_a_single_batch_is_memorised(name, arguments):
         assert learned(values)
 
 
-def test_least_squares_has_a_line_by_heart_in_one_step():
-    """What is no line it cannot have: its batch is one."""
+def test_least_squares_fits_a_line_in_one_step():
+    """The target of the batch is a linear function of the source."""
 
     class Line(Dataset):
         def __len__(self):
