@@ -13,11 +13,14 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.generators.local_statistics import LocalStatistics
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelMLP
 from crossband.raster.grid import Grid, Window
 from crossband.translate.options import TileOptions
+from crossband.translate.tiles import halo
+from crossband.translate.tiling import default_tile
 from crossband.translate.window import translate_window
 
 CASES = cases(Generator)
@@ -188,7 +191,11 @@ def test_local_statistics_are_those_of_numpy():
 
 @pytest.mark.parametrize("context", [5, 8])
 def test_inner_is_the_middle_of_the_whole(context):
-    for network in (LocalStatistics(width=8), LocalUNet(width=8, depth=1, hidden=6)):
+    for network in (
+        LocalStatistics(width=8),
+        LocalUNet(width=8, depth=1, hidden=6),
+        LocalPyramid(width=8, hidden=6, levels=2),
+    ):
         waken(network)
         x = torch.rand(2, 3, 37, 40)
         whole = network(x)[..., context:-context, context:-context]
@@ -199,10 +206,11 @@ def test_inner_is_the_middle_of_the_whole(context):
         torch.testing.assert_close(strips, network(tall).detach(), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [LocalStatistics, LocalPyramid])
 @pytest.mark.parametrize("share", [0.3, 0.05])  # of all pixels; windows of few are cut out
-def test_members_of_local_statistics_take_turns_and_answer_where_wanted(share):
-    network = waken(LocalStatistics(3, 2, width=6, depth=1, members=2))
-    one, other = (LocalStatistics(3, 2, width=6, depth=1, members=1) for _ in range(2))
+def test_members_take_turns_and_answer_where_wanted(kind, share):
+    network = waken(kind(3, 2, width=6, depth=1, members=2))
+    one, other = (kind(3, 2, width=6, depth=1, members=1) for _ in range(2))
     one.members[0], other.members[0] = network.members
     x = torch.rand(5, 3, 20, 20)
     wanted = torch.rand(5, 1, 8, 8) > 1 - share
@@ -217,6 +225,71 @@ def test_members_of_local_statistics_take_turns_and_answer_where_wanted(share):
     middle = expected[..., 6:-6, 6:-6]
     torch.testing.assert_close(inner[there], middle[there], atol=1e-6, rtol=1e-6)
     assert inner[~there].abs().max() == 0
+
+
+def test_local_pyramid_at_its_default_size():
+    network = LocalPyramid()
+    assert (network.margin, network.stride) == (58, 16)
+    reach = halo(network.margin, network.stride)
+    kept = 1 - 2 * reach / default_tile(network)
+    assert 1 / kept**2 <= 1.15  # pixels computed for each pixel kept
+
+
+def test_statistics_of_a_pyramid_are_those_of_numpy():
+    """At an even picture with a masked part: the same for every window, whatever its weights."""
+    network = LocalPyramid(levels=2)
+    rng = np.random.default_rng(0)
+    column = rng.uniform(0.1, 0.8, (3, 4, 4)).astype(np.float32)
+    x = np.tile(column, (1, 20, 20))
+    step = np.abs(np.diff(np.pad(column.mean(axis=0), ((0, 1), (0, 1)), mode="wrap"), axis=0))
+    across = np.abs(np.diff(np.pad(column.mean(axis=0), ((0, 1), (0, 1)), mode="wrap"), axis=1))
+    edge = (step[:, :4] + across[:4]).mean()
+    pixels = column.reshape(3, -1).astype(float)
+    mean, spread = pixels.mean(axis=1), pixels.std(axis=1)
+    cov = np.cov(pixels, bias=True)
+    alike = [cov[i, j] / (spread[i] * spread[j] + 1e-4) for i, j in network.pairs]
+    logs = np.log(mean + 0.06)
+    ratios = [logs[1] - logs[0], logs[2] - logs[1], np.log(mean.mean() + 0.06)]
+    expected = [*mean, *np.log(spread + 0.01), *alike, *ratios, np.log(edge + 0.003)]
+
+    def found(picture):
+        features = network._around(torch.from_numpy(picture)[None])[0, 10, 10]
+        back = features * network.window_spread.flatten() + network.window_usual.flatten()
+        return back.reshape(2, -1).numpy()
+
+    np.testing.assert_allclose(found(x), [expected, expected], atol=1e-4)
+    x[:, 44:, :] = 0.0  # masked: whole cells beside the middle
+    np.testing.assert_allclose(found(x)[:, :12], [expected[:12]] * 2, atol=1e-4)
+
+
+def roughness(network):
+    """Return the largest step of the answer to one bright pixel, over the answer's largest value.
+
+    Of the pixels beyond the bright one itself, whose own colour is another.
+    """
+    rows, columns = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
+    smooth = 0.3 + 0.05 * torch.sin(rows / 60) * torch.cos(columns / 75)
+    field = torch.stack([smooth, smooth * 0.9, smooth * 0.8])[None]
+    bright = field.clone()
+    bright[:, :, 80, 80] = 2.0
+    with torch.no_grad():
+        answer = (network(bright) - network(field))[0, 0]
+    steps = torch.stack([answer.diff(dim=0)[:, :-1].abs(), answer.diff(dim=1)[:-1].abs()])
+    steps[:, 79:81, 79:81] = 0.0
+    answer[80, 80] = 0.0
+    return float(steps.max() / answer.abs().max())
+
+
+def test_a_bright_pixel_has_no_square_edge_around_it():
+    """The finest window is as wide as a Gaussian of 4.5 px: its steepest step is exp(-1/2) / 4.5.
+
+    Logarithms of spread rise faster than what they are of: three times that is allowed.
+    """
+    gaussian = np.exp(-0.5) / 4.5
+    for seed in range(3):
+        torch.manual_seed(seed)
+        assert roughness(LocalPyramid().eval()) < 3 * gaussian
+        assert roughness(LocalStatistics().eval()) > 3 * gaussian  # boxes: the measure tells
 
 
 def test_members_share_the_batch_while_training_and_answer_together_afterwards():

@@ -1,0 +1,291 @@
+"""A small perceptron for each pixel, steered by soft statistics of its surroundings."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator
+
+#: Side of the finest cells, in pixels, and by how much each level's cells are larger than the last.
+CELL, STEP = 4, 2
+#: Binomial weights of a cell and its neighbours, on each side as many as `REACH`.
+BLUR, REACH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2
+#: Rows answered at once when nothing is trained: what lies between stays in the cache.
+ROWS = 32
+#: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
+#: fixed, so that the first layer sees numbers of order 1 whatever comes first.
+USUAL = {
+    "colour": (0.3, 0.33),
+    "spread": (-3.0, 0.7),
+    "correlation": (0.7, 0.3),
+    "ratio": (0.0, 0.25),
+    "light": (-1.1, 0.55),
+    "edge": (-3.7, 0.9),
+}
+#: A feature further out than this many widths says no more; outside of what was seen it would lead
+#: a perceptron anywhere.
+FARTHEST = 5.0
+
+
+class LocalPyramid(Generator):
+    """What colour means depends on its surroundings, and changes smoothly from place to place.
+
+    Moments of the colours are averaged over cells of 4, 8, 16, ... pixels, and each level is
+    smoothed with binomial weights (Burt and Adelson 1983), which come close to a Gaussian window.
+    Means, standard deviations, correlations, band ratios, brightness and the strength of edges at
+    all levels go through a perceptron, once for each cell of 4 x 4 pixels. Its answer is a vector
+    that is interpolated to the pixels and added to the first hidden layer of a small perceptron
+    over the pixel's own colour. So the surroundings cost a sixteenth of what they would for each
+    pixel, and neither windows nor cells show as squares around a bright object.
+
+    A pixel that is 0 in all bands (normalised: what is masked and what is padded) does not count.
+    While training, the members take turns with the samples of a batch.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        width: hidden units of the perceptron over the surroundings.
+        depth: its hidden layers.
+        hidden: units of the two hidden layers of the perceptron over a pixel.
+        levels: levels of the pyramid; cells of the last are 4 x 2^(levels - 1) pixels wide.
+        members: networks that are trained side by side and answer with their mean.
+    """
+
+    examples = (
+        {"width": 6, "hidden": 5, "levels": 1},
+        {"width": 6, "depth": 1, "hidden": 4, "levels": 2, "members": 2, "out_channels": 2},
+    )
+
+    own_usual: Tensor
+    own_spread: Tensor
+    window_usual: Tensor
+    window_spread: Tensor
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        hidden: int = 32,
+        levels: int = 3,
+        members: int = 1,
+    ) -> None:
+        super().__init__()
+        if min(width, depth, hidden, levels, members) < 1:
+            raise RecipeError(
+                "LocalPyramid needs width, depth, hidden, levels and members of at least 1"
+            )
+        self.in_channels, self.out_channels, self.levels = in_channels, out_channels, levels
+        self.pairs = list(combinations(range(in_channels), 2))
+        self.stride = CELL * STEP ** (levels - 1)
+        # A pixel takes from cells whose centre is less than a cell away; these take from the cells
+        # of the coarsest level likewise, smoothed over `REACH` of them; and an edge lies between a
+        # pixel and the next.
+        between = self.stride - CELL // 2 if levels > 1 else 0
+        self.margin = CELL - 1 + between + REACH * self.stride + self.stride // 2 + 1
+        own, window = self._kinds()
+        for part, kinds in (("own", own), ("window", window * levels)):
+            for column, name in enumerate(("usual", "spread")):
+                values = torch.tensor([USUAL[k][column] for k in kinds])[:, None, None]
+                self.register_buffer(f"{part}_{name}", values, persistent=False)
+        sizes = (len(own), len(window) * levels, out_channels, width, depth, hidden)
+        self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
+
+    def _kinds(self) -> tuple[list[str], list[str]]:
+        """Return what each feature of a pixel and of a window is, in order."""
+        bands = self.in_channels
+        ratios = ["ratio"] * (bands - 1) + ["light"]
+        window = ["colour"] * bands + ["spread"] * bands + ["correlation"] * len(self.pairs)
+        return ["colour"] * bands + ratios, [*window, *ratios, "edge"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
+        return self.forward_cropped(x, 0)
+
+    def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
+        """Answer without the outer `context` pixels, and only where `wanted` while training."""
+        height, width = x.shape[-2:]
+        # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
+        x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
+        around = self._around(x)
+        rows, columns = slice(context, height - context), slice(context, width - context)
+        if self.training:
+            return self._train(x, around, rows, columns, wanted)
+        members = cast("list[_Member]", list(self.members))
+        steering = [member.around(around) for member in members]
+        answers = []
+        for top in range(rows.start, rows.stop, ROWS):
+            some = slice(top, min(top + ROWS, rows.stop))
+            own = self._own(x[..., some, columns])
+            total = own.new_zeros(())
+            for member, vectors in zip(members, steering, strict=True):
+                total = total + member.answer(own, _between(vectors, some, columns))
+            answers.append((total / len(members)).movedim(-1, 1))
+        return torch.cat(answers, dim=2)
+
+    def _train(
+        self, x: Tensor, around: Tensor, rows: slice, columns: slice, wanted: Tensor | None
+    ) -> Tensor:
+        """Answer where wanted: member m of k the samples m, m + k, m + 2 k, ... of a batch."""
+        size = (x.shape[0], rows.stop - rows.start, columns.stop - columns.start)
+        if wanted is None:
+            wanted = torch.ones(size, dtype=torch.bool, device=x.device)[:, None]
+        where = wanted[:, 0].nonzero(as_tuple=True)
+        outputs = torch.zeros(*size, self.out_channels, device=x.device)
+        for number, member in enumerate(cast("list[_Member]", list(self.members))):
+            mine = where[0] % len(self.members) == number
+            sample, row, column = (index[mine] for index in where)
+            place = (sample, row + rows.start, column + columns.start)
+            colours = x[place[0], :, place[1], place[2]].T[None, :, None]
+            vectors = _at(member.around(around), *place)
+            answers = member.answer(self._own(colours), vectors[None, None])[0, 0]
+            outputs = outputs.index_put((sample, row, column), answers)
+        return outputs.movedim(-1, 1)
+
+    def _own(self, x: Tensor) -> Tensor:
+        """Return the features of pixels: [B, Cs, h, w] -> [B, h, w, F]."""
+        features = torch.cat([x, self._ratios(x)], dim=1)
+        return _standard(features, self.own_usual, self.own_spread)
+
+    def _around(self, x: Tensor) -> Tensor:
+        """Return the features of all levels for each of the finest cells: [B, h, w, F]."""
+        sums, found = self._sums(x), []
+        size = sums.shape[-2:]
+        for level in range(self.levels):
+            if level:
+                sums = functional.avg_pool2d(sums, STEP)
+            smooth = _blur(sums)
+            if level:
+                smooth = functional.interpolate(smooth, size, mode="bilinear")
+            found.append(self._window(smooth))
+        return _standard(torch.cat(found, dim=1), self.window_usual, self.window_spread)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        """Return means over the finest cells: share of valid pixels, colours, products, edges."""
+        height, cells = x.shape[-2], []
+        for top in range(0, height, ROWS):
+            rows = min(ROWS, height - top)
+            some = x[..., top : top + rows + 1, :]  # an edge reaches to the next row
+            valid = (some != 0).any(dim=1, keepdim=True)
+            edges = _edges(some.mean(dim=1, keepdim=True), valid)[..., :rows, :]
+            valid = valid[..., :rows, :]
+            # About the usual value: small variances survive the difference of large means.
+            about = (some[..., :rows, :] - USUAL["colour"][0]).masked_fill(~valid, 0.0)
+            products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
+            maps = [valid.to(x.dtype), about, about * about, *products, edges]
+            cells.append(functional.avg_pool2d(torch.cat(maps, dim=1), CELL))
+        return torch.cat(cells, dim=2)
+
+    def _window(self, sums: Tensor) -> Tensor:
+        """Return the features of windows from their sums."""
+        bands = self.in_channels
+        sums = sums / sums[:, :1].clamp_min(1e-3)
+        sizes = [bands, bands, len(self.pairs), 1]
+        mean, square, product, edge = torch.split(sums[:, 1:], sizes, dim=1)
+        spread = ((square - mean * mean).clamp_min(0.0) + 1e-12).sqrt()
+        correlations = [
+            (product[:, n] - mean[:, i] * mean[:, j]) / (spread[:, i] * spread[:, j] + 1e-4)
+            for n, (i, j) in enumerate(self.pairs)
+        ]
+        colour = mean + USUAL["colour"][0]
+        found = [colour, torch.log(spread + 0.01)]
+        if correlations:
+            found.append(torch.stack(correlations, dim=1))
+        return torch.cat([*found, self._ratios(colour), torch.log(edge + 0.003)], dim=1)
+
+    def _ratios(self, x: Tensor) -> Tensor:
+        """Return the logarithms of neighbouring bands' ratios, and of the brightness."""
+        logs = _log(x)
+        return torch.cat([logs[:, 1:] - logs[:, :-1], _log(x.mean(dim=1, keepdim=True))], dim=1)
+
+
+class _Member(nn.Module):
+    """The two perceptrons: over the surroundings, and over the pixel."""
+
+    def __init__(
+        self, own: int, window: int, out_channels: int, width: int, depth: int, hidden: int
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n in range(depth):
+            layers += [nn.Linear(width if n else window, width), nn.GELU()]
+        self.context = nn.Sequential(*layers, nn.Linear(width, hidden))
+        self.pixel_in = nn.Linear(own, hidden, bias=False)  # the context has one
+        self.pixel_mix = nn.Linear(hidden, hidden)
+        self.pixel_out = nn.Linear(hidden, out_channels)
+
+    def around(self, features: Tensor) -> Tensor:
+        """[B, h, w, F] -> [B, h, w, hidden], one vector a cell."""
+        vectors: Tensor = self.context(features).float()
+        return vectors
+
+    def answer(self, own: Tensor, vectors: Tensor) -> Tensor:
+        """[B, h, w, F], [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
+        hidden = functional.gelu(self.pixel_in(own) + vectors)
+        hidden = functional.gelu(self.pixel_mix(hidden))
+        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        with torch.autocast(hidden.device.type, enabled=False):
+            answer: Tensor = self.pixel_out(hidden.float())
+        return answer
+
+
+def _standard(features: Tensor, usual: Tensor, spread: Tensor) -> Tensor:
+    """Return features about 0 and of order 1: [B, F, h, w] -> [B, h, w, F]."""
+    features = ((features - usual) / spread).clamp(-FARTHEST, FARTHEST)
+    return features.movedim(1, -1).contiguous()
+
+
+def _log(x: Tensor) -> Tensor:
+    # Below 0 there is haze taken off too much; at 0.06 dark water ends.
+    return torch.log(x.clamp(-0.02, 1e3) + 0.06)
+
+
+def _edges(light: Tensor, valid: Tensor) -> Tensor:
+    """Return the steps to the next pixels below and to the right; 0 where one does not count."""
+    total = torch.zeros_like(light)
+    for dim in (2, 3):
+        length = light.shape[dim] - 1
+        here, there = (light.narrow(dim, start, length) for start in (0, 1))
+        both = valid.narrow(dim, 0, length) & valid.narrow(dim, 1, length)
+        total.narrow(dim, 0, length).add_((there - here).abs() * both)
+    return total
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Smooth with binomial weights; zeros, which do not count, lie beyond the edge."""
+    channels, weights = x.shape[1], x.new_tensor(BLUR)
+    for shape, padding in (((1, 1, -1, 1), (REACH, 0)), ((1, 1, 1, -1), (0, REACH))):
+        kernel = weights.view(shape).expand(channels, -1, -1, -1).contiguous()
+        x = functional.conv2d(x, kernel, padding=padding, groups=channels)
+    return x
+
+
+def _between(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Interpolate cells to the pixels of some rows and columns: [B, h, w, F] -> [B, r, c, F]."""
+    first, last = max(rows.start // CELL - 1, 0), -(-rows.stop // CELL) + 1
+    start, end = max(columns.start // CELL - 1, 0), -(-columns.stop // CELL) + 1
+    some = vectors[:, first:last, start:end].movedim(-1, 1)  # a view: channels lie last
+    wide = functional.interpolate(some, scale_factor=CELL, mode="bilinear").movedim(1, -1)
+    top, west = rows.start - first * CELL, columns.start - start * CELL
+    return wide[:, top : top + rows.stop - rows.start, west : west + columns.stop - columns.start]
+
+
+def _at(vectors: Tensor, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Interpolate cells to N pixels: [B, h, w, F] -> [N, F]."""
+    neighbours = []
+    for place, length in ((row, vectors.shape[1]), (column, vectors.shape[2])):
+        exact = ((place + 0.5) / CELL - 0.5).clamp(0, length - 1)
+        low = exact.floor().long()
+        share = (exact - low)[:, None]
+        neighbours.append(((low, 1 - share), ((low + 1).clamp_max(length - 1), share)))
+    return torch.stack(
+        [vectors[sample, r, c] * (a * b) for r, a in neighbours[0] for c, b in neighbours[1]]
+    ).sum(dim=0)
