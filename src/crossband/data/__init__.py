@@ -1,4 +1,4 @@
-"""Data: the manifest, pairs, sampling, augmentation.
+"""Data: manifests, splits, pairs, sampling, augmentation.
 
-Nothing is imported here: `crossband.data.manifest` must not wait for Lightning.
+This file imports nothing, so that `crossband.data.manifest` does not wait for Lightning.
 """

@@ -11,18 +11,18 @@ Columns (`source` and `target` are required, everything else may be missing or e
 | scale, offset, nodata | physical = stored x scale + offset, over the file's and the sensor's own |
 | target_scale, target_offset, target_nodata | the same for the target; see `TARGET_OWN` |
 | split | `train`, `val` or `test`; without the column a hash of the group decides |
-| split_by | who made the split, as `split.json`: a split that is given may cut groups |
-| group | what a split never cuts: scene, flight, video; the source's file where empty |
-| lon, lat, gsd | degrees, metres; over what the file's georeference says |
-| weight | how often a row is drawn, relative to the others |
+| split_by | origin of the split, as `split.json`: such a split may cut groups |
+| group | rows that a split keeps together: scene, flight, video; the file where empty |
+| lon, lat, gsd | degrees, metres; they override the georeference of the file |
+| weight | relative frequency at which a row is drawn |
 | degradation | makes the source from the target, where `source` is empty: see `data.degrade` |
 
-What `crossband translate` reads is a source or target, too: a product's folder, archive or item,
-and a folder whose files the column of bands names (`red=B04.tif,...`); see docs/sources.md.
+A source or target may also be a product's folder, archive or item, or a folder whose files the
+column of bands names (`red=B04.tif,...`); see docs/sources.md.
 
-Any other column is kept, and may be named in `balance`. A row where `source` or `target` is empty
-has no counterpart: unpaired methods take it, paired ones refuse it, unless its source is made from
-its target by a degradation.
+Other columns are kept, and may be named in `balance`. A row with an empty `source` or `target` has
+no counterpart. Unpaired methods use it; paired ones refuse it, unless a degradation makes its
+source from its target.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ NUMBERS = (
     "weight",
 )
 PARQUET = (".parquet", ".pq")
-#: A target in the source's own file, or without a sensor of its own, shares the source's
-#: radiometry; one with its own sensor has its own columns.
+#: Columns of the radiometry of a target with a sensor of its own. Other targets share the
+#: radiometry of the source.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
 
 
@@ -77,9 +77,8 @@ def read(
 
     Args:
         path: CSV or parquet.
-        any_split: take whatever the column `split` holds; it is to be made anew.
-        lenient: take files that are not there and groups that a split cuts; `data check` reports
-            them.
+        any_split: do not check the column `split`, because a new split replaces it.
+        lenient: accept missing files and groups that a split cuts; `data check` reports them.
         sources: a table of scenes to translate, which may have no column `target`.
 
     Returns:
@@ -88,9 +87,9 @@ def read(
         number that messages use (the first row below the header is 1).
 
     Raises:
-        ManifestError: missing file or column, a row without any path, a file that is not there, a
-            number that is none, a split with an unknown name or one that cuts a group and does not
-            say who made it.
+        ManifestError: a missing manifest, column or file; a row without any path; an invalid
+            number; a split with an unknown name, or one that cuts a group without stating its
+            origin.
     """
     return _read(Path(path), "", any_split=any_split, lenient=lenient, sources=sources)
 
@@ -98,16 +97,16 @@ def read(
 def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
     """Read several manifests as one table.
 
-    A column `manifest` names the one that a row comes from; `balance` begins with it. Groups of one
-    name are one group, whichever manifest they are in; a group that no manifest names is told apart
-    by the manifest's name.
+    The column `manifest` has the name of each row's manifest; `balance` begins with it. Groups with
+    one name are one group, even in different manifests. Rows without a group get one that begins
+    with the name of their manifest.
 
     Args:
         paths: manifests.
-        shares: how often each is drawn from, relative to the others; equally where None.
+        shares: relative frequency at which each manifest is drawn from; equal where None.
 
     Raises:
-        ManifestError: see `read`; also two manifests of one name, or shares that do not fit.
+        ManifestError: see `read`; also two manifests with one name, or invalid shares.
     """
     shares = [1.0] * len(paths) if shares is None else list(shares)
     if len(shares) != len(paths):
@@ -138,10 +137,10 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
 
 
 def write(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a manifest as CSV or parquet; it appears whole or not at all.
+    """Write a manifest as CSV or parquet; an error leaves no partial file.
 
-    Files below the manifest's folder are written relative to it, so that both may move together;
-    others with their whole path. Columns in which nothing is said are left out.
+    Paths of files below the manifest's folder are written relative to it, so that both may move
+    together. Other paths are absolute. Empty columns are left out.
     """
     path = Path(path)
     folder = path.parent.resolve()
@@ -165,7 +164,7 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def check_output(path: str | Path, overwrite: bool) -> None:
-    """Raise OutputError for a manifest that exists or whose name says no format."""
+    """Raise OutputError for a manifest that exists, or whose name has an unknown extension."""
     path = Path(path)
     if path.suffix.lower() not in (*PARQUET, ".csv"):
         raise OutputError(f"{path}: a manifest ends in .csv or .parquet")
@@ -174,20 +173,20 @@ def check_output(path: str | Path, overwrite: bool) -> None:
 
 
 def is_paired(table: pd.DataFrame) -> pd.Series:
-    """Return which rows have a source and a target, or a target that the source is made from."""
+    """Return which rows have a source and a target, or a target and a degradation."""
     return table["target"].notna() & (table["source"].notna() | table["degradation"].notna())
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """Return a SHA-256 of what a model was trained on: every row, every file's name and size.
+    """Return a SHA-256 of the training data: all rows, and name and size of all files.
 
-    Where the files lie does not matter, nor does a column that says nothing.
+    It does not depend on the folders of the files, nor on empty columns.
     """
     columns = table.drop(columns=["row", "source", "target"]).dropna(axis=1, how="all")
     digest = hashlib.sha256(columns.to_csv(index=False).encode())
     for name in [*table["source"].dropna(), *table["target"].dropna()]:
         path = Path(name)
-        if name.startswith("pack://"):  # its column `pack` says what the pack holds
+        if name.startswith("pack://"):  # its column `pack` identifies the content
             path = Path(name.rpartition("#")[2])
         size = _size(path)
         digest.update(f"{path.name}:{size}\n".encode())
@@ -195,7 +194,7 @@ def fingerprint(table: pd.DataFrame) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a product's folder; -1 where it is away."""
+    """Return the bytes of a file, or of all files in a product's folder; -1 if it is missing."""
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return path.stat().st_size if path.is_file() else -1
@@ -209,7 +208,7 @@ def _read(
     lenient: bool = False,
     sources: bool = False,
 ) -> pd.DataFrame:
-    """Read a manifest; `prefix` comes before the names of groups that it does not name."""
+    """Read a manifest; `prefix` is put before the groups of rows that state none."""
     table = _load(path)
     if sources and "target" not in table.columns:
         table["target"] = None
@@ -225,9 +224,9 @@ def _read(
     for column in ("source", "target"):
         found = [_file(path, row, column, v, lenient) for row, v in _rows(table, column)]
         table[column] = pd.Series(found, dtype=object)
-    nothing = table["source"].isna() & table["target"].isna()
-    if nothing.any():
-        raise ManifestError(f"{path}: row {_first(table, nothing)}: source and target are empty")
+    empty = table["source"].isna() & table["target"].isna()
+    if empty.any():
+        raise ManifestError(f"{path}: row {_first(table, empty)}: source and target are empty")
     _fill(path, table)
     # Relative, so that a split by hash is the same on every machine.
     file = table["source"].where(table["source"].notna(), table["target"])
@@ -242,7 +241,7 @@ def _read(
 
 
 def _fill(path: Path, table: pd.DataFrame) -> None:
-    """Bring the columns of the table above into their form; those that are missing are empty."""
+    """Convert the columns of the table above to their types, and add missing ones, empty."""
     for column in TEXT:
         if column in table.columns:
             table[column] = pd.Series([_text(v) for v in table[column]], dtype=object)
@@ -274,8 +273,8 @@ def _rows(table: pd.DataFrame, column: str) -> Iterator[tuple[int, Any]]:
     return zip(table["row"], table[column], strict=True)
 
 
-def _first(table: pd.DataFrame, where: pd.Series) -> int:
-    return int(table.loc[where, "row"].iloc[0])
+def _first(table: pd.DataFrame, rows: pd.Series) -> int:
+    return int(table.loc[rows, "row"].iloc[0])
 
 
 def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The data of a recipe: a manifest, split into training and validation."""
+"""The data module of a recipe: manifests, split into training and validation."""
 
 from __future__ import annotations
 
@@ -26,45 +26,46 @@ from crossband.errors import ManifestError, RecipeError
 class Pairs(lightning.LightningDataModule):
     """Pairs from a manifest.
 
-    Which bands are read, and which units are accepted, is the signature of the method in training.
+    The signature of the method in training decides which bands are read and which units are
+    accepted.
 
     Args:
         manifest: CSV, parquet or a pack; see `crossband.data.manifest`. Several are mixed.
-        shares: how often each of several manifests is drawn from, relative to the others.
+        shares: relative frequency at which each of several manifests is drawn from.
         crop: side of a training crop, in source pixels.
-        context: source pixels around a crop that the network sees too; no loss is taken there.
+        context: source pixels around a crop that the network also sees, without a loss there.
         batch: crops of a batch, on each device.
         steps: batches between two validations (an epoch).
         balance: columns of the manifest to balance over, outermost first.
         transforms: augmentations, in this order.
         resolution: range of a random factor that makes crops coarser (above 1) or finer (below 1).
         gsd: the same as a range of pixel sizes in metres; never finer than the scene's own.
-        resolution_probability: how often that is done.
-        mix: how often a crop is mixed with another one; see `PairDataset`.
+        resolution_probability: share of the crops that this is done to.
+        mix: share of the crops that are mixed with another one; see `PairDataset`.
         min_valid: share of valid pixels that a crop should have.
-        pixels: take the loss at this many random valid pixels of a crop; 0 takes all.
-        paired: False draws source and target from places of their own, for unpaired methods; rows
-            then need one of them only. What has both is validated on.
-        degradation: makes every source from its target, instead of what the manifest says.
+        pixels: compute the loss at this many random valid pixels of a crop; 0 means all.
+        paired: False draws source and target independently, for unpaired methods; a row then needs
+            only one of them. Rows with both are used for validation.
+        degradation: makes every source from its target, whatever the manifest states.
         resize: height and width that every picture is resized to as a whole before it is cropped,
             whatever its shape, as some published systems do; None leaves pixels as they are.
-        on_error: `skip` goes on without a file that cannot be read, and counts it; `raise` ends
-            the training with its name, the state saved.
+        on_error: `skip` continues without a file that cannot be read, and counts it; `raise` saves
+            the state and ends the training with an error that names the file.
         val_fraction: share of the groups that is held out where the manifest has no `split`; 0
             trains on everything and validates nothing.
-        stratify: columns, as terrain or sensor, each value of which is held out alike.
+        stratify: columns, as terrain or sensor; each of their values is held out separately.
         fold: hold out this fold of `folds`, whatever the manifest's split; rows of split `test`
-            stay out of both.
+            are not used.
         folds: number of folds.
         val_tile: largest side of a validation window, in source pixels.
-        val_windows: most validation windows of a pair.
+        val_windows: largest number of validation windows of a pair.
         scale: target pixels per source pixel along one side.
         cache_mb: memory for decoded scenes, in MiB; with workers, for each of them.
-        pack_cache: folder for what comes from packs in an object store; see `ShardCache`.
-        pack_cache_gb: most that it holds, in GiB.
-        workers: processes that load; 0 loads in the training process, which is best where scenes
-            fit the cache.
-        seed: of the split, the crops and the augmentation; the run's own where None.
+        pack_cache: folder for shards of packs in an object store; see `ShardCache`.
+        pack_cache_gb: largest size of this folder, in GiB.
+        workers: loading processes; 0 loads in the training process, which is best if scenes fit
+            the cache.
+        seed: of the split, the crops and the augmentation; the seed of the run where None.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Pairs(lightning.LightningDataModule):
         return self.manifest if isinstance(self.manifest, list) else [self.manifest]
 
     def _table(self) -> pd.DataFrame:
-        # Once: what it says must not change, nor a file be missed, while a training runs.
+        # Read once: the manifest must not change while a training runs.
         if self._rows is None:
             if len(self.manifests) == 1 and self.shares is None:
                 self._rows = manifests.read(self.manifests[0])
@@ -154,18 +155,18 @@ class Pairs(lightning.LightningDataModule):
         return self._rows
 
     def leaks(self, run_seed: int) -> list[str]:
-        """Say in lines what a given split cuts; empty where it cuts no group."""
+        """Return the leakage of a given split in lines; none if it cuts no group."""
         found = splits.leakage(self.manifest_with_split(run_seed))
         return [f"the given split leaks: {leak}" for leak in found if leak.cut]
 
     def manifest_with_split(self, run_seed: int) -> pd.DataFrame:
-        """Return the rows of both sides with a column `split` that says which."""
+        """Return training and validation rows with a column `split`."""
         train, val = self.split(self.seed_of(run_seed))
         both = pd.concat([train.assign(split="train"), val.assign(split="val")])
         return both.sort_values("row").drop(columns=["row"])
 
     def seed_of(self, run: int) -> int:
-        """Return the seed of the split and the crops: this module's own, or the run's."""
+        """Return the seed of the split and the crops: of this module, or of the run."""
         return run if self.seed is None else self.seed
 
     def load(self, signature: Signature, run_seed: int) -> None:
@@ -173,7 +174,7 @@ class Pairs(lightning.LightningDataModule):
 
         Args:
             signature: which bands to read, which units to accept.
-            run_seed: used where `seed` is None.
+            run_seed: used if `seed` is None.
         """
         if self._train is not None:
             return
@@ -197,8 +198,8 @@ class Pairs(lightning.LightningDataModule):
             pixels=self.pixels,
             on_error=self.on_error,
         )
-        judged = val if self.degradation is not None else val[manifests.is_paired(val)]
-        reader = self._reader(judged, signature, paired=True)
+        validated = val if self.degradation is not None else val[manifests.is_paired(val)]
+        reader = self._reader(validated, signature, paired=True)
         self._val = WindowDataset(reader, self.val_tile, self.val_windows, self.on_error)
 
     def _reader(self, table: pd.DataFrame, signature: Signature, *, paired: bool) -> PairReader:
@@ -214,13 +215,13 @@ class Pairs(lightning.LightningDataModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Load what the method in training asks for."""
+        """Load the data for the method in training."""
         assert self.trainer is not None
         method: Any = self.trainer.lightning_module
         self.load(method.signature, method.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return batches that go on where the method stopped consuming."""
+        """Return batches that continue after the last sample that the method was trained on."""
         assert self.trainer is not None
         assert self._train is not None
         method: Any = self.trainer.lightning_module
@@ -239,7 +240,7 @@ class Pairs(lightning.LightningDataModule):
         assert self._val is not None
         if len(self._val) == 0:
             return []
-        # Every rank gets as many; what is seen twice is counted once (Validation.finish).
+        # All ranks get equally many; Validation.finish counts repeated windows once.
         world, rank = self.trainer.world_size, self.trainer.global_rank
         rounds = -(-len(self._val) // world)
         mine = [(rank + i * world) % len(self._val) for i in range(rounds)]
@@ -253,6 +254,6 @@ class Pairs(lightning.LightningDataModule):
             persistent_workers=self.workers > 0,
             worker_init_fn=ignore_signals,
             pin_memory=torch.cuda.is_available(),
-            # A generator of its own: making an iterator must not draw from the global one.
+            # An own generator: making an iterator must not draw from the global one.
             generator=torch.Generator(),
         )

@@ -1,4 +1,4 @@
-"""Pack a manifest: its files, cut into compressed blocks, in shards of a few large files."""
+"""Write a pack: the files of a manifest, cut into compressed blocks, in a few large shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 
 from crossband.core.atomic import atomic_folder, check_folder
 from crossband.data import manifest as manifests
-from crossband.data.packed.raster import facts_of, pack_plane
+from crossband.data.packed.raster import metadata_of, pack_plane
 from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
 from crossband.data.rows import parse_window
@@ -34,14 +34,14 @@ LEVEL = 3
 
 @dataclass(frozen=True)
 class Summary:
-    """What was packed.
+    """Numbers of a pack that was written.
 
     Attributes:
         output: the folder.
-        rows: pairs.
-        files: files, each once.
-        blocks: blocks of all files.
-        shards: files that hold them.
+        rows: number of pairs.
+        files: number of distinct files.
+        blocks: number of blocks of all files.
+        shards: number of shards.
         stored: bytes before compression.
         bytes: bytes of the shards.
     """
@@ -64,23 +64,23 @@ def pack(
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
-    """Write the pack of a manifest; it appears whole or not at all.
+    """Write the pack of a manifest; an error leaves nothing behind.
 
-    Numbers are packed as they are stored, with all that the file says of them; columns of the
-    manifest are kept as they are. A file is packed once, however many rows name it, and only what
-    their windows need of it.
+    Stored numbers are packed unchanged, with the metadata of their file, and so are the columns of
+    the manifest. A file that several rows name is packed once, and only the blocks that their
+    windows need.
 
     Args:
         manifest: CSV or parquet, see `crossband.data.manifest`.
         output: folder.
-        block: side of a block in source pixels; of a target s times finer, s times that.
-        shard_mb: size of a shard in MiB, about.
+        block: side of a block in source pixels; s times that for a target s times finer.
+        shard_mb: approximate size of a shard in MiB.
         overwrite: replace an existing pack.
         progress: called with rows done and all rows.
 
     Raises:
         ManifestError: a row that cannot be packed; the message names it.
-        OutputError: the folder exists, is no pack, or cannot be written; nothing is left behind.
+        OutputError: the folder exists, is no pack, or cannot be written.
     """
     if block < 16:
         raise RecipeError(f"--block must be at least 16, not {block}")
@@ -106,7 +106,7 @@ def pack(
         for side in ("source", "target"):
             table[side] = [None if pd.isna(v) else _name(str(v), root) for v in table[side]]
         identity = hashlib.sha256("".join(s["sha256"] for s in shards).encode()).hexdigest()
-        # A column, so that what a model was trained on has its place in the model's fingerprint.
+        # A column, so that the fingerprint of the training data includes it.
         table = table.drop(columns=["row"]).assign(pack=identity[:16])
         table.to_parquet(folder / PAIRS, index=False)
         about = {"format": FORMAT, "version": VERSION, "id": identity, "block": block}
@@ -118,12 +118,12 @@ def pack(
 
 
 class _Writer:
-    """Writes blocks into shards, and keeps their index."""
+    """Writes blocks into shards, and their index."""
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder, shard_bytes
         self.names: dict[str, int] = {}
-        self.facts: list[dict[str, Any]] = []
+        self.metadata: list[dict[str, Any]] = []
         self.rows: dict[tuple[int, int, int], tuple[int, list[int]]] = {}
         self.stored = 0
         self._codec = pyarrow.Codec("zstd", compression_level=LEVEL)
@@ -133,14 +133,14 @@ class _Writer:
         (folder / SHARDS).mkdir()
 
     def file(self, name: str, dataset: Any, block: tuple[int, int]) -> int:
-        """Return the number of a file; its facts are kept when it comes for the first time."""
+        """Return the number of a file; its metadata are added at the first call."""
         if name not in self.names:
-            self.names[name] = len(self.facts)
-            self.facts.append(facts_of(dataset, block))
+            self.names[name] = len(self.metadata)
+            self.metadata.append(metadata_of(dataset, block))
         return self.names[name]
 
     def add(self, key: tuple[int, int, int], planes: list[Any]) -> None:
-        """Write a block, given its file, row and column, and its planes [h, w]."""
+        """Write a block: its file, row and column, and its planes [h, w]."""
         import webdataset
 
         packed = [pack_plane(p, self._codec) for p in planes]
@@ -155,7 +155,7 @@ class _Writer:
         self.stored += sum(p.nbytes for p in planes)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write the index; returns name, bytes and SHA-256 of every shard."""
+        """Write the index; return name, bytes and SHA-256 of each shard."""
         self._close()
         offsets: dict[tuple[int, ...], int] = {}
         shards = []
@@ -177,7 +177,7 @@ class _Writer:
             "planes": [self.rows[k][1] for k in keys],
         }
         parquet.write_table(pyarrow.table(columns), self.folder / BLOCKS)
-        files = {"name": list(self.names), "facts": [json.dumps(f) for f in self.facts]}
+        files = {"name": list(self.names), "facts": [json.dumps(m) for m in self.metadata]}
         parquet.write_table(pyarrow.table(files), self.folder / FILES)
         return shards
 
@@ -185,13 +185,13 @@ class _Writer:
         if self._tar is not None:
             self._tar.close()
             self._stream.flush()
-            os.fsync(self._stream.fileno())  # a full disk may only be known here
+            os.fsync(self._stream.fileno())  # a full disk may be reported only here
             self._stream.close()
             self._tar = None
 
 
 def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> None:
-    """Pack the files of a row, strip by strip of both, so that what is read at once lies close."""
+    """Pack the files of a row, alternating strips of both, so that blocks of a crop lie close."""
     opened: list[Any] = []
     try:
         sides: dict[str, tuple[Any, Box]] = {}
@@ -207,7 +207,7 @@ def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> N
             if side == "target" and "source" in sides:
                 size = block * _ratio(sides["source"][1], window)
             file = writer.file(_name(str(row[side]), root), dataset, (size, size))
-            cut: list[int] = writer.facts[file]["block"]
+            cut: list[int] = writer.metadata[file]["block"]
             first, last = window.row // cut[0], -(-(window.row + window.height) // cut[0])
             strips += [
                 ((at - first) / (last - first), len(strips), (file, dataset, window, cut, at))
@@ -225,7 +225,7 @@ def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> N
 def _pack_strip(
     writer: _Writer, file: int, dataset: Any, window: Box, cut: list[int], at: int
 ) -> None:
-    """Pack the blocks of one row of blocks that a window needs and that are not there yet."""
+    """Pack the blocks of one row of blocks that a window needs and that are not packed yet."""
     first, last = window.col // cut[1], -(-(window.col + window.width) // cut[1])
     columns = [c for c in range(first, last) if (file, at, c) not in writer.rows]
     if not columns:
@@ -234,7 +234,7 @@ def _pack_strip(
     right = min((columns[-1] + 1) * cut[1], dataset.width)
     top = at * cut[0]
     box = Box(top, left, min(cut[0], dataset.height - top), right - left)
-    for column, planes in _blocks(dataset, box, cut[1], writer.facts[file]["masked"]):
+    for column, planes in _blocks(dataset, box, cut[1], writer.metadata[file]["masked"]):
         if column in columns:
             writer.add((file, at, column), planes)
 
@@ -264,14 +264,14 @@ def _window(row: dict[str, Any], side: str, dataset: Any) -> Box:
 
 
 def _ratio(source: Box, target: Box) -> int:
-    """Return how many times finer a target is; 1 where that is no whole number."""
+    """Return how many times finer a target is; 1 if that is no whole number."""
     down, rest = divmod(target.height, source.height)
     same = rest == 0 and target.width == down * source.width
     return max(down, 1) if same else 1
 
 
 def _name(path: str, root: Path) -> str:
-    """Return the name in the pack: relative to the manifest where the file lies below it."""
+    """Return the name in the pack: relative to the manifest, unless it is a URL."""
     if "://" in path or path.startswith("/vsi"):
         return path
     return Path(os.path.relpath(path, root)).as_posix()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from crossband.core.registry import build
@@ -24,7 +25,7 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
 
 T = TypeVar("T")
-#: A pixel of a resized picture is valid where this share of what it is made of is.
+#: A resized pixel is valid if this share of the weight of its input pixels is.
 VALID = 0.999
 
 
@@ -63,12 +64,12 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PairInfo:
-    """What is known of a pair without reading its pixels.
+    """Grid and units of a pair, known without reading its pixels.
 
     Attributes:
-        grid: of the source, or what the target's would be at the source's resolution.
-        unit: of the source; of the target where there is no source.
-        target_unit: of the target, or what it must be.
+        grid: of the source; without a source, the target's grid at the source's resolution.
+        unit: of the source, or of the target if there is no source.
+        target_unit: of the target, or the unit that it must have.
     """
 
     grid: Grid
@@ -79,16 +80,16 @@ class PairInfo:
 class PairReader:
     """Reads windows of the pairs of a manifest.
 
-    Scenes are kept decoded in memory until `cache_mb` is full; later ones are read by window each
-    time. Nothing is thrown out: under random access that would decode whole scenes for one crop.
+    Decoded scenes are kept in memory until `cache_mb` is full; later ones are read by window each
+    time. No scene is evicted: with random access, whole scenes would be decoded for single crops.
 
     Args:
         table: from `crossband.data.manifest.read`.
         signature: which bands to read, which units to accept.
         scale: target pixels per source pixel along one side.
         cache_mb: memory for decoded scenes, in MiB.
-        degradation: makes the source from the target, for every row; where None, rows without a
-            source do what they name themselves.
+        degradation: makes the source from the target of every row; where None, rows without a
+            source use the degradation that they name.
         resize: height and width that each source is resized to as a whole, bilinear and
             anti-aliased, whatever its shape; the target to `scale` times that. None leaves pixels
             as they are.
@@ -119,9 +120,9 @@ class PairReader:
         self.scenes = OpenScenes(packs or Packs())
 
     def info(self, index: int) -> PairInfo:
-        """Return grid and units; ManifestError where the pair does not fit."""
+        """Return grid and units; ManifestError if source and target do not fit."""
         if index not in self._info:
-            info = self._with(index, self._of)
+            info = self._with(index, self._info_of)
             if self.resize is not None:
                 grid = info.grid.resized(*self.resize)
                 info = PairInfo(grid, info.unit, info.target_unit)
@@ -134,7 +135,7 @@ class PairReader:
         Args:
             index: position.
             box: the window.
-            rng: what a random degradation draws from; one that depends on nothing where None.
+            rng: for a random degradation; a fixed one where None.
         """
         made_by = self._degradation(index)
         if made_by is None:
@@ -144,11 +145,11 @@ class PairReader:
         return whole.crop(box.relative_to(wide), self.scale)
 
     def check(self, limit: int = 1000, *, skip: bool = False) -> None:
-        """Open the first pairs, so that a wrong band or unit is known before training starts.
+        """Open the first pairs, so that wrong bands or units are errors before training starts.
 
         Args:
-            limit: how many.
-            skip: a file that cannot be read is no error, as long as there is another one.
+            limit: number of pairs.
+            skip: ignore files that cannot be read, as long as one can be read.
         """
         broken: list[UnreadableError] = []
         for index in range(min(len(self.rows), limit)):
@@ -162,7 +163,7 @@ class PairReader:
             raise broken[0]
 
     def _degradation(self, index: int) -> Degradation | None:
-        """Return what makes the source of a row; None where it has its own, or needs none."""
+        """Return the degradation of a row; None if it has a source, or needs none."""
         row = self.rows[index]
         if self.degradation is None and (pd.notna(row["source"]) or pd.isna(row["degradation"])):
             return None
@@ -197,7 +198,7 @@ class PairReader:
         return Pixels(np.where(known, source, np.float32(0)), pixels.target, known, pixels.mask)
 
     def _stored(self, index: int, box: Box) -> Pixels:
-        """Read a window of what the files hold."""
+        """Read a window from the cache or from the files, without a degradation."""
         if index in self._kept:
             return self._kept[index].crop(box, self.scale)
         grid = self.info(index).grid
@@ -216,9 +217,9 @@ class PairReader:
         return _resized(whole, *self.resize, self.scale).crop(box, self.scale)
 
     def _with(self, index: int, use: Callable[[Scene | None, Scene | None], T]) -> T:
-        """Open the scenes of a row, check that they fit, and use them; errors name the row.
+        """Open source and target of a row, check them, and pass them to `use`; errors name the row.
 
-        Source and target are one scene where they can be read at once.
+        They are one scene if both can be read at once.
         """
         row = self.rows[index]
         try:
@@ -246,7 +247,7 @@ class PairReader:
             raise ManifestError(f"{name_of(row)}: {error}") from error
 
     def _with_target(self, row: Mapping[str, Any], use: Callable[[None, Scene], T]) -> T:
-        """Open the target of a row alone: its own columns describe it, or the source's do."""
+        """Open only the target of a row; its own columns describe it, or those of the source."""
         if pd.isna(row["target"]):
             raise ManifestError("it has no target to make the source from")
         if self.degradation is None and pd.isna(row["degradation"]):
@@ -261,17 +262,18 @@ class PairReader:
         return self.scenes(row[side], read_options(row, side, needed, alone=alone), needed)
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
-        """Source and target may be read at once: one file, one radiometry, no shared band.
+        """Return whether source and target can be read at once: one file, one radiometry.
 
-        At another scale one file is two scenes: a product has bands of several resolutions.
+        They must share no band, and the scale must be 1: a product with another scale has bands
+        of several resolutions.
         """
         windows = pd.notna(row["source_window"]) or pd.notna(row["target_window"])
         shared = set(self.signature.source) & set(self.signature.target)
         one = row["source"] == row["target"] and self.degradation is None and self.scale == 1
         return one and not has_own(row) and not windows and not shared
 
-    def _of(self, one: Scene | None, two: Scene | None) -> PairInfo:
-        """Return the facts of opened scenes."""
+    def _info_of(self, one: Scene | None, two: Scene | None) -> PairInfo:
+        """Return grid and units of open scenes."""
         if one is not None:
             return PairInfo(one.grid, one.unit, self.signature.target_unit(one.unit))
         assert two is not None
@@ -283,7 +285,7 @@ class PairReader:
         return PairInfo(grid, two.unit, two.unit)
 
     def _pixels(self, one: Scene | None, two: Scene | None, box: Box | None) -> Pixels:
-        """Read a window, all of it where None, of opened scenes."""
+        """Read a window of open scenes; all of it where None."""
         scale, bands = self.scale, self.signature
         if one is None:
             assert two is not None
@@ -300,7 +302,7 @@ class PairReader:
         if two is one:
             cut = len(bands.source)
             return Pixels(seen.values[:cut], seen.values[cut:], seen.mask, seen.mask)
-        if self.resize is not None:  # shapes need not agree: what is valid is told afterwards
+        if self.resize is not None:  # shapes may differ; the masks are combined after resizing
             other = two.read()
             return Pixels(seen.values, other.values, seen.mask, other.mask)
         other = two.read(None if box is None else box.scaled(scale))
@@ -331,7 +333,7 @@ class PairReader:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Return what messages call a row: its number, and its manifest where there are several.
+    """Return how messages name a row: its number, and its manifest if there are several.
 
     >>> name_of({"row": 3}), name_of({"row": 3, "manifest": "naip"})
     ('manifest row 3', 'manifest naip row 3')
@@ -340,15 +342,24 @@ def name_of(row: Mapping[str, Any]) -> str:
     return f"manifest{of} row {row['row']}"
 
 
+def resize_masked(values: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Resize values [C, h, w] and their mask [1, h, w]: bilinear and anti-aliased.
+
+    A pixel of the result is valid if the pixels that it is interpolated from are.
+    """
+    both = torch.cat([values, mask.float()])[None]
+    both = functional.interpolate(
+        both, (height, width), mode="bilinear", align_corners=False, antialias=True
+    )[0]
+    return both[:-1], both[-1:] > VALID
+
+
 def _resized(pixels: Pixels, height: int, width: int, scale: int) -> Pixels:
-    """Resize both sides; valid is what only valid pixels made up."""
+    """Resize source and target; see `resize_masked`."""
 
     def fit(values: NDArray[Any], mask: NDArray[np.bool_], *size: int) -> tuple[Any, Any]:
-        both = torch.cat([torch.from_numpy(values), torch.from_numpy(mask)[None].float()])[None]
-        both = functional.interpolate(
-            both, size, mode="bilinear", align_corners=False, antialias=True
-        )[0]
-        return both[:-1].numpy(), (both[-1] > VALID).numpy()
+        resized = resize_masked(torch.from_numpy(values), torch.from_numpy(mask)[None], *size)
+        return resized[0].numpy(), resized[1][0].numpy()
 
     source, source_mask = fit(pixels.source, pixels.source_mask, height, width)
     target, mask = fit(pixels.target, pixels.mask, height * scale, width * scale)

@@ -13,13 +13,14 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from crossband.data.balance import build_balances
-from crossband.data.reader import PairReader, Pixels, name_of
+from crossband.data.reader import PairReader, Pixels, name_of, resize_masked
 from crossband.data.transforms import SPATIAL, Sample, Transform
 from crossband.errors import ManifestError, RecipeError, UnreadableError
 from crossband.networks.base import crop_border
 from crossband.raster.grid import Box, Grid
 
-#: Positions tried in one scene to find a crop with enough valid pixels; then the best one is used.
+#: Positions that are tried in a scene to find a crop with enough valid pixels. If none has, the
+#: best one is used.
 TRIES = 20
 OnError = Literal["raise", "skip"]
 
@@ -31,24 +32,24 @@ class PairDataset(Dataset[Sample]):
         reader: where the pixels come from.
         table: the rows of the reader, for balance and weights.
         crop: side of the square crop, in source pixels.
-        context: source pixels around the crop that come with it; the target has none. They are 0
-            and invalid beyond the edge of the scene.
+        context: source pixels around the crop that the source includes and the target does not.
+            Beyond the edge of the scene they are 0 and invalid.
         seed: see above.
         balance: columns to balance over, outermost first; see `Balance`.
         transforms: applied in this order.
         resolution: range of a random factor by which a crop is made coarser (1..3: up to three
             times); below 1 it is made finer. Drawn log-uniform, bounded by the scene's size.
-        gsd: the same in metres: a crop of a pixel size in this range, never finer than the scene's.
-        resolution_probability: how often that is done.
-        mix: how often a crop is mixed with a second one of the same unit, 50 to 100% of the first:
-            values of coarse pixels are such sums. Valid is what is valid in both.
+        gsd: the same as a range of pixel sizes in metres, never finer than the scene's.
+        resolution_probability: share of the crops that this is done to.
+        mix: share of the crops that are averaged with a second one of the same unit, with a weight
+            of 50 to 100% for the first, as coarse pixels average. Valid pixels are valid in both.
         min_valid: share of valid pixels that a crop should have.
-        pixels: take the loss at this many valid pixels of a crop, drawn at random; 0 takes all.
-        on_error: `skip` draws another row where a file cannot be read, and names it in the sample
-            under `skipped`; `raise` ends with UnreadableError.
+        pixels: compute the loss at this many random valid pixels of a crop; 0 means all.
+        on_error: `skip` draws another row if a file cannot be read, and lists the error in the
+            sample under `skipped`; `raise` raises UnreadableError.
 
-    Source and target of a sample are of one place, unless the reader is unpaired: then the target
-    is a crop of another row, of the unit that fits.
+    Source and target of a sample show one place, unless the reader is unpaired: then the target is
+    a crop of another row, of the unit that the source needs.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class PairDataset(Dataset[Sample]):
         """Return the sample at a position, any integer >= 0.
 
         Raises:
-            UnreadableError: a file cannot be read, and `on_error` is `raise`, or so many are broken
-                that drawing others does not help.
+            UnreadableError: a file cannot be read, and `on_error` is `raise`, or none of `TRIES`
+                rows can be read.
         """
         skipped: list[str] = []
         for attempt in range(TRIES):
@@ -122,11 +123,11 @@ class PairDataset(Dataset[Sample]):
     def _other(
         self, sample: Sample, position: int, attempt: int, rng: np.random.Generator
     ) -> Sample:
-        """Cut a crop for the target: any row's, of the unit that fits the source's."""
+        """Cut a crop for an unpaired target: of any row with the unit that the source needs."""
         wanted = self.reader.signature.target_unit(sample["unit"])
-        for turn in range(TRIES):
-            # A deal of its own: the row does not depend on the source's.
-            row = self.targets.draw(self.seed + 2 + turn, position, attempt)
+        for shift in range(TRIES):
+            # Another seed: the row does not depend on the source's.
+            row = self.targets.draw(self.seed + 2 + shift, position, attempt)
             if self.reader.info(row).target_unit == wanted:
                 return self._crop(row, position, rng)
         raise ManifestError(
@@ -160,7 +161,7 @@ class PairDataset(Dataset[Sample]):
     def _around(
         self, index: int, grid: Grid, box: Box, size: int, edge: int, rng: np.random.Generator
     ) -> Sample:
-        """Cut a crop of a side with so many pixels around it, padded beyond the scene."""
+        """Cut a crop with `edge` pixels around it, padded beyond the scene."""
         wanted = Box(box.row, box.col, size, size)
         inside = wanted.expanded(edge, grid.box)
         sample = _sample(self.reader.read(index, inside, rng), 0, self.reader.scale)
@@ -174,7 +175,7 @@ class PairDataset(Dataset[Sample]):
         return sample
 
     def _size(self, index: int, grid: Grid, rng: np.random.Generator) -> int:
-        """Draw the side, in scene pixels, of what becomes a crop."""
+        """Draw the side of a crop in pixels of the scene, before it is resampled."""
         chance, share = rng.random(2)
         low, high = self.resolution
         if self.gsd is not None:
@@ -185,7 +186,7 @@ class PairDataset(Dataset[Sample]):
                     f"neither the file nor a column gsd says"
                 )
             low, high = (max(bound / own, 1.0) for bound in self.gsd)  # never finer than it is
-        # A scene smaller than the crop is padded; it is not enlarged to fit.
+        # A scene smaller than the crop is padded, not enlarged.
         high = min(high, max(min(grid.height, grid.width) / self.crop, 1.0))
         low = min(low, high)
         if chance >= self.probability:
@@ -196,7 +197,7 @@ class PairDataset(Dataset[Sample]):
     def _place(
         self, index: int, grid: Grid, size: int, rng: np.random.Generator
     ) -> tuple[Box, Pixels]:
-        """Find a window with enough valid pixels; the best of a few where there is none."""
+        """Find a window with enough valid pixels, or the best of `TRIES` windows."""
         height, width = min(size, grid.height), min(size, grid.width)
         best: tuple[float, Box, Pixels] | None = None
         for _ in range(TRIES):
@@ -216,14 +217,14 @@ class PairDataset(Dataset[Sample]):
 class WindowDataset(Dataset[Sample]):
     """Fixed windows of whole scenes, without augmentation, for validation.
 
-    A sample has also `group`, `row` and `window`, its number. Sizes differ, so that a batch holds
-    one window.
+    A sample also has `group`, `row` and `window`, its number. Sizes differ, so a batch holds one
+    window.
 
     Args:
         reader: where the pixels come from.
         tile: largest side of a window, in source pixels.
-        per_pair: most windows of a pair, spread evenly over those that cover it.
-        on_error: `skip` leaves out a file that cannot be opened, and masks a window that cannot be
+        per_pair: largest number of windows of a pair, evenly spread.
+        on_error: `skip` leaves out files that cannot be opened, and masks windows that cannot be
             read.
     """
 
@@ -280,7 +281,10 @@ class WindowDataset(Dataset[Sample]):
 
 
 def location_of(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> dict[str, Tensor]:
-    """Return `lonlat` [2] in degrees and `gsd` in metres; the manifest's word wins, else NaN."""
+    """Return `lonlat` [2] in degrees and `gsd` in metres; NaN if unknown.
+
+    The manifest overrides the georeference of the file.
+    """
     lonlat = (row["lon"], row["lat"])
     if not np.isfinite(lonlat).all():
         lonlat = grid.crop(box).lonlat()
@@ -291,7 +295,7 @@ def location_of(row: dict[str, Any], grid: Grid, box: Box, coarser: float) -> di
 
 
 def pixel_size_of(row: dict[str, Any], grid: Grid) -> float:
-    """Return the side of a pixel in metres; the manifest's word wins, else NaN."""
+    """Return the side of a pixel in metres; see `location_of`."""
     return float(row["gsd"]) if np.isfinite(row["gsd"]) else grid.pixel_size()
 
 
@@ -313,14 +317,10 @@ def _sample(pixels: Pixels, size: int, scale: int) -> Sample:
 
 
 def _resample(sample: Sample, crop: int, scale: int) -> Sample:
-    """Change the resolution: bilinear, anti-aliased; valid is what only valid pixels made up."""
+    """Change the resolution: bilinear and anti-aliased; see `resize_masked`."""
     out = dict(sample)
     for key, mask, side in (("source", "source_mask", crop), ("target", "mask", crop * scale)):
-        both = torch.cat([sample[key], sample[mask].float()])[None]
-        both = functional.interpolate(
-            both, (side, side), mode="bilinear", align_corners=False, antialias=True
-        )[0]
-        out[key], out[mask] = both[:-1], both[-1:] > 0.999
+        out[key], out[mask] = resize_masked(sample[key], sample[mask], side, side)
     return out
 
 

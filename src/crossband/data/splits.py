@@ -1,7 +1,8 @@
-"""Splits: what a model is trained on, chosen by it, and judged on. A split never cuts a group.
+"""Splits into training, validation and test data, which never cut a group, and folds.
 
-A group is what belongs together: a scene, a flight, a video, a region. Which side a group is on is
-a hash of (seed, group): rows that are added move no other, and every machine finds the same.
+A group is a set of rows that belong together: a scene, a flight, a video, a region. A hash of
+(seed, group) decides on its split. So added rows do not move other rows, and the result is the same
+on every machine.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ def assign(
 ) -> pd.Series:
     """Return `train`, `val` or `test` for each row.
 
-    The manifest's own `split` wins; without one see `by_group`.
+    The manifest's own column `split` is used if there is one; else see `by_group`.
 
     Raises:
-        ManifestError: nothing to train on, or nothing to validate on though it is asked for.
+        ManifestError: no row to train on, or a single group though validation is asked for.
     """
     if "split" in table.columns:
         split = table["split"]
@@ -52,16 +53,16 @@ def by_group(
         val: share of the groups, 0 for none.
         test: the same.
         seed: of the hash.
-        stratify: columns, as terrain or sensor; every combination of their values is split by
-            itself. A group counts where most of its rows are.
+        stratify: columns, as terrain or sensor; each combination of their values is split
+            separately. A group belongs to the combination that most of its rows have.
 
     Returns:
-        `train`, `val` or `test` for each row. A side that the hash leaves empty takes the nearest
-        group, as long as there is one left to train on; that group is all that rows that are added
-        can move.
+        `train`, `val` or `test` for each row. If the hash leaves val or test empty, the group with
+        the nearest hash is moved there, as long as one is left to train on. Added rows can move
+        only such a group.
 
     Raises:
-        ManifestError: shares that leave nothing to train on, a column that is not there.
+        ManifestError: shares that leave nothing to train on, or a missing column.
     """
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise ManifestError(f"val {val} and test {test} must not be negative, nor 1 together")
@@ -91,7 +92,7 @@ def new_split(
     region: float | None = None,
     stratify: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Give a manifest a split of its own, instead of any that it has.
+    """Replace the split of a manifest by a new one.
 
     Args:
         table: from `crossband.data.manifest.read`.
@@ -103,7 +104,7 @@ def new_split(
         stratify: see `by_group`.
 
     Returns:
-        The rows with `group`, `split` and `split_by`, and lines that say how many are where.
+        The rows with `group`, `split` and `split_by`, and lines with the size of each split.
 
     Raises:
         ManifestError: see `by_group` and `regions`; a row without a value in `by`.
@@ -142,8 +143,8 @@ def _values(table: pd.DataFrame, column: str) -> pd.Series:
 def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return the fold of each row, 0 to folds - 1, for cross-validation.
 
-    The manifest's own column `fold` wins. Without one, the groups of each sensor are put in the
-    order of a hash of (seed, group) and dealt out one after another.
+    The manifest's own column `fold` is used if there is one. Otherwise the groups of each sensor
+    are sorted by a hash of (seed, group) and assigned to the folds in turn.
     """
     if "fold" in table.columns:
         return pd.to_numeric(table["fold"]).astype(int)
@@ -157,9 +158,9 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 
 
 def regions(table: pd.DataFrame, degrees: float) -> pd.Series:
-    """Return the cell of a grid of degrees that each row lies in, to be its group.
+    """Return the group of each row: its cell of a grid in degrees.
 
-    Neighbouring cells still touch: choose cells that are large against what a model can see.
+    Neighbouring cells touch, so cells should be much larger than the receptive field of a model.
 
     Raises:
         ManifestError: a row without lon and lat.
@@ -181,14 +182,14 @@ def regions(table: pd.DataFrame, degrees: float) -> pd.Series:
 
 @dataclass(frozen=True)
 class Leakage:
-    """How much of what a model is judged on it may have seen.
+    """Leakage between splits: evaluation rows whose group is also trained on.
 
     Attributes:
         split: `val` or `test`.
-        groups: groups of this split.
-        cut: how many of them have rows in `train` as well.
-        rows: rows of this split.
-        seen: how many of them are of such a group.
+        groups: number of groups in this split.
+        cut: number of these groups that have rows in `train` as well.
+        rows: number of rows in this split.
+        seen: number of these rows in such groups.
     """
 
     split: str
@@ -198,7 +199,7 @@ class Leakage:
     seen: int
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the leakage in one line."""
         return (
             f"{self.seen} of {self.rows} {self.split} rows ({self.seen / self.rows:.0%}) are of "
             f"groups that are in train too: {self.cut} of {self.groups} groups"
@@ -206,7 +207,7 @@ class Leakage:
 
 
 def leakage(table: pd.DataFrame) -> list[Leakage]:
-    """Measure what a split cuts: one entry for each of val and test that the table has."""
+    """Return the leakage of val and of test, as far as the table has them."""
     train = set(table.loc[table["split"] == "train", "group"])
     out = []
     for split in SPLITS[1:]:
@@ -231,12 +232,12 @@ def _strata(table: pd.DataFrame, columns: Sequence[str]) -> list[list[Any]]:
         return [list(table["group"].unique())]
     keys = table[list(columns)].astype(object).where(table[list(columns)].notna(), "")
     counted = keys.astype(str).agg("\t".join, axis=1).groupby(table["group"], sort=False)
-    # Of values that are equally frequent the first in the alphabet: rows' order does not matter.
+    # Of equally frequent values the first in the alphabet, whatever the order of the rows.
     stratum = counted.agg(lambda values: values.mode().iloc[0])
     return [list(part.index) for _, part in stratum.groupby(stratum)]
 
 
 def _hash(seed: int, group: Any) -> float:
-    """Uniform in [0, 1), a pure function of its arguments on every machine."""
+    """Return a hash in [0, 1), uniform, and the same on every machine."""
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crossband.cli.data.progress import Rows
+from crossband.cli.data.progress import RowProgress
 
 
 def add_options(sub: Any) -> None:
@@ -57,7 +57,7 @@ def _check(a: argparse.Namespace) -> int:
     if a.fix:
         manifest.check_output(a.fix, a.overwrite)
     bands = check.Bands(_names(a.source), _names(a.target))
-    with Rows("checked", quiet=a.quiet) as progress:
+    with RowProgress("checked", quiet=a.quiet) as progress:
         report = check.check(
             a.manifest,
             bands=bands,

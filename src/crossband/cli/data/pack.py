@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from crossband.cli.data.progress import Rows
+from crossband.cli.data.progress import RowProgress
 
 
 def add_options(sub: Any) -> None:
@@ -28,7 +28,7 @@ def add_options(sub: Any) -> None:
 def _pack(a: argparse.Namespace) -> int:
     from crossband.data.pack import pack
 
-    with Rows("packed", quiet=a.quiet) as progress:
+    with RowProgress("packed", quiet=a.quiet) as progress:
         made = pack(
             a.manifest,
             a.output,

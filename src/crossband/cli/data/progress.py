@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class Rows:
+class RowProgress:
     """A context manager with a progress bar on a terminal, or a line at each tenth elsewhere.
 
     Args:

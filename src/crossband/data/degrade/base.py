@@ -1,4 +1,4 @@
-"""What a degradation is, masks of what it gives, and JPEG, which two of them end with."""
+"""The base of degradations, masks of their results, and JPEG compression."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from crossband.errors import RecipeError
 
 
 class Degradation(Registered, family="Degradation", package="crossband.data.degrade"):
-    """Base of all degradations: a fine image -> what a coarser sensor would have seen.
+    """Base of all degradations: from a fine image to the image of a coarser sensor.
 
     Attributes:
-        margin: source pixels beyond a crop that it must be given, so that the middle equals the
-            same part of the whole image.
-        random: it draws from `rng`; the same `rng` gives the same result.
+        margin: coarse pixels around a crop that are needed for its result to equal the same part of
+            the whole image.
+        random: whether it draws from `rng`; equal generators give equal results.
     """
 
     margin: int = 0
@@ -31,8 +31,7 @@ class Degradation(Registered, family="Degradation", package="crossband.data.degr
         """Degrade an image.
 
         Args:
-            x: floats [C, H * scale, W * scale] in physical units, without gaps: what is masked
-                must be filled first.
+            x: floats [C, H * scale, W * scale] in physical units; masked pixels must be filled.
             scale: fine pixels per coarse pixel along one side, at least 1.
             rng: the only source of randomness.
 
@@ -44,7 +43,7 @@ class Degradation(Registered, family="Degradation", package="crossband.data.degr
 
 
 def check_shape(x: Tensor, scale: int) -> None:
-    """Raise RecipeError for what is not floats [C, H * scale, W * scale]."""
+    """Raise RecipeError for any input but floats [C, H * scale, W * scale]."""
     if scale < 1 or x.dim() != 3 or not x.is_floating_point():
         raise RecipeError(
             f"a degradation takes floats [C, H, W] and a scale of at least 1, not {x.dtype} "
@@ -57,19 +56,19 @@ def check_shape(x: Tensor, scale: int) -> None:
 
 
 def coarse_mask(mask: Tensor, scale: int, reach: int = 0) -> Tensor:
-    """Return which coarse pixels are valid: those whose fine pixels all are.
+    """Return which coarse pixels are valid: those whose fine pixels are all valid.
 
     Args:
         mask: bool [1, H * scale, W * scale], True where valid.
         scale: fine pixels per coarse pixel along one side.
-        reach: so many fine pixels around the footprint must be valid too; what lies beyond the
-            image counts as valid.
+        reach: that many fine pixels around the footprint must be valid too; pixels beyond the
+            image count as valid.
 
     Returns:
         bool [1, H, W].
     """
     invalid = (~mask).float()[None]
-    # Padding may be half a window at most, which reach is not where scale is 1: pad by hand.
+    # max_pool2d pads by half a window at most, less than `reach` at scale 1: pad before.
     invalid = functional.pad(invalid, (reach,) * 4)
     return functional.max_pool2d(invalid, scale + 2 * reach, scale)[0] == 0
 
@@ -89,7 +88,7 @@ def interval(
 def jpeg(x: Tensor, quality: int) -> Tensor:
     """Encode and decode as 8-bit JPEG, values clipped to 0..1.
 
-    JPEG knows pictures of 8 bit, not physical quantities: this is for unit `display`.
+    JPEG stores 8-bit pictures, not physical quantities, so this is for unit `display`.
 
     Args:
         x: floats [1, H, W] or [3, H, W] (red, green, blue).

@@ -26,36 +26,36 @@ Ranges = Sequence[Sequence[float]]
 
 
 class Blind(Degradation):
-    """What an unknown camera, an editor and the web do to a picture.
+    """The degradation of pictures by an unknown camera, editing and the web.
 
     A round is: blur, resize, noise, JPEG. After the second round's noise come a last resize to
-    the exact size with a sinc filter (ringing, overshoot) and JPEG, in either order. Every kernel,
-    factor, level and quality is drawn anew for each image and is the same for all its bands.
-    Made for pictures in unit `display`: values are taken as 0..1 and clipped to it.
+    the exact size with a sinc filter (ringing, overshoot) and JPEG, in either order. Kernels,
+    factors, noise levels and qualities are drawn for each image, and are the same for all its
+    bands. It is for pictures in unit `display`: values are clipped to 0..1.
 
-    Numbers are those of the paper and of the training options that its authors published with it;
-    `cutoff` is ours.
+    The defaults are those of the paper and of the training options that its authors published,
+    except `cutoff`.
 
     Args:
-        kernels: how often a blur is Gaussian, generalised Gaussian, plateau-shaped.
-        isotropic: how often a kernel is round; the others have two widths and an angle.
+        kernels: probabilities of Gaussian, generalised Gaussian and plateau-shaped kernels.
+        isotropic: probability of an isotropic kernel; the others have two widths and an angle.
         sizes: smallest and largest side of a kernel in pixels, odd.
         sigma: range of the kernels' widths in pixels, one for each round.
         generalised: range of the shape of generalised Gaussians, exp(-q^shape / 2).
         plateau: range of the shape of plateaus, 1 / (1 + q^shape).
-        sinc: how often a round's blur is a sinc filter instead.
+        sinc: probability of a sinc filter instead of these kernels.
         cutoff: range of the sinc filters' cutoff frequency in radians per pixel.
-        second_blur: how often the second round blurs at all.
-        resize: how often a round enlarges, shrinks, keeps the size.
-        resize_range: smallest and largest factor of a round's resize. The first is relative to
-            the image, the second to the size of the result.
-        gaussian: how often the noise is Gaussian; otherwise it is Poisson.
+        second_blur: probability that the second round blurs.
+        resize: probabilities that a round enlarges, shrinks, keeps the size.
+        resize_range: smallest and largest factor of the resize in each round; the first round is
+            relative to the image, the second to the size of the result.
+        gaussian: probability of Gaussian noise; otherwise it is Poisson noise.
         noise: range of the Gaussian's standard deviation in 1/255, one for each round.
         poisson: range of the factor on Poisson noise as 255 photons at 1.0 make it.
-        grey: how often the noise is the same in all bands.
-        jpeg: range of the quality, both times; null compresses never, and then any number of
-            bands is taken, otherwise one or three.
-        final_sinc: how often the last resize comes with a sinc filter.
+        grey: probability that the noise is the same in all bands.
+        jpeg: range of the quality, both times; null means no JPEG. With JPEG, pictures must have
+            one or three bands.
+        final_sinc: probability of a sinc filter after the last resize.
     """
 
     random = True
@@ -108,7 +108,7 @@ class Blind(Degradation):
     def __call__(self, x: Tensor, scale: int, rng: np.random.Generator) -> Tensor:
         """Degrade a picture."""
         check_shape(x, scale)
-        # Noise has a generator of its own: the size of an image does not change what else is drawn.
+        # Noise has its own generator, so that the size of an image does not change other draws.
         grain = np.random.default_rng(int(rng.integers(2**62)))
         height, width = (side // scale for side in x.shape[-2:])
         bases = [(x.shape[-2], x.shape[-1]), (height, width)]
@@ -199,7 +199,7 @@ def blur_kernel(
 
 
 def sinc_kernel(size: int, cutoff: float) -> Array:
-    """Return the ideal circular low-pass [size, size], cut off by its square; sums to 1.
+    """Return the ideal circular low-pass kernel, truncated to [size, size]; it sums to 1.
 
     Args:
         size: side in pixels, odd.
@@ -225,7 +225,7 @@ def _filtered(x: Tensor, kernel: Array) -> Tensor:
 
 
 def _resized(x: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
-    """Resize by a method drawn at random; without antialiasing, as careless software does it."""
+    """Resize by a random method without anti-aliasing, as some software does."""
     mode = str(rng.choice(["area", "bilinear", "bicubic"]))
     corners = None if mode == "area" else False
     return functional.interpolate(x[None], (height, width), mode=mode, align_corners=corners)[0]

@@ -44,12 +44,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Pair:
-    """What was written.
+    """A pair that was written.
 
     Attributes:
         source: the degraded scene, GeoTIFF.
         target: the fine scene, GeoTIFF.
-        manifest: the table of pairs that now has a row for the two.
+        manifest: the manifest to which the pair was added.
         scale: target pixels per source pixel along one side.
         bands: common names of the bands.
         unit: physical unit of both.
@@ -92,7 +92,7 @@ def degrade_scene(
         reference: raster of the coarse sensor, with CRS and affine transform.
         output: folder; it gets `<stem>_target.tif`, `<stem>_source.tif` (float32 in physical
             units, NaN where masked) and a row in `pairs.csv`.
-        bands: common name -> band number or name in the file; None takes what the file or the
+        bands: common name -> band number or name in the file; None uses what the file or the
             sensor tells. Likewise below.
         sensor: what took the fine scene; see `crossband.core.sensors`.
         reference_bands: as `bands`.

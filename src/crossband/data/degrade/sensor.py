@@ -1,4 +1,4 @@
-"""Degradations that are known: bicubic, and the point spread function of a sensor."""
+"""Degradations of known form: bicubic, and the point spread function of a sensor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from crossband.core.resample import Array, bicubic, resample, resize_matrix
 from crossband.data.degrade.base import Degradation, check_shape, interval, jpeg
 from crossband.errors import RecipeError
 
-#: The Gaussian is cut at so many standard deviations; 6e-5 of it lies beyond.
+#: The Gaussian is truncated at this many standard deviations; 6e-5 of it lies beyond.
 CUT = 4.0
-#: How far the MTF of the sampled kernel may lie from what was asked for.
+#: Largest error of the MTF of the sampled kernel.
 TOLERANCE = 0.01
 
 
@@ -34,22 +34,22 @@ class Bicubic(Degradation):
 
 
 class SensorMTF(Degradation):
-    """What a sensor of known sharpness would have seen: Gaussian blur, noise, JPEG, in this order.
+    """The image of a sensor of known sharpness: Gaussian blur, noise, JPEG, in this order.
 
     The point spread function is a Gaussian whose modulation transfer function (MTF) has a given
     value at the Nyquist frequency of the coarse grid, as in Aiazzi et al. 2006 ("MTF-tailored
     multiscale fusion of high-resolution MS and Pan imagery", PE&RS 72(5)). A Gaussian of standard
     deviation s has the MTF exp(-2 pi^2 s^2 f^2); at f = 1 / (2 scale) cycles per fine pixel that
-    is `mtf` for s = scale / pi * sqrt(-2 ln mtf). Borders are mirrored. `x` counts as perfectly
-    sharp: where it is not, the result is a little softer than `mtf` says.
+    is `mtf` for s = scale / pi * sqrt(-2 ln mtf). Borders are mirrored. `x` is assumed to
+    be perfectly sharp; otherwise the result is slightly softer than `mtf`.
 
     Args:
         mtf: value at the coarse grid's Nyquist frequency, one for all bands or one for each;
             0.1 to 0.4 for most multispectral sensors.
-        noise: standard deviation of white noise in physical units, or a range of it, of which one
-            value is drawn for all bands.
-        jpeg: quality of a JPEG at the end, 1 to 100, or a range of it; values are then clipped to
-            0..1, so that it suits pictures in unit `display`, of one or three bands.
+        noise: standard deviation of white noise in physical units, or a range, from which one value
+            is drawn for all bands.
+        jpeg: quality of the JPEG, 1 to 100, or a range. Values are then clipped to 0..1, so this is
+            for pictures in unit `display`, of one or three bands.
     """
 
     examples = ({}, {"mtf": [0.1, 0.3, 0.2]}, {"mtf": 0.02})
@@ -66,8 +66,8 @@ class SensorMTF(Degradation):
         self.noise = interval("SensorMTF", "noise", noise, 0.0, math.inf)
         self.quality = None if jpeg is None else interval("SensorMTF", "jpeg", jpeg, 1, 100)
         self.random = self.noise[1] > 0 or self.quality is not None
-        # From the centre of a coarse pixel; half of it lies inside. Blocks of JPEG are counted
-        # from the corner: no margin makes a window equal there.
+        # Counted from the centre of a coarse pixel. With JPEG, whose blocks are counted from the
+        # corner of the image, no margin makes windows equal to the whole.
         self.margin = max(math.ceil(CUT * max(sigma(m, 1) for m in self.mtf) - 0.5), 0)
 
     def __call__(self, x: Tensor, scale: int, rng: np.random.Generator) -> Tensor:
@@ -126,7 +126,7 @@ def transfer(scale: int, weight: Callable[[Array], Array], reach: float) -> floa
     Args:
         scale: fine pixels per coarse pixel.
         weight: the kernel, a function of distances in fine pixels.
-        reach: distance from which on it is 0.
+        reach: distance beyond which it is 0.
     """
     around = math.ceil(reach / scale)  # coarse pixels on each side that hold all of the kernel
     row = resize_matrix((2 * around + 1) * scale, 1 / scale, weight, reach)[around]

@@ -1,4 +1,4 @@
-"""Lists of bands, as options give them."""
+"""Parse and format lists of bands in options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from crossband.raster.bands import parse_bands
 
 
 def parse_numbered(text: str) -> dict[str, int | str]:
-    """Parse `nir`, `red,green,blue` (bands 1, 2, 3) or `red=3,green=2` (as they say).
+    """Parse `nir`, `red,green,blue` (numbered 1, 2, 3) or `red=3,green=2`.
 
     >>> parse_numbered("red,green,blue"), parse_numbered("nir=4")
     ({'red': 1, 'green': 2, 'blue': 3}, {'nir': 4})
@@ -26,7 +26,7 @@ def parse_names(text: str) -> list[str]:
 
 
 def format_bands(bands: dict[str, int | str]) -> str:
-    """Write bands as a manifest has them.
+    """Format bands as a manifest has them.
 
     >>> format_bands({"red": 3, "nir": 4})
     'red=3,nir=4'

@@ -1,4 +1,4 @@
-"""Groups that are told from a file's place or name."""
+"""Groups from the folder or name of a file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from crossband.errors import ManifestError
 
 
 def group_function(by: str) -> Callable[[Path, Path], str | None]:
-    r"""Return what tells a file's group from its path and the root.
+    r"""Return a function from a path and the root to the group of the file.
 
     Args:
-        by: `parent` for the folder that the file is in; else a regular expression that is looked
-            for in the path below the root, of which the first bracket counts, or all of it where
-            there is none; nothing where empty.
+        by: `parent` for the folder of the file, or a regular expression that is searched in the
+            path below the root. Its first group is used, or the whole match if it has none. Empty:
+            no group.
 
     >>> group = group_function(r"(scene\d+)_")
     >>> group(Path("/data/a/scene7_12.png"), Path("/data"))

@@ -1,4 +1,4 @@
-"""What files say of themselves, read from many at once; no pixel is read."""
+"""Read the metadata of many files in parallel, without their pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossband.raster.open import open_raster
 
 T = TypeVar("T")
 
-#: Opening waits for the disk, on a network one most of all, so there may be more than processors.
+#: More than processors, because opening waits for the disk or the network.
 THREADS = 16
 
 
@@ -28,7 +28,7 @@ class Header:
         width: in pixels.
         dtype: stored data type of the first band.
         colours: GDAL's colour of each band, as `red`, `gray`, `undefined`.
-        has_unit: some band states a unit.
+        has_unit: at least one band states a unit.
     """
 
     format: str
@@ -40,17 +40,17 @@ class Header:
 
     @property
     def count(self) -> int:
-        """How many bands."""
+        """Number of bands."""
         return len(self.colours)
 
     @property
     def size(self) -> str:
-        """Width x height."""
+        """Width x height, as text."""
         return f"{self.width} x {self.height}"
 
 
 def read_header(path: Path) -> Header:
-    """Read the metadata of a raster; InputError where it is none."""
+    """Read the metadata of a raster; InputError if it cannot be opened."""
     with open_raster(path) as dataset:
         return Header(
             dataset.driver,
@@ -65,7 +65,7 @@ def read_header(path: Path) -> Header:
 def read_all(
     paths: Iterable[Path], read: Callable[[Path], T]
 ) -> Iterator[tuple[Path, T | CrossbandError]]:
-    """Yield each path, in order, with what `read` returns or the user's error that it raises."""
+    """Yield each path, in order, with the result of `read` or the CrossbandError that it raised."""
 
     def attempt(path: Path) -> tuple[Path, T | CrossbandError]:
         try:
@@ -73,6 +73,6 @@ def read_all(
         except CrossbandError as error:
             return path, error
 
-    # Filters of warnings are shared by all threads: set them before the threads and after them.
+    # All threads share the filters of warnings, so they are set before the threads start.
     with gdal(), ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(attempt, paths)

@@ -1,4 +1,4 @@
-"""What layouts share: rows whose source and target are in one file, tables beside them."""
+"""Helpers of layouts: rows whose source and target are one file, and CSV files of datasets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RGBN = "red=1,green=2,blue=3,nir=4"
 
 
 def single_file_row(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
-    """Return the row of a file that is source and target: which bands are which, a model says.
+    """Return the row of a file that is source and target; a model chooses its bands from it.
 
     Args:
         path: the file.
-        bands: all that are known, as in `red=1,green=2,blue=3,nir=4`.
+        bands: all known bands, as in `red=1,green=2,blue=3,nir=4`.
         sensor: name in `crossband.core.sensors`.
         **columns: more columns of the manifest.
 
@@ -36,7 +36,7 @@ def single_file_row(path: Path, bands: str, sensor: str, **columns: Any) -> Row:
 
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV file that a dataset brings along.
+    """Read a CSV file of a dataset.
 
     Raises:
         ManifestError: it cannot be read, or lacks one of the columns.

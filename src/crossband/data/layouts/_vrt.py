@@ -1,4 +1,4 @@
-"""A small GDAL file (VRT) that stacks bands of several files; no pixel is copied."""
+"""Write VRTs (GDAL's virtual format) that stack bands of several files without copying pixels."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def write_stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
 
     Args:
         bands: common name -> file or layer.
-        to: the VRT; it appears whole or not at all.
+        to: the VRT; an error leaves no partial file.
 
     Returns:
-        Its whole path.
+        Its absolute path.
 
     Raises:
         InputError: a file cannot be opened.
         ManifestError: the files do not share a grid and a data type, or it cannot be stacked.
-        OutputError: it cannot be written, or is there and says something else.
+        OutputError: it cannot be written, or exists with another content.
     """
     parts: list[str] = []
     grid, first = None, ""

@@ -1,4 +1,4 @@
-"""What a layout is: it looks for files, says which belong together, and what was missing."""
+"""The base of layouts: they find files, pair them, and report what is missing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Row = dict[str, Any]
 
 
 class FileSearch:
-    """Looks below a folder, and remembers what it looked for and what it found.
+    """Finds files below a folder, and records what it searched and found.
 
     Attributes:
         root: the folder.
-        searched: what was looked for -> how many files there were.
-        unmatched: files without a counterpart, and what their counterpart would have been.
+        searched: pattern -> number of files.
+        unmatched: files without a counterpart, and which side is missing.
         left_out: files that cannot be used, and why.
         notes: what a user must know of this dataset, in lines.
     """
@@ -41,7 +41,7 @@ class FileSearch:
 
         Args:
             patterns: as `train/*.png`.
-            suffixes: endings in small letters, of which a file must have one, `.PNG` or `.png`.
+            suffixes: accepted extensions in lower case; `.PNG` matches `.png`.
         """
         found = {p for pattern in patterns for p in self.root.glob(pattern)}
         if suffixes:
@@ -52,13 +52,13 @@ class FileSearch:
         return sorted(found)
 
     def elsewhere(self) -> Path | None:
-        """Return the folder one level up or down where more of what was looked for lies."""
-        # Patterns without a folder fit anywhere, and those of any depth have been below already.
-        telling = [p for p in self._patterns if "/" in p and not p.startswith("**")]
-        if not telling or not self.root.is_dir():
+        """Return the folder one level up or down with most of the patterns; None if none."""
+        # Patterns without a folder match anywhere; recursive ones were searched below already.
+        specific = [p for p in self._patterns if "/" in p and not p.startswith("**")]
+        if not specific or not self.root.is_dir():
             return None
         near = [self.root.parent, *sorted(p for p in self.root.iterdir() if p.is_dir())]
-        hits = [sum(next(iter(d.glob(p)), None) is not None for p in telling) for d in near]
+        hits = [sum(next(iter(d.glob(p)), None) is not None for p in specific) for d in near]
         return near[hits.index(max(hits))] if max(hits) else None
 
     def pair(
@@ -68,13 +68,13 @@ class FileSearch:
         key: Callable[[Path], Hashable],
         target_key: Callable[[Path], Hashable] | None = None,
     ) -> Iterator[tuple[Path, Path]]:
-        """Yield sources and targets of one key; the others are noted as lonely.
+        """Yield sources and targets with equal keys; the others are added to `unmatched`.
 
         Args:
             sources: files.
             targets: files.
-            key: what both sides of a pair have in common, as the stem of the name.
-            target_key: the same for targets, where it is told otherwise.
+            key: returns what both files of a pair have in common, as the stem of the name.
+            target_key: the same for targets, if it differs.
 
         Raises:
             ManifestError: two files of one side have the same key.
@@ -105,8 +105,8 @@ class Layout(Registered, family="Layout", package="crossband.data.layouts", key=
 
     A subclass has a `name`, an `origin` (a line: what the data is and where it comes from), and
     `rows`. Its options are the keyword arguments of its constructor: str, int, float or bool, which
-    the command takes as `--option`. What is stated on a row (bands, sensor, scale) is what the
-    dataset's documentation states; nothing is told from values.
+    the command takes as `--option`. Rows state bands, sensor and scale as the documentation of the
+    dataset does, and never from pixel values.
     """
 
     name: ClassVar[str]
@@ -115,17 +115,17 @@ class Layout(Registered, family="Layout", package="crossband.data.layouts", key=
     takes_file: ClassVar[bool] = False
 
     def rows(self, search: FileSearch) -> Iterable[Row]:
-        """Yield the rows of the manifest; what is looked for and missing goes to `search`."""
+        """Yield the rows of the manifest; `search` records what was searched and is missing."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class LayoutResult:
-    """What a layout found.
+    """The result of a layout: a manifest, and what a user must know of it.
 
     Attributes:
         table: the manifest.
-        searched: what was looked for -> how many files there were.
+        searched: pattern -> number of files.
         unmatched: files without a counterpart, and which side is missing.
         left_out: files that cannot be used, and why.
         notes: what a user must know, in lines.
@@ -138,11 +138,11 @@ class LayoutResult:
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Say it: counts, what is missing, what leaks."""
+        """Return the report in lines: counts, missing files, leakage of the split."""
         table = self.table
         both = int((table["source"].notna() & table["target"].notna()).sum())
         groups = "no groups"
-        if "group" in table:  # a row without one is its own
+        if "group" in table:  # a row without a group is its own group
             alone = "row " + table.index.astype(str).to_series(index=table.index)
             table = table.assign(group=table["group"].where(table["group"].notna(), alone))
             groups = f"{table['group'].nunique():,} groups"
@@ -183,11 +183,11 @@ class LayoutResult:
 
 
 def build_manifest(layout: Layout, root: str | Path) -> LayoutResult:
-    """Turn a dataset as it lies on a disk into a manifest.
+    """Build the manifest of a dataset as it lies on a disk.
 
     Raises:
         InputError: the folder is not there.
-        ManifestError: no pair is found; the message says what was looked for.
+        ManifestError: no pair is found; the message says what was searched.
     """
     root = Path(root)
     if not root.is_dir() and not (layout.takes_file and root.is_file()):
@@ -201,13 +201,13 @@ def build_manifest(layout: Layout, root: str | Path) -> LayoutResult:
         files = table[column] if column in table else [None] * len(rows)
         table[column] = pd.Series([None if pd.isna(f) else str(f) for f in files], dtype=object)
     first = ["source", "target"]
-    said = [c for c in table.columns if c not in first and table[c].notna().any()]
-    table = table[first + said]
+    filled = [c for c in table.columns if c not in first and table[c].notna().any()]
+    table = table[first + filled]
     return LayoutResult(table, search.searched, search.unmatched, search.left_out, search.notes)
 
 
 def _nothing(layout: Layout, root: Path, search: FileSearch) -> str:
-    """Say that nothing was found: what was looked for, what is wrong, where it may be."""
+    """Return the message for a layout without any row: what was searched, and hints."""
     out = (
         f"{root}: nothing that fits the layout {layout.name}: looked for {_words(search.searched)}"
     )

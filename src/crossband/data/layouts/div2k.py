@@ -1,4 +1,4 @@
-"""The layout `div2k`: fine pictures, with their coarse versions or without."""
+"""The layout `div2k`: fine pictures, with or without their coarse versions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Div2k(Layout):
 
     `DIV2K_train_HR/0001.png`, `DIV2K_valid_HR/0801.png`; with --scale 2 also
     `DIV2K_train_LR_bicubic/X2/0001x2.png`, which are the sources. Without a scale the sources are
-    made from the targets when they are read, as the column `degradation` says; then ROOT may also
-    be a folder of pictures (Flickr2K, BSD, scenes of your own). Pictures measure nothing: sensor
-    `display`. A group is a picture.
+    made from the targets when they are read, as the column `degradation` states. ROOT may then also
+    be a folder of pictures (Flickr2K, BSD, your own scenes). Pictures are no measurements, so their
+    sensor is `display`. A group is a picture.
 
     Args:
-        scale: 2, 3 or 4: the coarse files of this scale; 0: none, see degradation.
-        track: bicubic or unknown, the coarse files' kind.
-        degradation: what makes the source, as crossband knows it by name; with scale 0 only.
+        scale: 2, 3 or 4 for the coarse files of this scale; 0 for none, see degradation.
+        track: kind of the coarse files, bicubic or unknown.
+        degradation: name of the degradation that makes the source; with scale 0 only.
     """
 
     name: ClassVar[str] = "div2k"

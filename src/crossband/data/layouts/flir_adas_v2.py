@@ -23,14 +23,14 @@ class FlirAdasV2(Layout):
 
     `images_rgb_train/data/video-ID-frame-N-HASH.jpg`, `images_thermal_train`, `images_rgb_val`,
     `images_thermal_val`, `video_rgb_test`, `video_thermal_test`, and `rgb_to_thermal_vid_map.json`.
-    Only the frames of the videos are pairs, by that file; the images are two sets that were drawn
-    each by itself, so they become rows with a source only or a target only. A group is a video. All
-    videos are the dataset's test split: with --part videos no split is written, so that one by
-    video can be made.
+    Only the frames of the videos are pairs, by that file. The images are two sets that were drawn
+    independently, so they become rows with a source only or a target only. A group is a video. All
+    videos are in the test split of the dataset. With --part videos no split is written, so that you
+    can make one by video.
 
     The thermal jpg files are 8-bit after automatic gain: sensor thermal-camera, no temperature. The
-    tiff files in `analyticsData` are raw 16-bit counts. The dataset's README says that the camera
-    was in T-linear mode and not how many kelvin a count is, so that has to be given.
+    tiff files in `analyticsData` are raw 16-bit counts. The README of the dataset says that the
+    camera was in T-linear mode, but not how many kelvin a count is, so you must state it.
 
     The aligned version (of v1) is `JPEGImages/FLIR_00002_RGB.jpg`, `FLIR_00002_PreviewData.jpeg`,
     `align_train.txt` and `align_validation.txt`: pairs of equal size.
@@ -38,7 +38,7 @@ class FlirAdasV2(Layout):
     Args:
         part: all, images (unpaired), videos (pairs), or aligned for the other version.
         thermal: data for the 8-bit jpg files, analyticsData for the 16-bit tiff files.
-        kelvin_per_count: what one count of the tiff files is, in kelvin from 0.
+        kelvin_per_count: kelvin per count of the tiff files; 0 counts are 0 K.
     """
 
     name: ClassVar[str] = "flir-adas-v2"
@@ -79,7 +79,7 @@ class FlirAdasV2(Layout):
     def _thermal(self, search: FileSearch, folder: str) -> list[Path]:
         if not self.raw:
             return search.files(f"{folder}/data/*.jpg")
-        # Some of the tiff files hold 8-bit pictures, which are no counts.
+        # Some of the tiff files are 8-bit pictures, not counts.
         found = []
         for path, facts in read_all(search.files(f"{folder}/analyticsData/*.tiff"), read_header):
             if isinstance(facts, Header) and facts.dtype == "uint16":

@@ -1,4 +1,4 @@
-"""The layout `folders`: pairs of pictures that have no documentation but their folders."""
+"""The layout `folders`: pairs of pictures, described by their folders alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Keys = dict[Path, tuple[str, ...]]
 class Folders(Layout):
     """Two trees of equal names, pix2pix's and CycleGAN's A and B, or two halves of one picture.
 
-    What the folders are called says which it is; the first of these that is there counts:
+    The names of the folders decide; the first of these forms that exists is used:
 
     1. two trees, where --source-folder and --target-folder name them: files of equal names are
        pairs, as `A/train/7.png` and `B/train/7.jpg`. A folder may be a pattern, as `*/RGB`,
@@ -32,22 +32,22 @@ class Folders(Layout):
     3. `trainA` and `trainB`, `testA`, ...: CycleGAN, no file has a counterpart,
     4. `train`, `val`, `test`: pix2pix, each file holds A in its left half and B in its right.
 
-    A folder called train, val, valid, validation or test says the split. PNG, JPEG and BMP of 8
-    bits are pictures, which measure nothing: sensor `display`. Everything else must state its unit,
-    or the sensor must be given. The first file of each format is looked at, not every one.
+    Folders called train, val, valid, validation or test give the split. PNG, JPEG and BMP of 8 bits
+    are pictures, not measurements: sensor `display`. Other files must state their unit, or the
+    sensor must be given. Only the first file of each format is opened.
 
     Args:
         source_folder: tree of sources below ROOT, or a pattern for several.
         target_folder: tree of targets; see source_folder.
-        source: bands of the sources, as in red,green,blue (1, 2, 3) or red=3,green=2,blue=1; what
-            the file says where it is a colour picture.
+        source: bands of the sources, as in red,green,blue (1, 2, 3) or red=3,green=2,blue=1; not
+            needed for colour pictures.
         target: bands of the targets, as in nir; see source.
         sensor: what took the sources; see `crossband sensors`.
         target_sensor: what took the targets.
         direction: BtoA makes B the source.
         paired: whether equal names are pairs; auto: all but CycleGAN's.
-        group_by: what belongs together: parent (the folder), or a regular expression that is looked
-            for in the path below ROOT; its first bracket counts.
+        group_by: parent (a group is a folder), or a regular expression that is searched in the path
+            below ROOT, whose first group names the group.
     """
 
     examples = ({"target": "nir"},)
@@ -120,7 +120,7 @@ class Folders(Layout):
 
     def _halves(self, search: FileSearch) -> Iterator[Row]:
         files = search.files(*(f"{split}/*" for split in SPLITS), suffixes=PICTURES)
-        if not files:  # so that a message says what else was looked for
+        if not files:  # for the message, which lists all patterns
             search.files("train_A/*", "trainA/*", suffixes=PICTURES)
         for path, facts in read_all(files, read_header):
             if not isinstance(facts, Header):
@@ -146,7 +146,7 @@ class Folders(Layout):
 
 
 class _Side:
-    """What is stated of the files of one side."""
+    """Bands and sensor of the files of one side."""
 
     def __init__(self, name: str, bands: str, sensor: str) -> None:
         self.name, self.sensor = name, sensor
@@ -203,7 +203,7 @@ def _all(search: FileSearch, tree: str) -> list[Path]:
 def _key(path: Path, root: Path, tree: str) -> tuple[str, ...]:
     """Return what a file and its counterpart have in common.
 
-    The tree itself, as far as it is a pattern, the folders below it, the name without its ending.
+    That is what the stars of the tree match, the folders below it, and the name without extension.
     """
     parts, fixed = path.relative_to(root).parts, PurePosixPath(tree).parts
     wild = [part for part, name in zip(parts, fixed, strict=False) if "*" in name]

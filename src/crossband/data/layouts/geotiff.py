@@ -1,4 +1,4 @@
-"""The layout `geotiff`: any folder of rasters that say themselves which band is which."""
+"""The layout `geotiff`: any folder of rasters with named bands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crossband.raster.bands import parse_bands
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 
-#: Facts of a file, which are the source's or the target's, by which side the file is on.
+#: Columns of the radiometry of a file; of a target, they have the prefix `target_`.
 _OWN = ("sensor", "scale", "offset", "nodata")
 _SIDES = ("source_bands", "target_bands")
 
@@ -26,27 +26,28 @@ _SIDES = ("source_bands", "target_bands")
 class Geotiff(Layout):
     """Multi-band rasters in a folder: source and target in one file, or in two.
 
-    Which band is which is told by the names and colours in each file, or by a sensor whose files
-    have a fixed order; --bands says it for files that do not. Units come from the file or from
-    --sensor. A file that cannot be told is left out, with the reason.
+    The names and colours in each file identify its bands, or a sensor whose files have a fixed
+    order, or else --bands. Units come from the file or from --sensor. A file whose bands or unit
+    are unknown is left out, with the reason.
 
     Two files: --source-glob and --target-glob, as `*_rgb.tif` and `*_nir.tif`, or `rgb/*.tif` and
-    `nir/*.tif`. Files are a pair where what the stars stand for is the same.
+    `nir/*.tif`. Files are a pair if the stars match the same text.
 
     Args:
         source: names of the source bands.
         target: names of the target bands.
         source_glob: which files below ROOT hold the sources.
         target_glob: which files hold the targets; empty where the sources' files do.
-        bands: band numbers or names of the sources' files, as in red=3,nir=B08; over their own.
+        bands: band numbers or names of the sources' files, as in red=3,nir=B08; they override the
+            files.
         target_bands: the same for targets in files of their own.
         sensor: what took the files; see `crossband sensors`.
         target_sensor: what took the targets, where it is another.
         table: CSV with a column `file` (a name, or a path below ROOT) and any columns of a
-            manifest: sensor, scale, offset, nodata, bands, group, split, lon, ...; over the options
-            above. A target's own file may have a row as well.
-        group_by: what belongs together: parent (the folder), or a regular expression that is looked
-            for in the path below ROOT; its first bracket counts.
+            manifest: sensor, scale, offset, nodata, bands, group, split, lon, ...; they override
+            the options above. A target in a file of its own may have a row too.
+        group_by: parent (a group is a folder), or a regular expression that is searched in the path
+            below ROOT, whose first group names the group.
     """
 
     examples = ({"sensor": "reflectance"},)
@@ -83,17 +84,17 @@ class Geotiff(Layout):
 
     def rows(self, search: FileSearch) -> Iterator[Row]:
         """See `Layout.rows`."""
-        facts = _Facts(self.table, search.root)
+        known = _FileTable(self.table, search.root)
         one = search.files(self.globs[0])
         pairs = [(p, p) for p in one]
         if self.globs[1]:
             keys = [_matcher(glob, search.root) for glob in self.globs]
             pairs = list(search.pair(one, search.files(self.globs[1]), *keys))
-        stated = {a: self._stated(facts.of(a, b)) for a, b in pairs}
+        stated = {a: self._stated(known.of(a, b)) for a, b in pairs}
         targets = dict(pairs)
 
         def read(path: Path) -> Row:
-            return _told(path, targets[path], stated[path], *self.needed)
+            return _identify(path, targets[path], stated[path], *self.needed)
 
         for path, found in read_all(stated, read):
             if isinstance(found, CrossbandError):
@@ -101,18 +102,18 @@ class Geotiff(Layout):
                 continue
             row = {"source": path, "target": targets[path]} | stated[path] | found
             yield row | {"group": row["group"] or self.group(path, search.root)}
-        search.notes += facts.notes(len({*targets, *targets.values()}))
+        search.notes += known.notes(len({*targets, *targets.values()}))
 
     def _stated(self, facts: Row) -> Row:
         row: Row = {"group": None} | self.options | facts
         if any(f"target_{name}" in row for name in _OWN) and "sensor" in row:
-            # A target's own scale counts beside a sensor of its own only.
+            # A scale of the target is used only with a sensor of its own.
             row.setdefault("target_sensor", row["sensor"])
         return row
 
 
-def _told(source: Path, target: Path, stated: Row, first: list[str], second: list[str]) -> Row:
-    """Open a pair as training will; return its bands as columns. The errors are the reader's."""
+def _identify(source: Path, target: Path, stated: Row, first: list[str], second: list[str]) -> Row:
+    """Open a pair as training does; return its columns of bands, or raise what training would."""
     own = [f"target_{name}" for name in _OWN]
     apart = source != target or any(name in stated for name in own)
     bands = {s: parse_bands(stated[s]) if s in stated else {} for s in _SIDES}
@@ -142,8 +143,8 @@ def _numbers(
         return dict(zip(scene.bands, scene.numbers, strict=True))
 
 
-class _Facts:
-    """A table of what is known of files that do not say it themselves."""
+class _FileTable:
+    """The CSV of the option `table`: columns for files that lack metadata."""
 
     def __init__(self, path: str, root: Path) -> None:
         self.path, self.root = path, root
@@ -166,7 +167,7 @@ class _Facts:
             self.rows[name] = row
 
     def of(self, source: Path, target: Path) -> Row:
-        """Return the columns of a pair's manifest row that the table knows."""
+        """Return the manifest columns that the table has for a pair."""
         row = self._row(source)
         if source == target:
             names = {"bands": "source_bands"}
@@ -177,7 +178,7 @@ class _Facts:
         return row | {f"target_{k}": v for k, v in own.items() if k in (*_OWN, "bands")}
 
     def _row(self, path: Path) -> Row:
-        """Return what is known of a file, by its path below the root or by its name."""
+        """Return the row of a file, by its path below the root or by its name."""
         for name in (path.relative_to(self.root).as_posix(), path.name):
             if name in self.rows:
                 self.used.add(name)
@@ -185,7 +186,7 @@ class _Facts:
         return {}
 
     def notes(self, files: int) -> list[str]:
-        """Say which rows are about no file, and how many files have no row."""
+        """Return lines on rows without a file, and on the number of files without a row."""
         out = []
         idle = [name for name in self.rows if name not in self.used]
         if idle:
@@ -196,12 +197,12 @@ class _Facts:
 
 
 def _parts(glob: str) -> list[str]:
-    """Return what a glob leaves open: `**/`, `*`, `?` and `[...]`."""
+    """Return the wildcards of a glob: `**/`, `*`, `?` and `[...]`."""
     return re.findall(r"\*\*/|\*|\?|\[[^]]+\]", glob)
 
 
 def _matcher(glob: str, root: Path) -> Any:
-    """Return what tells, from a path, what the stars of a glob stand for."""
+    """Return a function from a path to the texts that the wildcards of a glob match."""
     regex = {"**/": "((?:.*/)?)", "*": "([^/]*)", "?": "([^/])"}
     words = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", glob)
     pattern = "".join(

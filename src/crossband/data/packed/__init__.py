@@ -1,1 +1,1 @@
-"""Packed data: the files of a manifest as compressed blocks in a few large shards."""
+"""Read packs: the files of a manifest as compressed blocks in a few large shards."""

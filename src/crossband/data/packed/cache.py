@@ -1,4 +1,4 @@
-"""The cache of shards that came from an object store: bounded, shared by all processes."""
+"""A cache of shards from an object store: bounded, and shared by all processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from crossband.errors import OutputError
 
 
 class ShardCache:
-    """Whole shards on this machine's disk; the least recently used make room for the next.
+    """Complete shards on the local disk; the least recently used ones are removed first.
 
-    Workers and ranks of a machine share it: a shard is fetched by one of them, under a lock that
-    the system releases should that process die, and appears under its name when it is complete.
+    Workers and ranks of a machine share it. One of them fetches a shard, under a lock that the
+    system releases if that process dies. A shard gets its name when it is complete.
 
     Args:
-        folder: where; `~/.cache/crossband/packs` (`XDG_CACHE_HOME`) where None.
-        limit_gb: most that it holds, in GiB; while processes fetch, each holds one shard more.
+        folder: of the cache; `~/.cache/crossband/packs` (`XDG_CACHE_HOME`) where None.
+        limit_gb: largest size in GiB. Each process that fetches adds one shard.
     """
 
     def __init__(self, folder: Path | None, limit_gb: float) -> None:
@@ -29,30 +29,30 @@ class ShardCache:
         self.limit = int(limit_gb * 2**30)
 
     def holds(self, size: int) -> bool:
-        """Return whether so many bytes fit."""
+        """Return whether that many bytes fit."""
         return size <= self.limit
 
     def get(self, name: str, size: int, fetch: Callable[[str], None]) -> Path:
-        """Return the path of a shard, fetched where it is not there.
+        """Return the path of a shard, and fetch it first if necessary.
 
         Args:
             name: `<pack>/<shard>`.
-            size: its bytes; a file of another size is fetched anew.
-            fetch: writes it to a path.
+            size: in bytes; a file of another size is fetched again.
+            fetch: writes the shard to a path.
 
         Raises:
             OutputError: the cache cannot be written.
             OSError: the shard cannot be fetched.
         """
         path = self.folder / name
-        if self._there(path, size):
+        if self._has(path, size):
             return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: no cache can be made there: {error}") from error
         with FileLock(path.with_name(f".{path.name}.lock")):
-            if self._there(path, size):  # another process was first
+            if self._has(path, size):  # another process was first
                 return path
             self._make_room(size)
             number, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -64,17 +64,17 @@ class ShardCache:
                 Path(part).unlink(missing_ok=True)
         return path
 
-    def _there(self, path: Path, size: int) -> bool:
+    def _has(self, path: Path, size: int) -> bool:
         try:
             if path.stat().st_size != size:
                 return False
-            os.utime(path)  # used now
+            os.utime(path)  # marks it as recently used
         except OSError:
             return False
         return True
 
     def _make_room(self, size: int) -> None:
-        """Remove the least recently used shards; one that a process has open stays readable."""
+        """Remove the least recently used shards; open ones stay readable."""
         found = []
         for path in self.folder.glob("*/*.tar"):
             try:
@@ -88,6 +88,6 @@ class ShardCache:
                 break
             try:
                 path.unlink()
-            except OSError:  # on Windows an open file stays
+            except OSError:  # on Windows, open files cannot be removed
                 continue
             total -= old

@@ -1,8 +1,8 @@
-"""A packed raster: what its file says of itself, and its stored numbers in compressed blocks.
+"""A packed raster: the metadata of its file, and its stored numbers in compressed blocks.
 
-`PackedRaster` answers what `Scene` asks of a file that GDAL opened, from facts and blocks instead.
-So bands, radiometry and masks of a packed file come about by the same code, and its pixels are
-equal. Where the blocks lie (shards, a cache) is the business of `data.packed.read`.
+`PackedRaster` has the attributes and methods of a dataset of rasterio that `Scene` uses. So the
+same code finds bands, radiometry and masks of a packed file, and its pixels are equal.
+`packed.read` knows where the blocks are stored.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
-#: Band tags that tell a band's name; see `scene`.
+#: Band tags with the name of a band; see `raster.bands`.
 TAGS = ("common_name", "eo:common_name")
-#: Gives the chosen planes of blocks: [(block row, block column), ...], planes -> their bytes.
+#: Returns the compressed planes of blocks: [(block row, block column), ...], planes -> bytes.
 Fetch = Callable[[Sequence[tuple[int, int]], Sequence[int]], list[list[Any]]]
 
 
-def facts_of(dataset: Any, block: tuple[int, int]) -> dict[str, Any]:
-    """Return what `PackedRaster` needs to know of a file that GDAL opened, ready for JSON.
+def metadata_of(dataset: Any, block: tuple[int, int]) -> dict[str, Any]:
+    """Return the metadata of a file that `PackedRaster` needs, as plain types for JSON.
 
     Args:
         dataset: of rasterio.
-        block: height and width of the blocks that it is cut into.
+        block: height and width of the blocks that the file is cut into.
     """
     gcps, gcps_crs = dataset.gcps
     flags = dataset.mask_flag_enums
@@ -56,29 +56,29 @@ def facts_of(dataset: Any, block: tuple[int, int]) -> dict[str, Any]:
 
 
 class PackedRaster:
-    """A packed file, opened: the part of rasterio's dataset that `Scene` uses.
+    """An open packed file, with the part of rasterio's dataset that `Scene` uses.
 
     Args:
-        facts: of `facts_of`.
-        fetch: where the blocks come from.
+        metadata: from `metadata_of`.
+        fetch: returns compressed planes of blocks.
     """
 
-    def __init__(self, facts: dict[str, Any], fetch: Fetch) -> None:
-        self.height, self.width = int(facts["height"]), int(facts["width"])
-        self.dtypes = tuple(facts["dtypes"])
+    def __init__(self, metadata: dict[str, Any], fetch: Fetch) -> None:
+        self.height, self.width = int(metadata["height"]), int(metadata["width"])
+        self.dtypes = tuple(metadata["dtypes"])
         self.count = len(self.dtypes)
-        self.transform = Affine(*facts["transform"])
-        self.crs = CRS.from_wkt(facts["crs"]) if facts["crs"] else None
-        points = [GroundControlPoint(*p[:5], id=p[5]) for p in facts["gcps"]]
-        self.gcps = (points, CRS.from_wkt(facts["gcps_crs"]) if facts["gcps_crs"] else None)
-        self.descriptions = tuple(facts["descriptions"])
-        self.colorinterp = tuple(ColorInterp(c) for c in facts["colours"])
-        self.units, self.scales = tuple(facts["units"]), tuple(facts["scales"])
-        self.offsets, self.nodatavals = tuple(facts["offsets"]), tuple(facts["nodata"])
-        self.mask_flag_enums = tuple([MaskFlags(f) for f in band] for band in facts["flags"])
-        self.block_shapes = [tuple(facts["block"])] * self.count
-        self._tags, self._masked = facts["tags"], facts["masked"]
-        self._block: tuple[int, int] = (int(facts["block"][0]), int(facts["block"][1]))
+        self.transform = Affine(*metadata["transform"])
+        self.crs = CRS.from_wkt(metadata["crs"]) if metadata["crs"] else None
+        points = [GroundControlPoint(*p[:5], id=p[5]) for p in metadata["gcps"]]
+        self.gcps = (points, CRS.from_wkt(metadata["gcps_crs"]) if metadata["gcps_crs"] else None)
+        self.descriptions = tuple(metadata["descriptions"])
+        self.colorinterp = tuple(ColorInterp(c) for c in metadata["colours"])
+        self.units, self.scales = tuple(metadata["units"]), tuple(metadata["scales"])
+        self.offsets, self.nodatavals = tuple(metadata["offsets"]), tuple(metadata["nodata"])
+        self.mask_flag_enums = tuple([MaskFlags(f) for f in band] for band in metadata["flags"])
+        self.block_shapes = [tuple(metadata["block"])] * self.count
+        self._tags, self._masked = metadata["tags"], metadata["masked"]
+        self._block: tuple[int, int] = (int(metadata["block"][0]), int(metadata["block"][1]))
         self._fetch = fetch
 
     def tags(self, band: int) -> dict[str, str]:
@@ -124,10 +124,10 @@ class PackedRaster:
 
 
 def pack_plane(values: NDArray[Any], codec: pyarrow.Codec) -> bytes:
-    """Compress one band of a block [H, W]: first the low byte of every number, then the next.
+    """Compress one band of a block [H, W]: the low bytes of all numbers first, then the next.
 
-    The high bytes of neighbouring numbers are nearly alike; apart from the noise of the low ones
-    they compress better, and are decoded faster. Lossless for every type, NaN's bits included.
+    High bytes of neighbouring numbers are nearly equal. Separated from the noise of the low bytes,
+    they compress better and decode faster. It is lossless for all types, bits of NaN included.
     """
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     planes = little.view(np.uint8).reshape(-1, little.itemsize).T
@@ -150,7 +150,7 @@ def unpack_plane(
     if kind.itemsize == 1:
         single: NDArray[Any] = planes[0].view(kind)
         return single
-    # Joined as unsigned numbers: one pass a byte, without a transposed copy.
+    # Joined as unsigned integers: one pass per byte, without a transposed copy.
     unsigned = np.dtype(f"<u{kind.itemsize}")
     out: NDArray[Any] = planes[0].astype(unsigned)
     for number in range(1, kind.itemsize):

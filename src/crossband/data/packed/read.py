@@ -1,14 +1,14 @@
 """Packs: the files of a manifest as compressed blocks in shards, on disk or in an object store.
 
     packed/
-      pack.json         what this is: format, version, size of the blocks, the shards
-      pairs.parquet     the manifest, all columns kept; paths are names in `files.parquet`
-      files.parquet     one row a file: name, and its facts (see `data.packed.raster`) as JSON
+      pack.json         format, version, size of the blocks, list of the shards
+      pairs.parquet     the manifest with all columns; paths are names in `files.parquet`
+      files.parquet     one row a file: name, and metadata (see `data.packed.raster`) as JSON
       blocks.parquet    one row a block: file, block row and column, shard, offset, bytes per plane
       shards/000000.tar
 
-A file of a pack is called `pack://<folder or address>#<name>`. Reading is by window, in any order:
-a crop is the same pixels, at the same position of a training, as from the files themselves.
+The path of a file in a pack is `pack://<folder or URL>#<name>`. Windows are read in any order. A
+sample has the same pixels at the same position of a training as from the files themselves.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
 )
 #: Shards of a local pack that a process keeps open.
 OPEN = 64
-#: Tries of a request over the network, and seconds before the second one; each waits twice as long.
+#: Tries of a request, and seconds before the second one; the pause doubles after each try.
 TRIES, PAUSE = 4, 0.5
 _KEY = 2**21  # block rows and columns of a file; 2 million blocks of 128 pixels are 268 Mpixels
 
 
 def is_pack(path: str | Path) -> bool:
-    """Return whether a manifest's path means a pack: a folder with `pack.json`, or an address."""
+    """Return whether the path of a manifest is a pack: a folder with `pack.json`, or a URL."""
     root = location(path)
     return not root.endswith((".csv", ".parquet", ".pq")) and (
         "://" in root or (Path(root) / ABOUT).is_file()
@@ -57,7 +57,7 @@ def is_pack(path: str | Path) -> bool:
 
 
 def location(path: str | Path) -> str:
-    """Return where a pack lies.
+    """Return the path of a pack as text.
 
     >>> location(Path("s3://bucket/packed")), location("packed")
     ('s3://bucket/packed', 'packed')
@@ -66,7 +66,7 @@ def location(path: str | Path) -> str:
 
 
 def name_in(root: str, name: str) -> str:
-    """Return what a manifest calls a file of a pack.
+    """Return the path of a file in a pack.
 
     >>> name_in("/data/my pack", "images/a#1.tif")
     'pack:///data/my pack#images/a%231.tif'
@@ -75,13 +75,13 @@ def name_in(root: str, name: str) -> str:
 
 
 def split_name(path: str) -> tuple[str, str]:
-    """Return the pack and the name in it of what `name_in` returns."""
+    """Return the pack and the name in it from a path of `name_in`."""
     root, _, name = path.removeprefix("pack://").rpartition("#")
     return root, unquote(name)
 
 
 def read_pairs(path: str | Path) -> pd.DataFrame:
-    """Return the manifest of a pack; sources and targets are what `Packs.open` takes.
+    """Return the manifest of a pack; `Packs.open` opens its sources and targets.
 
     Raises:
         ManifestError: no pack, one of another version, or one that cannot be reached.
@@ -105,8 +105,8 @@ class Packs:
     """Opens files of packs; a `PairReader` has one, and every loading process its own.
 
     Args:
-        cache: folder for shards of packs that lie in an object store; the user's own where None.
-        cache_gb: most that it holds, in GiB.
+        cache: folder for shards of remote packs; a folder of the user where None.
+        cache_gb: largest size of that folder, in GiB.
     """
 
     def __init__(self, cache: Path | None = None, cache_gb: float = 32.0) -> None:
@@ -114,7 +114,7 @@ class Packs:
         self._packs: dict[str, Pack] = {}
 
     def open(self, path: str) -> PackedRaster:
-        """Open what `name_in` names.
+        """Open a file by its path; see `name_in`.
 
         Raises:
             InputError: no such pack or file.
@@ -130,18 +130,18 @@ class Packs:
         return self._packs[root].open(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A process that starts afresh loads the indexes anew."""
+        """Leave out the indexes, which a new process loads again."""
         return {"cache": self.cache, "_packs": {}}
 
 
 class Pack:
-    """One pack: its index in memory, its shards on disk, in the cache or far away."""
+    """A pack: its index in memory, its shards on disk, in the cache or remote."""
 
     def __init__(self, root: str, cache: ShardCache | None) -> None:
         self.root, self.cache = root, cache
         self.remote = "://" in root
         self._pid = -1
-        self._far: tuple[int, Any] | None = None  # process and file system
+        self._filesystem: tuple[int, Any] | None = None  # process and file system
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
         try:
             with self.open_file(ABOUT) as file:
@@ -161,7 +161,7 @@ class Pack:
         self.bytes = sum(int(s["bytes"]) for s in self.shards)
 
     def load(self) -> None:
-        """Read the index: about 40 bytes a block."""
+        """Read the index, about 40 bytes per block."""
         try:
             with self.open_file(FILES) as file:
                 files = parquet.read_table(file).to_pydict()
@@ -171,7 +171,7 @@ class Pack:
             raise ManifestError(f"{self.root}: its index cannot be read: {error}") from error
         self.names: list[str] = files["name"]
         self._files = {n: i for i, n in enumerate(self.names)}
-        self._facts: list[str] = files["facts"]
+        self._metadata: list[str] = files["facts"]
         file, row, col = (blocks[n].to_numpy().astype(np.int64) for n in ("file", "row", "col"))
         keys = (file * _KEY + row) * _KEY + col
         order = np.argsort(keys)
@@ -191,17 +191,17 @@ class Pack:
         def fetch(cells: Sequence[tuple[int, int]], planes: Sequence[int]) -> list[list[Any]]:
             return self.read_blocks(number, cells, planes)
 
-        return PackedRaster(json.loads(self._facts[number]), fetch)
+        return PackedRaster(json.loads(self._metadata[number]), fetch)
 
     def read_blocks(
         self, file: int, cells: Sequence[tuple[int, int]], planes: Sequence[int]
     ) -> list[list[Any]]:
-        """Return planes of blocks as they are stored; of each block one range is read.
+        """Return compressed planes of blocks; one byte range of each block is read.
 
         Args:
-            file: its place in `names`.
+            file: its index in `names`.
             cells: row and column of each block.
-            planes: numbers of bands from 0; the file's own mask comes after the last one.
+            planes: numbers of bands from 0; the mask of the file follows the last band.
         """
         low, high = min(planes), max(planes) + 1
         wanted, cuts = [], []
@@ -218,14 +218,14 @@ class Pack:
         return [[b[i:j] for i, j in cut] for b, cut in zip(found, cuts, strict=True)]
 
     def _ranges(self, wanted: list[tuple[int, int, int]]) -> list[bytes]:
-        """Read ranges (shard, first, end) of shards."""
-        # Where all of a far pack fits the cache, every shard is fetched once, as a whole. Where it
-        # does not, shards would be thrown out before they are used again: only what is needed is
-        # fetched, all blocks of a crop at once.
+        """Read byte ranges (shard, first, end) of shards."""
+        # If a remote pack fits the cache, each shard is fetched once, as a whole. If not, shards
+        # would be evicted before they are used again, so only the blocks of each crop are fetched,
+        # all at once.
         if self.remote and (self.cache is None or not self.cache.holds(self.bytes)):
             paths = [self._address(shard) for shard, _, _ in wanted]
             starts, ends = [w[1] for w in wanted], [w[2] for w in wanted]
-            return _patiently(lambda: self._there().cat_ranges(paths, starts, ends))
+            return _retry(lambda: self._remote().cat_ranges(paths, starts, ends))
         out = []
         for shard, first, end in wanted:
             file = self._shard_file(shard)
@@ -234,7 +234,7 @@ class Pack:
         return out
 
     def _shard_file(self, shard: int) -> BinaryIO:
-        """Return a shard, opened by this process: forked ones would share a position."""
+        """Return an open shard of this process: forked processes would share its position."""
         if self._pid != os.getpid():
             self._open, self._pid = OrderedDict(), os.getpid()
         if shard not in self._open:
@@ -246,7 +246,7 @@ class Pack:
                 path = self.cache.get(
                     f"{self.id}/{about['name']}",
                     int(about["bytes"]),
-                    lambda to: _patiently(lambda: self._there().get_file(address, to)),
+                    lambda to: _retry(lambda: self._remote().get_file(address, to)),
                 )
             if not path.is_file() or path.stat().st_size != about["bytes"]:
                 raise OSError(f"shard {path} is missing or has not its {about['bytes']} bytes")
@@ -260,19 +260,19 @@ class Pack:
         """Open a file of the pack's folder."""
         if not self.remote:
             return (Path(self.root) / name).open("rb")
-        opened: BinaryIO = _patiently(lambda: self._there().open(self._inside(name)))
+        opened: BinaryIO = _retry(lambda: self._remote().open(self._inside(name)))
         return opened
 
     def _address(self, shard: int) -> str:
         return self._inside(f"{SHARDS}/{self.shards[shard]['name']}")
 
     def _inside(self, name: str) -> str:
-        self._there()
+        self._remote()
         return f"{self._base}/{name}"
 
-    def _there(self) -> Any:
-        """Return the remote file system, of this process: fsspec's are not shared by a fork."""
-        if self._far is None or self._far[0] != os.getpid():
+    def _remote(self) -> Any:
+        """Return the remote file system of this process: those of fsspec do not survive a fork."""
+        if self._filesystem is None or self._filesystem[0] != os.getpid():
             import fsspec
 
             root = quote(self.root, safe=":/%?&=@") if self.root.startswith("http") else self.root
@@ -280,16 +280,16 @@ class Pack:
                 system, base = fsspec.core.url_to_fs(root)
             except (ImportError, ValueError) as error:  # no such scheme, or its driver is missing
                 raise ManifestError(f"{self.root}: {error}") from error
-            self._far, self._base = (os.getpid(), system), base.rstrip("/")
-        return self._far[1]
+            self._filesystem, self._base = (os.getpid(), system), base.rstrip("/")
+        return self._filesystem[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is open belongs to a process."""
-        return self.__dict__ | {"_open": OrderedDict(), "_far": None, "_pid": -1}
+        """Leave out open files, which belong to a process."""
+        return self.__dict__ | {"_open": OrderedDict(), "_filesystem": None, "_pid": -1}
 
 
-def _patiently(do: Callable[[], T]) -> T:
-    """Do what may fail in a network; a last failure is an OSError."""
+def _retry(do: Callable[[], T]) -> T:
+    """Call a function that may fail in a network, several times; a last failure is an OSError."""
     for attempt in range(TRIES):
         try:
             return do()
