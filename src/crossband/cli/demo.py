@@ -8,17 +8,16 @@ has no coordinates and no date, so none are written.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossband.core.atomic import write_text_atomically
 from crossband.core.sensors import REFLECTANCE
 from crossband.core.version import __version__
-from crossband.errors import ModelError, OutputError
+from crossband.errors import ModelError
 from crossband.raster.grid import Grid, Window
 from crossband.translate.options import TileOptions
 
@@ -42,7 +41,7 @@ def run(
     device: str = "auto",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """Translate the demo scene to near infrared and NDVI, and measure both against the truth.
+    """Translate the demo scene to near infrared and NDVI, and compare both with the true values.
 
     Writes `scene.tif` (red, green, blue), `nir.tif`, `ndvi.tif`, `comparison.png`, `metrics.json`
     into the folder, replacing files of these names. Needs no network.
@@ -103,7 +102,8 @@ def run(
         title=f"{model.name} on the Sentinel-2 sample: NIR MAE {own['mae']:.4f} "
         f"reflectance, NDVI MAE {own['NDVI_mae']:.4f}",
     )
-    _write_json(output / METRICS, metrics)
+    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    write_text_atomically(output / METRICS, text)
     return metrics
 
 
@@ -185,15 +185,3 @@ def _report(model: Model, numbers: Mapping[str, Mapping[str, float]]) -> dict[st
         }
     )
     return out
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -72,11 +72,11 @@ def pixel_intervals(groups: Sequence[Score]) -> dict[str, Interval]:
     if len(groups) < MIN_GROUPS or any(g.n_nonfinite for g in groups):
         return {}
     weights = bootstrap_weights(len(groups))
-    found = _moment_metrics(groups, weights)
+    values = _moment_metrics(groups, weights)
     for name, sums in groups[0].sums.items():
         if all(name in g.sums for g in groups) and not sums.report_only:
-            found |= _sum_metrics([g.sums[name] for g in groups], groups[0], weights)
-    return _defined_intervals(found)
+            values |= _sum_metrics([g.sums[name] for g in groups], groups[0], weights)
+    return _defined_intervals(values)
 
 
 def _defined_intervals(values: Mapping[str, Array]) -> dict[str, Interval]:
@@ -89,23 +89,23 @@ def _moment_metrics(groups: Sequence[Score], weights: Array) -> dict[str, Array]
     """Return metric -> [samples] for metrics from moments, whose fields are not plain sums."""
     bands = [_SampledMoments.of([g.bands[b] for g in groups], weights) for b in groups[0].bands]
     n = np.sum([b.n for b in bands], axis=0)
-    found: dict[str, Array] = {}
+    values: dict[str, Array] = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        found["mae"] = np.sum([b.absolute for b in bands], axis=0) / n
-        found["bias"] = np.sum([b.error for b in bands], axis=0) / n
+        values["mae"] = np.sum([b.absolute for b in bands], axis=0) / n
+        values["bias"] = np.sum([b.error for b in bands], axis=0) / n
         mse = np.sum([b.square for b in bands], axis=0) / n
-        found["rmse"] = np.sqrt(mse)
-        found["psnr"] = 10.0 * np.log10(data_range(groups[0].unit) ** 2 / mse)
-        found["r2"] = np.mean([b.r2 for b in bands], axis=0)
-        found["r"] = np.mean([b.r for b in bands], axis=0)
+        values["rmse"] = np.sqrt(mse)
+        values["psnr"] = 10.0 * np.log10(data_range(groups[0].unit) ** 2 / mse)
+        values["r2"] = np.mean([b.r2 for b in bands], axis=0)
+        values["r"] = np.mean([b.r for b in bands], axis=0)
         for name in groups[0].indices:
             if all(name in g.indices for g in groups):
                 index = _SampledMoments.of([g.indices[name] for g in groups], weights)
-                found[f"{name}_mae"] = index.absolute / index.n
-                found[f"{name}_bias"] = index.error / index.n
-                found[f"{name}_rmse"] = np.sqrt(index.square / index.n)
-                found[f"{name}_r2"], found[f"{name}_r"] = index.r2, index.r
-    return found
+                values[f"{name}_mae"] = index.absolute / index.n
+                values[f"{name}_bias"] = index.error / index.n
+                values[f"{name}_rmse"] = np.sqrt(index.square / index.n)
+                values[f"{name}_r2"], values[f"{name}_r"] = index.r2, index.r
+    return values
 
 
 def _sum_metrics(groups: Sequence[Sums], score: Score, weights: Array) -> dict[str, Array]:

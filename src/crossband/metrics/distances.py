@@ -110,8 +110,8 @@ def fid(target: FeatureMoments, output: FeatureMoments) -> float:
     inner = target.root @ output.covariance @ target.root
     values = eigh((inner + inner.T) / 2, eigvals_only=True)
     both = np.trace(target.covariance) + np.trace(output.covariance)
-    found = difference @ difference + both - 2.0 * np.sqrt(np.maximum(values, 0.0)).sum()
-    return max(float(found), 0.0)
+    distance = difference @ difference + both - 2.0 * np.sqrt(np.maximum(values, 0.0)).sum()
+    return max(float(distance), 0.0)
 
 
 def kid_full(target: ArrayLike, output: ArrayLike, *, paired: bool = False) -> float:
@@ -176,15 +176,15 @@ def kid(
     if size < 2 or len(x) < size * (1 + paired) or len(y) < size * (1 + paired):
         return NAN, NAN
     rng = np.random.default_rng(seed)
-    found = []
+    distances = []
     for _ in range(subsets):
         if paired:
             drawn = rng.permutation(len(x))
             one, two = drawn[:size], drawn[size : 2 * size]
         else:
             one, two = rng.permutation(len(x))[:size], rng.permutation(len(y))[:size]
-        found.append(kid_full(x[one], y[two]))
-    return float(np.mean(found)), float(np.std(found))
+        distances.append(kid_full(x[one], y[two]))
+    return float(np.mean(distances)), float(np.std(distances))
 
 
 def precision_recall(
@@ -344,8 +344,8 @@ def _kernel_diagonal(x: Array, y: Array) -> float:
 def _squares(x: Array, y: Array) -> Array:
     """Return squared distances [N, M]; values of the size of the rounding error become 0."""
     both = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None]
-    found = both - 2.0 * (x @ y.T)
-    return np.asarray(np.where(found > 1e-13 * both, found, 0.0))
+    squares = both - 2.0 * (x @ y.T)
+    return np.asarray(np.where(squares > 1e-13 * both, squares, 0.0))
 
 
 def _radii(x: Array, neighbours: int) -> Array:
@@ -360,7 +360,7 @@ def _radii(x: Array, neighbours: int) -> Array:
 
 def _inside(points: Array, centres: Array, radii: Array) -> float:
     """Return the share of points that lie in at least one ball."""
-    found = sum(
+    inside = sum(
         int((_squares(points[a], centres) <= radii).any(axis=1).sum()) for a in _blocks(points)
     )
-    return found / len(points)
+    return inside / len(points)

@@ -129,13 +129,13 @@ def _verdict(model: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, s
         f"of {record['n_groups']:,} groups"
     )
     others = {
-        who: s["pixels"]["mae"]
-        for who, s in scores.items()
-        if who != MODEL and tables.known(s["pixels"]["mae"])
+        name: s["pixels"]["mae"]
+        for name, s in scores.items()
+        if name != MODEL and tables.known(s["pixels"]["mae"])
     }
     if not others:
         return {"kind": "doubt", "text": f"{text}; there is no baseline to hold it against."}
-    best = min(others, key=lambda who: others[who])
+    best = min(others, key=lambda name: others[name])
     if own["mae"] < others[best]:
         less = 1 - own["mae"] / others[best] if others[best] else 0.0
         return {

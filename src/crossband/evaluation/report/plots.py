@@ -33,15 +33,15 @@ def profile_figures(profile: Mapping[str, Any], *, band: str, unit: str) -> list
     if "scatter" in profile and np.any(profile["scatter"]):
         drawn = density(profile["scatter"], profile["values"], band=band, unit=unit)
         out.append({"caption": "every pixel that counts; dashed: no error", **drawn})
-        drawn = errors(profile["error"], profile["errors"], unit=unit)
+        drawn = error_histogram(profile["error"], profile["errors"], unit=unit)
         out.append({"caption": "how errors are spread", **drawn})
     for key, what in (("brightness", f"true {band} ({unit})"), ("ndvi", "true NDVI")):
         if key in profile and any(profile[key]["by"][MODEL]["n"]):
             drawn = error_by_class(_class_records(profile[key]), what=what, unit=unit)
             out.append({"caption": f"error by {what}", **drawn})
     if "spectrum" in profile:
-        found = profile["spectrum"]
-        drawn = spectrum(found["frequency"], found["power"], band=band)
+        power = profile["spectrum"]
+        drawn = spectrum(power["frequency"], power["power"], band=band)
         words = "power by frequency: what is missing at the right is blur"
         out.append({"caption": words, **drawn})
     return out
@@ -59,9 +59,9 @@ def _class_records(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {
         name: [
             {"label": label, "n": n, "mae": mae}
-            for label, n, mae in zip(labels, found["n"], found["mae"], strict=True)
+            for label, n, mae in zip(labels, errors["n"], errors["mae"], strict=True)
         ]
-        for name, found in table["by"].items()
+        for name, errors in table["by"].items()
     }
 
 
@@ -97,7 +97,7 @@ def density(
     return _svg(figure, f"True against synthetic {band}")
 
 
-def errors(
+def error_histogram(
     histograms: Mapping[str, Sequence[float]], edges: Sequence[float], *, unit: str
 ) -> FigureData:
     """Draw the histogram of signed errors of the model and its baselines.
@@ -141,8 +141,8 @@ def error_by_class(
     for (name, records), colour in zip(rows.items(), _colours(rows), strict=True):
         values = [r["mae"] for r in records if r["label"] in labels]
         style = "o-" if name == MODEL else "s--"
-        known = [np.nan if v is None else v for v in values]
-        axis.plot(range(len(labels)), known, style, color=colour, markersize=4, label=name)
+        errors = [np.nan if v is None else v for v in values]
+        axis.plot(range(len(labels)), errors, style, color=colour, markersize=4, label=name)
     axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
     axis.set_ylim(bottom=0)
     axis.set_xlabel(what)

@@ -46,5 +46,5 @@ class Lpips(Distance):
         """Return LPIPS [N] of pictures [N, 3, H, W], 0..255."""
         one, two = (p.to(self.device, torch.float32) / 127.5 - 1.0 for p in (target, output))
         with full_precision():
-            found: Tensor = self.network(one, two)
-        return found.flatten().cpu().double()
+            distances: Tensor = self.network(one, two)
+        return distances.flatten().cpu().double()
