@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
 from crossband.errors import CrossbandError, ModelError, UnitError, nearest
 from crossband.model import Model
 from crossband.model.card import make_card
-from crossband.model.files import DESCRIPTION
+from crossband.model.files import DESCRIPTION, sha256
 from crossband.model.importing.convert import Conversion, ImportOptions, convert
 from crossband.model.importing.formats import FORMATS, CheckpointFormat, is_discriminator, known
 
@@ -241,7 +240,6 @@ def _card(model: Model, source: BandSpec, conversion: Conversion, origin: Origin
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise CrossbandError(f"{path}: cannot be read: {error.strerror}") from error

@@ -47,8 +47,8 @@ class Perceptual(Loss):
     def forward(self, prediction: Prediction) -> Tensor:
         """Return the distance of the features, [B]."""
         seen = [
-            self.vgg(picture.masked_fill(~prediction.mask, 0.0))
-            for picture in (prediction.output, prediction.target)
+            self.vgg(image.masked_fill(~prediction.mask, 0.0))
+            for image in (prediction.output, prediction.target)
         ]
         total = prediction.output.new_zeros(len(prediction.output))
         for made, true in zip(*seen, strict=True):

@@ -82,7 +82,7 @@ class SpatialCorrelative(Loss):
         """
         if self.vgg is None:
             return self._alike(_derivatives(one, mask), _derivatives(other, mask), mask)
-        seen = [self.vgg(picture.masked_fill(~mask, 0.0)) for picture in (one, other)]
+        seen = [self.vgg(image.masked_fill(~mask, 0.0)) for image in (one, other)]
         costs = []
         for features in zip(*seen, strict=True):
             known = valid_fraction(mask, features[0]) > 0.5
@@ -106,9 +106,9 @@ class SpatialCorrelative(Loss):
         return ((1.0 - alike) * centres).sum(dim=1) / count
 
 
-def _derivatives(picture: Tensor, mask: Tensor) -> Tensor:
+def _derivatives(image: Tensor, mask: Tensor) -> Tensor:
     """Return unit-length Gaussian derivatives: [B, C, H, W] -> [B, 6, H, W]."""
-    grey = picture.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
+    grey = image.masked_fill(~mask, 0.0).mean(dim=1, keepdim=True)
     found = []
     for scale in SCALES:
         reach = round(3 * scale)

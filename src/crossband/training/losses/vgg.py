@@ -60,11 +60,11 @@ class VGG(nn.Module):
             self.register_buffer(f"{name}_weight", kernel.contiguous(), persistent=False)
             self.register_buffer(f"{name}_bias", bias.contiguous(), persistent=False)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of images.
 
         Args:
-            picture: [B, C, H, W], 0 to 1. Three bands are red, green and blue; with any other
+            image: [B, C, H, W], 0 to 1. Three bands are red, green and blue; with any other
                 number of bands all three channels get their mean.
 
         Returns:
@@ -73,13 +73,13 @@ class VGG(nn.Module):
         Raises:
             RecipeError: the images are too small for the deepest layer.
         """
-        blocks, side = int(self.names[-1].removeprefix("relu")[0]), min(picture.shape[-2:])
+        blocks, side = int(self.names[-1].removeprefix("relu")[0]), min(image.shape[-2:])
         if side < 2 ** (blocks - 1):
             raise RecipeError(
                 f"{self.names[-1]} of a VGG needs pictures of {2 ** (blocks - 1)} pixels a side, "
                 f"not {side}: set data.crop"
             )
-        x = picture
+        x = image
         if x.shape[1] != 3:
             x = x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         x = (x - _column(MEAN, x)) / _column(DEVIATION, x)
