@@ -32,7 +32,7 @@ from typing import Any
 from soak_page import arguments, write
 from translate import load, write_scene
 
-from crossband.translate.threads import Statistics
+from crossband.translate.statistics import Statistics
 
 TITLE = "## Memory and the size of a scene"
 COLUMNS = (

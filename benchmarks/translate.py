@@ -42,10 +42,10 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.networks.generators.identity import Identity
 from crossband.raster.open import open_scene
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.engine import Engine, Prepared
+from crossband.translate.engine import Engine, PreparedBatch
 from crossband.translate.options import TileOptions
-from crossband.translate.threads import Statistics
-from crossband.translate.tiles import Job
+from crossband.translate.statistics import Statistics
+from crossband.translate.tiles import TileBatch
 from crossband.translate.tiling import Tiling
 
 BANDS = ("red", "green", "blue")
@@ -91,14 +91,16 @@ def load(network: str, name: str) -> Model:
     return Model(Identity(3, scale), signature, name=network, task="identity")
 
 
-def middle(work: Tiling) -> list[Job]:
-    """Return the jobs in the middle of the scene, where every tile has its whole halo."""
-    whole = max(job.tiles[0].source.height * job.tiles[0].source.width for job in work.jobs)
+def middle(work: Tiling) -> list[TileBatch]:
+    """Return the batches in the middle of the scene, where every tile has its whole halo."""
+    whole = max(
+        batch.tiles[0].source.height * batch.tiles[0].source.width for batch in work.batches
+    )
     full = [
-        job
-        for job in work.jobs
-        if job.tiles[0].source.height * job.tiles[0].source.width == whole
-        and len(job.tiles) == len(work.jobs[0].tiles)
+        batch
+        for batch in work.batches
+        if batch.tiles[0].source.height * batch.tiles[0].source.width == whole
+        and len(batch.tiles) == len(work.batches[0].tiles)
     ]
     first = max(len(full) // 2 - TILES // 2, 0)
     return full[first : first + TILES]
@@ -115,12 +117,13 @@ class Bare:
         self.finer = network.scale**2
         with open_scene(path, needed=BANDS) as scene:
             given = SceneConditions(network, scene.grid)
-            self.ready: list[Prepared] = []
-            for job in middle(work):
-                windows = [scene.read(tile.source) for tile in job.tiles]
-                self.ready.append(engine.prepare(job, windows, given))
+            self.ready: list[PreparedBatch] = []
+            for batch in middle(work):
+                windows = [scene.read(tile.source) for tile in batch.tiles]
+                self.ready.append(engine.prepare(batch, windows, given))
             self.inputs = [
-                torch.from_numpy(scene.read(p.job.tiles[0].source).values)[None] for p in self.ready
+                torch.from_numpy(scene.read(p.batch.tiles[0].source).values)[None]
+                for p in self.ready
             ]
 
     def time(self, rounds: int, *, plain: bool) -> None:
@@ -135,7 +138,7 @@ class Bare:
                         self.plain(values)
                     seconds = time.perf_counter() - between
                     self.eager.append(seconds / (values[0, 0].numel() * self.finer))
-                kept = sum(t.core.height * t.core.width for t in prepared.job.tiles)
+                kept = sum(t.core.height * t.core.width for t in prepared.batch.tiles)
                 self.bare.append((between - start) / (kept * self.finer))
 
 

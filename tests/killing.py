@@ -10,12 +10,12 @@ import os, signal, sys
 from crossband.raster import journal
 journal.FLUSH_SECONDS = 0.0
 limit = int(sys.argv.pop(1))
-note = journal.Store.note
-def noting(self, job, valid):
-    note(self, job, valid)
+mark_done = journal.Store.mark_done
+def marking(self, batch, valid):
+    mark_done(self, batch, valid)
     if len(self.done) >= limit:
         os.kill(os.getpid(), signal.SIGKILL)
-journal.Store.note = noting
+journal.Store.mark_done = marking
 from crossband.cli.main import main
 main(sys.argv[1:])
 """

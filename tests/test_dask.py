@@ -13,7 +13,6 @@ import pytest
 import rioxarray
 import torch
 from conftest import random_values, rgb2nir_signature
-from keywords import translate_many
 from rio_cogeo.cogeo import cog_validate
 
 import crossband
@@ -28,11 +27,12 @@ from crossband.errors import (
     OutputError,
 )
 from crossband.jobs import summary
-from crossband.jobs.task import Watcher
+from crossband.jobs.run import translate_many
+from crossband.jobs.task import FleetObserver
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
 from crossband.raster.journal import folder_of
-from crossband.translate.threads import Statistics
+from crossband.translate.statistics import Statistics
 
 distributed = pytest.importorskip("distributed", reason="needs crossband[dask]")
 
@@ -147,7 +147,7 @@ def test_a_spread_scene_is_the_same_file(source, model, cluster, tmp_path):
 
 def test_a_lost_worker_costs_its_windows_only(source, model, fragile, tmp_path, monkeypatch):
     local_cluster, cluster = fragile
-    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 4)
     killer = Killer(local_cluster)
     straight = model.translate(source, tmp_path / "a.tif", **OPTIONS)
     local_cluster.scheduler.transition_log.clear()
@@ -166,7 +166,7 @@ def test_a_lost_worker_costs_its_windows_only(source, model, fragile, tmp_path, 
 
 
 def test_a_network_that_sees_the_whole_image(make_raster, cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "PART", 3)
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 3)
     torch.manual_seed(1)
     network = ResNet(3, 1, width=4, blocks=1, activation="none")
     network.head.layers[-1].bias.data.fill_(0.5)
@@ -183,7 +183,7 @@ def test_an_interrupted_scene_goes_on_wherever(
     source, model, cluster, tmp_path, monkeypatch, first
 ):
     monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 4)
 
     def stop(done, total):
         if done > total // 2:
@@ -207,7 +207,7 @@ def test_an_interrupted_scene_goes_on_wherever(
 def test_windows_that_take_their_workers_with_them(source, model, fragile, tmp_path, monkeypatch):
     local_cluster, cluster = fragile
     monkeypatch.setattr(local_cluster.scheduler, "allowed_failures", 0)
-    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 4)
     monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
     out = tmp_path / "b.tif"
     killer = Killer(local_cluster)
@@ -256,8 +256,10 @@ def test_scenes_in_one_piece_are_not_spread(
     monkeypatch.chdir(tmp_path)
     options = {"precision": "fp32", "whole": True, "match_to": "r.tif"}
     told = Told()
-    tally = translate_many(model, ["in/large.tif"], "out", cluster=cluster, watcher=told, **options)
-    assert tally.counts["done"] == 1, told.lines
+    status = translate_many(
+        model, ["in/large.tif"], "out", cluster=cluster, observer=told, **options
+    )
+    assert status.counts["done"] == 1, told.lines
     assert told.spread == []
     alone = model.translate("in/large.tif", "alone.tif", **options)
     assert alone.read_bytes() == (tmp_path / "out" / "large_nir.tif").read_bytes()
@@ -299,16 +301,16 @@ def test_a_fleet_from_the_command_line(
     assert "0 done, 9 skipped, 1 failed" in done.stdout
 
 
-class Told(Watcher):
+class Told(FleetObserver):
     """Remembers which scenes were spread, and does something when the first scene ends."""
 
     def __init__(self, then=lambda: None):
         self.spread, self.lines, self.then = [], [], then
 
-    def began(self, task):
+    def on_scene_start(self, task):
         self.spread.append(task.name)
 
-    def ended(self, line, tally):
+    def on_scene_end(self, line, status):
         self.lines.append(line)
         if len(self.lines) == 1:
             self.then()
@@ -317,15 +319,15 @@ class Told(Watcher):
 @pytest.mark.slow
 def test_which_scenes_are_spread(scenes, model, cluster, tmp_path, monkeypatch):
     for huge, expected in ((1024, []), (16, ["large_nir.tif"])):
-        monkeypatch.setattr(scenes_module, "HUGE", huge)
+        monkeypatch.setattr(scenes_module, "HUGE_WINDOWS", huge)
         monkeypatch.setattr(Cluster, "threads", lambda self: 1)
         told = Told()
         out = tmp_path / str(huge)
-        tally = translate_many(
-            model, [scenes / "?.tif", scenes / "large.tif"], out, cluster=cluster, watcher=told,
+        status = translate_many(
+            model, [scenes / "?.tif", scenes / "large.tif"], out, cluster=cluster, observer=told,
             **OPTIONS,
         )  # fmt: skip
-        assert tally.counts["done"] == 9
+        assert status.counts["done"] == 9
         assert told.spread == expected
 
 
@@ -335,12 +337,12 @@ def test_a_worker_lost_by_a_fleet(scenes, model, fragile, tmp_path):
     local_cluster, cluster = fragile
     killer = Killer(local_cluster)
     told = Told(lambda: killer(1, 2))
-    tally = translate_many(
-        model, [scenes / "?.tif"], tmp_path / "out", cluster=cluster, watcher=told, **OPTIONS
+    status = translate_many(
+        model, [scenes / "?.tif"], tmp_path / "out", cluster=cluster, observer=told, **OPTIONS
     )
     assert killer.at is not None
     # Skipped: it was lost after a file had its name, and before it could say so.
-    assert tally.counts["done"] + tally.counts["skipped"] == 8
+    assert status.counts["done"] + status.counts["skipped"] == 8
     assert len(told.lines) == 8
     assert not hidden(tmp_path / "out")
     for i in range(8):
@@ -350,7 +352,7 @@ def test_a_worker_lost_by_a_fleet(scenes, model, fragile, tmp_path):
 
 def test_a_fleet_that_is_interrupted(scenes, make_raster, model, cluster, tmp_path, monkeypatch):
     """Workers stop where they are, and what they have done of a scene is kept."""
-    monkeypatch.setattr(scenes_module, "HUGE", 10**9)
+    monkeypatch.setattr(scenes_module, "HUGE_WINDOWS", 10**9)
     make_raster("in/00.tif", random_values(3, 1500, 1500))  # minutes, in windows of 64
     inputs, out = [scenes / "00.tif", scenes / "?.tif"], tmp_path / "out"
 
@@ -362,7 +364,7 @@ def test_a_fleet_that_is_interrupted(scenes, make_raster, model, cluster, tmp_pa
             time.sleep(0.1)
 
     with pytest.raises(Interrupted, match="the same command does the rest"):
-        translate_many(model, inputs, out, cluster=cluster, watcher=Told(stop), **OPTIONS)
+        translate_many(model, inputs, out, cluster=cluster, observer=Told(stop), **OPTIONS)
     assert len(summary.read(out)) == 1
     for _ in range(300):
         try:  # until the worker has let go of it
@@ -429,7 +431,7 @@ def test_whatever_a_worker_says_is_one_line():
 
 
 def test_no_worker_joins(source, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "JOIN", 0.5)
+    monkeypatch.setattr(client_module, "JOIN_SECONDS", 0.5)
     with (
         distributed.LocalCluster(
             n_workers=0, processes=False, dashboard_address=":0", silence_logs=60
@@ -441,7 +443,7 @@ def test_no_worker_joins(source, model, tmp_path, monkeypatch):
 
 
 def test_the_scheduler_goes_away(source, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "PART", 4)
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 4)
     monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
     made = distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=60
@@ -478,7 +480,7 @@ def test_wrong_addresses_are_one_line(
 ):
     from crossband.cli.main import main
 
-    monkeypatch.setattr(client_module, "CONNECT", 1.0)
+    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 1.0)
     command = ["translate", str(source), "-o", str(tmp_path / "o.tif"), "--model", str(tiny_model)]
     assert main([*command, *arguments]) == 2
     said = capsys.readouterr().err

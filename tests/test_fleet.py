@@ -16,16 +16,16 @@ import rasterio
 from conftest import random_values
 from hypothesis import given
 from hypothesis import strategies as st
-from keywords import translate_many
 
 import crossband
 from crossband.cli.fleet import Printer
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
-from crossband.jobs import executor, summary
-from crossband.jobs.names import outputs
-from crossband.jobs.shards import Shard, parse
-from crossband.jobs.sources import Source, expand, is_many
-from crossband.jobs.task import Watcher
+from crossband.jobs import fleet_executor, summary
+from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
+from crossband.jobs.names import output_paths
+from crossband.jobs.run import translate_many
+from crossband.jobs.shards import Shard, parse_shard
+from crossband.jobs.task import FleetObserver
 from crossband.raster import journal as store_module
 from crossband.raster.grid import Box
 from crossband.raster.journal import folder_of
@@ -67,19 +67,19 @@ def test_inputs_are_expanded_and_each_scene_is_there_once(scenes, tmp_path):
     listed.parent.mkdir()
     far = "s3://bucket/far.tif?x=1"
     listed.write_text(f"# two\n../in/scene-1.tif\n\n  {scenes / 'scene-3.tif'}  \n{far}\n")
-    found = expand([str(scenes / "scene-[01]*"), str(listed), str(scenes / "scene-3.tif")])
+    found = expand_inputs([str(scenes / "scene-[01]*"), str(listed), str(scenes / "scene-3.tif")])
     assert [s.stem for s in found] == ["scene-0", "scene-1", "scene-3", "far"]
-    assert found[2].said == f"{listed} line 4: {scenes / 'scene-3.tif'}"
+    assert found[2].label == f"{listed} line 4: {scenes / 'scene-3.tif'}"
     assert found[3].path == far
-    deep = expand([str(tmp_path / "**" / "scene-2.tif")])
+    deep = expand_inputs([str(tmp_path / "**" / "scene-2.tif")])
     assert [s.path for s in deep] == [str(scenes / "scene-2.tif")]
     odd = scenes / "a[1].tif"  # a name is a name before it is a pattern
     odd.touch()
-    assert [s.path for s in expand([str(odd)])] == [str(odd)]
-    assert is_many(str(listed))
-    assert is_many(str(scenes / "*.tif"))
-    assert not is_many(str(odd))
-    assert not is_many("s3://bucket/list.txt?a=*")
+    assert [s.path for s in expand_inputs([str(odd)])] == [str(odd)]
+    assert stands_for_many(str(listed))
+    assert stands_for_many(str(scenes / "*.tif"))
+    assert not stands_for_many(str(odd))
+    assert not stands_for_many("s3://bucket/list.txt?a=*")
 
 
 def test_parts_of_pictures_without_georeference_are_told_apart(model, make_raster, tmp_path):
@@ -89,10 +89,10 @@ def test_parts_of_pictures_without_georeference_are_told_apart(model, make_raste
     statuses = []
     for window in ("0,0,30,40", "30,10,30,40", "30,10,30,40"):
         (tmp_path / "a.csv").write_text(f'source,source_window\na.tif,"{window}"\n')
-        tally = translate_many(
+        status = translate_many(
             model, [tmp_path / "a.csv"], tmp_path / "out", overwrite=True, **options
         )
-        statuses.append([name for name, count in tally.counts.items() if count])
+        statuses.append([name for name, count in status.counts.items() if count])
     assert statuses == [["done"], ["done"], ["skipped"]]
     window = Box(10, 30, 40, 30)
     straight = model.translate(
@@ -150,7 +150,7 @@ def test_inputs_that_cannot_be_expanded(tmp_path, name, text, error, words):
     if text is not None:
         path.write_text(text)
     with pytest.raises(error, match=words) as caught:
-        expand([str(path)])
+        expand_inputs([str(path)])
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
 
@@ -177,8 +177,8 @@ def test_rows_of_a_manifest_say_how_their_scene_is_read(make_raster, model, tmp_
     table.to_csv(tmp_path / "scenes.csv", index=False)
     out = tmp_path / "out"
     options = {"precision": "fp32", "dtype": "float32"}
-    tally = translate_many(model, [tmp_path / "scenes.csv"], out, offset=0.0, **options)
-    assert tally.counts == {"done": 4, "skipped": 0, "failed": 0}
+    status = translate_many(model, [tmp_path / "scenes.csv"], out, offset=0.0, **options)
+    assert status.counts == {"done": 4, "skipped": 0, "failed": 0}
     bands = {"blue": 1, "green": 2, "red": 3}
     said = {
         "a": {"bands": bands, "sensor": "reflectance", "scale": 1e-3, "source_nodata": 7},
@@ -212,16 +212,18 @@ def test_items_of_a_stac_collection(make_raster, model, tmp_path):
     (tmp_path / "green-2.tif").unlink()
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    assert is_many(str(path))
-    assert [s.path for s in expand([str(path)])] == [f"{path}#{item['id']}" for item in items]
+    assert stands_for_many(str(path))
+    assert [s.path for s in expand_inputs([str(path)])] == [
+        f"{path}#{item['id']}" for item in items
+    ]
     one = tmp_path / "item.json"  # a single item is a scene as it is
     one.write_text(json.dumps(items[0]))
-    assert [s.path for s in expand([str(one)])] == [str(one)]
-    assert not is_many(str(one))
+    assert [s.path for s in expand_inputs([str(one)])] == [str(one)]
+    assert not stands_for_many(str(one))
     options = {"sensor": "reflectance", "precision": "fp32", "dtype": "float32"}
     out = tmp_path / "out"
-    tally = translate_many(model, [path], out, **options)
-    assert tally.counts == {"done": 2, "skipped": 0, "failed": 1}
+    status = translate_many(model, [path], out, **options)
+    assert status.counts == {"done": 2, "skipped": 0, "failed": 1}
     assert "green-2.tif" in lines(out)["S2A_2_nir.tif"][1]
     for i in range(2):
         whole = model.translate(tmp_path / f"whole-{i}.tif", tmp_path / f"{i}.tif", **options)
@@ -236,8 +238,8 @@ OUT = Path("/out")
 
 
 def named(paths, pattern="{stem}_{target}", indices=()):
-    found = [Source(p, p.rpartition("/")[2].partition(".")[0], p) for p in paths]
-    made = outputs(
+    found = [SceneInput(p, p.rpartition("/")[2].partition(".")[0], p) for p in paths]
+    made = output_paths(
         found,
         OUT,
         model="m",
@@ -326,7 +328,7 @@ def array(task, first, last, step, count, **more):
     ],
 )
 def test_shards_are_read(text, environment, expected):
-    found = parse(text, environment)
+    found = parse_shard(text, environment)
     assert (found.number, found.count) == expected
 
 
@@ -354,7 +356,7 @@ def test_shards_are_read(text, environment, expected):
 )
 def test_wrong_shards_are_one_line(text, environment, words):
     with pytest.raises(CrossbandError, match=words) as caught:
-        parse(text, environment)
+        parse_shard(text, environment)
     assert "\n" not in str(caught.value)
 
 
@@ -371,8 +373,8 @@ def test_parallel_jobs_share_a_list(scenes, model, tmp_path):
         f"summary-{number}-of-3.jsonl" for number in (1, 2, 3)
     ]
     assert len(summary.read(out)) == len(list(out.glob("*.tif"))) == 5
-    tally = translate_many(model, inputs, out)  # the whole list, later
-    assert tally.counts == {"done": 0, "skipped": 5, "failed": 0}
+    status = translate_many(model, inputs, out)  # the whole list, later
+    assert status.counts == {"done": 0, "skipped": 5, "failed": 0}
     assert {line.status for line in summary.read(out).values()} == {"skipped"}
 
 
@@ -438,8 +440,8 @@ def test_the_model_is_made_ready_once(scenes, model, tmp_path, monkeypatch):
             super().__init__(*arguments)
 
     monkeypatch.setattr("crossband.translate.executor.Engine", Counted)
-    tally = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
-    assert tally.counts["done"] == 5
+    status = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
+    assert status.counts["done"] == 5
     assert len(made) == 1
 
 
@@ -477,18 +479,18 @@ def test_what_was_made_otherwise_is_no_reason_to_skip(scenes, model, tmp_path, c
     elif change == "foreign":
         shutil.copy(scenes / "scene-2.tif", made)
     before = made.read_bytes()
-    tally = translate_many(model, [scenes / "*.tif"], out, **options)
+    status = translate_many(model, [scenes / "*.tif"], out, **options)
     changed = 1 if change in ("source", "foreign") else 5
-    assert tally.counts == {"done": 0, "skipped": 5 - changed, "failed": changed}
+    assert status.counts == {"done": 0, "skipped": 5 - changed, "failed": changed}
     status, reason = lines(out)["scene-2_nir.tif"]
     assert status == "failed"
     assert words in reason
     assert "--overwrite" in reason
     assert made.read_bytes() == before
-    tally = translate_many(model, [scenes / "*.tif"], out, overwrite=True, **options)
-    assert tally.counts == {"done": changed, "skipped": 5 - changed, "failed": 0}
-    tally = translate_many(model, [scenes / "*.tif"], out, overwrite=True, **options)
-    assert tally.counts["skipped"] == 5
+    status = translate_many(model, [scenes / "*.tif"], out, overwrite=True, **options)
+    assert status.counts == {"done": changed, "skipped": 5 - changed, "failed": 0}
+    status = translate_many(model, [scenes / "*.tif"], out, overwrite=True, **options)
+    assert status.counts["skipped"] == 5
     assert not hidden(out)
 
 
@@ -497,8 +499,8 @@ def test_what_is_left_to_the_machine_may_change(scenes, model, tmp_path):
     out = tmp_path / "out"
     translate_many(model, [scenes / "*0.tif"], out, precision="fp32")
     assert translate_many(model, [scenes / "*0.tif"], out).counts["skipped"] == 1
-    tally = translate_many(model, [scenes / "*0.tif"], out, precision="bf16")
-    assert tally.counts["failed"] == 1
+    status = translate_many(model, [scenes / "*0.tif"], out, precision="bf16")
+    assert status.counts["failed"] == 1
 
 
 def test_pictures_and_indices_count_too(make_raster, model, tmp_path):
@@ -534,16 +536,16 @@ def test_options_that_fit_no_scene_are_told_at_once(scenes, model, tmp_path, opt
 
 
 def test_whatever_happens_to_one_scene_the_rest_go_on(scenes, model, tmp_path, monkeypatch):
-    translate = executor.translate
+    translate = fleet_executor.translate_scene
 
     def strange(model, source, output, options, **how):
         if source.endswith("scene-1.tif"):
             raise RuntimeError("out of\nmemory")
         return translate(model, source, output, options, **how)
 
-    monkeypatch.setattr(executor, "translate", strange)
-    tally = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
-    assert tally.counts == {"done": 4, "skipped": 0, "failed": 1}
+    monkeypatch.setattr(fleet_executor, "translate_scene", strange)
+    status = translate_many(model, [scenes / "*.tif"], tmp_path / "out")
+    assert status.counts == {"done": 4, "skipped": 0, "failed": 1}
     line = summary.read(tmp_path / "out")["scene-1_nir.tif"]
     assert line.error == "RuntimeError"
     assert line.reason == f"{scenes / 'scene-1.tif'}: out of memory"
@@ -552,13 +554,13 @@ def test_whatever_happens_to_one_scene_the_rest_go_on(scenes, model, tmp_path, m
 # What is interrupted.
 
 
-class Stopping(Watcher):
+class Stopping(FleetObserver):
     """Presses Ctrl-C in the middle of one scene; remembers where each began."""
 
     def __init__(self, scene=None):
         self.scene, self.first = scene, {}
 
-    def began(self, task):
+    def on_scene_start(self, task):
         def progress(done, total):
             self.first.setdefault(task.name, done)
             if task.name == self.scene and done > total // 2:
@@ -573,7 +575,9 @@ def stopped(scenes, model, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "FLUSH_SECONDS", 0.0)
     out = tmp_path / "out"
     with pytest.raises(Interrupted, match=r"2 of 5 scenes are in summary\.jsonl") as caught:
-        translate_many(model, [scenes / "*.tif"], out, tile=48, watcher=Stopping("scene-2_nir.tif"))
+        translate_many(
+            model, [scenes / "*.tif"], out, tile=48, observer=Stopping("scene-2_nir.tif")
+        )
     assert caught.value.exit_code == 130
     assert lines(out) == {"scene-0_nir.tif": ("done", None), "scene-1_nir.tif": ("done", None)}
     assert folder_of(out / "scene-2_nir.tif").is_dir()
@@ -581,12 +585,12 @@ def stopped(scenes, model, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_scene_goes_on(stopped, scenes, model, tmp_path):
-    watcher = Stopping()
-    tally = translate_many(model, [scenes / "*.tif"], stopped, tile=48, watcher=watcher)
-    assert tally.counts == {"done": 3, "skipped": 2, "failed": 0}
-    assert set(watcher.first) == {f"scene-{i}_nir.tif" for i in (2, 3, 4)}
-    assert watcher.first["scene-2_nir.tif"] > 0
-    assert watcher.first["scene-3_nir.tif"] == 0
+    observer = Stopping()
+    status = translate_many(model, [scenes / "*.tif"], stopped, tile=48, observer=observer)
+    assert status.counts == {"done": 3, "skipped": 2, "failed": 0}
+    assert set(observer.first) == {f"scene-{i}_nir.tif" for i in (2, 3, 4)}
+    assert observer.first["scene-2_nir.tif"] > 0
+    assert observer.first["scene-3_nir.tif"] == 0
     assert not hidden(stopped)
     alone = model.translate(scenes / "scene-2.tif", tmp_path / "x.tif", tile=48)
     np.testing.assert_array_equal(pixels(stopped / "scene-2_nir.tif"), pixels(alone))
@@ -595,12 +599,12 @@ def test_an_interrupted_scene_goes_on(stopped, scenes, model, tmp_path):
 def test_an_interrupted_scene_that_changed(stopped, scenes, model):
     """Begun with other options: it starts anew; with `resume` it is refused."""
     options = {"tile": 56, "overwrite": True}
-    tally = translate_many(model, [scenes / "*2.tif"], stopped, resume=True, **options)
-    assert tally.counts["failed"] == 1
+    status = translate_many(model, [scenes / "*2.tif"], stopped, resume=True, **options)
+    assert status.counts["failed"] == 1
     assert "--tile changed" in lines(stopped)["scene-2_nir.tif"][1]
-    watcher = Stopping()
-    translate_many(model, [scenes / "*2.tif"], stopped, watcher=watcher, **options)
-    assert watcher.first["scene-2_nir.tif"] == 0
+    observer = Stopping()
+    translate_many(model, [scenes / "*2.tif"], stopped, observer=observer, **options)
+    assert observer.first["scene-2_nir.tif"] == 0
     assert lines(stopped)["scene-2_nir.tif"] == ("done", None)
 
 
@@ -615,8 +619,8 @@ def test_killed_when_all_was_done(scenes, model, tmp_path, monkeypatch):
     assert len([p for p in out.iterdir() if p.name.startswith(".")]) == 3
     facts = folder_of(out / "scene-2_nir.tif") / "run.json"
     facts.write_text('{"the source": "another"}')
-    tally = translate_many(model, [scenes / "*[12].tif"], out, **options)
-    assert tally.counts["skipped"] == 2
+    status = translate_many(model, [scenes / "*[12].tif"], out, **options)
+    assert status.counts["skipped"] == 2
     left = [p.name for p in out.iterdir() if p.name.startswith(".")]
     assert left == [".scene-2_nir.tif.crossband"]
 
@@ -626,8 +630,8 @@ def test_a_scene_that_another_process_has_is_left_to_it(scenes, model, tmp_path)
     out.mkdir()
     other = store_module.Store.open(out / "scene-2_nir.tif", {"the source": "x"})
     try:
-        tally = translate_many(model, [scenes / "*.tif"], out)
-        assert tally.counts == {"done": 4, "skipped": 0, "failed": 1}
+        status = translate_many(model, [scenes / "*.tif"], out)
+        assert status.counts == {"done": 4, "skipped": 0, "failed": 1}
         assert "another process" in lines(out)["scene-2_nir.tif"][1]
         assert (folder_of(out / "scene-2_nir.tif") / "run.json").exists()
     finally:
@@ -672,7 +676,7 @@ def test_a_torn_summary_goes_on(scenes, model, tmp_path):
 
 def test_what_is_printed(scenes, model, tmp_path, capsys):
     out = tmp_path / "out"
-    translate_many(model, [scenes / "*.tif"], out, watcher=Printer(quiet=False))
+    translate_many(model, [scenes / "*.tif"], out, observer=Printer(quiet=False))
     said = capsys.readouterr()
     first, *_, last = said.out.splitlines()
     assert first.startswith("[1/5] scene-0_nir.tif  done, 0.00 MPix in ")
@@ -680,7 +684,7 @@ def test_what_is_printed(scenes, model, tmp_path, capsys):
     assert last.startswith("[5/5] ")
     assert "left" not in last
     assert said.err == ""
-    translate_many(model, [scenes / "*.tif"], out, watcher=Printer(quiet=False))
+    translate_many(model, [scenes / "*.tif"], out, observer=Printer(quiet=False))
     assert capsys.readouterr().out.splitlines()[0] == "[1/5] scene-0_nir.tif  skipped"
 
 

@@ -21,7 +21,7 @@ from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.resnet import ResNet
-from crossband.translate.lazy import aligned
+from crossband.translate.lazy import align_chunks
 
 dask = pytest.importorskip("dask")
 
@@ -127,7 +127,7 @@ def test_any_chunks_give_the_same(local, rows, cols, tile):
 
 @given(shapes, st.integers(1, 16), st.integers(1, 40))
 def test_borders_move_to_the_stride(chunks, stride, least):
-    made = aligned(chunks, stride, least)
+    made = align_chunks(chunks, stride, least)
     assert sum(made) == sum(chunks)
     assert not any(at % stride for at in np.cumsum(made)[:-1])
     assert len(made) == 1 or min(made) >= least

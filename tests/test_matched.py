@@ -31,7 +31,7 @@ from crossband.raster.grid import Grid
 from crossband.raster.journal import folder_of
 from crossband.raster.open import open_scene
 from crossband.raster.warp import read_averaged
-from crossband.translate.threads import Statistics
+from crossband.translate.statistics import Statistics
 
 #: 600 x 640 pixels of 1 m; a reference of 10 m, 60 x 64 of them, begins 5 of its pixels before.
 FINE = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)

@@ -11,7 +11,7 @@ from crossband import load
 from crossband.networks.generators.identity import Identity
 from crossband.raster.grid import Box, Grid, Window
 from crossband.translate.options import TileOptions
-from crossband.translate.tiles import core_size, halo, overhead, plan
+from crossband.translate.tiles import core_size, halo, overhead, plan_tiles
 from crossband.translate.tiling import default_tile
 from crossband.translate.window import translate_window
 
@@ -26,7 +26,7 @@ from crossband.translate.window import translate_window
 )
 def test_cores_cover_each_pixel_once(height, width, tile, margin, stride):
     seen = np.zeros((height, width), int)
-    for t in plan(height, width, tile, margin, stride):
+    for t in plan_tiles(height, width, tile, margin, stride):
         seen[t.core.slices()] += 1
         assert t.source.row % stride == t.source.col % stride == 0
         for low, high, core_low, core_high, end in (

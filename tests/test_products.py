@@ -34,7 +34,7 @@ from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
-from crossband.translate.provenance import facts
+from crossband.translate.provenance import scene_facts
 
 RGB = ("red", "green", "blue")
 
@@ -235,7 +235,7 @@ def test_a_changed_file_is_noticed(tmp_path, ending):
 
     def state():
         with opened(path, "red", "nir") as scene:
-            return facts(same, scene, {})["the source"]
+            return scene_facts(same, scene, {})["the source"]
 
     before = state()
     assert state() == before

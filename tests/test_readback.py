@@ -16,7 +16,7 @@ from crossband.cli.main import main
 from crossband.errors import CrossbandWarning, FinishError, OutputError
 from crossband.raster import verify as readback
 from crossband.raster.encoding import Encoding
-from crossband.raster.write import Output
+from crossband.raster.output import OutputFile
 
 
 def stored(height, width):
@@ -29,7 +29,7 @@ def limited(monkeypatch):
     """Return a function: run the command; files may have so many bytes when they are made."""
     most = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    finish = Output.finish
+    finish = OutputFile.finish
 
     def run(size, *words):
         def within(*arguments):
@@ -39,7 +39,7 @@ def limited(monkeypatch):
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
-        monkeypatch.setattr(Output, "finish", within)
+        monkeypatch.setattr(OutputFile, "finish", within)
         return main(["translate", *map(str, words)])
 
     yield run
@@ -104,11 +104,11 @@ def test_what_reads_back_otherwise_is_not_placed(
         return check
 
     for place in ("number", "mask"):
-        monkeypatch.setattr("crossband.raster.write.check_whole", spoil(place))
+        monkeypatch.setattr("crossband.raster.output.check_whole", spoil(place))
         with pytest.raises(FinishError, match="reads back as something else"):
             model.translate(source, out)
         assert not out.exists()
-    monkeypatch.setattr("crossband.raster.write.check_whole", whole)
+    monkeypatch.setattr("crossband.raster.output.check_whole", whole)
     assert model.translate(source, out, resume=True).exists()
 
 
@@ -134,12 +134,12 @@ def test_nothing_that_lay_beside_an_earlier_file_speaks_for_a_new_one(
 
 def test_free_disk_is_reckoned_with_overviews_that_are_made_apart(make_raster, tmp_path):
     """Two thirds more than the numbers; whole blocks without compression; LZW grows on noise."""
+    from crossband.raster.cog import Cog
     from crossband.raster.grid import Grid
-    from crossband.raster.write import Cog
 
     def most(compress, side=1024):
         grid = Grid(side, side)
-        return Output(tmp_path / "x.tif", grid, ("nir",), "reflectance", Encoding("uint16"), {},
+        return OutputFile(tmp_path / "x.tif", grid, ("nir",), "reflectance", Encoding("uint16"), {},
                       Cog(compress)).most_bytes()  # fmt: skip
 
     assert most("deflate") == 1024 * 1024 * 2 * 5 // 3

@@ -25,8 +25,8 @@ from crossband.raster.gdal import GDAL_OPTIONS, gdal, gdal_options
 from crossband.raster.grid import Box
 from crossband.raster.journal import folder_of
 from crossband.raster.open import open_scene
-from crossband.translate.threads import Statistics
-from crossband.translate.tiles import plan
+from crossband.translate.statistics import Statistics
+from crossband.translate.tiles import plan_tiles
 
 RGB = ("red", "green", "blue")
 
@@ -131,7 +131,7 @@ def test_wherever_it_fails_no_pixel_is_made_up(make_raster, server, monkeypatch,
     """GDAL alone reads zeros where it got half an index of blocks, or none."""
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")
     near = scene(make_raster, compress=compress)
-    boxes = [t.source for t in plan(700, 700, 160, 0, 1)]
+    boxes = [t.source for t in plan_tiles(700, 700, 160, 0, 1)]
     with open_scene(near, needed=RGB) as opened:
         expected = [opened.read(box).values for box in boxes]
 

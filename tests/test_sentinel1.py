@@ -13,7 +13,7 @@ from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.grid import Box
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
-from crossband.translate.provenance import facts
+from crossband.translate.provenance import scene_facts
 
 HEIGHT, WIDTH = 31, 41
 
@@ -152,7 +152,7 @@ def test_a_changed_table_is_noticed(tmp_path):
 
     def state():
         with opened(safe) as scene:
-            return facts(same, scene, {})["the source"]
+            return scene_facts(same, scene, {})["the source"]
 
     before = state()
     path = next(safe.glob("annotation/calibration/noise-*-vv-*.xml"))

@@ -22,13 +22,13 @@ import crossband
 from crossband.cli import main as cli
 from crossband.core.indices import compute
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
-from crossband.jobs.sources import Source
-from crossband.raster import write as raster_write
+from crossband.jobs.inputs import SceneInput
+from crossband.raster import journal
 from crossband.raster.grid import Box, Grid
 from crossband.raster.products import acquisition_time
-from crossband.series import places, stack
+from crossband.series import cubes, places
 from crossband.series import run as run_module
-from crossband.series.dates import Date, in_name, told
+from crossband.series.dates import Date, date_of_scene, in_name
 
 NAMES = ("blue", "green", "red", "nir")
 SIZE = 48
@@ -166,8 +166,8 @@ def test_products_say_when_they_were_taken(tmp_path):
             "GROUP = IMAGE_ATTRIBUTES\n", f"GROUP = IMAGE_ATTRIBUTES\n    {stated}\n", 1
         )
     )
-    dated = told(Source(str(old), "x", "x"))
-    assert (str(dated.date), dated.said_by) == ("2019-12-01T21:13:49.123456Z", "DATE_ACQUIRED")
+    dated = date_of_scene(SceneInput(str(old), "x", "x"))
+    assert (str(dated.date), dated.date_source) == ("2019-12-01T21:13:49.123456Z", "DATE_ACQUIRED")
     item = tmp_path / "item.json"
     properties = {"datetime": None, "start_datetime": "2024-05-01T10:00:00Z"}
     item.write_text(
@@ -189,9 +189,9 @@ def test_a_radar_product_says_when(tmp_path):
 
 def test_the_strongest_word_about_a_date_counts(make_raster):
     path = make_raster("s2_20240501.tif")
-    plain = Source(str(path), path.stem, path.name)
+    plain = SceneInput(str(path), path.stem, path.name)
     with pytest.raises(InputError, match=r"^s2_20240501.tif: nothing says when"):
-        told(plain)
+        date_of_scene(plain)
     tags = {
         "TIFFTAG_DATETIME": "2020:01:01 00:00:00",
         "ACQUISITION_DATE": "2021-01-01",
@@ -200,23 +200,27 @@ def test_the_strongest_word_about_a_date_counts(make_raster):
     for name, value in tags.items():
         with rasterio.open(path, "r+") as file:
             file.update_tags(**{name: value})
-        assert told(plain).said_by == name
-    assert str(told(plain).date) == "2022-01-01T10:00:00.500000Z"
-    assert str(told(plain, "%Y%m%d").date) == "2024-05-01"
+        assert date_of_scene(plain).date_source == name
+    assert str(date_of_scene(plain).date) == "2022-01-01T10:00:00.500000Z"
+    assert str(date_of_scene(plain, "%Y%m%d").date) == "2024-05-01"
     rows = {"date": 20230601.0, "datetime": float("nan")}
-    assert str(told(Source(str(path), "x", "x", row=rows), "%Y%m%d").date) == "2023-06-01"
+    assert (
+        str(date_of_scene(SceneInput(str(path), "x", "x", row=rows), "%Y%m%d").date) == "2023-06-01"
+    )
     rows["datetime"] = pd.Timestamp("2023-06-02T10:00")
-    assert str(told(Source(str(path), "x", "x", row=rows)).date) == "2023-06-02T10:00:00Z"
+    assert (
+        str(date_of_scene(SceneInput(str(path), "x", "x", row=rows)).date) == "2023-06-02T10:00:00Z"
+    )
     with pytest.raises(InputError, match=r"scene: column date says '1.6.2023'"):
-        told(Source(str(path), "x", "scene", row={"date": "1.6.2023"}))
+        date_of_scene(SceneInput(str(path), "x", "scene", row={"date": "1.6.2023"}))
 
 
 # Places.
 
 
 def test_places_are_pixels_by_their_centres(fields):
-    field, edge, tower, elsewhere = places.read(fields)
-    found = places.locate(field, GRID, "scene")
+    field, edge, tower, elsewhere = places.read_places(fields)
+    found = places.locate_place(field, GRID, "scene")
     mask = np.zeros((SIZE, SIZE), bool)
     for box, inside in found.parts():
         mask[box.slices()] |= inside
@@ -224,13 +228,13 @@ def test_places_are_pixels_by_their_centres(fields):
     expected[5:15, 10:30] = True
     np.testing.assert_array_equal(mask, expected)
     assert found.total is None
-    beyond = places.locate(edge, GRID, "scene")
+    beyond = places.locate_place(edge, GRID, "scene")
     assert sum(int(inside.sum()) for _, inside in beyond.parts()) == 8 * 6
     assert beyond.total == 16 * 6
-    point = places.locate(tower, GRID, "scene")
+    point = places.locate_place(tower, GRID, "scene")
     assert point.box == Box(3, 12, 1, 1)
-    assert places.locate(elsewhere, GRID, "scene") is None
-    assert [p.name for p in places.read(fields, "crop")] == ["c0", "c1", "c2", "c3"]
+    assert places.locate_place(elsewhere, GRID, "scene") is None
+    assert [p.name for p in places.read_places(fields, "crop")] == ["c0", "c1", "c2", "c3"]
 
 
 def test_a_hole_an_old_crs_and_a_turned_grid(tmp_path):
@@ -247,11 +251,11 @@ def test_a_hole_an_old_crs_and_a_turned_grid(tmp_path):
     named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature], "crs": named}))
-    (place,) = places.read(path)
+    (place,) = places.read_places(path)
     assert place.name == "7"
-    found = places.locate(place, grid, "scene")
+    found = places.locate_place(place, grid, "scene")
     assert sum(int(inside.sum()) for _, inside in found.parts()) == 100 - 16
-    half = places.locate(place, grid.crop(Box(0, 10, SIZE, SIZE - 10)), "scene")
+    half = places.locate_place(place, grid.crop(Box(0, 10, SIZE, SIZE - 10)), "scene")
     assert half.total == 100 - 16
 
 
@@ -271,7 +275,7 @@ def test_places_that_cannot_be_read(tmp_path, text, words):
     path = tmp_path / "a.geojson"
     path.write_text(text)
     with pytest.raises(InputError, match=words) as caught:
-        places.read(path)
+        places.read_places(path)
     assert "a.geojson" in str(caught.value)
 
 
@@ -280,12 +284,12 @@ def test_places_need_names_of_their_own_and_scenes_a_place(fields, scenes, make_
     data["features"][1]["properties"]["name"] = "field"
     fields.write_text(json.dumps(data))
     with pytest.raises(InputError, match="two places are called 'field'"):
-        places.read(fields)
+        places.read_places(fields)
     with pytest.raises(InputError, match="no property 'kind', only: name, crop"):
-        places.read(fields, "kind")
+        places.read_places(fields, "kind")
     nowhere = make_raster("nowhere.tif", crs=None, transform=None)
     with pytest.raises(InputError, match=r"nowhere.tif: no georeference"):
-        series(model, [nowhere], fields.parent / "o", places=places.read(fields, "crop"),
+        series(model, [nowhere], fields.parent / "o", places=places.read_places(fields, "crop"),
                dates=["2024-05-01"])  # fmt: skip
 
 
@@ -359,7 +363,7 @@ def test_what_is_made_is_not_made_again(scenes, model, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module.write, "stack", stop)
+        patched.setattr(run_module.index_stack, "stack", stop)
         with pytest.raises(KeyboardInterrupt):
             series(model, inputs, out, **how)
     made = {p: p.stat().st_mtime_ns for p in (out / "scenes").glob("*.tif")}
@@ -580,40 +584,40 @@ def test_a_stack_on_disk(cube, model, tmp_path, form):
 
 def test_stacks_that_cannot_be_read(cube, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file"):
-        stack.open_stack(tmp_path / "none.nc")
+        cubes.open_cube(tmp_path / "none.nc")
     path = tmp_path / "a.nc"
     path.write_bytes(b"\x89HDF\r\n\x1a\n")
-    monkeypatch.setattr(stack.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(cubes.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match="reading NetCDF-4 needs the package h5netcdf: pip"):
-        stack.open_stack(path)
+        cubes.open_cube(path)
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(InputError, match="reading Zarr needs the package zarr: pip"):
-        stack.open_stack(tmp_path / "a.zarr")
+        cubes.open_cube(tmp_path / "a.zarr")
     path.write_bytes(b"CDF\x01nothing")
     with pytest.raises(InputError, match="not a stack that xarray can open"):
-        stack.open_stack(path)
+        cubes.open_cube(path)
     xr.Dataset({"a": ("time", np.zeros(3))}).to_netcdf(path, engine="scipy")
     with pytest.raises(InputError, match=r"no bands in it: .*it has a \(time\)"):
-        stack.open_stack(path)
+        cubes.open_cube(path)
     with pytest.raises(InputError, match=r"none of its dimensions .* has dates"):
-        stack.time_of(cube.drop_vars("time"))
+        cubes.time_dimension(cube.drop_vars("time"))
     with pytest.raises(InputError, match="a date is there twice along time"):
-        stack.time_of(cube.isel(time=[0, 0]))
+        cubes.time_dimension(cube.isel(time=[0, 0]))
 
 
 def test_windows_keep_memory(scenes, model, tmp_path, monkeypatch):
     """A stack is written by windows, one date at a time, and is the same in any size of them."""
     seen = []
-    written = raster_write.Raw.write_band
+    written = journal.RawFile.write_band
 
     def spy(self, band, box, plane):
         seen.append((band, box.height * box.width))
         written(self, band, box, plane)
 
-    monkeypatch.setattr(raster_write.Raw, "write_band", spy)
+    monkeypatch.setattr(journal.RawFile, "write_band", spy)
     one = series(model, [f"{scenes}/*.tif"], tmp_path / "o", date_pattern="%Y%m%d", drawn=False)
     assert seen == [(n, WHOLE) for n in range(4)]
-    monkeypatch.setattr(run_module.write, "SIDE", 20)
+    monkeypatch.setattr(run_module.index_stack, "SIDE", 20)
     monkeypatch.setattr(places, "SIDE", 20)
     two = series(model, [f"{scenes}/*.tif"], tmp_path / "p", date_pattern="%Y%m%d", drawn=False)
     assert max(size for _, size in seen[4:]) == 400
@@ -661,7 +665,7 @@ def test_failures_have_exit_code_1(scenes, tiny_model, tmp_path, capsys):
 
 @pytest.mark.parametrize("count", [1, 2, 13])
 def test_pictures_of_any_number_of_places(tmp_path, count):
-    from crossband.series.plot import seasons
+    from crossband.series.plot import plot_series
 
     rows = [
         {"place": f"p{n}", "date": day, "synthetic": value, "true": value, "synthetic_std": 0.1,
@@ -670,7 +674,7 @@ def test_pictures_of_any_number_of_places(tmp_path, count):
         for day, value, share in (("2024-05-01", 0.4, 1), ("2024-05-02T10:00:00Z", float("nan"), 0),
                                   ("2024-05-03", 0.6, 0.2))
     ]  # fmt: skip
-    path = seasons(tmp_path / "a.png", pd.DataFrame(rows), "NDVI", title="NDVI")
+    path = plot_series(tmp_path / "a.png", pd.DataFrame(rows), "NDVI", title="NDVI")
     with rasterio.open(path) as file:
         assert file.width == 1200
         assert file.height == pytest.approx(100 * (1.0 + {1: 4.2, 2: 4.2, 13: 10.4}[count]))

@@ -20,7 +20,7 @@ from crossband.raster import products
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.products import stac
-from crossband.translate.provenance import facts
+from crossband.translate.provenance import scene_facts
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -325,7 +325,7 @@ def test_a_changed_item_is_noticed(tmp_path):
 
     def state():
         with opened(path, "red", sensor="sentinel-2-l2a") as scene:
-            return facts(same, scene, {})["the source"]
+            return scene_facts(same, scene, {})["the source"]
 
     before = state()
     os.utime(path, ns=(1, 1))

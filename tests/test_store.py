@@ -24,10 +24,10 @@ from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
-from crossband.raster.journal import Raw, Store, folder_of
+from crossband.raster.journal import RawFile, Store, folder_of
 from crossband.raster.radiometry import Radiometry
-from crossband.raster.write import SceneWriter
-from crossband.translate.threads import Statistics
+from crossband.raster.scene_writer import SceneWriter
+from crossband.translate.statistics import Statistics
 
 
 def digest(path):
@@ -205,7 +205,7 @@ def test_raw_windows_have_their_places(tmp_path):
     rng = np.random.default_rng(0)
     whole = rng.integers(0, 9999, (2, 20, 30)).astype(np.uint16)
     mask = rng.random((20, 30)) > 0.5
-    raw = Raw(tmp_path / "x.raw", whole.shape, "uint16", masked=True)
+    raw = RawFile(tmp_path / "x.raw", whole.shape, "uint16", masked=True)
     for box in (Box(0, 0, 7, 30), Box(7, 0, 13, 11), Box(7, 11, 13, 19)):
         rows, cols = box.slices()
         raw.write(box, whole[:, rows, cols], mask[rows, cols])
@@ -222,7 +222,7 @@ def test_the_journal_says_only_what_is_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
     store = Store.open(tmp_path / "a.tif", {"the model": "x"})
     raw = store.raw("values", (1, 4, 4), "uint8", masked=False)
-    store.note(3, [16])
+    store.mark_done(3, [16])
     assert (store.folder / "journal").read_bytes() == b""
     synced.clear()
     store.flush()

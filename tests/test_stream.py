@@ -34,8 +34,9 @@ from crossband.raster.grid import Grid, Window
 from crossband.raster.open import open_scene
 from crossband.translate.conditions import LATTICE_STEP, lattice
 from crossband.translate.options import TileOptions
-from crossband.translate.threads import BackgroundWriter, Prefetcher, Statistics
-from crossband.translate.tiles import grouped, plan
+from crossband.translate.statistics import Statistics
+from crossband.translate.threads import BackgroundWriter, Prefetcher
+from crossband.translate.tiles import column_groups, plan_tiles
 from crossband.translate.window import translate_window
 
 RGB = ("red", "green", "blue")
@@ -195,7 +196,7 @@ def test_each_block_is_read_once(make_raster, layout):
     source = make_raster(values=values, **LAYOUTS[layout])
     reads = ReadStats()
     with open_scene(source, needed=RGB) as scene:
-        boxes = [t.source for t in plan(300, 700, 96, 13, 4)]
+        boxes = [t.source for t in plan_tiles(300, 700, 96, 13, 4)]
         for box, window in zip(boxes, BlockReader(scene, reads).windows(boxes), strict=True):
             expected = scene.read(box)
             np.testing.assert_array_equal(window.values, expected.values)
@@ -215,7 +216,7 @@ def test_a_wide_scene_is_read_in_groups_of_columns(make_raster, monkeypatch, ide
     with open_scene(source, needed=RGB) as scene:
         columns = blocks.ChunkShape.of(scene).columns(scene, 0)
     assert 64 < columns < 450
-    assert len(grouped(plan(300, 900, 64, 0, 1), columns)) > 1
+    assert len(column_groups(plan_tiles(300, 900, 64, 0, 1), columns)) > 1
     found = Statistics()
     out = identity_model().translate(
         source, source.with_name("o.tif"), tile=96, precision="fp32", statistics=found
@@ -235,7 +236,7 @@ def test_nodata_windows_skip_the_network(make_raster, local, tmp_path):
     assert found.computed + found.empty == found.tiles
     assert found.empty == sum(
         t.core.row + t.core.height <= 128
-        for t in plan(256, 256, 64, local.network.margin, local.network.stride)
+        for t in plan_tiles(256, 256, 64, local.network.margin, local.network.stride)
     )
 
 

@@ -12,15 +12,15 @@ from crossband.errors import CrossbandError
 from crossband.model.folder import load_as
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesKeywords
-from crossband.translate.options import Keywords, TileOptions, TranslateOptions
+from crossband.translate.options import TileOptions, TranslateKeywords, TranslateOptions
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
     from crossband.translate.executor import Executor
+    from crossband.translate.statistics import Statistics
     from crossband.translate.stream import Progress
-    from crossband.translate.threads import Statistics
 
 
 class Model(models.Model):
@@ -35,15 +35,15 @@ class Model(models.Model):
         cluster: Executor | None = None,
         progress: Progress | None = None,
         statistics: Statistics | None = None,
-        **options: Unpack[Keywords],
+        **options: Unpack[TranslateKeywords],
     ) -> xr.DataArray | Path:
         """Translate a scene.
 
         Args:
             source: any raster that GDAL reads, a product of several files, or a DataArray, in
                 memory or in chunks of dask.
-            output: the file: `.tif` (COG) or `.png`; of a DataArray none.
-            skip: leave finished files that this model, source and options made.
+            output: path of the file, `.tif` (COG) or `.png`; not for a DataArray.
+            skip: leave a file that this model made of this source with these options.
             cluster: whose workers compute the windows, see `crossband.jobs.dask`; this process
                 where None.
             progress: called with (pixels done, pixels in all).
@@ -52,16 +52,16 @@ class Model(models.Model):
                 `source_nodata`, `window`), computed (`device`, `precision`, `tile`, `batch`,
                 `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`, `nodata`,
                 `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and brought to a
-                reference (`match_to`, `match`, `match_sensor`, `match_bands`). Each is documented
+                reference (`match_to`, `match`, `match_sensor`, `match_bands`). They are documented
                 in `raster.options.ReadOptions` and in the classes of `translate.options`.
 
         Returns:
-            The path written, or without `output` a rioxarray-compatible DataArray
-            (band, y, x) in physical units with CRS and nodata. Of a DataArray one like it, lazy
-            where it is.
+            With `output` its path. Without it a rioxarray-compatible DataArray (band, y, x) in
+            physical units with CRS and nodata. For a DataArray one with the same dimensions, which
+            is lazy if the source is.
 
         Raises:
-            CrossbandError: what is wrong with the source, the options or the output, in one line.
+            CrossbandError: in one line, what is wrong with the source, the options or the output.
         """
         if not isinstance(source, str | Path):
             from crossband.translate import lazy
@@ -87,9 +87,9 @@ class Model(models.Model):
                 raise CrossbandError(f"translate to an array takes no {', '.join(others)}")
             every = TranslateOptions.of(**options)
             return translate_to_array(self, source, every.read, every.tile)
-        from crossband.translate.scene import translate
+        from crossband.translate.scene import translate_scene
 
-        return translate(
+        return translate_scene(
             self,
             source,
             output,
@@ -109,28 +109,28 @@ class Model(models.Model):
         output: str | Path | None = None,
         **options: Unpack[SeriesKeywords],
     ) -> xr.Dataset | pd.DataFrame:
-        """Return an index through time, of dated scenes; see docs/series.md.
+        """Compute spectral indices through time from dated scenes; see docs/series.md.
 
         Args:
-            scenes: files, patterns, lists, manifests, STAC items, NetCDF or Zarr stacks; or a
+            scenes: files, patterns, lists, manifests, STAC items, NetCDF or Zarr data cubes; or a
                 DataArray with dimensions of time, bands, rows and columns.
             index: one spectral index, or several.
             places: GeoJSON file of points and polygons, or a list of `series.places.Place`.
-            output: of scenes, a folder that keeps the files.
-            **options: those of `translate`; `place_name`; of scenes those of
-                `series.options.SeriesOptions` (`dates`, `date_pattern`, `align`, ...), too.
+            output: folder that keeps the files; not for a DataArray.
+            **options: those of `translate`, and `place_name`; for scenes also those of
+                `series.options.SeriesOptions` (`dates`, `date_pattern`, `align`, ...).
 
         Returns:
-            Without places a Dataset (time, y, x): `NDVI`, and where bands were measured `NDVI_true`
-            and `NDVI_difference`. It is lazy where the DataArray is, and of scenes with `output`.
-            With places a table of their statistics on each date.
+            Without places a Dataset (time, y, x) with `NDVI`, and where bands were measured
+            `NDVI_true` and `NDVI_difference`. It is lazy for a lazy DataArray, and for scenes with
+            `output`. With places a table of their statistics on each date.
 
         Raises:
-            CrossbandError: see `series.run.series` and `series.arrays.dataset`.
+            CrossbandError: see `series.run.series` and `series.array_series.index_dataset`.
         """
-        from crossband.series.answer import answer
+        from crossband.series.result import series_result
 
-        return answer(self, scenes, index, places=places, output=output, **options)
+        return series_result(self, scenes, index, places=places, output=output, **options)
 
 
 def load(name: str | Path) -> Model:

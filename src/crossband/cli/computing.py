@@ -1,4 +1,4 @@
-"""Where to compute: options that several commands have, and the cluster that they name."""
+"""Connect to the cluster that the options --engine and --scheduler name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossband.errors import CrossbandError, nearest
 
 @contextmanager
 def connected(a: argparse.Namespace) -> Iterator[Any]:
-    """Give the cluster that --engine and --scheduler name; None for this process."""
+    """Yield the cluster of --engine dask; None for this process."""
     if a.engine not in ("local", "dask"):
         raise CrossbandError(f"--engine {a.engine}: {nearest(a.engine, ('local', 'dask'))}")
     if (a.engine == "dask") != (a.scheduler is not None):
@@ -23,8 +23,8 @@ def connected(a: argparse.Namespace) -> Iterator[Any]:
         return
     from crossband.jobs.dask import Cluster
 
-    # Its messages have many lines; what matters comes back as an error of one. Its levels are set
-    # when it is imported; where it is missing, `Cluster` says so.
+    # Errors are reported in one line, so its log of many lines is silenced. Importing it sets its
+    # log levels, so it is imported before. `Cluster` reports a missing installation.
     with suppress(ImportError):
         import distributed  # noqa: F401
     for name in ("distributed", "distributed.client"):

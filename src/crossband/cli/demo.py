@@ -60,7 +60,7 @@ def run(
     from crossband.evaluation.evaluation import score_windows
     from crossband.evaluation.report.pictures import draw_comparison
     from crossband.raster.open import open_scene
-    from crossband.raster.write import make_folder
+    from crossband.raster.output_paths import make_folder
     from crossband.translate.window import translate_window
 
     model = load("rgb2nir") if model is None else model
@@ -135,7 +135,7 @@ def sample() -> dict[str, np.ndarray]:
 def write_scene(path: Path, stored: Mapping[str, np.ndarray]) -> Path:
     """Write red, green and blue of the sample as a GeoTIFF that states scale, unit and names."""
     from crossband.raster.encoding import Encoding
-    from crossband.raster.write import SceneWriter
+    from crossband.raster.scene_writer import SceneWriter
 
     values = np.stack([stored[b] for b in _SOURCE]) * np.float32(_SCALE)
     pixels = window(values, _SOURCE)

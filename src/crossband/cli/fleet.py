@@ -1,18 +1,19 @@
-"""`crossband translate` of many scenes: what is printed of a fleet, and its exit code."""
+"""`crossband translate` of many scenes: progress, messages and exit code."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from crossband.cli.computing import connected
 from crossband.cli.progress import Bar, left
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
-from crossband.jobs.run import translate_many
-from crossband.jobs.summary import DONE, FAILED, SKIPPED, Line
-from crossband.jobs.task import Tally, Task, Watcher
+from crossband.jobs.run import translate_tasks
+from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryLine
+from crossband.jobs.task import FleetObserver, FleetStatus, Task, plan_tasks
 from crossband.model import load
 from crossband.translate.options import TranslateOptions
 from crossband.translate.stream import Progress
@@ -29,56 +30,58 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
         SomeFailed: some scenes failed; the others are finished.
     """
     with connected(a) as cluster:
-        tally = translate_many(
-            load(a.model),
-            a.inputs,
-            a.output,
+        model, folder = load(a.model), Path(a.output)
+        names = list(options.write.indices)
+        tasks = plan_tasks(model, a.inputs, folder, name=a.name or PATTERN, indices=names)
+        status = translate_tasks(
+            model,
+            tasks,
+            folder,
             options,
-            name=a.name or PATTERN,
             shard=a.shard,
-            watcher=Printer(quiet=a.quiet),
+            observer=Printer(quiet=a.quiet),
             executor=cluster,
         )
-    counts = tally.counts
+    counts = status.counts
     if not a.quiet:
-        words = ", ".join(f"{counts[status]} {status}" for status in (DONE, SKIPPED, FAILED))
-        print(f"{words}; {tally.summary}")
+        words = ", ".join(f"{counts[name]} {name}" for name in (DONE, SKIPPED, FAILED))
+        print(f"{words}; {status.summary}")
     if counts[FAILED]:
         raise SomeFailed(
-            f"{counts[FAILED]} of {tally.total} scenes failed; the others are written "
-            f"({tally.summary} says which)"
+            f"{counts[FAILED]} of {status.total} scenes failed; the others are written "
+            f"({status.summary} says which)"
         )
     return 0
 
 
-class Printer(Watcher):
-    """Prints a line for each scene, and a bar while it is worked on."""
+class Printer(FleetObserver):
+    """Prints a line for each scene, and a progress bar while it is translated."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._start = time.monotonic()
         self._bars: dict[str, Bar] = {}
 
-    def began(self, task: Task) -> Progress:
-        """Return the scene's bar."""
+    def on_scene_start(self, task: Task) -> Progress:
+        """Return the progress bar of the scene."""
         bar = self._bars[task.name] = Bar(task.source.path, quiet=self._quiet)
         return bar
 
-    def gap(self, line: Line, tally: Tally) -> None:
-        """Print that nothing of a scene can be seen: in a series that is no failure."""
+    def gap(self, line: SummaryLine, status: FleetStatus) -> None:
+        """Print that a scene is masked as a whole, which is no failure in a series."""
         self._close(line)
         if not self._quiet:
-            print(f"[{tally.ended}/{tally.total}] {line.output}  masked", flush=True)
+            print(f"[{status.finished}/{status.total}] {line.output}  masked", flush=True)
 
-    def _close(self, line: Line) -> None:
+    def _close(self, line: SummaryLine) -> None:
         bar = self._bars.pop(line.output, None)
         if bar is not None:
             bar.close()
 
-    def ended(self, line: Line, tally: Tally) -> None:
-        """Print what became of a scene, how many there are, and how long the rest takes."""
+    def on_scene_end(self, line: SummaryLine, status: FleetStatus) -> None:
+        """Print the outcome of a scene, how many are finished, and the time left."""
         self._close(line)
-        where = f"[{tally.ended}/{tally.total}]"
+        where = f"[{status.finished}/{status.total}]"
         if line.status == FAILED:
             print(f"crossband: {where} {line.output}: {line.reason}", file=sys.stderr)
             return
@@ -87,8 +90,8 @@ class Printer(Watcher):
         words = f"{where} {line.output}  {line.status}"
         if line.status == DONE:
             words += f", {line.pixels / 1e6:.2f} MPix in {left(line.seconds)}"
-        # What was skipped says nothing about how long the others take.
-        worked, rest = tally.ended - tally.counts[SKIPPED], tally.total - tally.ended
+        # Skipped scenes do not count for the estimate of the time left.
+        worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished
         if worked and rest:
             words += f"; about {left((time.monotonic() - self._start) / worked * rest)} left"
         print(words, flush=True)

@@ -1,4 +1,4 @@
-"""Options of the command line, made from the classes that hold them; see `core.options`."""
+"""Build the options of the command line from their dataclasses; see `core.options`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_options(parser: Any, options: type[Any], only: Collection[str] | None = 
         if flag is None or (only is not None and field.name not in only):
             continue
         how: dict[str, Any] = {"help": field.metadata["help"], "default": field.default}
-        kind = field.type.split(" | ")[0]  # annotations are texts: nothing is imported for them
+        kind = field.type.split(" | ")[0]  # a string: annotations are not evaluated
         if kind == "bool":
             how["action"] = "store_true"
         elif isinstance(field.default, tuple):

@@ -1,4 +1,4 @@
-"""How far a scene is: a bar on a terminal, elsewhere plain lines."""
+"""The progress of a scene: a bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from crossband.raster.remote import name_of
 
-#: Seconds between two lines of progress where there is no terminal.
+#: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 15.0
 
 
 class Bar:
-    """Progress with pixels per second and time left: a bar on a terminal, elsewhere plain lines."""
+    """Shows pixels per second and the time left of a scene."""
 
     def __init__(self, source: str, *, quiet: bool) -> None:
         self.name, self.quiet = name_of(source), quiet
-        self.start = self.said = time.monotonic()
+        self.start = self.printed = time.monotonic()
         self.bar: Any = None
         self.first: int | None = None
         self.pixels = 0
@@ -33,9 +33,9 @@ class Bar:
             return
         if sys.stderr.isatty():
             self._draw(done, total)
-        elif time.monotonic() - self.said >= LINE_SECONDS and done < total:
-            self.said = time.monotonic()
-            rate = max(self.pixels, 1) / max(self.said - self.start, 1e-9)
+        elif time.monotonic() - self.printed >= LINE_SECONDS and done < total:
+            self.printed = time.monotonic()
+            rate = max(self.pixels, 1) / max(self.printed - self.start, 1e-9)
             print(
                 f"{self.name}: {done / total:.0%} of {total / 1e6:.1f} MPix, "
                 f"{rate / 1e6:.2f} MPix/s, {left((total - done) / rate)} left",
@@ -57,12 +57,12 @@ class Bar:
         self.bar.update(done - self.bar.n)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
 
     def finish(self, path: Path) -> None:
-        """Print the finished file and how fast it was made."""
+        """Print the finished file, and the pixels per second."""
         self.close()
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
@@ -70,7 +70,7 @@ class Bar:
 
 
 def left(seconds: float) -> str:
-    """Say how long it takes.
+    """Return a duration as text.
 
     >>> [left(s) for s in (8, 200, 9000)]
     ['8 s', '3 min', '2.5 h']

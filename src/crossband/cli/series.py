@@ -1,4 +1,4 @@
-"""The command `crossband series`: options, what is printed of a series, exit code."""
+"""The command `crossband series`: options, messages and exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crossband.series.run import Series
 
-#: Places that are printed at most.
+#: Number of places that are printed at most.
 MOST = 20
 
 
@@ -25,11 +25,11 @@ def add_series(sub: Any) -> None:
     """Add the command to the parser's commands."""
     p = sub.add_parser(
         "series",
-        help="an index through time, of dated scenes",
-        epilog="Writes INDEX.tif (one band a date), series.csv and series.png, and the translated "
-        "scenes below scenes/. The same command after Ctrl-C or a kill goes on; scenes that are "
-        "there are not made again. Exit codes: 0 done, 1 some scenes failed, 2 an error, 130 "
-        "Ctrl-C.",
+        help="time series of spectral indices from dated scenes",
+        epilog="Writes INDEX.tif (one band per date), series.csv and series.png, and the "
+        "translated scenes into scenes/. After Ctrl-C or a kill the same command continues; "
+        "scenes that are up to date are not translated again. Exit codes: 0 done, 1 some scenes "
+        "failed, 2 an error, 130 Ctrl-C.",
     )
     p.set_defaults(run=_series)
     p.add_argument(
@@ -46,14 +46,16 @@ def add_series(sub: Any) -> None:
     )
     p.add_argument("--places", metavar="GEOJSON", help="points and polygons (default: all pixels)")
     add_options(p, SeriesOptions, ("place_name", "date_pattern"))
-    p.add_argument("--bands", help="as in red=3,green=2,blue=1,nir=4; a measured band, too")
+    p.add_argument(
+        "--bands", help="as in red=3,green=2,blue=1,nir=4; measured bands may be among them"
+    )
     add_options(p, ReadOptions, ("sensor", "scale", "offset"))
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
     g = p.add_argument_group("the files")
     add_options(g, SeriesOptions, ("compared", "align"))
-    g.add_argument("--no-stack", action="store_true", help="leave INDEX.tif out")
+    g.add_argument("--no-stack", action="store_true", help="do not write INDEX.tif")
     g.add_argument(
         "--no-scenes", action="store_true", help="remove the translated scenes at the end"
     )
@@ -65,19 +67,19 @@ def add_series(sub: Any) -> None:
 def _series(a: argparse.Namespace) -> int:
     from crossband.cli.fleet import Printer
     from crossband.errors import CrossbandError
-    from crossband.jobs.summary import Line
-    from crossband.jobs.task import Tally
+    from crossband.jobs.summary import SummaryLine
+    from crossband.jobs.task import FleetStatus
     from crossband.model import load
     from crossband.series.run import series
 
-    class Said(Printer):
-        """Prints scenes as a fleet does; one that is masked as a whole is a gap, no failure."""
+    class SeriesPrinter(Printer):
+        """Prints scenes as a fleet does; a scene that is masked as a whole is a gap, no failure."""
 
-        def ended(self, line: Line, tally: Tally) -> None:
+        def on_scene_end(self, line: SummaryLine, status: FleetStatus) -> None:
             if line.error == "MaskedError":
-                self.gap(line, tally)
+                self.gap(line, status)
             else:
-                super().ended(line, tally)
+                super().on_scene_end(line, status)
 
     if a.compare and a.no_stack:
         raise CrossbandError("--compare writes stacks, and --no-stack leaves them out")
@@ -94,7 +96,7 @@ def _series(a: argparse.Namespace) -> int:
         replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
         indices=a.index or ["NDVI"],
         places=a.places,
-        watcher=Said(quiet=a.quiet),
+        observer=SeriesPrinter(quiet=a.quiet),
     )
     if not a.quiet:
         print("\n".join(lines(done)))
@@ -106,7 +108,7 @@ def _series(a: argparse.Namespace) -> int:
 
 
 def lines(done: Series) -> list[str]:
-    """Return what is printed of a series."""
+    """Return the lines that are printed for a series."""
     table = done.table
     scenes = len(done.labels)
     said = ", ".join(f"{n} from {who}" for who, n in done.dates_from.items())

@@ -1,6 +1,6 @@
-"""The command `crossband translate`: options, jobs, progress.
+"""The command `crossband translate`: options, progress and exit code.
 
-Nothing here imports torch before the command runs, so that `--help` is immediate.
+Nothing here imports torch before the command runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def add_translate(sub: Any) -> None:
         help="translate scenes with a model",
         epilog="Until a scene is finished, its windows are kept in the hidden folder "
         ".OUTPUT.crossband beside the output. After Ctrl-C, a kill or a power cut the same command "
-        "with --resume computes only what is missing; without it the folder is removed. Of many "
-        "scenes, those that are there and the same are skipped, and what was begun goes on; "
-        "summary.jsonl in the folder says what became of each. Exit codes: 0 all done or skipped, "
-        "1 some scenes failed, 2 an error, 130 Ctrl-C.",
+        "with --resume computes only the missing windows; without it the folder is removed. Of "
+        "many scenes, those that are up to date are skipped, and interrupted ones are continued; "
+        "summary.jsonl in the folder records the outcome of each. Exit codes: 0 all done or "
+        "skipped, 1 some scenes failed, 2 an error, 130 Ctrl-C.",
     )
     p.set_defaults(run=_translate)
     p.add_argument(
@@ -50,9 +50,9 @@ def add_translate(sub: Any) -> None:
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
     g = p.add_argument_group("many scenes")
-    g.add_argument("--name", help="of the outputs in the folder (default {stem}_{target})")
+    g.add_argument("--name", help="names of the outputs in the folder (default {stem}_{target})")
     g.add_argument(
-        "--shard", help="3/10 does the third of ten parts; slurm reads the part from the job"
+        "--shard", help="3/10 translates the third of ten parts; slurm reads the part from the job"
     )
 
     g = p.add_argument_group("the file")
@@ -63,12 +63,14 @@ def add_translate(sub: Any) -> None:
 
     g = p.add_argument_group("computing")
     add_options(g, TileOptions)
-    g.add_argument("--engine", default="local", help="local (default) or dask: a cluster's workers")
-    g.add_argument("--scheduler", help="of --engine dask: tcp://host:8786, or scheduler.json")
+    g.add_argument(
+        "--engine", default="local", help="local (default), or dask for the workers of a cluster"
+    )
+    g.add_argument("--scheduler", help="for --engine dask: tcp://host:8786, or scheduler.json")
 
 
 def translate_options(a: argparse.Namespace) -> TranslateOptions:
-    """Return what the command says of reading, computing, writing and matching."""
+    """Return the options of the command as values."""
     return TranslateOptions(
         read_options(ReadOptions, a),
         read_options(TileOptions, a),
@@ -78,14 +80,14 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
 
 
 def _translate(a: argparse.Namespace) -> int:
-    from crossband.jobs.sources import is_many
+    from crossband.jobs.inputs import stands_for_many
     from crossband.raster.dataset import check_exists
-    from crossband.raster.journal import begun
-    from crossband.raster.write import check_output
+    from crossband.raster.journal import names_being_placed
+    from crossband.raster.output_paths import check_output
 
     options = translate_options(a)
     out = Path(a.output)
-    several = len(a.inputs) > 1 or is_many(a.inputs[0])
+    several = len(a.inputs) > 1 or stands_for_many(a.inputs[0])
     if several or a.output.endswith(("/", "\\")) or out.is_dir():
         if out.is_file():
             raise OutputError(f"{out}: several inputs need a folder, and this is a file")
@@ -97,16 +99,16 @@ def _translate(a: argparse.Namespace) -> int:
             raise OutputError(f"{option} is for many scenes: give a folder as -o {a.output}/")
     source = a.inputs[0]
     check_exists(source)
-    placed = a.resume and out in begun(out)
+    placed = a.resume and out in names_being_placed(out)
     check_output(out, a.overwrite or placed, source)
     from crossband.model import load
-    from crossband.translate.scene import translate
+    from crossband.translate.scene import translate_scene
 
     with connected(a) as cluster:
         model = load(a.model)
         bar = Bar(source, quiet=a.quiet)
         try:
-            path = translate(model, source, out, options, executor=cluster, progress=bar)
+            path = translate_scene(model, source, out, options, executor=cluster, progress=bar)
         finally:
             bar.close()
     bar.finish(path)

@@ -1,7 +1,7 @@
-"""Options as values: fields of frozen dataclasses, each with its default and its help, said once.
+"""Options as fields of frozen dataclasses, each with its default and its help.
 
-The same field is a keyword argument in Python and, where it has a flag, an option of the command
-line; `from_keywords` and `crossband.cli.options` read both off the dataclass.
+Each field is a keyword argument in Python and, where it has a flag, an option of the command line.
+`from_keywords` and `crossband.cli.options` build the dataclass from either.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def option(
     """Return a dataclass field for an option.
 
     Args:
-        default: its value where nobody gives one.
-        text: what it does; the help of the command line and the documentation.
-        flag: its name on the command line, as `--out-scale`; None where it has none there.
-        keyword: its name as a keyword argument; the field's own name where None.
-        metavar: what the command line's help shows for the value.
-        parse: from the command line's text to the value; by the field's type where None.
+        default: value of the option where it is not given.
+        text: description; the command line shows it as help.
+        flag: name on the command line, as `--out-scale`; None where it is not an option there.
+        keyword: name as a keyword argument; the field's name where None.
+        metavar: name of the value in the command line's help.
+        parse: converts the text of the command line; by the field's type where None.
     """
     metadata = {"help": text, "flag": flag, "keyword": keyword, "metavar": metavar, "parse": parse}
     made: T = dataclasses.field(default=default, metadata=metadata)
@@ -43,6 +43,6 @@ def keywords(options: type[Any]) -> dict[str, str]:
 
 
 def from_keywords(options: type[T], given: Mapping[str, Any]) -> T:
-    """Build options from those keyword arguments that are theirs; others are left alone."""
+    """Build options from the keyword arguments that belong to them; others are ignored."""
     known = keywords(options)
     return options(**{known[name]: value for name, value in given.items() if name in known})

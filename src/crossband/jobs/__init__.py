@@ -1,5 +1,5 @@
-"""Many scenes with one model: which they are, what they are called, who does which, how it went.
+"""Translate many scenes with one model.
 
-`sources` expands inputs, `names` names the outputs, `shards` cuts the list, `run` does it, and
-`summary` remembers it.
+`inputs` expands patterns, lists and manifests to scenes, `names` names their outputs, `shards`
+divides the list among jobs, `run` translates them, and `summary` records the outcome of each.
 """

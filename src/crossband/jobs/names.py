@@ -1,4 +1,4 @@
-"""What the outputs are called, and that no two have one name, before any work is done."""
+"""Name the outputs of many scenes, and check before the work that no two have one name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossband.errors import OutputError, nearest
-from crossband.jobs.sources import Source
+from crossband.jobs.inputs import SceneInput
 from crossband.raster.remote import name_of
 
-#: `{stem}_{target}` and the ending of what the source is.
+#: Default pattern; the ending is added.
 PATTERN = "{stem}_{target}"
 ENDINGS = (".tif", ".tiff", ".png")
 FIELDS = {
@@ -23,8 +23,8 @@ FIELDS = {
 }
 
 
-def outputs(
-    sources: Sequence[Source],
+def output_paths(
+    sources: Sequence[SceneInput],
     folder: Path,
     *,
     model: str,
@@ -32,20 +32,20 @@ def outputs(
     pattern: str = PATTERN,
     indices: Sequence[str] = (),
 ) -> list[Path]:
-    """Return one path for each source.
+    """Return the output path of each scene.
 
     Args:
-        sources: all of them, also those that another shard does.
+        sources: all scenes of the list, those of other shards included.
         folder: where the outputs go.
         model: the model's name.
         target: its target bands.
-        pattern: with the fields of `FIELDS`; without an ending it gets .png where the source is a
-            picture (.png, .jpg, .jpeg), else .tif. A slash makes folders.
-        indices: names of index files that lie beside each output.
+        pattern: with the fields of `FIELDS`. Without an ending it gets .png where the source is a
+            picture (.png, .jpg, .jpeg), else .tif. A slash makes subfolders.
+        indices: names of the indices that are written beside each output.
 
     Raises:
-        OutputError: an unknown field; a name outside the folder; two inputs of one name; a name
-            that is an input's.
+        OutputError: an unknown field; a path outside of the folder; two inputs with one output; an
+            output that would replace an input.
     """
     _check(pattern)
     found = []
@@ -84,21 +84,21 @@ def _check(pattern: str) -> None:
 
 
 def _check_clashes(
-    sources: Sequence[Source], paths: Sequence[Path], indices: Sequence[str]
+    sources: Sequence[SceneInput], paths: Sequence[Path], indices: Sequence[str]
 ) -> None:
     inputs = {os.path.realpath(s.path): s for s in sources}
-    taken: dict[Path, Source] = {}
+    taken: dict[Path, SceneInput] = {}
     for source, path in zip(sources, paths, strict=True):
         for own in (path, *(path.with_name(f"{path.stem}_{name}.tif") for name in indices)):
             if own in taken:
                 raise OutputError(
-                    f"{own}: two inputs would be written under this name: {taken[own].said} and "
-                    f"{source.said}; tell them apart, as with --name '{{parent}}_{{stem}}'"
+                    f"{own}: two inputs would be written under this name: {taken[own].label} and "
+                    f"{source.label}; tell them apart, as with --name '{{parent}}_{{stem}}'"
                 )
             taken[own] = source
             other = inputs.get(os.path.realpath(own))
             if other is not None:
                 raise OutputError(
-                    f"{own}: {source.said} would be written over the input {other.said}; choose "
+                    f"{own}: {source.label} would be written over the input {other.label}; choose "
                     f"another folder, or name fewer inputs"
                 )

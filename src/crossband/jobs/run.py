@@ -1,24 +1,26 @@
-"""Many scenes with one model: what fails is reported, and the rest go on."""
+"""Translate many scenes with one model; a scene that fails is reported, and the others go on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Unpack
 
 from crossband.core import indices, sensors
 from crossband.errors import Interrupted
-from crossband.jobs import names, shards
-from crossband.jobs.executor import FleetExecutor, LocalFleet
-from crossband.jobs.shards import Shard
-from crossband.jobs.summary import DONE, FAILED, SKIPPED, Summary, path_of
-from crossband.jobs.task import Tally, Task, Watcher, plan_tasks
+from crossband.jobs import names
+from crossband.jobs.fleet_executor import FleetExecutor, LocalFleet
+from crossband.jobs.shards import Shard, parse_shard
+from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryFile, summary_path
+from crossband.jobs.task import FleetObserver, FleetStatus, Task, plan_tasks
 from crossband.model import Model
+from crossband.raster.cog import Cog
 from crossband.raster.encoding import check_dtype
 from crossband.raster.grid import Grid
-from crossband.raster.write import Cog, make_folder
+from crossband.raster.output_paths import make_folder
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.options import TranslateOptions
+from crossband.translate.options import TranslateKeywords, TranslateOptions
 from crossband.translate.tiling import Tiling
 
 
@@ -26,41 +28,38 @@ def translate_many(
     model: Model,
     inputs: Sequence[str | Path],
     folder: str | Path,
-    options: TranslateOptions = TranslateOptions(),
     *,
     name: str = names.PATTERN,
     shard: Shard | str | None = None,
-    watcher: Watcher | None = None,
-    executor: FleetExecutor | None = None,
-) -> Tally:
-    """Translate many scenes into a folder; what is there already, and is the same, is skipped.
+    observer: FleetObserver | None = None,
+    cluster: FleetExecutor | None = None,
+    **options: Unpack[TranslateKeywords],
+) -> FleetStatus:
+    """Translate many scenes into a folder; files that are up to date are skipped.
 
     Args:
         model: loaded model.
-        inputs: see `jobs.sources`.
+        inputs: files, patterns, lists, manifests and collections, see `jobs.inputs`.
         folder: of the outputs and of the summary, see `jobs.summary`.
-        options: how scenes are read (a manifest's row says it for its own), computed and written.
-            With `write.overwrite` outputs that something else made are replaced; without it they
-            fail. With `write.resume` a scene that was interrupted and has changed since is refused;
-            without it, it starts anew. One that has not changed goes on in any case.
-        name: see `jobs.names`.
-        shard: the part of the list that is done here, as `3/10`; all of it where None.
-        watcher: is told how it goes.
-        executor: who does it; this process where None.
+        name: pattern of the outputs' names, see `jobs.names`.
+        shard: the part of the list to translate, as `3/10`; all of it where None.
+        observer: is notified of each scene.
+        cluster: whose workers translate the scenes, see `jobs.dask`; this process where None.
+        **options: those of `Model.translate`, for all scenes. A row of a manifest overrides them
+            for its scene. Files that were made otherwise fail without `overwrite`. An interrupted
+            scene is continued; if it has changed since, it is started anew, or fails with `resume`.
 
     Returns:
         How many scenes are done, skipped and failed.
 
     Raises:
-        CrossbandError: something is wrong with the inputs, the names or the options as such;
-            nothing was done.
-        Interrupted: Ctrl-C; what is finished is in the summary.
+        CrossbandError: inputs, names or options are wrong as such; nothing was done.
+        Interrupted: Ctrl-C; the summary lists the finished scenes.
     """
-    folder = Path(folder)
-    part = shards.parse(shard) if isinstance(shard, str) else shard or Shard()
-    tasks = plan_tasks(model, inputs, folder, name=name, indices=options.write.indices)
+    given = TranslateOptions.of(**options)
+    tasks = plan_tasks(model, inputs, Path(folder), name=name, indices=given.write.indices)
     return translate_tasks(
-        model, tasks, folder, options, shard=part, watcher=watcher, executor=executor
+        model, tasks, Path(folder), given, shard=shard, observer=observer, executor=cluster
     )
 
 
@@ -70,43 +69,46 @@ def translate_tasks(
     folder: Path,
     options: TranslateOptions,
     *,
-    shard: Shard,
-    watcher: Watcher | None = None,
+    shard: Shard | str | None = None,
+    observer: FleetObserver | None = None,
     executor: FleetExecutor | None = None,
-) -> Tally:
-    """Translate the scenes of a list that is made already; see `translate_many`.
+) -> FleetStatus:
+    """Translate the scenes of a list; see `translate_many` for results and errors.
 
     Args:
         model: loaded model.
-        tasks: all of them, also those of other shards.
+        tasks: all scenes, those of other shards included.
         folder: of the summary.
-        options: see `translate_many`.
-        shard: the part that is done here.
-        watcher: see `translate_many`.
-        executor: see there.
+        options: how scenes are translated.
+        shard: see `translate_many`.
+        observer: see `translate_many`.
+        executor: translates the scenes; this process where None.
     """
+    part = parse_shard(shard) if isinstance(shard, str) else shard or Shard()
     check_options(model, options)
-    watcher = watcher or Watcher()
-    own = shard.of(tasks)
-    tally = Tally(len(own), dict.fromkeys((DONE, SKIPPED, FAILED), 0), path_of(folder, shard))
-    lines = (executor or LocalFleet()).scenes(model, own, options, watcher)
+    observer = observer or FleetObserver()
+    own = part.of(tasks)
+    status = FleetStatus(
+        len(own), dict.fromkeys((DONE, SKIPPED, FAILED), 0), summary_path(folder, part)
+    )
+    lines = (executor or LocalFleet()).scenes(model, own, options, observer)
     make_folder(folder)
-    with Summary(tally.summary) as summary, closing(lines):
+    with SummaryFile(status.summary) as summary, closing(lines):
         try:
             for line in lines:
                 summary.add(line)
-                tally.counts[line.status] += 1
-                watcher.ended(line, tally)
+                status.counts[line.status] += 1
+                observer.on_scene_end(line, status)
         except (KeyboardInterrupt, Interrupted) as stop:
             raise Interrupted(
-                f"{folder}: interrupted; {tally.ended} of {tally.total} scenes are in "
-                f"{tally.summary.name}: the same command does the rest"
+                f"{folder}: interrupted; {status.finished} of {status.total} scenes are in "
+                f"{status.summary.name}: the same command does the rest"
             ) from stop
-    return tally
+    return status
 
 
 def check_options(model: Model, options: TranslateOptions) -> None:
-    """Raise CrossbandError for options that no scene could be done with."""
+    """Raise CrossbandError for options with which no scene can be translated."""
     write, tile = options.write, options.tile
     if options.read.sensor is not None:
         sensors.get(options.read.sensor)

@@ -1,4 +1,4 @@
-"""Which part of a list is whose: `--shard 3/10` is the third of ten parts."""
+"""Divide a list of scenes among jobs: `--shard 3/10` is the third of ten parts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of so many parts.
+    """One of several parts of a list.
 
     Attributes:
-        number: from 1.
-        count: how many parts there are.
+        number: of the part, from 1.
+        count: number of parts.
     """
 
     number: int = 1
@@ -33,7 +33,7 @@ class Shard:
             )
 
     def of(self, items: Sequence[T]) -> list[T]:
-        """Return this part of a list: every `count`-th item, so that all parts are as long.
+        """Return this part of a list: every `count`-th item, so that parts differ by one at most.
 
         >>> Shard(2, 3).of("abcdefgh")
         ['b', 'e', 'h']
@@ -44,14 +44,14 @@ class Shard:
         return f"{self.number}-of-{self.count}"
 
 
-def parse(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
+def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
     """Parse `3/10`, counted from 1, or `slurm`.
 
-    >>> parse("3/10")
+    >>> parse_shard("3/10")
     Shard(number=3, count=10)
 
     Raises:
-        CrossbandError: anything else; no job of SLURM; an array of uneven steps.
+        CrossbandError: another text; `slurm` outside of a SLURM job; a job array of uneven steps.
     """
     if text.strip().lower() == "slurm":
         return _slurm(environment)
@@ -62,9 +62,9 @@ def parse(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
 
 
 def _slurm(environment: Mapping[str, str]) -> Shard:
-    """Return the part of a task: of a job array, of `srun`, or of both.
+    """Return the part of this task of a job array, of `srun`, or of both.
 
-    Source: the environment variables in the manuals of sbatch (SLURM_ARRAY_TASK_*) and srun
+    SceneInput: the environment variables in the manuals of sbatch (SLURM_ARRAY_TASK_*) and srun
     (SLURM_PROCID, SLURM_NTASKS, SLURM_STEP_ID).
     """
     read = _Numbers(environment)
@@ -100,7 +100,7 @@ def _slurm(environment: Mapping[str, str]) -> Shard:
 
 
 class _Numbers:
-    """Reads whole numbers from the environment."""
+    """Reads whole numbers from environment variables."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment

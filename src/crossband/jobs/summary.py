@@ -1,20 +1,21 @@
-"""How it went: `summary.jsonl` in the output folder, a line of JSON for each scene.
+"""The summary of a fleet: `summary.jsonl` in the output folder, a line of JSON for each scene.
 
 | key | meaning |
 |---|---|
-| output | path below the output folder: what the line is about |
+| output | path of the result, relative to the output folder |
 | input | path or address, as it was given |
-| status | `done`, `skipped` (it was there, made by the same model, input and options), `failed` |
-| reason | why it failed: the line that the command printed; null otherwise |
+| status | `done`, `skipped` (the file exists and is up to date) or `failed` |
+| reason | why it failed, as the command printed it; null otherwise |
 | error | class of the error; null otherwise |
 | pixels | pixels of the result; 0 where nothing was computed |
-| seconds | that it took |
-| model, version | of the model and of Crossband |
+| seconds | duration |
+| model | name of the model |
+| version | of Crossband |
 | time | when it ended, UTC, ISO 8601 |
 
-Of two lines about one output the later one counts. Each line is appended by one write and is on
-disk before the next scene begins. A shard has a file of its own, as `summary-3-of-10.jsonl`, so
-that no two processes write one file. A scene that was interrupted has no line.
+Of two lines with one output the later one counts. Each line is appended by one write, and flushed
+to disk before the next scene starts. A shard has its own file, as `summary-3-of-10.jsonl`, so that
+no two processes write one file. An interrupted scene has no line.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 
 @dataclass(frozen=True)
-class Line:
-    """What became of one scene; see the table above."""
+class SummaryLine:
+    """The outcome of one scene; see the table above."""
 
     output: str
     input: str
@@ -48,35 +49,35 @@ class Line:
     time: str
 
 
-def path_of(folder: Path, shard: Shard) -> Path:
-    """Return the file of a shard."""
+def summary_path(folder: Path, shard: Shard) -> Path:
+    """Return the path of a shard's summary."""
     return folder / ("summary.jsonl" if shard.count == 1 else f"summary-{shard}.jsonl")
 
 
-def read(folder: str | Path) -> dict[str, Line]:
-    """Return the last word about each output, of all shards: output -> line.
+def read(folder: str | Path) -> dict[str, SummaryLine]:
+    """Return the latest line of each output in the summaries of all shards, as output -> line.
 
-    Lines that a power cut tore are left out.
+    Partial lines, as a power cut leaves them, are skipped.
     """
-    lines: list[Line] = []
+    lines: list[SummaryLine] = []
     for path in sorted(Path(folder).glob("summary*.jsonl")):
         for text in path.read_bytes().splitlines():
             try:
-                lines.append(Line(**json.loads(text)))
+                lines.append(SummaryLine(**json.loads(text)))
             except (ValueError, TypeError):
                 continue
     return {line.output: line for line in sorted(lines, key=lambda line: line.time)}
 
 
-class Summary:
-    """The file of one run, opened for appending; use as a context manager."""
+class SummaryFile:
+    """The summary of one run, opened for appending; use as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle = -1
 
-    def add(self, line: Line) -> None:
-        """Append a line."""
+    def add(self, line: SummaryLine) -> None:
+        """Append a line and flush it to disk."""
         try:
             text = json.dumps(asdict(line), ensure_ascii=False) + "\n"
             os.write(self._handle, text.encode())
@@ -89,7 +90,7 @@ class Summary:
             self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
-                os.write(self._handle, b"\n")  # a power cut tore the last line
+                os.write(self._handle, b"\n")  # a power cut left a partial line
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         return self

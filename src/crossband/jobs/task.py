@@ -1,4 +1,4 @@
-"""The scenes of a list with their outputs, and who is told how the list goes."""
+"""The scenes of a list with their outputs, and the observer of their translation."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossband.jobs import names, sources
-from crossband.jobs.sources import Source
-from crossband.jobs.summary import Line
+from crossband.jobs import names
+from crossband.jobs.inputs import SceneInput, expand_inputs
+from crossband.jobs.summary import SummaryLine
 from crossband.model import Model
 from crossband.translate.stream import Progress
 
 
 @dataclass(frozen=True)
 class Task:
-    """A scene of the list, and where its result goes.
+    """A scene of the list, and the path of its result.
 
     Attributes:
         source: the scene.
         output: path of the result.
-        name: the same below the output folder, for the summary.
+        name: path of the result relative to the output folder, for the summary.
     """
 
-    source: Source
+    source: SceneInput
     output: Path
     name: str
 
 
 @dataclass
-class Tally:
-    """How far a run is.
+class FleetStatus:
+    """How many scenes of a run are done, skipped and failed.
 
     Attributes:
         total: scenes of this shard.
-        counts: how many there are of each status.
-        summary: the file with a line for each.
+        counts: status -> number of scenes.
+        summary: path of the summary.
     """
 
     total: int
@@ -43,20 +43,20 @@ class Tally:
     summary: Path
 
     @property
-    def ended(self) -> int:
-        """Scenes that have a line."""
+    def finished(self) -> int:
+        """Number of scenes that have ended."""
         return sum(self.counts.values())
 
 
-class Watcher:
-    """Is told how it goes; one that says nothing. `cli_fleet` has one that prints."""
+class FleetObserver:
+    """Is notified of each scene; this one ignores it. `cli.fleet` has one that prints."""
 
-    def began(self, task: Task) -> Progress | None:
-        """Return what is called with (pixels done, pixels in all) of a scene."""
+    def on_scene_start(self, task: Task) -> Progress | None:
+        """Return a function that is called with (pixels done, pixels in all) of the scene."""
         return None
 
-    def ended(self, line: Line, tally: Tally) -> None:
-        """Take note of what became of a scene."""
+    def on_scene_end(self, line: SummaryLine, status: FleetStatus) -> None:
+        """Handle the outcome of a scene."""
 
 
 def plan_tasks(
@@ -67,13 +67,13 @@ def plan_tasks(
     name: str = names.PATTERN,
     indices: Mapping[str, str | Path] | Sequence[str] = (),
 ) -> list[Task]:
-    """Return all scenes with their outputs, sorted by these: every shard sees the same list.
+    """Return all scenes with their outputs, sorted by output, so that all shards see one order.
 
     Raises:
         CrossbandError: an input that cannot be expanded; two outputs of one name.
     """
-    found = sources.expand([str(i) for i in inputs])
-    paths = names.outputs(
+    found = expand_inputs([str(i) for i in inputs])
+    paths = names.output_paths(
         found,
         folder,
         model=model.name,

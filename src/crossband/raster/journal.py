@@ -1,14 +1,14 @@
-"""What is computed survives a kill and a power cut: raw files with fixed offsets, and a journal.
+"""The store of a run: raw files and a journal, which survive a kill and a power cut.
 
-Beside `nir.tif` lies the folder `.nir.tif.crossband` until the file is finished:
+Until `nir.tif` is finished, the folder `.nir.tif.crossband` beside it holds:
 
-    lock       held by the process that works on it
+    lock       locked by the process that writes the file
     run.json   what the pixels depend on: source, model, options
-    *.raw      band after band, row after row, then the mask: a window has its place beforehand
-    journal    a line for each finished job: its number, and how many pixels are valid in each file
-    placing    the names that the finished files are being given
+    *.raw      the numbers, band after band and row after row, then the mask: fixed offsets
+    journal    a line for each finished batch: its number, and the valid pixels in each raw file
+    placing    the paths to which the finished files are being renamed
 
-A window counts as finished when its pixels are on disk and, after that, its line is.
+The line of a batch is written after its pixels are on disk.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from numpy.typing import NDArray
 from crossband.errors import ChangedError, OutputError
 from crossband.raster.grid import Box
 
-#: Seconds between two flushes: what a kill or a power cut may cost.
+#: Seconds between two flushes; a kill or a power cut loses at most the work of so many seconds.
 FLUSH_SECONDS = 2.0
 
 
 def folder_of(output: Path) -> Path:
-    """Return the hidden folder in which a file is being made."""
+    """Return the hidden folder in which a file is made."""
     return output.with_name(f".{output.name}.crossband")
 
 
-def begun(output: Path) -> set[Path]:
-    """Return the names that an interrupted run had begun to give to its finished files."""
+def names_being_placed(output: Path) -> set[Path]:
+    """Return the paths to which an interrupted run was renaming its finished files."""
     try:
         names = json.loads((folder_of(output) / "placing").read_text())
         return {Path(name) for name in names}
@@ -46,14 +46,14 @@ def begun(output: Path) -> set[Path]:
         return set()
 
 
-class Raw:
-    """Numbers of a raster at fixed offsets of a file: [C, H, W], then bytes of the mask [H, W].
+class RawFile:
+    """A file with the numbers of a raster [C, H, W], then the bytes of its mask [H, W].
 
     Args:
-        path: made, or opened as it is where it is there.
+        path: created where it does not exist.
         shape: bands, rows, columns.
         dtype: of the numbers.
-        masked: keep a mask, too.
+        masked: the file has a mask.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Raw:
         for row, line in enumerate(lines):
             offset = start + ((box.row + row) * width + box.col) * size
             left = memoryview(line).cast("B")
-            while left:  # a disk that fills up takes a part first
+            while left:  # a write may be partial, as on a disk that fills up
                 done = os.pwrite(self._handle, left, offset)
                 left, offset = left[done:], offset + done
 
     def flush(self) -> None:
-        """See that all is on disk."""
+        """Flush the file to disk."""
         os.fsync(self._handle)
 
     def close(self) -> None:
@@ -111,18 +111,18 @@ class Raw:
 
 
 class Store:
-    """The folder of one run; `open` one, and `remove` or `close` it.
+    """The folder of one run; `open` creates one, `close` keeps and `remove` deletes it.
 
     Attributes:
-        folder: where it lies.
-        done: job -> valid pixels in each raw file, of the jobs that are on disk.
+        folder: its path.
+        done: batch number -> valid pixels in each raw file, for batches that are on disk.
     """
 
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
         self.done: dict[int, tuple[int, ...]] = {}
         self._lock = lock
-        self._raws: list[Raw] = []
+        self._raws: list[RawFile] = []
         self._journal = -1
         self._waiting: dict[int, tuple[int, ...]] = {}
         self._flushed = time.monotonic()
@@ -134,18 +134,18 @@ class Store:
         facts: Mapping[str, str],
         *,
         resume: bool = False,
-        later: Collection[str] = (),
+        may_change: Collection[str] = (),
     ) -> Self:
-        """Open the store of a file; what an earlier run left is taken up, or removed.
+        """Open the store of a file.
 
         Args:
-            output: the final name.
-            facts: all that the pixels depend on, by the name under which a change is reported.
-            resume: take up what is there, where there is something.
-            later: facts that come in after the windows, and may change.
+            output: final path of the file.
+            facts: everything that the pixels depend on, as name -> value.
+            resume: continue with what an interrupted run left; otherwise it is removed.
+            may_change: names of facts that the windows do not depend on, so that they may differ.
 
         Raises:
-            OutputError: another process is at work on it.
+            OutputError: the folder cannot be written, or another process is writing the file.
             ChangedError: with `resume`, a fact has changed.
         """
         folder = folder_of(output)
@@ -153,14 +153,14 @@ class Store:
         try:
             known = store._known() if resume else None
             if known is not None:
-                _compare(output, known, facts, later)
+                _compare(output, known, facts, may_change)
                 store._read_journal()
             else:
                 for path in folder.iterdir():
                     if path.name != "lock":
                         path.unlink()
                 _write(folder / "run.json", json.dumps(dict(facts), indent=1))
-            # Written again, so that nothing comes after half a line.
+            # Rewritten, so that no new line follows a partial one.
             _write(folder / "journal", _lines(store.done))
             flags = os.O_WRONLY | os.O_APPEND
             store._journal = os.open(folder / "journal", flags)
@@ -180,34 +180,37 @@ class Store:
         dtype: str,
         *,
         masked: bool,
-        again: bool = False,
-    ) -> Raw:
-        """Make or open one of its raw files.
+        rewritten: bool = False,
+    ) -> RawFile:
+        """Create or open one of the raw files.
 
         Args:
             name: without the ending.
             shape: bands, rows, columns.
-            dtype: of its numbers.
-            masked: keep a mask, too.
-            again: it is written anew after the windows, and need not be there.
+            dtype: of the numbers.
+            masked: the file has a mask.
+            rewritten: it is written after the last window, so a resumed run may lack it.
+
+        Raises:
+            OutputError: a resumed run lacks the file.
         """
         path = self.folder / f"{name}.raw"
-        if self.done and not path.exists() and not again:
+        if self.done and not path.exists() and not rewritten:
             raise OutputError(
                 f"{path}: missing, so that the run cannot be taken up: give no --resume"
             )
-        raw = Raw(path, shape, dtype, masked=masked)
+        raw = RawFile(path, shape, dtype, masked=masked)
         self._raws.append(raw)
         return raw
 
-    def note(self, job: int, valid: Sequence[int]) -> None:
-        """Remember that a job is written; every few seconds all that is written is flushed."""
-        self._waiting[job] = tuple(valid)
+    def mark_done(self, batch: int, valid: Sequence[int]) -> None:
+        """Record that a batch is written; every `FLUSH_SECONDS` everything is flushed to disk."""
+        self._waiting[batch] = tuple(valid)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Bring all pixels to disk, and then the lines that say so."""
+        """Flush the pixels to disk, and then the lines of their batches."""
         if self._waiting:
             for raw in self._raws:
                 raw.flush()
@@ -217,13 +220,13 @@ class Store:
             self._waiting = {}
         self._flushed = time.monotonic()
 
-    def placing(self, paths: Sequence[Path]) -> None:
-        """Note that finished files are being renamed to these names."""
+    def note_placing(self, paths: Sequence[Path]) -> None:
+        """Record the paths to which finished files are about to be renamed."""
         _write(self.folder / "placing", json.dumps([str(p) for p in paths]))
         flush(self.folder)
 
     def close(self) -> None:
-        """Let go of it; the folder stays."""
+        """Close all files and release the lock; the folder stays."""
         for raw in self._raws:
             raw.close()
         for handle in (self._journal, self._lock):
@@ -232,7 +235,7 @@ class Store:
         self._journal = self._lock = -1
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Delete the folder and release the lock."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 
@@ -240,7 +243,7 @@ class Store:
         try:
             facts: dict[str, str] = json.loads((self.folder / "run.json").read_text())
         except (OSError, ValueError):
-            return None  # it stopped before it began
+            return None  # the earlier run stopped before it wrote the file
         return facts
 
     def _read_journal(self) -> None:
@@ -250,14 +253,14 @@ class Store:
             return
         for line in lines:
             words = line.split()
-            # A power cut may leave half a line, or zeros in its place.
+            # A power cut may leave a partial line, or zeros in its place.
             if len(words) > 1 and all(word.isdigit() for word in words):
-                job, *valid = map(int, words)
-                self.done[job] = tuple(valid)
+                batch, *valid = map(int, words)
+                self.done[batch] = tuple(valid)
 
 
 def _locked(folder: Path, output: Path) -> int:
-    """Make the folder and lock it; two processes at one file would spoil it."""
+    """Create the folder and lock it, so that no two processes write one file."""
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -276,13 +279,19 @@ def _locked(folder: Path, output: Path) -> int:
                 return handle
         except FileNotFoundError:
             pass
-        os.close(handle)  # it was removed before we had it
+        os.close(handle)  # another process removed the folder before it was locked
 
 
-def difference(
+def changed_fact(
     known: Mapping[str, str], facts: Mapping[str, str], ignoring: Collection[str] = ()
 ) -> str | None:
-    """Say which fact changed first, and how; None where all are the same."""
+    """Describe the first fact that changed; None where all are equal.
+
+    Args:
+        known: the facts before.
+        facts: the facts now.
+        ignoring: names of facts that may differ.
+    """
     for name in [*facts, *(n for n in known if n not in facts)]:
         before, now = known.get(name), facts.get(name)
         if before != now and name not in ignoring:
@@ -291,9 +300,9 @@ def difference(
 
 
 def _compare(
-    output: Path, known: Mapping[str, str], facts: Mapping[str, str], later: Collection[str]
+    output: Path, known: Mapping[str, str], facts: Mapping[str, str], may_change: Collection[str]
 ) -> None:
-    changed = difference(known, facts, later)
+    changed = changed_fact(known, facts, may_change)
     if changed is not None:
         raise ChangedError(
             f"{output}: cannot go on from what was begun, as {changed}; without --resume it "
@@ -302,7 +311,7 @@ def _compare(
 
 
 def _lines(done: Mapping[int, Sequence[int]]) -> str:
-    return "".join(f"{job} {' '.join(map(str, valid))}\n" for job, valid in done.items())
+    return "".join(f"{batch} {' '.join(map(str, valid))}\n" for batch, valid in done.items())
 
 
 def _short(value: str | None) -> str:
@@ -311,7 +320,7 @@ def _short(value: str | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole, on disk."""
+    """Replace a file atomically and flush it to disk."""
     new = path.with_name(path.name + ".new")
     with open(new, "w") as file:
         file.write(text)
@@ -321,7 +330,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """See that a file or folder is on disk before something relies on it."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

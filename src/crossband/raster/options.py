@@ -1,4 +1,4 @@
-"""How a scene is read, as one value."""
+"""Options of reading a scene."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the caller says of a scene; what is None is told by the file or the sensor."""
+    """The caller's statements on a scene; what is None comes from the file or the sensor."""
 
     bands: Mapping[str, int | str] | None = option(
         None,
-        "as in red=3,green=2,blue=1: band numbers or names in the file; or, where INPUT is a "
-        "folder, its files: red=B04.tif,green=B03.tif,blue=B02.tif",
+        "as in red=3,green=2,blue=1: band numbers or names in the file; for a folder as INPUT its "
+        "files: red=B04.tif,green=B03.tif,blue=B02.tif",
         flag="--bands",
         parse=parse_bands,
     )
     sensor: str | None = option(
-        None, "what took the scene; 'crossband sensors' lists them", flag="--sensor"
+        None, "sensor of the scene; 'crossband sensors' lists them", flag="--sensor"
     )
     scale: float | None = option(None, "physical = stored x SCALE + OFFSET", flag="--scale")
     offset: float | None = option(
-        None, "see --scale; each wins over the file's and sensor's", flag="--offset"
+        None, "see --scale; both override those of the file and the sensor", flag="--offset"
     )
     nodata: float | None = option(
         None,
-        'stored number that means "no data", over the file\'s own, and beside its mask',
+        'stored number that means "no data"; it overrides the file\'s and counts beside its mask',
         keyword="source_nodata",
     )
     window: Box | None = option(None, "part of the source; all of it where None")
 
     def only(self, bands: Collection[str]) -> Self:
-        """Return the same without bands of other names: a manifest may name more than are read."""
+        """Return the same options with these bands only; a manifest may name more bands."""
         if self.bands is None:
             return self
         return replace(self, bands={k: v for k, v in self.bands.items() if k in bands})
 
     def over(self, others: ReadOptions) -> ReadOptions:
-        """Return what is stated here, and where nothing is, what `others` state."""
+        """Return these options, with those that are None taken from `others`."""
         stated = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
         return replace(others, **stated)

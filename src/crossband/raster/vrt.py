@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from crossband.raster.encoding import DTYPES, Encoding
 from crossband.raster.grid import Grid
-from crossband.raster.journal import Raw
+from crossband.raster.journal import RawFile
 
 #: By default, GDAL does not open raw files that a VRT names by absolute paths.
 OPTIONS = {"GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL"}
@@ -17,7 +17,7 @@ _COLOURS = {"red": "Red", "green": "Green", "blue": "Blue"}
 
 
 class Described(Protocol):
-    """What describes a raster beside its numbers; see `raster.write.Output`."""
+    """The metadata of a raster; see `raster.output.OutputFile`."""
 
     grid: Grid
     bands: tuple[str, ...]
@@ -27,7 +27,7 @@ class Described(Protocol):
     band_tags: Sequence[Mapping[str, str]]
 
 
-def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
+def vrt(output: Described, raw: RawFile, *, masked: bool) -> str:
     """Return the XML of a VRT (GDAL's virtual format) of a raw file; open it with `OPTIONS`.
 
     Args:
@@ -73,7 +73,7 @@ def vrt(output: Described, raw: Raw, *, masked: bool) -> str:
 
 
 def _band(
-    parent: ElementTree.Element, raw: Raw, planes: int, dtype: str, size: int
+    parent: ElementTree.Element, raw: RawFile, planes: int, dtype: str, size: int
 ) -> ElementTree.Element:
     """Add a band that begins after that many planes of numbers."""
     _, height, width = raw.shape

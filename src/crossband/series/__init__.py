@@ -1,6 +1,6 @@
-"""Dated scenes with one model: an index through time, synthetic and, where it was measured, true.
+"""Time series of spectral indices from dated scenes, of synthetic bands and of measured ones.
 
-`dates` tells when scenes were taken, `stack` takes stacks apart, `places` finds points and polygons
-in a scene, `maps` reads indices by windows, `measure` takes their statistics, `write` makes the
-files, `run` does it for scenes and `arrays` for a DataArray.
+`dates` finds the dates of scenes, `cubes` reads NetCDF and Zarr data cubes, `places` finds points
+and polygons in a scene, `maps` reads indices by windows, `measure` computes their statistics,
+`index_stack` writes the files, `run` does it for scenes and `array_series` for a DataArray.
 """

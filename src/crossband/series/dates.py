@@ -1,8 +1,8 @@
-"""When a scene was taken: what is told, by whom, and nothing that is guessed.
+"""The acquisition date of a scene, from metadata or the caller; it is never guessed.
 
-The strongest word counts:
+The first of these that states a date counts:
 
-| word | where |
+| statement | where |
 |---|---|
 | `dates` of `Model.series` | given in Python |
 | manifest | the row's column `datetime`, else `date` |
@@ -10,8 +10,8 @@ The strongest word counts:
 | product | S2 `PRODUCT_START_TIME`, S1 `startTime`, Landsat `DATE_ACQUIRED`, STAC `datetime` |
 | file | the tags of `TAGS`, in this order |
 
-Times without a zone are taken as UTC. A TIFF's own DateTime is when the file was made, which many
-writers set to the time of acquisition and others to the time of writing: it comes last.
+Times without a zone are taken as UTC. The DateTime of a TIFF comes last, as some writers set it to
+the time of acquisition and others to the time of writing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import Any
 import pandas as pd
 
 from crossband.errors import CrossbandError, InputError
-from crossband.jobs.sources import Source
+from crossband.jobs.inputs import SceneInput
 from crossband.raster import products
 from crossband.raster.open import open_raster
 
-#: Tags of files that say when the picture was taken: domain and name, in any case of letters.
+#: Tags of files that state the date of acquisition: domain and name, regardless of case.
 TAGS = (
-    ("IMAGERY", "ACQUISITIONDATETIME"),  # GDAL's own word, as its readers of products set it
+    ("IMAGERY", "ACQUISITIONDATETIME"),  # set by GDAL's drivers of products
     (None, "ACQUISITIONDATETIME"),
     (None, "ACQUISITION_DATETIME"),
     (None, "SENSING_TIME"),  # HLS
@@ -40,19 +40,19 @@ TAGS = (
     (None, "EXIF_DateTimeOriginal"),
     (None, "TIFFTAG_DATETIME"),
 )
-#: The manifest's columns, the stronger one first.
+#: Columns of a manifest that state the date; the first one overrides the second.
 COLUMNS = ("datetime", "date")
-#: What a pattern may hold, and the digits that it stands for.
+#: Codes of a pattern -> number of digits.
 CODES = {"%Y": 4, "%m": 2, "%d": 2, "%j": 3, "%H": 2, "%M": 2, "%S": 2}
 
 
 @dataclass(frozen=True, order=True)
 class Date:
-    """When a scene was taken.
+    """The time of acquisition, or the day where no time is known.
 
     Attributes:
         time: in UTC.
-        day: only the day is known; `time` is its beginning.
+        day: only the day is known; `time` is its midnight.
     """
 
     time: datetime
@@ -82,93 +82,95 @@ class Date:
 
     @property
     def stem(self) -> str:
-        """The date as a part of a file's name."""
+        """The date without punctuation, for the name of a file."""
         return re.sub(r"[:.-]", "", str(self))
 
 
 @dataclass(frozen=True)
-class Dated:
-    """A scene and when it was taken.
+class DatedScene:
+    """A scene and its date.
 
     Attributes:
         source: the scene.
-        date: when.
-        said_by: what says so, for people.
+        date: of its acquisition.
+        date_source: where the date was found, for messages.
     """
 
-    source: Source
+    source: SceneInput
     date: Date
-    said_by: str
+    date_source: str
 
 
-def told(source: Source, pattern: str | None = None) -> Dated:
-    """Return a scene with its date.
+def date_of_scene(source: SceneInput, pattern: str | None = None) -> DatedScene:
+    """Find the date of a scene.
 
     Args:
         source: the scene; its row in a manifest counts first.
-        pattern: where the date stands in names, see `in_name`.
+        pattern: of the date in names, see `in_name`.
 
     Raises:
-        InputError: nothing says a date, or what says it is none.
+        InputError: no date is stated, or the statement is not a date.
     """
     for column in COLUMNS:
         value = _cell(source.row.get(column))
         if value:
-            return Dated(source, _parsed(value, source.said, f"column {column}"), "the manifest")
+            return DatedScene(
+                source, _parsed(value, source.label, f"column {column}"), "the manifest"
+            )
     if pattern is not None:
-        return Dated(source, in_name(source.stem, pattern, source.said), "--date-pattern")
+        return DatedScene(source, in_name(source.stem, pattern, source.label), "--date-pattern")
     found = products.acquisition_time(source.path)
     if found is None and not _is_product(source):
         found = _tagged(source)
     if found is None:
         raise InputError(
-            f"{source.said}: nothing says when it was taken; give a manifest with a column "
+            f"{source.label}: nothing says when it was taken; give a manifest with a column "
             f"'datetime' or 'date', or --date-pattern for dates in names, as %Y%m%d"
         )
-    return Dated(source, _parsed(found[0], source.said, found[1]), found[1])
+    return DatedScene(source, _parsed(found[0], source.label, found[1]), found[1])
 
 
-def in_name(name: str, pattern: str, said: str) -> Date:
-    """Return the date in a name.
+def in_name(name: str, pattern: str, label: str) -> Date:
+    """Find the date in a name.
 
     Args:
         name: of a file or folder.
         pattern: `%Y`, `%m`, `%d`, `%j` (day of the year), `%H`, `%M`, `%S`, with `*` for any
-            letters and `?` for one; it may stand anywhere in the name, but not inside of a longer
-            number.
-        said: what the scene is called in messages.
+            characters and `?` for one. It may match anywhere in the name, but not inside of a
+            longer number.
+        label: the scene's name in messages.
 
     >>> str(in_name("LC08_L2SP_008059_20191201_20200825_02_T1", "LC08_*_*_%Y%m%d_*", "scene"))
     '2019-12-01'
 
     Raises:
-        InputError: no date there, or several.
-        CrossbandError: a pattern that is none.
+        InputError: the name has no date of this pattern, or several.
+        CrossbandError: the pattern is wrong.
     """
     expression, codes = _compiled(pattern)
     found: set[Date] = set()
     for match in expression.finditer(name):
         words = dict(zip(codes, match.groups(), strict=True))
-        # %j stands for month and day; what is not said begins with the day.
+        # %j replaces month and day. A missing time means midnight.
         day = "%Y" + ("%j" if "%j" in words else "%m%d")
         form = day + "".join(c for c in ("%H", "%M", "%S") if c in words)
         text = "".join(words[c] for c in re.findall(r"%\w", form))
         try:
             time = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
-            continue  # digits that are no date: the month 13
+            continue  # digits that are not a date, as a month 13
         found.add(Date(time, day="%H" not in words))
     if len(found) != 1:
         many = " and ".join(map(str, sorted(found)))
         raise InputError(
-            f"{said}: --date-pattern {pattern} finds {many or 'no date'} in {name!r}"
+            f"{label}: --date-pattern {pattern} finds {many or 'no date'} in {name!r}"
             + ("; say more of the name" if many else "")
         )
     return found.pop()
 
 
 def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
-    """Return the expression of a pattern, and its codes in order."""
+    """Return the regular expression of a pattern, and its codes in order."""
     parts = re.findall(r"%.|\*|\?|[^%*?]+|%", pattern)
     codes = [p for p in parts if p.startswith("%")]
     unknown = next((c for c in codes if c not in CODES), None)
@@ -187,43 +189,43 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
     text = "".join(
         rf"(\d{{{CODES[p]}}})" if p in CODES else words.get(p, re.escape(p)) for p in parts
     )
-    # A date is not the middle of a longer number.
+    # The digits of a date must not be part of a longer number.
     first, last = parts[0].startswith("%"), parts[-1].startswith("%")
     text = (r"(?<!\d)" if first else "") + text + (r"(?!\d)" if last else "")
     return re.compile(text), codes
 
 
-def _is_product(source: Source) -> bool:
+def _is_product(source: SceneInput) -> bool:
     return products.find(source.path, source.read.bands) is not None
 
 
-def _tagged(source: Source) -> tuple[str, str] | None:
-    """Return what the tags of a file say, and the tag that says it."""
+def _tagged(source: SceneInput) -> tuple[str, str] | None:
+    """Return the first date in the tags of a file, and the name of its tag."""
     with open_raster(source.path) as dataset:
         tags = {domain: dataset.tags(ns=domain) for domain in {domain for domain, _ in TAGS}}
     for domain, name in TAGS:
         for key, value in tags[domain].items():
             if key.lower() == name.lower() and value.strip():
-                # Of a mosaic HLS states several; the first is as good as the others of one pass.
+                # HLS states several times for a mosaic of one pass; the first one is taken.
                 return value.split(";")[0].strip(), key
     return None
 
 
 def _cell(value: Any) -> str:
-    """Return the text of a manifest's cell; empty where it is empty."""
+    """Return a cell of a manifest as text."""
     if pd.isna(value):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 20240501 beside an empty cell is read as 20240501.0
+        value = int(value)  # in a column with empty cells, 20240501 is read as 20240501.0
     if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
-        return value.date().isoformat()  # parquet has a column of dates as times at midnight
+        return value.date().isoformat()  # parquet stores dates as times at midnight
     return str(value).strip()
 
 
-def _parsed(text: str, said: str, key: str) -> Date:
+def _parsed(text: str, label: str, key: str) -> Date:
     try:
         return Date.parse(text)
     except ValueError:
         raise InputError(
-            f"{said}: {key} says {text!r}, which is no date as 2024-05-01 or 2024-05-01T10:30:00Z"
+            f"{label}: {key} says {text!r}, which is no date as 2024-05-01 or 2024-05-01T10:30:00Z"
         ) from None

@@ -1,7 +1,7 @@
-"""Indices of a dated scene by windows: of the synthetic bands, and of measured ones.
+"""Read the spectral indices of a scene window by window: of synthetic bands, and of measured bands.
 
-Each has `grid`, `bands`, `unit` and `read`, as a scene has, so that it can be brought onto another
-grid.
+Each index has `grid`, `bands`, `unit` and `read`, as a scene has, so that it can be resampled to
+another grid.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from crossband.raster.warp import Readable
 from crossband.translate.stream import index_values
 
 if TYPE_CHECKING:
-    from crossband.jobs.sources import Source
+    from crossband.jobs.inputs import SceneInput
     from crossband.model import Model
 
 #: Unit of an index.
 NONE = "1"
 
 
-class Values:
-    """An index whose windows a function gives.
+class ComputedIndex:
+    """An index whose values a function computes.
 
     Args:
-        index: its name.
+        index: name of the index.
         grid: of the scene.
-        read: gives values [h, w] and where they are defined.
+        read: returns values [h, w], and where they are defined [h, w].
     """
 
     def __init__(
@@ -62,25 +62,25 @@ class Values:
         return Window(plane, defined, self.grid.crop(box), self.bands, self.unit)
 
 
-def blank(index: str, grid: Grid) -> Readable:
+def masked_index(index: str, grid: Grid) -> Readable:
     """Return the index of a scene in which every pixel is masked."""
 
     def read(box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         shape = box.height, box.width
         return np.zeros(shape, np.float32), np.zeros(shape, dtype=bool)
 
-    return Values(index, grid, read)
+    return ComputedIndex(index, grid, read)
 
 
-def opened(path: Path, index: str) -> Scene:
-    """Open the file of an index that `translate` wrote."""
+def open_index(path: Path, index: str) -> Scene:
+    """Open the file of an index that the translation wrote."""
     dataset = open_raster(path)
     plain = Radiometry(NONE, (1.0,), (0.0,), (float("nan"),), False, "the file")
     return Scene(str(path), {index: 1}, plain, FileReader(dataset, str(path), (1,)))
 
 
-def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
-    """Return the bands of an index that the model makes, and those that the source has.
+def split_bands(model: Model, index: str) -> tuple[list[str], list[str]]:
+    """Split the bands of an index into those that the model makes and those of the source.
 
     Raises:
         BandError: the index needs other bands, or none that the model makes.
@@ -96,16 +96,16 @@ def needs(model: Model, index: str) -> tuple[list[str], list[str]]:
     return made, [b for b in needed if b not in made]
 
 
-def open_source(source: Source, options: ReadOptions, wanted: list[str]) -> Scene:
-    """Open a scene for reading these bands; what the source's own row says counts first."""
+def open_source(source: SceneInput, options: ReadOptions, wanted: list[str]) -> Scene:
+    """Open a scene for reading these bands; its row in a manifest overrides the options."""
     read = source.read_options(options, wanted).only(wanted)
     return open_scene(source.path, read, needed=wanted)
 
 
-class Measured:
-    """The index of a scene as it was measured: of the source's own bands, or of a row's target.
+class MeasuredIndex:
+    """The index of measured bands: of the source itself, or of the target of a manifest's row.
 
-    Use as a context manager, through `measured`.
+    `open_measured` opens it; use it as a context manager.
     """
 
     def __init__(self, index: str, source: Scene, target: Scene | None) -> None:
@@ -132,49 +132,51 @@ class Measured:
         self._files.close()
 
 
-def measured(source: Source, options: ReadOptions, model: Model, index: str) -> Measured | None:
+def open_measured(
+    source: SceneInput, options: ReadOptions, model: Model, index: str
+) -> MeasuredIndex | None:
     """Open the measured index of a scene; None where the bands for it are not there.
 
     Args:
-        source: the scene. A manifest's `target` counts first, then the source's own bands, told by
-            name as those of the model are.
+        source: the scene. The `target` of its row in a manifest counts first, then the source's own
+            bands, which are found by name like those of the model.
         options: how scenes are read.
-        model: tells which bands are synthetic.
-        index: its name.
+        model: whose target bands are synthetic.
+        index: name of the index.
 
     Raises:
         CrossbandError: a target that cannot be read, or that is not on the source's grid.
     """
-    made, plain = needs(model, index)
+    made, plain = split_bands(model, index)
     row = source.row
     if row and not pd.isna(row.get("target")):
         scene = open_source(source, options, plain or list(model.signature.source))
         try:
-            return Measured(index, scene, _target(source, options, scene, model, made))
+            return MeasuredIndex(index, scene, _target(source, options, scene, model, made))
         except BaseException:
             scene.close()
             raise
     if not _has(source, options, made):
         return None
-    return Measured(index, open_source(source, options, [*made, *plain]), None)
+    return MeasuredIndex(index, open_source(source, options, [*made, *plain]), None)
 
 
 def _target(
-    source: Source, options: ReadOptions, scene: Scene, model: Model, made: list[str]
+    source: SceneInput, options: ReadOptions, scene: Scene, model: Model, made: list[str]
 ) -> Scene:
-    """Open the target of a row beside its source."""
-    # What the command says of the source is said of a target that shares its radiometry, too.
-    said = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
-    row = {k: said[k] if k in said and pd.isna(v) else v for k, v in source.row.items()}
+    """Open the target of a manifest's row."""
+    # The options of the command hold for the target, too, where its row states nothing.
+    stated = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
+    row = {k: stated[k] if k in stated and pd.isna(v) else v for k, v in source.row.items()}
     target = open_side(row, "target", made)
     unit = model.signature.target_unit(scene.unit)
     same = (target.grid.height, target.grid.width) == (scene.grid.height, scene.grid.width)
     try:
-        if not (same and apart(target.grid, scene.grid) is None):
-            raise InputError(f"{source.said}: its target is not on the grid of the source")
+        if not (same and grid_difference(target.grid, scene.grid) is None):
+            raise InputError(f"{source.label}: its target is not on the grid of the source")
         if target.unit != unit:
             raise UnitError(
-                f"{source.said}: its target is in {target.unit}, and {model.name} gives {unit}"
+                f"{source.label}: its target is in {target.unit}, and {model.name} gives {unit}"
             )
     except BaseException:
         target.close()
@@ -182,7 +184,7 @@ def _target(
     return target
 
 
-def _has(source: Source, options: ReadOptions, made: list[str]) -> bool:
+def _has(source: SceneInput, options: ReadOptions, made: list[str]) -> bool:
     """Return whether a source has measured bands of these names."""
     read = source.read if source.complete else source.read.over(options)
     given = read.bands or {}
@@ -191,11 +193,11 @@ def _has(source: Source, options: ReadOptions, made: list[str]) -> bool:
     try:
         return set(made) <= {*given, *known_bands(source.path, read.sensor)}
     except InputError:
-        return False  # a folder whose files the bands name: it has no other bands
+        return False  # a folder of bands that the options name; it has no other bands
 
 
-def apart(first: Grid, second: Grid) -> str | None:
-    """Say how two grids differ; None where they are one."""
+def grid_difference(first: Grid, second: Grid) -> str | None:
+    """Describe how two grids differ; None where they are equal to a thousandth of a pixel."""
     if (first.height, first.width) != (second.height, second.width):
         sizes = [f"{g.width} x {g.height}" for g in (first, second)]
         return f"{sizes[0]} and {sizes[1]} pixels"

@@ -1,4 +1,4 @@
-"""Statistics of an index at a place on a date: a row of the table."""
+"""Statistics of an index at a place on a date; they are the rows of the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossband.core.indices import BOUNDED
 from crossband.metrics.moments import Moments
 from crossband.raster.grid import Window
 from crossband.raster.warp import Readable
-from crossband.series.places import Found
+from crossband.series.places import LocatedPlace
 
 #: Columns of the table, in order; see docs/series.md.
 COLUMNS = (
@@ -34,19 +34,19 @@ COLUMNS = (
 )
 
 
-def row(
-    found: Found,
+def place_row(
+    found: LocatedPlace,
     date: str,
     scene: str,
     synthetic: Readable,
     true: Readable | None,
 ) -> dict[str, Any] | None:
-    """Return what a place shows on a date; None where no pixel of it lies in the scene.
+    """Compute the statistics of a place on a date; None where no pixel of it lies in the scene.
 
     Args:
         found: the place in the scene.
-        date: when.
-        scene: its name.
+        date: of the scene.
+        scene: name of the scene.
         synthetic: the index of synthetic bands.
         true: the index of measured bands, on the same grid; None where there is none.
     """
@@ -84,10 +84,10 @@ def row(
 
 
 def _valid(window: Window, index: str) -> NDArray[np.bool_]:
-    """Return the pixels that count.
+    """Return the pixels that enter the statistics.
 
-    A normalised difference beyond -1..1 comes from a negative reflectance, which is noise; a few of
-    them, divided by almost nothing, would be the whole mean.
+    A normalised difference beyond -1..1 comes from a negative reflectance, which is noise. Its
+    denominator may be close to 0, so that a few such pixels would dominate the mean.
     """
     if index not in BOUNDED:
         return window.mask
@@ -95,12 +95,18 @@ def _valid(window: Window, index: str) -> NDArray[np.bool_]:
     return inside
 
 
-def table(
+def place_table(
     rows: Sequence[dict[str, Any]], places: Sequence[str], indices: Sequence[str]
 ) -> pd.DataFrame:
-    """Return rows as a table, by place, then index, each in the order given; dates as they come."""
+    """Return rows as a table, sorted by place and index in the orders given.
+
+    Args:
+        rows: of `place_row`, in the order of their dates.
+        places: names.
+        indices: names.
+    """
     first = {name: number for number, name in enumerate(places)}
-    # Python's sort keeps the order of what is equal.
+    # The sort is stable, so that dates keep their order.
     ordered = sorted(rows, key=lambda r: (first[r["place"]], list(indices).index(r["index"])))
     out = pd.DataFrame(ordered, columns=list(COLUMNS))
     for column in ("valid", "pixels", "compared"):

@@ -1,4 +1,4 @@
-"""What a series is made of and what is written of it, as one value."""
+"""Options of a time series."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.options import option
-from crossband.translate.options import Keywords
+from crossband.translate.options import TranslateKeywords
 
 
 @dataclass(frozen=True)
@@ -16,26 +16,28 @@ class SeriesOptions:
     """Dates, places and files of a series."""
 
     place_name: str | None = option(
-        None, "of --places, that names them", flag="--place-name", metavar="PROPERTY"
+        None, "property of --places with their names", flag="--place-name", metavar="PROPERTY"
     )
-    dates: Sequence[Any] | None = option(None, "of each input, where they are plain files")
+    dates: Sequence[Any] | None = option(None, "date of each input, where all are plain files")
     date_pattern: str | None = option(
         None,
-        "where the date stands in names, as '%%Y%%m%%d' or 'LC08_*_*_%%Y%%m%%d_*'",
+        "the date in names, as '%%Y%%m%%d' or 'LC08_*_*_%%Y%%m%%d_*'",
         flag="--date-pattern",
         metavar="PATTERN",
     )
     align: str | Path | None = option(
-        None, "bring the stack onto the grid of this raster", flag="--align", metavar="RASTER"
+        None, "resample the stack to the grid of this raster", flag="--align", metavar="RASTER"
     )
-    stacked: bool = option(True, "write INDEX.tif, one band a date")
-    compared: bool = option(False, "also INDEX_true.tif, INDEX_difference.tif", flag="--compare")
-    drawn: bool = option(True, "write the picture of each index through the season")
-    keep_scenes: bool = option(True, "leave the translated scenes")
+    stacked: bool = option(True, "write INDEX.tif, with one band per date")
+    compared: bool = option(
+        False, "also write INDEX_true.tif and INDEX_difference.tif", flag="--compare"
+    )
+    drawn: bool = option(True, "write a plot of each index through time")
+    keep_scenes: bool = option(True, "keep the translated scenes")
 
 
-class SeriesKeywords(Keywords, total=False):
-    """The keyword arguments of `Model.series`; each is documented where its field stands."""
+class SeriesKeywords(TranslateKeywords, total=False):
+    """The keyword arguments of `Model.series`; each is documented at its field above."""
 
     place_name: str | None
     dates: Sequence[Any] | None

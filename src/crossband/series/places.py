@@ -1,7 +1,7 @@
-"""Points and polygons of a GeoJSON file, and where they lie in a scene.
+"""Points and polygons of a GeoJSON file, and their pixels in a scene.
 
-A point stands for the pixel that it falls in. A polygon stands for the pixels whose centres lie in
-it, each with the weight of one, whatever share of them it covers.
+The pixel of a point is the one that it falls in. The pixels of a polygon are those whose centres
+lie in it; they have equal weights, whatever fraction of them the polygon covers.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
 from crossband.raster.warp import check_georeference
 
-#: What the whole scene is called where no places are given.
+#: Name of the place that is the whole scene.
 EVERYWHERE = "all"
-#: Side of what is read of a place at once, in pixels.
+#: Side in pixels of the windows of a place that are read at once.
 SIDE = 1024
 
 
 @dataclass(frozen=True)
 class Place:
-    """A point or a polygon; everything where it has no geometry.
+    """A point or a polygon; without a geometry the whole scene.
 
     Attributes:
         name: unique among the places of a file.
@@ -48,20 +48,21 @@ class Place:
 
     @property
     def is_point(self) -> bool:
-        """It is one pixel."""
+        """Whether it is a point."""
         return self.geometry is not None and self.geometry["type"] == "Point"
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a place lies in a scene.
+class LocatedPlace:
+    """The pixels of a place in a scene.
 
     Attributes:
-        place: it.
-        box: pixels of the scene that hold all of it that lies in the scene.
-        outline: its geometry in columns and rows of the scene; None for a point and everything.
-        total: how many pixels it has, those outside of the scene included, which are reckoned from
-            its area; None where it lies within, and they are counted.
+        place: the place.
+        box: bounding box of its pixels in the scene.
+        outline: its geometry in columns and rows of the scene; None for a point and for the whole
+            scene.
+        total: number of its pixels by its area, where it reaches beyond the scene; None where it
+            lies inside, so that its pixels can be counted.
     """
 
     place: Place
@@ -70,7 +71,7 @@ class Found:
     total: int | None
 
     def parts(self) -> Iterator[tuple[Box, NDArray[np.bool_]]]:
-        """Yield rectangles of the scene, and which of their pixels [h, w] belong to the place."""
+        """Yield boxes of the scene, and which of their pixels [h, w] belong to the place."""
         for row in range(0, self.box.height, SIDE):
             for col in range(0, self.box.width, SIDE):
                 at = Box(self.box.row + row, self.box.col + col, SIDE, SIDE).intersection(self.box)
@@ -87,21 +88,21 @@ class Found:
 
 
 def everywhere() -> Place:
-    """Return the place that every pixel of a scene belongs to."""
+    """Return the place that is the whole scene."""
     return Place(EVERYWHERE)
 
 
-def read(path: str | Path, name: str | None = None) -> list[Place]:
-    """Return the places of a GeoJSON file.
+def read_places(path: str | Path, name: str | None = None) -> list[Place]:
+    """Read the places of a GeoJSON file.
 
     Args:
         path: a FeatureCollection, a Feature, or a geometry. Coordinates are longitude and latitude
-            (RFC 7946), unless an older file names another system in its member `crs`.
-        name: property that names them; the property `name`, else the feature's `id`, else the
-            property `id`, else its number where None.
+            (RFC 7946), unless the member `crs` of an older file names another system.
+        name: property with their names. Where None: the property `name`, else the feature's `id`,
+            else the property `id`, else its number.
 
     Raises:
-        InputError: not GeoJSON, a geometry that is no point and no polygon, or two of one name.
+        InputError: not GeoJSON, a geometry other than points and polygons, or two of one name.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -122,21 +123,21 @@ def read(path: str | Path, name: str | None = None) -> list[Place]:
     return list(found.values())
 
 
-def locate(place: Place, grid: Grid, path: str) -> Found | None:
-    """Find a place in a scene; None where it lies outside of it.
+def locate_place(place: Place, grid: Grid, path: str) -> LocatedPlace | None:
+    """Find the pixels of a place in a scene; None where it lies outside.
 
-    Corners of polygons are transformed, and the lines between them are straight in the scene's CRS.
+    The corners of a polygon are transformed; its edges are straight in the scene's CRS.
 
     Args:
-        place: it.
+        place: the place.
         grid: the scene's.
-        path: what the scene is called in messages.
+        path: the scene's name in messages.
 
     Raises:
-        InputError: the scene has no affine transform or CRS, or its CRS cannot hold the place.
+        InputError: the scene has no affine transform or CRS, or the place cannot be transformed.
     """
     if place.geometry is None:
-        return Found(place, grid.box, None, None)
+        return LocatedPlace(place, grid.box, None, None)
     crs = check_georeference(grid, path)
     try:
         with gdal():
@@ -146,12 +147,12 @@ def locate(place: Place, grid: Grid, path: str) -> Found | None:
     outline = {**moved, "coordinates": _in_pixels(moved["coordinates"], ~grid.transform)}
     corners = np.array(list(_corners(outline["coordinates"])), np.float64)
     if not np.isfinite(corners).all():
-        return None  # on the other side of the Earth
+        return None  # too far away for the scene's projection
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     if place.is_point:
         row, col = math.floor(top), math.floor(left)
         inside = 0 <= row < grid.height and 0 <= col < grid.width
-        return Found(place, Box(row, col, 1, 1), None, None) if inside else None
+        return LocatedPlace(place, Box(row, col, 1, 1), None, None) if inside else None
     first = max(math.floor(top), 0), max(math.floor(left), 0)
     last = min(math.ceil(bottom), grid.height), min(math.ceil(right), grid.width)
     box = Box(*first, last[0] - first[0], last[1] - first[1])
@@ -159,7 +160,7 @@ def locate(place: Place, grid: Grid, path: str) -> Found | None:
         return None
     within = min(top, left) >= 0 and bottom <= grid.height and right <= grid.width
     total = None if within else round(_area(outline))
-    return Found(place, box, outline, total)
+    return LocatedPlace(place, box, outline, total)
 
 
 def _features(data: Any, path: str | Path) -> list[dict[str, Any]]:
@@ -178,7 +179,7 @@ def _features(data: Any, path: str | Path) -> list[dict[str, Any]]:
 
 
 def _crs(data: Mapping[str, Any], path: str | Path) -> CRS:
-    """Return the system that an older file names, or that of RFC 7946."""
+    """Return the CRS in the member `crs` of an older file, else that of RFC 7946."""
     stated = data.get("crs")
     if stated is None:
         return CRS.from_epsg(4326)
@@ -200,17 +201,17 @@ def _named(feature: Mapping[str, Any], number: int, name: str | None, path: str 
     return next((str(words) for words in stated if words not in (None, "")), str(number))
 
 
-def _geometry(geometry: Any, said: str) -> Mapping[str, Any]:
+def _geometry(geometry: Any, label: str) -> Mapping[str, Any]:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Point", "Polygon", "MultiPolygon"):
-        raise InputError(f"{said}: a {kind or 'place without geometry'}; give points or polygons")
+        raise InputError(f"{label}: a {kind or 'place without geometry'}; give points or polygons")
     try:
         corners = np.array(list(_corners(geometry["coordinates"])), np.float64)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{said}: its coordinates are not as GeoJSON has them") from error
+        raise InputError(f"{label}: its coordinates are not as GeoJSON has them") from error
     if corners.ndim != 2 or not np.isfinite(corners).all():
-        raise InputError(f"{said}: its coordinates are not as GeoJSON has them")
-    # What GDAL makes of a height is of no use here.
+        raise InputError(f"{label}: its coordinates are not as GeoJSON has them")
+    # Heights are dropped: the transformation must not depend on them.
     return {"type": kind, "coordinates": _flat(geometry["coordinates"])}
 
 
@@ -219,7 +220,7 @@ def _corners(coordinates: Any) -> Iterator[tuple[float, float]]:
     if isinstance(coordinates[0], int | float):
         yield float(coordinates[0]), float(coordinates[1])
         return
-    if not isinstance(coordinates, list):  # a word would be parted into letters for ever
+    if not isinstance(coordinates, list):  # the recursion into a string would not end
         raise TypeError
     for part in coordinates:
         yield from _corners(part)
@@ -232,14 +233,14 @@ def _flat(coordinates: Any) -> Any:
 
 
 def _in_pixels(coordinates: Any, affine: Affine) -> Any:
-    """Return positions as column and row."""
+    """Convert positions to columns and rows."""
     if isinstance(coordinates[0], int | float):
         return list(affine @ (coordinates[0], coordinates[1]))
     return [_in_pixels(part, affine) for part in coordinates]
 
 
 def _area(outline: Mapping[str, Any]) -> float:
-    """Return the pixels that polygons cover: their outer rings less their holes."""
+    """Return the area of polygons in pixels: outer rings minus holes."""
     coordinates = outline["coordinates"]
     polygons = [coordinates] if outline["type"] == "Polygon" else coordinates
     return float(sum(_ring(p[0]) - sum(map(_ring, p[1:])) for p in polygons))
@@ -248,5 +249,5 @@ def _area(outline: Mapping[str, Any]) -> float:
 def _ring(ring: Sequence[Sequence[float]]) -> float:
     """Return the area of a ring, by the shoelace formula."""
     x, y = np.array(ring, np.float64).T
-    x, y = x - x[0], y - y[0]  # far from the origin the products would lose digits
+    x, y = x - x[0], y - y[0]  # keeps the products small, and so their digits
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))

@@ -1,4 +1,4 @@
-"""The picture of a series: an index through the season, true and synthetic, a panel each place."""
+"""Plot an index through time, true and synthetic, with one panel per place."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from crossband.evaluation.report.pictures import save_figure
 
-#: Panels that are drawn at most; the table holds all places.
+#: Panels at most; the table has all places.
 MOST = 12
-#: Points of which less of the place is valid are drawn hollow.
+#: Points are hollow where a smaller share of the place is valid.
 HALF = 0.5
 _INK, _SYNTHETIC, _GAP = "#1f2430", "#1b7f4d", "#b6322c"
 _WIDTH = 12.0
@@ -25,17 +25,17 @@ _SPREAD, _PARTLY, _MASKED = "± 1 standard deviation", "less than half valid", "
 _LEGEND = ("synthetic", "true", _PARTLY, _SPREAD, _MASKED)
 
 
-def seasons(path: str | Path, table: pd.DataFrame, index: str, *, title: str) -> Path:
-    """Draw one index through time.
+def plot_series(path: str | Path, table: pd.DataFrame, index: str, *, title: str) -> Path:
+    """Plot one index through time.
 
-    A date on which nothing of a place is valid is a gap in the line and a short red mark below; a
-    point of which less than half is valid is hollow. The band around the synthetic line is one
-    standard deviation of the place's pixels.
+    A date on which no pixel of a place is valid is a gap in the line, with a short red mark below.
+    A point is hollow where less than half of the place is valid. The band around the synthetic line
+    is one standard deviation of the place's pixels.
 
     Args:
         path: a `.png`; written under another name and renamed.
-        table: rows of that index, see `series.measure.COLUMNS`; the first `MOST` places are drawn.
-        index: its name.
+        table: rows of this index, see `series.measure.COLUMNS`; the first `MOST` places are drawn.
+        index: name of the index.
         title: one line.
     """
     names = list(dict.fromkeys(table["place"]))

@@ -1,4 +1,4 @@
-"""A series of scenes: translate them, stack their indices, take the statistics of places."""
+"""Time series of scenes: translate them, stack their indices, compute the statistics of places."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from crossband.errors import CrossbandError, InputError
 from crossband.jobs.run import translate_tasks
 from crossband.jobs.shards import Shard
-from crossband.jobs.summary import FAILED, Line
-from crossband.jobs.task import Tally, Task, Watcher
+from crossband.jobs.summary import FAILED, SummaryLine
+from crossband.jobs.task import FleetObserver, FleetStatus, Task
 from crossband.model import Model
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_raster
+from crossband.raster.output_paths import make_folder
 from crossband.raster.warp import Readable, check_georeference
-from crossband.raster.write import make_folder
-from crossband.series import maps, measure, places, plan, stack, write
+from crossband.series import cubes, index_stack, maps, measure, places, preparation
 from crossband.series.options import SeriesOptions
-from crossband.series.places import Found, Place
-from crossband.series.plan import Item
+from crossband.series.places import LocatedPlace, Place
+from crossband.series.preparation import DatedTask
 from crossband.translate.options import TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
@@ -36,20 +36,20 @@ SCENES, TABLE, PICTURE = "scenes", "series.csv", "series.png"
 
 @dataclass
 class Series:
-    """What a series has become.
+    """The result of a series.
 
     Attributes:
         folder: of the files.
         table: a row for each place and date, see `measure.COLUMNS`.
-        files: what was written, but for the scenes.
-        stacks: those of them that are rasters, by what they show, as `NDVI` or `NDVI_true`.
+        files: all files that were written, except the scenes.
+        stacks: the raster stacks among them, as `NDVI` or `NDVI_true` -> path.
         labels: dates of the bands of the stacks.
-        failed: scenes that could not be translated: input -> reason.
+        failed: scenes that could not be translated, as input -> reason.
         masked: scenes in which every pixel is masked; they are gaps.
-        without_truth: scenes that do not have the measured bands.
+        without_truth: scenes without measured bands.
         nowhere: places in which no scene has a pixel.
         partly: places that reach beyond a scene.
-        dates_from: what said the dates -> of how many scenes.
+        dates_from: where dates were found -> number of scenes.
     """
 
     folder: Path
@@ -65,17 +65,19 @@ class Series:
     dates_from: dict[str, int] = field(default_factory=dict)
 
 
-def names_of(folder: Path, indices: Sequence[str], *, stacked: bool, compared: bool) -> list[Path]:
-    """Return the files of a series, but for the scenes."""
-    out = [folder / TABLE, *(picture(folder, indices, index) for index in indices)]
+def output_paths(
+    folder: Path, indices: Sequence[str], *, stacked: bool, compared: bool
+) -> list[Path]:
+    """Return the paths of the files of a series, except the scenes."""
+    out = [folder / TABLE, *(plot_path(folder, indices, index) for index in indices)]
     kinds = ("", "_true", "_difference") if compared else ("",)
     if stacked:
         out += [folder / f"{index}{kind}.tif" for index in indices for kind in kinds]
     return out
 
 
-def picture(folder: Path, indices: Sequence[str], index: str) -> Path:
-    """Return the picture of an index: of several each has one."""
+def plot_path(folder: Path, indices: Sequence[str], index: str) -> Path:
+    """Return the path of the plot of an index; each of several indices has its own."""
     return folder / (PICTURE if len(indices) == 1 else f"series_{index}.png")
 
 
@@ -88,66 +90,66 @@ def series(
     *,
     indices: Sequence[str] = ("NDVI",),
     places: str | Path | Sequence[Place] | None = None,
-    watcher: Watcher | None = None,
+    observer: FleetObserver | None = None,
 ) -> Series:
-    """Translate dated scenes, and write an index through time.
+    """Translate dated scenes, and write spectral indices through time.
 
-    Scenes go to the folder `scenes`; those that are there, made by the same model from the same
-    source, are not made again. What was interrupted goes on when it is called again.
+    Scenes are translated into the folder `scenes`; those that are up to date are not translated
+    again. After an interruption, the same call continues.
 
     Args:
-        model: loaded model; its pixels must be the source's.
-        inputs: what `jobs.sources` takes; NetCDF and Zarr stacks.
+        model: loaded model, whose pixels have the size of the source's.
+        inputs: those of `jobs.inputs`, and NetCDF and Zarr data cubes.
         folder: of the results.
-        options: how scenes are read, computed and written; with `write.overwrite` results are
-            replaced, and scenes that were made otherwise.
-        what: dates, grid and files.
+        options: how scenes are read, computed and written. With `write.overwrite`, results and
+            scenes that are not up to date are replaced.
+        what: dates, grid and files of the series.
         indices: names of spectral indices that need a band which the model makes.
         places: GeoJSON of points and polygons, or `places.Place`s; the whole scene where None.
-        watcher: is told how the translation goes.
+        observer: is notified of each translated scene.
 
     Raises:
-        CrossbandError: something is wrong with inputs, dates, grids, places or options; nothing was
-            done. Or no scene could be translated.
+        CrossbandError: inputs, dates, grids, places or options are wrong, and nothing was done; or
+            no scene could be translated.
         Interrupted: Ctrl-C; finished scenes are kept.
     """
     folder, read = Path(folder), options.read
-    outputs = names_of(folder, indices, stacked=what.stacked, compared=what.compared)
-    plan.check(model, indices, outputs, overwrite=options.write.overwrite)
+    outputs = output_paths(folder, indices, stacked=what.stacked, compared=what.compared)
+    preparation.check_series(model, indices, outputs, overwrite=options.write.overwrite)
     if what.align is not None and not what.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
-    every = plan.items(
+    every = preparation.dated_tasks(
         model,
         [str(i) for i in inputs],
         folder / SCENES,
         indices,
         dates=what.dates,
         pattern=what.date_pattern,
-        apart=not what.stacked,
+        same_times=not what.stacked,
     )
     wanted = _places(places, what.place_name)
-    grids = plan.grids(model, every, indices, read)
+    grids = preparation.scene_grids(model, every, indices, read)
     onto = _onto(what.align)
     if what.stacked:
-        plan.check_one_grid(every, grids, onto)
+        preparation.check_one_grid(every, grids, onto)
     for number, grid in grids.items():
         if any(p.geometry is not None for p in wanted):
-            check_georeference(grid, every[number].dated.source.said)
+            check_georeference(grid, every[number].dated.source.label)
     make_folder(folder)
-    run = _Run(model, folder, every, grids, list(indices), wanted, options)
-    with _copied(run):
-        run.translate(watcher)
-        found = run.measured()
+    run = _SeriesRun(model, folder, every, grids, list(indices), wanted, options)
+    with _copied_cubes(run):
+        run.translate(observer)
+        found = run.statistics()
         if what.stacked:
             run.stacks(found, onto, compared=what.compared)
-    found.files.append(write.table(folder / TABLE, found.table))
+    found.files.append(index_stack.write_table(folder / TABLE, found.table))
     if what.drawn:
-        from crossband.series.plot import seasons
+        from crossband.series.plot import plot_series
 
         for index in indices:
             own = found.table[found.table["index"] == index]
-            path = picture(folder, indices, index)
-            found.files.append(seasons(path, own, index, title=f"{index} by {model.name}"))
+            path = plot_path(folder, indices, index)
+            found.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
     if not what.keep_scenes:
         run.remove_scenes()
     return found
@@ -158,7 +160,7 @@ def _places(given: str | Path | Sequence[Place] | None, name: str | None) -> lis
         raise CrossbandError("--place-name is a property of --places: give these, too")
     if given is None:
         return [places.everywhere()]
-    return places.read(given, name) if isinstance(given, str | Path) else list(given)
+    return places.read_places(given, name) if isinstance(given, str | Path) else list(given)
 
 
 def _onto(align: str | Path | None) -> Grid | None:
@@ -171,34 +173,36 @@ def _onto(align: str | Path | None) -> Grid | None:
 
 
 @contextmanager
-def _copied(run: _Run) -> Iterator[None]:
-    """Copy the dates of stacks into files, for as long as they are needed."""
+def _copied_cubes(run: _SeriesRun) -> Iterator[None]:
+    """Copy the dates of data cubes to files, and remove these at the end."""
     parts = [item.part for item in run.every if item.part is not None]
     try:
         for part in parts:
-            stack.copy(part, run.bands_of(part), run.options.read)
+            cubes.copy_slice(part, run.bands_of(part), run.options.read)
         yield
     finally:
         for folder in {Path(p.dated.source.path).parent for p in parts}:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Run:
-    """A series that is being made.
+class _SeriesRun:
+    """The steps of a series.
 
     Args:
-        model, folder, options: see `series`.
-        every: the dates.
-        grids: of those that could be opened.
+        model: see `series`.
+        folder: see `series`.
+        every: the dated scenes.
+        grids: of those that could be opened, by their number.
         indices: names.
-        wanted: places.
+        wanted: the places.
+        options: see `series`.
     """
 
     def __init__(
         self,
         model: Model,
         folder: Path,
-        every: list[Item],
+        every: list[DatedTask],
         grids: dict[int, Grid],
         indices: list[str],
         wanted: list[Place],
@@ -206,50 +210,52 @@ class _Run:
     ) -> None:
         self.model, self.folder, self.every, self.grids = model, folder, every, grids
         self.indices, self.wanted, self.options = indices, wanted, options
-        self.outcome: dict[str, Line] = {}
+        self.outcome: dict[str, SummaryLine] = {}
 
-    def bands_of(self, part: stack.Slice) -> list[str]:
-        """Return the bands that are copied of a stack: the model's, and measured ones."""
+    def bands_of(self, part: cubes.CubeSlice) -> list[str]:
+        """Return the bands to copy of a data cube: the model's source bands, and measured ones."""
         source = list(self.model.signature.source)
-        made = [b for i in self.indices for b in maps.needs(self.model, i)[0]]
-        more = [b for b in dict.fromkeys(made) if stack.holds(part.array, [b], self.options.read)]
+        made = [b for i in self.indices for b in maps.split_bands(self.model, i)[0]]
+        more = [
+            b for b in dict.fromkeys(made) if cubes.has_bands(part.array, [b], self.options.read)
+        ]
         return [*source, *(b for b in more if b not in source)]
 
-    def translate(self, watcher: Watcher | None) -> None:
-        """Translate what is not there; CrossbandError where nothing comes of it."""
+    def translate(self, observer: FleetObserver | None) -> None:
+        """Translate the scenes that are not up to date; InputError where none succeeds."""
         read = self.options.read.only(self.model.signature.source)
         write = replace(self.options.write, indices=self.indices)
-        seen = _Collected(watcher or Watcher())
+        seen = _LineCollector(observer or FleetObserver())
         translate_tasks(
             self.model,
             [item.task for item in self.every],
             self.folder / SCENES,
             replace(self.options, read=read, write=write),
             shard=Shard(),
-            watcher=seen,
+            observer=seen,
         )
         self.outcome = seen.lines
         if not any(self._is_there(item) for item in self.every):
             first = next(iter(seen.lines.values()))
             raise InputError(f"no scene could be translated; the first: {first.reason}")
 
-    def _line(self, item: Item) -> Line:
+    def _line(self, item: DatedTask) -> SummaryLine:
         return self.outcome[item.task.name]
 
-    def _is_masked(self, item: Item) -> bool:
+    def _is_masked(self, item: DatedTask) -> bool:
         return self._line(item).error == "MaskedError"
 
-    def _is_there(self, item: Item) -> bool:
+    def _is_there(self, item: DatedTask) -> bool:
         return self._line(item).status != FAILED
 
-    def measured(self) -> Series:
-        """Take the statistics of all places on all dates."""
+    def statistics(self) -> Series:
+        """Compute the statistics of all places on all dates."""
         rows: list[dict[str, Any]] = []
         found = Series(self.folder, pd.DataFrame())
-        where: dict[tuple[Any, ...], list[Found]] = {}
+        where: dict[tuple[Any, ...], list[LocatedPlace]] = {}
         for number, item in enumerate(self.every):
-            said = item.dated.said_by
-            found.dates_from[said] = found.dates_from.get(said, 0) + 1
+            label = item.dated.date_source
+            found.dates_from[label] = found.dates_from.get(label, 0) + 1
             if not self._is_there(item):
                 line = self._line(item)
                 if not self._is_masked(item) or number not in self.grids:
@@ -259,7 +265,9 @@ class _Run:
             for index in self.indices:
                 with ExitStack() as files:
                     made = files.enter_context(self._synthetic(number, index))
-                    true = maps.measured(item.dated.source, self.options.read, self.model, index)
+                    true = maps.open_measured(
+                        item.dated.source, self.options.read, self.model, index
+                    )
                     if true is not None:
                         files.enter_context(true)
                     elif item.scene not in found.without_truth:
@@ -269,36 +277,36 @@ class _Run:
                     if key not in where:
                         where[key] = self._located(grid, item)
                     for place in where[key]:
-                        row = measure.row(place, item.label, item.scene, made, true)
+                        row = measure.place_row(place, item.label, item.scene, made, true)
                         if row is not None:
                             rows.append(row)
         found.labels = [i.label for i in self.every if self._is_there(i) or self._is_masked(i)]
-        found.table = measure.table(rows, [p.name for p in self.wanted], self.indices)
+        found.table = measure.place_table(rows, [p.name for p in self.wanted], self.indices)
         known = set(found.table["place"])
         beyond = {f.place.name for every in where.values() for f in every if f.total is not None}
         found.partly = [p.name for p in self.wanted if p.name in beyond & known]
         found.nowhere = [p.name for p in self.wanted if p.name not in known]
         return found
 
-    def _located(self, grid: Grid, item: Item) -> list[Found]:
-        said = item.dated.source.said
-        found = [places.locate(place, grid, said) for place in self.wanted]
+    def _located(self, grid: Grid, item: DatedTask) -> list[LocatedPlace]:
+        label = item.dated.source.label
+        found = [places.locate_place(place, grid, label) for place in self.wanted]
         return [f for f in found if f is not None]
 
     def _synthetic(self, number: int, index: str) -> AbstractContextManager[Readable]:
-        """Open the index of a scene; it is blank where all of the scene is masked."""
+        """Open the index of a scene; all of it is masked where the scene is."""
         item = self.every[number]
         if self._is_masked(item):
-            return nullcontext(maps.blank(index, self.grids[number]))
-        return maps.opened(item.indices[index], index)
+            return nullcontext(maps.masked_index(index, self.grids[number]))
+        return maps.open_index(item.indices[index], index)
 
     @contextmanager
     def _true(self, number: int, index: str) -> Iterator[Readable]:
-        """Open the measured index of a scene; it is blank where there is none."""
+        """Open the measured index of a scene; all of it is masked where there is none."""
         source = self.every[number].dated.source
-        found = maps.measured(source, self.options.read, self.model, index)
+        found = maps.open_measured(source, self.options.read, self.model, index)
         if found is None:
-            yield maps.blank(index, self.grids[number])
+            yield maps.masked_index(index, self.grids[number])
             return
         with found:
             yield found
@@ -311,10 +319,10 @@ class _Run:
                 one, other = made.read(box), true.read(box)
                 return one.values[0] - other.values[0], one.mask & other.mask
 
-            yield maps.Values(index, made.grid, read)
+            yield maps.ComputedIndex(index, made.grid, read)
 
     def stacks(self, found: Series, onto: Grid | None, *, compared: bool) -> None:
-        """Write the rasters."""
+        """Write the raster stacks."""
         numbers = [
             n
             for n, item in enumerate(self.every)
@@ -327,7 +335,7 @@ class _Run:
         for index in self.indices:
             for kind, opening in kinds.items():
                 layers = [
-                    write.Layer(
+                    index_stack.DateLayer(
                         self.every[n].label,
                         self.every[n].scene,
                         lambda n=n, opening=opening, index=index: opening(n, index),  # type: ignore[misc]
@@ -337,14 +345,14 @@ class _Run:
                 path = self.folder / f"{index}{kind}.tif"
                 grid = onto or self.grids[numbers[0]]
                 tags = self._tags(index, kind, len(numbers))
-                write.stack(path, grid, index, layers, tags, aligned=onto is not None)
+                index_stack.write_stack(path, grid, index, layers, tags, aligned=onto is not None)
                 found.files.append(path)
                 found.stacks[f"{index}{kind}"] = path
 
     def _tags(self, index: str, kind: str, dates: int) -> dict[str, str]:
-        """Return the tags of a stack; of what was measured they do not say that it is synthetic."""
+        """Return the tags of a stack; that of measured bands is not tagged as synthetic."""
         tags = synthetic_tags(self.model, f"{dates} scenes")
-        made = ", ".join(maps.needs(self.model, index)[0])
+        made = ", ".join(maps.split_bands(self.model, index)[0])
         words = f"{index} on {dates} dates"
         if kind == "_true":
             tags = {"TIFFTAG_SOFTWARE": tags["TIFFTAG_SOFTWARE"]}
@@ -355,27 +363,27 @@ class _Run:
         return {**tags, "TIFFTAG_IMAGEDESCRIPTION": words, "CROSSBAND_INDEX": index}
 
     def remove_scenes(self) -> None:
-        """Remove the translated scenes; other files in their folder stay."""
+        """Remove the translated scenes; other files in their folder are kept."""
         scenes = self.folder / SCENES
         for item in self.every:
             for path in (item.task.output, *item.indices.values()):
                 path.unlink(missing_ok=True)
         (scenes / "summary.jsonl").unlink(missing_ok=True)
-        plan.remove_empty(scenes)
+        preparation.remove_if_empty(scenes)
 
 
-class _Collected(Watcher):
-    """Keeps the line of each scene, and hands on what it is told."""
+class _LineCollector(FleetObserver):
+    """Keeps the summary line of each scene, and notifies another observer."""
 
-    def __init__(self, other: Watcher) -> None:
+    def __init__(self, other: FleetObserver) -> None:
         self._other = other
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, SummaryLine] = {}
 
-    def began(self, task: Task) -> Progress | None:
-        """See `Watcher.began`."""
-        return self._other.began(task)
+    def on_scene_start(self, task: Task) -> Progress | None:
+        """See `FleetObserver.on_scene_start`."""
+        return self._other.on_scene_start(task)
 
-    def ended(self, line: Line, tally: Tally) -> None:
-        """See `Watcher.ended`."""
+    def on_scene_end(self, line: SummaryLine, status: FleetStatus) -> None:
+        """See `FleetObserver.on_scene_end`."""
         self.lines[line.output] = line
-        self._other.ended(line, tally)
+        self._other.on_scene_end(line, status)

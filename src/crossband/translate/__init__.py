@@ -1,5 +1,5 @@
-"""Model + scene -> scene: any size, seam-free, resumable.
+"""Translate scenes of any size with a model: without seams, and resumable.
 
-One scene goes `scene` -> `tiling` -> `stream` -> `engine` -> file; `lazy` does the same for arrays
-of dask.
+`scene` opens a scene, `tiling` cuts it, `stream` sends its tiles through the `engine` into the
+file. `lazy` does the same for DataArrays in dask chunks.
 """

@@ -1,13 +1,13 @@
-"""Overlapping tiles for networks that see everything: each fades into the next.
+"""Blend overlapping tiles of networks that see the whole image.
 
-Such a network (instance norm, attention, pooling) gives two tiles two answers for one pixel. No
-halo mends that, so the answers are mixed: over the ramp between two tiles the weight of the second
-rises from 0 to 1 along half a period of a cosine, which begins and ends without a kink. At most two
-tiles meet along an axis, and the mixture is computed as `a + weight * (b - a)`: the weights sum to
-1 in every pixel, and where both agree nothing changes, to the last bit.
+With instance norm, attention or pooling, two tiles give different outputs for one pixel, and no
+halo prevents that. So the outputs are blended: over the ramp between two tiles the weight of the
+second rises from 0 to 1 along half a period of a cosine, whose slope is 0 at both ends. At most two
+tiles meet along an axis, and the blend is computed as `a + weight * (b - a)`. So the weights
+sum to 1 in every pixel, and equal outputs stay as they are to the last bit.
 
-The order of the sums is fixed by the places of the tiles. A tile's own part needs its left and its
-upper neighbours only, so it is finished as soon as they are: one tile row of ramps is remembered.
+The order of the sums is fixed by the positions of the tiles. A tile's own part depends on its left
+and upper neighbours only. So the ramps of one row of tiles are kept in memory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from crossband.errors import CrossbandError
 from crossband.raster.grid import Box
-from crossband.translate.tiles import Job, Tile
+from crossband.translate.tiles import Tile, TileBatch
 
 
 def default_overlap(tile: int, stride: int) -> int:
-    """Return an eighth of the tile, rounded down to the stride.
+    """Return the default overlap: an eighth of the tile, rounded down to the stride.
 
-    It computes 31% of the pixels twice. A jump of d between two tiles becomes a slope of at most
-    pi / 2 * d / overlap in a pixel: at a tile of 896, 1.4% of the jump.
+    At this overlap 31% of the pixels are computed twice. A jump of d between two tiles becomes a
+    slope of at most pi / 2 * d / overlap per pixel: 1.4% of the jump at a tile of 896.
     """
     return tile // 8 // stride * stride
 
@@ -40,7 +40,7 @@ class Span:
         start: first pixel that the network sees, on the stride.
         stop: one past the last.
         first: first pixel of the tile's own part, where the ramp from its predecessor begins.
-        last: one past the last, where the ramp to its successor begins.
+        last: one past the last pixel of the own part, where the ramp to its successor begins.
         fade_in: length of the ramp from `first` on; 0 for the first tile.
         fade_out: length of the ramp from `last` on; 0 for the last tile.
     """
@@ -54,17 +54,17 @@ class Span:
 
 
 def spans(length: int, tile: int, overlap: int, stride: int) -> list[Span]:
-    """Cover an axis with tiles of one size whose origins lie on the stride, evenly spread.
+    """Cover an axis with evenly spaced tiles of one size whose origins lie on the stride.
 
     Args:
         length: pixels of the scene along the axis.
-        tile: side of a tile; a scene that is not longer is one tile.
+        tile: side of a tile. A scene that is not longer is one tile.
         overlap: least pixels that two neighbours share, at most a quarter of the tile.
         stride: the network's stride.
 
     Returns:
         Spans whose own parts cover each pixel once. Two neighbours share `overlap` pixels or more,
-        and fade over `overlap` of them, in the middle of what they share.
+        and their ramp is the middle `overlap` of these.
     """
     tile = max(tile // stride, 1) * stride
     if length <= tile:
@@ -84,7 +84,14 @@ def spans(length: int, tile: int, overlap: int, stride: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class BlendedTile(Tile):
-    """A tile that fades into its neighbours; `row` and `col` are its places in the plan."""
+    """A tile that is blended with its neighbours.
+
+    Attributes:
+        row: of the tile in the plan.
+        col: of the tile in the plan.
+        down: its extent along the rows.
+        across: its extent along the columns.
+    """
 
     row: int
     col: int
@@ -134,7 +141,7 @@ def ramp(length: int) -> NDArray[np.float32]:
 
 
 class Blender:
-    """Mixes the answers of overlapping tiles, in the order of the plan.
+    """Blends the outputs of overlapping tiles, in the order of the plan.
 
     Args:
         scale: output pixels per source pixel along one side.
@@ -145,21 +152,21 @@ class Blender:
         self._right: dict[tuple[int, int], NDArray[np.float32]] = {}
         self._below: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def __call__(self, tile: BlendedTile, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, tile: BlendedTile, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the finished core of a tile, [C, h * scale, w * scale].
 
-        Its left, upper and upper left neighbours must have been here before. Where they have not,
-        the core is not finished, and only what the tile leaves to its successors is right.
+        Its left, upper and upper left neighbours must have been blended before. Otherwise the core
+        is wrong where they overlap, and only what is kept for the tile's successors is right.
 
         Args:
-            tile: its place.
-            answer: all that the network says of it, [C, H * scale, W * scale].
+            tile: its extent and position.
+            output: of the network for the whole tile, [C, H * scale, W * scale].
         """
         s, at = self._scale, (tile.row, tile.col)
         down, across = tile.down, tile.across
         top, left = (down.first - down.start) * s, (across.first - across.start) * s
         height, width = tile.core.height * s, tile.core.width * s
-        strip = answer[:, top : top + height + down.fade_out * s]
+        strip = output[:, top : top + height + down.fade_out * s]
         if across.fade_out:
             right = strip[:, :, left + width : left + width + across.fade_out * s]
             self._right[at] = right.copy()
@@ -177,18 +184,18 @@ class Blender:
 
 def _mix(one: NDArray[np.float32], other: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
     """Write (1 - weight) one + weight other into `other`."""
-    with np.errstate(invalid="ignore"):  # infinite minus infinite: masked afterwards
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which is masked later
         other -= one
         other *= weight
         other += one
 
 
-def neighbours(jobs: list[Job], missing: Collection[int]) -> set[int]:
-    """Return the numbers of the jobs whose tiles the missing jobs need, themselves included."""
+def needed_batches(batches: list[TileBatch], missing: Collection[int]) -> set[int]:
+    """Return the numbers of the missing batches, and of those that they are blended with."""
     place = {
-        (tile.row, tile.col): job.number
-        for job in jobs
-        for tile in job.tiles
+        (tile.row, tile.col): batch.number
+        for batch in batches
+        for tile in batch.tiles
         if isinstance(tile, BlendedTile)
     }
     needed = set(missing)

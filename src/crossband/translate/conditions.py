@@ -1,4 +1,4 @@
-"""What a network takes beside its source, everywhere in one scene: noise, a style, the place."""
+"""The conditions of a network in a scene: noise, a style and the geographic place."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
 from crossband.raster.grid import Box, Grid
 
-#: Source pixels between two nodes of the lattice of places.
+#: Source pixels between two nodes of the lattice of geographic coordinates.
 LATTICE_STEP = 512
 
 
 class SceneConditions:
-    """What a network takes beside its source, everywhere in one scene.
+    """Noise, style and place of every window of a scene.
 
     Args:
-        network: says what it takes.
+        network: states which conditions it takes.
         grid: the scene's.
-        seed: of noise and style.
-        whole: the scene is one picture, in one tile, and a solver may look at all of it.
+        seed: of noise and style; 0 where None.
+        whole: the scene is computed in one tile, so that a solver may adapt its steps to it.
 
     Raises:
-        CrossbandError: a seed for a network that draws nothing.
+        CrossbandError: a seed for a network that draws no random numbers, or a negative one.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SceneConditions:
     def at(self, boxes: Sequence[Box]) -> Conditions | None:
         """Return the conditions of windows of one shape; None where the network takes none.
 
-        Of a network that takes the place, one window only: a lattice has one origin.
+        A network that takes the place gets one window at a time, as a lattice has one origin.
         """
         network = self._network
         if not network.conditioned:
@@ -64,14 +64,16 @@ class SceneConditions:
         if self._nodes is not None:
             (box,) = boxes
             places = _around(self._nodes, box)
-        # `whole` where the user says so, never because the scene happens to fit one tile.
+        # `whole` is set by the user only, not where the scene happens to fit one tile.
         return Conditions(noise, style, places, self._whole)
 
 
 def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:
-    """Return longitude and latitude at every `step` pixels from the scene's origin, [2, n, m].
+    """Return longitude and latitude at every `step` pixels from the scene's origin.
 
-    The last nodes lie on the scene's edge or beyond it. NaN where the place is unknown.
+    Returns:
+        Degrees [2, n, m]; the last nodes lie on the scene's edge or beyond it. NaN where the place
+        is unknown.
     """
     rows = np.arange(max(-(-grid.height // step), 1) + 1) * step
     cols = np.arange(max(-(-grid.width // step), 1) + 1) * step

@@ -1,9 +1,9 @@
-"""DataArray in, DataArray out: what a labelled array says of itself, and what the result keeps.
+"""Read the bands of a DataArray in physical units, and label the result like its source.
 
-Which band is which comes from the labels of the band dimension, from a coordinate `common_name`
-beside them, or from the descriptions that rioxarray keeps in `long_name`; how numbers become
-physical values from `units`, `scale_factor` and `add_offset`; what is masked from NaN and
-`rio.nodata`. As with files, the caller's options are stronger, and nothing is guessed.
+Bands are identified by the labels of the band dimension, by a coordinate `common_name` along it, or
+by the descriptions that rioxarray keeps in `long_name`. Stored numbers are converted to physical
+values by `units`, `scale_factor` and `add_offset`. NaN and `rio.nodata` are masked. As with files,
+the caller's options take precedence, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -28,28 +28,37 @@ from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry, radiometry_of
 from crossband.translate.provenance import synthetic_tags
 
-#: What messages call an array.
+#: Name of an array in messages.
 _NAME = "the DataArray"
-#: Names of the band dimension; a third dimension of another name is taken where it is the only one.
+#: Names of the band dimension. A single third dimension may have any name.
 _BANDS = ("band", "bands", "channel", "variable")
-#: Attributes that say how the source's numbers are stored; the result's are other ones.
-_OF_SOURCE = ("scale_factor", "add_offset", "scales", "offsets", "_FillValue", "missing_value")
+#: Attributes that describe how the source's numbers are stored; the result does not keep them.
+_STORAGE_ATTRIBUTES = (
+    "scale_factor",
+    "add_offset",
+    "scales",
+    "offsets",
+    "_FillValue",
+    "missing_value",
+)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How an array is read.
+class ArrayReader:
+    """Reads the bands of an array in physical units.
 
     Attributes:
         bands: common names, in the model's order.
-        chosen: positions along the band dimension, in this order.
-        band, y, x: names of the dimensions; all others lead.
-        radiometry: how numbers become physical values.
-        grid: shape, affine, CRS.
+        positions: of these bands along the band dimension, from 0.
+        band: name of the band dimension.
+        y: name of the dimension of rows.
+        x: name of the dimension of columns.
+        radiometry: converts stored numbers to physical values.
+        grid: shape, affine and CRS.
     """
 
     bands: tuple[str, ...]
-    chosen: tuple[int, ...]
+    positions: tuple[int, ...]
     band: str
     y: str
     x: str
@@ -63,113 +72,120 @@ class Reading:
         needed: Sequence[str],
         options: ReadOptions = ReadOptions(),
     ) -> Self:
-        """Tell bands and units of an array; of the options all count but the window.
+        """Find the bands and units of an array.
 
-        A number in their `bands` is a label where the labels are numbers, else a position from 1.
+        Args:
+            array: dimensions of bands, rows, columns, and any others.
+            needed: common names of the bands.
+            options: all but `window` are used. A number in `bands` is a label where the labels are
+                numbers, else a position from 1.
 
         Raises:
             InputError: no dimensions of space or bands; complex numbers.
-            BandError, UnitError: as with a file.
+            BandError: a needed band is not there or not named.
+            UnitError: the physical unit is not declared anywhere.
         """
         band, y, x = _dimensions(array)
         if array.dtype.kind == "c":
             raise InputError(f"{_NAME}: complex numbers; give amplitude or intensity instead")
         declared = sensors.get(options.sensor) if options.sensor is not None else None
-        told = _Described(array, band)
-        given = {name: told.position(value) for name, value in (options.bands or {}).items()}
-        numbers = find_bands(told, _NAME, needed, given, declared)
+        described = _BandDescriptions(array, band)
+        given = {name: described.position(value) for name, value in (options.bands or {}).items()}
+        numbers = find_bands(described, _NAME, needed, given, declared)
         radiometry = radiometry_of(
-            told, _NAME, numbers, declared, options.scale, options.offset, options.nodata
+            described, _NAME, numbers, declared, options.scale, options.offset, options.nodata
         )
-        chosen = tuple(number - 1 for number in numbers.values())
-        return cls(tuple(numbers), chosen, band, y, x, radiometry, _grid(array, y, x))
+        positions = tuple(number - 1 for number in numbers.values())
+        return cls(tuple(numbers), positions, band, y, x, radiometry, _grid(array, y, x))
 
-    def numbers(self, array: xr.DataArray) -> xr.DataArray:
-        """Return the chosen bands as (..., band, y, x), as they are stored."""
-        picked = array.isel({self.band: list(self.chosen)})
-        return picked.transpose(..., self.band, self.y, self.x)
+    def stored(self, array: xr.DataArray) -> xr.DataArray:
+        """Return the stored numbers of the bands as (..., band, y, x)."""
+        selected = array.isel({self.band: list(self.positions)})
+        return selected.transpose(..., self.band, self.y, self.x)
 
     def window(self, stored: NDArray[Any], grid: Grid) -> Window:
-        """Return stored numbers [C, h, w] in physical units, 0 where masked."""
+        """Convert stored numbers [C, h, w] to physical units, 0 where masked."""
         values, mask = self.radiometry.physical(stored)
         values[:, ~mask] = 0.0
         return Window(values, mask, grid, self.bands, self.radiometry.unit)
 
 
-def finished(
-    model: Model, array: xr.DataArray, reading: Reading, data: Any, tags: Mapping[str, str]
+def result_array(
+    model: Model, array: xr.DataArray, reader: ArrayReader, data: Any, tags: Mapping[str, str]
 ) -> xr.DataArray:
-    """Return the result as an array like the source.
+    """Label computed values like the source.
 
     Args:
-        model: what made it.
+        model: that computed them.
         array: the source.
-        reading: how it was read.
+        reader: of the source.
         data: physical values (..., band, y, x), NaN where masked.
-        tags: what there is to say beside where it comes from.
+        tags: further attributes beside those of `synthetic_tags`.
 
     Returns:
-        Dimensions in the source's order, its other coordinates and attributes, its CRS. Coordinates
-        along the bands are left out, and those along y and x where the model makes pixels finer:
-        of these only x and y themselves have new values.
+        An array with the source's order of dimensions, its other coordinates, attributes and CRS.
+        Coordinates along the bands are left out. Where the model makes pixels finer, those along y
+        and x are left out, too, except y and x themselves, which get new values.
     """
     scale, target = model.network.scale, list(model.signature.target)
-    replaced = {reading.band} if scale == 1 else {reading.band, reading.y, reading.x}
+    replaced = {reader.band} if scale == 1 else {reader.band, reader.y, reader.x}
     coords = {name: c for name, c in array.coords.items() if not replaced & set(c.dims)}
-    lead = [d for d in array.dims if d not in (reading.band, reading.y, reading.x)]
+    lead = [d for d in array.dims if d not in (reader.band, reader.y, reader.x)]
     name = array.encoding.get("source") or array.name or "DataArray"
-    attrs = {k: v for k, v in array.attrs.items() if not _of_source(str(k))}
+    attrs = {k: v for k, v in array.attrs.items() if not _describes_storage(str(k))}
     result = xr.DataArray(
         data,
-        dims=(*lead, reading.band, reading.y, reading.x),
-        coords={**coords, reading.band: target},
+        dims=(*lead, reader.band, reader.y, reader.x),
+        coords={**coords, reader.band: target},
         name=target[0] if len(target) == 1 else model.name,
         attrs={
             **attrs,
-            "units": model.signature.target_unit(reading.radiometry.unit),
+            "units": model.signature.target_unit(reader.radiometry.unit),
             "long_name": target,
             **synthetic_tags(model, str(name)),
             **tags,
         },
     ).transpose(*array.dims)
     if scale != 1:
-        result = _finer(result, array, reading, scale)
-    marked: xr.DataArray = result.rio.write_nodata(float("nan"))
-    return marked
+        result = _georeference_finer(result, array, reader, scale)
+    labelled: xr.DataArray = result.rio.write_nodata(float("nan"))
+    return labelled
 
 
-def _finer(result: xr.DataArray, array: xr.DataArray, reading: Reading, scale: int) -> xr.DataArray:
-    """Write where the finer pixels lie, as far as the source says it."""
-    t, coarse = reading.grid.transform, Affine.scale(1 / scale)
-    counted = _counted(array, reading)
-    # Where pixels are only counted, the finer ones are, too.
-    t = Affine.scale(scale) @ t @ coarse if counted else t @ coarse
-    if t.is_rectilinear and reading.x in array.coords and reading.y in array.coords:
-        across = t.c + (np.arange(reading.grid.width * scale) + 0.5) * t.a
-        down = t.f + (np.arange(reading.grid.height * scale) + 0.5) * t.e
+def _georeference_finer(
+    result: xr.DataArray, array: xr.DataArray, reader: ArrayReader, scale: int
+) -> xr.DataArray:
+    """Georeference an array of finer pixels, as far as its source is georeferenced."""
+    t, coarse = reader.grid.transform, Affine.scale(1 / scale)
+    counts_pixels = _has_pixel_coordinates(array, reader)
+    # Coordinates that count pixels count the finer pixels.
+    t = Affine.scale(scale) @ t @ coarse if counts_pixels else t @ coarse
+    if t.is_rectilinear and reader.x in array.coords and reader.y in array.coords:
+        across = t.c + (np.arange(reader.grid.width * scale) + 0.5) * t.a
+        down = t.f + (np.arange(reader.grid.height * scale) + 0.5) * t.e
         result = result.assign_coords(
             {
-                reading.x: (reading.x, across, array[reading.x].attrs),
-                reading.y: (reading.y, down, array[reading.y].attrs),
+                reader.x: (reader.x, across, array[reader.x].attrs),
+                reader.y: (reader.y, down, array[reader.y].attrs),
             }
         )
-    if array.rio.grid_mapping in array.coords and not counted:
+    if array.rio.grid_mapping in array.coords and not counts_pixels:
         result = result.rio.write_transform(t)
     points = array.rio.get_gcps()
     if points:
-        moved = Grid(array.sizes[reading.y], array.sizes[reading.x], gcps=tuple(points)).zoom(scale)
+        moved = Grid(array.sizes[reader.y], array.sizes[reader.x], gcps=tuple(points)).zoom(scale)
         result = result.rio.write_gcps(moved.gcps, array.rio.crs)
     return result
 
 
-def _counted(array: xr.DataArray, reading: Reading) -> bool:
-    """Return whether an array says no place on the ground, as of a picture without georeference.
+def _has_pixel_coordinates(array: xr.DataArray, reader: ArrayReader) -> bool:
+    """Return whether the coordinates of an array only count pixels, as without georeference.
 
-    rioxarray gives such a picture the identity as its transform and, unless it has ground-control
-    points, coordinates that count its pixels; a part of it goes on counting from where it begins.
+    rioxarray gives a picture without georeference the identity as its transform and, unless it has
+    ground-control points, coordinates that count its pixels. A crop of it keeps these coordinates.
     """
-    t = reading.grid.transform
-    if reading.x not in array.coords or reading.y not in array.coords:
+    t = reader.grid.transform
+    if reader.x not in array.coords or reader.y not in array.coords:
         return bool(t.is_identity)
     name = array.rio.grid_mapping
     written = array.coords[name].attrs.get("GeoTransform") if name in array.coords else None
@@ -179,12 +195,12 @@ def _counted(array: xr.DataArray, reading: Reading) -> bool:
     return none and (t.a, t.e) == (1.0, 1.0)
 
 
-def _of_source(name: str) -> bool:
-    return name in _OF_SOURCE or name.startswith("STATISTICS_")
+def _describes_storage(name: str) -> bool:
+    return name in _STORAGE_ATTRIBUTES or name.startswith("STATISTICS_")
 
 
-class _Described:
-    """What an array says of its bands, in the words of a rasterio dataset.
+class _BandDescriptions:
+    """The metadata of an array's bands, with the attributes of a rasterio dataset.
 
     Args:
         array: the source.
@@ -223,7 +239,7 @@ class _Described:
         return {} if name is None else {"common_name": name}
 
     def position(self, chosen: int | str) -> int | str:
-        """Turn a label that is a number into a position from 1."""
+        """Convert a label that is a number to a position from 1; return any other as it is."""
         if isinstance(chosen, str) or not self._numbered:
             return chosen
         if chosen not in self._labels:
@@ -234,8 +250,12 @@ class _Described:
     def _each(self, value: Any, *, quiet: bool = False) -> list[Any]:
         """Return a value for each band.
 
-        rioxarray keeps lists by the bands of the file; those that are left of them are told by
-        their labels, which are the file's numbers from 1.
+        rioxarray keeps lists with a value for each band of the file. After a selection of bands,
+        their labels, which are the file's band numbers, say which values are theirs.
+
+        Args:
+            value: one value, or a list.
+            quiet: give None where a list cannot be assigned, instead of raising UnitError.
         """
         if value is None or isinstance(value, str) or np.ndim(value) == 0:
             return [value] * self.count if not quiet or self.count == 1 else [None] * self.count
@@ -278,9 +298,9 @@ def _grid(array: xr.DataArray, y: str, x: str) -> Grid:
 
 
 def _transform(array: xr.DataArray) -> Affine:
-    """Return the affine that is written with the array, unless its coordinates say another.
+    """Return the affine of an array: the written one, unless its coordinates disagree.
 
-    They do where it was cut since. A rotated one has no coordinates to tell.
+    They disagree where the array was cropped. A rotated affine cannot be compared with coordinates.
     """
     written: Affine = array.rio.transform()
     if not written.is_rectilinear:

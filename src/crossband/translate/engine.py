@@ -1,4 +1,4 @@
-"""A model made ready to compute: windows go in normalised, answers come out in physical units."""
+"""A model made ready to compute: it normalises windows, runs the network and denormalises."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from crossband.model import Model, identity
 from crossband.networks.conditions import Conditions
 from crossband.raster.grid import Window
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.tiles import Job
+from crossband.translate.tiles import TileBatch
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A job that is ready for the network.
+class PreparedBatch:
+    """A batch of tiles that is ready for the network.
 
     Attributes:
-        job: its tiles.
+        batch: the tiles.
         cores: the kept part of each tile, in physical units.
-        batch: normalised [B, C, H, W]; None where nothing is to compute.
-        conditions: what the network takes beside it.
+        inputs: normalised source windows [B, C, H, W]; None where there is nothing to compute.
+        conditions: what the network takes beside them.
     """
 
-    job: Job
+    batch: TileBatch
     cores: tuple[Window, ...]
-    batch: Tensor | None
+    inputs: Tensor | None
     conditions: Conditions | None
 
 
 class Engine:
     """A model made ready to compute: on its device, in its memory layout, in its precision.
 
-    `prepare` and `physical` work with NumPy, in one thread each: they may run beside `compute`
-    without taking its processors.
+    `prepare` and `physical` use NumPy, in one thread each, so that they may run in other threads
+    beside `compute`.
 
     Args:
         model: loaded model.
@@ -62,79 +62,89 @@ class Engine:
 
     @cached_property
     def identity(self) -> str:
-        """What tells the model from another; its weights are read once for many scenes."""
+        """Hash of the model, see `model.identity`; computed once for many scenes."""
         return identity(self.model)
 
     @property
     def margin(self) -> int | None:
-        """How far the network sees, in source pixels; None where it sees everything."""
+        """The network's margin in source pixels; None where it sees the whole image."""
         return self.model.network.margin
 
-    def prepare(self, job: Job, windows: Sequence[Window], conditions: SceneConditions) -> Prepared:
-        """Normalise the windows of a job and draw its conditions.
+    def prepare(
+        self, batch: TileBatch, windows: Sequence[Window], conditions: SceneConditions
+    ) -> PreparedBatch:
+        """Normalise the windows of a batch and draw its conditions.
 
-        Where no pixel that counts is valid, nothing is left to compute.
+        Args:
+            batch: tiles of one shape.
+            windows: the source window of each tile.
+            conditions: noise, style and places of the scene.
+
+        Returns:
+            The batch, without inputs where no pixel that affects the result is valid.
         """
         cores = tuple(
             window.crop(tile.core.relative_to(tile.source))
-            for window, tile in zip(windows, job.tiles, strict=True)
+            for window, tile in zip(windows, batch.tiles, strict=True)
         )
-        # A tile that fades into others counts where it is not kept, too.
-        counted = cores if self.margin is not None else windows
-        if not any(window.mask.any() for window in counted):
-            return Prepared(job, cores, None, None)
+        # Tiles that are blended affect the result outside of their cores, too.
+        affecting = cores if self.margin is not None else windows
+        if not any(window.mask.any() for window in affecting):
+            return PreparedBatch(batch, cores, None, None)
         unit = windows[0].unit
         low, span = self._range(unit, "source")
         shape = windows[0].values.shape
-        batch = np.empty((len(windows), *shape[1:], shape[0]), np.float32)  # channels last
-        for sample, window in zip(batch, windows, strict=True):
+        inputs = np.empty((len(windows), *shape[1:], shape[0]), np.float32)  # channels last
+        for sample, window in zip(inputs, windows, strict=True):
             normal = window.values - low
             normal /= span
-            # Masked pixels go in as each band's low value, everywhere and always the same, so
-            # that tiles agree; training fills them in the same way.
+            # Masked pixels get each band's low value, so that overlapping tiles agree. Training
+            # fills them with the same value.
             normal[:, ~window.mask] = 0.0
             sample[...] = normal.transpose(1, 2, 0)
-        return Prepared(
-            job,
+        return PreparedBatch(
+            batch,
             cores,
-            torch.from_numpy(batch).permute(0, 3, 1, 2),
-            conditions.at([tile.source for tile in job.tiles]),
+            torch.from_numpy(inputs).permute(0, 3, 1, 2),
+            conditions.at([tile.source for tile in batch.tiles]),
         )
 
-    def compute(self, prepared: Prepared) -> Tensor | None:
+    def compute(self, prepared: PreparedBatch) -> Tensor | None:
         """Run the network; returns normalised [B, Ct, H * s, W * s] on the CPU."""
-        if prepared.batch is None:
+        if prepared.inputs is None:
             return None
         network: Any = self.model.network
         with torch.inference_mode():
-            batch = prepared.batch.to(self.device, memory_format=torch.channels_last)
+            inputs = prepared.inputs.to(self.device, memory_format=torch.channels_last)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 if prepared.conditions is None:
-                    out = network(batch)
+                    out = network(inputs)
                 else:
-                    out = network.forward_conditioned(batch, _to(prepared.conditions, self.device))
-            # A constant answer may be a parameter, which wants its gradient even here.
-            answer: Tensor = out.detach().cpu()
-        return answer
+                    conditions = _to_device(prepared.conditions, self.device)
+                    out = network.forward_conditioned(inputs, conditions)
+            # A constant network may return a parameter, which requires a gradient even here.
+            prediction: Tensor = out.detach().cpu()
+        return prediction
 
     def physical(
         self, normal: NDArray[np.float32], mask: NDArray[np.bool_], unit: str
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Turn normalised answers [Ct, h, w] into physical values, 0 where masked.
+        """Turn normalised predictions into physical values.
 
         Args:
-            normal: answers.
+            normal: predictions [Ct, h, w].
             mask: where the source is valid, [h, w].
             unit: of the source.
 
         Returns:
-            Values inside the unit's valid range, and the mask without what is not finite.
+            Values [Ct, h, w] clipped to the unit's valid range, 0 where masked; and the mask, which
+            also leaves out pixels whose prediction is not finite.
         """
         low, span = self._range(unit, "target")
         with np.errstate(invalid="ignore", over="ignore"):
             values = normal * span
             values += low
-        # What a network answers with NaN or infinity is no value, and must not become one.
+        # Clipping would turn an infinite prediction into a value that looks valid.
         mask = mask & np.isfinite(values).all(axis=0)
         np.clip(values, *VALID_RANGE[self.model.signature.target_unit(unit)], out=values)
         values[:, ~mask] = 0.0
@@ -148,7 +158,7 @@ class Engine:
         return self._ranges[unit, side]
 
 
-def _to(conditions: Conditions, device: torch.device) -> Conditions:
+def _to_device(conditions: Conditions, device: torch.device) -> Conditions:
     noise, style, places = conditions.noise, conditions.style, conditions.lattice
     return replace(
         conditions,

@@ -1,7 +1,7 @@
-"""Who computes the windows of a scene: this process, or the workers of a cluster.
+"""Where the windows of a scene are computed: in this process, or on the workers of a cluster.
 
-`translate.scene` opens and cuts a scene and hands it to an executor; it names no cluster. This
-process is one executor, `crossband.jobs.dask` has another.
+`translate.scene` opens and cuts a scene and gives it to an executor, without knowing any cluster.
+`LocalExecutor` computes in this process; `crossband.jobs.dask` has an executor for dask.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from crossband.model import Model
 from crossband.raster.journal import Store
 from crossband.raster.options import ReadOptions
+from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
-from crossband.raster.write import Output
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine
 from crossband.translate.options import TileOptions
-from crossband.translate.stream import Progress, Stream
-from crossband.translate.threads import Statistics
+from crossband.translate.statistics import Statistics
+from crossband.translate.stream import Progress, SceneStream
 from crossband.translate.tiling import Tiling
 
 
 @dataclass(frozen=True)
 class SceneJob:
-    """A scene that is to be computed, for this process and for others.
+    """A scene that is to be computed, in this process or in others.
 
     Attributes:
         source: path of the scene, as `open_scene` takes it.
@@ -36,8 +36,8 @@ class SceneJob:
         scene: the same, opened in this process.
         tiling: how it is cut.
         conditions: noise, style and places.
-        tile: the options it is cut by, with the seed.
-        facts: what the pixels depend on, see `translate.provenance.facts`.
+        tile: the options from which tiling and conditions were made.
+        facts: what the pixels depend on, see `translate.provenance.scene_facts`.
     """
 
     source: str | Path
@@ -50,41 +50,48 @@ class SceneJob:
 
 
 class Computer(Protocol):
-    """A model made ready to compute, here or on the workers of a cluster."""
+    """A model made ready to compute, in this process or on the workers of a cluster."""
 
     @property
     def device(self) -> torch.device:
-        """Return what it computes on."""
+        """Return the device that it computes on."""
 
     @property
     def precision(self) -> str:
-        """Return in which precision: fp32 or bf16."""
+        """Return its precision: fp32 or bf16."""
 
     @property
     def identity(self) -> str:
-        """Return what tells the model from another."""
+        """Return the hash of the model, see `model.identity`."""
 
     def run(
         self,
         job: SceneJob,
-        outputs: Sequence[Output],
+        outputs: Sequence[OutputFile],
         store: Store,
         statistics: Statistics,
         progress: Progress | None = None,
     ) -> None:
-        """Compute what is missing of a scene, and write it into its store.
+        """Compute the missing windows of a scene, and write them into its store.
+
+        Args:
+            job: the scene.
+            outputs: the result, followed by the indices.
+            store: says which windows are finished.
+            statistics: is filled in.
+            progress: called with (pixels done, pixels in all).
 
         Raises:
             KeyboardInterrupt: what was computed is written and flushed.
-            CrossbandError: a window failed, or the workers went away.
+            CrossbandError: a window failed, or the workers were lost.
         """
 
 
 class Executor(Protocol):
-    """What makes models ready to compute."""
+    """Makes models ready to compute."""
 
     def ready(self, model: Model, options: TileOptions) -> Computer:
-        """Make a model ready on a device and in a precision; what is ready is made once."""
+        """Make a model ready on a device and in a precision; the next call returns the same."""
 
 
 @dataclass(frozen=True)
@@ -95,35 +102,36 @@ class LocalComputer:
 
     @property
     def device(self) -> torch.device:
-        """What it computes on."""
+        """The device that it computes on."""
         return self.engine.device
 
     @property
     def precision(self) -> str:
-        """In which precision."""
+        """Its precision: fp32 or bf16."""
         return self.engine.precision
 
     @property
     def identity(self) -> str:
-        """What tells the model from another."""
+        """Hash of the model, see `model.identity`."""
         return self.engine.identity
 
     def run(
         self,
         job: SceneJob,
-        outputs: Sequence[Output],
+        outputs: Sequence[OutputFile],
         store: Store,
         statistics: Statistics,
         progress: Progress | None = None,
     ) -> None:
         """See `Computer.run`."""
-        Stream(self.engine, job.tiling, job.conditions, job.scene, outputs, store, statistics).run(
-            progress
+        stream = SceneStream(
+            self.engine, job.tiling, job.conditions, job.scene, outputs, store, statistics
         )
+        stream.run(progress)
 
 
 class LocalExecutor:
-    """This process; keeps the models that it made ready, for the next scene."""
+    """Computes in this process; keeps the models that it made ready for the next scene."""
 
     def __init__(self) -> None:
         self._ready: dict[tuple[int, str, str], LocalComputer] = {}

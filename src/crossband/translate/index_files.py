@@ -1,4 +1,4 @@
-"""Spectral indices as files of their own beside a translated scene."""
+"""Write spectral indices as files beside a translated scene."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from crossband.core.sensors import REFLECTANCE
 from crossband.errors import CrossbandError, OutputError, UnitError
 from crossband.model import Model
 from crossband.raster.encoding import Encoding
+from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
-from crossband.raster.write import Output
 
 
 def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
-    """Return index name -> file: `nir.tif` and NDVI give `nir_NDVI.tif`."""
+    """Return index name -> path; by default `nir.tif` and NDVI give `nir_NDVI.tif`."""
     if isinstance(names, Mapping):
         return {name: Path(path) for name, path in names.items()}
     return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
 
 
 def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: str) -> None:
-    """Raise CrossbandError for indices that this model cannot give of this scene.
+    """Raise CrossbandError for indices that cannot be computed from this scene and model.
 
     Args:
-        model: that translates it.
+        model: that translates the scene.
         scene: the source.
         extra: from `index_paths`.
-        unit: of the result; the source's bands have the source's.
+        unit: of the result.
     """
     if extra and model.network.scale != 1:
         raise CrossbandError("indices need source and target on one grid; this model rescales")
@@ -49,7 +49,7 @@ def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: s
             )
 
 
-def index_outputs(result: Output, paths: Mapping[str, Path]) -> list[Output]:
+def index_outputs(result: OutputFile, paths: Mapping[str, Path]) -> list[OutputFile]:
     """Return the outputs of indices, float32 on the grid of the result."""
     plain = Encoding("float32", nodata=float("nan"))
     return [

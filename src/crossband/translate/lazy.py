@@ -1,7 +1,8 @@
-"""DataArrays through a model: at once where they are in memory, lazily where dask has them.
+"""Translate DataArrays: eagerly where they are in memory, lazily where they are in dask chunks.
 
-A lazy result is computed block by block on whatever scheduler dask is told to use. Its blocks begin
-on the model's stride and see the model's margin around them, so that it equals the whole at once.
+A lazy result is computed block by block on the scheduler that dask is set to. Its blocks begin on
+multiples of the network's stride and are read with the network's margin around them, so that it
+equals the result of the whole array at once.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from crossband.model import Model, identity
 from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.dataarray import Reading, finished
+from crossband.translate.dataarray import ArrayReader, result_array
 from crossband.translate.engine import Engine
-from crossband.translate.engines import EngineKey, compute_gate, shared_engine
+from crossband.translate.engine_cache import EngineKey, compute_gate, shared_engine
 from crossband.translate.options import TileOptions
-from crossband.translate.tiles import Job, Tile, core_size, halo
+from crossband.translate.tiles import Tile, TileBatch, core_size, halo
 from crossband.translate.tiling import Tiling, default_tile
 from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:
     import dask.array as da
 
-#: Keyword arguments that an array takes, and those that only one in memory takes.
+#: Keyword arguments for every array, and those for arrays in memory only.
 KEYWORDS = (
     *("bands", "sensor", "scale", "offset", "source_nodata"),
     *("device", "precision", "tile", "seed"),
@@ -40,7 +41,7 @@ EAGER_KEYWORDS = ("batch", "overlap")
 
 
 def check_keywords(array: xr.DataArray, names: Iterable[str]) -> None:
-    """Raise CrossbandError for keyword arguments that translating this array does not take."""
+    """Raise CrossbandError for keyword arguments that cannot be used with this array."""
     if not isinstance(array, xr.DataArray):
         raise CrossbandError(
             f"translate takes a path or a DataArray, not {type(array).__name__}; of a Dataset, "
@@ -66,37 +67,36 @@ def translate_array(
 
     Args:
         model: loaded model.
-        array: dimensions y, x and band in any order, and any others beside them, as time; in
-            memory, or in chunks of dask.
+        array: dimensions y, x and band in any order, and any others, as time; in memory or in dask
+            chunks.
         read: bands, sensor, scale, offset and nodata.
-        tile: device, precision, tile and seed; of an array in memory also batch and overlap.
+        tile: device, precision, tile and seed; for an array in memory also batch and overlap.
 
     Returns:
-        float32 in physical units, NaN where masked, with the source's order of dimensions, its
-        other coordinates, attributes and CRS; see `translate.dataarray.finished`. In chunks where
-        the source is.
+        float32 in physical units, NaN where masked, labelled as `dataarray.result_array` says. It
+        is in dask chunks where the source is.
 
     Raises:
-        CrossbandError: an array in chunks for a network that sees the whole image.
-        InputError, BandError, UnitError: as with a file.
+        CrossbandError: an array in dask chunks for a network that sees the whole image.
+        InputError, BandError, UnitError: see `ArrayReader.of`.
     """
-    reading = Reading.of(array, model.signature.source, read)
-    model.signature.check_unit(reading.radiometry.unit)
-    conditions = SceneConditions(model.network, reading.grid, tile.seed)
+    reader = ArrayReader.of(array, model.signature.source, read)
+    model.signature.check_unit(reader.radiometry.unit)
+    conditions = SceneConditions(model.network, reader.grid, tile.seed)
     tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
-    numbers = reading.numbers(array)
+    numbers = reader.stored(array)
     if array.chunks is not None:
-        data = _lazy(model, numbers.data, reading, tile)
+        data = _lazy(model, numbers.data, reader, tile)
         tags["CROSSBAND_EXACT"] = "YES"
     else:
-        data = _eager(model, numbers.values, reading, tile)
-        exact = Tiling.of(model, reading.grid, tile).exact
+        data = _eager(model, numbers.values, reader, tile)
+        exact = Tiling.of(model, reader.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
-    return finished(model, array, reading, data, tags)
+    return result_array(model, array, reader, data, tags)
 
 
 def _eager(
-    model: Model, stored: NDArray[Any], reading: Reading, tile: TileOptions
+    model: Model, stored: NDArray[Any], reader: ArrayReader, tile: TileOptions
 ) -> NDArray[np.float32]:
     """Translate numbers (..., band, y, x) in memory."""
     scale, (height, width) = model.network.scale, stored.shape[-2:]
@@ -104,12 +104,12 @@ def _eager(
     shape = (*lead, len(model.signature.target), height * scale, width * scale)
     out = np.full(shape, np.nan, np.float32)
     for index in np.ndindex(lead):
-        made = translate_window(model, reading.window(stored[index], reading.grid), tile)
+        made = translate_window(model, reader.window(stored[index], reader.grid), tile)
         np.copyto(out[index], made.values, where=made.mask)
     return out
 
 
-def _lazy(model: Model, stored: da.Array, reading: Reading, tile: TileOptions) -> da.Array:
+def _lazy(model: Model, stored: da.Array, reader: ArrayReader, tile: TileOptions) -> da.Array:
     """Translate numbers (..., band, y, x) of dask, block by block."""
     import dask
     import dask.array as da
@@ -122,24 +122,26 @@ def _lazy(model: Model, stored: da.Array, reading: Reading, tile: TileOptions) -
         )
     Tiling.of(model, Grid(1, 1), tile)  # refuses a tile that cannot be
     reach = halo(network.margin, network.stride)
-    rows, cols = (aligned(chunks, network.stride, max(reach, 1)) for chunks in stored.chunks[-2:])
+    rows, cols = (
+        align_chunks(chunks, network.stride, max(reach, 1)) for chunks in stored.chunks[-2:]
+    )
     lead = stored.chunks[:-3]
-    whole = stored.rechunk((*lead, (len(reading.chosen),), rows, cols))
-    # Nothing lies around the only block; dask would want it to be larger than what does.
+    whole = stored.rechunk((*lead, (len(reader.positions),), rows, cols))
+    # A single block has no neighbours, and dask refuses a margin that is larger than a block.
     around = {
         stored.ndim - 2: reach if len(rows) > 1 else 0,
         stored.ndim - 1: reach if len(cols) > 1 else 0,
     }
     padded = da.overlap.overlap(whole, depth=around, boundary="none", allow_rechunk=False)
-    translation = BlockTranslation.of(model, reading, tile)
-    # One key of the graph: it travels to each worker once, not with each block.
+    translation = BlockTranslation.of(model, reader, tile)
+    # As one key of the graph, it is sent to each worker once, and not with each block.
     name = dask.base.tokenize(translation)
     shared = dask.delayed(translation, name=f"crossband-{name}", traverse=False)
     return da.map_blocks(
         translate_block,
         padded,
         shared,
-        starts=(_starts(rows), _starts(cols)),
+        starts=(_chunk_starts(rows), _chunk_starts(cols)),
         reach=reach,
         dtype=np.float32,
         chunks=(
@@ -153,11 +155,16 @@ def _lazy(model: Model, stored: da.Array, reading: Reading, tile: TileOptions) -
     )
 
 
-def aligned(chunks: Sequence[int], stride: int, least: int) -> tuple[int, ...]:
-    """Move the borders of chunks to multiples of the stride; none is shorter than `least`.
+def align_chunks(chunks: Sequence[int], stride: int, least: int) -> tuple[int, ...]:
+    """Move the borders between chunks to multiples of the stride.
 
-    >>> aligned((10, 10, 10, 3), 4, 5)
+    >>> align_chunks((10, 10, 10, 3), 4, 5)
     (12, 8, 13)
+
+    Args:
+        chunks: lengths.
+        stride: of the network.
+        least: least length of a chunk; shorter ones are joined with their neighbours.
     """
     length = sum(chunks)
     borders = [0]
@@ -171,35 +178,35 @@ def aligned(chunks: Sequence[int], stride: int, least: int) -> tuple[int, ...]:
     return tuple(b - a for a, b in itertools.pairwise(borders))
 
 
-def _starts(chunks: Sequence[int]) -> tuple[int, ...]:
-    """Return where each chunk begins, and where the last one ends."""
+def _chunk_starts(chunks: Sequence[int]) -> tuple[int, ...]:
+    """Return the start of each chunk, and the end of the last one."""
     return tuple(np.concatenate([[0], np.cumsum(chunks)]).tolist())
 
 
 @dataclass(frozen=True)
 class BlockTranslation:
-    """What every block needs on its way to where it is computed.
+    """Everything that the blocks of an array need to be computed; it is sent to dask's workers.
 
     Attributes:
-        model: without its baselines, which blocks do not need.
+        model: without its baselines, which are not needed.
         key: of the engine that the blocks of a process share.
-        reading: how the array is read.
+        reader: of the array.
         tile: tile and seed.
     """
 
     model: Model
     key: EngineKey
-    reading: Reading
+    reader: ArrayReader
     tile: TileOptions
 
     @classmethod
-    def of(cls, model: Model, reading: Reading, tile: TileOptions) -> Self:
-        """Leave out what the blocks do not need."""
+    def of(cls, model: Model, reader: ArrayReader, tile: TileOptions) -> Self:
+        """Collect what the blocks of an array need."""
         bare = Model(model.network, model.signature, name=model.name, task=model.task)
-        return cls(bare, EngineKey(identity(model), tile.device, tile.precision), reading, tile)
+        return cls(bare, EngineKey(identity(model), tile.device, tile.precision), reader, tile)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
-        return self.key.identity, repr(self.reading), repr(self.tile)
+        return self.key.identity, repr(self.reader), repr(self.tile)
 
 
 def translate_block(
@@ -213,29 +220,30 @@ def translate_block(
     """Translate one block.
 
     Args:
-        block: stored numbers (..., band, y, x), with `reach` pixels around it, where there are any.
-        translation: model and reading.
-        starts: where the blocks begin in the scene, in rows and columns.
-        reach: the model's margin, on its stride.
-        block_id: place of the block among all.
+        block: stored numbers (..., band, y, x) of the block and `reach` pixels around it, as far as
+            the array goes.
+        translation: model and reader.
+        starts: first rows and first columns of the blocks.
+        reach: the network's margin, rounded up to its stride.
+        block_id: position of the block among all.
 
     Returns:
-        Physical values of the block itself, NaN where masked.
+        Physical values (..., band, y, x) of the block itself, NaN where masked.
     """
     (row, bottom), (col, right) = (s[i : i + 2] for s, i in zip(starts, block_id[-2:], strict=True))
     core = Box(row, col, bottom - row, right - col)
-    reading, whole = translation.reading, translation.reading.grid.box
+    reader, whole = translation.reader, translation.reader.grid.box
     engine = shared_engine(translation.key, lambda: translation.model)
     network, lead = engine.model.network, block.shape[:-3]
     tile = translation.tile.tile or default_tile(network)
-    jobs = tuple(Job(n, (t,)) for n, t in enumerate(_tiles(core, whole, tile, engine)))
-    tiling = Tiling((jobs,), tile, exact=True, overlap=None)
-    conditions = SceneConditions(network, reading.grid, translation.tile.seed)
+    batches = tuple(TileBatch(n, (t,)) for n, t in enumerate(_tiles(core, whole, tile, engine)))
+    tiling = Tiling((batches,), tile, exact=True, overlap=None)
+    conditions = SceneConditions(network, reader.grid, translation.tile.seed)
     seen, target = core.expanded(reach, whole), core.scaled(network.scale)
     bands = len(engine.model.signature.target)
     out = np.full((*lead, bands, target.height, target.width), np.nan, np.float32)
     for index in np.ndindex(lead):
-        window = reading.window(block[index], reading.grid.crop(seen))
+        window = reader.window(block[index], reader.grid.crop(seen))
         finished_boxes = compute_windows(
             engine,
             tiling,
@@ -249,7 +257,7 @@ def translate_block(
 
 
 def _tiles(core: Box, whole: Box, tile: int, engine: Engine) -> Iterator[Tile]:
-    """Cover a block with tiles whose origins lie on the stride of the scene."""
+    """Cover a block with tiles whose origins lie on multiples of the stride."""
     margin, stride = engine.margin or 0, engine.model.network.stride
     step, reach = core_size(tile, margin, stride), halo(margin, stride)
     for row in range(core.row, core.row + core.height, step):

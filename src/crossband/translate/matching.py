@@ -1,16 +1,16 @@
-"""Bring a result to the values of a reference acquisition, after it was computed.
+"""Match a result to the values of a reference acquisition of the same place.
 
-A network that was trained on one sensor gives the right pattern on another one's pictures, and
-often the wrong level and contrast. Where a measured band of the same place is at hand, the result
-can be brought to its distribution of values: NIR-GAN does so with Sentinel-2 for the near infrared
-of aerial photographs. See `raster.match` for the mappings, `raster.compare` for what is compared.
+A network that was trained on one sensor often gives the right pattern on images of another sensor,
+but the wrong level and contrast. Where the same place was measured, the result can be mapped to the
+distribution of the measured values: NIR-GAN does so with Sentinel-2 for the near infrared of aerial
+photographs. The mappings are in `raster.match`; `raster.compare` says which pixels are compared.
 
-A `display` result measures nothing; matched, it is in the reference's unit, for the mapping is a
-conversion into it. Any other result and its reference have one unit.
+A `display` result has no physical unit. Matching converts it to the unit of the reference. Any
+other result must have the unit of its reference.
 
-The windows are kept as the network gave them, in float32; after the last one the mapping is fitted
-to them and the file is made. So a run may be interrupted anywhere, and another reference be tried
-without computing the scene again.
+The windows are stored in float32 as the network computed them. After the last one the mapping is
+fitted to them and applied. So a run can be interrupted at any time, and another reference can be
+tried without computing the scene again.
 """
 
 from __future__ import annotations
@@ -35,59 +35,60 @@ from crossband.raster.journal import Store
 from crossband.raster.match import METHODS, Match, fit
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
+from crossband.raster.output import OutputFile, write_error
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.vrt import OPTIONS, vrt
 from crossband.raster.warp import check_georeference
-from crossband.raster.write import Output, failed
 from crossband.translate.options import MatchOptions
-from crossband.translate.provenance import sources
+from crossband.translate.provenance import source_fingerprint
 from crossband.translate.stream import index_values
-from crossband.translate.tiles import plan
+from crossband.translate.tiles import plan_tiles
 
-#: Fewer common pixels than these do not tell a distribution.
+#: Least number of common pixels to which a mapping is fitted.
 FEWEST = 100
-#: Side of the windows that are mapped at once.
+#: Side in pixels of the windows that are mapped at once.
 SIDE = 1024
-#: How a result is matched where nobody says it.
-WAY = "histogram"
-#: The fact that says how values become the file's numbers.
+#: Method of matching by default.
+DEFAULT_METHOD = "histogram"
+#: Name of the fact that says how values are encoded in the file.
 ENCODING = "the encoding (--dtype, --out-scale, --out-offset, --nodata)"
 
 
-class Direct:
-    """No reference: windows are written as they are computed.
+class NoMatching:
+    """Writes windows as they are computed, without a reference; use as a context manager.
 
     Args:
         unit: of what the network gives.
 
     Attributes:
         unit: of the result.
-        facts: what is remembered of it with the windows; see `Store.open`.
-        later: those of them on which the windows do not depend.
+        facts: on which the result depends; see `Store.open`.
+        may_change: names of facts on which the windows do not depend, so that they may differ when
+            the run is resumed.
     """
 
     facts: Mapping[str, str] = {}
-    later: Sequence[str] = ()
+    may_change: Sequence[str] = ()
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
 
-    def beside(self, outputs: Sequence[Output]) -> Sequence[Output]:
-        """Return outputs that are kept for a while beside the ones that are wanted."""
+    def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
+        """Return outputs that are needed only until the files are finished."""
         return []
 
-    def begin(self, outputs: Sequence[Output], store: Store) -> Sequence[Output]:
-        """Make the raw files; returns the outputs that take the windows."""
-        for i, made in enumerate(outputs):
-            made.begin(store, _name(i, made))
+    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
+        """Create the raw files, and return the outputs into which the windows are written."""
+        for i, output in enumerate(outputs):
+            output.begin(store, _raw_name(i, output))
         return outputs
 
-    def finish(self, outputs: Sequence[Output], source: Scene, store: Store) -> None:
-        """Do what is left after the last window."""
+    def finish(self, outputs: Sequence[OutputFile], source: Scene, store: Store) -> None:
+        """Complete the outputs after the last window was written."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the files that are open."""
 
     def __enter__(self) -> Self:
         return self
@@ -98,19 +99,19 @@ class Direct:
 
 def matching(
     options: MatchOptions, grid: Grid, bands: Sequence[str], unit: str, source: str | Path
-) -> Direct:
-    """Return how windows become a result.
+) -> NoMatching:
+    """Open the reference of a result, where the options name one.
 
     Args:
-        options: the reference, or none.
+        options: the reference and how it is matched.
         grid: of the result.
         bands: of the result.
         unit: of what the network gives.
-        source: what it is made of.
+        source: path of the scene, for messages.
 
     Raises:
         CrossbandError: an option of matching without a reference, or a reference that cannot be
-            one; see `Matching`.
+            used; see `Matching`.
     """
     if options.reference is None:
         how = {
@@ -121,12 +122,12 @@ def matching(
         given = [flag for flag, value in how.items() if value is not None]
         if given:
             raise CrossbandError(f"{given[0]} says how to match: give --match-to, too")
-        return Direct(unit)
+        return NoMatching(unit)
     return Matching(options.reference, options, grid, bands, unit, name_of(source))
 
 
-class Matching(Direct):
-    """The reference, opened; use as a context manager.
+class Matching(NoMatching):
+    """Stores windows as they are computed, and matches them to a reference at the end.
 
     Args:
         reference: raster of the same place, with the result's bands by common name.
@@ -134,15 +135,15 @@ class Matching(Direct):
         grid: of the result.
         bands: of the result.
         unit: of what the network gives; the reference's, or `display`.
-        name: what is said of the result in errors.
+        name: of the result in messages.
 
     Raises:
         InputError: no georeference, no common ground, too few valid pixels, a constant reference.
-        BandError, UnitError: the reference has not the result's bands, or another unit, or does
-            not say it.
+        BandError: the reference does not have the result's bands.
+        UnitError: the reference has another unit, or states none.
     """
 
-    later = ("--match-to", ENCODING)
+    may_change = ("--match-to", ENCODING)
 
     def __init__(
         self,
@@ -153,10 +154,10 @@ class Matching(Direct):
         unit: str,
         name: str,
     ) -> None:
-        self._way, self._name = options.method or WAY, name
+        self._method, self._name = options.method or DEFAULT_METHOD, name
         self._what = f"--match-to {reference}"
-        if self._way not in METHODS:
-            raise CrossbandError(f"--match {options.method}: {nearest(self._way, METHODS)}")
+        if self._method not in METHODS:
+            raise CrossbandError(f"--match {options.method}: {nearest(self._method, METHODS)}")
         with ExitStack() as stack:
             opened = _opened(reference, bands, ReadOptions(options.bands, options.sensor))
             self._scene = stack.enter_context(opened)
@@ -177,41 +178,43 @@ class Matching(Direct):
             read = f"({opened.numbers!r}, {opened.radiometry.fact()})"
             self.facts = {
                 "how windows are kept": "as computed, for --match-to",
-                "--match-to": f"{self._way}, {name_of(opened.path)}, {sources(opened)}, {read}",
+                "--match-to": (
+                    f"{self._method}, {name_of(opened.path)}, {source_fingerprint(opened)}, {read}"
+                ),
             }
             stack.pop_all()
 
-    def beside(self, outputs: Sequence[Output]) -> Sequence[Output]:
-        """Return the output that takes the windows as the network gives them."""
+    def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
+        """Return the output that holds the windows as the network gives them."""
         plain = Encoding("float32", nodata=float("nan"))
         path = outputs[0].path.with_suffix(".tif")  # nothing is written there
         return [replace(outputs[0], path=path, encoding=plain, unit=self._given)]
 
-    def begin(self, outputs: Sequence[Output], store: Store) -> Sequence[Output]:
-        """Make the raw files; returns the outputs that take the windows."""
-        self._kept = self.beside(outputs)
-        self._kept[0].begin(store, "unmatched")
-        for i, made in enumerate(outputs):
-            made.begin(store, _name(i, made), again=True)
-        return self._kept
+    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
+        """Create the raw files, and return the output into which the windows are written."""
+        self._unmatched = self.intermediate(outputs)
+        self._unmatched[0].begin(store, "unmatched")
+        for i, output in enumerate(outputs):
+            output.begin(store, _raw_name(i, output), rewritten=True)
+        return self._unmatched
 
-    def finish(self, outputs: Sequence[Output], source: Scene, store: Store) -> None:
-        """Fit the mapping, and write the matched result and its indices into their raw files.
+    def finish(self, outputs: Sequence[OutputFile], source: Scene, store: Store) -> None:
+        """Fit the mapping, and write the matched result and its indices.
 
         Raises:
             MatchError: too few pixels are valid in both, or a band of the result is constant.
         """
-        (unmatched,) = self._kept
+        (unmatched,) = self._unmatched
         assert unmatched.raw is not None
         path = unmatched.raw.path.with_suffix(".vrt")
         try:
             path.write_text(vrt(unmatched, unmatched.raw, masked=False), encoding="utf-8")
         except OSError as error:
-            raise failed(unmatched.path, error) from error
+            raise write_error(unmatched.path, error) from error
         with gdal(**OPTIONS), open_scene(path, needed=unmatched.bands) as result:
             mapping, words = self._fit(result)
-            for made in outputs:
-                made.tags = {**made.tags, "CROSSBAND_MATCHED": words}
+            for output in outputs:
+                output.tags = {**output.tags, "CROSSBAND_MATCHED": words}
             _write(mapping, result, outputs, source)
 
     def close(self) -> None:
@@ -219,7 +222,7 @@ class Matching(Direct):
         self._scene.close()
 
     def _check_reference(self) -> None:
-        """Look at the reference alone, as far as is needed to know that it can be matched to."""
+        """Raise InputError for too few valid pixels, or a constant band, of the reference."""
         count = 0
         low = np.full(len(self._scene.bands), np.inf)
         high = -low
@@ -244,7 +247,7 @@ class Matching(Direct):
         )
 
     def _fit(self, result: Scene) -> tuple[Match, str]:
-        """Return the mapping, and what the tag says of it."""
+        """Fit the mapping; return it and its description for the tag."""
         x, y = self._ground.pixels(result, self._scene)
         kept = "the windows are kept: --resume with another --match-to goes on"
         if x.shape[1] < FEWEST:
@@ -259,11 +262,11 @@ class Matching(Direct):
                     f"{self._what}: band {_constant(result.bands, low, high)} {of} is constant in "
                     f"their {x.shape[1]} common pixels, there is nothing to match; {kept}"
                 )
-        mapping = fit(self._way, x[:, None], y[:, None])
-        words = [name_of(self._scene.path), self._way, f"{x.shape[1]} pixels"]
+        mapping = fit(self._method, x[:, None], y[:, None])
+        words = [name_of(self._scene.path), self._method, f"{x.shape[1]} pixels"]
         if self._given != self.unit:
             words.append(f"{self._given} to {self.unit}")
-        if self._way == "linear":
+        if self._method == "linear":
             for i, name in enumerate(result.bands):
                 gain = mapping.slope[i]
                 offset = mapping.reference[i][0] - gain * mapping.image[i][0]
@@ -271,11 +274,11 @@ class Matching(Direct):
         return mapping, ", ".join(words)
 
 
-def _write(mapping: Match, result: Scene, outputs: Sequence[Output], source: Scene) -> None:
-    """Map all windows, a few at a time; write them, and the indices that follow from them."""
+def _write(mapping: Match, result: Scene, outputs: Sequence[OutputFile], source: Scene) -> None:
+    """Apply the mapping window by window; write the matched values and the indices of them."""
     grid = result.grid
-    boxes = [tile.core for tile in plan(grid.height, grid.width, SIDE, 0, 1)]
-    # An index needs source and result on one grid, which was checked; else nobody reads these.
+    boxes = [tile.core for tile in plan_tiles(grid.height, grid.width, SIDE, 0, 1)]
+    # Indices are computed from source and result, which `check_indices` found to be on one grid.
     windows = BlockReader(source, ReadStats()).windows(boxes) if len(outputs) > 1 else None
     for box in boxes:
         window = result.read(box)
@@ -287,17 +290,17 @@ def _write(mapping: Match, result: Scene, outputs: Sequence[Output], source: Sce
         seen = next(windows)
         known: dict[str, NDArray[Any]] = dict(zip(seen.bands, seen.values, strict=True))
         known |= dict(zip(result.bands, values, strict=True))
-        for made in outputs[1:]:
-            made.write(box, *index_values(made.bands[0], known, mask))
+        for output in outputs[1:]:
+            output.write(box, *index_values(output.bands[0], known, mask))
 
 
-def _name(number: int, made: Output) -> str:
-    """Return the name of an output's raw file: the first one is the result, others are indices."""
-    return made.bands[0] if number else "values"
+def _raw_name(number: int, output: OutputFile) -> str:
+    """Return the name of an output's raw file: the first is the result, the others are indices."""
+    return output.bands[0] if number else "values"
 
 
 def _opened(path: str | Path, target: Sequence[str], read: ReadOptions) -> Scene:
-    """Open the reference; what is wrong with it is said in the names of its own options."""
+    """Open the reference; errors name the options of the reference, as --match-sensor."""
     try:
         return open_scene(path, read, needed=target)
     except (BandError, UnitError) as error:
@@ -309,4 +312,5 @@ def _opened(path: str | Path, target: Sequence[str], read: ReadOptions) -> Scene
 
 
 def _constant(bands: Sequence[str], low: NDArray[np.floating], high: NDArray[np.floating]) -> str:
+    """Return the name of the first band whose values are all equal."""
     return next(name for name, a, b in zip(bands, low, high, strict=True) if not a < b)

@@ -1,6 +1,6 @@
-"""How a scene is computed, written and matched, as values; how it is read: `raster.options`.
+"""Options of computing, writing and matching a scene; those of reading are in `raster.options`.
 
-Nothing here imports torch: the command line makes its help from these classes.
+Nothing here imports torch, as the command line makes its help from these classes.
 """
 
 from __future__ import annotations
@@ -20,41 +20,44 @@ if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
 
 @dataclass(frozen=True)
 class TileOptions:
-    """Where, in which precision and in which tiles the network computes."""
+    """The device, precision and tiles of the computation."""
 
     device: str = option("auto", "auto, cpu, cuda or mps", flag="--device")
     precision: str = option("auto", "auto, fp32 or bf16", flag="--precision")
     tile: int | None = option(
         None,
-        "pixels that the network sees at once, along one side (default 896, more for one that "
-        "sees far, less for one that makes pixels finer)",
+        "side in pixels of the window that the network sees at once (default 896; larger for a "
+        "large margin, smaller for finer pixels)",
         flag="--tile",
     )
-    batch: int = option(1, "tiles that it sees together (default 1)", flag="--batch")
+    batch: int = option(1, "tiles computed together (default 1)", flag="--batch")
     overlap: int | None = option(
         None,
-        "pixels over which tiles fade into each other, of a network that sees the whole image "
-        "(default: an eighth of the tile)",
+        "pixels over which tiles are blended, for a network that sees the whole image (default: an "
+        "eighth of the tile)",
         flag="--overlap",
     )
-    seed: int | None = option(None, "of a network that draws at random (default 0)", flag="--seed")
+    seed: int | None = option(
+        None, "seed of a network that draws random numbers (default 0)", flag="--seed"
+    )
     whole: bool = option(
         False,
-        "the scene in one piece, as memory allows; a flow with tolerances solves adaptively",
+        "compute the scene in one tile, if memory allows; a flow with tolerances then solves "
+        "adaptively",
         flag="--whole",
     )
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What the file is like, and what happens to files that are there."""
+    """The data type and layout of the file, and what happens to existing files."""
 
     dtype: str | None = option(
-        None, "float32 for physical units; default: as the source", flag="--dtype"
+        None, "data type; float32 for physical units (default: the source's)", flag="--dtype"
     )
     scale: float | None = option(
         None,
-        "of an integer --dtype: physical = stored x scale + offset",
+        "for an integer --dtype: physical = stored x scale + offset",
         flag="--out-scale",
         keyword="out_scale",
     )
@@ -63,54 +66,56 @@ class WriteOptions:
     )
     nodata: float | None = option(
         None,
-        "stored number of masked pixels (default: the source's, NaN, or a mask band)",
+        "stored number of masked pixels (default: the source's, else NaN or a mask band)",
         flag="--nodata",
     )
-    compress: str | None = option(None, "deflate (default), zstd, lzw or none", flag="--compress")
+    compress: str | None = option(
+        None, "compression: deflate (default), zstd, lzw or none", flag="--compress"
+    )
     blocksize: int | None = option(
         None, "side of the COG's blocks in pixels (default 512)", flag="--blocksize"
     )
     indices: Mapping[str, str | Path] | Sequence[str] = option(
-        (), "also write this spectral index, as a float32 file beside the output", flag="--index"
+        (), "also write this spectral index as a float32 file beside the output", flag="--index"
     )
     overwrite: bool = option(False, "replace existing files", flag="--overwrite")
-    resume: bool = option(False, "go on where an interrupted run stopped", flag="--resume")
+    resume: bool = option(False, "continue an interrupted run", flag="--resume")
 
 
 @dataclass(frozen=True)
 class MatchOptions:
-    """A reference of the same place, to whose values the result is brought; see `matching`."""
+    """A reference of the same place, and how the result is matched to it; see `matching`."""
 
     reference: str | Path | None = option(
         None,
-        "bring the result to the values of its measured bands; a display result to its unit, too",
+        "match the result to the measured bands of this raster; a display result takes its unit",
         flag="--match-to",
         keyword="match_to",
         metavar="RASTER",
     )
     method: str | None = option(
         None,
-        "histogram (default) or linear: one gain and one offset",
+        "method: histogram (default) or linear (one gain and one offset)",
         flag="--match",
         keyword="match",
     )
     sensor: str | None = option(
         None,
-        "what took RASTER, where its metadata do not say it",
+        "sensor of RASTER, where its metadata do not state it",
         flag="--match-sensor",
         keyword="match_sensor",
     )
     bands: Mapping[str, int | str] | None = option(
         None,
-        "of RASTER, as in nir=4",
+        "bands of RASTER, as in nir=4",
         flag="--match-bands",
         keyword="match_bands",
         parse=parse_bands,
     )
 
 
-class Keywords(TypedDict, total=False):
-    """The keyword arguments of `Model.translate`; each is documented where its field stands."""
+class TranslateKeywords(TypedDict, total=False):
+    """The keyword arguments of `Model.translate`; each is documented at its field above."""
 
     # ReadOptions
     bands: Mapping[str, int | str] | None
@@ -146,13 +151,13 @@ class Keywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """All that there is to say about a translation.
+    """All options of a translation.
 
     Attributes:
-        read: how the scene is read.
-        tile: how it is computed.
-        write: what the file is like.
-        match: a reference that the result is brought to.
+        read: bands, radiometry and window of the scene.
+        tile: device, precision and tiles.
+        write: data type and layout of the file.
+        match: a reference that the result is matched to.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -161,10 +166,10 @@ class TranslateOptions:
     match: MatchOptions = field(default_factory=MatchOptions)
 
     @classmethod
-    def of(cls, **keywords: Unpack[Keywords]) -> Self:
+    def of(cls, **keywords: Unpack[TranslateKeywords]) -> Self:
         """Build the options from keyword arguments, as `Model.translate` takes them."""
         given: Mapping[str, Any] = keywords
-        known = Keywords.__annotations__
+        known = TranslateKeywords.__annotations__
         for name in given:
             if name not in known:
                 raise TypeError(f"translate() got an unexpected keyword argument {name!r}")

@@ -1,4 +1,4 @@
-"""Where a result comes from: the tags that say so, and the facts on which its pixels depend."""
+"""The provenance of a result: its tags, and the facts on which its pixels depend."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from crossband.errors import ChangedError, InputError
 from crossband.model import Model
 from crossband.raster import remote
 from crossband.raster.gdal import gdal
-from crossband.raster.journal import difference
+from crossband.raster.journal import changed_fact
 from crossband.raster.members import member_files
 from crossband.raster.scene import Scene
 
-#: Parts of a source file that are looked at, and their size: a change that leaves size and
-#: modification time alone is found unless it lies between them.
+#: Number and size in bytes of the samples that are hashed of a source file. They detect most
+#: changes that leave size and modification time as they were.
 _PARTS, _PART_BYTES = 32, 2**16
-#: The tag of a finished file that holds its facts, as JSON.
-FACTS = "CROSSBAND_FACTS"
-#: Servers that are asked at a time.
+#: Tag of a finished file that holds its facts as JSON.
+FACTS_TAG = "CROSSBAND_FACTS"
+#: Requests to servers at a time.
 _AT_ONCE = 8
 
 
 def synthetic_tags(model: Model, source: str) -> dict[str, str]:
-    """Return the tags that say where a result comes from."""
+    """Return the tags that name a result's model and source, and mark it as synthetic."""
     what = ", ".join(model.signature.target)
     return {
         "CROSSBAND_SYNTHETIC": "YES",
@@ -51,10 +51,10 @@ def translation_tags(model: Model, source: str, *, exact: bool, seed: int | None
     """Return the tags of a translated scene.
 
     Args:
-        model: that made it.
+        model: that translated it.
         source: path of the scene.
-        exact: tiles give what the whole scene at once would give.
-        seed: of a network that draws at random; None of others.
+        exact: the tiled result equals that of the whole scene at once.
+        seed: of a network that draws random numbers; None for others.
     """
     tags = synthetic_tags(model, source)
     tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
@@ -63,19 +63,21 @@ def translation_tags(model: Model, source: str, *, exact: bool, seed: int | None
     return tags
 
 
-def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return all that the pixels of a result depend on, by the name under which it is reported.
+def scene_facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return everything that the pixels of a result depend on, as name -> value.
+
+    Messages report a changed fact by its name.
 
     Args:
         model: from `identity`.
-        scene: the files that it is read from, through VRTs of VRTs, too, by size, modification time
-            and samples of their content, and how they are read. Of a remote file counts what its
-            server says: size, ETag and time of the last change; see `unnoticed`.
-        options: whatever else there is.
+        scene: the source. Its files count by size, modification time and samples of their content,
+            those behind nested VRTs included; remote files by the size, ETag and modification time
+            that the server states, see `undetectable_changes`.
+        options: all other facts.
     """
     r = scene.radiometry
     return {
-        "the source": sources(scene),
+        "the source": source_fingerprint(scene),
         "how the source is read": json.dumps(
             [
                 *(scene.bands, scene.numbers, scene.dtype, scene.window.srcwin()),
@@ -88,47 +90,47 @@ def facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[str, str
     }
 
 
-def made_from(path: Path) -> dict[str, str] | None:
-    """Return the facts that a finished file was made from; None where it does not say."""
+def read_facts(path: Path) -> dict[str, str] | None:
+    """Return the facts that a finished file was made from; None where it has no such tag."""
     try:
         with gdal(), rasterio.open(path) as file:
             tags = file.tags()
-        # A PNG has all its tags in one text.
-        text = tags.get(FACTS) or tags.get("Description", "").partition(f"{FACTS}=")[2]
+        # A PNG keeps all its tags in one text.
+        text = tags.get(FACTS_TAG) or tags.get("Description", "").partition(f"{FACTS_TAG}=")[2]
         found = json.JSONDecoder().raw_decode(text)[0]
     except (RasterioError, OSError, ValueError):
         return None
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else None
 
 
-def is_made(
-    paths: Sequence[Path], facts: Mapping[str, str], loose: Collection[str], *, overwrite: bool
+def is_up_to_date(
+    paths: Sequence[Path], facts: Mapping[str, str], ignored: Collection[str], *, overwrite: bool
 ) -> bool:
-    """Return whether all files are there and made from these facts.
+    """Return whether all files exist and were made from these facts.
 
     Args:
-        paths: the result, and its indices.
-        facts: see `facts`.
-        loose: facts that were left to the machine, which may be another one now.
-        overwrite: a file that was made from others counts as missing.
+        paths: the result and its indices.
+        facts: see `scene_facts`.
+        ignored: names of facts that were left to the machine, which may be another one now.
+        overwrite: a file that was made from other facts counts as missing.
 
     Raises:
-        ChangedError: there is a file that was made from others.
+        ChangedError: a file exists that was made from other facts.
     """
     missing = False
     for path in paths:
-        before = made_from(path) if path.exists() else None
+        before = read_facts(path) if path.exists() else None
         why: str | None = "it does not say what it was made from"
         if before is not None:
-            why = difference(before, facts, loose)
+            why = changed_fact(before, facts, ignored)
         if path.exists() and why is not None and not overwrite:
             raise ChangedError(f"{path}: exists already, and {why}; --overwrite makes it anew")
         missing |= why is not None
     return not missing
 
 
-def unnoticed(scene: Scene) -> str | None:
-    """Say which files of a scene could change without `facts` changing; None where none could."""
+def undetectable_changes(scene: Scene) -> str | None:
+    """Describe the files of a scene whose changes `scene_facts` may not detect; None if none."""
     far = [name for name in _files(scene) if _file(name) is None]
     names = [
         name for name, state in zip(far, _states(far), strict=True) if not state.detects_changes
@@ -142,15 +144,15 @@ def unnoticed(scene: Scene) -> str | None:
     )
 
 
-def sources(scene: Scene) -> str:
-    """Return what tells the files of a scene from others: a line for people, and a hash."""
+def source_fingerprint(scene: Scene) -> str:
+    """Return size, age and a hash of the files of a scene, as one line."""
     digest = hashlib.blake2b(digest_size=12)
     size, modified = 0, 0
     names = _files(scene) or (scene.path,)
     far = [name for name in names if _file(name) is None]
     for name, known in zip(far, _states(far), strict=True):
         size += known.size or 0
-        # A signature in an address is a new one each time; without it the address means the file.
+        # A signed address differs at each use; the address without its query names the file.
         label = name.split("?")[0] if known.detects_changes else name
         digest.update(f"{label} {known}".encode())
     for name in names:
@@ -177,7 +179,7 @@ def _files(scene: Scene) -> tuple[str, ...]:
 
 
 def _file(name: str) -> Path | None:
-    """Return the local file that a name means, an archive for what lies in it; None elsewhere."""
+    """Return the local file of a name, the archive for a member of one; None for remote files."""
     if not remote.is_remote(name):
         return Path(name)
     inside = re.match(r"/vsi(?:zip|tar|gzip|7z|rar)/\{?(.*)", name)
@@ -188,7 +190,7 @@ def _file(name: str) -> Path | None:
 
 
 def _states(names: Sequence[str]) -> list[remote.State]:
-    """Return what servers say of files; a mosaic may have hundreds."""
+    """Ask servers for the state of files, several at a time: a mosaic may have hundreds."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(_state, names))
 
@@ -198,5 +200,5 @@ def _state(name: str) -> remote.State:
         with gdal():
             return remote.state(name)
     except InputError:
-        # What lies in an archive on a server can be read, but nobody says how old it is.
+        # A member of a remote archive can be read, but has no time of its last change.
         return remote.State(None, None, None)

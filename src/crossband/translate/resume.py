@@ -1,4 +1,4 @@
-"""What becomes of the finished windows of a scene when its translation stops: kept, or removed."""
+"""Keep or remove the finished windows of a scene when its translation stops."""
 
 from __future__ import annotations
 
@@ -16,49 +16,67 @@ from crossband.errors import (
     OutputError,
 )
 from crossband.raster.journal import Store, folder_of
+from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
-from crossband.raster.write import Output
-from crossband.translate.provenance import unnoticed
+from crossband.translate.provenance import undetectable_changes
 
 
 def open_store(
-    output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool, later: Sequence[str]
+    output: Path, known: Mapping[str, str], scene: Scene, *, resume: bool, may_change: Sequence[str]
 ) -> Store:
-    """Open the store; say what could have changed unnoticed since it was begun."""
-    store = Store.open(output, known, resume=resume, later=later)
-    if store.done and (words := unnoticed(scene)):
+    """Open the store of a scene, and warn where changes of its source cannot be detected.
+
+    Args:
+        output: path of the result.
+        known: what the pixels depend on, see `provenance.scene_facts`.
+        scene: the source.
+        resume: continue an interrupted run.
+        may_change: names of facts that may differ from those of the interrupted run.
+    """
+    store = Store.open(output, known, resume=resume, may_change=may_change)
+    if store.done and (words := undetectable_changes(scene)):
         warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
     return store
 
 
-def tidy(outputs: Sequence[Output], known: Mapping[str, str], later: Sequence[str]) -> None:
-    """Remove the store of a run that was killed after its files had their names."""
+def remove_leftovers(
+    outputs: Sequence[OutputFile], known: Mapping[str, str], may_change: Sequence[str]
+) -> None:
+    """Remove the store of a run that was killed after its files were renamed into place.
+
+    Args:
+        outputs: the result, followed by the indices.
+        known: what the pixels depend on.
+        may_change: see `open_store`.
+    """
     if not folder_of(outputs[0].path).is_dir():
         return
-    with suppress(OutputError):  # another process has it, or it is of another run
-        store = Store.open(outputs[0].path, known, resume=True, later=later)
+    with suppress(OutputError):  # another process holds it, or it belongs to another run
+        store = Store.open(outputs[0].path, known, resume=True, may_change=may_change)
         for made in outputs:
             made.discard(store)
         store.remove()
 
 
 @contextmanager
-def kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator[None]:
-    """Remove a store after the work, or keep what is done of it for `--resume`.
+def keep_or_remove(store: Store, output: Path, batches: int, *, on_failure: bool) -> Iterator[None]:
+    """Remove a store at the end of the work, or keep its finished windows for `--resume`.
+
+    They are kept after Ctrl-C, a lost cluster, a reference that did not fit, and a failure to make
+    the final file of complete windows.
 
     Args:
-        store: opened.
-        output: the final name.
-        jobs: how many there are.
-        on_failure: keep it after any error, and not only where a cluster went away, the reference
-            did not fit, or a disk was full when all windows were there.
+        store: the opened store.
+        output: path of the result.
+        batches: number of batches of the scene.
+        on_failure: keep them after any other error, too.
     """
     keep = False
     try:
         yield
     except KeyboardInterrupt as stop:
         keep = bool(store.done)
-        raise Interrupted(_how_far(output, len(store.done), jobs)) from stop
+        raise Interrupted(_interrupted_message(output, len(store.done), batches)) from stop
     except BaseException as error:
         may_go_on = isinstance(error, ClusterError | MatchError | FinishError)
         keep = (on_failure or may_go_on) and bool(store.done)
@@ -70,7 +88,7 @@ def kept(store: Store, output: Path, jobs: int, *, on_failure: bool) -> Iterator
             store.remove()
 
 
-def _how_far(output: Path, done: int, total: int) -> str:
+def _interrupted_message(output: Path, done: int, total: int) -> str:
     if not done:
         return f"{output}: interrupted before anything was finished; nothing was left"
     return (

@@ -1,7 +1,7 @@
-"""Model + scene -> scene: tiles through the network, everything else about the scene kept.
+"""Translate a scene into a file on the scene's grid, with its georeference, mask and data type.
 
-A scene of any size takes the memory of a few tiles: windows are read in one thread, computed in
-this one and written in a third (`threads`). What is finished survives a kill (`raster.journal`).
+A scene of any size needs the memory of a few tiles: one thread reads windows, this one computes and
+a third one writes (`stream`). Finished windows survive a kill (`raster.journal`).
 """
 
 from __future__ import annotations
@@ -17,35 +17,30 @@ from typing import Any
 from crossband.errors import CrossbandWarning, FinishError, MaskedError, OutputError
 from crossband.model import Model
 from crossband.raster.blocks import ChunkShape
+from crossband.raster.cog import Cog
+from crossband.raster.disk_space import check_disk_space
 from crossband.raster.encoding import Encoding
-from crossband.raster.journal import Store, begun
+from crossband.raster.journal import Store, names_being_placed
 from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
+from crossband.raster.output import OutputFile, finish_files
+from crossband.raster.output_paths import check_not_source, check_output, same_file
 from crossband.raster.scene import Scene
-from crossband.raster.write import (
-    Cog,
-    Output,
-    check_apart,
-    check_disk,
-    check_output,
-    place_all,
-    same_file,
-)
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
-from crossband.translate.matching import ENCODING, Direct, matching
+from crossband.translate.matching import ENCODING, NoMatching, matching
 from crossband.translate.options import TranslateOptions
-from crossband.translate.provenance import FACTS, facts, is_made, translation_tags
-from crossband.translate.resume import kept, open_store, tidy
+from crossband.translate.provenance import FACTS_TAG, is_up_to_date, scene_facts, translation_tags
+from crossband.translate.resume import keep_or_remove, open_store, remove_leftovers
+from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
-from crossband.translate.threads import Statistics
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
 from crossband.translate.window import check_source
 
 
-def translate(
+def translate_scene(
     model: Model,
     source: str | Path,
     output: str | Path,
@@ -64,33 +59,32 @@ def translate(
             a product: see docs/sources.md.
         output: `.tif` (COG) or `.png`, on a local disk.
         options: how the scene is read, computed, written and matched. With `write.resume` an
-            interrupted run goes on, and what is done is kept if this one fails.
-        skip: leave finished files that this model, source and options made, and say so in
-            `statistics`; one that was made otherwise is replaced with `write.overwrite` only.
-        executor: who computes the windows; this process where None.
-        progress: called with (pixels done, pixels in all) at the start and after each job.
+            interrupted run is continued, and the finished windows are kept if this one fails.
+        skip: leave files that are up to date, and set `statistics.skipped`. A file that was made by
+            another model, source or options is replaced with `write.overwrite` only.
+        executor: computes the windows; this process where None.
+        progress: called with (pixels done, pixels in all) at the start and after each batch.
         statistics: is filled in.
 
     Returns:
         The path of the finished file.
 
     Raises:
-        InputError, BandError, UnitError, OutputError: nothing is left under the final names.
-        ChangedError: what `skip` or `resume` found comes from something else.
-        Interrupted, ClusterError: Ctrl-C, a cluster that went away; finished windows are kept for
-            `resume`.
+        InputError, BandError, UnitError, OutputError: no file is left under the final names.
+        ChangedError: `skip` or `resume` found files that were made from something else.
+        Interrupted, ClusterError: Ctrl-C or a lost cluster; finished windows are kept for `resume`.
     """
     output, read, tile, write = Path(output), options.read, options.tile, options.write
     match = options.match
     extra = index_paths(output, write.indices)
     paths = (output, *extra.values())
-    placed = begun(output) if write.resume else None
+    placed = names_being_placed(output) if write.resume else None
     _check_paths(paths, source, match.reference, placed, write.overwrite or skip)
     cog = _cog(paths, write.compress, write.blocksize)
-    found = statistics if statistics is not None else Statistics()
+    statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
-        check_apart(paths, member_files(scene.files))
+        check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
         tiling = Tiling.of(model, scene.grid, tile, _columns(model, scene))
         conditions = SceneConditions(model.network, scene.grid, tile.seed, tile.whole)
@@ -109,7 +103,7 @@ def translate(
         )
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
-        result = Output(output, grid, target, matched.unit, encoding, tags, cog)
+        result = OutputFile(output, grid, target, matched.unit, encoding, tags, cog)
         dependencies: dict[str, Any] = {
             "--tile": tiling.tile,
             "--batch": tile.batch,
@@ -121,31 +115,33 @@ def translate(
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
         }
-        known = facts(computer.identity, scene, {**dependencies, **matched.facts})
+        known = scene_facts(computer.identity, scene, {**dependencies, **matched.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
-        asked = {"the device": tile.device, "--precision": tile.precision}
-        loose = [name for name, value in asked.items() if value == "auto"]
-        result.tags = tags | {FACTS: json.dumps(known | layout)}
+        requested = {"the device": tile.device, "--precision": tile.precision}
+        left_to_machine = [name for name, value in requested.items() if value == "auto"]
+        result.tags = tags | {FACTS_TAG: json.dumps(known | layout)}
         outputs = [result, *index_outputs(result, extra)]
-        if skip and is_made(paths, known | layout, loose, overwrite=write.overwrite):
-            tidy(outputs, known, matched.later)
-            found.skipped = True
+        if skip and is_up_to_date(
+            paths, known | layout, left_to_machine, overwrite=write.overwrite
+        ):
+            remove_leftovers(outputs, known, matched.may_change)
+            statistics.skipped = True
             return output
-        check_disk(outputs, matched.beside(outputs))
-        store = open_store(output, known, scene, resume=write.resume, later=matched.later)
-        with kept(store, output, len(tiling.jobs), on_failure=write.resume):
+        check_disk_space(outputs, matched.intermediate(outputs))
+        store = open_store(output, known, scene, resume=write.resume, may_change=matched.may_change)
+        with keep_or_remove(store, output, len(tiling.batches), on_failure=write.resume):
             streamed = matched.begin(outputs, store)
             job = SceneJob(source, read, scene, tiling, conditions, tile, known)
-            computer.run(job, streamed, store, found, progress)
+            computer.run(job, streamed, store, statistics, progress)
             if not streamed[0].valid:
-                store.done.clear()  # nothing that a run could go on from
+                store.done.clear()  # so that the store is removed
                 raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-            found.finishing = _finish(matched, outputs, scene, store)
+            statistics.finishing = _finish(matched, outputs, scene, store)
     return output
 
 
 def _columns(model: Model, scene: Scene) -> int:
-    """Return how many columns are worked on side by side, so that few blocks are kept."""
+    """Return the width of a group of columns, so that the blocks kept of it fit into memory."""
     reach = halo(model.network.margin or 0, model.network.stride)
     return ChunkShape.of(scene).columns(scene, reach)
 
@@ -157,7 +153,15 @@ def _check_paths(
     placed: Container[Path] | None,
     replaces: bool,
 ) -> None:
-    """Refuse files that are there, unless they may be replaced or were placed by the same run."""
+    """Raise OutputError for paths that cannot be written.
+
+    Args:
+        paths: the result and its indices.
+        source: path of the scene.
+        match_to: path of the reference.
+        placed: files that the interrupted run had renamed into place already.
+        replaces: existing files may be replaced.
+    """
     for path in paths:
         check_output(path, replaces or path in (placed or ()), source)
         if match_to is not None and same_file(path, match_to):
@@ -165,29 +169,31 @@ def _check_paths(
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:
-    """Return how GeoTIFFs are laid out; OutputError where none is written."""
+    """Return the layout of GeoTIFFs; OutputError for options of it where none is written."""
     if (compress or blocksize) and not any(_is_tiff(p) for p in paths):
         raise OutputError(f"{paths[0]}: --compress and --blocksize are for .tif")
     return Cog.of(compress, blocksize)
 
 
-def _finish(matched: Direct, outputs: Sequence[Output], scene: Scene, store: Store) -> float:
-    """Match where that is wanted, put the files into place; returns the seconds that it took."""
+def _finish(
+    matched: NoMatching, outputs: Sequence[OutputFile], scene: Scene, store: Store
+) -> float:
+    """Match the result to its reference and make the files; return the seconds that it took."""
     start = time.perf_counter()
     matched.finish(outputs, scene, store)
     try:
-        place_all(outputs, store)
+        finish_files(outputs, store)
     except OutputError as error:
         raise FinishError(
             f"{error}; its windows are kept: the same command with --resume makes the file"
         ) from error
-    for made in outputs:
-        if made.cut:
-            low, high = made.encoding.held()
-            share = made.cut / (made.valid * len(made.bands))
+    for file in outputs:
+        if file.cut:
+            low, high = file.encoding.held()
+            share = file.cut / (file.valid * len(file.bands))
             warnings.warn(
-                f"{made.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
-                f"{made.encoding.dtype} holds here; --dtype float32 keeps them",
+                f"{file.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
+                f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
                 CrossbandWarning,
                 stacklevel=3,
             )

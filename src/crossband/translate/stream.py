@@ -1,4 +1,4 @@
-"""A scene through a model: read, computed and written side by side, a few tiles at a time."""
+"""Read, compute and write the tiles of a scene in three threads at once."""
 
 from __future__ import annotations
 
@@ -12,55 +12,73 @@ from torch import Tensor
 
 from crossband.core import indices
 from crossband.raster.blocks import BlockReader
+from crossband.raster.output import OutputFile, write_error
 from crossband.raster.scene import Scene
-from crossband.raster.write import Output, failed
-from crossband.translate.blend import neighbours
+from crossband.translate.blend import needed_batches
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.engine import Engine, Prepared
-from crossband.translate.threads import BackgroundWriter, Interrupts, Prefetcher, Statistics
-from crossband.translate.tiling import Results, Tiling
+from crossband.translate.engine import Engine, PreparedBatch
+from crossband.translate.statistics import Statistics
+from crossband.translate.threads import BackgroundWriter, DeferredInterrupt, Prefetcher
+from crossband.translate.tiling import Postprocessor, Tiling
 
 Progress = Callable[[int, int], None]
 
 
 class Journal(Protocol):
-    """What remembers the jobs that are finished; see `raster.journal.Store`."""
+    """Records which batches are finished; see `raster.journal.Store`."""
 
     @property
     def done(self) -> Mapping[int, Sequence[int]]:
-        """Return job -> valid pixels of each output, of the jobs that need no work."""
+        """Return batch number -> valid pixels of each output, for batches that need no work."""
 
-    def note(self, job: int, valid: Sequence[int]) -> None:
-        """Remember that the pixels of a job are written."""
+    def mark_done(self, batch: int, valid: Sequence[int]) -> None:
+        """Record that the pixels of a batch are written."""
 
     def flush(self) -> None:
-        """See that what was noted stays."""
+        """Make the record durable."""
 
 
-def count_jobs(
-    tiling: Tiling, pixels: int, outputs: Sequence[Output], store: Journal, statistics: Statistics
+def count_batches(
+    tiling: Tiling,
+    pixels: int,
+    outputs: Sequence[OutputFile],
+    store: Journal,
+    statistics: Statistics,
 ) -> dict[int, int]:
-    """Count what there is to do, and what is done already; returns job -> source pixels."""
-    jobs = tiling.jobs
+    """Fill in the statistics of what is to be done and what an earlier run has done.
+
+    Args:
+        tiling: how the scene is cut.
+        pixels: of the result.
+        outputs: whose counts of valid pixels are increased by those of finished batches.
+        store: says which batches are finished.
+        statistics: is filled in.
+
+    Returns:
+        Batch number -> source pixels in the cores of its tiles.
+    """
+    batches = tiling.batches
     statistics.pixels = pixels
-    statistics.tiles = sum(len(job.tiles) for job in jobs)
-    statistics.resumed = sum(len(job.tiles) for job in jobs if job.number in store.done)
+    statistics.tiles = sum(len(batch.tiles) for batch in batches)
+    statistics.resumed = sum(len(batch.tiles) for batch in batches if batch.number in store.done)
     for valid in store.done.values():
-        for made, count in zip(outputs, valid, strict=True):
-            made.valid += count
-    return {job.number: sum(t.core.height * t.core.width for t in job.tiles) for job in jobs}
+        for output, count in zip(outputs, valid, strict=True):
+            output.valid += count
+    return {
+        batch.number: sum(t.core.height * t.core.width for t in batch.tiles) for batch in batches
+    }
 
 
-class Stream:
-    """Computes what is missing of a scene, and writes it into a store.
+class SceneStream:
+    """Computes the missing batches of a scene, and writes them into its outputs.
 
     Args:
         engine: the model.
         tiling: how the scene is cut.
         conditions: noise, style and places.
-        scene: read in a thread of its own from here on.
-        outputs: the result, and the indices after it.
-        store: says what is there already.
+        scene: the source; from now on only the reading thread uses it.
+        outputs: the result, followed by the indices.
+        store: says which batches are finished.
         statistics: is filled in.
     """
 
@@ -70,102 +88,105 @@ class Stream:
         tiling: Tiling,
         conditions: SceneConditions,
         scene: Scene,
-        outputs: Sequence[Output],
+        outputs: Sequence[OutputFile],
         store: Journal,
         statistics: Statistics,
     ) -> None:
         self._engine, self._tiling, self._scene = engine, tiling, scene
         self._conditions = conditions
-        self._outputs, self._store, self._found = outputs, store, statistics
+        self._outputs, self._store, self._statistics = outputs, store, statistics
         pixels = scene.grid.height * scene.grid.width * engine.model.network.scale**2
-        self._pixels = count_jobs(tiling, pixels, outputs, store, statistics)
-        jobs = tiling.jobs
-        self._missing = {job.number for job in jobs} - set(store.done)
+        self._pixels = count_batches(tiling, pixels, outputs, store, statistics)
+        batches = tiling.batches
+        self._missing = {batch.number for batch in batches} - set(store.done)
         self._needed = self._missing
         if tiling.overlap is not None:
-            self._needed = neighbours(jobs, self._missing)
-        self._results = Results(engine, tiling, self._missing)
+            self._needed = needed_batches(batches, self._missing)
+        self._postprocess = Postprocessor(engine, tiling, self._missing)
 
     def run(self, progress: Progress | None = None) -> None:
-        """Do all of it.
+        """Compute and write all missing batches.
+
+        Args:
+            progress: called with (pixels done, pixels in all) at the start and after each batch.
 
         Raises:
-            KeyboardInterrupt: between two jobs; what was computed is written and flushed.
+            KeyboardInterrupt: between two batches; what was computed is written and flushed.
         """
-        found, start = self._found, time.perf_counter()
+        statistics, start = self._statistics, time.perf_counter()
         try:
-            with Interrupts() as interrupts, BackgroundWriter(self._write) as writer:
+            with DeferredInterrupt() as interrupts, BackgroundWriter(self._write) as writer:
                 with Prefetcher(self._prepared(), interrupts.check) as ready:
                     self._compute(ready, writer, progress)
-                found.windows = time.perf_counter() - start
+                statistics.windows = time.perf_counter() - start
         finally:
             try:
                 self._store.flush()
             except OSError as error:
-                raise failed(self._outputs[0].path, error) from error
-        found.draining = time.perf_counter() - start - found.windows
+                raise write_error(self._outputs[0].path, error) from error
+        statistics.draining = time.perf_counter() - start - statistics.windows
 
-    def _prepared(self) -> Generator[Prepared, None, None]:
-        reader = BlockReader(self._scene, self._found.reads)
+    def _prepared(self) -> Generator[PreparedBatch, None, None]:
+        reader = BlockReader(self._scene, self._statistics.reads)
         for group in self._tiling.groups:
-            own = [job for job in group if job.number in self._needed]
-            windows = reader.windows([tile.source for job in own for tile in job.tiles])
-            for job in own:
+            own = [batch for batch in group if batch.number in self._needed]
+            windows = reader.windows([tile.source for batch in own for tile in batch.tiles])
+            for batch in own:
                 yield self._engine.prepare(
-                    job, [next(windows) for _ in job.tiles], self._conditions
+                    batch, [next(windows) for _ in batch.tiles], self._conditions
                 )
 
     def _compute(
         self,
-        ready: Prefetcher[Prepared],
-        writer: BackgroundWriter[tuple[Prepared, Tensor | None]],
+        ready: Prefetcher[PreparedBatch],
+        writer: BackgroundWriter[tuple[PreparedBatch, Tensor | None]],
         progress: Progress | None,
     ) -> None:
-        found, finer = self._found, self._engine.model.network.scale**2
+        statistics, finer = self._statistics, self._engine.model.network.scale**2
         done = sum(self._pixels[number] for number in self._store.done)
         if progress is not None:
-            progress(done * finer, found.pixels)
+            progress(done * finer, statistics.pixels)
         clock = _Clock()
         for item in ready:
-            found.waiting_for_reading += clock.lap()
-            answers = self._engine.compute(item)
-            found.computing += clock.lap()
-            self._count(item, answers)
-            writer.put((item, answers))
-            del answers
-            found.waiting_for_writing += clock.lap()
-            if item.job.number in self._missing:
-                done += self._pixels[item.job.number]
+            statistics.waiting_for_reading += clock.lap()
+            predictions = self._engine.compute(item)
+            statistics.computing += clock.lap()
+            self._count(item, predictions)
+            writer.put((item, predictions))
+            del predictions
+            statistics.waiting_for_writing += clock.lap()
+            if item.batch.number in self._missing:
+                done += self._pixels[item.batch.number]
             if progress is not None:
-                progress(done * finer, found.pixels)
+                progress(done * finer, statistics.pixels)
 
-    def _count(self, item: Prepared, answers: Tensor | None) -> None:
-        found, tiles = self._found, item.job.tiles
-        if answers is None:
-            found.empty += len(tiles)
+    def _count(self, item: PreparedBatch, predictions: Tensor | None) -> None:
+        statistics, tiles = self._statistics, item.batch.tiles
+        if predictions is None:
+            statistics.empty += len(tiles)
             return
-        found.computed += len(tiles)
-        found.seen += sum(t.source.height * t.source.width for t in tiles)
-        found.kept += self._pixels[item.job.number]
+        statistics.computed += len(tiles)
+        statistics.seen += sum(t.source.height * t.source.width for t in tiles)
+        statistics.kept += self._pixels[item.batch.number]
 
-    def _write(self, item: tuple[Prepared, Tensor | None]) -> None:
+    def _write(self, item: tuple[PreparedBatch, Tensor | None]) -> None:
         outputs, target = self._outputs, self._engine.model.signature.target
         valid = [0] * len(outputs)
-        for box, values, mask, core in self._results(*item):
+        for box, values, mask, core in self._postprocess(*item):
             valid[0] += outputs[0].write(box, values, mask)
             known = dict(zip(core.bands, core.values, strict=True))
             known |= dict(zip(target, values, strict=True))
-            for i, made in enumerate(outputs[1:], start=1):
-                valid[i] += made.write(box, *index_values(made.bands[0], known, mask))
-        if item[0].job.number in self._missing:
+            for i, output in enumerate(outputs[1:], start=1):
+                valid[i] += output.write(box, *index_values(output.bands[0], known, mask))
+        if item[0].batch.number in self._missing:
             try:
-                self._store.note(item[0].job.number, valid)
+                self._store.mark_done(item[0].batch.number, valid)
             except OSError as error:
-                raise failed(outputs[0].path, error) from error
+                raise write_error(outputs[0].path, error) from error
 
 
 class _Clock:
-    """Counts the seconds between two looks at it."""
+    """Measures the seconds since its last reading."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -179,7 +200,16 @@ class _Clock:
 def index_values(
     name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return index values [1, H, W] and where they are defined."""
+    """Compute a spectral index.
+
+    Args:
+        name: of the index.
+        bands: band name -> values [H, W] in physical units.
+        mask: where all bands are valid, [H, W].
+
+    Returns:
+        Values [1, H, W], 0 where undefined; and where they are defined, [H, W].
+    """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = np.asarray(indices.compute(name, bands), np.float32)
     defined = mask & np.isfinite(values)

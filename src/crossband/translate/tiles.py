@@ -1,7 +1,7 @@
 """The tile plan: which windows to read, and which part of each result to keep.
 
-With a finite margin the plan is exact: a kept pixel sees the same source pixels at the same phase
-of the stride as it would in the whole scene, so tiled equals whole. Without one, see `blend`.
+With a finite margin the plan is exact: a kept pixel sees the same source pixels, at the same phase
+of the stride, as it would in the whole scene. For networks without a finite margin see `blend`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from crossband.raster.grid import Box
 
 @dataclass(frozen=True)
 class Tile:
-    """Read `source` (core and halo, clipped to the scene), keep `core`; both in source pixels."""
+    """A window that the network sees, and the part of it that is kept.
+
+    Attributes:
+        source: core and halo, clipped to the scene, in source pixels.
+        core: the kept part, in source pixels.
+    """
 
     source: Box
     core: Box
@@ -31,18 +36,18 @@ def halo(margin: int, stride: int) -> int:
 
 
 def core_size(tile: int, margin: int, stride: int) -> int:
-    """Return the side of the part that is kept of a tile of `tile` pixels, on the stride, > 0."""
+    """Return the side of a tile's core: a multiple of the stride, at least one stride."""
     return max((tile - 2 * halo(margin, stride)) // stride, 1) * stride
 
 
-def plan(height: int, width: int, tile: int, margin: int, stride: int) -> Iterator[Tile]:
+def plan_tiles(height: int, width: int, tile: int, margin: int, stride: int) -> Iterator[Tile]:
     """Cover a scene with tiles, row by row.
 
     Args:
         height: rows of the scene, in source pixels.
         width: columns of the scene.
-        tile: side of the window that the network sees, halo included; grows where the halo alone
-            would fill it.
+        tile: side of the window that the network sees, halo included. It is enlarged where the halo
+            alone would fill it.
         margin: the network's margin in source pixels.
         stride: the network's stride.
 
@@ -60,34 +65,42 @@ def plan(height: int, width: int, tile: int, margin: int, stride: int) -> Iterat
 
 
 @dataclass(frozen=True)
-class Job:
+class TileBatch:
     """Tiles of one shape that go through the network together; the unit of the journal.
 
-    What is computed together does not depend on what was computed before, so that a run that is
-    taken up again gives the same pixels: the last bit of a convolution depends on the batch.
+    The last bit of a convolution depends on the batch. So the batches depend on the plan alone, and
+    not on what was computed before: a resumed run gives the same pixels.
+
+    Attributes:
+        number: place of the batch in the plan.
+        tiles: of one shape.
     """
 
     number: int
     tiles: tuple[Tile, ...]
 
 
-def jobs(tiles: Iterable[Tile], batch: int) -> Iterator[Job]:
-    """Put `batch` neighbouring tiles of one shape into each job; order and content are fixed.
+def batch_tiles(tiles: Iterable[Tile], batch: int) -> Iterator[TileBatch]:
+    """Group neighbouring tiles of one shape into batches.
 
-    >>> tiles = plan(10, 25, 10, 0, 1)
-    >>> [len(job.tiles) for job in jobs(tiles, 4)]
+    >>> tiles = plan_tiles(10, 25, 10, 0, 1)
+    >>> [len(batch.tiles) for batch in batch_tiles(tiles, 4)]
     [2, 1]
+
+    Args:
+        tiles: row by row.
+        batch: tiles of a batch, at most.
     """
     number = 0
     for _, run in groupby(tiles, lambda t: (t.source.height, t.source.width, t.source.row)):
         members = list(run)
         for first in range(0, len(members), batch):
-            yield Job(number, tuple(members[first : first + batch]))
+            yield TileBatch(number, tuple(members[first : first + batch]))
             number += 1
 
 
-def grouped(tiles: Iterable[Tile], columns: int) -> list[list[Tile]]:
-    """Split a plan into groups of about `columns` pixels side by side, each from top to bottom."""
+def column_groups(tiles: Iterable[Tile], columns: int) -> list[list[Tile]]:
+    """Split a plan into groups of about `columns` pixels in width, each from top to bottom."""
     groups: dict[int, list[Tile]] = {}
     for tile in tiles:
         groups.setdefault(tile.core.col // columns, []).append(tile)
@@ -95,12 +108,12 @@ def grouped(tiles: Iterable[Tile], columns: int) -> list[list[Tile]]:
 
 
 def overhead(height: int, width: int, tile: int, margin: int, stride: int) -> float:
-    """Return source pixels computed per pixel kept, minus one: the cost of the halo.
+    """Return the cost of the halo: source pixels computed per pixel kept, minus one.
 
     >>> round(overhead(8192, 8192, 1024, 32, 4), 3)
     0.129
     """
     computed = sum(
-        t.source.height * t.source.width for t in plan(height, width, tile, margin, stride)
+        t.source.height * t.source.width for t in plan_tiles(height, width, tile, margin, stride)
     )
     return computed / (height * width) - 1.0

@@ -1,4 +1,4 @@
-"""How a scene is cut into tiles for a model, and how answers become finished pixels."""
+"""Cut a scene into tiles for a model, and turn the network's outputs into finished pixels."""
 
 from __future__ import annotations
 
@@ -22,54 +22,56 @@ from crossband.translate.blend import (
     check_overlap,
     default_overlap,
 )
-from crossband.translate.engine import Engine, Prepared
+from crossband.translate.engine import Engine, PreparedBatch
 from crossband.translate.options import TileOptions
-from crossband.translate.tiles import Job, Tile, grouped, halo, jobs, plan
+from crossband.translate.tiles import Tile, TileBatch, batch_tiles, column_groups, halo, plan_tiles
 
 #: Least side of the window that a network sees, halo included. Larger tiles waste less on the halo
 #: and take more memory.
 TILE = 896
 #: Pixels computed per pixel kept, minus one, that the halo may cost in the middle of a scene.
 HALO = 0.15
-#: Side of the largest answer, in pixels of the result: larger ones would take too much memory.
-ANSWER = 2048
+#: Largest side of a tile's output, in pixels of the result, so that memory suffices.
+OUTPUT_SIDE = 2048
 #: Pixels of a result that are turned into stored numbers at once.
 _PIXELS_AT_ONCE = 2**18
 
 
 def default_tile(network: Generator) -> int:
-    """Return the side of the window that a network sees where nobody says another.
+    """Return the default side of the window that a network sees.
 
-    One that sees far has larger windows, so that the halo costs no more than `HALO`, as far as
-    `ANSWER` allows. One that makes pixels finer answers with so many more of them: its windows are
-    smaller, but not so small that the halo takes over.
+    A network with a large margin gets larger windows, so that the halo costs no more than `HALO`,
+    as far as `OUTPUT_SIDE` allows. A network that makes pixels finer gets smaller windows, as its
+    outputs are larger, but not so small that the halo dominates.
     """
     reach, stride = halo(network.margin or 0, network.stride), network.stride
     # Of a side t, t - 2 reach is kept: (t / (t - 2 reach))^2 <= 1 + HALO.
     enough = math.ceil(2 * reach / (1 - 1 / math.sqrt(1 + HALO)) / stride) * stride
-    return min(max(TILE, min(enough, ANSWER)), max(ANSWER // network.scale, 8 * reach, 128))
+    largest = max(OUTPUT_SIDE // network.scale, 8 * reach, 128)
+    return min(max(TILE, min(enough, OUTPUT_SIDE)), largest)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a scene is cut: groups of jobs, and whether tiled equals whole.
+    """How a scene is cut into batches of tiles.
 
     Attributes:
-        groups: jobs that are worked on side by side; what is read for one serves its neighbours.
-        tile: side of the window that the network sees.
-        exact: the result is that of the whole scene at once.
-        overlap: source pixels over which tiles fade into each other; None where they do not.
+        groups: batches of one group of columns each. Blocks of the file that are read for one batch
+            are kept for its neighbours in the group.
+        tile: side of the window that the network sees, in source pixels.
+        exact: the tiled result equals that of the whole scene at once.
+        overlap: source pixels over which tiles are blended; None where they are not.
     """
 
-    groups: tuple[tuple[Job, ...], ...]
+    groups: tuple[tuple[TileBatch, ...], ...]
     tile: int
     exact: bool
     overlap: int | None
 
     @property
-    def jobs(self) -> list[Job]:
-        """All jobs, in order."""
-        return [job for group in self.groups for job in group]
+    def batches(self) -> list[TileBatch]:
+        """All batches, in order."""
+        return [batch for group in self.groups for batch in group]
 
     @classmethod
     def of(
@@ -82,10 +84,13 @@ class Tiling:
         """Cut a scene for a model.
 
         Args:
-            model: its network's margin, stride and scale count.
+            model: whose network's margin, stride and scale decide.
             grid: the scene's.
             options: tile, batch, overlap and whole.
-            columns: source pixels side by side in one group; all where None.
+            columns: width of a group in source pixels; the scene's where None.
+
+        Raises:
+            CrossbandError: options that do not fit each other or the model.
         """
         network, batch = model.network, options.batch
         tile, overlap, whole = options.tile, options.overlap, options.whole
@@ -110,25 +115,32 @@ class Tiling:
                     f"--overlap: {model.name} sees {network.margin} pixels far, so its tiles fit "
                     f"exactly; leave it out"
                 )
-            tiles = list(plan(grid.height, grid.width, tile, network.margin, network.stride))
-            parts, exact = grouped(tiles, columns or grid.width), True
+            tiles = list(plan_tiles(grid.height, grid.width, tile, network.margin, network.stride))
+            parts, exact = column_groups(tiles, columns or grid.width), True
         else:
             overlap = default_overlap(tile, network.stride) if overlap is None else overlap
             check_overlap(overlap, tile)
             tiles = list(blended_plan(grid.height, grid.width, tile, overlap, network.stride))
-            # Row by row across the scene: the ramps of one row of tiles wait for the next.
+            # One group, row by row: the ramps of a row of tiles are needed for the next row.
             parts, exact = [tiles], len(tiles) == 1
-        numbered: list[tuple[Job, ...]] = []
+        numbered: list[tuple[TileBatch, ...]] = []
         first = 0
         for part in parts:
-            own = [Job(first + job.number, job.tiles) for job in jobs(part, batch)]
+            own = [TileBatch(first + b.number, b.tiles) for b in batch_tiles(part, batch)]
             numbered.append(tuple(own))
             first += len(own)
         return cls(tuple(numbered), tile, exact, None if exact else overlap)
 
 
-class Results:
-    """Turns the network's answers into finished pixels, a few rows at a time."""
+class Postprocessor:
+    """Crops or blends the network's outputs and converts them to physical units.
+
+    Args:
+        engine: the model.
+        tiling: how the scene is cut.
+        wanted: numbers of the batches whose pixels are needed; all where None. Other batches are
+            computed only because wanted ones are blended with them.
+    """
 
     def __init__(self, engine: Engine, tiling: Tiling, wanted: set[int] | None = None) -> None:
         self._engine, self._wanted = engine, wanted
@@ -136,27 +148,35 @@ class Results:
         self._blender = None if tiling.overlap is None else Blender(self._scale)
 
     def __call__(
-        self, prepared: Prepared, answers: Tensor | None
+        self, prepared: PreparedBatch, outputs: Tensor | None
     ) -> Iterator[tuple[Box, NDArray[np.float32], NDArray[np.bool_], Window]]:
-        """Yield (box on the target grid, physical values, mask, source window) of a job's cores."""
-        wanted = self._wanted is None or prepared.job.number in self._wanted
-        for i, (tile, core) in enumerate(zip(prepared.job.tiles, prepared.cores, strict=True)):
-            normal = self._core(tile, None if answers is None else answers[i])
+        """Yield the finished pixels of a batch, a few rows at a time.
+
+        Args:
+            prepared: the batch.
+            outputs: of the network for it, see `Engine.compute`; None where nothing was computed.
+
+        Yields:
+            Box on the target's grid, physical values [Ct, h, w], mask [h, w], source window.
+        """
+        wanted = self._wanted is None or prepared.batch.number in self._wanted
+        for i, (tile, core) in enumerate(zip(prepared.batch.tiles, prepared.cores, strict=True)):
+            normal = self._core(tile, None if outputs is None else outputs[i])
             if wanted:
                 yield from self._rows(tile, core, normal)
 
-    def _core(self, tile: Tile, answer: Tensor | None) -> NDArray[np.float32] | None:
+    def _core(self, tile: Tile, output: Tensor | None) -> NDArray[np.float32] | None:
         if self._blender is not None:
             assert isinstance(tile, BlendedTile)
-            if answer is None:
+            if output is None:
                 box = tile.source.scaled(self._scale)
                 bands = len(self._engine.model.signature.target)
                 return self._blender(tile, np.zeros((bands, box.height, box.width), np.float32))
-            return self._blender(tile, answer.float().numpy())
-        if answer is None:
+            return self._blender(tile, output.float().numpy())
+        if output is None:
             return None
         rows, cols = tile.core.relative_to(tile.source).scaled(self._scale).slices()
-        kept: NDArray[np.float32] = answer[:, rows, cols].float().numpy()
+        kept: NDArray[np.float32] = output[:, rows, cols].float().numpy()
         return kept
 
     def _rows(

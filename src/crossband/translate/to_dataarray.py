@@ -1,4 +1,4 @@
-"""A scene through a model, as a DataArray in memory."""
+"""Translate a scene into a DataArray in memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def translate_to_array(
 
     Args:
         model: loaded model.
-        source: what `translate.scene.translate` takes.
+        source: what `translate.scene.translate_scene` takes.
         read: how the scene is read.
         tile: how it is computed.
 

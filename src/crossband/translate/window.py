@@ -1,4 +1,4 @@
-"""Pixels in memory through a model, as if they were a whole scene."""
+"""Translate pixels in memory, and compute the windows of a tile plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossband.raster.grid import Box, Window
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine
 from crossband.translate.options import TileOptions
-from crossband.translate.tiling import Results, Tiling
+from crossband.translate.tiling import Postprocessor, Tiling
 
 
 def translate_window(
@@ -22,18 +22,19 @@ def translate_window(
     window: Window,
     options: TileOptions = TileOptions(),
 ) -> Window:
-    """Translate pixels in memory; the window is taken for a whole scene.
+    """Translate pixels in memory; the window is treated as a whole scene.
 
     Args:
         model: loaded model.
         window: values [C, H, W] in physical units, with the model's source bands.
-        options: device, precision, tiles, seed.
+        options: device, precision, tiles and seed.
 
     Returns:
         Values [Ct, H * scale, W * scale] in physical units, 0 where masked.
 
     Raises:
-        UnitError, CrossbandError: the model does not take this unit or these bands.
+        UnitError: the model does not take this unit.
+        CrossbandError: the model does not take these bands or options.
     """
     check_source(model, window.unit, window.bands)
     engine = Engine(model, options.device, options.precision)
@@ -56,29 +57,29 @@ def compute_windows(
     read: Callable[[Box], Window],
     gate: AbstractContextManager[object] | None = None,
 ) -> Iterator[tuple[Box, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Compute the tiles of a plan, one job after the other.
+    """Compute the tiles of a plan, one batch after the other.
 
     Args:
         engine: the model.
         tiling: the plan.
         conditions: noise, style and places of the scene.
-        read: gives the source's window of a tile.
-        gate: entered while the network computes.
+        read: returns the source window of a tile.
+        gate: context that is entered while the network computes.
 
     Yields:
         Box on the target's grid, physical values [Ct, h, w] and mask [h, w].
     """
-    results, gate = Results(engine, tiling), gate or nullcontext()
-    for job in tiling.jobs:
-        prepared = engine.prepare(job, [read(tile.source) for tile in job.tiles], conditions)
+    postprocess, gate = Postprocessor(engine, tiling), gate or nullcontext()
+    for batch in tiling.batches:
+        prepared = engine.prepare(batch, [read(tile.source) for tile in batch.tiles], conditions)
         with gate:
-            answers = engine.compute(prepared)
-        for box, values, mask, _ in results(prepared, answers):
+            outputs = engine.compute(prepared)
+        for box, values, mask, _ in postprocess(prepared, outputs):
             yield box, values, mask
 
 
 def check_source(model: Model, unit: str, bands: Sequence[str]) -> None:
-    """Raise CrossbandError for a source in a unit or with bands that the model does not take."""
+    """Raise CrossbandError for a unit or bands that the model does not take."""
     model.signature.check_unit(unit)
     if tuple(bands) != tuple(model.signature.source):
         raise CrossbandError(

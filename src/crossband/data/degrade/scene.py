@@ -30,9 +30,10 @@ from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
+from crossband.raster.output_paths import check_output
 from crossband.raster.scene import Scene
+from crossband.raster.scene_writer import SceneWriter
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
-from crossband.raster.write import SceneWriter, check_output
 
 #: Side of a block in fine pixels, without its halo.
 BLOCK = 1024

@@ -1,9 +1,9 @@
 """A connection to a cluster, and the windows of one scene on its workers.
 
-The client opens a scene, cuts it, and hands out parts of some windows each. Workers read the source
-themselves, which they must find under the same path, and send stored numbers back. The client
-writes them into the scene's store, keeps its journal and makes the file: a worker that is lost
-costs the windows that it was at, and a client that is lost goes on where its journal ends.
+The client opens a scene, cuts it, and hands out parts of several windows. Workers read the source
+themselves, under the same path, and return stored numbers. The client writes them into the scene's
+store and makes the file. A lost worker costs the windows that it was computing. A lost client can
+be resumed from its journal.
 """
 
 from __future__ import annotations
@@ -25,24 +25,31 @@ import torch
 
 from crossband.core.version import __version__
 from crossband.errors import ClusterError, CrossbandError, ModelError
-from crossband.jobs.dask.worker import Answer, Part, Wanted, compute, probe
+from crossband.jobs.dask.worker import (
+    ModelReference,
+    PartResult,
+    ScenePart,
+    compute_part,
+    probe_model,
+)
 from crossband.model import Model, identity
 from crossband.raster.journal import Store
+from crossband.raster.output import OutputFile, write_error
 from crossband.raster.remote import address, is_remote
-from crossband.raster.write import Output, failed
-from crossband.translate.blend import neighbours
+from crossband.translate.blend import needed_batches
 from crossband.translate.executor import SceneJob
 from crossband.translate.options import TileOptions
-from crossband.translate.stream import Progress, count_jobs
-from crossband.translate.threads import Interrupts, Statistics
+from crossband.translate.statistics import Statistics
+from crossband.translate.stream import Progress, count_batches
+from crossband.translate.threads import DeferredInterrupt
 
-#: Windows of a part: what a lost worker costs at most, and what goes back at once (about 20 MiB of
+#: Windows of a part: the most that a lost worker costs, and the size of a result (about 20 MiB of
 #: uint16 at the default tile).
-PART = 16
-#: Parts for each thread of the workers that are handed out before they are asked for.
-AHEAD = 2
-#: Seconds to wait for the scheduler, for a first worker, and between two looks at what is ready.
-CONNECT, JOIN, LOOK = 15.0, 300.0, 0.2
+PART_WINDOWS = 16
+#: Tasks that are submitted at a time for each thread of the workers.
+TASKS_PER_THREAD = 2
+#: Seconds to wait for the scheduler and for a first worker, and between two checks for results.
+CONNECT_SECONDS, JOIN_SECONDS, POLL_SECONDS = 15.0, 300.0, 0.2
 _GONE = "the scheduler went away, or cancelled the work; what came back is kept for --resume"
 
 
@@ -50,11 +57,11 @@ class Connection:
     """A connection to a scheduler of dask.distributed; use as a context manager.
 
     Args:
-        address: of the scheduler, as tcp://host:8786, or its file, as scheduler.json.
+        address: of the scheduler, as tcp://host:8786, or path of its file, as scheduler.json.
 
     Raises:
         CrossbandError: dask is not installed.
-        ClusterError: nobody answers there.
+        ClusterError: no scheduler results there.
     """
 
     def __init__(self, address: str) -> None:
@@ -68,50 +75,51 @@ class Connection:
         try:
             if address.endswith(".json") and not Path(address).is_file():
                 raise FileNotFoundError("no such file")
-            self.client = Client(**where, timeout=CONNECT, set_as_default=False)
+            self.client = Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ClusterError(
-                f"--scheduler {address}: no scheduler answers there ({_words(error)})"
+                f"--scheduler {address}: no scheduler results there ({_words(error)})"
             ) from error
         self.address = address
         self.stopping = threading.Event()
-        self._ready: dict[tuple[str, ...], Wanted] = {}
+        self._ready: dict[tuple[str, ...], ModelReference] = {}
 
-    def ready(self, model: Model, options: TileOptions) -> Workers:
-        """See that the workers can load a model, and what they compute it on.
+    def ready(self, model: Model, options: TileOptions) -> ClusterComputer:
+        """Let a worker load the model, and report device and precision.
 
         Raises:
-            ClusterError: no worker joins.
-            CrossbandError: it cannot load the model, or finds another one; it has another version
-                of Crossband.
+            ClusterError: no worker takes up the task.
+            CrossbandError: the worker cannot load the model, finds another one, or has another
+                version of Crossband.
         """
-        key = (_address(model), identity(model), options.device, options.precision)
+        key = (_model_address(model), identity(model), options.device, options.precision)
         if key not in self._ready:
             self._ready[key] = self._probed(*key)
-        return Workers(self, model, self._ready[key])
+        return ClusterComputer(self, model, self._ready[key])
 
-    def _probed(self, address: str, own: str, device: str, precision: str) -> Wanted:
-        task = self.client.submit(probe, address, device, precision, pure=False)
-        end = time.monotonic() + JOIN
+    def _probed(self, address: str, own: str, device: str, precision: str) -> ModelReference:
+        task = self.client.submit(probe_model, address, device, precision, pure=False)
+        end = time.monotonic() + JOIN_SECONDS
         while not task.done():
             if time.monotonic() > end:
                 task.cancel()
                 raise ClusterError(
-                    f"--scheduler {self.address}: no worker took up any work in {JOIN:.0f} s"
+                    f"--scheduler {self.address}: no worker took up any work in "
+                    f"{JOIN_SECONDS:.0f} s"
                 )
-            time.sleep(LOOK)
-        wanted: Wanted = result_of(task)
-        if wanted.version != __version__:
+            time.sleep(POLL_SECONDS)
+        found: ModelReference = task_result(task)
+        if found.version != __version__:
             raise ModelError(
-                f"the workers have Crossband {wanted.version}, this is {__version__}: install one "
+                f"the workers have Crossband {found.version}, this is {__version__}: install one "
                 f"version everywhere"
             )
-        if wanted.identity != own:
+        if found.identity != own:
             raise ModelError(f"{address}: the workers find another model there than this one")
-        return wanted
+        return found
 
     def threads(self) -> int:
-        """Return how many tasks the workers do at once, now."""
+        """Return how many tasks the workers can run at once."""
         try:
             found: dict[str, int] = self.client.nthreads()
         except OSError as error:
@@ -133,102 +141,118 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The workers with one model, ready to compute; stands where an `Engine` does.
+class ClusterComputer:
+    """Computes the windows of scenes on the workers; a `translate.executor.Computer`.
 
     Attributes:
-        cluster: their connection.
-        model: as this process has it.
-        wanted: as they load it.
+        cluster: connection to the workers.
+        model: as loaded in this process.
+        reference: to the model, as the workers load it.
     """
 
     cluster: Connection
     model: Model
-    wanted: Wanted
+    reference: ModelReference
 
     @property
     def device(self) -> torch.device:
-        """What they compute on."""
-        return torch.device(self.wanted.device)
+        """The device that the workers compute on."""
+        return torch.device(self.reference.device)
 
     @property
     def precision(self) -> str:
-        """In which precision."""
-        return self.wanted.precision
+        """Their precision: fp32 or bf16."""
+        return self.reference.precision
 
     @property
     def identity(self) -> str:
-        """What tells the model from another."""
-        return self.wanted.identity
+        """Hash of the model, see `model.identity`."""
+        return self.reference.identity
 
     def run(
         self,
         job: SceneJob,
-        outputs: Sequence[Output],
+        outputs: Sequence[OutputFile],
         store: Store,
         statistics: Statistics,
         progress: Progress | None = None,
     ) -> None:
-        """Compute what is missing of a scene, and write it into its store.
+        """Compute the missing windows of a scene, and write them into its store.
+
+        Args:
+            job: the scene.
+            outputs: the result, followed by the indices.
+            store: says which windows are finished.
+            statistics: is filled in.
+            progress: called with (pixels done, pixels in all).
 
         Raises:
-            KeyboardInterrupt: what came back is written and flushed.
-            CrossbandError: a part failed; `--whole`, which has nothing to spread.
-            ClusterError: it took its workers with it, again and again; the scheduler went away.
+            KeyboardInterrupt: the results that came back are written and flushed.
+            CrossbandError: a part failed; or `--whole`, which is one window.
+            ClusterError: several workers ended at the same part, or the scheduler was lost.
         """
         if job.tile.whole:
             raise CrossbandError("--whole is one window: --engine dask has nothing to spread")
         start = time.perf_counter()
         finer = self.model.network.scale**2
         grid = outputs[0].grid
-        pixels = count_jobs(job.tiling, grid.height * grid.width, outputs, store, statistics)
+        pixels = count_batches(job.tiling, grid.height * grid.width, outputs, store, statistics)
         done = sum(pixels[number] for number in store.done)
         if progress is not None:
             progress(done * finer, statistics.pixels)
-        parts = _parts(self._whole(job, outputs), set(pixels) - set(store.done))
+        parts = _parts(self._all_windows(job, outputs), set(pixels) - set(store.done))
         try:
-            with Interrupts() as stop, closing(self._answers(parts, stop.check)) as answers:
-                for answer in answers:
-                    _write(answer, outputs, store, statistics)
-                    done += sum(pixels[number] for number in answer.jobs)
+            with DeferredInterrupt() as stop, closing(self._results(parts, stop.check)) as results:
+                for result in results:
+                    _write(result, outputs, store, statistics)
+                    done += sum(pixels[number] for number in result.batches)
                     if progress is not None:
                         progress(done * finer, statistics.pixels)
         finally:
             try:
                 store.flush()
             except OSError as error:
-                raise failed(outputs[0].path, error) from error
+                raise write_error(outputs[0].path, error) from error
             statistics.windows = time.perf_counter() - start
 
-    def _whole(self, job: SceneJob, outputs: Sequence[Output]) -> Part:
-        """Return the whole of a scene as one part."""
-        seen = {name: job.facts[name] for name in ("the source", "how the source is read")}
-        plain = tuple(replace(made, raw=None) for made in outputs)
+    def _all_windows(self, job: SceneJob, outputs: Sequence[OutputFile]) -> ScenePart:
+        """Return a part that holds all windows of a scene."""
+        source_facts = {name: job.facts[name] for name in ("the source", "how the source is read")}
+        plain = tuple(replace(output, raw=None) for output in outputs)
         at = absolute(job.source)
-        return Part(self.wanted, at, job.read, seen, job.tiling, frozenset(), job.tile.seed, plain)
+        return ScenePart(
+            self.reference,
+            at,
+            job.read,
+            source_facts,
+            job.tiling,
+            frozenset(),
+            job.tile.seed,
+            plain,
+        )
 
-    def _answers(
-        self, parts: Iterator[Part], check: Callable[[], None]
-    ) -> Generator[Answer, None, None]:
-        """Hand out parts, a few more than there are threads, and yield answers as they come."""
+    def _results(
+        self, parts: Iterator[ScenePart], check: Callable[[], None]
+    ) -> Generator[PartResult, None, None]:
+        """Submit parts, a few more than there are threads, and yield results as they arrive."""
         client, run = self.cluster.client, uuid.uuid4().hex[:8]
         waiting: set[Any] = set()
         numbered = enumerate(parts)
         more = True
         try:
             while more or waiting:
-                limit = AHEAD * self.cluster.threads()
+                limit = TASKS_PER_THREAD * self.cluster.threads()
                 while more and len(waiting) < limit:
                     number, part = next(numbered, (-1, None))
                     more = part is not None
                     if part is not None:
-                        # What is spread goes before scenes that wait to be begun.
+                        # Parts of a started scene run before scenes that have not started.
                         name = f"crossband-part-{run}-{number}"
-                        waiting.add(client.submit(compute, part, key=name, priority=1))
+                        waiting.add(client.submit(compute_part, part, key=name, priority=1))
                 ready = self._wait(waiting, check)
                 waiting -= ready
                 for task in ready:
-                    yield result_of(task)
+                    yield task_result(task)
                     task.release()
         finally:
             if waiting:
@@ -243,17 +267,17 @@ class Workers:
             ready = {task for task in waiting if task.done()}
             if ready:
                 return ready
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
         return set()
 
 
 def absolute(path: str | Path) -> str:
-    """Return a path that holds in every folder; an address as it is."""
+    """Return the absolute path of a file; an address as it is."""
     return address(path) if is_remote(path) else os.path.abspath(path)
 
 
-def _address(model: Model) -> str:
-    """Return where workers find a model."""
+def _model_address(model: Model) -> str:
+    """Return the name or path by which workers load a model."""
     if model.address is not None and not Path(model.address).is_dir():
         return model.address  # a bundled name, or one on the hub
     if model.folder is None:
@@ -261,42 +285,49 @@ def _address(model: Model) -> str:
     return os.path.abspath(model.folder)
 
 
-def _parts(order: Part, missing: set[int]) -> Iterator[Part]:
-    """Cut what is missing of a scene into parts of neighbouring windows."""
-    jobs = [job for job in order.tiling.jobs if job.number in missing]
-    size = max(PART // max(len(job.tiles) for job in jobs), 1) if jobs else 1
-    for first in range(0, len(jobs), size):
-        own = {job.number for job in jobs[first : first + size]}
+def _parts(order: ScenePart, missing: set[int]) -> Iterator[ScenePart]:
+    """Divide the missing windows of a scene into parts of neighbours.
+
+    Args:
+        order: a part that holds all windows.
+        missing: numbers of the missing batches.
+    """
+    batches = [b for b in order.tiling.batches if b.number in missing]
+    size = max(PART_WINDOWS // max(len(b.tiles) for b in batches), 1) if batches else 1
+    for first in range(0, len(batches), size):
+        own = {b.number for b in batches[first : first + size]}
         needed = own
         if order.tiling.overlap is not None:
-            needed = neighbours(order.tiling.jobs, own)
-        those = tuple(job for job in order.tiling.jobs if job.number in needed)
+            needed = needed_batches(order.tiling.batches, own)
+        those = tuple(b for b in order.tiling.batches if b.number in needed)
         yield replace(
-            order, tiling=replace(order.tiling, groups=(those,)), others=frozenset(needed - own)
+            order, tiling=replace(order.tiling, groups=(those,)), blended=frozenset(needed - own)
         )
 
 
-def _write(answer: Answer, outputs: Sequence[Output], store: Store, statistics: Statistics) -> None:
-    """Write what came back, and note it."""
+def _write(
+    result: PartResult, outputs: Sequence[OutputFile], store: Store, statistics: Statistics
+) -> None:
+    """Write the numbers of a result into the raw files, and mark its batches as done."""
     nothing = np.zeros((0, 0), bool)
     try:
-        for number, (valid, pieces) in answer.jobs.items():
+        for number, (valid, pieces) in result.batches.items():
             for i, box, numbers, mask in pieces:
                 raw = outputs[i].raw
                 assert raw is not None
                 raw.write(box, numbers, nothing if mask is None else mask)
-            for made, count in zip(outputs, valid, strict=True):
-                made.valid += count
-            store.note(number, valid)
+            for output, count in zip(outputs, valid, strict=True):
+                output.valid += count
+            store.mark_done(number, valid)
     except OSError as error:
-        raise failed(outputs[0].path, error) from error
-    found = answer.statistics
+        raise write_error(outputs[0].path, error) from error
+    found = result.statistics
     for name in ("computed", "empty", "seen", "kept", "computing"):
         setattr(statistics, name, getattr(statistics, name) + getattr(found, name))
 
 
-def result_of(task: Any) -> Any:
-    """Return what a task gave; CrossbandError where that, its workers or the scheduler failed."""
+def task_result(task: Any) -> Any:
+    """Return the result of a task; CrossbandError where it, its workers or the scheduler failed."""
     from distributed import CancelledError, KilledWorker
 
     try:

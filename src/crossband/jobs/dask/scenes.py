@@ -1,4 +1,4 @@
-"""Many scenes on a cluster: each as a whole by one worker, or spread where that would take long."""
+"""Many scenes on a cluster: each on one worker, or over all workers where it is huge."""
 
 from __future__ import annotations
 
@@ -11,65 +11,72 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crossband.jobs.dask.client import AHEAD, LOOK, PART, Connection, absolute, result_of
-from crossband.jobs.dask.worker import Wanted, scene, stop_event
-from crossband.jobs.executor import attempt, line_of
-from crossband.jobs.summary import Line
-from crossband.jobs.task import Task, Watcher
+from crossband.jobs.dask.client import (
+    PART_WINDOWS,
+    POLL_SECONDS,
+    TASKS_PER_THREAD,
+    Connection,
+    absolute,
+    task_result,
+)
+from crossband.jobs.dask.worker import ModelReference, stop_event, translate_on_worker
+from crossband.jobs.fleet_executor import summary_line, translate_task
+from crossband.jobs.summary import SummaryLine
+from crossband.jobs.task import FleetObserver, Task
 from crossband.model import Model
 from crossband.translate.options import TranslateOptions
-from crossband.translate.threads import Statistics
+from crossband.translate.statistics import Statistics
 
-#: Windows from which on a scene is spread even where there are scenes enough for all workers, so
-#: that one huge one does not keep the others waiting at the end.
-HUGE = 1024
+#: A scene with more windows is computed by all workers, even where there are scenes for all of
+#: them, so that it does not run alone at the end.
+HUGE_WINDOWS = 1024
 #: Scenes that are spread at once: one is being computed while another is being finished.
-SPREAD = 2
+SPREAD_AT_ONCE = 2
 
 
-class Scenes:
-    """Many scenes on a cluster, some of them at once.
+class ClusterFleet:
+    """Translates many scenes on a cluster.
 
     Args:
-        cluster: whose workers do it.
-        model: as this process has it.
-        wanted: as they load it.
-        options: how they are translated.
-        watcher: is told how it goes.
+        cluster: connection to the workers.
+        model: as loaded in this process.
+        reference: to the model, as the workers load it.
+        options: how scenes are translated.
+        observer: is notified of scenes that start.
     """
 
     def __init__(
         self,
         cluster: Connection,
         model: Model,
-        wanted: Wanted,
+        reference: ModelReference,
         options: TranslateOptions,
-        watcher: Watcher,
+        observer: FleetObserver,
     ) -> None:
-        self._cluster, self._model, self._wanted = cluster, model, wanted
-        self._watcher = watcher
-        reference = options.match.reference
-        if reference is not None:  # workers must find it, too
-            match = replace(options.match, reference=absolute(reference))
+        self._cluster, self._model, self._reference = cluster, model, reference
+        self._watcher = observer
+        matched_to = options.match.reference
+        if matched_to is not None:  # workers must find it, too
+            match = replace(options.match, reference=absolute(matched_to))
             options = replace(options, match=match)
         self._options = options
         self._whole: dict[Any, tuple[Task, float]] = {}
-        self._spread: dict[Future[Line], Task] = {}
+        self._spread: dict[Future[SummaryLine], Task] = {}
         self._run = uuid.uuid4().hex
 
-    def run(self, tasks: list[Task]) -> Generator[Line, None, None]:
-        """Yield the line of each scene as it ends; left early, workers stop where they are."""
+    def run(self, tasks: list[Task]) -> Generator[SummaryLine, None, None]:
+        """Yield the summary line of each scene when it ends; closing it early stops the workers."""
         tasks = tasks[::-1]
         try:
-            with ThreadPoolExecutor(SPREAD, "crossband-spread") as pool:
+            with ThreadPoolExecutor(SPREAD_AT_ONCE, "crossband-spread") as pool:
                 try:
                     while tasks or self._whole or self._spread:
                         threads = self._cluster.threads()
-                        while tasks and len(self._whole) < AHEAD * threads:
-                            largest = PART if len(tasks) < threads else HUGE
-                            self._hand_out(tasks.pop(), largest)
-                        yield from self._ended(pool)
-                        time.sleep(LOOK)
+                        while tasks and len(self._whole) < TASKS_PER_THREAD * threads:
+                            largest = PART_WINDOWS if len(tasks) < threads else HUGE_WINDOWS
+                            self._submit(tasks.pop(), largest)
+                        yield from self._finished_lines(pool)
+                        time.sleep(POLL_SECONDS)
                 finally:
                     self._stop()
         finally:
@@ -82,23 +89,29 @@ class Scenes:
                 stop_event(self._run, self._cluster.client).set()
                 self._cluster.client.cancel(list(self._whole))
 
-    def _hand_out(self, task: Task, largest: int) -> None:
-        """Ask a worker for a scene, unless it is larger."""
+    def _submit(self, task: Task, largest: int) -> None:
+        """Submit a scene to one worker, which declines it if it has more than `largest` windows."""
         source = replace(task.source, path=absolute(task.source.path))
         there = replace(task, source=source, output=Path(absolute(task.output)))
         asked = self._cluster.client.submit(
-            scene, self._wanted, there, self._options, largest, self._run, pure=False
+            translate_on_worker,
+            self._reference,
+            there,
+            self._options,
+            largest,
+            self._run,
+            pure=False,
         )
         self._whole[asked] = task, time.perf_counter()
 
-    def _ended(self, pool: ThreadPoolExecutor) -> Iterator[Line]:
+    def _finished_lines(self, pool: ThreadPoolExecutor) -> Iterator[SummaryLine]:
         for asked in [a for a in self._whole if a.done()]:
             task, start = self._whole.pop(asked)
             try:
-                line: Line | None = result_of(asked)
+                line: SummaryLine | None = task_result(asked)
             except Exception as error:  # noqa: BLE001 - a fleet must not end with one scene
                 seconds = time.perf_counter() - start
-                yield line_of(self._model, task, Statistics(), seconds, error)
+                yield summary_line(self._model, task, Statistics(), seconds, error)
                 continue
             if line is None:
                 self._begin(task, pool)
@@ -110,7 +123,7 @@ class Scenes:
             yield begun.result()
 
     def _begin(self, task: Task, pool: ThreadPoolExecutor) -> None:
-        """Spread a scene over the workers."""
-        begun = self._watcher.began(task)
+        """Start a scene whose windows all workers compute."""
+        begun = self._watcher.on_scene_start(task)
         args = (self._model, task, self._options, self._cluster, begun)
-        self._spread[pool.submit(attempt, *args)] = task
+        self._spread[pool.submit(translate_task, *args)] = task

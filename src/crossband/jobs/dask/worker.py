@@ -1,7 +1,7 @@
-"""What the workers of a cluster do: a part of a scene, or a scene as a whole.
+"""The functions that run on the workers of a cluster: compute a part of a scene, or a whole scene.
 
-Each process loads a model once. A part's stored numbers go back to the client, which alone writes
-them, so that a worker that is lost halfway leaves nothing behind.
+Each process loads a model once. The stored numbers of a part are returned to the client, and only
+the client writes them. So a lost worker leaves no partial output.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from numpy.typing import NDArray
 
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, InputError, ModelError
-from crossband.jobs.executor import attempt
-from crossband.jobs.summary import Line
+from crossband.jobs.fleet_executor import translate_task
+from crossband.jobs.summary import SummaryLine
 from crossband.jobs.task import Task
 from crossband.model import Model, identity, load
 from crossband.raster.grid import Box
-from crossband.raster.journal import difference
+from crossband.raster.journal import changed_fact
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
-from crossband.raster.write import Output
+from crossband.raster.output import OutputFile
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine
-from crossband.translate.engines import EngineKey, shared_engine
+from crossband.translate.engine_cache import EngineKey, shared_engine
 from crossband.translate.executor import LocalComputer
 from crossband.translate.options import TileOptions, TranslateOptions
-from crossband.translate.provenance import facts
-from crossband.translate.stream import Stream
-from crossband.translate.threads import Statistics
+from crossband.translate.provenance import scene_facts
+from crossband.translate.statistics import Statistics
+from crossband.translate.stream import SceneStream
 from crossband.translate.tiling import Tiling
 
-#: Seconds between two looks whether a scene is still wanted.
-LOOK = 1.0
+#: Seconds between two checks whether the client asked to stop.
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A model as the workers load it, and how it is computed: the same on every one of them.
+class ModelReference:
+    """How workers load and compute a model; the same on all of them.
 
     Attributes:
-        address: what `load` takes.
+        address: name or path for `load`.
         version: of Crossband.
-        identity: of the model, see `model.identity`.
+        identity: hash of the model, see `model.identity`.
         device: cpu, cuda or mps.
         precision: fp32 or bf16.
     """
@@ -59,173 +59,178 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some windows of one scene.
+class ScenePart:
+    """Several windows of one scene.
 
     Attributes:
-        model: what computes them.
+        model: that computes them.
         source: path of the scene.
         read: how it is read.
-        seen: what `translate.provenance.facts` says of the source where the client opened it.
-        tiling: the jobs, and those that they fade into.
-        others: numbers of the latter.
-        seed: see `translate.scene.translate`.
-        outputs: the result, and the indices after it; without their numbers.
+        source_facts: those of `translate.provenance.scene_facts` that the client found for the
+            source.
+        tiling: the batches of the part, and those that they are blended with.
+        blended: numbers of the latter.
+        seed: of noise and style.
+        outputs: the result, followed by the indices; without raw files.
     """
 
-    model: Wanted
+    model: ModelReference
     source: str
     read: ReadOptions
-    seen: Mapping[str, str]
+    source_facts: Mapping[str, str]
     tiling: Tiling
-    others: frozenset[int]
+    blended: frozenset[int]
     seed: int | None
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputFile, ...]
 
 
 @dataclass
-class Answer:
-    """What became of a part.
+class PartResult:
+    """The result of a part.
 
     Attributes:
-        jobs: job -> valid pixels of each output, and its pieces: the output's place, where, the
-            numbers, and the mask where the output has a band for it.
+        batches: batch number -> valid pixels of each output, and its pieces: number of the output,
+            box, stored numbers, and the mask where the output has a mask band.
         statistics: of this part.
     """
 
-    jobs: dict[int, tuple[tuple[int, ...], list[tuple[int, Box, NDArray[Any], Any]]]]
+    batches: dict[int, tuple[tuple[int, ...], list[tuple[int, Box, NDArray[Any], Any]]]]
     statistics: Statistics
 
 
-def probe(address: str, device: str, precision: str) -> Wanted:
-    """Load a model and say what it is here, on which device and in which precision it computes."""
+def probe_model(address: str, device: str, precision: str) -> ModelReference:
+    """Load a model, and report its identity, device and precision on this worker."""
     engine = Engine(load(address), device, precision)
-    return Wanted(address, __version__, engine.identity, engine.device.type, engine.precision)
+    return ModelReference(
+        address, __version__, engine.identity, engine.device.type, engine.precision
+    )
 
 
-def engine_of(wanted: Wanted) -> Engine:
-    """Return a model made ready; loaded where this process has not had it yet.
+def engine_of(reference: ModelReference) -> Engine:
+    """Return this process's engine for a model; load the model where there is none yet.
 
     Raises:
-        ModelError: this worker has another version, or finds another model at that address.
+        ModelError: this worker has another version of Crossband, or finds another model there.
     """
 
     def checked() -> Model:
-        if wanted.version != __version__:
+        if reference.version != __version__:
             raise ModelError(
-                f"a worker has Crossband {__version__}, not {wanted.version}: install one "
+                f"a worker has Crossband {__version__}, not {reference.version}: install one "
                 f"version everywhere"
             )
-        model = load(wanted.address)
-        if identity(model) != wanted.identity:
-            raise ModelError(f"{wanted.address}: a worker finds another model there")
+        model = load(reference.address)
+        if identity(model) != reference.identity:
+            raise ModelError(f"{reference.address}: a worker finds another model there")
         return model
 
-    return shared_engine(EngineKey(wanted.identity, wanted.device, wanted.precision), checked)
+    return shared_engine(
+        EngineKey(reference.identity, reference.device, reference.precision), checked
+    )
 
 
 @dataclass
-class _Collected(Output):
-    """An output whose numbers are kept for the client."""
+class _Collected(OutputFile):
+    """An output that collects its numbers for the client instead of writing them."""
 
     pieces: list[tuple[Box, NDArray[Any], NDArray[np.bool_]]] = field(default_factory=list)
 
     def write(self, box: Box, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-        """Keep the stored numbers; returns the valid pixels."""
+        """Collect the stored numbers; return the number of valid pixels."""
         self.pieces += self.encoded(box, values, mask)
         return int(np.count_nonzero(mask))
 
 
-class _Notes:
-    """Takes what a job wrote away from the outputs when it is finished."""
+class _PartJournal:
+    """Moves the numbers of each finished batch from the outputs into the result."""
 
-    def __init__(self, others: frozenset[int], outputs: Sequence[_Collected]) -> None:
-        self.done = {number: (0,) * len(outputs) for number in others}
-        self.answer = Answer({}, Statistics())
+    def __init__(self, blended: frozenset[int], outputs: Sequence[_Collected]) -> None:
+        self.done = {number: (0,) * len(outputs) for number in blended}
+        self.result = PartResult({}, Statistics())
         self._outputs = outputs
 
-    def note(self, job: int, valid: Sequence[int]) -> None:
+    def mark_done(self, batch: int, valid: Sequence[int]) -> None:
         pieces = []
-        for i, made in enumerate(self._outputs):
-            masked = made.encoding.mask_band
-            pieces += [(i, box, n, mask if masked else None) for box, n, mask in made.pieces]
-            made.pieces = []
-        self.answer.jobs[job] = tuple(valid), pieces
+        for i, output in enumerate(self._outputs):
+            masked = output.encoding.mask_band
+            pieces += [(i, box, n, mask if masked else None) for box, n, mask in output.pieces]
+            output.pieces = []
+        self.result.batches[batch] = tuple(valid), pieces
 
     def flush(self) -> None:
-        """Nothing is written here."""
+        """Do nothing: a worker writes no file."""
 
 
-def compute(part: Part) -> Answer:
+def compute_part(part: ScenePart) -> PartResult:
     """Compute the windows of a part.
 
     Raises:
-        InputError: the file is not the one that the client opened.
+        InputError: the worker finds another file than the client under the source's path.
     """
     engine = engine_of(part.model)
     outputs = [
         _Collected(o.path, o.grid, o.bands, o.unit, o.encoding, o.tags) for o in part.outputs
     ]
-    notes = _Notes(part.others, outputs)
+    journal = _PartJournal(part.blended, outputs)
     needed = engine.model.signature.source
     with open_scene(part.source, part.read, needed=needed) as scene:
-        here = facts(part.model.identity, scene, {})
-        changed = difference(part.seen, {name: here[name] for name in part.seen})
+        here = scene_facts(part.model.identity, scene, {})
+        changed = changed_fact(part.source_facts, {name: here[name] for name in part.source_facts})
         if changed is not None:
             raise InputError(f"{part.source}: a worker sees another file: {changed}")
         conditions = SceneConditions(engine.model.network, scene.grid, part.seed)
-        statistics = notes.answer.statistics
-        Stream(engine, part.tiling, conditions, scene, outputs, notes, statistics).run()
-    return notes.answer
+        statistics = journal.result.statistics
+        SceneStream(engine, part.tiling, conditions, scene, outputs, journal, statistics).run()
+    return journal.result
 
 
 def stop_event(run: str, client: Any = None) -> Any:
-    """Return the event by which the client of a run tells the workers to stop."""
+    """Return the event that the client of a run sets to stop the workers."""
     from distributed import Event
 
     return Event(f"crossband-stop-{run}", client)
 
 
-class _Stop:
-    """Looks now and then whether the client wants no more; what is done of a scene is kept then."""
+class _StopCheck:
+    """Interrupts the translation of a scene when the client asks for it."""
 
     def __init__(self, run: str) -> None:
-        self._event, self._looked = stop_event(run), time.monotonic()
+        self._event, self._checked = stop_event(run), time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._looked >= LOOK:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._checked >= POLL_SECONDS:
+            self._checked = time.monotonic()
             if self._event.is_set():
                 raise KeyboardInterrupt
 
 
-def scene(
-    wanted: Wanted, task: Task, options: TranslateOptions, largest: int, run: str
-) -> Line | None:
-    """Translate a scene as a whole, as a fleet in one process does.
+def translate_on_worker(
+    reference: ModelReference, task: Task, options: TranslateOptions, largest: int, run: str
+) -> SummaryLine | None:
+    """Translate a whole scene on this worker.
 
     Args:
-        wanted: the model.
-        task: with paths that hold everywhere.
+        reference: to the model.
+        task: the scene, with absolute paths.
         options: how it is translated.
-        largest: windows that one worker takes on.
-        run: name of the event that stops it.
+        largest: windows that one worker computes at most.
+        run: identifies the event that stops it.
 
     Returns:
-        What became of it; None for a scene of more windows.
+        The summary line; None for a scene with more windows, which was not started.
 
     Raises:
-        Interrupted: it was stopped.
+        Interrupted: the client asked to stop.
     """
-    engine = engine_of(wanted)
-    if _windows(engine, task, options) > largest:
+    engine = engine_of(reference)
+    if _window_count(engine, task, options) > largest:
         return None
-    return attempt(engine.model, task, options, _Ready(engine), _Stop(run))
+    return translate_task(engine.model, task, options, _EngineExecutor(engine), _StopCheck(run))
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """An executor with one model, which is ready already."""
+class _EngineExecutor:
+    """An executor with one engine that is ready already."""
 
     engine: Engine
 
@@ -233,14 +238,14 @@ class _Ready:
         return LocalComputer(self.engine)
 
 
-def _windows(engine: Engine, task: Task, options: TranslateOptions) -> int:
-    """Return how many jobs a scene is; 0 where it cannot be opened, which `attempt` reports."""
+def _window_count(engine: Engine, task: Task, options: TranslateOptions) -> int:
+    """Return the number of batches of a scene; 0 if opening fails, as translating reports it."""
     if options.tile.whole:
         return 1
     model = engine.model
     read = task.source.read_options(options.read, model.signature.source)
     try:
         with open_scene(task.source.path, read, needed=model.signature.source) as opened:
-            return len(Tiling.of(model, opened.grid, options.tile).jobs)
+            return len(Tiling.of(model, opened.grid, options.tile).batches)
     except CrossbandError:
         return 0

@@ -1,4 +1,4 @@
-"""What `Model.series` gives: a Dataset of maps, or a table of places."""
+"""The result of `Model.series`: a Dataset of maps, or a table of places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import xarray as xr
 from crossband.core.options import from_keywords, keywords
 from crossband.errors import CrossbandError, SomeFailed
 from crossband.model import Model
-from crossband.series import arrays
+from crossband.series import array_series
 from crossband.series.dates import Date
 from crossband.series.options import SeriesKeywords, SeriesOptions
 from crossband.series.places import Place
@@ -23,7 +23,7 @@ from crossband.translate import lazy
 from crossband.translate.options import TranslateOptions
 
 
-def answer(
+def series_result(
     model: Model,
     scenes: Any,
     index: str | Sequence[str] = "NDVI",
@@ -42,8 +42,8 @@ def answer(
         lazy.check_keywords(scenes, options)
         every = TranslateOptions.of(**options)  # type: ignore[misc]
         if places is None:
-            return arrays.dataset(model, scenes, indices, every.read, every.tile)
-        return arrays.frame(
+            return array_series.index_dataset(model, scenes, indices, every.read, every.tile)
+        return array_series.place_statistics(
             model, scenes, indices, places, every.read, every.tile, place_name=place_name
         )
     inputs = [scenes] if isinstance(scenes, str | Path) else list(scenes)
@@ -73,15 +73,15 @@ def _given(done: Series, maps: bool) -> xr.Dataset | pd.DataFrame:
         raise SomeFailed(f"{len(done.failed)} scenes failed, as {name}: {why}")
     if not maps or not done.stacks:
         return done.table
-    return dataset(done.stacks, done.labels)
+    return open_stacks(done.stacks, done.labels)
 
 
-def dataset(stacks: Mapping[str, Path], labels: Sequence[str]) -> xr.Dataset:
-    """Open stacks as variables (time, y, x), lazily.
+def open_stacks(stacks: Mapping[str, Path], labels: Sequence[str]) -> xr.Dataset:
+    """Open raster stacks lazily as variables (time, y, x).
 
     Args:
-        stacks: name -> file.
-        labels: dates of their bands.
+        stacks: name of the variable -> path.
+        labels: dates of the bands.
     """
     times = [Date.parse(label).time.replace(tzinfo=None) for label in labels]
     out = {}

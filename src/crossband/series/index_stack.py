@@ -1,4 +1,4 @@
-"""The files of a series: a raster stack of one band a date, on one grid, and the table."""
+"""Write the files of a series: raster stacks with one band per date, and the table."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ import numpy as np
 import pandas as pd
 
 from crossband.errors import OutputError
+from crossband.raster.cog import Cog
 from crossband.raster.compare import RATIO
+from crossband.raster.disk_space import check_disk_space
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.journal import Store
+from crossband.raster.output import OutputFile, finish_files, write_error
 from crossband.raster.warp import Readable, overlap, read_averaged, read_warped, resolution_ratio
-from crossband.raster.write import Cog, Output, check_disk, failed, place_all
 
-#: Side of what is read at once, in pixels of the stack.
+#: Side in pixels of the windows that are read at once.
 SIDE = 1024
-#: Numbers that a block of the file holds at most: all dates of its pixels.
+#: Numbers in a block of the file at most; a block holds all dates of its pixels.
 _IN_BLOCK = 2**22
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A date of a stack.
+class DateLayer:
+    """A date of a raster stack.
 
     Attributes:
-        label: the date, which describes the band.
+        label: the date, as description of the band.
         scene: name of the scene.
-        open: opens its index.
+        open: opens the index of the scene.
     """
 
     label: str
@@ -40,29 +42,29 @@ class Layer:
     open: Callable[[], AbstractContextManager[Readable]]
 
 
-def stack(
+def write_stack(
     path: Path,
     grid: Grid,
     index: str,
-    layers: Sequence[Layer],
+    layers: Sequence[DateLayer],
     tags: Mapping[str, str],
     *,
     aligned: bool = False,
 ) -> Path:
-    """Write a stack as COG, float32 with NaN where masked: one date after the other, by windows.
+    """Write an index of several dates as COG, float32 with NaN where masked.
 
     Args:
-        path: final name; what is there is replaced.
-        grid: of the stack.
-        index: what it shows.
+        path: of the file; an existing one is replaced.
+        grid: of the file.
+        index: name of the index.
         layers: in the order of the bands; one is open at a time.
         tags: of the file.
-        aligned: bring each onto `grid` (see `aligning`); else each lies on it.
+        aligned: resample each layer to `grid` (see `alignment`); otherwise all have this grid.
 
     Raises:
-        OutputError: it cannot be written; nothing is left.
+        OutputError: the file cannot be written; none is left.
     """
-    output = Output(
+    output = OutputFile(
         path,
         grid,
         tuple(layer.label for layer in layers),
@@ -72,21 +74,21 @@ def stack(
         Cog(blocksize=_blocksize(len(layers))),
         band_tags=[{"date": la.label, "scene": la.scene, "index": index} for la in layers],
     )
-    check_disk([output])
+    check_disk_space([output])
     store = Store.open(path, {})
     try:
         output.begin(store, "values")
         for band, layer in enumerate(layers):
             with layer.open() as readable:
                 _write(output, band, readable, aligned=aligned)
-        place_all([output], store)
+        finish_files([output], store)
     finally:
         store.remove()
     return path
 
 
-def aligning(of: Grid, to: Grid) -> Callable[[Readable, Grid], Window]:
-    """Return what brings a scene onto a grid: the mean over coarser pixels, else cubic convolution.
+def alignment(of: Grid, to: Grid) -> Callable[[Readable, Grid], Window]:
+    """Return the resampling between two grids: the mean for coarser pixels, else cubic convolution.
 
     Raises:
         InputError: the two do not share a whole pixel.
@@ -94,9 +96,9 @@ def aligning(of: Grid, to: Grid) -> Callable[[Readable, Grid], Window]:
     return read_averaged if resolution_ratio(of, to, overlap(of, to)) >= RATIO else read_warped
 
 
-def _write(output: Output, band: int, readable: Readable, *, aligned: bool) -> None:
+def _write(output: OutputFile, band: int, readable: Readable, *, aligned: bool) -> None:
     assert output.raw is not None
-    moved = aligning(readable.grid, output.grid) if aligned else None
+    moved = alignment(readable.grid, output.grid) if aligned else None
     for row in range(0, output.grid.height, SIDE):
         for col in range(0, output.grid.width, SIDE):
             box = Box(row, col, SIDE, SIDE).intersection(output.grid.box)
@@ -105,19 +107,19 @@ def _write(output: Output, band: int, readable: Readable, *, aligned: bool) -> N
             try:
                 output.raw.write_band(band, box, plane)
             except OSError as error:
-                raise failed(output.path, error) from error
+                raise write_error(output.path, error) from error
 
 
 def _blocksize(dates: int) -> int:
-    """Return the side of the file's blocks: smaller ones for many dates, so that memory is kept."""
+    """Return the side of the file's blocks; they are smaller for many dates, to save memory."""
     side = 512
     while side > 128 and side * side * dates > _IN_BLOCK:
         side //= 2
     return side
 
 
-def table(path: Path, rows: pd.DataFrame) -> Path:
-    """Write a table as CSV, with six digits behind the point; an empty cell is no value."""
+def write_table(path: Path, rows: pd.DataFrame) -> Path:
+    """Write a table as CSV with six decimals; missing values are empty cells."""
     part = path.with_name(f".{path.name}.part")
     try:
         rows.to_csv(part, index=False, float_format="%.6f")

@@ -1,4 +1,4 @@
-"""An index through time of a DataArray: lazily where it is in chunks, as `lazy` translates it."""
+"""Time series of a DataArray; lazy where the array is in dask chunks."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from crossband.errors import BandError, CrossbandError, InputError
 from crossband.model import Model
 from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
-from crossband.series import maps, measure, places, stack
+from crossband.series import cubes, maps, measure, places
 from crossband.series.places import Place
-from crossband.translate.dataarray import Reading
+from crossband.translate.dataarray import ArrayReader
 from crossband.translate.lazy import translate_array
 from crossband.translate.options import TileOptions
 from crossband.translate.provenance import synthetic_tags
 
 
-def dataset(
+def index_dataset(
     model: Model,
     array: xr.DataArray,
     index: Sequence[str] = ("NDVI",),
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
 ) -> xr.Dataset:
-    """Return indices of an array through time.
+    """Compute spectral indices of an array through time.
 
     Args:
         model: loaded model.
-        array: dimensions of time, bands, rows and columns, in any order; the one of time has dates
-            as coordinates. In memory, or in chunks of dask.
+        array: dimensions of time, bands, rows and columns, in any order; the coordinates of time
+            are dates. In memory, or in dask chunks.
         index: names.
         read: see `translate.lazy.translate_array`.
-        tile: see there.
+        tile: see `translate.lazy.translate_array`.
 
     Returns:
         Variables (time, y, x), float32, NaN where masked, sorted by date: `NDVI` of synthetic
@@ -47,29 +47,28 @@ def dataset(
         `NDVI_difference`, which is synthetic less true. In chunks where the array is.
 
     Raises:
-        InputError: no dates, or one twice.
-        CrossbandError: what `translate.lazy.translate_array` raises; a model that makes
-            pixels finer.
+        InputError: no dates, or one of them twice.
+        CrossbandError: see `translate.lazy.translate_array`; a model that makes pixels finer.
     """
     if model.network.scale != 1:
         raise CrossbandError(
             f"{model.name} makes pixels {model.network.scale} times finer: an index needs source "
             f"and target on one grid"
         )
-    time = stack.time_of(array)
+    time = cubes.time_dimension(array)
     if array.ndim != 4:
         raise InputError(
             f"the DataArray: a series has dates, bands, rows and columns, and it has "
             f"{', '.join(map(str, array.dims))}"
         )
     source = list(model.signature.source)
-    own = read.only(source)  # it may name measured bands, which the model does not take
+    own = read.only(source)  # without measured bands, which the model does not take
     made = translate_array(model, array, own, tile)
-    band = Reading.of(array, source, own).band
+    band = ArrayReader.of(array, source, own).band
     synthetic = {name: made.sel({band: name}, drop=True) for name in model.signature.target}
     out: dict[str, xr.DataArray] = {}
     for name in index:
-        wanted, plain = maps.needs(model, name)
+        wanted, plain = maps.split_bands(model, name)
         measured = _physical(array, plain, read)
         fields = {**{n: synthetic[n] for n in wanted}, **measured}
         out[name] = _index(name, fields, array, time)
@@ -77,7 +76,7 @@ def dataset(
         try:
             known = {**measured, **_physical(array, wanted, read)}
         except BandError:
-            continue  # the array does not have them
+            continue  # the array has no measured bands
         true = _index(name, known, array, time)
         out[f"{name}_true"] = true.assign_attrs(units="1", long_name=f"{name} of measured bands")
         difference = out[name] - true
@@ -88,7 +87,7 @@ def dataset(
     return xr.Dataset(out).sortby(time)
 
 
-def frame(
+def place_statistics(
     model: Model,
     array: xr.DataArray,
     index: Sequence[str],
@@ -98,57 +97,60 @@ def frame(
     *,
     place_name: str | None = None,
 ) -> pd.DataFrame:
-    """Return the statistics of places through time: `measure.COLUMNS`; one date is in memory.
+    """Compute the statistics of places through time, with one date in memory at a time.
 
     Args:
-        model: see `dataset`.
-        array: see there.
-        index: see there.
-        given: GeoJSON, or places.
-        place_name: property of the GeoJSON that names them.
-        read: see `dataset`.
-        tile: see there.
+        model: see `index_dataset`.
+        array: see `index_dataset`.
+        index: see `index_dataset`.
+        given: GeoJSON file, or places.
+        read: see `index_dataset`.
+        tile: see `index_dataset`.
+        place_name: property of the GeoJSON with their names.
+
+    Returns:
+        A table with the columns `measure.COLUMNS`.
     """
-    wanted = places.read(given, place_name) if isinstance(given, str | Path) else list(given)
-    every = dataset(model, array, index, read, tile)
-    time = stack.time_of(every[index[0]])
+    wanted = places.read_places(given, place_name) if isinstance(given, str | Path) else list(given)
+    every = index_dataset(model, array, index, read, tile)
+    time = cubes.time_dimension(every[index[0]])
     source = list(model.signature.source)
-    reading = Reading.of(array, source, read.only(source))
-    found = [f for p in wanted if (f := places.locate(p, reading.grid, "the DataArray"))]
+    reader = ArrayReader.of(array, source, read.only(source))
+    found = [f for p in wanted if (f := places.locate_place(p, reader.grid, "the DataArray"))]
     rows = []
-    dates = stack.dates_of(every[index[0]], time)
+    dates = cubes.cube_dates(every[index[0]], time)
     for number, date in enumerate(dates):
         now = every.isel({time: number}).compute()
         for name in index:
-            made = _map(now[name], name, reading)
-            true = _map(now[f"{name}_true"], name, reading) if f"{name}_true" in now else None
+            made = _map(now[name], name, reader)
+            true = _map(now[f"{name}_true"], name, reader) if f"{name}_true" in now else None
             for place in found:
-                row = measure.row(place, str(date), str(array.name or ""), made, true)
+                row = measure.place_row(place, str(date), str(array.name or ""), made, true)
                 if row is not None:
                     rows.append(row)
-    return measure.table(rows, [p.name for p in wanted], index)
+    return measure.place_table(rows, [p.name for p in wanted], index)
 
 
-def _map(values: xr.DataArray, name: str, reading: Reading) -> maps.Values:
-    plane = values.transpose(reading.y, reading.x).values
+def _map(values: xr.DataArray, name: str, reader: ArrayReader) -> maps.ComputedIndex:
+    plane = values.transpose(reader.y, reader.x).values
 
     def read(box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         part = plane[box.slices()]
         return part, np.isfinite(part)
 
-    return maps.Values(name, reading.grid, read)
+    return maps.ComputedIndex(name, reader.grid, read)
 
 
 def _physical(
     array: xr.DataArray, bands: Sequence[str], read: ReadOptions
 ) -> dict[str, xr.DataArray]:
-    """Return bands in physical units, NaN where they are masked."""
+    """Convert bands to physical units, NaN where masked."""
     if not bands:
         return {}
-    told = Reading.of(array, list(bands), read.only(bands))
-    r, out = told.radiometry, {}
-    for number, (name, chosen) in enumerate(zip(told.bands, told.chosen, strict=True)):
-        stored = array.isel({told.band: chosen}, drop=True)
+    reader = ArrayReader.of(array, list(bands), read.only(bands))
+    r, out = reader.radiometry, {}
+    for number, (name, chosen) in enumerate(zip(reader.bands, reader.positions, strict=True)):
+        stored = array.isel({reader.band: chosen}, drop=True)
         one = type(r)(
             r.unit, (r.scale[number],), (r.offset[number],), (r.nodata[number],), r.power, r.origin
         )
@@ -173,7 +175,7 @@ def _values(stored: NDArray[Any], radiometry: Any) -> NDArray[np.float32]:
 def _index(
     name: str, fields: dict[str, xr.DataArray], array: xr.DataArray, time: str
 ) -> xr.DataArray:
-    """Return an index (time, y, x), NaN where it is not defined."""
+    """Compute an index (time, y, x), NaN where it is not defined."""
     fields = {k: v.drop_attrs(deep=False) for k, v in fields.items()}
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = indices.compute(name, fields)

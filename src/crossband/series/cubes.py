@@ -1,7 +1,7 @@
-"""Stacks of dates, as NetCDF, Zarr or a DataArray: what they hold, and their dates as scenes.
+"""Data cubes with dates, as NetCDF, Zarr or a DataArray, and their dates as scenes.
 
-A stack on disk is opened lazily with xarray. Of a Dataset the variables with rows and columns are
-its bands, or its one variable with bands is taken.
+A cube on disk is opened lazily with xarray. Its bands are the variables of the Dataset that have
+rows and columns, or the bands of its one variable with a band dimension.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 
 from crossband.errors import BandError, CrossbandError, InputError, OutputError
-from crossband.jobs.sources import Source
+from crossband.jobs.inputs import SceneInput
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
-from crossband.series.dates import Date, Dated
-from crossband.translate.dataarray import Reading
+from crossband.series.dates import Date, DatedScene
+from crossband.translate.dataarray import ArrayReader
 
-#: Endings of what is a stack.
+#: Endings of data cubes.
 NETCDF, ZARR = (".nc", ".nc4", ".cdf"), (".zarr",)
-#: Engines of xarray by the first bytes of a NetCDF file, and the packages that they need.
+#: First bytes of NetCDF-3 and of NetCDF-4 files.
 _CLASSIC, _HDF5 = (b"CDF\x01", b"CDF\x02"), b"\x89HDF"
-#: Rows that are copied at once hold so many pixels.
+#: Pixels that are copied at once.
 _PIXELS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A date of a stack: the array of its bands, and the file that it is copied into.
+class CubeSlice:
+    """A date of a cube: the array of its bands, and the file that it is copied to.
 
     Attributes:
         array: dimensions of bands, rows and columns.
-        dated: the file as a scene.
-        stack: the file or folder that it is of.
+        dated: the copy as a dated scene.
+        cube: path of the cube.
     """
 
     array: xr.DataArray
-    dated: Dated
-    stack: Path
+    dated: DatedScene
+    cube: Path
 
 
-def is_stack(text: str) -> bool:
-    """Return whether an input is a stack of dates."""
+def is_cube(text: str) -> bool:
+    """Return whether an input is a data cube, by its ending."""
     return Path(text).suffix.lower() in (*NETCDF, *ZARR)
 
 
-def open_stack(path: str | Path) -> xr.DataArray:
-    """Open a stack lazily.
+def open_cube(path: str | Path) -> xr.DataArray:
+    """Open a data cube lazily.
 
     Returns:
-        An array with a dimension of dates; see `time_of`.
+        An array with a dimension of dates; see `time_dimension`.
 
     Raises:
-        InputError: missing, not a stack, or of a format whose package is not installed.
+        InputError: missing, not a data cube, or in a format whose package is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -86,11 +86,15 @@ def open_stack(path: str | Path) -> xr.DataArray:
     return array
 
 
-def time_of(array: xr.DataArray, said: str = "the DataArray") -> str:
-    """Return the dimension of dates.
+def time_dimension(array: xr.DataArray, label: str = "the DataArray") -> str:
+    """Return the name of the dimension of dates.
+
+    Args:
+        array: a data cube.
+        label: its name in messages.
 
     Raises:
-        InputError: no dimension has dates, several have, or some date is missing or there twice.
+        InputError: not exactly one dimension has dates; a date is missing or occurs twice.
     """
     names = [
         str(d)
@@ -99,44 +103,44 @@ def time_of(array: xr.DataArray, said: str = "the DataArray") -> str:
     ]
     if len(names) != 1:
         raise InputError(
-            f"{said}: {len(names) or 'none'} of its dimensions {', '.join(map(str, array.dims))} "
+            f"{label}: {len(names) or 'none'} of its dimensions {', '.join(map(str, array.dims))} "
             f"{'has' if not names else 'have'} dates as coordinates; one is needed, as time"
         )
     times = pd.DatetimeIndex(array.coords[names[0]].values)
     if times.hasnans or not times.is_unique:
         wrong = "a date is missing" if times.hasnans else "a date is there twice"
-        raise InputError(f"{said}: {wrong} along {names[0]}")
+        raise InputError(f"{label}: {wrong} along {names[0]}")
     return names[0]
 
 
-def dates_of(array: xr.DataArray, time: str) -> list[Date]:
-    """Return the dates of a stack, in its order; days where all times are midnight."""
+def cube_dates(array: xr.DataArray, time: str) -> list[Date]:
+    """Return the dates of a cube, in its order; without time of day where all are midnight."""
     times = pd.DatetimeIndex(array.coords[time].values).tz_localize("UTC")
     days = bool((times == times.normalize()).all())
     return [Date(t.to_pydatetime(warn=False), days) for t in times]
 
 
-def slices(path: str | Path, folder: Path) -> list[Slice]:
-    """Return the dates of a stack on disk.
+def cube_slices(path: str | Path, folder: Path) -> list[CubeSlice]:
+    """Return the dates of a cube on disk.
 
     Args:
         path: NetCDF or Zarr.
-        folder: of the files that `copy` makes.
+        folder: into which `copy_slice` writes.
     """
     path = Path(path)
-    array = open_stack(path)
-    time = time_of(array, str(path))
+    array = open_cube(path)
+    time = time_dimension(array, str(path))
     out = []
-    for number, date in enumerate(dates_of(array, time)):
+    for number, date in enumerate(cube_dates(array, time)):
         file = folder / f"{path.stem}_{date.stem}.tif"
-        # The copy says all of itself; what the command says is of the stack.
-        source = Source(str(file), path.stem, f"{path} {date}", complete=True)
-        out.append(Slice(array.isel({time: number}), Dated(source, date, time), path))
+        # The copy is in physical units: the options of the run apply to the cube only.
+        source = SceneInput(str(file), path.stem, f"{path} {date}", complete=True)
+        out.append(CubeSlice(array.isel({time: number}), DatedScene(source, date, time), path))
     return out
 
 
-def holds(array: xr.DataArray, bands: list[str], options: ReadOptions) -> bool:
-    """Return whether an array has bands of these names, told apart as `options` say."""
+def has_bands(array: xr.DataArray, bands: list[str], options: ReadOptions) -> bool:
+    """Return whether an array has bands of these names, where `options` may name them."""
     try:
         _reading(array, bands, options)
     except BandError:
@@ -144,39 +148,41 @@ def holds(array: xr.DataArray, bands: list[str], options: ReadOptions) -> bool:
     return True
 
 
-def _reading(array: xr.DataArray, bands: list[str], options: ReadOptions) -> Reading:
-    return Reading.of(array, bands, options.only(bands))
+def _reading(array: xr.DataArray, bands: list[str], options: ReadOptions) -> ArrayReader:
+    return ArrayReader.of(array, bands, options.only(bands))
 
 
-def grid_of(part: Slice, bands: list[str], options: ReadOptions) -> Grid:
-    """Return the grid of a date; raises what `copy` does."""
+def slice_grid(part: CubeSlice, bands: list[str], options: ReadOptions) -> Grid:
+    """Return the grid of a date; see `copy_slice` for errors."""
     return _named(part, bands, options).grid
 
 
-def _named(part: Slice, bands: list[str], options: ReadOptions) -> Reading:
-    """Tell bands and units of a date; errors name the file."""
+def _named(part: CubeSlice, bands: list[str], options: ReadOptions) -> ArrayReader:
+    """Find bands and units of a date; errors name the cube."""
     try:
         return _reading(part.array, bands, options)
     except CrossbandError as error:
-        raise type(error)(str(error).replace("the DataArray", str(part.stack))) from error
+        raise type(error)(str(error).replace("the DataArray", str(part.cube))) from error
 
 
-def copy(part: Slice, bands: list[str], options: ReadOptions) -> None:
-    """Write a date of a stack as GeoTIFF in physical units, some rows at a time.
+def copy_slice(part: CubeSlice, bands: list[str], options: ReadOptions) -> None:
+    """Write a date of a cube as GeoTIFF in physical units, some rows at a time.
 
-    The file has the time of change of the stack, so that a later run knows what it need not do.
+    The copy gets the modification time of the cube, so that a later run finds its result up to
+    date.
 
     Args:
         part: the date.
-        bands: common names that are needed; other bands are left out.
-        options: how the stack is read.
+        bands: common names of the bands to copy.
+        options: how the cube is read.
 
     Raises:
-        InputError, BandError, UnitError: as with any DataArray.
+        InputError, BandError, UnitError: see `translate.dataarray.ArrayReader.of`.
+        OutputError: the copy cannot be written.
     """
-    reading = _named(part, bands, options)
-    grid, out = reading.grid, Path(part.dated.source.path)
-    numbers = reading.numbers(part.array)
+    reader = _named(part, bands, options)
+    grid, out = reader.grid, Path(part.dated.source.path)
+    numbers = reader.stored(part.array)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": grid.height,
@@ -190,35 +196,34 @@ def copy(part: Slice, bands: list[str], options: ReadOptions) -> None:
         "compress": "deflate",
         "bigtiff": "if_safer",
     }
-    # GDAL's own rule for blocks: a multiple of 16, and not larger than the picture needs.
     profile |= {"blockxsize": 512, "blockysize": 512}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with gdal(), rasterio.open(out, "w", **profile) as file:
-            for number, band in enumerate(reading.bands, start=1):
+            for number, band in enumerate(reader.bands, start=1):
                 file.set_band_description(number, band)
-            file.units = [reading.radiometry.unit] * len(bands)
+            file.units = [reader.radiometry.unit] * len(bands)
             for box in _rows(grid.height, grid.width):
                 rows, _ = box.slices()
-                stored = np.asarray(numbers.isel({reading.y: rows}).values)
-                window = reading.window(stored, grid.crop(box))
+                stored = np.asarray(numbers.isel({reader.y: rows}).values)
+                window = reader.window(stored, grid.crop(box))
                 values = np.where(window.mask, window.values, np.float32("nan"))
                 file.write(values, window=box.rasterio())
-        state = part.stack.stat()
+        state = part.cube.stat()
         os.utime(out, ns=(state.st_mtime_ns, state.st_mtime_ns))
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {reason(error)}") from error
 
 
 def _rows(height: int, width: int) -> Iterator[Box]:
-    # Whole rows of blocks, so that none is compressed twice.
+    # Whole rows of blocks, so that no block is compressed twice.
     step = max(_PIXELS_AT_ONCE // max(width, 1) // 512, 1) * 512
     for row in range(0, height, step):
         yield Box(row, 0, min(step, height - row), width)
 
 
 def _engine(path: Path) -> str:
-    """Return the engine of xarray that opens a file; InputError where its package is missing."""
+    """Return xarray's engine for a file; InputError where its package is missing."""
     if path.suffix.lower() in ZARR:
         return _installed(path, "Zarr", {"zarr": "zarr"})
     try:
@@ -229,18 +234,18 @@ def _engine(path: Path) -> str:
     if first in _CLASSIC:
         return "scipy"
     engines = {"h5netcdf": "h5netcdf", "netCDF4": "netcdf4"}
-    if first != _HDF5:  # NetCDF-3 with 64-bit numbers, or no NetCDF at all: the library says it
+    if first != _HDF5:  # NetCDF-3 with 64-bit integers, or another format: netCDF4 reports it
         del engines["h5netcdf"]
     return _installed(path, "NetCDF-4" if first == _HDF5 else "this kind of NetCDF", engines)
 
 
 def _installed(path: Path, kind: str, engines: dict[str, str]) -> str:
-    """Return the engine of the first package that is installed."""
+    """Return the engine of the first package that is installed; InputError where none is."""
     for package, engine in engines.items():
         if importlib.util.find_spec(package) is not None:
             return engine
     first = next(iter(engines))
-    raise InputError(f"{path}: reading {kind} needs the package {first}: pip install {first}")
+    raise InputError(f"{path}: reader {kind} needs the package {first}: pip install {first}")
 
 
 def _is_spatial(variable: xr.DataArray) -> bool:
@@ -251,7 +256,7 @@ def _is_spatial(variable: xr.DataArray) -> bool:
 
 
 def _together(dataset: xr.Dataset, names: list[str]) -> xr.DataArray:
-    """Return variables as the bands of one array, with their units."""
+    """Join variables as the bands of one array, with their units."""
     array: xr.DataArray = dataset[names].to_array("band")
     units = [dataset[n].attrs.get("units") for n in names]
     if any(u is not None for u in units):

@@ -1,4 +1,4 @@
-"""Engines that a process keeps: what arrives there of many scenes or blocks shares one model."""
+"""Engines that a process keeps, so that many scenes and blocks share one loaded model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from crossband.translate.engine import Engine
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What tells one engine from another.
+    """The key of an engine among those that a process keeps.
 
     Attributes:
-        identity: of the model, see `model.identity`.
+        identity: hash of the model, see `model.identity`.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16.
     """
@@ -28,7 +28,7 @@ class EngineKey:
     precision: str
 
 
-#: Engines that are kept; of more, the one that was not asked for longest is let go.
+#: Engines that are kept at most; the least recently used one is dropped.
 _KEPT = 4
 _engines: dict[EngineKey, Engine] = {}
 _gate: threading.Semaphore | None = None
@@ -36,7 +36,12 @@ _lock = threading.Lock()
 
 
 def shared_engine(key: EngineKey, load: Callable[[], Model]) -> Engine:
-    """Return this process's engine for a model; `load` is called where there is none yet."""
+    """Return this process's engine for a model.
+
+    Args:
+        key: of the engine.
+        load: returns the model; called where the process has no such engine yet.
+    """
     with _lock:
         engine = _engines.pop(key, None) or Engine(load(), key.device, key.precision)
         _engines[key] = engine  # at the end: the most recent one
@@ -46,10 +51,10 @@ def shared_engine(key: EngineKey, load: Callable[[], Model]) -> Engine:
 
 
 def compute_gate(engine: Engine) -> threading.Semaphore:
-    """Return what lets as many blocks compute at once as this process has processors for.
+    """Return the semaphore that limits how many blocks compute at once in this process.
 
-    A network takes all threads that torch has: more blocks beside each other would only take
-    memory. Workers of dask.distributed give torch one thread each.
+    One network uses all of torch's threads, so more blocks at once would only take more memory.
+    Workers of dask.distributed give torch one thread each, and then one block per processor runs.
     """
     global _gate  # noqa: PLW0603 - one for all engines of the process
     with _lock:

@@ -1,15 +1,15 @@
-"""Which scenes: files, glob patterns, text lists, manifests, STAC item collections.
+"""Expand inputs to scenes: files, glob patterns, text lists, manifests, STAC item collections.
 
-| input | how it is told | what it gives |
+| input | recognised by | scenes |
 |---|---|---|
-| pattern | `*`, `?` or `[`, and no file of that name | what matches; `**` is any depth |
-| text list | ends in .txt | each line, but for empty ones and those that begin with # |
+| pattern | `*`, `?` or `[`, and no file of that name | the matching files; `**` is any depth |
+| text list | ends in .txt | each line, except empty lines and those that begin with # |
 | manifest | ends in .csv, .parquet or .pq | the source of each row, read as its columns say |
 | STAC item collection | .json or .geojson, a FeatureCollection | each item |
 | anything else | | itself |
 
-Relative paths in a list or a manifest count from its folder. A scene that is named twice is done
-once. That a file is not there is found out when its turn comes: the others need not wait for it.
+Relative paths in a list or a manifest are relative to its folder. A scene that is named twice is
+translated once. A missing file is reported when its turn comes, so that the others are translated.
 """
 
 from __future__ import annotations
@@ -33,65 +33,65 @@ LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", "
 
 
 @dataclass(frozen=True)
-class Source:
+class SceneInput:
     """A scene that is to be translated.
 
     Attributes:
-        path: what `translate` takes.
-        stem: what the output is named after.
-        said: where it was named, for messages.
-        read: what its row in a manifest says of how it is read.
-        complete: `read` says all; what the run's options say is of something else.
+        path: as `open_scene` takes it.
+        stem: from which the output is named.
+        label: the scene's name in messages.
+        read: how it is read, by its row in a manifest.
+        complete: `read` is complete, and the options of the run do not apply.
         row: the cells of its row in a manifest, by column; empty elsewhere.
     """
 
     path: str
     stem: str
-    said: str
+    label: str
     read: ReadOptions = field(default_factory=ReadOptions)
     complete: bool = False
     row: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes two sources one and the same."""
+        """Equal for inputs that are the same scene, read in the same way."""
         at = self.path if is_remote(self.path) else os.path.abspath(self.path)
         return at, json.dumps(asdict(self.read), sort_keys=True, default=str)
 
     def read_options(self, options: ReadOptions, bands: Collection[str]) -> ReadOptions:
-        """Return how the scene is read: as its row says, and where that says nothing as `options`.
+        """Return how the scene is read; its row in a manifest overrides the options of the run.
 
         Args:
-            options: of the whole run.
-            bands: that are read; a row may name others, too.
+            options: of the run.
+            bands: that are read; a row may name further bands.
         """
         read = self.read if self.complete else self.read.over(options)
         return read if self.read.bands is None else read.only(bands)
 
 
-def is_many(text: str) -> bool:
-    """Return whether an input stands for any number of scenes."""
+def stands_for_many(text: str) -> bool:
+    """Return whether an input is a pattern, list, manifest or collection of scenes."""
     suffix = Path(text).suffix.lower()
     if is_remote(text):
         return False
     return suffix in (*LIST, *MANIFEST) or _is_pattern(text) or _items(text) is not None
 
 
-def expand(inputs: Sequence[str]) -> list[Source]:
-    """Return all scenes that the inputs stand for, each once.
+def expand_inputs(inputs: Sequence[str]) -> list[SceneInput]:
+    """Return the scenes of all inputs, each once.
 
     Raises:
-        InputError: a pattern that nothing matches; a list or collection that cannot be read.
+        InputError: a pattern without a match; a list or collection that cannot be read.
         ManifestError: a manifest that cannot be read.
     """
-    found: dict[tuple[str, str], Source] = {}
+    found: dict[tuple[str, str], SceneInput] = {}
     for text in inputs:
         for source in _expanded(text):
             found.setdefault(source.key, source)
     return list(found.values())
 
 
-def _expanded(text: str) -> Iterator[Source]:
+def _expanded(text: str) -> Iterator[SceneInput]:
     suffix = Path(text).suffix.lower()
     if is_remote(text):
         yield _plain(text)
@@ -109,11 +109,11 @@ def _expanded(text: str) -> Iterator[Source]:
         yield from [_plain(text)] if items is None else _collected(text, items)
 
 
-def _plain(path: str, said: str | None = None) -> Source:
-    return Source(path, Path(name_of(path)).stem, said or path)
+def _plain(path: str, label: str | None = None) -> SceneInput:
+    return SceneInput(path, Path(name_of(path)).stem, label or path)
 
 
-def _listed(path: Path) -> Iterator[Source]:
+def _listed(path: Path) -> Iterator[SceneInput]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -129,7 +129,7 @@ def _listed(path: Path) -> Iterator[Source]:
         raise InputError(f"{path}: the list names no scene")
 
 
-def _rows(path: Path) -> Iterator[Source]:
+def _rows(path: Path) -> Iterator[SceneInput]:
     import pandas as pd
 
     from crossband.data import manifest
@@ -139,7 +139,7 @@ def _rows(path: Path) -> Iterator[Source]:
     if rows.empty:
         raise ManifestError(f"{path}: no row has a source")
     for row in rows.to_dict("records"):
-        said = f"{path} row {row['row']}: {Path(row['source']).name}"
+        label = f"{path} row {row['row']}: {Path(row['source']).name}"
         try:
             read = _read_options({str(k): v for k, v in row.items() if not pd.isna(v)})
         except CrossbandError as error:
@@ -148,11 +148,15 @@ def _rows(path: Path) -> Iterator[Source]:
         if read.window is not None:  # several rows may be parts of one image
             stem += "_" + read.window.srcwin().replace(",", "-")
         cells = {str(k): v for k, v in row.items()}
-        yield Source(row["source"], stem, said, read, row=cells)
+        yield SceneInput(row["source"], stem, label, read, row=cells)
 
 
 def _read_options(row: dict[str, Any]) -> ReadOptions:
-    """Return what the columns of a row say about its source; cells that are empty are not in it."""
+    """Return the options that the columns of a row state for its source.
+
+    Args:
+        row: its cells by column, without empty ones.
+    """
     stated: dict[str, Any] = {
         name: row[name] for name in ("sensor", "scale", "offset", "nodata") if name in row
     }
@@ -176,7 +180,7 @@ def _items(text: str) -> list[Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # whoever opens it says what is wrong
+        return None  # opening it as a scene reports the error
     if not isinstance(data, dict) or data.get("type") != "FeatureCollection":
         return None
     items = data.get("features")
@@ -185,7 +189,7 @@ def _items(text: str) -> list[Any] | None:
     return items
 
 
-def _collected(text: str, items: Sequence[Any]) -> Iterator[Source]:
+def _collected(text: str, items: Sequence[Any]) -> Iterator[SceneInput]:
     seen: set[str] = set()
     for number, item in enumerate(items, start=1):
         name = item.get("id") if isinstance(item, dict) and "stac_version" in item else None
@@ -195,7 +199,7 @@ def _collected(text: str, items: Sequence[Any]) -> Iterator[Source]:
             raise InputError(f"{text}: two items are called {name!r}")
         seen.add(name)
         stem = re.sub(r"[/\\\0]", "_", name)
-        yield Source(item_path(text, name), stem, f"{text} item {name}")
+        yield SceneInput(item_path(text, name), stem, f"{text} item {name}")
 
 
 def item_path(collection: str, name: str) -> str:

@@ -1,0 +1,54 @@
+"""The layout of Cloud Optimized GeoTIFFs: compression and blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from crossband.errors import OutputError, nearest
+
+COMPRESSIONS = ("deflate", "zstd", "lzw", "none")
+
+
+@dataclass(frozen=True)
+class Cog:
+    """How a COG is compressed and cut into blocks.
+
+    Attributes:
+        compress: deflate, zstd, lzw or none. The predictor fits the data type: 2 for integers, 3
+            for floating point.
+        blocksize: side of a block in pixels, a multiple of 16, at least 128.
+    """
+
+    compress: str = "deflate"
+    blocksize: int = 512
+
+    def __post_init__(self) -> None:
+        if self.compress not in COMPRESSIONS:
+            raise OutputError(f"--compress {self.compress}: {nearest(self.compress, COMPRESSIONS)}")
+        if self.blocksize % 16 or not 128 <= self.blocksize <= 4096:
+            raise OutputError(
+                f"--blocksize {self.blocksize}: a multiple of 16 from 128 to 4096 (default 512)"
+            )
+
+    @classmethod
+    def of(cls, compress: str | None, blocksize: int | None) -> Self:
+        """Return the layout of these options, with the defaults for those that are None."""
+        given = {"compress": compress, "blocksize": blocksize}
+        return cls(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    def options(self) -> dict[str, Any]:
+        """Return GDAL's creation options."""
+        compression = {"compress": self.compress.upper()}
+        if self.compress != "none":
+            compression["predictor"] = "YES"
+        return {
+            "driver": "COG",
+            **compression,
+            "blocksize": self.blocksize,
+            "overviews": "AUTO",
+            "resampling": "AVERAGE",
+            "statistics": "YES",
+            "bigtiff": "IF_SAFER",
+            "num_threads": "ALL_CPUS",
+        }

@@ -1,0 +1,67 @@
+"""Check the paths of results before any work is done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from crossband.errors import OutputError
+from crossband.raster.remote import address, is_remote
+
+TIFF, PNG = (".tif", ".tiff"), (".png",)
+
+
+def check_output(path: Path, overwrite: bool, source: str | Path | None = None) -> None:
+    """Raise OutputError where a result cannot or must not be written.
+
+    Args:
+        path: of the result.
+        overwrite: it may replace an existing file.
+        source: what the result is made from; it must be another file.
+    """
+    _check_local(path)
+    if source is not None and same_file(path, source):
+        raise OutputError(f"{path}: the output is the input; choose another name")
+    if path.suffix.lower() not in (*TIFF, *PNG):
+        raise OutputError(f"{path}: results are written as .tif (COG) or .png")
+    if path.is_dir():
+        raise OutputError(f"{path}: a folder of that name exists")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; give --overwrite to replace it")
+    make_folder(path.parent)
+
+
+def check_not_source(paths: Iterable[Path], sources: Iterable[str]) -> None:
+    """Raise OutputError where a result would replace one of the files of its source."""
+    sources = list(sources)
+    for path in paths:
+        if any(same_file(path, source) for source in sources):
+            raise OutputError(f"{path}: the source is read from this file; choose another name")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder; raise OutputError where files cannot be written into it."""
+    _check_local(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from error
+
+
+def _check_local(path: Path) -> None:
+    if is_remote(path):
+        raise OutputError(
+            f"{address(path)}: results are written to a local disk; copy them from there"
+        )
+
+
+def same_file(path: Path, source: str | Path) -> bool:
+    """Return whether both paths name one existing file."""
+    try:
+        return os.path.samefile(path, source)
+    except OSError:
+        return False

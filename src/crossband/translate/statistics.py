@@ -1,0 +1,56 @@
+"""What a translation did, and how long each of its steps took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crossband.raster.blocks import ReadStats
+
+
+@dataclass
+class Statistics:
+    """What a translation did, and how long its steps took.
+
+    Attributes:
+        pixels: pixels of the result.
+        tiles: tiles of the plan.
+        computed: tiles that went through the network in this run.
+        empty: tiles of this run in which every pixel is masked.
+        resumed: tiles that an earlier run had finished.
+        seen: source pixels that the network saw in this run, halos included.
+        kept: source pixels in the cores of these tiles.
+        reads: how much was read.
+        computing: seconds in the network.
+        waiting_for_reading: seconds in which the network waited for a window.
+        waiting_for_writing: seconds in which the network waited for the writer.
+        windows: seconds from the start until the last window was computed.
+        draining: seconds from then until all windows were on disk.
+        finishing: seconds for making the final file.
+        skipped: the finished file existed and was up to date, so nothing was done.
+    """
+
+    pixels: int = 0
+    tiles: int = 0
+    computed: int = 0
+    empty: int = 0
+    resumed: int = 0
+    seen: int = 0
+    kept: int = 0
+    reads: ReadStats = field(default_factory=ReadStats)
+    computing: float = 0.0
+    waiting_for_reading: float = 0.0
+    waiting_for_writing: float = 0.0
+    windows: float = 0.0
+    draining: float = 0.0
+    finishing: float = 0.0
+    skipped: bool = False
+
+    @property
+    def halo(self) -> float:
+        """Source pixels computed per pixel kept, minus one."""
+        return self.seen / self.kept - 1.0 if self.kept else 0.0
+
+    @property
+    def reads_per_block(self) -> float:
+        """How often a block of the file was decoded, on average."""
+        return self.reads.block_reads / self.reads.blocks if self.reads.blocks else 0.0
