@@ -127,7 +127,7 @@ def _translate(
     read = task.source.read_options(options.read, model.signature.source)
     every = replace(options, read=read)
     task.output.parent.mkdir(parents=True, exist_ok=True)
-    begun = folder_of(task.output).is_dir()
+    interrupted = folder_of(task.output).is_dir()
 
     def run(resume: bool) -> None:
         translate_scene(
@@ -142,8 +142,8 @@ def _translate(
         )
 
     try:
-        run(every.write.resume or begun)
+        run(every.write.resume or interrupted)
     except ChangedError:
-        if every.write.resume or not begun:
+        if every.write.resume or not interrupted:
             raise
         run(False)

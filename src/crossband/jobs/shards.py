@@ -112,5 +112,5 @@ class _Numbers:
         try:
             return int(text or "")
         except ValueError:
-            said = "is not set" if text is None else f"is {text!r}, no whole number"
-            raise CrossbandError(f"--shard slurm: {name} {said}") from None
+            state = "is not set" if text is None else f"is {text!r}, no whole number"
+            raise CrossbandError(f"--shard slurm: {name} {state}") from None

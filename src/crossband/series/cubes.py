@@ -245,7 +245,7 @@ def _installed(path: Path, kind: str, engines: dict[str, str]) -> str:
         if importlib.util.find_spec(package) is not None:
             return engine
     first = next(iter(engines))
-    raise InputError(f"{path}: reader {kind} needs the package {first}: pip install {first}")
+    raise InputError(f"{path}: reading {kind} needs the package {first}: pip install {first}")
 
 
 def _is_spatial(variable: xr.DataArray) -> bool:

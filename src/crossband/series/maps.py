@@ -87,13 +87,13 @@ def split_bands(model: Model, index: str) -> tuple[list[str], list[str]]:
     """
     indices.check(index, {*model.signature.source, *model.signature.target})
     needed = indices.required_bands(index)
-    made = [b for b in needed if b in model.signature.target]
-    if not made:
+    synthetic = [b for b in needed if b in model.signature.target]
+    if not synthetic:
         raise BandError(
             f"index {index} takes {', '.join(needed)}, and none of them is made by {model.name}: "
             f"it would be no synthetic one"
         )
-    return made, [b for b in needed if b not in made]
+    return synthetic, [b for b in needed if b not in synthetic]
 
 
 def open_source(source: SceneInput, options: ReadOptions, wanted: list[str]) -> Scene:
@@ -147,28 +147,28 @@ def open_measured(
     Raises:
         CrossbandError: a target that cannot be read, or that is not on the source's grid.
     """
-    made, plain = split_bands(model, index)
+    synthetic, from_source = split_bands(model, index)
     row = source.row
     if row and not pd.isna(row.get("target")):
-        scene = open_source(source, options, plain or list(model.signature.source))
+        scene = open_source(source, options, from_source or list(model.signature.source))
         try:
-            return MeasuredIndex(index, scene, _target(source, options, scene, model, made))
+            return MeasuredIndex(index, scene, _target(source, options, scene, model, synthetic))
         except BaseException:
             scene.close()
             raise
-    if not _has(source, options, made):
+    if not _has(source, options, synthetic):
         return None
-    return MeasuredIndex(index, open_source(source, options, [*made, *plain]), None)
+    return MeasuredIndex(index, open_source(source, options, [*synthetic, *from_source]), None)
 
 
 def _target(
-    source: SceneInput, options: ReadOptions, scene: Scene, model: Model, made: list[str]
+    source: SceneInput, options: ReadOptions, scene: Scene, model: Model, synthetic: list[str]
 ) -> Scene:
     """Open the target of a manifest's row."""
     # The options of the command hold for the target, too, where its row states nothing.
     stated = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
     row = {k: stated[k] if k in stated and pd.isna(v) else v for k, v in source.row.items()}
-    target = open_side(row, "target", made)
+    target = open_side(row, "target", synthetic)
     unit = model.signature.target_unit(scene.unit)
     same = (target.grid.height, target.grid.width) == (scene.grid.height, scene.grid.width)
     try:
@@ -184,14 +184,14 @@ def _target(
     return target
 
 
-def _has(source: SceneInput, options: ReadOptions, made: list[str]) -> bool:
+def _has(source: SceneInput, options: ReadOptions, synthetic: list[str]) -> bool:
     """Return whether a source has measured bands of these names."""
     read = source.read if source.complete else source.read.over(options)
     given = read.bands or {}
-    if set(made) <= set(given):
+    if set(synthetic) <= set(given):
         return True
     try:
-        return set(made) <= {*given, *known_bands(source.path, read.sensor)}
+        return set(synthetic) <= {*given, *known_bands(source.path, read.sensor)}
     except InputError:
         return False  # a folder of bands that the options name; it has no other bands
 

@@ -57,12 +57,12 @@ def place_row(
         if not count:
             continue
         inside += count
-        made = synthetic.read(box)
-        valid = _valid(made, index) & mask
-        own += Moments.of(made.values[0], made.values[0], valid)
+        made_window = synthetic.read(box)
+        valid = _valid(made_window, index) & mask
+        own += Moments.of(made_window.values[0], made_window.values[0], valid)
         if true is not None:
             known = true.read(box)
-            both += Moments.of(made.values[0], known.values[0], valid & _valid(known, index))
+            both += Moments.of(made_window.values[0], known.values[0], valid & _valid(known, index))
     if not inside:
         return None
     pixels = inside if found.total is None else max(found.total, inside)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from crossband.core.options import option
-from crossband.translate.options import TranslateKeywords
+from crossband.core.options import from_keywords, keywords, option
+from crossband.translate.options import TranslateKeywords, TranslateOptions
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,11 @@ class SeriesKeywords(TranslateKeywords, total=False):
     compared: bool
     drawn: bool
     keep_scenes: bool
+
+
+def split_keywords(**options: Unpack[SeriesKeywords]) -> tuple[TranslateOptions, SeriesOptions]:
+    """Build the options of translating and of the series from keyword arguments."""
+    given: Mapping[str, Any] = options
+    own = keywords(SeriesOptions)
+    translate = TranslateOptions.of(**{k: v for k, v in given.items() if k not in own})
+    return translate, from_keywords(SeriesOptions, given)

@@ -82,17 +82,17 @@ def dated_tasks(
     copies = folder.with_name(f".{folder.name}-of-stacks")
     parts = [s for i in inputs if cubes.is_cube(i) for s in cubes.cube_slices(i, copies)]
     found = [(date_of_scene(s, pattern), None) for s in _plain(plain, dates, bool(parts))]
-    every = sorted([*found, *((p.dated, p) for p in parts)], key=lambda f: _order(f[0]))
-    if not every:
+    scenes = sorted([*found, *((p.dated, p) for p in parts)], key=lambda f: _order(f[0]))
+    if not scenes:
         raise InputError("a series needs at least one scene")
-    for (one, _), (other, _) in pairwise(every):
+    for (one, _), (other, _) in pairwise(scenes):
         if one.date.time == other.date.time and not same_times:
             raise InputError(
                 f"{one.source.label} and {other.source.label} are both of {one.date}; a stack "
                 f"holds one scene of a time: say the time of day, mosaic them, or give --no-stack"
             )
     out, taken = [], dict[Path, DatedScene]()
-    for dated, part in every:
+    for dated, part in scenes:
         name = f"{dated.date.stem}_{dated.source.stem}_{'_'.join(model.signature.target)}.tif"
         path = folder / name
         if path in taken:
@@ -165,7 +165,7 @@ def check_series(
 
 
 def scene_grids(
-    model: Model, every: Sequence[DatedTask], indices: Sequence[str], options: ReadOptions
+    model: Model, scenes: Sequence[DatedTask], indices: Sequence[str], options: ReadOptions
 ) -> dict[int, Grid]:
     """Return the grids of the scenes that can be opened, by their number in the series.
 
@@ -176,7 +176,7 @@ def scene_grids(
     """
     found: dict[int, Grid] = {}
     wanted = list(model.signature.source)
-    for number, item in enumerate(every):
+    for number, item in enumerate(scenes):
         if item.part is not None:
             found[number] = cubes.slice_grid(item.part, wanted, options)
             continue
@@ -193,18 +193,18 @@ def scene_grids(
 
 
 def check_one_grid(
-    every: Sequence[DatedTask], found: Mapping[int, Grid], onto: Grid | None
+    scenes: Sequence[DatedTask], found: Mapping[int, Grid], onto: Grid | None
 ) -> None:
     """Raise InputError where scenes cannot be stacked.
 
     Args:
-        every: the series.
+        scenes: the series.
         found: see `scene_grids`.
         onto: the grid that they are resampled to; None where they must share one grid.
     """
     numbers = sorted(found)
     for number in numbers:
-        label = every[number].dated.source.label
+        label = scenes[number].dated.source.label
         if onto is not None:
             try:
                 alignment(found[number], onto)
@@ -213,7 +213,7 @@ def check_one_grid(
             continue
         why = maps.grid_difference(found[numbers[0]], found[number])
         if why is not None:
-            first = every[numbers[0]].dated.source.label
+            first = scenes[numbers[0]].dated.source.label
             raise InputError(
                 f"{first} and {label} lie on different grids ({why}); --align RASTER brings all "
                 f"onto one, --no-stack leaves the stack out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,16 +12,14 @@ import pandas as pd
 import rioxarray
 import xarray as xr
 
-from crossband.core.options import from_keywords, keywords
 from crossband.errors import CrossbandError, SomeFailed
 from crossband.model import Model
 from crossband.series import array_series
 from crossband.series.dates import Date
-from crossband.series.options import SeriesKeywords, SeriesOptions
+from crossband.series.options import SeriesKeywords, split_keywords
 from crossband.series.places import Place
 from crossband.series.run import Series, series
 from crossband.translate import lazy
-from crossband.translate.options import TranslateOptions
 
 
 def series_result(
@@ -32,42 +31,46 @@ def series_result(
     output: str | Path | None = None,
     **options: Unpack[SeriesKeywords],
 ) -> xr.Dataset | pd.DataFrame:
-    """Return an index through time; see `Model.series`."""
+    """Compute spectral indices through time; see `Model.series`."""
     indices = [index] if isinstance(index, str) else list(index)
-    names = keywords(SeriesOptions)
+    translate, series_options = split_keywords(**options)
     if isinstance(scenes, xr.DataArray):
         if output is not None:
             raise CrossbandError("a DataArray gives a Dataset or a table: leave the output out")
-        place_name = options.pop("place_name", None) if places is not None else None
-        lazy.check_keywords(scenes, options)
-        every = TranslateOptions.of(**options)  # type: ignore[misc]
+        own = {"place_name"} if places is not None else set()
+        lazy.check_keywords(scenes, [name for name in options if name not in own])
+        read, tile = translate.read, translate.tile
         if places is None:
-            return array_series.index_dataset(model, scenes, indices, every.read, every.tile)
+            return array_series.index_dataset(model, scenes, indices, read, tile)
+        name = series_options.place_name
         return array_series.place_statistics(
-            model, scenes, indices, places, every.read, every.tile, place_name=place_name
+            model, scenes, indices, places, read, tile, place_name=name
         )
     inputs = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-    given: dict[str, Any] = dict(options)
-    every = TranslateOptions.of(**{k: v for k, v in given.items() if k not in names})
+    maps = places is None
     if output is not None:
-        what = from_keywords(SeriesOptions, {"compared": places is None, **given})
-        done = series(model, inputs, output, every, what, indices=indices, places=places)
-        return _given(done, places is None)
+        compared = options.get("compared", maps)
+        series_options = replace(series_options, compared=compared)
+        done = series(
+            model, inputs, output, translate, series_options, indices=indices, places=places
+        )
+        return _maps_or_table(done, maps)
+    clash = next((name for name in ("stacked", "compared", "drawn") if name in options), None)
+    if clash is not None:
+        raise CrossbandError(f"{clash} is about files: give an output, too")
+    series_options = replace(series_options, stacked=maps, compared=maps, drawn=False)
     with tempfile.TemporaryDirectory(prefix="crossband-") as folder:
-        fixed = {"stacked": places is None, "compared": places is None, "drawn": False}
-        clash = next((name for name in fixed if name in given), None)
-        if clash is not None:
-            raise CrossbandError(f"{clash} is about files: give an output, too")
-        what = from_keywords(SeriesOptions, given | fixed)
-        done = series(model, inputs, folder, every, what, indices=indices, places=places)
-        found = _given(done, places is None)
-        if isinstance(found, xr.Dataset):
-            found.load()
-            found.close()
-        return found
+        done = series(
+            model, inputs, folder, translate, series_options, indices=indices, places=places
+        )
+        result = _maps_or_table(done, maps)
+        if isinstance(result, xr.Dataset):
+            result.load()
+            result.close()
+        return result
 
 
-def _given(done: Series, maps: bool) -> xr.Dataset | pd.DataFrame:
+def _maps_or_table(done: Series, maps: bool) -> xr.Dataset | pd.DataFrame:
     if done.failed:
         name, why = next(iter(done.failed.items()))
         raise SomeFailed(f"{len(done.failed)} scenes failed, as {name}: {why}")

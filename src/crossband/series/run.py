@@ -86,7 +86,7 @@ def series(
     inputs: Sequence[str | Path],
     folder: str | Path,
     options: TranslateOptions = TranslateOptions(),
-    what: SeriesOptions = SeriesOptions(),
+    series_options: SeriesOptions = SeriesOptions(),
     *,
     indices: Sequence[str] = ("NDVI",),
     places: str | Path | Sequence[Place] | None = None,
@@ -103,7 +103,7 @@ def series(
         folder: of the results.
         options: how scenes are read, computed and written. With `write.overwrite`, results and
             scenes that are not up to date are replaced.
-        what: dates, grid and files of the series.
+        series_options: dates, grid and files of the series.
         indices: names of spectral indices that need a band which the model makes.
         places: GeoJSON of points and polygons, or `places.Place`s; the whole scene where None.
         observer: is notified of each translated scene.
@@ -114,45 +114,47 @@ def series(
         Interrupted: Ctrl-C; finished scenes are kept.
     """
     folder, read = Path(folder), options.read
-    outputs = output_paths(folder, indices, stacked=what.stacked, compared=what.compared)
+    outputs = output_paths(
+        folder, indices, stacked=series_options.stacked, compared=series_options.compared
+    )
     preparation.check_series(model, indices, outputs, overwrite=options.write.overwrite)
-    if what.align is not None and not what.stacked:
+    if series_options.align is not None and not series_options.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
-    every = preparation.dated_tasks(
+    tasks = preparation.dated_tasks(
         model,
         [str(i) for i in inputs],
         folder / SCENES,
         indices,
-        dates=what.dates,
-        pattern=what.date_pattern,
-        same_times=not what.stacked,
+        dates=series_options.dates,
+        pattern=series_options.date_pattern,
+        same_times=not series_options.stacked,
     )
-    wanted = _places(places, what.place_name)
-    grids = preparation.scene_grids(model, every, indices, read)
-    onto = _onto(what.align)
-    if what.stacked:
-        preparation.check_one_grid(every, grids, onto)
+    wanted = _places(places, series_options.place_name)
+    grids = preparation.scene_grids(model, tasks, indices, read)
+    onto = _onto(series_options.align)
+    if series_options.stacked:
+        preparation.check_one_grid(tasks, grids, onto)
     for number, grid in grids.items():
         if any(p.geometry is not None for p in wanted):
-            check_georeference(grid, every[number].dated.source.label)
+            check_georeference(grid, tasks[number].dated.source.label)
     make_folder(folder)
-    run = _SeriesRun(model, folder, every, grids, list(indices), wanted, options)
+    run = _SeriesRun(model, folder, tasks, grids, list(indices), wanted, options)
     with _copied_cubes(run):
         run.translate(observer)
-        found = run.statistics()
-        if what.stacked:
-            run.stacks(found, onto, compared=what.compared)
-    found.files.append(index_stack.write_table(folder / TABLE, found.table))
-    if what.drawn:
+        result = run.statistics()
+        if series_options.stacked:
+            run.stacks(result, onto, compared=series_options.compared)
+    result.files.append(index_stack.write_table(folder / TABLE, result.table))
+    if series_options.drawn:
         from crossband.series.plot import plot_series
 
         for index in indices:
-            own = found.table[found.table["index"] == index]
+            own = result.table[result.table["index"] == index]
             path = plot_path(folder, indices, index)
-            found.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
-    if not what.keep_scenes:
+            result.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
+    if not series_options.keep_scenes:
         run.remove_scenes()
-    return found
+    return result
 
 
 def _places(given: str | Path | Sequence[Place] | None, name: str | None) -> list[Place]:
@@ -175,7 +177,7 @@ def _onto(align: str | Path | None) -> Grid | None:
 @contextmanager
 def _copied_cubes(run: _SeriesRun) -> Iterator[None]:
     """Copy the dates of data cubes to files, and remove these at the end."""
-    parts = [item.part for item in run.every if item.part is not None]
+    parts = [item.part for item in run.tasks if item.part is not None]
     try:
         for part in parts:
             cubes.copy_slice(part, run.bands_of(part), run.options.read)
@@ -191,7 +193,7 @@ class _SeriesRun:
     Args:
         model: see `series`.
         folder: see `series`.
-        every: the dated scenes.
+        tasks: the dated scenes.
         grids: of those that could be opened, by their number.
         indices: names.
         wanted: the places.
@@ -202,13 +204,13 @@ class _SeriesRun:
         self,
         model: Model,
         folder: Path,
-        every: list[DatedTask],
+        tasks: list[DatedTask],
         grids: dict[int, Grid],
         indices: list[str],
         wanted: list[Place],
         options: TranslateOptions,
     ) -> None:
-        self.model, self.folder, self.every, self.grids = model, folder, every, grids
+        self.model, self.folder, self.tasks, self.grids = model, folder, tasks, grids
         self.indices, self.wanted, self.options = indices, wanted, options
         self.outcome: dict[str, SummaryLine] = {}
 
@@ -228,14 +230,14 @@ class _SeriesRun:
         seen = _LineCollector(observer or FleetObserver())
         translate_tasks(
             self.model,
-            [item.task for item in self.every],
+            [item.task for item in self.tasks],
             self.folder / SCENES,
             replace(self.options, read=read, write=write),
             shard=Shard(),
             observer=seen,
         )
         self.outcome = seen.lines
-        if not any(self._is_there(item) for item in self.every):
+        if not any(self._is_translated(item) for item in self.tasks):
             first = next(iter(seen.lines.values()))
             raise InputError(f"no scene could be translated; the first: {first.reason}")
 
@@ -245,23 +247,23 @@ class _SeriesRun:
     def _is_masked(self, item: DatedTask) -> bool:
         return self._line(item).error == "MaskedError"
 
-    def _is_there(self, item: DatedTask) -> bool:
+    def _is_translated(self, item: DatedTask) -> bool:
         return self._line(item).status != FAILED
 
     def statistics(self) -> Series:
         """Compute the statistics of all places on all dates."""
         rows: list[dict[str, Any]] = []
-        found = Series(self.folder, pd.DataFrame())
+        result = Series(self.folder, pd.DataFrame())
         where: dict[tuple[Any, ...], list[LocatedPlace]] = {}
-        for number, item in enumerate(self.every):
+        for number, item in enumerate(self.tasks):
             label = item.dated.date_source
-            found.dates_from[label] = found.dates_from.get(label, 0) + 1
-            if not self._is_there(item):
+            result.dates_from[label] = result.dates_from.get(label, 0) + 1
+            if not self._is_translated(item):
                 line = self._line(item)
                 if not self._is_masked(item) or number not in self.grids:
-                    found.failed[line.input] = str(line.reason)
+                    result.failed[line.input] = str(line.reason)
                     continue
-                found.masked.append(item.scene)
+                result.masked.append(item.scene)
             for index in self.indices:
                 with ExitStack() as files:
                     made = files.enter_context(self._synthetic(number, index))
@@ -270,8 +272,8 @@ class _SeriesRun:
                     )
                     if true is not None:
                         files.enter_context(true)
-                    elif item.scene not in found.without_truth:
-                        found.without_truth.append(item.scene)
+                    elif item.scene not in result.without_truth:
+                        result.without_truth.append(item.scene)
                     grid = made.grid
                     key = (grid.height, grid.width, grid.transform, grid.crs)
                     if key not in where:
@@ -280,13 +282,17 @@ class _SeriesRun:
                         row = measure.place_row(place, item.label, item.scene, made, true)
                         if row is not None:
                             rows.append(row)
-        found.labels = [i.label for i in self.every if self._is_there(i) or self._is_masked(i)]
-        found.table = measure.place_table(rows, [p.name for p in self.wanted], self.indices)
-        known = set(found.table["place"])
-        beyond = {f.place.name for every in where.values() for f in every if f.total is not None}
-        found.partly = [p.name for p in self.wanted if p.name in beyond & known]
-        found.nowhere = [p.name for p in self.wanted if p.name not in known]
-        return found
+        result.labels = [
+            i.label for i in self.tasks if self._is_translated(i) or self._is_masked(i)
+        ]
+        result.table = measure.place_table(rows, [p.name for p in self.wanted], self.indices)
+        known = set(result.table["place"])
+        beyond = {
+            f.place.name for located in where.values() for f in located if f.total is not None
+        }
+        result.partly = [p.name for p in self.wanted if p.name in beyond & known]
+        result.nowhere = [p.name for p in self.wanted if p.name not in known]
+        return result
 
     def _located(self, grid: Grid, item: DatedTask) -> list[LocatedPlace]:
         label = item.dated.source.label
@@ -295,7 +301,7 @@ class _SeriesRun:
 
     def _synthetic(self, number: int, index: str) -> AbstractContextManager[Readable]:
         """Open the index of a scene; all of it is masked where the scene is."""
-        item = self.every[number]
+        item = self.tasks[number]
         if self._is_masked(item):
             return nullcontext(maps.masked_index(index, self.grids[number]))
         return maps.open_index(item.indices[index], index)
@@ -303,13 +309,13 @@ class _SeriesRun:
     @contextmanager
     def _true(self, number: int, index: str) -> Iterator[Readable]:
         """Open the measured index of a scene; all of it is masked where there is none."""
-        source = self.every[number].dated.source
-        found = maps.open_measured(source, self.options.read, self.model, index)
-        if found is None:
+        source = self.tasks[number].dated.source
+        measured = maps.open_measured(source, self.options.read, self.model, index)
+        if measured is None:
             yield maps.masked_index(index, self.grids[number])
             return
-        with found:
-            yield found
+        with measured:
+            yield measured
 
     @contextmanager
     def _difference(self, number: int, index: str) -> Iterator[Readable]:
@@ -321,23 +327,23 @@ class _SeriesRun:
 
             yield maps.ComputedIndex(index, made.grid, read)
 
-    def stacks(self, found: Series, onto: Grid | None, *, compared: bool) -> None:
+    def stacks(self, result: Series, onto: Grid | None, *, compared: bool) -> None:
         """Write the raster stacks."""
         numbers = [
             n
-            for n, item in enumerate(self.every)
-            if self._is_there(item) or (self._is_masked(item) and n in self.grids)
+            for n, item in enumerate(self.tasks)
+            if self._is_translated(item) or (self._is_masked(item) and n in self.grids)
         ]
         kinds: dict[str, Callable[[int, str], AbstractContextManager[Readable]]]
         kinds = {"": self._synthetic}
-        if compared and len(found.without_truth) < len(numbers):
+        if compared and len(result.without_truth) < len(numbers):
             kinds |= {"_true": self._true, "_difference": self._difference}
         for index in self.indices:
             for kind, opening in kinds.items():
                 layers = [
                     index_stack.DateLayer(
-                        self.every[n].label,
-                        self.every[n].scene,
+                        self.tasks[n].label,
+                        self.tasks[n].scene,
                         lambda n=n, opening=opening, index=index: opening(n, index),  # type: ignore[misc]
                     )
                     for n in numbers
@@ -346,8 +352,8 @@ class _SeriesRun:
                 grid = onto or self.grids[numbers[0]]
                 tags = self._tags(index, kind, len(numbers))
                 index_stack.write_stack(path, grid, index, layers, tags, aligned=onto is not None)
-                found.files.append(path)
-                found.stacks[f"{index}{kind}"] = path
+                result.files.append(path)
+                result.stacks[f"{index}{kind}"] = path
 
     def _tags(self, index: str, kind: str, dates: int) -> dict[str, str]:
         """Return the tags of a stack; that of measured bands is not tagged as synthetic."""
@@ -365,7 +371,7 @@ class _SeriesRun:
     def remove_scenes(self) -> None:
         """Remove the translated scenes; other files in their folder are kept."""
         scenes = self.folder / SCENES
-        for item in self.every:
+        for item in self.tasks:
             for path in (item.task.output, *item.indices.values()):
                 path.unlink(missing_ok=True)
         (scenes / "summary.jsonl").unlink(missing_ok=True)

@@ -305,7 +305,7 @@ def _transform(array: xr.DataArray) -> Affine:
     written: Affine = array.rio.transform()
     if not written.is_rectilinear:
         return written
-    told: Affine = array.rio.transform(recalc=True)
-    size = max(abs(told.a), abs(told.e))
-    same = np.allclose(tuple(written), tuple(told), rtol=1e-12, atol=1e-6 * size)
-    return written if same else told
+    recalculated: Affine = array.rio.transform(recalc=True)
+    size = max(abs(recalculated.a), abs(recalculated.e))
+    same = np.allclose(tuple(written), tuple(recalculated), rtol=1e-12, atol=1e-6 * size)
+    return written if same else recalculated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -48,11 +49,15 @@ class Engine:
         model: loaded model.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16.
+
+    Attributes:
+        gate: entered while the network computes; see `engine_cache`.
     """
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
         limit_kernel_caches()
         self.model = model
+        self.gate: AbstractContextManager[object] = nullcontext()
         self.device = resolve_device(device)
         self.precision = resolve_precision(self.device, precision)
         model.eval().to(self.device)
@@ -114,7 +119,7 @@ class Engine:
         if prepared.inputs is None:
             return None
         network: Any = self.model.network
-        with torch.inference_mode():
+        with self.gate, torch.inference_mode():
             inputs = prepared.inputs.to(self.device, memory_format=torch.channels_last)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 if prepared.conditions is None:

@@ -43,22 +43,25 @@ def shared_engine(key: EngineKey, load: Callable[[], Model]) -> Engine:
         load: returns the model; called where the process has no such engine yet.
     """
     with _lock:
-        engine = _engines.pop(key, None) or Engine(load(), key.device, key.precision)
+        engine = _engines.pop(key, None)
+        if engine is None:
+            engine = Engine(load(), key.device, key.precision)
+            engine.gate = _compute_gate(engine)
         _engines[key] = engine  # at the end: the most recent one
         while len(_engines) > _KEPT:
             del _engines[next(iter(_engines))]
         return engine
 
 
-def compute_gate(engine: Engine) -> threading.Semaphore:
-    """Return the semaphore that limits how many blocks compute at once in this process.
+def _compute_gate(engine: Engine) -> threading.Semaphore:
+    """Return the semaphore that limits how many windows are computed at once in this process.
 
-    One network uses all of torch's threads, so more blocks at once would only take more memory.
-    Workers of dask.distributed give torch one thread each, and then one block per processor runs.
+    One network uses all of torch's threads, so more windows at once would only take more memory.
+    Workers of dask.distributed give torch one thread each, and then one window per processor is
+    computed.
     """
     global _gate  # noqa: PLW0603 - one for all engines of the process
-    with _lock:
-        if _gate is None:
-            threads = max((os.cpu_count() or 1) // torch.get_num_threads(), 1)
-            _gate = threading.Semaphore(threads if engine.device.type == "cpu" else 1)
-        return _gate
+    if _gate is None:
+        threads = max((os.cpu_count() or 1) // torch.get_num_threads(), 1)
+        _gate = threading.Semaphore(threads if engine.device.type == "cpu" else 1)
+    return _gate

@@ -41,8 +41,8 @@ def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: s
         needed = indices.required_bands(name)
         found = {units[band] for band in needed}
         if len(found) > 1:
-            said = ", ".join(f"{band} is {units[band]}" for band in needed)
-            raise UnitError(f"index {name} needs its bands in one unit, but {said}")
+            stated = ", ".join(f"{band} is {units[band]}" for band in needed)
+            raise UnitError(f"index {name} needs its bands in one unit, but {stated}")
         if name not in indices.BOUNDED and found != {REFLECTANCE}:
             raise UnitError(
                 f"index {name} has constants that mean reflectance; its bands are {found.pop()}"

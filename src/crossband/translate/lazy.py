@@ -8,7 +8,7 @@ equals the result of the whole array at once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,11 +22,10 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import ArrayReader, result_array
-from crossband.translate.engine import Engine
-from crossband.translate.engine_cache import EngineKey, compute_gate, shared_engine
+from crossband.translate.engine_cache import EngineKey, shared_engine
 from crossband.translate.options import TileOptions
-from crossband.translate.tiles import Tile, TileBatch, core_size, halo
-from crossband.translate.tiling import Tiling, default_tile
+from crossband.translate.tiles import halo
+from crossband.translate.tiling import Tiling
 from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:
@@ -235,9 +234,7 @@ def translate_block(
     reader, whole = translation.reader, translation.reader.grid.box
     engine = shared_engine(translation.key, lambda: translation.model)
     network, lead = engine.model.network, block.shape[:-3]
-    tile = translation.tile.tile or default_tile(network)
-    batches = tuple(TileBatch(n, (t,)) for n, t in enumerate(_tiles(core, whole, tile, engine)))
-    tiling = Tiling((batches,), tile, exact=True, overlap=None)
+    tiling = Tiling.of(engine.model, reader.grid, translation.tile, part=core)
     conditions = SceneConditions(network, reader.grid, translation.tile.seed)
     seen, target = core.expanded(reach, whole), core.scaled(network.scale)
     bands = len(engine.model.signature.target)
@@ -249,23 +246,7 @@ def translate_block(
             tiling,
             conditions,
             lambda box, window=window: window.crop(box.relative_to(seen)),  # type: ignore[misc]
-            compute_gate(engine),
         )
         for box, values, mask in finished_boxes:
             np.copyto(out[index][:, *box.relative_to(target).slices()], values, where=mask)
     return out
-
-
-def _tiles(core: Box, whole: Box, tile: int, engine: Engine) -> Iterator[Tile]:
-    """Cover a block with tiles whose origins lie on multiples of the stride."""
-    margin, stride = engine.margin or 0, engine.model.network.stride
-    step, reach = core_size(tile, margin, stride), halo(margin, stride)
-    for row in range(core.row, core.row + core.height, step):
-        for col in range(core.col, core.col + core.width, step):
-            part = Box(
-                row,
-                col,
-                min(step, core.row + core.height - row),
-                min(step, core.col + core.width - col),
-            )
-            yield Tile(part.expanded(reach, whole), part)

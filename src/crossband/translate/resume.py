@@ -53,8 +53,8 @@ def remove_leftovers(
         return
     with suppress(OutputError):  # another process holds it, or it belongs to another run
         store = Store.open(outputs[0].path, known, resume=True, may_change=may_change)
-        for made in outputs:
-            made.discard(store)
+        for output_file in outputs:
+            output_file.discard(store)
         store.remove()
 
 

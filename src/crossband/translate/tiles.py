@@ -40,7 +40,9 @@ def core_size(tile: int, margin: int, stride: int) -> int:
     return max((tile - 2 * halo(margin, stride)) // stride, 1) * stride
 
 
-def plan_tiles(height: int, width: int, tile: int, margin: int, stride: int) -> Iterator[Tile]:
+def plan_tiles(
+    height: int, width: int, tile: int, margin: int, stride: int, part: Box | None = None
+) -> Iterator[Tile]:
     """Cover a scene with tiles, row by row.
 
     Args:
@@ -50,18 +52,18 @@ def plan_tiles(height: int, width: int, tile: int, margin: int, stride: int) -> 
             alone would fill it.
         margin: the network's margin in source pixels.
         stride: the network's stride.
+        part: of the scene that is covered, with its origin on the stride; all of it where None.
 
     Yields:
-        Tiles whose cores cover each pixel of the scene exactly once.
+        Tiles whose cores cover each pixel of the part exactly once.
     """
     reach, step = halo(margin, stride), core_size(tile, margin, stride)
-    for row in range(0, height, step):
-        for col in range(0, width, step):
-            core = Box(row, col, min(step, height - row), min(step, width - col))
-            top, left = max(row - reach, 0), max(col - reach, 0)
-            bottom = min(core.row + core.height + reach, height)
-            right = min(core.col + core.width + reach, width)
-            yield Tile(Box(top, left, bottom - top, right - left), core)
+    whole = Box(0, 0, height, width)
+    part = part or whole
+    for row in range(part.row, part.row + part.height, step):
+        for col in range(part.col, part.col + part.width, step):
+            core = Box(row, col, step, step).intersection(part)
+            yield Tile(core.expanded(reach, whole), core)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class Tiling:
         grid: Grid,
         options: TileOptions = TileOptions(),
         columns: int | None = None,
+        part: Box | None = None,
     ) -> Self:
         """Cut a scene for a model.
 
@@ -88,6 +89,7 @@ class Tiling:
             grid: the scene's.
             options: tile, batch, overlap and whole.
             columns: width of a group in source pixels; the scene's where None.
+            part: of the scene that is cut, for a network with a finite margin; see `plan_tiles`.
 
         Raises:
             CrossbandError: options that do not fit each other or the model.
@@ -115,18 +117,18 @@ class Tiling:
                     f"--overlap: {model.name} sees {network.margin} pixels far, so its tiles fit "
                     f"exactly; leave it out"
                 )
-            tiles = list(plan_tiles(grid.height, grid.width, tile, network.margin, network.stride))
-            parts, exact = column_groups(tiles, columns or grid.width), True
+            plan = plan_tiles(grid.height, grid.width, tile, network.margin, network.stride, part)
+            groups, exact = column_groups(plan, columns or grid.width), True
         else:
             overlap = default_overlap(tile, network.stride) if overlap is None else overlap
             check_overlap(overlap, tile)
             tiles = list(blended_plan(grid.height, grid.width, tile, overlap, network.stride))
             # One group, row by row: the ramps of a row of tiles are needed for the next row.
-            parts, exact = [tiles], len(tiles) == 1
+            groups, exact = [tiles], len(tiles) == 1
         numbered: list[tuple[TileBatch, ...]] = []
         first = 0
-        for part in parts:
-            own = [TileBatch(first + b.number, b.tiles) for b in batch_tiles(part, batch)]
+        for group in groups:
+            own = [TileBatch(first + b.number, b.tiles) for b in batch_tiles(group, batch)]
             numbered.append(tuple(own))
             first += len(own)
         return cls(tuple(numbered), tile, exact, None if exact else overlap)

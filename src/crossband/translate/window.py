@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +54,6 @@ def compute_windows(
     tiling: Tiling,
     conditions: SceneConditions,
     read: Callable[[Box], Window],
-    gate: AbstractContextManager[object] | None = None,
 ) -> Iterator[tuple[Box, NDArray[np.float32], NDArray[np.bool_]]]:
     """Compute the tiles of a plan, one batch after the other.
 
@@ -64,17 +62,14 @@ def compute_windows(
         tiling: the plan.
         conditions: noise, style and places of the scene.
         read: returns the source window of a tile.
-        gate: context that is entered while the network computes.
 
     Yields:
         Box on the target's grid, physical values [Ct, h, w] and mask [h, w].
     """
-    postprocess, gate = Postprocessor(engine, tiling), gate or nullcontext()
+    postprocess = Postprocessor(engine, tiling)
     for batch in tiling.batches:
         prepared = engine.prepare(batch, [read(tile.source) for tile in batch.tiles], conditions)
-        with gate:
-            outputs = engine.compute(prepared)
-        for box, values, mask, _ in postprocess(prepared, outputs):
+        for box, values, mask, _ in postprocess(prepared, engine.compute(prepared)):
             yield box, values, mask
 
 

@@ -61,7 +61,7 @@ class Connection:
 
     Raises:
         CrossbandError: dask is not installed.
-        ClusterError: no scheduler results there.
+        ClusterError: no scheduler answers there.
     """
 
     def __init__(self, address: str) -> None:
@@ -78,7 +78,7 @@ class Connection:
             self.client = Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ClusterError(
-                f"--scheduler {address}: no scheduler results there ({_words(error)})"
+                f"--scheduler {address}: no scheduler answers there ({_words(error)})"
             ) from error
         self.address = address
         self.stopping = threading.Event()

@@ -54,7 +54,7 @@ class ClusterFleet:
         observer: FleetObserver,
     ) -> None:
         self._cluster, self._model, self._reference = cluster, model, reference
-        self._watcher = observer
+        self._observer = observer
         matched_to = options.match.reference
         if matched_to is not None:  # workers must find it, too
             match = replace(options.match, reference=absolute(matched_to))
@@ -93,7 +93,7 @@ class ClusterFleet:
         """Submit a scene to one worker, which declines it if it has more than `largest` windows."""
         source = replace(task.source, path=absolute(task.source.path))
         there = replace(task, source=source, output=Path(absolute(task.output)))
-        asked = self._cluster.client.submit(
+        future = self._cluster.client.submit(
             translate_on_worker,
             self._reference,
             there,
@@ -102,13 +102,13 @@ class ClusterFleet:
             self._run,
             pure=False,
         )
-        self._whole[asked] = task, time.perf_counter()
+        self._whole[future] = task, time.perf_counter()
 
     def _finished_lines(self, pool: ThreadPoolExecutor) -> Iterator[SummaryLine]:
-        for asked in [a for a in self._whole if a.done()]:
-            task, start = self._whole.pop(asked)
+        for future in [f for f in self._whole if f.done()]:
+            task, start = self._whole.pop(future)
             try:
-                line: SummaryLine | None = task_result(asked)
+                line: SummaryLine | None = task_result(future)
             except Exception as error:  # noqa: BLE001 - a fleet must not end with one scene
                 seconds = time.perf_counter() - start
                 yield summary_line(self._model, task, Statistics(), seconds, error)
@@ -117,13 +117,13 @@ class ClusterFleet:
                 self._begin(task, pool)
             else:
                 yield replace(line, input=task.source.path)
-            asked.release()
-        for begun in [b for b in self._spread if b.done()]:
-            del self._spread[begun]
-            yield begun.result()
+            future.release()
+        for future in [f for f in self._spread if f.done()]:
+            del self._spread[future]
+            yield future.result()
 
     def _begin(self, task: Task, pool: ThreadPoolExecutor) -> None:
         """Start a scene whose windows all workers compute."""
-        begun = self._watcher.on_scene_start(task)
-        args = (self._model, task, self._options, self._cluster, begun)
+        progress = self._observer.on_scene_start(task)
+        args = (self._model, task, self._options, self._cluster, progress)
         self._spread[pool.submit(translate_task, *args)] = task
