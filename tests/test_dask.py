@@ -393,10 +393,10 @@ def test_what_the_workers_do_not_find(source, model, cluster, tmp_path, monkeypa
     unsaved = Model(model.network, model.signature, name="unsaved", task="x")
     with pytest.raises(ModelError, match="save it first"):
         unsaved.translate(source, out, cluster=cluster)
-    facts = crossband.translate.scene.facts
+    facts = crossband.translate.scene.scene_facts
     with monkeypatch.context() as patched:
         patched.setattr(
-            "crossband.translate.scene.facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
+            "crossband.translate.scene.scene_facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
         )
         with pytest.raises(InputError, match="a worker sees another file: the source changed"):
             model.translate(source, out, cluster=cluster)
@@ -427,7 +427,7 @@ def test_whatever_a_worker_says_is_one_line():
         (InputError("a.tif: gone"), "a.tif: gone"),
     ):
         with pytest.raises(CrossbandError, match=words):
-            client_module.result_of(Failing(error))
+            client_module.task_result(Failing(error))
 
 
 def test_no_worker_joins(source, model, tmp_path, monkeypatch):
