@@ -80,10 +80,10 @@ def write_stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
 
 def _band(number: int, name: str, layer: Layer, kind: str, own: float | None) -> str:
     scale, offset, stated = layer.radiometry
-    facts = [("Description", escape(name)), ("NoDataValue", own if stated is None else stated)]
-    facts += [("Offset", offset), ("Scale", scale)]
+    elements = [("Description", escape(name)), ("NoDataValue", own if stated is None else stated)]
+    elements += [("Offset", offset), ("Scale", scale)]
     lines = [f'  <VRTRasterBand dataType="{kind}" band="{number}">']
-    lines += [f"    <{tag}>{value}</{tag}>" for tag, value in facts if value is not None]
+    lines += [f"    <{tag}>{value}</{tag}>" for tag, value in elements if value is not None]
     lines += ["    <SimpleSource>"]
     lines += [f'      <SourceFilename relativeToVRT="0">{escape(layer.href)}</SourceFilename>']
     lines += [f"      <SourceBand>{layer.number}</SourceBand>", "    </SimpleSource>"]

@@ -81,11 +81,11 @@ class FlirAdasV2(Layout):
             return search.files(f"{folder}/data/*.jpg")
         # Some of the tiff files are 8-bit pictures, not counts.
         found = []
-        for path, facts in read_all(search.files(f"{folder}/analyticsData/*.tiff"), read_header):
-            if isinstance(facts, Header) and facts.dtype == "uint16":
+        for path, header in read_all(search.files(f"{folder}/analyticsData/*.tiff"), read_header):
+            if isinstance(header, Header) and header.dtype == "uint16":
                 found.append(path)
             else:
-                why = f"{facts.dtype}, not 16-bit counts" if isinstance(facts, Header) else facts
+                why = f"{header.dtype}, not 16-bit counts" if isinstance(header, Header) else header
                 search.left_out.append((path, str(why)))
         return found
 

@@ -122,15 +122,15 @@ class Folders(Layout):
         files = search.files(*(f"{split}/*" for split in SPLITS), suffixes=PICTURES)
         if not files:  # for the message, which lists all patterns
             search.files("train_A/*", "trainA/*", suffixes=PICTURES)
-        for path, facts in read_all(files, read_header):
-            if not isinstance(facts, Header):
-                search.left_out.append((path, str(facts)))
+        for path, header in read_all(files, read_header):
+            if not isinstance(header, Header):
+                search.left_out.append((path, str(header)))
                 continue
-            if facts.width % 2:
-                search.left_out.append((path, f"two halves, but {facts.width} pixels wide"))
+            if header.width % 2:
+                search.left_out.append((path, f"two halves, but {header.width} pixels wide"))
                 continue
-            half = facts.width // 2
-            boxes = [Box(0, col, facts.height, half).srcwin() for col in (0, half)]
+            half = header.width // 2
+            boxes = [Box(0, col, header.height, half).srcwin() for col in (0, half)]
             windows = boxes[:: -1 if self.swap else 1]
             row: Row = {"split": SPLITS[path.parent.name], "split_by": "the folders"}
             group = self.group(path, search.root)
@@ -159,18 +159,18 @@ class _Side:
         """Return the columns of a file: bands and sensor."""
         suffix = path.suffix.lower()
         if suffix not in self.known:
-            facts = read_header(path)
+            header = read_header(path)
             sensor = "sensor" if self.name == "source" else "target_sensor"
             self.known[suffix] = {
-                f"{self.name}_bands": _bands.format_bands(self._bands(path, facts)),
-                sensor: self._sensor(path, facts),
+                f"{self.name}_bands": _bands.format_bands(self._bands(path, header)),
+                sensor: self._sensor(path, header),
             }
         return self.known[suffix]
 
-    def _bands(self, path: Path, facts: Header) -> dict[str, int | str]:
-        if not self.bands and facts.colours[:3] == ("red", "green", "blue"):
+    def _bands(self, path: Path, header: Header) -> dict[str, int | str]:
+        if not self.bands and header.colours[:3] == ("red", "green", "blue"):
             return {"red": 1, "green": 2, "blue": 3}
-        count = facts.count
+        count = header.count
         if not self.bands:
             raise ManifestError(
                 f"{path}: {count} band{'s' * (count > 1)} without colour: say what is in them, as "
@@ -184,14 +184,14 @@ class _Side:
             )
         return self.bands
 
-    def _sensor(self, path: Path, facts: Header) -> str | None:
-        if self.sensor or facts.has_unit:
+    def _sensor(self, path: Path, header: Header) -> str | None:
+        if self.sensor or header.has_unit:
             return self.sensor or None
-        if facts.format in ("PNG", "JPEG", "BMP") and facts.dtype == "uint8":
+        if header.format in ("PNG", "JPEG", "BMP") and header.dtype == "uint8":
             return "display"
         option = "--sensor" if self.name == "source" else "--target-sensor"
         raise ManifestError(
-            f"{path}: {facts.dtype} numbers of unknown unit: give {option}, as {option} display "
+            f"{path}: {header.dtype} numbers of unknown unit: give {option}, as {option} display "
             f"for a picture, or see 'crossband sensors'"
         )
 

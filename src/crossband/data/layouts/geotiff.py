@@ -104,8 +104,8 @@ class Geotiff(Layout):
             yield row | {"group": row["group"] or self.group(path, search.root)}
         search.notes += known.notes(len({*targets, *targets.values()}))
 
-    def _stated(self, facts: Row) -> Row:
-        row: Row = {"group": None} | self.options | facts
+    def _stated(self, columns: Row) -> Row:
+        row: Row = {"group": None} | self.options | columns
         if any(f"target_{name}" in row for name in _OWN) and "sensor" in row:
             # A scale of the target is used only with a sensor of its own.
             row.setdefault("target_sensor", row["sensor"])
@@ -127,9 +127,9 @@ def _identify(source: Path, target: Path, stated: Row, first: list[str], second:
     columns = [list(_OWN), own if "target_sensor" in stated else list(_OWN)]
     return {
         side: _bands.format_bands(
-            _numbers(path, names, bands[side], [stated.get(n) for n in facts])
+            _numbers(path, names, bands[side], [stated.get(n) for n in names_of])
         )
-        for side, path, names, facts in zip(
+        for side, path, names, names_of in zip(
             _SIDES, (source, target), (first, second), columns, strict=True
         )
     }

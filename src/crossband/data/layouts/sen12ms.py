@@ -27,7 +27,7 @@ class Sen12ms(Layout):
     all bands, so that any model may choose its own: RGB to near infrared is --pairs s2-s2.
 
     The pictures: `train_A` (RGB) and `train_B` (near infrared), `val_A`, ..., of equal names, 8-bit
-    and stretched, which measure nothing. A name that says its scene says the group.
+    and stretched, which are no measurements. The scene in a name is the group.
 
     Args:
         pairs: which files are source and target, as s1-s2; pictures for train_A ... test_B.

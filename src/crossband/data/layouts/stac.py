@@ -25,9 +25,9 @@ from crossband.raster.products.stac import (
 class Stac(Layout):
     """STAC items: an ItemCollection (FeatureCollection) file, or a folder of items, one file each.
 
-    Bands are told by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets; scale,
-    offset and nodata from `raster:bands` or `bands`, over the sensor's own. The physical unit is
-    not told from an item: --sensor says it. Assets with the role thumbnail, overview, visual or
+    Bands are found by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets;
+    scale, offset and nodata from `raster:bands` or `bands`; they override the sensor's. Items do
+    not state the physical unit, so --sensor is needed. Assets with the role thumbnail, overview, visual or
     metadata count only where --assets names them. Paths are relative to the item's file; addresses
     of other machines stay as they are.
 
