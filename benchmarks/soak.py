@@ -85,6 +85,9 @@ def kill_at_random(
 ) -> list[int]:
     """Kill the command at random moments, resume it after each, and let it end at last.
 
+    A moment is a number of new checkpoints, and a little time: seconds alone mean another part of
+    the run on another machine. There is at least one, so that each start gets somewhere.
+
     Returns:
         The step that each kill left in the last checkpoint; shorter than `kills` where the run
         ended before it was killed.
@@ -95,14 +98,12 @@ def kill_at_random(
     left: list[int] = []
     for _ in range(kills):
         process = start(*command, *(["--resume"] if last.exists() else []))
-        before = last.stat().st_mtime_ns if last.exists() else 0
-        end = time.time() + 120
-        # From the first new checkpoint on, so that each start gets somewhere.
-        while process.poll() is None and time.time() < end:
-            if last.exists() and last.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0.0, 2.0))
+        seen, wanted = last.stat().st_mtime_ns if last.exists() else 0, draw.randint(1, 5)
+        while process.poll() is None and wanted:
+            now = last.stat().st_mtime_ns if last.exists() else seen
+            wanted, seen = wanted - (now != seen), now
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0.0, 0.05))
         process.kill()
         _, err = process.communicate()
         if process.returncode == 0:

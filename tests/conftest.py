@@ -121,6 +121,12 @@ def pairs(tmp_path: Path, make_raster: Callable[..., Path]) -> Callable[..., Pat
     return make
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no error profiles, which take most of the time of a report; `test_page.py` has them."""
+    monkeypatch.setattr("crossband.evaluation.report.plots.profile_figures", lambda *_, **__: [])
+
+
 @pytest.fixture(scope="session")
 def line_pairs(
     tmp_path_factory: pytest.TempPathFactory, make_pairs: Callable[[Path], Path]

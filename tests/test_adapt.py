@@ -10,6 +10,7 @@ import torch
 import yaml
 from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
 from registered import cases, waken
+from tiers import slow
 
 from crossband import Model, load
 from crossband.core.registry import build
@@ -78,7 +79,7 @@ def answers(network, x):
         return network.eval()(x)
 
 
-@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize("at", [slow(0), 1, slow(3)])
 def test_a_new_source_band_changes_no_answer(case, at):
     name, arguments = case
     old, new = (generator(name, arguments, n, 2, seed=n) for n in (3, 4))

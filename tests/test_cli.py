@@ -9,13 +9,12 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from commands import one_line
+from commands import PATIENCE, one_line, wait_until
 from conftest import random_values
 
 
@@ -320,14 +319,9 @@ def test_ctrl_c_keeps_what_is_done(interpreters, make_raster, tiny_model, tmp_pa
     out = tmp_path / "nir.tif"
     arguments = ["translate", source, "-o", out, "--model", tiny_model, "--tile", "64"]
     process = interpreters.start("-m", "crossband", *arguments)
-    for _ in range(600):
-        if any(p.name.startswith(".nir.tif") for p in tmp_path.iterdir()):
-            break
-        time.sleep(0.05)
-    time.sleep(0.3)
-    assert process.poll() is None, "finished before it could be interrupted"
+    wait_until((tmp_path / ".nir.tif.crossband" / "run.json").exists, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert "--resume goes on" in said

@@ -145,6 +145,7 @@ def test_a_spread_scene_is_the_same_file(source, model, cluster, tmp_path):
     assert not hidden(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_costs_its_windows_only(source, model, fragile, tmp_path, monkeypatch):
     local_cluster, cluster = fragile
     monkeypatch.setattr(client_module, "PART_WINDOWS", 4)

@@ -23,6 +23,8 @@ from crossband.networks.base import Generator
 from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 RGB = ["red", "green", "blue"]
 SIGNATURE = Signature(
     RGB,

@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from commands import PATIENCE, wait_until
 from conftest import random_values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -646,14 +646,9 @@ def test_ctrl_c(interpreters, make_raster, tiny_model, tmp_path):
     command = ["translate", tmp_path / "?.tif", "-o", tmp_path / "out", "--model", tiny_model]
     process = interpreters.start("-m", "crossband", *command, "--tile", "64")
     begun = tmp_path / "out" / ".1_nir.tif.crossband" / "values.raw"
-    for _ in range(600):
-        if begun.exists():
-            break
-        time.sleep(0.05)
-    time.sleep(0.3)
-    assert process.poll() is None, "finished before it could be interrupted"
+    wait_until(begun.exists, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said.count("\n") == 1, said
     assert "1 of 3 scenes are in summary.jsonl: the same command does the rest" in said

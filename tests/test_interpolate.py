@@ -163,6 +163,7 @@ def test_what_is_refused(crossband_command, two, tmp_path, arguments, words):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_it_imports_no_training_code(two, tmp_path):
     code = (
         "import sys; from crossband.cli.main import main; code = main(sys.argv[1:]);"

@@ -19,6 +19,8 @@ from crossband.evaluation.evaluate import evaluate, report_text
 from crossband.metrics import MODEL, PairScorer, Score, Target
 from crossband.raster.grid import Grid, Window
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 RNG = np.random.default_rng(5)
 SIZE = 20
 

@@ -75,6 +75,7 @@ def test_the_largest_setting_that_fits_is_named(line_pairs, tmp_path, pixels, ac
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_what_is_suggested_trains(line_pairs, tmp_path):
     """And gives the weights that the whole batch would have given."""
     arguments = [*options(line_pairs, 4 * 64**2), "--method.max_steps", "3"]

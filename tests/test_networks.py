@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from registered import cases, waken
+from tiers import slow
 
 from crossband import Model
 from crossband.core.registry import build
@@ -74,7 +75,9 @@ def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES)
-@pytest.mark.parametrize(("shape", "tile"), [((61, 83), 48), ((100, 35), 64), ((30, 30), 40)])
+@pytest.mark.parametrize(
+    ("shape", "tile"), [((61, 83), 48), slow((100, 35), 64), slow((30, 30), 40)]
+)
 def test_tiled_equals_whole(name, arguments, shape, tile):
     network = waken(build(Generator, name, arguments))
     if network.margin is None:

@@ -305,6 +305,7 @@ def way(request, tmp_path):
     return request.param, recipe, {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
+@pytest.mark.slow
 def test_all_are_used_by_name(way, line_pairs, crossband_command, tmp_path):
     kind, recipe, environment = way
 

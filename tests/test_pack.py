@@ -397,6 +397,7 @@ def test_a_reader_goes_to_another_process(pairs, tmp_path):
     same(before, again[0])
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_take_a_pack(make_pairs, tmp_path, capsys):
     path = make_pairs(tmp_path)
     packed = tmp_path / "packed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import socket
@@ -16,6 +18,8 @@ from crossband import load
 
 HERE = Path(__file__).parent
 PAIRED, CYCLE = HERE / "recipe.yaml", HERE / "cyclegan.yaml"
+
+PORTS = itertools.count(os.getpid())
 
 #: Runs the real command, and keeps the gradients that the first steps of all optimisers used.
 PROBE = """
@@ -57,9 +61,13 @@ def finish(process, timeout=240):
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
+    """Return a port below those that a system gives away, of a range of this test worker's own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    while True:
+        port = 20_000 + 500 * worker + next(PORTS) % 500
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return str(port)
 
 
 def difference(one, other):

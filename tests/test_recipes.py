@@ -146,6 +146,7 @@ BASELINES = {
 }.values()
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", NAMES)
 def test_fit_save_load_translate_evaluate(name, manifests, tmp_path):
     """Baselines are fitted once a task here, and with every recipe below."""

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from commands import PATIENCE, wait_until
 from tiers import slow
 
 from crossband import load
 from crossband.data.workers import SIGNALS
 from crossband.errors import Interrupted, Preempted
+from crossband.training.callbacks import stopping
 from crossband.training.callbacks.checkpoints import read
 from crossband.training.callbacks.stopping import StopRequest, no_requeue
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
-LIMIT = 120
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -54,14 +54,6 @@ def start(interpreters):
         return interpreters.start(*command, env=environment, session=True)
 
     return begin
-
-
-def wait_for(path, process):
-    end = time.time() + LIMIT
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.time() < end
-        time.sleep(0.02)
 
 
 def same_weights(one, other):
@@ -106,9 +98,9 @@ def test_preempted_and_resumed_equals_uninterrupted(start, command, whole, tmp_p
             "SLURM_NTASKS_PER_NODE": "1",
         }
     process = start(command(folder), env=environment)
-    wait_for(folder / "checkpoints/last.ckpt", process)
+    wait_until((folder / "checkpoints/last.ckpt").exists, process)
     process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=LIMIT)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, said
     step = read(folder / "checkpoints/last.ckpt")["crossband"]["step"]
     assert 5 <= step < 60
@@ -118,7 +110,7 @@ def test_preempted_and_resumed_equals_uninterrupted(start, command, whole, tmp_p
     assert not (tmp_path / "requeued").exists()
     assert not list(folder.glob("hpc_ckpt*"))
     process = start([*command(folder, "--resume")])
-    assert process.wait(timeout=LIMIT) == 0, process.communicate()[1]
+    assert process.wait(timeout=PATIENCE) == 0, process.communicate()[1]
     assert same_weights(folder / "model", whole)
 
 
@@ -127,33 +119,59 @@ def test_loaders_survive_a_signal_to_the_whole_group(start, command, whole, tmp_
     """A cluster signals every process of the job; the step still gets its batch."""
     folder = tmp_path / "run"
     process = start(command(folder, "--data.workers", "2"))
-    wait_for(folder / "checkpoints/last.ckpt", process)
+    wait_until((folder / "checkpoints/last.ckpt").exists, process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=LIMIT)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, said
     process = start(command(folder, "--resume"))
-    assert process.wait(timeout=LIMIT) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert same_weights(folder / "model", whole)
 
 
+#: A step that never ends, and a file for each signal that was handled.
+HELD = """
+from pathlib import Path
+from crossband.training.callbacks import stopping
+stopping.REPEAT_SECONDS = 0.0
+handle = stopping.StopRequest._handle
+def noted(self, number, frame):
+    handle(self, number, frame)
+    Path(__file__).with_name("handled").touch()
+stopping.StopRequest._handle = noted
+def slow(*a):
+    if a[0].step == 12:
+        Path(__file__).with_name("held").touch()
+        time.sleep(600)
+    return step(*a)
+Method.training_step = slow
+main()
+"""
+
+
 def test_a_second_sigterm_ends_at_once(start, command, tmp_path):
-    folder = tmp_path / "run"
-    late = "def slow(*a):\n    time.sleep(60 if a[0].step == 12 else 0)\n    return step(*a)\n"
-    line = command(folder)
+    line = command(tmp_path / "run")
     script = Path(line[0])
     begin = script.read_text().index("def slow")
-    script.write_text(script.read_text()[:begin] + late + "Method.training_step = slow; main()")
+    script.write_text(script.read_text()[:begin] + HELD)
     process = start(line)
-    wait_for(folder / "checkpoints/last.ckpt", process)
-    time.sleep(2)
+    wait_until((tmp_path / "held").exists, process)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)  # the same one, passed on by a launcher
-    time.sleep(1)
-    assert process.poll() is None  # waits for the end of the step
+    wait_until((tmp_path / "handled").exists, process)  # and it waits for the end of the step
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
-    assert read(folder / "checkpoints/last.ckpt")["crossband"]["step"] == 10
+    assert process.wait(timeout=PATIENCE) == 143
+    assert read(tmp_path / "run/checkpoints/last.ckpt")["crossband"]["step"] == 10
+
+
+def test_a_sigterm_that_a_launcher_repeats_is_one(monkeypatch):
+    now, ended = [0.0], []
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(StopRequest, "_end", lambda self: ended.append(now[0]))
+    request = StopRequest()
+    with request.handle_signals(), request.during_training():
+        for seconds in (5.0, 5.4, 5.6):
+            now[0] = seconds
+            signal.raise_signal(signal.SIGTERM)
+    assert ended == [5.6]
 
 
 @pytest.mark.slow
@@ -162,7 +180,7 @@ def test_all_processes_stop_at_the_same_step(start, command, tmp_path, victim):
     folder = tmp_path / "run"
     more = ["--trainer.devices", "2", "--data.batch", "1", "--device", "cpu"]
     process = start(command(folder, *more))
-    wait_for(folder / "checkpoints/last.ckpt", process)
+    wait_until((folder / "checkpoints/last.ckpt").exists, process)
     if victim == "all":
         os.killpg(process.pid, signal.SIGTERM)
     elif victim == "first":
@@ -172,14 +190,14 @@ def test_all_processes_stop_at_the_same_step(start, command, tmp_path, victim):
         if not children.is_file():
             pytest.skip("no /proc, which says which the other process is")
         os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
-    _, said = process.communicate(timeout=LIMIT)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, said
     step = read(folder / "checkpoints/last.ckpt")["crossband"]["step"]
     lines = [line for line in said.splitlines() if "stopped" in line]
     assert lines == [f"crossband: stopped after step {step} by SIGTERM; go on with --resume"]
     assert step % 10 == 0  # where they ask each other
     process = start(command(folder, *more, "--resume"))
-    _, said = process.communicate(timeout=LIMIT)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
 
 

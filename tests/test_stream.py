@@ -256,28 +256,29 @@ def test_batches_and_statistics(make_raster, local, tmp_path):
 
 
 def test_reading_and_writing_go_on_beside_computing():
-    """Three stages of 30 ms each: side by side they take little more than one of them."""
-    pause, count = 0.03, 12
+    """One item is read, one computed and one written at the same moment, or nobody goes on."""
+    meeting = threading.Barrier(3, timeout=60)
     seen, threads = [], set()
 
     def read():
-        for i in range(count):
-            time.sleep(pause)
+        for i in range(4):
             threads.add(threading.current_thread().name)
+            if i == 2:
+                meeting.wait()
             yield i
 
     def write(item):
-        time.sleep(pause)
         threads.add(threading.current_thread().name)
+        if item == 0:
+            meeting.wait()
         seen.append(item)
 
-    start = time.perf_counter()
     with BackgroundWriter(write) as writer, Prefetcher(read()) as items:
         for item in items:
-            time.sleep(pause)
+            if item == 1:
+                meeting.wait()
             writer.put(item)
-    assert time.perf_counter() - start < 2.2 * pause * count  # one after the other: 3 times
-    assert seen == list(range(count))
+    assert seen == [0, 1, 2, 3]
     assert threads == {"crossband-read", "crossband-write"}
 
 

@@ -6,13 +6,12 @@ import csv
 import math
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from commands import one_line
+from commands import one_line, wait_until
 from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
 from tiers import slow
 
@@ -235,9 +234,7 @@ def test_killed_in_a_process_of_its_own(interpreters, pairs, tmp_path):  # noqa:
     arguments += ["--method.max_steps", "4000", "--data.steps", "20", "--trainer.logger", "none"]
     process = interpreters.start("-m", "crossband", *arguments)
     last = tmp_path / "s/trial-000/checkpoints/last.ckpt"
-    end = time.time() + 90
-    while not last.exists() and time.time() < end:
-        time.sleep(0.05)
+    wait_until(last.exists, process)
     process.kill()
     process.wait()
     step = torch.load(last, weights_only=True)["crossband"]["step"]

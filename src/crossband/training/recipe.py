@@ -7,6 +7,7 @@ and option name, so that an unknown name is an error in one line with the neares
 from __future__ import annotations
 
 import collections.abc
+import copy
 import dataclasses
 import difflib
 import functools
@@ -74,6 +75,11 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "baselines": (list[str] | None, None, "recipes of the baselines fitted beside the model"),
     "blend": (dict[str, float] | None, None, "share of baselines in the answer, as in {mlp: 0.5}"),
 }
+
+
+#: Parsed configurations that are kept: a sweep parses a few again after every trial.
+KEPT = 16
+_parsed: dict[str, Any] = {}
 
 
 def available() -> dict[str, Path]:
@@ -155,10 +161,16 @@ def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
 
 def parse(config: dict[str, Any]) -> Any:
     """Return the typed configuration with defaults; RecipeError for a wrong value."""
-    try:
-        return _parser().parse_object(config)
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(_plain(str(error))) from error
+    key = repr(config)
+    if key not in _parsed:
+        try:
+            found = _parser().parse_object(copy.deepcopy(config))  # it changes what it is given
+        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+            raise RecipeError(_plain(str(error))) from error
+        if len(_parsed) >= KEPT:
+            del _parsed[next(iter(_parsed))]
+        _parsed[key] = found
+    return _parsed[key].clone()
 
 
 def instantiate(config: Any) -> Any:
