@@ -318,8 +318,11 @@ def test_ctrl_c_keeps_what_is_done(interpreters, make_raster, tiny_model, tmp_pa
     source = make_raster(values=random_values(3, 1500, 1500))
     out = tmp_path / "nir.tif"
     arguments = ["translate", source, "-o", out, "--model", tiny_model, "--tile", "64"]
-    process = interpreters.start("-m", "crossband", *arguments)
-    wait_until((tmp_path / ".nir.tif.crossband" / "run.json").exists, process)
+    code = "import sys; from crossband.raster import journal; journal.FLUSH_SECONDS = 0.0\n"
+    code += "from crossband.cli.main import main; sys.exit(main())"
+    process = interpreters.start("-c", code, *arguments)
+    written = tmp_path / ".nir.tif.crossband" / "journal"
+    wait_until(lambda: written.exists() and written.stat().st_size, process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
