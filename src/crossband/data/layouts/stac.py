@@ -28,8 +28,8 @@ class Stac(Layout):
     Bands are found by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets;
     scale, offset and nodata from `raster:bands` or `bands`; they override the sensor's. Items do
     not state the physical unit, so --sensor is needed. Assets with the role thumbnail, overview,
-    visual or metadata count only where --assets names them. Paths are relative to the item's file; addresses
-    of other machines stay as they are.
+    visual or metadata count only where --assets names them. Paths are relative to the item's file;
+    addresses of other machines stay as they are.
 
     A manifest has one file a side. Where the bands of a side are in several files, --vrt-dir takes
     a small GDAL file (VRT) for each item and side that stacks them; pixels are not copied, and
