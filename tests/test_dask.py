@@ -397,7 +397,8 @@ def test_what_the_workers_do_not_find(source, model, cluster, tmp_path, monkeypa
     facts = crossband.translate.scene.scene_facts
     with monkeypatch.context() as patched:
         patched.setattr(
-            "crossband.translate.scene.scene_facts", lambda *a: facts(*a) | {"the source": "9 bytes"}
+            "crossband.translate.scene.scene_facts",
+            lambda *a: facts(*a) | {"the source": "9 bytes"},
         )
         with pytest.raises(InputError, match="a worker sees another file: the source changed"):
             model.translate(source, out, cluster=cluster)

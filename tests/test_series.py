@@ -363,7 +363,7 @@ def test_what_is_made_is_not_made_again(scenes, model, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module.index_stack, "write_stack", stop)
+        patched.setattr(run_module.index_stack, "write_index_stack", stop)
         with pytest.raises(KeyboardInterrupt):
             series(model, inputs, out, **how)
     made = {p: p.stat().st_mtime_ns for p in (out / "scenes").glob("*.tif")}

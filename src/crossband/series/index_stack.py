@@ -42,7 +42,7 @@ class DateLayer:
     open: Callable[[], AbstractContextManager[Readable]]
 
 
-def write_stack(
+def write_index_stack(
     path: Path,
     grid: Grid,
     index: str,

@@ -25,7 +25,7 @@ from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry
 from crossband.raster.scene import Scene
 from crossband.raster.warp import Readable
-from crossband.translate.stream import index_values
+from crossband.translate.stream import compute_index_values
 
 if TYPE_CHECKING:
     from crossband.jobs.inputs import SceneInput
@@ -122,7 +122,7 @@ class MeasuredIndex:
         windows = [s.read(box) for s in (self._source, self._target) if s is not None]
         known = {b: v for w in windows for b, v in zip(w.bands, w.values, strict=True)}
         mask = np.logical_and.reduce([w.mask for w in windows])
-        values, defined = index_values(self.bands[0], known, mask)
+        values, defined = compute_index_values(self.bands[0], known, mask)
         return Window(values, defined, self.grid.crop(box), self.bands, self.unit)
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Series:
     dates_from: dict[str, int] = field(default_factory=dict)
 
 
-def output_paths(
+def series_files(
     folder: Path, indices: Sequence[str], *, stacked: bool, compared: bool
 ) -> list[Path]:
     """Return the paths of the files of a series, except the scenes."""
@@ -114,7 +115,7 @@ def series(
         Interrupted: Ctrl-C; finished scenes are kept.
     """
     folder, read = Path(folder), options.read
-    outputs = output_paths(
+    outputs = series_files(
         folder, indices, stacked=series_options.stacked, compared=series_options.compared
     )
     preparation.check_series(model, indices, outputs, overwrite=options.write.overwrite)
@@ -344,14 +345,16 @@ class _SeriesRun:
                     index_stack.DateLayer(
                         self.tasks[n].label,
                         self.tasks[n].scene,
-                        lambda n=n, opening=opening, index=index: opening(n, index),  # type: ignore[misc]
+                        partial(opening, n, index),
                     )
                     for n in numbers
                 ]
                 path = self.folder / f"{index}{kind}.tif"
                 grid = onto or self.grids[numbers[0]]
                 tags = self._tags(index, kind, len(numbers))
-                index_stack.write_stack(path, grid, index, layers, tags, aligned=onto is not None)
+                index_stack.write_index_stack(
+                    path, grid, index, layers, tags, aligned=onto is not None
+                )
                 result.files.append(path)
                 result.stacks[f"{index}{kind}"] = path
 

@@ -42,7 +42,7 @@ from crossband.raster.vrt import OPTIONS, vrt
 from crossband.raster.warp import check_georeference
 from crossband.translate.options import MatchOptions
 from crossband.translate.provenance import source_fingerprint
-from crossband.translate.stream import index_values
+from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
 
 #: Least number of common pixels to which a mapping is fitted.
@@ -291,7 +291,7 @@ def _write(mapping: Match, result: Scene, outputs: Sequence[OutputFile], source:
         known: dict[str, NDArray[Any]] = dict(zip(seen.bands, seen.values, strict=True))
         known |= dict(zip(result.bands, values, strict=True))
         for output in outputs[1:]:
-            output.write(box, *index_values(output.bands[0], known, mask))
+            output.write(box, *compute_index_values(output.bands[0], known, mask))
 
 
 def _raw_name(number: int, output: OutputFile) -> str:

@@ -177,7 +177,7 @@ class SceneStream:
             known = dict(zip(core.bands, core.values, strict=True))
             known |= dict(zip(target, values, strict=True))
             for i, output in enumerate(outputs[1:], start=1):
-                valid[i] += output.write(box, *index_values(output.bands[0], known, mask))
+                valid[i] += output.write(box, *compute_index_values(output.bands[0], known, mask))
         if item[0].batch.number in self._missing:
             try:
                 self._store.mark_done(item[0].batch.number, valid)
@@ -197,7 +197,7 @@ class _Clock:
         return passed
 
 
-def index_values(
+def compute_index_values(
     name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Compute a spectral index.
