@@ -119,14 +119,9 @@ def test_new_tries_give_the_same_pixels(
     assert server.requests > 6
 
 
-@pytest.mark.parametrize(
-    ("compress", "fault"),
-    [
-        ("deflate", 503),
-        *(slow("deflate", fault) for fault in (403, "drop")),
-        *(slow("none", fault) for fault in (403, 503, "drop")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [403, 503, "drop"])
+@pytest.mark.parametrize("compress", ["deflate", "none"])
 def test_wherever_it_fails_no_pixel_is_made_up(make_raster, server, monkeypatch, fault, compress):
     """GDAL alone reads zeros where it got half an index of blocks, or none."""
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "1")

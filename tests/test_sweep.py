@@ -252,6 +252,7 @@ def test_killed_in_a_process_of_its_own(interpreters, pairs, tmp_path):  # noqa:
     assert (training["resumed"], training["steps"]) == (True, step + 3)
 
 
+@pytest.mark.slow
 def test_the_folder(pairs, tmp_path):  # noqa: F811
     arguments, path = options(pairs), spec(tmp_path)
     with pytest.raises(OutputError, match=r"nothing to resume: no sweep\.yaml"):
