@@ -29,7 +29,7 @@ from crossband.training.methods.base import Method
 
 #: Share of the largest answer. Another number of bands lets a processor sum in another order, by a
 #: few units in the last place a layer; a misplaced band moves an answer by more than a thousandth.
-ROUNDING = 100 * torch.finfo(torch.float32).eps
+ROUNDING = 500 * torch.finfo(torch.float32).eps
 
 
 def apart(one, other):

@@ -57,7 +57,7 @@ def watched(kind, monkeypatch, **options):
     """Run a step and return what was asked, the draws, the target and the mask, the loss."""
     method = make(kind, max_steps=1, log_every=1, **options)
     asked = Asked(method.generator)
-    monkeypatch.setattr(method.generator, "answer", asked)
+    monkeypatch.setattr(method.generator, "evaluate_field", asked)
     log, drawn = Numbers(), {}
     for name in ("uniform", "normal"):
         original = getattr(method, name)

@@ -150,7 +150,7 @@ class Knows(Field):
         self.kind, self.asked = kind, []
         self.kept = None
 
-    def trace(self, interval):
+    def receptive_field(self, interval):
         return interval
 
     def forward(self, x, time, source):
@@ -233,7 +233,7 @@ def test_ddim_is_that_of_diffusers(eta, predicts, schedule):
     x = noise[:, :1]
     with torch.no_grad():
         for i, step in enumerate(scheduler.timesteps.tolist()):
-            answer = network.answer(x, torch.full((2,), float(step)), 2 * source - 1)
+            answer = network.evaluate_field(x, torch.full((2,), float(step)), 2 * source - 1)
             fresh = noise[:, i + 1 : i + 2] if i < 7 else torch.zeros_like(x)
             x = scheduler.step(
                 answer, step, x, eta=eta, use_clipped_model_output=True,

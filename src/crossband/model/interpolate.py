@@ -87,7 +87,8 @@ def interpolate_weights(
     Computed in float64, so that a weight of 0 or 1 returns one of the two models bit for bit.
 
     >>> import torch
-    >>> between({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([1.0, 2.0])}, 0.25)["a"]
+    >>> one, other = {"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([1.0, 2.0])}
+    >>> interpolate_weights(one, other, 0.25)["a"]
     tensor([0.2500, 3.5000])
     """
     return {
