@@ -249,6 +249,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts(arguments, tmp
 # A disk that is full, a process that is killed.
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow(interpreters, tmp_path):
     """RLIMIT_FSIZE: the operating system refuses in the middle of the file."""
     last = fake(tmp_path / "last.ckpt", 7, size=10)

@@ -276,6 +276,7 @@ def scenes(make_raster, tmp_path):
     return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_a_fleet_from_the_command_line(
     scenes, tiny_model, local_cluster, tmp_path, crossband_command
 ):

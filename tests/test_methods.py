@@ -295,7 +295,16 @@ def equal(a, b):
     return a == b
 
 
-@pytest.mark.parametrize(("name", "arguments"), METHODS, ids=IDS)
+def first_quick():
+    """The first example of each method is of the quick tier, the others of the slow one."""
+    seen = set()
+    for (name, arguments), label in zip(METHODS, IDS, strict=True):
+        marks = [pytest.mark.slow] if name in seen else []
+        seen.add(name)
+        yield pytest.param(name, arguments, id=label, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "arguments"), first_quick())
 @pytest.mark.parametrize("step", [3, slow(5), slow("random")])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, arguments, step):
     """Steps of two or four batches, epochs of five: inside an epoch, at its end, anywhere."""

@@ -164,6 +164,7 @@ def test_two_nodes_by_torchrun(start, pairs, tmp_path):
     assert (training["steps"], training["samples"]) == (4, 16)
 
 
+@pytest.mark.slow
 def test_two_nodes_by_slurm(start, pairs, tmp_path):
     """What `srun` sets in each task's environment, with two nodes of one task."""
     options = ["--data.manifest", pairs, "--method.max_steps", "4", "--device", "cpu"]

@@ -282,6 +282,7 @@ def test_nothing_but_broken_files_is_an_error_anyway(pairs, tmp_path):
         reader.check(skip=True)
 
 
+@pytest.mark.slow
 def test_a_window_that_cannot_be_read_counts_nothing(pairs, tmp_path):
     path = pairs(3, compress="deflate", blockysize=40)
     garble(tmp_path / "1.tif")

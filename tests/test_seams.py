@@ -16,6 +16,7 @@ import torch
 from affine import Affine
 from registered import cases, classes, waken
 from scipy.ndimage import gaussian_filter
+from tiers import slow
 from torch import nn
 
 from crossband import Model
@@ -201,7 +202,11 @@ def marks(length, stride):
     return {"edges of tiles": sorted(tiles), "fade zones": sorted(fades)}, cuts
 
 
-@pytest.mark.parametrize(("name", "arguments"), SEEING_ALL, ids=identify)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [slow(*c) if c[0].endswith("Sampler") else c for c in SEEING_ALL],
+    ids=identify,
+)
 def test_no_border_shows(name, arguments, translated):
     model = model_of(name, arguments, smoothed)
     scale, stride = model.network.scale, model.network.stride

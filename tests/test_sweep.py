@@ -69,6 +69,7 @@ def tried(rows):
     return [(row.number, row.state, row.score, row.parameters) for row in rows]
 
 
+@pytest.mark.slow
 def test_what_a_sweep_leaves(pairs, linear, tmp_path, capsys):  # noqa: F811
     arguments = options(pairs, *SHORT, "--baselines", f"[{linear}]")
     rows, best = sweep(RECIPE, spec(tmp_path), arguments, tmp_path / "s")
@@ -111,7 +112,7 @@ def test_what_a_sweep_leaves(pairs, linear, tmp_path, capsys):  # noqa: F811
     assert all(torch.equal(of_trial[k], v) for k, v in again.network.state_dict().items())
 
 
-@pytest.mark.parametrize(("sampler", "trials"), [slow("tpe", 13), ("random", 4)])
+@pytest.mark.parametrize(("sampler", "trials"), [slow("tpe", 13), slow("random", 4)])
 def test_the_same_seed_tries_the_same(pairs, tmp_path, monkeypatch, sampler, trials):  # noqa: F811
     """Trials are replaced by a formula: what counts here is what the sampler suggests."""
 
@@ -136,6 +137,7 @@ def test_the_same_seed_tries_the_same(pairs, tmp_path, monkeypatch, sampler, tri
         assert sum(row.parameters[DEPTH] == 0 for row in rows[-3:]) >= 2
 
 
+@pytest.mark.slow
 def test_a_grid_tries_every_point_once(pairs, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(
         "crossband.training.sweep.fit",
@@ -276,6 +278,7 @@ def test_the_folder(pairs, tmp_path):  # noqa: F811
         sweep(RECIPE, path, arguments, tmp_path, overwrite=True)
 
 
+@pytest.mark.slow
 def test_bad_input_in_the_first_trial_leaves_nothing(pairs, tmp_path):  # noqa: F811
     path = spec(tmp_path)
     for more, words in (
