@@ -8,12 +8,13 @@ import torch
 from registered import cases, waken
 from tiers import slow
 
-from crossband import Model
+from crossband import Model, load
 from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.generators.local_statistics import LocalStatistics
 from crossband.networks.generators.local_unet import LocalUNet
@@ -240,7 +241,7 @@ def test_local_pyramid_at_its_default_size():
 
 def test_statistics_of_a_pyramid_are_those_of_numpy():
     """At an even picture with a masked part: the same for every window, whatever its weights."""
-    network = LocalPyramid(levels=2)
+    network = LocalPyramid(levels=2, bins=0)
     rng = np.random.default_rng(0)
     column = rng.uniform(0.1, 0.8, (3, 4, 4)).astype(np.float32)
     x = np.tile(column, (1, 20, 20))
@@ -263,6 +264,40 @@ def test_statistics_of_a_pyramid_are_those_of_numpy():
     np.testing.assert_allclose(found(x), [expected, expected], atol=1e-4)
     x[:, 44:, :] = 0.0  # masked: whole cells beside the middle
     np.testing.assert_allclose(found(x)[:, :12], [expected[:12]] * 2, atol=1e-4)
+
+
+def test_histograms_of_a_pyramid_are_those_of_cells():
+    """At an even picture of two colours of cells: half of the weight each, shared between bins."""
+    network = LocalPyramid(levels=2, bins=4)
+    colours = np.array([[0.2, 0.3, 0.25], [0.6, 0.4, 0.3]], np.float32)
+    cells = np.indices((20, 20)).sum(axis=0) % 2
+    x = colours[cells].transpose(2, 0, 1).repeat(4, axis=1).repeat(4, axis=2)
+    expected = np.zeros((3, 4))
+    for colour in colours:
+        logs = np.log(colour + 0.06)
+        values = [logs[1] - logs[0], logs[2] - logs[1], np.log(colour.mean() + 0.06)]
+        for row, value, (first, last) in zip(
+            expected, values, [(-0.7, 0.7), (-0.7, 0.7), (-2.6, 0.2)], strict=True
+        ):
+            place = (value - first) / (last - first) * 3
+            low = int(np.floor(place))
+            row[low] += 0.5 * (low + 1 - place)
+            row[low + 1] += 0.5 * (place - low)
+
+    def found(picture):
+        features = network.surroundings(torch.from_numpy(picture)[None])[0, 10, 10]
+        back = features * network.window_spread.flatten() + network.window_usual.flatten()
+        return back[network.moments :].reshape(3, 4).numpy()
+
+    np.testing.assert_allclose(found(x), expected, atol=1e-5)
+    x[:, 48:, :] = 0.0  # masked: whole cells beside the middle
+    np.testing.assert_allclose(found(x), expected, atol=1e-5)
+    np.testing.assert_allclose(found(x).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_histograms_of_one_bin_are_refused():
+    with pytest.raises(RecipeError, match="at least 2 bins, or 0 for none, not 1"):
+        LocalPyramid(bins=1)
 
 
 def roughness(network):
@@ -292,7 +327,97 @@ def test_a_bright_pixel_has_no_square_edge_around_it():
     for seed in range(3):
         torch.manual_seed(seed)
         assert roughness(LocalPyramid().eval()) < 3 * gaussian
+        assert roughness(LocalPyramid(bins=0).eval()) < 3 * gaussian
         assert roughness(LocalStatistics().eval()) > 3 * gaussian  # boxes: the measure tells
+
+
+def pyramid_with_fallback(levels=2, members=1):
+    """Return a blend of a pyramid with half a perceptron each, and pictures that it is fitted to.
+
+    The pictures are of two kinds, so that some surroundings are between those of training.
+    """
+    torch.manual_seed(0)
+    pyramid = waken(LocalPyramid(width=8, hidden=6, levels=levels, members=members))
+    parts = [pyramid, waken(PerPixelMLP(width=5)), waken(PerPixelMLP(width=6))]
+    network = FamiliarBlend.of(parts, [0.0, 0.5, 0.5]).eval()
+    dark, light = 0.2 + 0.01 * torch.rand(1, 3, 64, 64), 0.4 + 0.3 * torch.rand(1, 3, 64, 64)
+    around = torch.cat([pyramid.surroundings(x).flatten(0, 2) for x in (dark, light)])
+    network.fit_centres(around)
+    return network, torch.cat([dark, light])
+
+
+def test_a_familiar_blend_answers_with_its_network_at_a_centre_and_without_it_far_away():
+    network, known = pyramid_with_fallback()
+    pyramid, *others = network.parts
+    with torch.no_grad():
+        fallback = sum(part(known) for part in others) / 2
+        even = known[:1, :, :1, :1].expand(1, 3, 64, 64)  # the same surroundings everywhere
+        network.centres.copy_(pyramid.surroundings(even)[0, 8, 8, : pyramid.moments])
+        inner = slice(16, 48)
+        found, alone = network(even), pyramid(even)
+        assert (alone - sum(part(even) for part in others) / 2).abs().max() > 0.01
+        torch.testing.assert_close(
+            found[..., inner, inner], alone[..., inner, inner], atol=1e-5, rtol=0
+        )
+        network.centres.fill_(100.0)
+        torch.testing.assert_close(network(known), fallback, atol=1e-4, rtol=0)
+        network.reach.fill_(float("inf"))  # as before it is fitted
+        torch.testing.assert_close(network(known), pyramid(known), atol=1e-6, rtol=0)
+
+
+def test_weights_of_a_familiar_blend():
+    """Between 0 and 1; above 1/2 for 95 % of what it was fitted to, and less between the kinds."""
+    network, known = pyramid_with_fallback()
+    with torch.no_grad():
+        own = network.weights(network.parts[0].surroundings(known))
+        new = network.weights(network.parts[0].surroundings(torch.rand(4, 3, 64, 64) ** 4))
+        half = network.weights(network.parts[0].surroundings(known.mean(0, keepdim=True)))
+    for weights in (own, new, half):
+        assert weights.min() >= 0
+        assert weights.max() <= 1
+    assert (own >= 0.5).float().mean() == pytest.approx(0.95, abs=0.01)
+    assert new.max() < 0.5
+    assert half.max() < 0.5
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_tiles_of_a_familiar_blend_equal_the_whole(levels):
+    network, known = pyramid_with_fallback(levels, members=2)
+    ranges = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
+    model = Model(network, Signature(list("rgb"), ["n"], {"db": ranges}), name="m", task="t")
+    mixed = torch.cat([known[0], known[1], known[0].lerp(known[1], 0.02)], dim=2)
+    values = torch.cat([mixed, mixed], dim=1)[:, :101].numpy().copy()
+    mask = np.random.default_rng(0).random(values.shape[1:]) > 0.02
+    window = Window(values * mask, mask, Grid(*mask.shape), tuple("rgb"), "db")
+    with torch.no_grad():
+        weights = network.weights(network.parts[0].surroundings(torch.from_numpy(values)[None]))
+    assert weights.min() < 0.1
+    assert weights.max() > 0.9
+    whole = translate_window(model, window, TileOptions(precision="fp32", tile=4096))
+    tiled = translate_window(model, window, TileOptions(precision="fp32", tile=80))
+    assert np.abs(whole.values - tiled.values).max() <= 1e-5
+
+
+def test_a_familiar_blend_is_kept_with_its_centres(tmp_path):
+    network, known = pyramid_with_fallback()
+    ranges = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])
+    model = Model(network, Signature(list("rgb"), ["n"], {"db": ranges}), name="m", task="t")
+    again = load(model.save(tmp_path / "m")).network
+    assert torch.equal(again.centres, network.centres)
+    assert torch.equal(again(known), network(known))
+
+
+def test_a_familiar_blend_fits_few_and_equal_samples():
+    network, _ = pyramid_with_fallback()
+    for features in (torch.rand(5, 26), torch.ones(600, 26)):
+        network.fit_centres(features)
+        assert network.centres.isfinite().all()
+        assert network.reach > 0
+        assert network.weights(features[None, None]).min() > 0.5 - 1e-6
+    with pytest.raises(RecipeError, match="needs a LocalPyramid as its first part, not PerPixel"):
+        FamiliarBlend.of([PerPixelMLP(), PerPixelMLP()], [0.5, 0.5])
+    with pytest.raises(RecipeError, match="at least one centre, not 0"):
+        FamiliarBlend(network.arguments["parts"], [0.0, 0.5, 0.5], 0)
 
 
 def test_members_share_the_batch_while_training_and_answer_together_afterwards():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ class Blend(Generator):
         self.located = any(network.located for network in networks)
 
     @classmethod
-    def of(cls, networks: list[Generator], shares: list[float]) -> Blend:
+    def of(cls, networks: list[Generator], shares: list[float]) -> Self:
         """Blend existing networks with their weights."""
         parts = [{"class": type(n).__name__, "arguments": n.arguments} for n in networks]
         blend = cls(parts, shares)
@@ -72,15 +72,20 @@ class Blend(Generator):
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate; each part gets the first of the noise channels, as many as it takes."""
         out = None
-        noise, style = conditions.noise, conditions.style
         for network, share in zip(self.parts, self.shares, strict=True):
-            assert isinstance(network, Generator)
-            taken = dataclasses.replace(
-                conditions,
-                noise=None if noise is None else noise[:, : network.noise],
-                style=None if style is None else style[:, : network.style],
-            )
-            answer = network.forward_conditioned(x, taken).float() * share
+            answer = answer_of(network, x, conditions) * share
             out = answer if out is None else out + answer
         assert out is not None
         return out
+
+
+def answer_of(network: nn.Module, x: Tensor, conditions: Conditions) -> Tensor:
+    """Return what a part answers, in float32, from as much noise as it takes."""
+    assert isinstance(network, Generator)
+    noise, style = conditions.noise, conditions.style
+    taken = dataclasses.replace(
+        conditions,
+        noise=None if noise is None else noise[:, : network.noise],
+        style=None if style is None else style[:, : network.style],
+    )
+    return network.forward_conditioned(x, taken).float()

@@ -27,7 +27,12 @@ USUAL = {
     "ratio": (0.0, 0.25),
     "light": (-1.1, 0.55),
     "edge": (-3.7, 0.9),
+    "share": (1 / 6, 0.25),
 }
+#: Centres of the first and the last bin of histograms of ratios and of the brightness.
+BINS = {"ratio": (-0.7, 0.7), "light": (-2.6, 0.2)}
+#: A share of valid pixels below this is not divided by.
+FEWEST = 1e-3
 #: A feature further out than this many widths says no more; outside of what was seen it would lead
 #: a perceptron anywhere.
 FARTHEST = 5.0
@@ -39,7 +44,8 @@ class LocalPyramid(Generator):
     Moments of the colours are averaged over cells of 4, 8, 16, ... pixels, and each level is
     smoothed with binomial weights (Burt and Adelson 1983), which come close to a Gaussian window.
     Means, standard deviations, correlations, band ratios, brightness and the strength of edges at
-    all levels go through a perceptron, once for each cell of 4 x 4 pixels. Its answer is a vector
+    all levels, and how the finest cells' mean colours are distributed in the windows of the coarser
+    ones, go through a perceptron, once for each cell of 4 x 4 pixels. Its answer is a vector
     that is interpolated to the pixels and added to the first hidden layer of a small perceptron
     over the pixel's own colour. So the surroundings cost a sixteenth of what they would for each
     pixel, and neither windows nor cells show as squares around a bright object.
@@ -54,12 +60,15 @@ class LocalPyramid(Generator):
         depth: its hidden layers.
         hidden: units of the two hidden layers of the perceptron over a pixel.
         levels: levels of the pyramid; cells of the last are 4 x 2^(levels - 1) pixels wide.
+        bins: bins of the histograms of each ratio and of the brightness; 0 leaves them out. A cell
+            between the centres of two bins counts in both, so that no step is in what they say.
         members: networks that are trained side by side and answer with their mean.
     """
 
     examples = (
         {"width": 6, "hidden": 5, "levels": 1},
         {"width": 6, "depth": 1, "hidden": 4, "levels": 2, "members": 2, "out_channels": 2},
+        {"width": 6, "hidden": 5, "levels": 2, "bins": 0},
     )
 
     own_usual: Tensor
@@ -76,6 +85,7 @@ class LocalPyramid(Generator):
         depth: int = 2,
         hidden: int = 32,
         levels: int = 3,
+        bins: int = 6,
         members: int = 1,
     ) -> None:
         super().__init__()
@@ -83,7 +93,10 @@ class LocalPyramid(Generator):
             raise RecipeError(
                 "LocalPyramid needs width, depth, hidden, levels and members of at least 1"
             )
-        self.in_channels, self.out_channels, self.levels = in_channels, out_channels, levels
+        if bins < 0 or bins == 1:
+            raise RecipeError(f"LocalPyramid needs at least 2 bins, or 0 for none, not {bins}")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.levels, self.bins = levels, bins
         self.pairs = list(combinations(range(in_channels), 2))
         self.stride = CELL * STEP ** (levels - 1)
         # A pixel takes from cells whose centre is less than a cell away; these take from the cells
@@ -92,11 +105,14 @@ class LocalPyramid(Generator):
         between = self.stride - CELL // 2 if levels > 1 else 0
         self.margin = CELL - 1 + between + REACH * self.stride + self.stride // 2 + 1
         own, window = self._kinds()
-        for part, kinds in (("own", own), ("window", window * levels)):
+        #: How many of the features of the surroundings are none of a histogram; these come first.
+        self.moments = len(window) * levels
+        window = window * levels + ["share"] * (bins * in_channels * (levels - 1))
+        for part, kinds in (("own", own), ("window", window)):
             for column, name in enumerate(("usual", "spread")):
                 values = torch.tensor([USUAL[k][column] for k in kinds])[:, None, None]
                 self.register_buffer(f"{part}_{name}", values, persistent=False)
-        sizes = (len(own), len(window) * levels, out_channels, width, depth, hidden)
+        sizes = (len(own), len(window), out_channels, width, depth, hidden)
         self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
 
     def _kinds(self) -> tuple[list[str], list[str]]:
@@ -112,10 +128,31 @@ class LocalPyramid(Generator):
 
     def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
         """Answer without the outer `context` pixels, and only where `wanted` while training."""
-        height, width = x.shape[-2:]
+        return self.answer(x, self.surroundings(x), context, wanted)
+
+    def surroundings(self, x: Tensor) -> Tensor:
+        """Return the features of the surroundings for each of the finest cells.
+
+        Args:
+            x: [B, Cs, H, W].
+
+        Returns:
+            [B, h, w, F], h and w the cells of H and W padded to the stride; the first `moments` of
+            the F features are none of a histogram.
+        """
         # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
-        x = functional.pad(x.float(), (0, -width % self.stride, 0, -height % self.stride))
-        around = self._around(x)
+        return self._around(self._padded(x.float()))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return functional.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+
+    def answer(
+        self, x: Tensor, around: Tensor, context: int = 0, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Answer as `forward_cropped` does, where the `surroundings` of x are known already."""
+        height, width = x.shape[-2:]
+        x = self._padded(x.float())
         rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
             return self._train(x, around, rows, columns, wanted)
@@ -127,7 +164,7 @@ class LocalPyramid(Generator):
             own = self._own(x[..., some, columns])
             total = own.new_zeros(())
             for member, vectors in zip(members, steering, strict=True):
-                total = total + member.answer(own, _between(vectors, some, columns))
+                total = total + member.answer(own, between_cells(vectors, some, columns))
             answers.append((total / len(members)).movedim(-1, 1))
         return torch.cat(answers, dim=2)
 
@@ -157,16 +194,31 @@ class LocalPyramid(Generator):
 
     def _around(self, x: Tensor) -> Tensor:
         """Return the features of all levels for each of the finest cells: [B, h, w, F]."""
-        sums, found = self._sums(x), []
-        size = sums.shape[-2:]
-        for level in range(self.levels):
-            if level:
-                sums = functional.avg_pool2d(sums, STEP)
-            smooth = _blur(sums)
-            if level:
-                smooth = functional.interpolate(smooth, size, mode="bilinear")
-            found.append(self._window(smooth))
-        return _standard(torch.cat(found, dim=1), self.window_usual, self.window_spread)
+        sums = self._sums(x)
+        size, count = sums.shape[-2:], sums.shape[1]
+        found, shares = [self._window(_blur(sums))], []
+        if self.bins and self.levels > 1:
+            sums = torch.cat([sums, self._histograms(sums)], dim=1)
+        for _ in range(1, self.levels):
+            sums = functional.avg_pool2d(sums, STEP)
+            smooth = functional.interpolate(_blur(sums), size, mode="bilinear")
+            found.append(self._window(smooth[:, :count]))
+            shares.append(smooth[:, count:] / smooth[:, :1].clamp_min(FEWEST))
+        features = torch.cat(found + shares, dim=1)
+        return _standard(features, self.window_usual, self.window_spread)
+
+    def _histograms(self, sums: Tensor) -> Tensor:
+        """Return how much of each cell is in each bin: of ratios and brightness of its mean."""
+        valid = sums[:, :1]
+        mean = sums[:, 1 : 1 + self.in_channels] / valid.clamp_min(FEWEST) + USUAL["colour"][0]
+        values = self._ratios(mean)
+        found = []
+        for number in range(self.in_channels):
+            first, last = BINS["light" if number == self.in_channels - 1 else "ratio"]
+            place = (values[:, number : number + 1].clamp(first, last) - first) / (last - first)
+            bins = torch.arange(self.bins, device=sums.device)[:, None, None]
+            found.append((1 - (place * (self.bins - 1) - bins).abs()).clamp_min(0) * valid)
+        return torch.cat(found, dim=1)
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
@@ -187,7 +239,7 @@ class LocalPyramid(Generator):
     def _window(self, sums: Tensor) -> Tensor:
         """Return the features of windows from their sums."""
         bands = self.in_channels
-        sums = sums / sums[:, :1].clamp_min(1e-3)
+        sums = sums / sums[:, :1].clamp_min(FEWEST)
         sizes = [bands, bands, len(self.pairs), 1]
         mean, square, product, edge = torch.split(sums[:, 1:], sizes, dim=1)
         spread = ((square - mean * mean).clamp_min(0.0) + 1e-12).sqrt()
@@ -268,7 +320,7 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-def _between(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
+def between_cells(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
     """Interpolate cells to the pixels of some rows and columns: [B, h, w, F] -> [B, r, c, F]."""
     first, last = max(rows.start // CELL - 1, 0), -(-rows.stop // CELL) + 1
     start, end = max(columns.start // CELL - 1, 0), -(-columns.stop // CELL) + 1
