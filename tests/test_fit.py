@@ -6,6 +6,7 @@ import json
 import signal
 
 import pytest
+import rasterio
 import torch
 import yaml
 from fitting import RECIPE, options, same_weights
@@ -20,6 +21,7 @@ from crossband.errors import (
     RecipeError,
     TrainingError,
 )
+from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -268,6 +270,54 @@ def test_crossband_errors_only(pairs, tmp_path):
         with pytest.raises(CrossbandError) as error:
             fit(tmp_path / "mine.yaml", [], tmp_path / "run")
         assert "\n" not in str(error.value)
+
+
+PYRAMID = [
+    "--method.generator={class_path: LocalPyramid, init_args: {width: 8, hidden: 6, levels: 2}}",
+    "--blend_by=familiarity",
+]
+
+
+@pytest.mark.parametrize("more", [[], ["--data.pixels=6", "--data.context=4"]])
+def test_a_blend_by_familiarity_holds_far_from_the_training_pictures(pairs, linear, tmp_path, more):
+    arguments = [*options(pairs, "--method.max_steps=4", f"--baselines=[{linear}]"), *PYRAMID]
+    arguments += ["--data.transforms=[]", "--data.resolution=[1.0, 1.0]", "--data.batch=16"]
+    arguments += ["--data.crop=24", "--data.val_fraction=0"]
+    folders = [
+        fit(RECIPE, [*arguments, "--blend={linear: 1.0}", *more], tmp_path / name)
+        for name in ("one", "other")
+    ]
+    assert same_weights(*folders)
+    model = load(folders[0])
+    assert isinstance(model.network, FamiliarBlend)
+    assert model.network.shares == [0.0, 1.0]
+    centres = model.network.centres
+    assert 0 < model.network.reach < float("inf")
+    assert len(centres.unique(dim=0)) > 10
+    # The pictures of training vary from pixel to pixel, and this one not at all.
+    even = torch.full((3, 48, 48), 0.1)
+    line = model.baselines["linear"]
+    torch.testing.assert_close(model(even), line(even), atol=1e-3, rtol=0)
+    with rasterio.open(pairs.parent / "0.tif") as file:
+        known = torch.from_numpy(file.read([3, 2, 1]))
+    source = model.signature.normalise(known[None], ["reflectance"], "source")
+    around = model.network.parts[0].surroundings(source)
+    assert model.network.weights(around).mean() > 0.5
+    assert (model(known) - line(known)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--blend={linear: 1.5}"], "sum to at most 1"),
+        (["--blend={linear: 0.5}", "--method.generator=LocalUNet"], "LocalPyramid as --method.gen"),
+    ],
+)
+def test_a_blend_by_familiarity_that_cannot_be(pairs, linear, tmp_path, wrong, said):
+    arguments = [*options(pairs, f"--baselines=[{linear}]"), *PYRAMID, *wrong]
+    with pytest.raises(RecipeError, match=said):
+        fit(RECIPE, arguments, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, linear, tmp_path):

@@ -238,7 +238,7 @@ PAIRED = [
     and "LocalStatistics" not in str(CONFIGS[name])
 ]
 #: Rates at which narrow networks learn two samples in a few hundred steps.
-FASTER = {"Adam": {"lr": 0.004}, "MuonAdamW": {}}
+FASTER = {"Adam": {"lr": 0.004}, "AdamW": {"lr": 0.004}, "MuonAdamW": {}}
 #: Those that may take longer than the others.
 SLOW = {
     "rgb2nir/local-unet": 300,
@@ -251,6 +251,7 @@ SLOW = {
 #: What draws at random while networks train, or only costs time.
 CALM = {
     "EDSR": {"bicubic": False},  # with it the first answer is nearly right
+    "LocalPyramid": {"members": 1},  # more than samples: some would learn nothing
     "LocalUNet": {"drop_path": 0.0, "drop_context": 0.0, "members": 1, "anchor": 0.0},
     "ResNet": {"border": 2},
     "StridedUNet": {"dropout": 0.0},

@@ -234,6 +234,11 @@ class Pairs(lightning.LightningDataModule):
         )
         return self._loader(self._train, batch_sampler=sampler)
 
+    def first_batches(self, count: int) -> DataLoader[Any]:
+        """Return the first batches of a training, whatever was drawn since; after `load`."""
+        assert self._train is not None
+        return self._loader(self._train, PositionSampler(self.batch, count, lambda: 0, 0, 1))
+
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return the validation windows of this rank, one a batch."""
         assert self.trainer is not None

@@ -98,7 +98,7 @@ def fit(
                     baseline, config, settings, fast_run, stop_request
                 )
             if settings.blend:
-                model = fit_baselines.blended_model(model, settings.blend)
+                model = fit_baselines.blended_model(model, settings, run.data, run.method.seed)
             if model.baselines:
                 model.save(folder / MODEL)
     except KeyboardInterrupt:

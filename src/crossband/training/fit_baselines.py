@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from crossband.data.module import Pairs
 from crossband.errors import RecipeError, nearest
 from crossband.model import Model
 from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.familiar_blend import FamiliarBlend
+from crossband.networks.generators.local_pyramid import CELL, LocalPyramid
 from crossband.training import recipe
 from crossband.training.callbacks.stopping import StopRequest
+from crossband.training.methods.batches import normalise_batch
 from crossband.training.run import TrainingRun, trained_model
 
 #: Data options that a baseline takes from the main run: which pairs it uses, not their crops.
@@ -31,6 +38,11 @@ SHARED_DATA_OPTIONS = (
     "workers",
     "seed",
 )
+
+#: How a blend is told to hold only where the surroundings are unlike those of training.
+FAMILIARITY = "familiarity"
+#: Training pixels whose surroundings say what is familiar, and how many of them a crop gives.
+SAMPLES, PIXELS = 16_384, 4
 
 
 def fit_baseline(
@@ -78,23 +90,73 @@ def shorten(config: dict[str, Any]) -> None:
 
 
 def check_blend(settings: Any) -> None:
-    """Check that a blend names baselines of the recipe and leaves a share for the network."""
+    """Check that a blend names baselines of the recipe and leaves a share for the network.
+
+    By familiarity it need not leave one: near what it was trained on the network answers alone.
+    """
     shares = settings.blend or {}
+    familiar = bool(shares) and settings.blend_by == FAMILIARITY
     known = [Path(b).stem for b in settings.baselines or []]
     for name in shares:
         if name not in known:
             raise RecipeError(
                 f"--blend: {name!r} is no baseline of this run: {nearest(name, known)}"
             )
-    if shares and not (min(shares.values()) > 0 and sum(shares.values()) < 1):
-        raise RecipeError(f"--blend: shares must be above 0 and sum to less than 1, not {shares}")
+    whole = sum(shares.values())
+    fits = whole < 1 or (familiar and math.isclose(whole, 1))
+    if shares and not (min(shares.values()) > 0 and fits):
+        most = "at most" if familiar else "less than"
+        raise RecipeError(f"--blend: shares must be above 0 and sum to {most} 1, not {shares}")
+    if familiar:
+        for key, part, wanted in (
+            ("method.generator", settings.method.init_args.generator, LocalPyramid),
+            ("data", settings.data, Pairs),
+        ):
+            if part.class_path.rpartition(".")[2] != wanted.__name__:
+                raise RecipeError(
+                    f"--blend_by familiarity needs {wanted.__name__} as --{key}, not "
+                    f"{part.class_path.rpartition('.')[2]}"
+                )
 
 
-def blended_model(model: Model, shares: dict[str, float]) -> Model:
-    """Return a model whose output is the weighted mean of the model's and its baselines'."""
+def blended_model(model: Model, settings: Any, data: Any, seed: int) -> Model:
+    """Return a model that answers with the weighted mean of the model's and its baselines' outputs.
+
+    Args:
+        model: the trained model with its baselines.
+        settings: the parsed recipe: `blend`, and `blend_by` that says where it holds.
+        data: of the training; by familiarity its first batches say what is familiar.
+        seed: of the run.
+    """
+    shares = settings.blend
     networks = [model.network, *(model.baselines[name].network for name in shares)]
-    weights = [1.0 - sum(shares.values()), *shares.values()]
-    network = Blend.of(networks, weights).eval().requires_grad_(False)
+    weights = [max(1.0 - sum(shares.values()), 0.0), *shares.values()]
+    blend = Blend.of(networks, weights)
+    if settings.blend_by == FAMILIARITY:
+        blend = familiar = FamiliarBlend.of(networks, weights)
+        familiar.fit_centres(_surroundings(model, data, seed), seed)
+    network = blend.eval().requires_grad_(False)
     blended = Model(network, model.signature, name=model.name, task=model.task, about=model.about)
     blended.baselines = model.baselines
     return blended
+
+
+@torch.no_grad()
+def _surroundings(model: Model, data: Pairs, seed: int) -> Tensor:
+    """Return the surroundings of random pixels that the network was trained on: [N, F].
+
+    Equally many of each crop, so that places count as often as they are drawn.
+    """
+    network = model.network
+    assert isinstance(network, LocalPyramid)
+    random, found = torch.Generator().manual_seed(seed), []
+    for batch in data.first_batches(min(data.steps, -(-SAMPLES // (data.batch * PIXELS)))):
+        source, target, mask, _ = normalise_batch(model.signature, batch)
+        around = network.surroundings(source)
+        context = (source.shape[-1] - target.shape[-1]) // 2
+        for sample, where in enumerate(mask[:, 0]):
+            pixels = where.nonzero()
+            pixels = pixels[torch.randperm(len(pixels), generator=random)[:PIXELS]]
+            rows, columns = (pixels.T + context) // CELL
+            found.append(around[sample][rows, columns])
+    return torch.cat(found)

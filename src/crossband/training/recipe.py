@@ -74,6 +74,11 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "trainer": (TrainerOptions, None, "a few options of the Trainer"),
     "baselines": (list[str] | None, None, "recipes of the baselines fitted beside the model"),
     "blend": (dict[str, float] | None, None, "share of baselines in the answer, as in {mlp: 0.5}"),
+    "blend_by": (
+        Literal["share", "familiarity"],
+        "share",
+        "blend everywhere, or only where the surroundings are unlike those of training",
+    ),
 }
 
 

@@ -35,6 +35,7 @@ WITHOUT_EFFECT = (
     "weights",
     "baselines",
     "blend",
+    "blend_by",
     "trainer.logger",
     "method.log_every",
 )

@@ -18,6 +18,8 @@ INSIDE = 0.95
 STEEPNESS = 6
 #: Smallest reach, in widths of the features.
 LEAST = 0.1
+#: Samples for each centre, at least.
+FOR_EACH = 8
 #: Rounds of k-means; centres hardly move after these.
 ROUNDS = 8
 
@@ -108,8 +110,9 @@ class FamiliarBlend(Blend):
         count, width = self.centres.shape
         features = features[:, :width]
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-        # Fewer samples than centres: some centres are the same.
-        centres = features[order[torch.arange(count) % len(order)]].clone()
+        # Of few samples each would be a centre, and nothing else familiar: some centres are equal.
+        start = order[: max(len(order) // FOR_EACH, 1)]
+        centres = features[start[torch.arange(count) % len(start)]].clone()
         for _ in range(ROUNDS):
             nearest = _squares(features, centres).argmin(dim=1)
             sums = torch.zeros_like(centres).index_add_(0, nearest, features)
