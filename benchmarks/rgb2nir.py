@@ -166,10 +166,10 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the geometric mean over places of model / baseline, overall and by family."""
     wide = table.pivot(index=["family", "group"], columns="by", values=["mae", "NDVI_mae"])
     out = []
-    for name in ("all", *FAMILIES):
+    found = set(wide.index.unique("family"))
+    known = [f for f in FAMILIES if f in found]
+    for name in ("all", *known, *sorted(found - set(known))):
         part = wide if name == "all" else wide[wide.index.get_level_values("family") == name]
-        if part.empty:
-            continue
         row: dict[str, Any] = {"sensors": name, "places": len(part)}
         for metric in ("mae", "NDVI_mae"):
             for baseline in BASELINES:

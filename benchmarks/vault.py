@@ -49,6 +49,17 @@ SAME_GROUND = (
 #: Known to share ground with the other campaign, but not with which of its places: never in the
 #: vault.
 UNLINKED = ("h290",)
+#: How often places of a family are drawn, for red, green, blue -> near infrared: more often where
+#: there are more of them, and no family so seldom that it is not learned.
+SHARES = {
+    "chips": 0.35,
+    "Sentinel-2": 0.23,
+    "HLS": 0.15,
+    "Landsat": 0.12,
+    "NAIP": 0.08,
+    "aerial": 0.06,
+    "WorldView": 0.01,
+}
 #: Rows without coordinates in the table that are one region each.
 NAMED = {"naip_wv": "West Virginia, one quad", "landsat7_dn_pa": "Pennsylvania"}
 
@@ -113,6 +124,21 @@ def inner_folds(table: pd.DataFrame, folds: int) -> pd.Series:
                 fold[region] = order[0]
                 filled[order[0]] += places[region]
     return table["region"].map(fold)
+
+
+def with_weights(table: pd.DataFrame) -> pd.DataFrame:
+    """Add `weight`: how often each place is drawn by data that are balanced by `group`.
+
+    Each family of `SHARES` has its share, whichever number of places it has, and other families as
+    much as the smallest of these. In a family a region counts as the square root of its places:
+    more places say more, but not as many times more.
+    """
+    places = table.drop_duplicates("group")
+    each = places.groupby(["family", "region"])["group"].transform("nunique") ** -0.5
+    shares = places["family"].map(SHARES).fillna(min(SHARES.values()))
+    weight = shares * each / each.groupby(places["family"]).transform("sum")
+    of_place = dict(zip(places["group"], weight, strict=True))
+    return table.assign(weight=table["group"].map(of_place))
 
 
 def with_regions(table: pd.DataFrame) -> pd.DataFrame:

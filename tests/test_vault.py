@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from vault import KILOMETRES, inner_folds, linked, looks, read, vault_regions, with_regions
+from vault import (
+    KILOMETRES,
+    SHARES,
+    inner_folds,
+    linked,
+    looks,
+    read,
+    vault_regions,
+    with_regions,
+    with_weights,
+)
 
 
 def rows(regions: dict[str, int], family: str = "HLS", **columns: str) -> pd.DataFrame:
@@ -45,6 +55,19 @@ def test_regions_come_from_coordinates_shared_ground_or_the_campaign():
     assert region[2] == region[3]
     assert region[4] == "flight"
     assert region.nunique() == 3
+
+
+def test_places_are_drawn_by_family_and_the_square_root_of_their_region():
+    table = pd.concat(
+        [rows({"one": 1, "four": 4}), rows({"far": 9}, "NAIP"), rows({"new": 1}, "another")]
+    )
+    table = pd.concat([table, table[table["region"] == "one"]])  # two files of one place
+    weights = with_weights(table).drop_duplicates("group").set_index("group")["weight"]
+    assert weights.filter(regex="^(one|four)").sum() == pytest.approx(SHARES["HLS"])
+    assert weights.filter(like="far").sum() == pytest.approx(SHARES["NAIP"])
+    assert weights.filter(like="four").sum() == pytest.approx(2 * weights["one-0"])
+    assert weights["new-0"] == pytest.approx(min(SHARES.values()))
+    assert with_weights(table)["weight"].notna().all()
 
 
 def test_a_quarter_of_each_source_and_no_region_that_holds_much():

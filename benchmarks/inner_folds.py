@@ -1,0 +1,65 @@
+"""Train a recipe on the inner folds of its task, and print its error where it was not trained.
+
+    python benchmarks/inner_folds.py rgb2nir/local-pyramid               all folds, then the table
+    python benchmarks/inner_folds.py rgb2nir/local-pyramid --fold 0      one fold
+    python benchmarks/inner_folds.py rgb2nir/local-pyramid --table       the table again
+
+Run `manifests.py write` before. Folds are cut by region, and the vault stays closed. Other options
+go to `crossband fit`. A run that was broken off is resumed; one that is done is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import vault
+from rgb2nir import ROOT, crossband, intervals, places, summary, text
+
+
+def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more: list[str]) -> None:
+    """Fit a recipe without one fold, unless that is done, and evaluate it there."""
+    table = vault.read(recipe.partition("/")[0], folder=manifests)
+    split = np.where(vault.inner_folds(table, folds) == fold, "test", "train")
+    table["split"] = split
+    weighted = vault.with_weights(table[split == "train"])["weight"]
+    table["weight"] = weighted.reindex(table.index).fillna(1.0)
+    folder, manifest = output / f"fold-{fold}", output / f"fold-{fold}.csv"
+    if (folder / "report" / "metrics.json").is_file():
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(manifest, index=False)
+    begun = (folder / "checkpoints" / "last.ckpt").is_file()
+    if not (folder / "model" / "baselines").is_dir():  # they are fitted at the end
+        crossband("fit", recipe, "--data.manifest", manifest, "-o", folder,
+                  "--resume" if begun else "--overwrite", *more)  # fmt: skip
+    crossband("evaluate", "--model", folder / "model", "--manifest", manifest, "--split", "test",
+              "-o", folder / "report", "--pictures", 0, "--overwrite")  # fmt: skip
+
+
+def main() -> None:
+    """Train and judge, or only print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("recipe", help="as in rgb2nir/local-pyramid")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--fold", type=int, help="only this one")
+    parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
+    parser.add_argument("--output", type=Path, help="default: runs/folds/RECIPE")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    a, more = parser.parse_known_args()
+    output = (a.output or ROOT / "runs" / "folds" / a.recipe).resolve()
+    if not a.table:
+        for fold in range(a.folds) if a.fold is None else [a.fold]:
+            run(a.recipe, fold, a.folds, a.manifests, output, more)
+    found = places(output)
+    print(text(summary(found)))
+    print("\n" + intervals(found))
+    looks = vault.looks(a.recipe.partition("/")[0], a.manifests)
+    print(f"\nInner folds by region: {found['fold'].nunique()}. Looks at the vault: {looks}.")
+
+
+if __name__ == "__main__":
+    main()
