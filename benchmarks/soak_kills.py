@@ -45,11 +45,11 @@ from crossband.raster.journal import Store
 from crossband.cli.main import main
 count = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 if sys.argv.pop(1) == "halt":
-    Store.placing = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
+    Store.note_placing = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)
 compute = engine.Engine.compute
 def counted(self, prepared):
     answer = compute(self, prepared)
-    os.write(count, b"." * len(prepared.job.tiles))
+    os.write(count, b"." * len(prepared.batch.tiles))
     return answer
 engine.Engine.compute = counted
 sys.exit(main(sys.argv[1:]))

@@ -211,7 +211,13 @@ sys.exit(main())
     command += ["--data.batch", "12", "--data.crop", "64", "--trainer.devices", "2"]
     done = subprocess.run(
         [sys.executable, script, *map(str, command), "--device", "cpu", "-o", tmp_path / "run"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            ),
+        },
         capture_output=True,
         text=True,
         timeout=120,
