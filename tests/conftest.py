@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ from crossband.training import recipe
 
 #: Seconds that a test of the slow tier may take, unless its own marker says otherwise.
 SLOW_TIMEOUT = 1200
+# A shell that starts the suite in the background has it ignore Ctrl-C; tests of Ctrl-C need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 UTM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
 
 
