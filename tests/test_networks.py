@@ -409,11 +409,13 @@ def test_a_familiar_blend_is_kept_with_its_centres(tmp_path):
 
 def test_a_familiar_blend_fits_few_and_equal_samples():
     network, _ = pyramid_with_fallback()
-    for features in (torch.rand(5, 26), torch.ones(600, 26)):
+    few = torch.rand(5, 26, generator=torch.Generator().manual_seed(0))
+    for features in (few, torch.ones(600, 26)):
         network.fit_centres(features)
         assert network.centres.isfinite().all()
         assert network.reach > 0
-        assert network.weights(features[None, None]).min() > 0.5 - 1e-6
+        # The reach is the 95 % quantile of the distances: of five samples one may lie beyond it.
+        assert (network.weights(features[None, None]) > 0.5 - 1e-6).float().mean() > 0.79
     with pytest.raises(RecipeError, match="needs a LocalPyramid as its first part, not PerPixel"):
         FamiliarBlend.of([PerPixelMLP(), PerPixelMLP()], [0.5, 0.5])
     with pytest.raises(RecipeError, match="at least one centre, not 0"):
