@@ -24,7 +24,6 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from crossband.errors import OutputError
@@ -95,10 +94,5 @@ class SummaryFile:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._handle)

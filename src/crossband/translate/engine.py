@@ -39,6 +39,21 @@ class PreparedBatch:
     conditions: Conditions | None
 
 
+@dataclass(frozen=True)
+class EngineKey:
+    """What an engine computes and how.
+
+    Attributes:
+        identity: hash of the model, see `model.identity`.
+        device: cpu, cuda or mps; auto where it is not resolved yet.
+        precision: fp32 or bf16; auto likewise.
+    """
+
+    identity: str
+    device: str
+    precision: str
+
+
 class Engine:
     """A model made ready to compute: on its device, in its memory layout, in its precision.
 
@@ -66,9 +81,9 @@ class Engine:
         self._ranges: dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 
     @cached_property
-    def identity(self) -> str:
-        """Hash of the model, see `model.identity`; computed once for many scenes."""
-        return identity(self.model)
+    def key(self) -> EngineKey:
+        """Identity, device and precision; the weights are hashed once for many scenes."""
+        return EngineKey(identity(self.model), self.device.type, self.precision)
 
     @property
     def margin(self) -> int | None:

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from crossband.model import Model
 from crossband.raster.journal import Store
 from crossband.raster.options import ReadOptions
 from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.engine import Engine
+from crossband.translate.engine import Engine, EngineKey
 from crossband.translate.options import TileOptions
 from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress, SceneStream
@@ -53,16 +51,8 @@ class Computer(Protocol):
     """A model made ready to compute, in this process or on the workers of a cluster."""
 
     @property
-    def device(self) -> torch.device:
-        """Return the device that it computes on."""
-
-    @property
-    def precision(self) -> str:
-        """Return its precision: fp32 or bf16."""
-
-    @property
-    def identity(self) -> str:
-        """Return the hash of the model, see `model.identity`."""
+    def key(self) -> EngineKey:
+        """Return the model's identity, the device and the precision."""
 
     def run(
         self,
@@ -101,19 +91,9 @@ class LocalComputer:
     engine: Engine
 
     @property
-    def device(self) -> torch.device:
-        """The device that it computes on."""
-        return self.engine.device
-
-    @property
-    def precision(self) -> str:
-        """Its precision: fp32 or bf16."""
-        return self.engine.precision
-
-    @property
-    def identity(self) -> str:
-        """Hash of the model, see `model.identity`."""
-        return self.engine.identity
+    def key(self) -> EngineKey:
+        """See `Computer.key`."""
+        return self.engine.key
 
     def run(
         self,

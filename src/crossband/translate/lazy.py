@@ -22,7 +22,8 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import ArrayReader, result_array
-from crossband.translate.engine_cache import EngineKey, shared_engine
+from crossband.translate.engine import EngineKey
+from crossband.translate.engine_cache import shared_engine
 from crossband.translate.options import TileOptions
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling

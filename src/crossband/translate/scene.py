@@ -110,12 +110,12 @@ def translate_scene(
             "--overlap": tiling.overlap,
             "--whole": tile.whole,
             "--seed": seed,
-            "the device": computer.device.type,
-            "--precision": computer.precision,
+            "the device": computer.key.device,
+            "--precision": computer.key.precision,
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
         }
-        known = scene_facts(computer.identity, scene, {**dependencies, **matched.facts})
+        known = scene_facts(computer.key.identity, scene, {**dependencies, **matched.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         requested = {"the device": tile.device, "--precision": tile.precision}
         left_to_machine = [name for name, value in requested.items() if value == "auto"]

@@ -17,11 +17,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from crossband.core.version import __version__
 from crossband.errors import ClusterError, CrossbandError, ModelError
@@ -37,6 +35,7 @@ from crossband.raster.journal import Store
 from crossband.raster.output import OutputFile, write_error
 from crossband.raster.remote import address, is_remote
 from crossband.translate.blend import needed_batches
+from crossband.translate.engine import EngineKey
 from crossband.translate.executor import SceneJob
 from crossband.translate.options import TileOptions
 from crossband.translate.statistics import Statistics
@@ -114,7 +113,7 @@ class Connection:
                 f"the workers have Crossband {found.version}, this is {__version__}: install one "
                 f"version everywhere"
             )
-        if found.identity != own:
+        if found.key.identity != own:
             raise ModelError(f"{address}: the workers find another model there than this one")
         return found
 
@@ -129,12 +128,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stopping.set()
         with contextlib.suppress(OSError, TimeoutError):
             self.client.close()
@@ -155,19 +149,9 @@ class ClusterComputer:
     reference: ModelReference
 
     @property
-    def device(self) -> torch.device:
-        """The device that the workers compute on."""
-        return torch.device(self.reference.device)
-
-    @property
-    def precision(self) -> str:
-        """Their precision: fp32 or bf16."""
-        return self.reference.precision
-
-    @property
-    def identity(self) -> str:
-        """Hash of the model, see `model.identity`."""
-        return self.reference.identity
+    def key(self) -> EngineKey:
+        """See `Computer.key`; of the workers."""
+        return self.reference.key
 
     def run(
         self,
@@ -177,17 +161,9 @@ class ClusterComputer:
         statistics: Statistics,
         progress: Progress | None = None,
     ) -> None:
-        """Compute the missing windows of a scene, and write them into its store.
-
-        Args:
-            job: the scene.
-            outputs: the result, followed by the indices.
-            store: says which windows are finished.
-            statistics: is filled in.
-            progress: called with (pixels done, pixels in all).
+        """See `Computer.run`.
 
         Raises:
-            KeyboardInterrupt: the results that came back are written and flushed.
             CrossbandError: a part failed; or `--whole`, which is one window.
             ClusterError: several workers ended at the same part, or the scheduler was lost.
         """

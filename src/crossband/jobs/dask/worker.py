@@ -26,8 +26,8 @@ from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.output import OutputFile
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.engine import Engine
-from crossband.translate.engine_cache import EngineKey, shared_engine
+from crossband.translate.engine import Engine, EngineKey
+from crossband.translate.engine_cache import shared_engine
 from crossband.translate.executor import LocalComputer
 from crossband.translate.options import TileOptions, TranslateOptions
 from crossband.translate.provenance import scene_facts
@@ -46,16 +46,12 @@ class ModelReference:
     Attributes:
         address: name or path for `load`.
         version: of Crossband.
-        identity: hash of the model, see `model.identity`.
-        device: cpu, cuda or mps.
-        precision: fp32 or bf16.
+        key: identity of the model, device and precision.
     """
 
     address: str
     version: str
-    identity: str
-    device: str
-    precision: str
+    key: EngineKey
 
 
 @dataclass(frozen=True)
@@ -101,9 +97,7 @@ class PartResult:
 def probe_model(address: str, device: str, precision: str) -> ModelReference:
     """Load a model, and report its identity, device and precision on this worker."""
     engine = Engine(load(address), device, precision)
-    return ModelReference(
-        address, __version__, engine.identity, engine.device.type, engine.precision
-    )
+    return ModelReference(address, __version__, engine.key)
 
 
 def engine_of(reference: ModelReference) -> Engine:
@@ -120,13 +114,11 @@ def engine_of(reference: ModelReference) -> Engine:
                 f"version everywhere"
             )
         model = load(reference.address)
-        if identity(model) != reference.identity:
+        if identity(model) != reference.key.identity:
             raise ModelError(f"{reference.address}: a worker finds another model there")
         return model
 
-    return shared_engine(
-        EngineKey(reference.identity, reference.device, reference.precision), checked
-    )
+    return shared_engine(reference.key, checked)
 
 
 @dataclass
@@ -174,7 +166,7 @@ def compute_part(part: ScenePart) -> PartResult:
     journal = _PartJournal(part.blended, outputs)
     needed = engine.model.signature.source
     with open_scene(part.source, part.read, needed=needed) as scene:
-        here = scene_facts(part.model.identity, scene, {})
+        here = scene_facts(part.model.key.identity, scene, {})
         changed = changed_fact(part.source_facts, {name: here[name] for name in part.source_facts})
         if changed is not None:
             raise InputError(f"{part.source}: a worker sees another file: {changed}")
