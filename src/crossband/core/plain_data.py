@@ -1,0 +1,185 @@
+"""Plain data of JSON and YAML texts that others wrote: numbers, texts, lists and mappings.
+
+Both formats can say little and mean much: brackets that nest without end, a key that is given
+twice, a number that is none, in YAML also references that multiply and objects of other kinds. All
+of these are refused, with a reason in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from crossband.core.regular_files import read_text
+from crossband.errors import CrossbandError, InputError
+
+#: How deep lists and mappings may nest.
+DEEPEST = 64
+#: Nodes of a YAML text, at most; a reference counts as all nodes that it stands for.
+MOST_NODES = 100_000
+
+
+def parse_json(text: str) -> Any:
+    """Return the data of a JSON text.
+
+    Raises:
+        ValueError: not JSON; nested too deeply; a key twice in one object; a number that is not
+            finite or has thousands of digits.
+
+    >>> parse_json('{"width": [8, 1.5]}')
+    {'width': [8, 1.5]}
+    >>> parse_json('{"width": 8, "width": 9}')
+    Traceback (most recent call last):
+    ValueError: the key 'width' is there twice
+    """
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_no_number
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(data)
+    return data
+
+
+def read_json(path: str | Path, error: type[CrossbandError] = InputError) -> Any:
+    """Return the data of a file in JSON; see `parse_json` and `regular_files.read_text`."""
+    try:
+        return parse_json(read_text(path, error))
+    except ValueError as problem:
+        raise error(f"{path}: not readable JSON: {problem}") from problem
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the data of a YAML text.
+
+    A reference (`*name`) gives a copy. A date is the text that it is written as.
+
+    Raises:
+        ValueError: not YAML; nested too deeply; too many nodes; a key that is no text or is there
+            twice; a tag, which could name something else than plain data.
+
+    >>> parse_yaml("{one: &a [1, 2.5], two: *a, day: 2024-05-01}")
+    {'one': [1, 2.5], 'two': [1, 2.5], 'day': '2024-05-01'}
+    >>> parse_yaml("!!python/name:os.system ''")
+    Traceback (most recent call last):
+    ValueError: the tag !!python/name:os.system: data in YAML is read without tags
+    """
+    try:
+        _check_events(text)
+        return _copied(yaml.load(text, Loader=_PlainLoader))  # a SafeLoader
+    except yaml.YAMLError as problem:
+        raise ValueError(" ".join(str(problem).split())) from problem
+
+
+def read_yaml(path: str | Path, error: type[CrossbandError] = InputError) -> Any:
+    """Return the data of a file in YAML; see `parse_yaml` and `regular_files.read_text`."""
+    try:
+        return parse_yaml(read_text(path, error, _MOST_YAML))
+    except ValueError as problem:
+        raise error(f"{path}: not YAML that can be read: {problem}") from problem
+
+
+#: Larger files of YAML are not read: reading takes seconds for each MiB.
+_MOST_YAML = 2**20
+_TOO_DEEP = f"nested more than {DEEPEST} deep"
+
+
+def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _check_depth(data: Any) -> None:
+    """Raise ValueError where lists and mappings nest too deeply; calls itself not once."""
+    level = [data]
+    for _ in range(DEEPEST + 1):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise ValueError(_TOO_DEEP)
+
+
+def _check_events(text: str) -> None:
+    """Raise ValueError for tags, too many nodes or too many levels, before any node is made."""
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count when it began
+    sizes: dict[str, int] = {}
+    count = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if tag := getattr(event, "tag", None):
+            tag = str(tag).replace("tag:yaml.org,2002:", "!!")
+            raise ValueError(f"the tag {tag}: data in YAML is read without tags")
+        if isinstance(event, yaml.AliasEvent):
+            # That of a node that is still open would stand for itself.
+            if event.anchor not in sizes:
+                raise ValueError(f"the reference *{event.anchor} stands for nothing before it")
+            count += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            count += 1
+            open_nodes.append((event.anchor, count - 1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before
+        if len(open_nodes) > DEEPEST:
+            raise ValueError(_TOO_DEEP)
+        if count > MOST_NODES:
+            raise ValueError(f"more than {MOST_NODES:,} values, references counted")
+
+
+def _copied(data: Any) -> Any:
+    """Copy lists and mappings: those that several references name would change together."""
+    if isinstance(data, dict):
+        return {key: _copied(value) for key, value in data.items()}
+    return [_copied(value) for value in data] if isinstance(data, list) else data
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Makes texts of dates, and refuses keys that are given twice or are no texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, as the base has it
+        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of a mapping, whose keys are texts that differ."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        known = set()
+        for key, _ in node.value:
+            line = f"line {key.start_mark.line + 1}"
+            if str(key.tag).rpartition(":")[2] not in ("str", "merge"):
+                raise ValueError(f"{line}: a key that is no text: put it in quotes")
+            if key.value in known:
+                raise ValueError(f"{line}: the key {key.value!r} is there twice")
+            known.add(key.value)
+        return node
