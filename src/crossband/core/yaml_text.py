@@ -1,57 +1,24 @@
-"""Plain data of JSON and YAML texts that others wrote: numbers, texts, lists and mappings.
+"""Parse YAML that others wrote: numbers, texts, lists and mappings; all else is a ValueError.
 
-Both formats can say little and mean much: brackets that nest without end, a key that is given
-twice, a number that is none, in YAML also references that multiply and objects of other kinds. All
-of these are refused, with a reason in one line.
+YAML can say little and mean much: references that multiply, objects of other kinds, a key that is
+given twice.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
-from crossband.core.regular_files import read_text
+from crossband.core.json_text import DEEPEST, TOO_DEEP
+from crossband.core.regular_file import read_text
 from crossband.errors import CrossbandError, InputError
 
-#: How deep lists and mappings may nest.
-DEEPEST = 64
-#: Nodes of a YAML text, at most; a reference counts as all nodes that it stands for.
-MOST_NODES = 100_000
-
-
-def parse_json(text: str) -> Any:
-    """Return the data of a JSON text.
-
-    Raises:
-        ValueError: not JSON; nested too deeply; a key twice in one object; a number that is not
-            finite or has thousands of digits.
-
-    >>> parse_json('{"width": [8, 1.5]}')
-    {'width': [8, 1.5]}
-    >>> parse_json('{"width": 8, "width": 9}')
-    Traceback (most recent call last):
-    ValueError: the key 'width' is there twice
-    """
-    try:
-        data = json.loads(
-            text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_no_number
-        )
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    _check_depth(data)
-    return data
-
-
-def read_json(path: str | Path, error: type[CrossbandError] = InputError) -> Any:
-    """Return the data of a file in JSON; see `parse_json` and `regular_files.read_text`."""
-    try:
-        return parse_json(read_text(path, error))
-    except ValueError as problem:
-        raise error(f"{path}: not readable JSON: {problem}") from problem
+#: Values of a text, at most; a reference counts as all values that it stands for.
+MOST_VALUES = 100_000
+#: Largest file in bytes; reading takes seconds for each MiB.
+_MOST_BYTES = 2**20
 
 
 def parse_yaml(text: str) -> Any:
@@ -77,52 +44,11 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: str | Path, error: type[CrossbandError] = InputError) -> Any:
-    """Return the data of a file in YAML; see `parse_yaml` and `regular_files.read_text`."""
+    """Return the data of a file in YAML; see `parse_yaml` and `regular_file.read_text`."""
     try:
-        return parse_yaml(read_text(path, error, _MOST_YAML))
+        return parse_yaml(read_text(path, error, _MOST_BYTES))
     except ValueError as problem:
         raise error(f"{path}: not YAML that can be read: {problem}") from problem
-
-
-#: Larger files of YAML are not read: reading takes seconds for each MiB.
-_MOST_YAML = 2**20
-_TOO_DEEP = f"nested more than {DEEPEST} deep"
-
-
-def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} is there twice")
-        found[key] = value
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large a number")
-    return value
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
-
-
-def _check_depth(data: Any) -> None:
-    """Raise ValueError where lists and mappings nest too deeply; calls itself not once."""
-    level = [data]
-    for _ in range(DEEPEST + 1):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                inner += value.values()
-            elif isinstance(value, list):
-                inner += value
-        if not inner:
-            return
-        level = inner
-    raise ValueError(_TOO_DEEP)
 
 
 def _check_events(text: str) -> None:
@@ -151,9 +77,9 @@ def _check_events(text: str) -> None:
             if anchor is not None:
                 sizes[anchor] = count - before
         if len(open_nodes) > DEEPEST:
-            raise ValueError(_TOO_DEEP)
-        if count > MOST_NODES:
-            raise ValueError(f"more than {MOST_NODES:,} values, references counted")
+            raise ValueError(TOO_DEEP)
+        if count > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values, references counted")
 
 
 def _copied(data: Any) -> Any:
