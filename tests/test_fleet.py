@@ -431,6 +431,21 @@ def test_a_failing_scene_is_reported_and_the_rest_go_on(
     assert len((out / "summary.jsonl").read_text().splitlines()) == 16
 
 
+def test_a_scene_whose_name_cannot_be_used_fails_alone(scenes, model, tmp_path, monkeypatch):
+    """Of the names that are refused, no pixel is computed; the summary stays JSON."""
+    latin = os.fsdecode(b"gr\xe9en.tif")
+    for name in (latin, "esc\x1b[2J.tif"):
+        (scenes / "scene-1.tif").rename(scenes / name)
+        (scenes / "scene-1.tif").write_bytes((scenes / name).read_bytes())
+    observer = Stopping()
+    status = translate_many(model, [scenes / "*.tif"], tmp_path / "out", observer=observer)
+    assert status.counts == {"done": 5, "skipped": 0, "failed": 2}
+    assert set(observer.first) == {f"scene-{i}_nir.tif" for i in range(5)}
+    found = lines(tmp_path / "out")
+    assert "its name is not UTF-8" in found[latin.replace(".tif", "_nir.tif")][1]
+    assert "control characters in a name" in found["esc\x1b[2J_nir.tif"][1]
+
+
 def test_the_model_is_made_ready_once(scenes, model, tmp_path, monkeypatch):
     made = []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.cli.options import add_options
+from crossband.core.messages import say
 from crossband.errors import CrossbandError
 from crossband.translate.options import TileOptions
 
@@ -90,6 +91,6 @@ def _evaluate(a: argparse.Namespace) -> int:
         pictures=a.pictures,
         overwrite=a.overwrite,
     )
-    print(report_text(report))
-    print(f"\n{report.output / PAGE}")
+    say(report_text(report))
+    say(f"\n{report.output / PAGE}")
     return 0

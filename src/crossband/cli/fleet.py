@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 from crossband.cli.computing import connected
 from crossband.cli.progress import Bar, left
+from crossband.core.messages import say
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
@@ -45,7 +45,7 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
     counts = status.counts
     if not a.quiet:
         words = ", ".join(f"{counts[name]} {name}" for name in (DONE, SKIPPED, FAILED))
-        print(f"{words}; {status.summary}")
+        say(f"{words}; {status.summary}")
     if counts[FAILED]:
         raise SomeFailed(
             f"{counts[FAILED]} of {status.total} scenes failed; the others are written "
@@ -71,7 +71,7 @@ class Printer(FleetObserver):
         """Print that a scene is masked as a whole, which is no failure in a series."""
         self._close(line)
         if not self._quiet:
-            print(f"[{status.finished}/{status.total}] {line.output}  masked", flush=True)
+            say(f"[{status.finished}/{status.total}] {line.output}  masked")
 
     def _close(self, line: SummaryLine) -> None:
         bar = self._bars.pop(line.output, None)
@@ -83,7 +83,7 @@ class Printer(FleetObserver):
         self._close(line)
         where = f"[{status.finished}/{status.total}]"
         if line.status == FAILED:
-            print(f"crossband: {where} {line.output}: {line.reason}", file=sys.stderr)
+            say(f"crossband: {where} {line.output}: {line.reason}", error=True)
             return
         if self._quiet:
             return
@@ -94,4 +94,4 @@ class Printer(FleetObserver):
         worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished
         if worked and rest:
             words += f"; about {left((time.monotonic() - self._start) / worked * rest)} left"
-        print(words, flush=True)
+        say(words)

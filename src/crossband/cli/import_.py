@@ -6,10 +6,10 @@ Nothing here imports torch before the command runs, so that `--help` is fast.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from crossband.core.messages import say
 from crossband.errors import CrossbandError
 
 
@@ -87,8 +87,8 @@ def _import(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
     )
     for line in lines:
-        print(line, file=sys.stderr)
-    print(folder)
+        say(line, error=True)
+    say(folder)
     return 0
 
 

@@ -23,6 +23,8 @@ from crossband.cli.options import add_options
 from crossband.cli.parser import Parser
 from crossband.cli.series import add_series
 from crossband.cli.translate import add_translate
+from crossband.core.file_names import not_text
+from crossband.core.messages import printable, say
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted
 from crossband.translate.options import TileOptions
@@ -35,21 +37,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return _run(list(sys.argv[1:] if argv is None else argv))
             except CrossbandError as error:
-                print(f"crossband: {error}", file=sys.stderr)
+                say(f"crossband: {error}", error=True)
                 return error.exit_code
             except OSError as error:
                 # Every access to such a path fails, at any place; other OSErrors are handled there.
                 if error.errno != errno.ENAMETOOLONG:
                     raise
-                print(f"crossband: {error.filename}: {error.strerror}", file=sys.stderr)
+                say(f"crossband: {error.filename}: {error.strerror}", error=True)
+                return CrossbandError.exit_code
+            except UnicodeEncodeError as error:
+                # So does every use of a name with bytes that are no text of this locale.
+                say(f"crossband: {_not_text(error)}", error=True)
                 return CrossbandError.exit_code
             except KeyboardInterrupt:
-                print("crossband: interrupted; nothing half-written was left", file=sys.stderr)
+                say("crossband: interrupted; nothing half-written was left", error=True)
                 return Interrupted.exit_code
     except BrokenPipeError:
         # The reader of our output has exited (`crossband models | head`).
         sys.stderr.close()
         return 141
+
+
+def _not_text(error: UnicodeEncodeError) -> str:
+    """Return which text cannot be encoded, and why."""
+    around = error.object[max(error.start - 60, 0) : error.end + 60]
+    return f"{around}: {not_text(error.object) or error.reason}"
 
 
 @contextlib.contextmanager
@@ -97,9 +109,9 @@ def _plain_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, CrossbandWarning):
-                print(f"crossband: {message}", file=sys.stderr)
+                say(f"crossband: {message}", error=True)
             else:
-                others(message, category, filename, lineno, file, line)
+                others(printable(message), category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield
@@ -193,9 +205,10 @@ def _models(a: argparse.Namespace) -> int:
 
     if a.model:
         model = load(a.model)
-        print((model.folder / "README.md").read_text() if model.folder else model.name)
+        card = model.folder / "README.md" if model.folder else None
+        say(card.read_text(encoding="utf-8") if card else model.name)
     else:
-        print(models_table(bundled()))
+        say(models_table(bundled()))
     return 0
 
 
@@ -204,7 +217,7 @@ def _recipes() -> int:
     from crossband.training.recipe_table import recipe_info, recipe_table
 
     rows = [recipe_info(name) for name in recipe.available()]
-    print(recipe_table(rows, shutil.get_terminal_size().columns))
+    say(recipe_table(rows, shutil.get_terminal_size().columns))
     return 0
 
 
@@ -214,7 +227,7 @@ def _sensors(a: argparse.Namespace) -> int:
     width = max(map(len, SENSORS))
     for sensor in SENSORS.values():
         bands = " ".join(b.name for b in sensor.bands)
-        print(f"{sensor.name:{width}}  {sensor.unit:11}  {sensor.title}\n{'':{width}}  {bands}")
+        say(f"{sensor.name:{width}}  {sensor.unit:11}  {sensor.title}\n{'':{width}}  {bands}")
     return 0
 
 
@@ -233,7 +246,7 @@ def _fit(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
         fast_run=a.fast_run,
     )
-    print(folder)
+    say(folder)
     return 0
 
 
@@ -251,8 +264,8 @@ def _sweep(a: argparse.Namespace) -> int:
         overwrite=a.overwrite,
         fast_run=a.fast_run,
     )
-    print(trials_table(rows))
-    print(best)
+    say(trials_table(rows))
+    say(best)
     return 0
 
 
@@ -260,8 +273,8 @@ def _blend(a: argparse.Namespace) -> int:
     from crossband.model.interpolate import blend
 
     folder, line = blend(a.a, a.b, Path(a.output), weight=a.weight, overwrite=a.overwrite)
-    print(line, file=sys.stderr)
-    print(folder)
+    say(line, error=True)
+    say(folder)
     return 0
 
 
@@ -269,5 +282,5 @@ def _demo(a: argparse.Namespace) -> int:
     from crossband import load
     from crossband.cli.demo import run, scores_table
 
-    print(scores_table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
+    say(scores_table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
     return 0

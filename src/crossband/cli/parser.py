@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from crossband.core.messages import say
 from crossband.errors import CrossbandError, nearest
 
 
@@ -25,6 +27,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise CrossbandError, which `main` prints in one line with exit code 2."""
         raise CrossbandError(message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or version."""
+        say(message.removesuffix("\n"), error=file is sys.stderr)
 
     def check_unknown(self, unknown: Sequence[str]) -> None:
         """Raise CrossbandError for unknown options."""

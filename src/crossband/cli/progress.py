@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from crossband.core.messages import is_terminal, printable, say
 from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress without a terminal.
@@ -31,15 +31,15 @@ class Bar:
         self.pixels = done - self.first
         if self.quiet:
             return
-        if sys.stderr.isatty():
+        if is_terminal():
             self._draw(done, total)
         elif time.monotonic() - self.printed >= LINE_SECONDS and done < total:
             self.printed = time.monotonic()
             rate = max(self.pixels, 1) / max(self.printed - self.start, 1e-9)
-            print(
+            say(
                 f"{self.name}: {done / total:.0%} of {total / 1e6:.1f} MPix, "
                 f"{rate / 1e6:.2f} MPix/s, {left((total - done) / rate)} left",
-                file=sys.stderr,
+                error=True,
             )
 
     def _draw(self, done: int, total: int) -> None:
@@ -51,7 +51,7 @@ class Bar:
                 initial=self.first,
                 unit="px",
                 unit_scale=True,
-                desc=self.name,
+                desc=printable(self.name),
                 leave=False,
             )
         self.bar.update(done - self.bar.n)
@@ -66,7 +66,7 @@ class Bar:
         self.close()
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
-            print(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
+            say(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
 
 
 def left(seconds: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crossband.cli.options import add_options, read_options
+from crossband.core.messages import say
 from crossband.errors import SomeFailed
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesOptions
@@ -99,7 +100,7 @@ def _series(a: argparse.Namespace) -> int:
         observer=SeriesPrinter(quiet=a.quiet),
     )
     if not a.quiet:
-        print("\n".join(lines(done)))
+        say("\n".join(lines(done)))
     if done.failed:
         raise SomeFailed(
             f"{len(done.failed)} scenes failed and are not in the series; the others are written"

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crossband.core.file_names import check_output_name
 from crossband.errors import OutputError
 
 
 def check_folder(output: Path, overwrite: bool, mark: str) -> None:
     """Raise OutputError if the folder must not be written; see `atomic_folder`."""
+    check_output_name(output)
     if not output.exists():
         return
     if not overwrite:

@@ -36,6 +36,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.core.file_names import check_output_name, not_text
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
 from crossband.raster.source import split_item_id
@@ -166,6 +167,7 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
 def check_output(path: str | Path, overwrite: bool) -> None:
     """Raise OutputError for a manifest that exists, or whose name has an unknown extension."""
     path = Path(path)
+    check_output_name(path)
     if path.suffix.lower() not in (*PARQUET, ".csv"):
         raise OutputError(f"{path}: a manifest ends in .csv or .parquet")
     if path.exists() and not overwrite:
@@ -285,7 +287,8 @@ def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> s
         return text
     path = manifest.parent / text  # an absolute path stays as it is
     if not lenient and not Path(split_item_id(str(path))[0]).exists():
-        raise ManifestError(f"{manifest}: row {row}: {column} {path}: no such file")
+        why = not_text(str(path)) or "no such file"
+        raise ManifestError(f"{manifest}: row {row}: {column} {path}: {why}")
     return str(path.resolve())
 
 

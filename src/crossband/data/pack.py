@@ -110,7 +110,9 @@ def pack(
         table = table.drop(columns=["row"]).assign(pack=identity[:16])
         table.to_parquet(folder / PAIRS, index=False)
         about = {"format": FORMAT, "version": VERSION, "id": identity, "block": block}
-        (folder / ABOUT).write_text(json.dumps(about | {"shards": shards}, indent=1) + "\n")
+        (folder / ABOUT).write_text(
+            json.dumps(about | {"shards": shards}, indent=1) + "\n", encoding="utf-8"
+        )
     total = sum(int(s["bytes"]) for s in shards)
     return Summary(
         output, len(table), len(writer.names), len(writer.rows), len(shards), writer.stored, total

@@ -335,12 +335,13 @@ def _write(
     ]
     plain = as_json(report.metrics)
     text = json.dumps(plain, indent=2, allow_nan=False)
-    (folder / METRICS_FILE).write_text(text + "\n")
+    (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
     lines = json.dumps(as_json(profiles), allow_nan=False)
-    (folder / "profiles.json").write_text(lines + "\n")
-    (folder / "table.txt").write_text(report_text(report) + "\n")
+    (folder / "profiles.json").write_text(lines + "\n", encoding="utf-8")
+    (folder / "table.txt").write_text(report_text(report) + "\n", encoding="utf-8")
     report.per_image.to_csv(folder / "per_image.csv", index=False)
     report.per_image.to_parquet(folder / "per_image.parquet", index=False)
     (folder / PAGE).write_text(
-        render_page(plain, as_json(profiles), picture_blocks, figure_blocks, seconds)
+        render_page(plain, as_json(profiles), picture_blocks, figure_blocks, seconds),
+        encoding="utf-8",
     )

@@ -79,7 +79,8 @@ class SummaryFile:
         """Append a line and flush it to disk."""
         try:
             text = json.dumps(asdict(line), ensure_ascii=False) + "\n"
-            os.write(self._handle, text.encode())
+            # A name that is not UTF-8 becomes escapes of JSON.
+            os.write(self._handle, text.encode(errors="backslashreplace"))
             os.fsync(self._handle)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error

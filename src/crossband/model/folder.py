@@ -123,7 +123,7 @@ def _load_folder(folder: Path, kind: type[M]) -> M:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ModelError(f"{folder}: no {DESCRIPTION}, so not a model folder") from error
     except (OSError, ValueError) as error:

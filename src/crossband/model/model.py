@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
@@ -63,7 +64,7 @@ class Model(nn.Module):
                 f"{len(signature.target)}"
             )
         self.network, self.signature = network, signature
-        self.name, self.task, self.about = name, task, about or {}
+        self.name, self.task, self.about = printable(name), printable(task), about or {}
         self.baselines: dict[str, Model] = {}
         self.weights_hash = ""
         self.folder: Path | None = None
@@ -143,8 +144,10 @@ class Model(nn.Module):
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
         self.weights_hash = sha256(folder / WEIGHTS)
-        (folder / DESCRIPTION).write_text(json.dumps(self.describe(dtype), indent=2) + "\n")
-        (folder / CARD).write_text(card or make_card(self.describe(dtype)))
+        (folder / DESCRIPTION).write_text(
+            json.dumps(self.describe(dtype), indent=2) + "\n", encoding="utf-8"
+        )
+        (folder / CARD).write_text(card or make_card(self.describe(dtype)), encoding="utf-8")
         for name, baseline in self.baselines.items():
             (folder / BASELINES).mkdir(exist_ok=True)
             baseline.save(folder / BASELINES / name, dtype="float32")

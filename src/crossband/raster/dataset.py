@@ -9,6 +9,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError, RasterioIOError
 
+from crossband.core.file_names import check_input_name
 from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.gdal import gdal, reason
@@ -18,8 +19,9 @@ from crossband.raster.source import split_item_id
 
 
 def check_exists(path: str | Path) -> None:
-    """Raise InputError for a local path that does not exist, or an empty file."""
+    """Raise InputError for a local path that is not UTF-8, does not exist, or is an empty file."""
     text = split_item_id(str(path))[0]
+    check_input_name(text)
     if remote.is_remote(text):
         return
     if not Path(text).exists():

@@ -40,7 +40,7 @@ def folder_of(output: Path) -> Path:
 def names_being_placed(output: Path) -> set[Path]:
     """Return the paths to which an interrupted run was renaming its finished files."""
     try:
-        names = json.loads((folder_of(output) / "placing").read_text())
+        names = json.loads((folder_of(output) / "placing").read_bytes())
         return {Path(name) for name in names}
     except (OSError, ValueError):
         return set()
@@ -241,7 +241,7 @@ class Store:
 
     def _known(self) -> dict[str, str] | None:
         try:
-            facts: dict[str, str] = json.loads((self.folder / "run.json").read_text())
+            facts: dict[str, str] = json.loads((self.folder / "run.json").read_bytes())
         except (OSError, ValueError):
             return None  # the earlier run stopped before it wrote the file
         return facts
@@ -322,7 +322,7 @@ def _short(value: str | None) -> str:
 def _write(path: Path, text: str) -> None:
     """Replace a file atomically and flush it to disk."""
     new = path.with_name(path.name + ".new")
-    with open(new, "w") as file:
+    with open(new, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

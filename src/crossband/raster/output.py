@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import OutputError
 from crossband.raster.cog import Cog
@@ -195,7 +196,7 @@ class OutputFile:
             top = np.iinfo(self.encoding.dtype).max
             stored = np.concatenate([stored, (mask[None] > 0).astype(stored.dtype) * top])
             profile["count"] += 1
-        words = "; ".join(f"{k}={v}" for k, v in self.tags.items())
+        words = printable("; ".join(f"{k}={v}" for k, v in self.tags.items()))
         profile |= {"description": words, "software": self.tags.get("TIFFTAG_SOFTWARE", "")}
         with rasterio.open(final, "w", **profile) as out:
             out.write(stored)

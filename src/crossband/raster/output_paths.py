@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from crossband.core.file_names import check_output_name
 from crossband.errors import OutputError
 from crossband.raster.remote import address, is_remote
 
@@ -21,7 +22,7 @@ def check_output(path: Path, overwrite: bool, source: str | Path | None = None) 
         overwrite: it may replace an existing file.
         source: what the result is made from; it must be another file.
     """
-    _check_local(path)
+    _check_name(path)
     if source is not None and same_file(path, source):
         raise OutputError(f"{path}: the output is the input; choose another name")
     if path.suffix.lower() not in (*TIFF, *PNG):
@@ -43,7 +44,7 @@ def check_not_source(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 def make_folder(folder: Path) -> None:
     """Create a folder; raise OutputError where files cannot be written into it."""
-    _check_local(folder)
+    _check_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -52,11 +53,12 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from error
 
 
-def _check_local(path: Path) -> None:
+def _check_name(path: Path) -> None:
     if is_remote(path):
         raise OutputError(
             f"{address(path)}: results are written to a local disk; copy them from there"
         )
+    check_output_name(path)
 
 
 def same_file(path: Path, source: str | Path) -> bool:

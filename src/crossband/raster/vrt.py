@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from xml.etree import ElementTree
 
+from crossband.core.messages import printable
 from crossband.raster.encoding import DTYPES, Encoding
 from crossband.raster.grid import Grid
 from crossband.raster.journal import RawFile
@@ -57,7 +58,7 @@ def vrt(output: Described, raw: RawFile, *, masked: bool) -> str:
         band.set("band", str(number))
         own = output.band_tags[number - 1] if output.band_tags else {"common_name": name}
         _metadata(band, dict(own))
-        _add(band, "Description", name)
+        _add(band, "Description", printable(name))
         if e.nodata is not None:
             whole = raw.dtype.kind in "iu"  # float64 cannot represent all 64-bit integers
             _add(band, "NoDataValue", str(int(e.nodata)) if whole else repr(float(e.nodata)))
@@ -93,7 +94,7 @@ def _band(
 def _metadata(parent: ElementTree.Element, items: dict[str, str]) -> None:
     metadata = ElementTree.SubElement(parent, "Metadata")
     for key, value in items.items():
-        ElementTree.SubElement(metadata, "MDI", key=key).text = str(value)
+        ElementTree.SubElement(metadata, "MDI", key=printable(key)).text = printable(value)
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> None:

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
+from crossband.core.messages import printable
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
@@ -114,7 +115,7 @@ def read_places(path: str | Path, name: str | None = None) -> list[Place]:
     crs = _crs(data, path)
     found: dict[str, Place] = {}
     for number, feature in enumerate(features, start=1):
-        words = _named(feature, number, name, path)
+        words = printable(_named(feature, number, name, path))
         if words in found:
             raise InputError(
                 f"{path}: two places are called {words!r}; name another property with --place-name"

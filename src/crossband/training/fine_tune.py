@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from crossband.core.messages import say
 from crossband.core.signature import Signature
 from crossband.errors import ModelError, RecipeError
 from crossband.model import Model
@@ -65,7 +65,7 @@ def load_start(
     begun["source"] = [b for b in new.source if b in old.source]
     begun["target"] = [b for b in new.target if b in old.target]
     if not quiet:
-        sys.stderr.write(_line(begun, model, method.signature) + "\n")
+        say(_line(begun, model, method.signature), error=True)
     return begun
 
 
@@ -73,12 +73,12 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
     """Write the record of a start beside the checkpoints, for a resumed run."""
     if begun is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / START_FILE).write_text(json.dumps(begun, indent=2) + "\n")
+        (folder / START_FILE).write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
     path = folder / START_FILE
-    begun: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    begun: dict[str, Any] | None = json.loads(path.read_bytes()) if path.is_file() else None
     before = begun["name"] if begun else None
     if name is not None and name != before:
         raise RecipeError(

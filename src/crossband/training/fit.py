@@ -79,7 +79,7 @@ def fit(
             if is_first_process():
                 if not resume:
                     run_folder.make(folder)
-                (folder / CONFIG).write_text(recipe.dump(settings))
+                (folder / CONFIG).write_text(recipe.dump(settings), encoding="utf-8")
                 start.write_start(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)

@@ -112,9 +112,9 @@ def _csv(folder: Path, title: str) -> Logger:
     table = folder / LOGS / "metrics.csv"
     if _is_first() and table.is_file():
         # In a resumed run Lightning would delete this file and start a new one.
-        before = table.read_text()
+        before = table.read_text(encoding="utf-8")
         writer: Any = logger.experiment
-        table.write_text(before)
+        table.write_text(before, encoding="utf-8")
         writer.metrics_keys = before.partition("\n")[0].strip().split(",")
     return logger
 
@@ -152,8 +152,8 @@ def _wandb(folder: Path, title: str) -> Logger:
 def _identity(path: Path) -> str:
     """Return the id of a run, which stays the same after --resume."""
     if not path.is_file() and _is_first():
-        path.write_text(uuid.uuid4().hex[:8])
-    return path.read_text() if path.is_file() else ""
+        path.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _mlflow(folder: Path, title: str) -> Logger:
@@ -172,12 +172,12 @@ def _mlflow(folder: Path, title: str) -> Logger:
             # MLflow no longer writes plain files.
             tracking_uri=uri or f"sqlite:///{logs / 'mlflow.db'}",
             artifact_location=None if uri else (logs / "mlflow").as_uri(),
-            run_id=known.read_text() if known.is_file() else None,
+            run_id=known.read_text(encoding="utf-8") if known.is_file() else None,
             # In another thread: the database takes tens of milliseconds for each line.
             synchronous=False,
         )
         if _is_first():
-            known.write_text(str(logger.run_id))
+            known.write_text(str(logger.run_id), encoding="utf-8")
         if not uri:
             # The logger sets this variable, but the next run of this process has its own folder.
             os.environ.pop("MLFLOW_TRACKING_URI", None)

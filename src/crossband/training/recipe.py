@@ -116,7 +116,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     path = locate(name)
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_bytes())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not YAML that can be read: {error}") from error
     if not isinstance(config, dict):

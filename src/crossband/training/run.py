@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from crossband.core.devices import keep_freed_memory, resolve_device, resolve_precision
+from crossband.core.messages import say
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
@@ -94,7 +94,7 @@ class TrainingRun:
             self.data.load(self.method.signature, self.method.seed)
             if is_first_process():
                 for leak in self.data.leaks(self.method.seed):
-                    sys.stderr.write(f"crossband: {leak}\n")
+                    say(f"crossband: {leak}", error=True)
 
     def train(self, resume: bool = False) -> dict[str, Any]:
         """Train to the last step and return the weights of the model."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from crossband.core.file_names import check_output_name
 from crossband.errors import OutputError, RecipeError
 
 CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
@@ -20,6 +21,7 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raise OutputError if a run may not be written to a folder; changes nothing."""
+    check_output_name(folder)
     if resume and overwrite:
         raise RecipeError("--resume and --overwrite exclude each other")
     if resume and not (folder / CONFIG).is_file():

@@ -150,7 +150,7 @@ def read(path: Path) -> SearchSpace:
         RecipeError: no such file, not YAML, an unknown key, an invalid range.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = yaml.safe_load(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise RecipeError(f"--sweep {path}: no such file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

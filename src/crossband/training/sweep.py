@@ -14,7 +14,6 @@ import importlib
 import json
 import math
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,8 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
+from crossband.core.file_names import check_output_name
+from crossband.core.messages import say
 from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
 from crossband.model.adapt import first_difference
 from crossband.training import recipe
@@ -269,9 +270,10 @@ class _Study:
         row = self.rows()[trial.number]
         text = "no score" if score is None else f"score {score:.5f}"
         values = " ".join(f"{k.rpartition('.')[2]}={_text(v)}" for k, v in row.parameters.items())
-        sys.stderr.write(
+        say(
             f"trial {trial.number} of {self.trials}: {row.state}{why}, {text}, "
-            f"{time.monotonic() - started:.0f} s, {values}\n"
+            f"{time.monotonic() - started:.0f} s, {values}",
+            error=True,
         )
         self._write()
 
@@ -279,7 +281,7 @@ class _Study:
         """Write the table and the best recipe; called after every trial."""
         rows = self.rows()
         names = [p.name for p in self.spec.parameters]
-        with (self.folder / TABLE).open("w", newline="") as file:
+        with (self.folder / TABLE).open("w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
             out.writerow(["trial", "state", "score", "best", *names])
             best = _best(rows)
@@ -292,7 +294,7 @@ class _Study:
             config = recipe.load(self.folder / RECIPE)
             for name, value in best.parameters.items():
                 recipe.set_option(config, name, value)
-            (self.folder / FINAL).write_text(recipe.dump(recipe.parse(config)))
+            (self.folder / FINAL).write_text(recipe.dump(recipe.parse(config)), encoding="utf-8")
 
 
 def _best(rows: Sequence[Trial]) -> Trial | None:
@@ -332,6 +334,7 @@ def _prepare(
     folder: Path, spec: SearchSpace, base: dict[str, Any], resume: bool, overwrite: bool
 ) -> None:
     """Create or check the folder."""
+    check_output_name(folder)
     there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     is_sweep = (folder / SPEC).is_file()
     if resume and overwrite:
@@ -340,7 +343,7 @@ def _prepare(
         raise OutputError(f"{folder}: nothing to resume: no {SPEC} in it")
     if resume:
         for path, now in ((SPEC, spec.fixed()), (RECIPE, base)):
-            before = yaml.safe_load((folder / path).read_text())
+            before = yaml.safe_load((folder / path).read_bytes())
             found = first_difference(before, now)
             if found is not None:
                 raise RecipeError(
@@ -356,8 +359,8 @@ def _prepare(
         if is_sweep:
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE).write_text(yaml.safe_dump(base, sort_keys=False))
-        (folder / SPEC).write_text(yaml.safe_dump(spec.fixed(), sort_keys=False))
+        (folder / RECIPE).write_text(yaml.safe_dump(base, sort_keys=False), encoding="utf-8")
+        (folder / SPEC).write_text(yaml.safe_dump(spec.fixed(), sort_keys=False), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.cli.data.progress import RowProgress
+from crossband.core.messages import say
 
 
 def add_options(sub: Any) -> None:
@@ -47,12 +48,14 @@ def add_options(sub: Any) -> None:
 
 def _check(a: argparse.Namespace) -> int:
     from crossband.core.atomic import write_text_atomically
+    from crossband.core.file_names import check_output_name
     from crossband.data import check, manifest
     from crossband.data.check import text as check_text
     from crossband.errors import OutputError
 
-    for name in (a.output, a.json):
-        if name and Path(name).exists() and not a.overwrite:
+    for name in filter(None, (a.output, a.json)):
+        check_output_name(name)
+        if Path(name).exists() and not a.overwrite:
             raise OutputError(f"{name}: exists; --overwrite replaces it")
     if a.fix:
         manifest.check_output(a.fix, a.overwrite)
@@ -66,17 +69,17 @@ def _check(a: argparse.Namespace) -> int:
             ignore=a.ignore,
             progress=progress,
         )
-    print(check_text.summary(report) if a.quiet else check_text.text(report))
+    say(check_text.summary(report) if a.quiet else check_text.text(report))
     if a.json:
         write_text_atomically(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
     if a.output:
         from crossband.data.check import page as check_page
 
-        print(check_page.write(report, Path(a.output), bands))
+        say(check_page.write(report, Path(a.output), bands))
     if a.fix:
         kept = check.usable_rows(report)
         manifest.write(kept, a.fix)
-        print(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
+        say(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
     return 0 if report.clean else 1
 
 

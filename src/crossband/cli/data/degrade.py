@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from crossband.core.messages import say
 from crossband.errors import RecipeError
 
 
@@ -60,8 +61,8 @@ def _degrade(a: argparse.Namespace) -> int:
         scale=a.scale,
         overwrite=a.overwrite,
     )
-    print(f"{pair.target}\n{pair.source}  {' '.join(pair.bands)}, {pair.unit}, 1/{pair.scale}")
-    print(pair.manifest)
+    say(f"{pair.target}\n{pair.source}  {' '.join(pair.bands)}, {pair.unit}, 1/{pair.scale}")
+    say(pair.manifest)
     return 0
 
 

@@ -8,6 +8,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from crossband.core.messages import say
 from crossband.errors import CrossbandError, CrossbandWarning
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _manifest(a: argparse.Namespace) -> int:
     from crossband.data import layouts, manifest
 
     if not a.words or a.words[0] in ("-h", "--help"):
-        print(_layouts())
+        say(_layouts())
         return 0
     if a.words[0].startswith("-"):
         raise CrossbandError(
@@ -63,7 +64,7 @@ def _manifest(a: argparse.Namespace) -> int:
     options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
     found = layouts.build_manifest(build(layouts.Layout, layout.name, options), b.root)
     manifest.write(found.table, b.output)
-    print("\n".join([*found.lines(), b.output]))
+    say("\n".join([*found.lines(), b.output]))
     return 0
 
 

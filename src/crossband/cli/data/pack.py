@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from crossband.cli.data.progress import RowProgress
+from crossband.core.messages import say
 
 
 def add_options(sub: Any) -> None:
@@ -38,7 +39,7 @@ def _pack(a: argparse.Namespace) -> int:
             progress=progress,
         )
     if not a.quiet:
-        print(
+        say(
             f"{made.output}  {made.rows} rows, {made.files} files, {made.blocks} blocks in "
             f"{made.shards} shards, {made.bytes / 2**20:.1f} MiB of {made.stored / 2**20:.1f}"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Self
+
+from crossband.core.messages import is_terminal, say
 
 
 class RowProgress:
@@ -15,7 +16,7 @@ class RowProgress:
     """
 
     def __init__(self, what: str, *, quiet: bool) -> None:
-        self.what, self.quiet, self.terminal = what, quiet, sys.stderr.isatty()
+        self.what, self.quiet, self.terminal = what, quiet, is_terminal()
         self.bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -29,7 +30,7 @@ class RowProgress:
                 self.bar = tqdm(total=total, unit="row", leave=False)
             self.bar.update(done - self.bar.n)
         elif done * 10 // total != (done - 1) * 10 // total:
-            print(f"{self.what} {done} of {total} rows", file=sys.stderr)
+            say(f"{self.what} {done} of {total} rows", error=True)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from crossband.core.messages import say
+
 
 def add_options(sub: Any) -> None:
     """Add the parser of `split`."""
@@ -41,5 +43,5 @@ def _split(a: argparse.Namespace) -> int:
         table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify
     )
     manifest.write(table, a.output)
-    print("\n".join([*lines, a.output]))
+    say("\n".join([*lines, a.output]))
     return 0

@@ -71,7 +71,7 @@ def _read_log(folder: Path) -> dict[str, Curve]:
 
 def _from_csv(path: Path) -> dict[str, Curve]:
     out: dict[str, Curve] = {}
-    with path.open(newline="") as lines:
+    with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             for key, text in row.items():
                 if key != "step" and text and row.get("step"):
@@ -201,7 +201,7 @@ def _discriminator(model: Model) -> Discriminator | None:
     if not last.is_file():
         return None
     try:
-        method = yaml.safe_load((run / "config.yaml").read_text())["method"]["init_args"]
+        method = yaml.safe_load((run / "config.yaml").read_bytes())["method"]["init_args"]
         spec = method["discriminator"]
         name = spec["class_path"].rsplit(".", 1)[-1]
         network: Discriminator = build(Discriminator, name, dict(spec.get("init_args") or {}))

@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from crossband.core.messages import say
 from crossband.errors import OutputError, RecipeError, TrainingError, UnreadableError, nearest
 from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.callbacks.stopping import StopRequest
@@ -289,7 +289,7 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
     last, best = folder / LAST, folder / BEST
     if not any(path.is_file() for path in (last, best, *step_checkpoints(folder))):
         if not quiet:
-            sys.stderr.write(f"crossband: {folder}: no checkpoint yet; starting at step 0\n")
+            say(f"crossband: {folder}: no checkpoint yet; starting at step 0", error=True)
         return None
     try:
         return last, read(last)
@@ -307,5 +307,5 @@ def newest(folder: Path, *, quiet: bool = False) -> tuple[Path, dict[str, Any]] 
     path, state = max(states, key=lambda s: s[1]["crossband"]["step"])
     if not quiet:
         step = state["crossband"]["step"]
-        sys.stderr.write(f"crossband: {why}; going on from {path.name}, step {step}\n")
+        say(f"crossband: {why}; going on from {path.name}, step {step}", error=True)
     return path, state

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import lightning
 from tqdm import tqdm
 
+from crossband.core.messages import printable, say
 from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.methods.base import Method
 
@@ -31,7 +30,7 @@ class TrainingProgress(MethodCallback):
             self._bar = tqdm(
                 total=method.max_steps,
                 initial=method.step,
-                desc=self.title,
+                desc=printable(self.title),
                 unit="step",
                 dynamic_ncols=True,
                 disable=None,  # no bar if stderr is not a terminal
@@ -54,7 +53,7 @@ class TrainingProgress(MethodCallback):
             return
         if self._bar.disable:
             text = f"{self.title}: step {method.step}/{method.max_steps} {self._text(method)}"
-            sys.stderr.write(text + "\n")
+            say(text, error=True)
         else:
             self._bar.set_postfix_str(self._text(method))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+
+from crossband.core.messages import say
 
 #: Key of a batch under which each sample lists the unreadable files that it replaces.
 KEY = "skipped"
@@ -39,7 +40,7 @@ class SkippedFiles(Callback):
         """Count the files that a batch's samples replace; print each file once."""
         for line in _lines(batch):
             if line not in self.counts:
-                sys.stderr.write(f"crossband: skipped: {line}\n")
+                say(f"crossband: skipped: {line}", error=True)
             self.counts[line] += 1
 
     def on_train_end(
@@ -47,9 +48,10 @@ class SkippedFiles(Callback):
     ) -> None:
         """Print the number of replaced samples."""
         if self.counts:
-            sys.stderr.write(
+            say(
                 f"crossband: {self.counts.total():,} draws of {len(self.counts):,} files were "
-                f"replaced because they could not be read\n"
+                f"replaced because they could not be read",
+                error=True,
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from crossband.core.messages import say
 from crossband.data.workers import SIGNALS
 from crossband.errors import Interrupted, Preempted
 
@@ -124,7 +124,7 @@ class StopRequest:
         if not self.training or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
         if number == signal.SIGINT:
-            _say("\nstopping after this step (Ctrl-C again stops at once)\n")
+            _say("\nstopping after this step (Ctrl-C again stops at once)")
         elif number == signal.SIGTERM:
             if not again:
                 self._first = time.monotonic()
@@ -142,7 +142,7 @@ class StopRequest:
 def _say(text: str) -> None:
     # A signal may interrupt a write to the same stream; Python then raises RuntimeError.
     with contextlib.suppress(RuntimeError):
-        sys.stderr.write(text)
+        say(text, error=True)
 
 
 def no_requeue() -> list[Any]:

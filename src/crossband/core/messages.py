@@ -1,0 +1,50 @@
+"""Messages for people: each passes through `say`, which escapes what would control a terminal.
+
+Names of files, bands, places and models, tags and cells of tables come from others. A terminal
+would obey the control characters in them: clear the screen, or replace a line that it shows.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+#: Control characters except tab and newline, characters that turn the direction of text, other
+#: line ends, and surrogates, which stand for the bytes of names that are not UTF-8.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Return text with everything escaped that is unsafe to print; newlines and tabs stay.
+
+    >>> print(printable("a\x1b[2Jb"), printable("gr\udce9en"), printable("grün"))
+    a\x1b[2Jb gr\xe9en grün
+    """
+    return _UNSAFE.sub(_escaped, str(text))
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print a message to stdout, or with `error` to stderr; a closed stream takes nothing.
+
+    Characters that the stream's encoding lacks, as an ASCII terminal, are escaped, too.
+    """
+    stream = sys.stderr if error else sys.stdout
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    known = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+    print(known, file=stream, flush=True)
+
+
+def is_terminal() -> bool:
+    """Return whether stderr is a terminal, which can show a progress bar."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
