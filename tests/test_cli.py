@@ -166,6 +166,22 @@ def test_bad_scenes(crossband_command, make_raster, tiny_model, tmp_path, case, 
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_messages_of_libraries_are_shown(tmp_path):
+    # A library in C prints why it ends the process, and ends it.
+    program = tmp_path / "dies.py"
+    program.write_text(
+        "import os\n"
+        "from crossband.cli import main\n"
+        "def die(arguments):\n"
+        "    os.write(2, b'FATAL ERROR of a library')\n"
+        "    os._exit(2)\n"
+        "main._sensors = die\n"
+        "main.main(['sensors'])\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "FATAL ERROR of a library")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

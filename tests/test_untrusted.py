@@ -49,7 +49,7 @@ def test_only_regular_files_pass(tmp_path, monkeypatch):
     ["[" * 10**5, '{"a":' * 10**5, b"\xff\xfe", b'{"a": "\xe9"}', "[" + "1" * 5000 + "]", "\0", ""],
 )
 def test_what_is_no_json_is_a_value_error(content):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_json(content)
 
 

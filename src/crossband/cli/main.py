@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import os
 import shutil
 import sys
 import warnings
@@ -33,7 +32,7 @@ from crossband.translate.options import TileOptions
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        with _stderr_of_our_own(), _plain_warnings():
+        with _plain_warnings():
             try:
                 return _run(list(sys.argv[1:] if argv is None else argv))
             except CrossbandError as error:
@@ -62,35 +61,6 @@ def _not_text(error: UnicodeEncodeError) -> str:
     """Return which text cannot be encoded, and why."""
     around = error.object[max(error.start - 60, 0) : error.end + 60]
     return f"{around}: {not_text(error.object) or error.reason}"
-
-
-@contextlib.contextmanager
-def _stderr_of_our_own() -> Iterator[None]:
-    """Redirect file descriptor 2 of C libraries: libtiff prints there regardless of GDAL's options.
-
-    Python's `sys.stderr` still writes to the original stream. A replaced `sys.stderr`, as pytest's,
-    is left alone.
-    """
-    old = sys.stderr
-    try:
-        real = old is sys.__stderr__ and old is not None and old.fileno() == 2
-    except (OSError, ValueError):
-        real = False
-    if not real or old is None:
-        yield
-        return
-    kept = os.dup(2)
-    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        sys.stderr.close()
-        sys.stderr = old
 
 
 @contextlib.contextmanager

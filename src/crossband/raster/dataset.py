@@ -13,6 +13,7 @@ from crossband.core.file_names import check_input_name
 from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.gdal import gdal, reason
+from crossband.raster.labels import with_labels
 from crossband.raster.png import check_png
 from crossband.raster.retry import RetryingRaster
 from crossband.raster.source import split_item_id
@@ -40,7 +41,7 @@ def open_dataset(path: str | Path) -> Any:
     check_exists(text)
     try:
         dataset = _opened(text)
-    except (RasterioIOError, RasterioError, OSError) as error:
+    except (RasterioIOError, RasterioError, OSError, UnicodeDecodeError) as error:
         words = reason(error)
         if remote.is_remote(text) and "not recognized as being in" not in words:
             raise InputError(
@@ -49,7 +50,7 @@ def open_dataset(path: str | Path) -> Any:
         raise InputError(f"{text}: not a raster that can be opened: {words}") from error
     try:
         if dataset.driver in ("PNG", "VRT"):
-            for name in dataset.files:
+            for name in _files(dataset, text):
                 if name.lower().endswith(".png") and not remote.is_remote(name):
                     check_png(name)
         if dataset.count == 0:
@@ -64,10 +65,18 @@ def open_dataset(path: str | Path) -> Any:
             raise InputError(
                 f"{text}: a colour table, not bands; expand it first: gdal_translate -expand rgb"
             )
+        return with_labels(dataset)
     except BaseException:
         dataset.close()
         raise
-    return dataset
+
+
+def _files(dataset: Any, path: str) -> list[str]:
+    """Return the files of a dataset; InputError where rasterio cannot read their names."""
+    try:
+        return list(dataset.files)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: it names a file by {reason(error)}") from error
 
 
 def _opened(path: str) -> Any:
@@ -75,7 +84,7 @@ def _opened(path: str) -> Any:
         return RetryingRaster(path, gdal)
     with gdal():
         dataset = rasterio.open(path)
-        if dataset.driver != "VRT" or not any(map(remote.is_remote, dataset.files)):
+        if dataset.driver != "VRT" or not any(map(remote.is_remote, _files(dataset, path))):
             return dataset
         dataset.close()
     return RetryingRaster(path, gdal)

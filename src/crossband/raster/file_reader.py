@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from crossband.errors import InputError
 from crossband.raster.gdal import reason
 from crossband.raster.grid import Box, Grid
+from crossband.raster.lost_errors import raise_lost_errors
 
 
 class FileReader:
@@ -60,16 +61,17 @@ class FileReader:
         at = box.rasterio()
         indexes = list(self._numbers)
         try:
-            if len(set(self.dtypes)) == 1:
-                stored = self._dataset.read(indexes, window=at)
-            else:
-                stored = np.stack([self._dataset.read(n, window=at) for n in indexes])
-            mask = np.ones(stored.shape[1:], dtype=bool)
-            if self._alpha is not None:
-                mask &= self._dataset.read(self._alpha, window=at) > 0
-            elif self._internal:
-                mask &= self._dataset.read_masks(indexes[0], window=at) > 0
-        except (RasterioError, OSError) as error:
+            with raise_lost_errors():
+                if len(set(self.dtypes)) == 1:
+                    stored = self._dataset.read(indexes, window=at)
+                else:
+                    stored = np.stack([self._dataset.read(n, window=at) for n in indexes])
+                mask = np.ones(stored.shape[1:], dtype=bool)
+                if self._alpha is not None:
+                    mask &= self._dataset.read(self._alpha, window=at) > 0
+                elif self._internal:
+                    mask &= self._dataset.read_masks(indexes[0], window=at) > 0
+        except (RasterioError, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
         return stored, mask
 

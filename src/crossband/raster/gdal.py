@@ -7,13 +7,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 import rasterio
 from rasterio.env import get_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
 
-from crossband.raster import remote
+from crossband.raster import lost_errors, remote
 
 #: GDAL options for every raster that Crossband opens. A truncated JPEG is an error, and not half
 #: grey. Sidecar files (a mask, a world file) are looked up by name, without listing folders. The
@@ -28,6 +29,7 @@ GDAL_OPTIONS: dict[str, Any] = {
 # rasterio logs the messages of GDAL that its exceptions have already.
 for _name in ("rasterio", "rasterio._err", "rasterio._env"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+lost_errors.install()
 
 
 def gdal_options() -> dict[str, Any]:
@@ -54,4 +56,6 @@ def gdal(**options: Any) -> Iterator[None]:
 def reason(error: BaseException) -> str:
     """Return GDAL's message of an error in one line."""
     cause = error.__cause__ or error
+    if isinstance(cause, UnicodeDecodeError):  # of rasterio
+        return f"a text that is not UTF-8: {shorten(lost_errors.decode(cause), 200)}"
     return " ".join(str(cause).split()) or type(error).__name__

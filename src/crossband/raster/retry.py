@@ -27,6 +27,7 @@ from rasterio.errors import RasterioError
 
 from crossband.errors import InputError
 from crossband.raster import remote
+from crossband.raster.labels import with_labels
 
 Env = Callable[[], AbstractContextManager[None]]
 
@@ -129,6 +130,11 @@ class RetryingRaster:
             files: tuple[str, ...] = self._dataset.files
             self._far = [name for name in files if remote.is_remote(name)]
 
+    @property
+    def dataset(self) -> Any:
+        """The dataset of rasterio; another one after a request had to be repeated."""
+        return self._dataset
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dataset, name)
 
@@ -221,4 +227,5 @@ def _open(path: str) -> Any:
 
 
 def _metadata(dataset: Any) -> str:
-    return str([dataset.profile, dataset.scales, dataset.offsets, dataset.descriptions])
+    labels = with_labels(dataset).descriptions
+    return str([dataset.profile, dataset.scales, dataset.offsets, labels])

@@ -1,0 +1,86 @@
+"""Errors of GDAL that rasterio loses, and what is printed of files that are damaged.
+
+rasterio decodes GDAL's messages as UTF-8. Where one has other bytes, as those of a tag or of a
+file's name, it drops the message, and Python prints a traceback. Where this was an error, a read
+that failed gives zeros.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rasterio._base
+
+#: Thread in `raise_lost_errors` -> the error that rasterio lost in it; empty for none.
+_watching: dict[int, str] = {}
+
+
+@contextmanager
+def raise_lost_errors() -> Iterator[None]:
+    """Raise OSError on exit if rasterio lost an error of GDAL in this context."""
+    thread = threading.get_ident()
+    _watching[thread] = ""
+    try:
+        yield
+    finally:
+        lost = _watching.pop(thread)
+    if lost:
+        raise OSError(lost)
+
+
+def decode(error: UnicodeDecodeError) -> str:
+    """Return the text that is not UTF-8, in one line."""
+    return " ".join(bytes(error.object).decode("latin-1").split())
+
+
+def install() -> None:
+    """Note lost errors, and have nothing printed of them and by libtiff."""
+    sys.unraisablehook = unraisable_hook(sys.unraisablehook)
+    sys.excepthook = exception_hook(sys.excepthook)
+    library = ctypes.CDLL(rasterio._base.__file__)
+    # What matters is an error of GDAL, too. A libtiff that is part of GDAL has other names.
+    with contextlib.suppress(AttributeError):
+        library.TIFFSetErrorHandler(ctypes.c_void_p())
+        library.TIFFSetWarningHandler(ctypes.c_void_p())
+
+
+def unraisable_hook(others: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Return a `sys.unraisablehook` that notes lost errors.
+
+    Args:
+        others: the hook for everything else.
+    """
+
+    def note(problem: Any) -> None:
+        error, place = problem.exc_value, str(problem.object)
+        if not (isinstance(error, UnicodeDecodeError) and place.startswith("rasterio.")):
+            others(problem)
+        elif place.endswith(".chaining_error_handler"):  # of an error, not of a warning
+            thread = threading.get_ident()
+            # In a thread of GDAL, the error belongs to one of the watching threads.
+            for watching in [thread] if thread in _watching else list(_watching):
+                _watching[watching] = decode(error)
+
+    return note
+
+
+def exception_hook(others: Callable[..., object]) -> Callable[..., None]:
+    """Return a `sys.excepthook` without what Cython prints before it calls `sys.unraisablehook`.
+
+    Args:
+        others: the hook for everything else.
+    """
+
+    def show(kind: Any, error: BaseException, traceback: Any) -> None:
+        # The traceback of an error that nobody caught begins at the outermost function.
+        inner = traceback is None or traceback.tb_frame.f_back is not None
+        if not (isinstance(error, UnicodeDecodeError) and inner):
+            others(kind, error, traceback)
+
+    return show
