@@ -32,8 +32,9 @@ types: $(VENV)/.ready-test
 contract: $(VENV)/.ready-test
 	$(BIN)/lint-imports
 
-# Two processes of one thread each: the tests are many and small.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two processes of one thread each: the tests are many and small. Compiled modules are kept, whatever
+# the environment says: the suite starts hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 quick: $(VENV)/.ready-test
 	$(PYTEST) -m "not slow"

@@ -10,7 +10,7 @@ import torch
 import yaml
 from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
 from registered import cases, waken
-from tiers import slow
+from tiers import first_quick, slow
 
 from crossband import Model, load
 from crossband.core.registry import build
@@ -59,7 +59,11 @@ def names(count):
     return [f"b{i}" for i in range(count)]
 
 
-@pytest.fixture(params=cases(Generator), ids=lambda case: f"{case[0]}-{len(case[1])}")
+CASES = cases(Generator)
+LABELS = [f"{name}-{len(arguments)}" for name, arguments in CASES]
+
+
+@pytest.fixture(params=first_quick([(c,) for c in CASES], lambda c: c[0][0], LABELS))
 def case(request):
     name, arguments = request.param
     if not list(build(Generator, name, arguments).parameters()):

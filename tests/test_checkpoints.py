@@ -277,6 +277,7 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE of another process is Linux's")
+@pytest.mark.slow
 def test_a_run_whose_disk_fills_ends_in_one_line_and_goes_on_later(
     arguments, tmp_path, crossband_command
 ):

@@ -352,6 +352,7 @@ def test_a_worker_lost_by_a_fleet(scenes, model, fragile, tmp_path):
         assert alone.read_bytes() == (tmp_path / "out" / f"{i}_nir.tif").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_fleet_that_is_interrupted(scenes, make_raster, model, cluster, tmp_path, monkeypatch):
     """Workers stop where they are, and what they have done of a scene is kept."""
     monkeypatch.setattr(scenes_module, "HUGE_WINDOWS", 10**9)
@@ -381,6 +382,7 @@ def test_a_fleet_that_is_interrupted(scenes, make_raster, model, cluster, tmp_pa
     assert (folder_of(out / "00_nir.tif") / "journal").stat().st_size
 
 
+@pytest.mark.slow
 def test_lazy_arrays_on_a_cluster(source, model, cluster):
     array = rioxarray.open_rasterio(source, chunks={"y": 100, "x": 120})
     lazy = model.translate(array, tile=64, precision="fp32")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiers import slow
 from torch import nn
 
 from crossband.errors import CrossbandError, ModelError
@@ -181,7 +182,7 @@ def test_pools_do_not_count_the_padding(pool, expected):
     assert corners == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pth, nested and old"])
+@pytest.mark.parametrize("kind", [slow("safetensors"), "pth, nested and old"])
 def test_weights_come_back_from_a_file(kind, network, weights, tmp_path):
     path = weights
     if kind != "safetensors":

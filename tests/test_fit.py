@@ -10,6 +10,7 @@ import rasterio
 import torch
 import yaml
 from fitting import RECIPE, options, same_weights
+from tiers import slow
 
 from crossband import load
 from crossband.data import manifest
@@ -278,7 +279,7 @@ PYRAMID = [
 ]
 
 
-@pytest.mark.parametrize("more", [[], ["--data.pixels=6", "--data.context=4"]])
+@pytest.mark.parametrize("more", [slow([]), ["--data.pixels=6", "--data.context=4"]])
 def test_a_blend_by_familiarity_holds_far_from_the_training_pictures(pairs, linear, tmp_path, more):
     arguments = [*options(pairs, "--method.max_steps=4", f"--baselines=[{linear}]"), *PYRAMID]
     arguments += ["--data.transforms=[]", "--data.resolution=[1.0, 1.0]", "--data.batch=16"]

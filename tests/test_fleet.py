@@ -16,6 +16,7 @@ from commands import PATIENCE, wait_until
 from conftest import random_values
 from hypothesis import given
 from hypothesis import strategies as st
+from tiers import slow
 
 import crossband
 from crossband.cli.fleet import Printer
@@ -472,10 +473,10 @@ def test_the_result_is_that_of_each_scene_alone(scenes, model, tmp_path):
     ("change", "words"),
     [
         ({"tile": 64}, "--tile changed"),
-        ({"precision": "bf16"}, "--precision changed"),
-        ({"compress": "lzw"}, "--compress changed"),
-        ({"indices": ["NDVI"]}, "--index changed"),
-        ({"dtype": "uint16", "out_scale": 1e-4}, "--dtype"),
+        slow({"precision": "bf16"}, "--precision changed"),
+        slow({"compress": "lzw"}, "--compress changed"),
+        slow({"indices": ["NDVI"]}, "--index changed"),
+        slow({"dtype": "uint16", "out_scale": 1e-4}, "--dtype"),
         ("model", "the model changed"),
         ("source", "the source changed"),
         ("foreign", "does not say what it was made from"),

@@ -202,6 +202,7 @@ def test_a_dead_discriminator_is_said(line_pairs, tmp_path, capsys):
     assert flags(rows, "discriminator_dead")[30] == 1.0
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_wins_is_said(line_pairs, tmp_path, capsys):
     """Against a generator that gives one value, it has nothing to do."""
     fast = "{class_path: Adam, init_args: {lr: 0.002}}"

@@ -56,7 +56,9 @@ def options(pairs, pixels, first=0):
         slow(12 * 64**2 - 1, 1, "--data.batch 6 --method.accumulate 2 was tried, fits, and gives"),
         slow(4 * 64**2, 1, "--data.batch 3 --method.accumulate 4 was tried, fits, and gives"),
         (64**2, 2, "--data.batch 1 --method.accumulate 24 was tried, fits, and gives"),
-        (32**2, 1, "not even one crop fits; --data.crop 32 --data.batch 1 --method.accumulate 12"),
+        slow(
+            32**2, 1, "not even one crop fits; --data.crop 32 --data.batch 1 --method.accumulate 12"
+        ),
         slow(9, 1, "no smaller batch or crop fits either: take a smaller network"),
     ],
 )
@@ -91,6 +93,7 @@ def test_what_is_suggested_trains(line_pairs, tmp_path):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_trials_weights_are_not_saved(line_pairs, tmp_path):
     """What is there afterwards is the last good checkpoint, and resumes."""
     more = ["--trainer.checkpoint_every", "2"]
@@ -180,6 +183,7 @@ def test_out_of_memory_in_the_validation(line_pairs, tmp_path, monkeypatch):
         fit(RECIPE, [*arguments, "--data.steps", "2"], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_is_replayed_does_not_stand_in_the_way_of_a_smaller_crop(line_pairs, tmp_path):
     """The sixth step fails; five have filled the replay with outputs of the whole size."""
     recipe = RECIPE.with_name("cyclegan.yaml")

@@ -6,13 +6,14 @@ import copy
 import math
 import random
 import signal
+from operator import itemgetter
 
 import lightning
 import numpy as np
 import pytest
 import torch
 from registered import cases
-from tiers import slow
+from tiers import first_quick, slow
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
@@ -295,21 +296,15 @@ def equal(a, b):
     return a == b
 
 
-def first_quick():
-    """The first example of each method is of the quick tier, the others of the slow one."""
-    seen = set()
-    for (name, arguments), label in zip(METHODS, IDS, strict=True):
-        marks = [pytest.mark.slow] if name in seen else []
-        seen.add(name)
-        yield pytest.param(name, arguments, id=label, marks=marks)
+BY_METHOD = list(first_quick(METHODS, itemgetter(0), IDS))
 
 
-@pytest.mark.parametrize(("name", "arguments"), first_quick())
+@pytest.mark.parametrize(("name", "arguments"), BY_METHOD)
 @pytest.mark.parametrize("step", [3, slow(5), slow("random")])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, arguments, step):
     """Steps of two or four batches, epochs of five: inside an epoch, at its end, anywhere."""
-    step = random.SystemRandom().randint(1, 11) if step == "random" else step
-    options = {"max_steps": 12, "accumulate": 2, "clip": 0.5}
+    step = random.SystemRandom().randint(1, 7) if step == "random" else step
+    options = {"max_steps": 8, "accumulate": 2, "clip": 0.5}
     whole_log, log = Numbers(), Numbers()
     whole = built(name, arguments, **options)
     run(whole, Data(validate=True), [Checkpoints(tmp_path / "whole")], logger=whole_log)
@@ -327,7 +322,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, name, arguments, ste
         ckpt_path=tmp_path / "parts" / "last.ckpt",
         logger=log,
     )
-    assert second.step == whole.step == 12
+    assert second.step == whole.step == 8
     assert equal(weights(second), weights(whole)), step
     if "optimizer" in arguments:
         assert equal(state_of(second), state_of(whole)), step
@@ -622,7 +617,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("name", "arguments"), METHODS, ids=IDS)
+@pytest.mark.parametrize(("name", "arguments"), BY_METHOD)
 def test_nothing_waits_for_the_device_between_two_lines_of_the_log(monkeypatch, name, arguments):
     if "optimizer" not in arguments:
         pytest.skip("it steps no optimiser")

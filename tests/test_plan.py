@@ -51,7 +51,7 @@ def test_cores_cover_each_pixel_once(height, width, tile, margin, stride):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (53, 1), (7, 5), (64, 64), (65, 127)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (53, 1), (7, 5), (32, 32), (33, 65)])
 @pytest.mark.parametrize("tile", [1, 16, 33, 64, 1024])
 def test_identity_is_exact(identity_model, shape, tile, scale):
     rng = np.random.default_rng(1)

@@ -104,8 +104,8 @@ def test_a_window_of_a_large_file_fetches_a_small_part(make_raster, server):
     assert server.bytes < 0.05 * near.stat().st_size
 
 
-@pytest.mark.parametrize(("fault", "every"), [(500, 3), (503, 2), (429, 3), ("drop", 11)])
-@pytest.mark.parametrize("compress", ["deflate", "none"])
+@pytest.mark.parametrize(("fault", "every"), [(500, 3), slow(503, 2), slow(429, 3), ("drop", 11)])
+@pytest.mark.parametrize("compress", ["deflate", slow("none")])
 def test_new_tries_give_the_same_pixels(
     make_raster, server, identity_model, tmp_path, fault, every, compress
 ):

@@ -8,6 +8,7 @@ same scene cut hard shows that the test would see one.
 from __future__ import annotations
 
 from math import comb
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from affine import Affine
 from registered import cases, classes, waken
 from scipy.ndimage import gaussian_filter
-from tiers import slow
+from tiers import first_quick, slow
 from torch import nn
 
 from crossband import Model
@@ -90,6 +91,7 @@ SEEING_ALL = [
     ),
     ("_Finer", {}),
 ]
+SAMPLERS = [case for case in SEEING_ALL if case[0].endswith("Sampler")]
 EXACT = [
     ("ResNet", {"width": 4, "blocks": 1, "norm": "batch"}),
     ("UNet", {"width": 4, "levels": 2, "norm": "batch"}),
@@ -205,7 +207,10 @@ def marks(length, stride):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [slow(*c) if c[0].endswith("Sampler") else c for c in SEEING_ALL],
+    [
+        *first_quick([c for c in SEEING_ALL if c not in SAMPLERS], itemgetter(0)),
+        *(slow(*c) for c in SAMPLERS),
+    ],
     ids=identify,
 )
 def test_no_border_shows(name, arguments, translated):
@@ -247,9 +252,7 @@ def silent(network):
     return network.eval()
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"), [c for c in SEEING_ALL if c[0].endswith("Sampler")], ids=identify
-)
+@pytest.mark.parametrize(("name", "arguments"), first_quick(SAMPLERS, itemgetter(0)), ids=identify)
 def test_tiles_draw_the_noise_of_the_scene(name, arguments, translated):
     """Two draws that fade into each other would be a band of weaker noise."""
     model = model_of(name, arguments, silent)
@@ -262,7 +265,7 @@ def test_tiles_draw_the_noise_of_the_scene(name, arguments, translated):
     assert np.square(alike).sum() == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize(("name", "arguments"), EXACT, ids=identify)
+@pytest.mark.parametrize(("name", "arguments"), first_quick(EXACT, itemgetter(0)), ids=identify)
 def test_fixed_statistics_and_local_layers_are_exact(name, arguments, translated):
     def prepare(network):
         for module in network.modules():  # of a batch norm that has seen something

@@ -17,6 +17,7 @@ from keywords import series
 from product_trees import landsat, sentinel1, sentinel2
 from rasterio.warp import transform
 from rio_cogeo.cogeo import cog_validate
+from tiers import slow
 
 import crossband
 from crossband.cli import main as cli
@@ -663,7 +664,7 @@ def test_failures_have_exit_code_1(scenes, tiny_model, tmp_path, capsys):
 # The picture.
 
 
-@pytest.mark.parametrize("count", [1, 2, 13])
+@pytest.mark.parametrize("count", [1, slow(2), slow(13)])
 def test_pictures_of_any_number_of_places(tmp_path, count):
     from crossband.series.plot import plot_series
 

@@ -72,7 +72,7 @@ def whole(line_pairs, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "slurm"),
     [
-        ("SIGUSR1", True),
+        slow("SIGUSR1", True),
         slow("SIGUSR1", False),
         slow("SIGTERM", True),
         slow("SIGTERM", False),

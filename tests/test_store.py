@@ -108,13 +108,25 @@ def stopped(source, tiny_model, tmp_path, monkeypatch):
     return out
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("size", "the source changed"),
-        ("time", "the source changed"),
-        ("content", "the source changed"),
-        ("weights", "the model changed"),
+@pytest.mark.parametrize("change", ["size", "time", "content"])
+def test_a_changed_source_is_noticed_and_refused(stopped, source, tiny_model, change):
+    state = source.stat()
+    if change == "size":
+        with open(source, "ab") as file:
+            file.write(b"more")
+    elif change == "time":
+        os.utime(source, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
+    else:
+        data = bytearray(source.read_bytes())
+        data[-1] ^= 1
+        source.write_bytes(data)
+        os.utime(source, ns=(state.st_atime_ns, state.st_mtime_ns))
+    refused(crossband.load(tiny_model), source, stopped, "the source changed")
+
+
+def test_a_change_of_model_or_options_is_noticed_and_refused(stopped, source, tiny_model):
+    """Nothing is lost by a refusal, so that one run serves for all."""
+    for change, words in [
         ({"tile": 64}, "--tile changed"),
         ({"dtype": "float32"}, "--dtype"),
         ({"batch": 2}, "--batch changed"),
@@ -122,29 +134,25 @@ def stopped(source, tiny_model, tmp_path, monkeypatch):
         ({"scale": 2e-4}, "how the source is read changed"),
         ({"bands": {"red": 3, "green": 2, "blue": 1}}, "how the source is read changed"),
         ({"indices": ["NDVI"]}, "--index changed"),
-    ],
-)
-def test_a_change_is_noticed_and_refused(stopped, source, tiny_model, change, words):
+    ]:
+        refused(crossband.load(tiny_model), source, stopped, words, **change)
     model = crossband.load(tiny_model)
-    state = source.stat()
-    if change == "size":
-        with open(source, "ab") as file:
-            file.write(b"more")
-    elif change == "time":
-        os.utime(source, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
-    elif change == "content":
-        data = bytearray(source.read_bytes())
-        data[-1] ^= 1
-        source.write_bytes(data)
-        os.utime(source, ns=(state.st_atime_ns, state.st_mtime_ns))
-    elif change == "weights":
-        next(model.network.parameters()).data[0] += 1e-6
-    options = {"tile": 48, "precision": "fp32", **(change if isinstance(change, dict) else {})}
+    next(model.network.parameters()).data[0] += 1e-6
+    refused(model, source, stopped, "the model changed")
+    found = Statistics()
+    crossband.load(tiny_model).translate(
+        source, stopped, tile=48, precision="fp32", resume=True, statistics=found
+    )
+    assert found.resumed > 0
+
+
+def refused(model, source, stopped, words, **change):
+    """Try to go on with a stopped run; it says `words` in one line, and nothing is lost."""
     before = sorted(p.name for p in folder_of(stopped).iterdir())
     with pytest.raises(OutputError, match=words) as caught:
-        model.translate(source, stopped, resume=True, **options)
+        model.translate(source, stopped, resume=True, **{"tile": 48, "precision": "fp32", **change})
     assert "\n" not in str(caught.value)
-    assert sorted(p.name for p in folder_of(stopped).iterdir()) == before  # nothing is lost
+    assert sorted(p.name for p in folder_of(stopped).iterdir()) == before
 
 
 def test_without_resume_it_starts_anew(stopped, source, tiny_model):

@@ -176,6 +176,7 @@ def test_bad_trials_are_pruned(pairs, tmp_path):  # noqa: F811
         assert row.score is not None
 
 
+@pytest.mark.slow
 def test_a_failed_trial_does_not_end_the_sweep(pairs, tmp_path, monkeypatch, capsys):  # noqa: F811
     calls = []
 
@@ -199,6 +200,7 @@ def test_a_failed_trial_does_not_end_the_sweep(pairs, tmp_path, monkeypatch, cap
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_all_fail_says_so(pairs, tmp_path, monkeypatch):  # noqa: F811
     def broken(*arguments, **keywords):
         raise TrainingError("step 1: L1 is nan")
@@ -367,6 +369,7 @@ def test_without_optuna_it_says_what_to_install(pairs, tmp_path, monkeypatch):  
     fit(RECIPE, options(pairs), tmp_path / "run", fast_run=True)
 
 
+@pytest.mark.slow
 def test_the_command(crossband_command, pairs, tmp_path, capsys):  # noqa: F811
     parameters = {WIDTH: {"choices": [8, 12]}, "method.clip": {"low": 1, "high": 2}}
     path = spec(tmp_path, parameters=parameters)
