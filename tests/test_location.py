@@ -453,10 +453,22 @@ def test_what_cannot_be_built_is_one_line(wrong, tmp_path):
         build(Generator, "LocatedResNet", wrong)
     path = tmp_path / "a.ckpt"
     satclip(path)
-    with pytest.raises(CrossbandError, match="leave out encoder"):
-        build(Generator, "LocatedResNet", {"checkpoint": str(path), "encoder": ENCODER})
+    with pytest.raises(ValueError, match="leave out encoder"):
+        LocatedResNet(checkpoint=str(path), encoder=ENCODER)
     with pytest.raises(CrossbandError, match="no such file"):
-        build(Generator, "LocatedResNet", {"checkpoint": str(tmp_path / "none.ckpt")})
+        LocatedResNet(checkpoint=str(tmp_path / "none.ckpt"))
+
+
+def test_a_stored_network_opens_no_file(tmp_path):
+    path = tmp_path / "a.ckpt"
+    satclip(path)
+    stored = {"class": "LocatedResNet", "arguments": {"checkpoint": str(path)}}
+    for name, arguments in (
+        ("LocatedResNet", stored["arguments"]),
+        ("Blend", {"parts": [stored], "shares": [1.0]}),
+    ):
+        with pytest.raises(CrossbandError, match="checkpoint names a file"):
+            build(Generator, name, arguments)
 
 
 def test_a_model_needs_its_checkpoint_no_more(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import rioxarray
 import spyndex
+import torch
 from affine import Affine
 from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
@@ -19,7 +20,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import crossband
 from crossband.cli.main import main
-from crossband.errors import CrossbandError, InputError, OutputError, UnitError
+from crossband.errors import CrossbandError, InputError, ModelError, OutputError, UnitError
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box
 
@@ -100,6 +101,32 @@ def test_nan_is_masked_and_does_not_spread(make_raster, tiny_model, tmp_path):
     with rasterio.open(out) as file:
         assert np.isnan(file.nodata)
         assert np.argwhere(np.isnan(file.read(1))).tolist() == [[5, 6], [30, 30]]
+
+
+@pytest.mark.parametrize("weight", [np.nan, 3e38])
+def test_a_model_that_answers_no_number_is_blamed_and_not_the_scene(
+    make_raster, tiny_model, tmp_path, weight
+):
+    """A finite weight may overflow; then no file says so before the first window is computed."""
+    source = make_raster()
+    model = crossband.load(tiny_model)
+    for parameter in model.network.parameters():
+        parameter.fill_(weight)
+    for to in ([tmp_path / "nir.tif"], []):
+        with pytest.raises(ModelError, match="tiny: the model answers NaN or infinity"):
+            model.translate(source, *to)
+    assert [p.name for p in tmp_path.iterdir()] == [source.name]
+
+
+def test_a_model_that_answers_where_all_is_masked_only(make_raster, identity_model, tmp_path):
+    values = random_values(3, 60, 60)
+    values[:, :, :30] = np.nan
+    source = make_raster(values=values)
+    model = identity_model()
+    model.network.forward = lambda x: torch.where(x > 0, torch.nan, x)
+    with pytest.raises(ModelError, match=r"in every valid pixel of .*scene.tif"):
+        model.translate(source, tmp_path / "nir.tif")
+    assert [p.name for p in tmp_path.iterdir()] == [source.name]
 
 
 def test_a_file_where_all_is_valid_gets_no_mask(make_raster, tiny_model, tmp_path):
@@ -387,8 +414,11 @@ def test_model_card_is_written(tiny_model):
     assert "red, green, blue" in (tiny_model / "README.md").read_text()
 
 
-def test_infinite_answers_are_masked_and_not_clipped(make_raster, tiny_model, tmp_path):
-    model = crossband.load(tiny_model)
-    model.network.members[0].pixel_out.bias.data.fill_(float("inf"))
-    array = model.translate(make_raster(), precision="fp32")
-    assert np.isnan(array.values).all()
+def test_infinite_answers_are_masked_and_not_clipped(make_raster, identity_model):
+    values = random_values(3, 20, 20)
+    model = identity_model()
+    model.network.forward = lambda x: torch.where(x > 0.5, torch.inf, x)
+    array = model.translate(make_raster(values=values), precision="fp32")
+    infinite = (values > 0.5).any(axis=0)
+    assert 0 < infinite.sum() < infinite.size
+    assert np.array_equal(np.isnan(array.values).all(axis=0), infinite)

@@ -38,7 +38,7 @@ def test_only_regular_files_pass(tmp_path, monkeypatch):
     check_regular_file("a\0b")
     cases = {"fifo": "a FIFO", "socket": "a socket", "/dev/zero": "a device", ".": "a folder"}
     for path, words in cases.items():
-        with pytest.raises(InputError, match=f"{path}: {words}, and no regular file"):
+        with pytest.raises(InputError, match=rf"{path}: {words}, and no regular file"):
             check_regular_file(path)
     with pytest.raises(ModelError):
         check_regular_file(tmp_path / "fifo", ModelError)
@@ -100,9 +100,6 @@ def test_no_more_bytes_are_read_than_are_stated(tmp_path):
         ('{"a":' * 100_000, "nested more than 64 deep"),
         ("[" * 65 + "1" + "]" * 65, "nested more than 64 deep"),
         ('{"a": {"b": 1, "b": 1}}', "the key 'b' is there twice"),
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
-        ("[1e999]", "1e999 is too large a number"),
         ("9" * 5000, "4300 digits"),
         ("", "Expecting value"),
     ],

@@ -109,7 +109,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     lowered = {n.lower(): n for n in names}
-    wanted = name.lower()
+    wanted = name.lower()[:80]  # comparing with a longer one would take long
     close = difflib.get_close_matches(wanted, list(lowered), n=5, cutoff=0.6)
     if close:
         # Two letters swapped is the most common slip; difflib does not count it as one.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from crossband.core.regular_file import read_text
 from crossband.errors import CrossbandError, InputError
@@ -35,8 +34,7 @@ def parse_strict_json(text: str) -> Any:
     """Return what JSON of one of our own formats holds.
 
     Raises:
-        ValueError: see `parse_json`; also a key that is twice in one object, and a number that is
-            not finite.
+        ValueError: see `parse_json`; also a key that is twice in one object.
 
     >>> parse_strict_json('{"width": [8, 1.5]}')
     {'width': [8, 1.5]}
@@ -45,9 +43,7 @@ def parse_strict_json(text: str) -> Any:
     ValueError: the key 'width' is there twice
     """
     try:
-        data = json.loads(
-            text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_no_number
-        )
+        data = json.loads(text, object_pairs_hook=_mapping)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     _check_depth(data)
@@ -69,17 +65,6 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} is there twice")
         found[key] = value
     return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large a number")
-    return value
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
 
 
 def _check_depth(data: Any) -> None:

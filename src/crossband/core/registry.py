@@ -15,14 +15,20 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
+import numbers
 import pkgutil
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
 from crossband.errors import CrossbandError, nearest
 
 T = TypeVar("T", bound="Registered")
+#: Values among the stored arguments of an instance, at most.
+MOST_ARGUMENTS = 10_000
 #: Arguments of several instances of a class.
 Examples = tuple[Mapping[str, Any], ...]
 
@@ -36,6 +42,9 @@ class Registered:
         key: the attribute of a class by which it is found.
         remember: whether an instance keeps its arguments.
         known: the classes that are imported, by name; `available` imports all of them.
+        largest: largest whole number among the arguments, also within lists and mappings.
+        files: arguments that name a file. `build` refuses them: what it is given may come from a
+            model folder, which must not name other files.
         examples: arguments of small instances, which tests build. The first has sizes only: it
             makes any instance small, also that of a recipe. The others are put over it, one for
             each form that behaves differently. An argument that is itself a class is written as in
@@ -48,6 +57,8 @@ class Registered:
     key: ClassVar[str] = "__name__"
     remember: ClassVar[bool] = True
     known: ClassVar[dict[str, type[Any]]] = {}
+    largest: ClassVar[int] = 2**53
+    files: ClassVar[tuple[str, ...]] = ()
     examples: ClassVar[Examples] = ({},)
     arguments: dict[str, Any]
 
@@ -91,6 +102,8 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         if type(self).__init__ is wrapped:  # not when called through super() by a subclass
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
+            for name, value in list(bound.arguments.items())[1:]:
+                _check_numbers(self, name, value)
             # object.__setattr__: an nn.Module is not ready for attributes before its own __init__.
             object.__setattr__(self, "arguments", dict(list(bound.arguments.items())[1:]))
         init(self, *args, **kwargs)
@@ -122,7 +135,7 @@ def find(base: type[T], name: str) -> type[T]:
         load_entry_points(base.family, name)
     if name not in base.known:
         known = available(base)
-        raise CrossbandError(f"unknown {base.family} {name!r}: {nearest(name, known)}")
+        raise CrossbandError(f"unknown {base.family} {name!r:.80}: {nearest(name, known)}")
     return base.known[name]
 
 
@@ -150,16 +163,85 @@ def _load_all(family: str) -> None:
 
 
 def build(base: type[T], name: str, arguments: dict[str, Any]) -> T:
-    """Build a registered class from its name and arguments; wrong arguments are one-line errors."""
+    """Build a registered class from its name and stored arguments.
+
+    Raises:
+        CrossbandError: no such class, or arguments that it does not take; in one line.
+    """
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise CrossbandError(f"a {base.family} is a class and an object of arguments")
+    if sum(1 for _ in _values(arguments)) > MOST_ARGUMENTS:
+        raise CrossbandError(f"{name}: more than {MOST_ARGUMENTS:,} values among its arguments")
     cls = find(base, name)
     accepted = inspect.signature(cls.__init__).parameters
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in accepted or key == "self":
             known = [k for k in accepted if k != "self"]
-            raise CrossbandError(f"{cls.__name__} has no argument {key!r}: {nearest(key, known)}")
+            raise CrossbandError(
+                f"{cls.__name__} has no argument {key!r:.80}: {nearest(key, known)}"
+            )
+        if key in cls.files and value is not None:
+            raise CrossbandError(f"{cls.__name__}: {key} names a file; a stored network has none")
+    _check_types(cls, arguments)
     try:
         return cls(**arguments)
-    except (TypeError, ValueError) as error:
+    except CrossbandError:
+        raise
+    except Exception as error:
+        # A constructor may fail in any way where its arguments are of the right types, but absurd.
+        reason = str(error) or type(error).__name__
         raise CrossbandError(
-            f"{cls.__name__} cannot be built from its arguments: {error}"
+            f"{cls.__name__} cannot be built from its arguments: {reason[:200]}"
         ) from error
+
+
+def _values(data: Any) -> Iterator[Any]:
+    """Yield the values within lists and mappings."""
+    if isinstance(data, dict | list | tuple):
+        for item in data.values() if isinstance(data, dict) else data:
+            yield from _values(item)
+    else:
+        yield data
+
+
+def _check_numbers(of: Registered, name: str, argument: Any) -> None:
+    """Raise CrossbandError for a number that is none, or is absurdly large."""
+    for value in _values(argument):
+        if isinstance(value, float) and math.isnan(value):
+            raise CrossbandError(f"{type(of).__name__}: {name} is no number")
+        if isinstance(value, int) and abs(value) > of.largest:
+            words = name if value is argument else f"a number in {name}"
+            raise CrossbandError(f"{type(of).__name__}: {words} must be at most {of.largest:,}")
+
+
+def _check_types(cls: type[Any], arguments: Mapping[str, Any]) -> None:
+    """Raise CrossbandError for plain data that is of another type than the constructor says."""
+    try:
+        hints = typing.get_type_hints(cls.__init__)
+    except NameError:  # a name that another package imports for type checking only
+        return
+    for name, value in arguments.items():
+        if name in hints and not _is_a(value, hints[name]):
+            hint = hints[name]
+            words = hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
+            raise CrossbandError(
+                f"{cls.__name__} cannot be built from its arguments: {name} must be {words}, not "
+                f"{value!r:.60}"
+            )
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Return whether plain data is of a type; types of other data than plain one accept all."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, one) for one in inner)
+    if origin is typing.Literal:
+        return any(type(value) is type(one) and value == one for one in inner)
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and all(_is_a(v, inner[0]) for v in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(_is_a(v, inner[1]) for v in value.values())
+    if hint in (int, float):
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, str, type(None)) else True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from crossband.errors import CrossbandError, InputError
 
@@ -38,7 +38,7 @@ def check_regular_file(path: str | Path, error: type[CrossbandError] = InputErro
     _check_mode(path, mode, error)
 
 
-def open_regular_file(path: str | Path, error: type[CrossbandError] = InputError) -> BinaryIO:
+def open_regular_file(path: str | Path, error: type[CrossbandError] = InputError) -> BufferedReader:
     """Open a regular file for reading.
 
     Args:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import ModelError, UnitError, nearest
+
+#: Bands on either side, at most; hyperspectral sensors have a few hundred.
+MOST_BANDS = 1024
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ class Signature:
         """Check the units, and that each band has a range with low < high."""
         if not self.units:
             raise ModelError("a signature needs at least one unit")
+        if not all(isinstance(r.target_unit, str | None) for r in self.units.values()):
+            raise ModelError("the unit of a target is no text")
+        for what, bands in (("source", self.source), ("target", self.target)):
+            if not 1 <= len(bands) <= MOST_BANDS:
+                raise ModelError(f"1 to {MOST_BANDS} {what} bands are possible, not {len(bands)}")
+            if not all(0 < len(band) <= 80 and band.isprintable() for band in bands):
+                raise ModelError(f"a {what} band needs a name of 1 to 80 characters in one line")
         for unit, r in self.units.items():
             for known in (unit, self.target_unit(unit)):
                 if known not in VALID_RANGE:
@@ -58,8 +69,11 @@ class Signature:
                     raise ModelError(
                         f"{unit}: {len(ranges)} {what} ranges for {len(bands)} {what} bands"
                     )
-                if any(low >= high for low, high in ranges):
-                    raise ModelError(f"{unit}: a {what} range must be (low, high) with low < high")
+                if not all(_is_range(low, high) for low, high in ranges):
+                    raise ModelError(
+                        f"{unit}: a {what} range must be (low, high) with low < high, both finite "
+                        "and apart in float32"
+                    )
 
     def target_unit(self, unit: str) -> str:
         """Return the unit of the target for a unit of the source."""
@@ -99,13 +113,24 @@ class Signature:
         """Rebuild from plain data; ModelError if keys are missing or have wrong values."""
         try:
             units = {
-                unit: UnitRange(
-                    [(float(a), float(b)) for a, b in r["source"]],
-                    [(float(a), float(b)) for a, b in r["target"]],
-                    r.get("target_unit"),
-                )
+                unit: UnitRange(_ranges(r["source"]), _ranges(r["target"]), r.get("target_unit"))
                 for unit, r in data["units"].items()
             }
-            return cls(list(data["source"]), list(data["target"]), units)
+            source, target = data["source"], data["target"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"the signature is malformed: {error!r}") from error
+        for bands in (source, target):
+            if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
+                raise ModelError("the signature is malformed: its bands are no list of names")
+        return cls(source, target, units)
+
+
+def _ranges(data: Any) -> list[tuple[float, float]]:
+    return [(float(low), float(high)) for low, high in data]
+
+
+def _is_range(low: float, high: float) -> bool:
+    """Return whether the width of a range is a number above 0 in float32, as it is computed."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = np.float32(high) - np.float32(low)
+    return bool(np.isfinite(width) and width > 0)

@@ -7,23 +7,18 @@ the stored arguments.
 
 from __future__ import annotations
 
-import json
+import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from crossband.core.registry import build
-from crossband.core.signature import Signature
-from crossband.errors import CrossbandError, ModelError, nearest
-from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
+from crossband.errors import ModelError, nearest
+from crossband.model.description import read_description
+from crossband.model.files import BASELINES, CARD, DESCRIPTION, WEIGHTS
 from crossband.model.model import Model
-from crossband.networks import Generator
+from crossband.model.weights import load_network
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-_KEYS = ("format", "name", "task", "crossband", "network", "signature", "weights", "about")
 M = TypeVar("M", bound=Model)
 
 
@@ -60,11 +55,11 @@ def _resolve(name: str | Path) -> Path:
     if text in bundled() and not isinstance(name, Path):
         return bundled()[text]
     path = Path(text)
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix in _PICKLES:
             raise ModelError(f"{path}: pickle files are never loaded; a model is a folder")
         raise ModelError(f"{path}: a file, but a model is a folder with {DESCRIPTION}")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ModelError(f"unknown model {text!r}: no such folder; {nearest(text, bundled())}")
     return path
 
@@ -84,72 +79,33 @@ def _from_hub(address: str) -> Path:
         raise ModelError(f"{address}: cannot be fetched: {first}") from error
 
 
-def _load_folder(folder: Path, kind: type[M]) -> M:
-    data = _read_description(folder)
+def _load_folder(folder: Path, kind: type[M], *, baselines: bool = True) -> M:
+    data, signature = read_description(folder)
     weights = folder / WEIGHTS
-    if not weights.is_file():
+    if not os.path.exists(weights):
         pickles = [p.name for p in folder.iterdir() if p.suffix in _PICKLES]
         hint = f" ({pickles[0]} is in pickle form and is never loaded)" if pickles else ""
         raise ModelError(f"{folder}: {WEIGHTS} is missing{hint}")
-    found = sha256(weights)
-    if found != data["weights"]["sha256"]:
-        raise ModelError(
-            f"{weights}: the weights are not those that {DESCRIPTION} describes "
-            f"(SHA-256 {found[:12]}..., expected {data['weights']['sha256'][:12]}...)"
-        )
-    try:
-        network = build(Generator, data["network"]["class"], data["network"]["arguments"])
-        tensors = {k: v.float() for k, v in load_file(weights).items()}
-        network.load_state_dict(tensors)
-    except SafetensorError as error:
-        raise ModelError(f"{weights}: not a safetensors file: {error}") from error
-    except CrossbandError as error:
-        raise ModelError(f"{folder / DESCRIPTION}: {error}") from error
-    except RuntimeError as error:
-        raise ModelError(f"{weights}: does not fit {data['network']['class']}: {error}") from error
+    found, about = data["weights"]["sha256"], data["network"]
+    network = load_network(weights, found, about["class"], about["arguments"])
     model = kind(
         network,
-        Signature.from_json(data["signature"]),
+        signature,
         name=data["name"],
         task=data["task"],
         about=data["about"],
     )
     model.weights_hash, model.folder = found, folder
-    for child in sorted((folder / BASELINES).glob(f"*/{DESCRIPTION}")):
-        model.baselines[child.parent.name] = _load_folder(child.parent, kind)
+    for child in sorted((folder / BASELINES).glob(f"*/{DESCRIPTION}")) if baselines else []:
+        model.baselines[child.parent.name] = _load_folder(child.parent, kind, baselines=False)
     return model.eval().requires_grad_(False)
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder}: no {DESCRIPTION}, so not a model folder") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: must hold one object")
-    for key in _KEYS:
-        if key not in data:
-            raise ModelError(f"{path}: the key {key!r} is missing")
-    for key in data:
-        if key not in _KEYS:
-            raise ModelError(f"{path}: unknown key {key!r}: {nearest(key, _KEYS)}")
-    if data["format"] != FORMAT:
-        raise ModelError(f"{path}: format {data['format']!r}, this version reads {FORMAT}")
-    for key, inner in (("network", ("class", "arguments")), ("weights", ("sha256",))):
-        for name in inner:
-            if not isinstance(data[key], dict) or name not in data[key]:
-                raise ModelError(f"{path}: the key {key}.{name} is missing")
-    return data
 
 
 def models_table(folders: dict[str, Path]) -> str:
     """Return the text that `crossband models` prints."""
     out = []
     for name, folder in folders.items():
-        d = _read_description(folder)
+        d, _ = read_description(folder)
         n, s, about = d["network"], d["signature"], d["about"]
         size = (folder / WEIGHTS).stat().st_size / 2**20
         margin = "unbounded" if n["margin"] is None else f"{n['margin']} px"

@@ -54,15 +54,9 @@ class Model(nn.Module):
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if (network.in_channels, network.out_channels) != (
-            len(signature.source),
-            len(signature.target),
-        ):
-            raise ModelError(
-                f"{name}: the network takes {network.in_channels} bands and gives "
-                f"{network.out_channels}, the signature says {len(signature.source)} and "
-                f"{len(signature.target)}"
-            )
+        fault = network.fault(len(signature.source), len(signature.target))
+        if fault is not None:
+            raise ModelError(f"{name}: the network {fault}")
         self.network, self.signature = network, signature
         self.name, self.task, self.about = printable(name), printable(task), about or {}
         self.baselines: dict[str, Model] = {}

@@ -11,6 +11,13 @@ from crossband.core.resample import resize_to
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
 
+#: Largest whole number among a network's arguments. They count channels, layers and pixels; loops
+#: over more would not end, or make numbers of thousands of digits.
+LARGEST = 2**14
+#: Largest stride and scale of a generator: a tile is several strides wide, and the result of one is
+#: `scale` times as wide.
+LARGEST_STRIDE, LARGEST_SCALE = 2**12, 64
+
 
 class Generator(Registered, nn.Module, family="Generator", package="crossband.networks"):
     """Source -> target in normalised values: [B, Cs, H, W] -> [B, Ct, H * scale, W * scale].
@@ -35,6 +42,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     as if the noise were 0 and the place unknown.
     """
 
+    largest = LARGEST
     in_channels: int
     out_channels: int
     margin: int | None = 0
@@ -43,6 +51,18 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     noise: int = 0
     style: int = 0
     located: bool = False
+
+    def fault(self, source: int, target: int) -> str | None:
+        """Return why this cannot translate so many source to so many target bands, if it cannot."""
+        if (self.in_channels, self.out_channels) != (source, target):
+            return (
+                f"takes {self.in_channels} bands and gives {self.out_channels}, the signature says "
+                f"{source} and {target}"
+            )
+        for name, largest in (("stride", LARGEST_STRIDE), ("scale", LARGEST_SCALE)):
+            if not 1 <= getattr(self, name) <= largest:
+                return f"has a {name} of {getattr(self, name)}, and 1 to {largest} are possible"
+        return None
 
     @property
     def conditioned(self) -> bool:
@@ -85,6 +105,7 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
         smallest: smallest side of the target in pixels that gives a score.
     """
 
+    largest = LARGEST
     conditional: bool = True
     smallest: int = 1
 

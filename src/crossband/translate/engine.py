@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crossband.core.devices import limit_kernel_caches, resolve_device, resolve_precision
 from crossband.core.sensors import VALID_RANGE
+from crossband.errors import ModelError
 from crossband.model import Model, identity
 from crossband.networks.conditions import Conditions
 from crossband.raster.grid import Window
@@ -78,6 +79,7 @@ class Engine:
         model.eval().to(self.device)
         network: Any = model.network
         network.to(memory_format=torch.channels_last)
+        self._answers = False  # whether any prediction was finite
         self._ranges: dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 
     @cached_property
@@ -130,7 +132,11 @@ class Engine:
         )
 
     def compute(self, prepared: PreparedBatch) -> Tensor | None:
-        """Run the network; returns normalised [B, Ct, H * s, W * s] on the CPU."""
+        """Run the network; returns normalised [B, Ct, H * s, W * s] on the CPU.
+
+        Raises:
+            ModelError: no prediction of the first batch is finite.
+        """
         if prepared.inputs is None:
             return None
         network: Any = self.model.network
@@ -144,6 +150,14 @@ class Engine:
                     out = network.forward_conditioned(inputs, conditions)
             # A constant network may return a parameter, which requires a gradient even here.
             prediction: Tensor = out.detach().cpu()
+        if not self._answers:
+            # Masked pixels have ordinary values here, so it is not the scene's fault.
+            self._answers = bool(prediction.isfinite().any())
+            if not self._answers:
+                raise ModelError(
+                    f"{self.model.name}: the model answers NaN or infinity in every pixel of the "
+                    "first window, so its weights are damaged"
+                )
         return prediction
 
     def physical(

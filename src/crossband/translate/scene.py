@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import CrossbandWarning, FinishError, MaskedError, OutputError
+from crossband.errors import CrossbandWarning, FinishError, MaskedError, ModelError, OutputError
 from crossband.model import Model
 from crossband.raster.blocks import ChunkShape
 from crossband.raster.cog import Cog
@@ -135,6 +135,11 @@ def translate_scene(
             computer.run(job, streamed, store, statistics, progress)
             if not streamed[0].valid:
                 store.done.clear()  # so that the store is removed
+                if statistics.computed:
+                    raise ModelError(
+                        f"{model.name}: the model answers NaN or infinity in every valid pixel of "
+                        f"{source}"
+                    )
                 raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
             statistics.finishing = _finish(matched, outputs, scene, store)
     return output

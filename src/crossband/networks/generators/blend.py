@@ -38,6 +38,8 @@ class Blend(Generator):
     def __init__(self, parts: list[dict[str, Any]], shares: list[float]) -> None:
         if len(parts) != len(shares) or not parts:
             raise ValueError("a blend needs one share for each part")
+        if any(part.keys() != {"class", "arguments"} for part in parts):
+            raise ValueError("each part of a blend has a class and arguments")
         if min(shares) < 0 or not math.isclose(sum(shares), 1.0):
             raise ValueError(f"the shares of a blend must be positive and sum to 1, not {shares}")
         super().__init__()

@@ -16,6 +16,8 @@ from crossband.networks.base import Generator
 CELL, STEP = 4, 2
 #: Binomial weights of a cell and its neighbours, on each side as many as `REACH`.
 BLUR, REACH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2
+#: Source bands, levels and bins, at most.
+MOST_BANDS, MOST_LEVELS, MOST_BINS = 256, 10, 256
 #: Rows answered at once when nothing is trained: what lies between stays in the cache.
 ROWS = 32
 #: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
@@ -95,6 +97,11 @@ class LocalPyramid(Generator):
             )
         if bins < 0 or bins == 1:
             raise RecipeError(f"LocalPyramid needs at least 2 bins, or 0 for none, not {bins}")
+        if in_channels > MOST_BANDS or levels > MOST_LEVELS or bins > MOST_BINS:
+            raise RecipeError(
+                f"LocalPyramid compares all pairs of bands, at each level: at most {MOST_BANDS} "
+                f"bands, {MOST_LEVELS} levels and {MOST_BINS} bins are possible"
+            )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.levels, self.bins = levels, bins
         self.pairs = list(combinations(range(in_channels), 2))

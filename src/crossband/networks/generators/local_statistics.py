@@ -15,6 +15,8 @@ from crossband.networks.base import Generator
 
 #: Rows processed at once at inference: the features of a whole tile would not fit the cache.
 ROWS = 64
+#: Source bands and windows of each kind, at most.
+MOST_BANDS, MOST_WINDOWS = 256, 16
 #: Samples whose cells are computed at once, so that intermediate results stay in the cache.
 SAMPLES = 8
 #: In training, if a smaller fraction of the pixels is wanted, windows are extracted one by one.
@@ -72,6 +74,11 @@ class LocalStatistics(Generator):
         super().__init__()
         if min(width, depth, members, stride) < 1:
             raise RecipeError("LocalStatistics needs width, depth, members, stride of at least 1")
+        if in_channels > MOST_BANDS or max(len(near), len(far)) > MOST_WINDOWS:
+            raise RecipeError(
+                f"LocalStatistics compares all pairs of bands, in each window: at most "
+                f"{MOST_BANDS} bands and {MOST_WINDOWS} windows of a kind are possible"
+            )
         if any(k < 1 or k % 2 == 0 for k in (*near, *far)):
             raise RecipeError("LocalStatistics needs windows of odd sides")
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride

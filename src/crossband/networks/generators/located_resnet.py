@@ -171,6 +171,7 @@ class LocatedResNet(ResNet):
     )
 
     located = True
+    files = ("checkpoint",)
 
     def __init__(
         self,

@@ -24,6 +24,9 @@ from crossband.networks.layers.convolution import (
 )
 from crossband.networks.layers.equalised import EqualConv2d, PixelNorm
 
+#: Levels and steps of the growth, at most.
+MOST_LEVELS, LARGEST_GROWN = 12, 2**40
+
 
 class GrowingNetwork(nn.Module):
     """A network that grows in training; a method calls `grow` before each step.
@@ -56,7 +59,10 @@ class GrowingNetwork(nn.Module):
 
     def set_extra_state(self, state: Any) -> None:
         """See `get_extra_state`."""
-        self.growth = float(state)
+        growth = float(state)
+        if not 0.0 <= growth <= self.levels:
+            raise ValueError(f"its growth is {growth:g}, and 0 to {self.levels} are possible")
+        self.growth = growth
 
     def _stage(self) -> tuple[int, float]:
         """Return the finest active level (0 is full size), and how far it is faded in."""
@@ -104,6 +110,8 @@ class ProgressiveUNet(GrowingNetwork, Generator):
         {"width": 12, "levels": 1, "out_channels": 2},
     )
 
+    largest = LARGEST_GROWN
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -113,8 +121,11 @@ class ProgressiveUNet(GrowingNetwork, Generator):
         grown: int = 10_000,
         activation: Activation = "tanh",
     ) -> None:
-        if min(in_channels, out_channels, width, levels, grown) < 1:
-            raise ValueError("channels, width, levels and grown must be at least 1")
+        if min(in_channels, out_channels, width, levels, grown) < 1 or levels > MOST_LEVELS:
+            raise ValueError(
+                "channels, width, levels and grown must be at least 1, "
+                f"levels at most {MOST_LEVELS}"
+            )
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.levels, self.grown, self.growth = levels, grown, float(levels)
@@ -200,6 +211,8 @@ class ProgressiveCritic(GrowingNetwork, Discriminator):
 
     examples = ({"width": 8, "levels": 2, "grown": 4},)
 
+    largest = LARGEST_GROWN
+
     def __init__(
         self,
         source_channels: int = 3,
@@ -210,8 +223,10 @@ class ProgressiveCritic(GrowingNetwork, Discriminator):
         grown: int = 10_000,
         conditional: bool = True,
     ) -> None:
-        if min(width, levels, grown) < 1:
-            raise ValueError("width, levels and grown must be at least 1")
+        if min(width, levels, grown) < 1 or levels > MOST_LEVELS:
+            raise ValueError(
+                f"width, levels and grown must be at least 1, levels at most {MOST_LEVELS}"
+            )
         super().__init__()
         self.conditional = conditional
         self.smallest = 2**levels

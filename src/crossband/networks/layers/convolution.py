@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.core.resample import bicubic
+from crossband.networks.base import LARGEST_STRIDE
 
 Norm = Literal["batch", "instance", "affine", "none"]
 Upsample = Literal["transpose", "resize", "bilinear", "bicubic"]
@@ -225,6 +226,8 @@ def margin_of(field: Callable[[Interval], Interval], stride: int, scale: int = 1
         stride: stride of the network.
         scale: output pixels per source pixel along one side.
     """
+    if stride > LARGEST_STRIDE:  # looking at each phase would not end
+        raise ValueError(f"a stride of {stride}, and {LARGEST_STRIDE} is the largest")
     margin = 0
     for phase in range(stride):
         low, high = field((phase * scale, phase * scale + scale - 1))

@@ -9,6 +9,7 @@ use the same time steps, except a complete image in `FlowSampler`, which may ada
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +23,8 @@ from crossband.networks.conditions import Conditions
 from crossband.networks.layers.convolution import Interval, margin_of
 from crossband.networks.samplers.vector_field import Field, VectorFieldUNet
 
+#: Steps of a sampler, at most.
+MOST_STEPS = 1000
 #: Small fields, for `examples`: one with an infinite and one with a finite receptive field.
 SMALL_FIELD = {"arguments": VectorFieldUNet.examples[0]}
 LOCAL_FIELD = {"arguments": {**VectorFieldUNet.examples[0], "norm": "none"}}
@@ -93,9 +96,12 @@ class _Sampler(Generator):
             self.margin = None
             return
 
+        # Most phases of the stride soon see the same interval; a thousand steps take a second.
+        field = functools.cache(self.field.receptive_field)
+
         def repeated(interval: Interval) -> Interval:
             for _ in range(self._sequential_evaluations):
-                once = self.field.receptive_field(interval)
+                once = field(interval)
                 assert once is not None
                 interval = min(interval[0], once[0]), max(interval[1], once[1])
             return interval

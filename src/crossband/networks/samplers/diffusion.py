@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.errors import CrossbandError
-from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, one_time
+from crossband.networks.samplers.base import (
+    LOCAL_FIELD,
+    MOST_STEPS,
+    SMALL_FIELD,
+    _Sampler,
+    one_time,
+)
 
 Levels = Literal["cosine", "linear"]
 Predicts = Literal["v", "epsilon"]
@@ -113,6 +119,8 @@ class DiffusionSampler(_Sampler):
     def _check(self) -> None:
         if self.solver not in ("ddim", "dpm-solver++"):
             raise ValueError(f"no solver {self.solver!r}: known: ddim, dpm-solver++")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps must be at most {MOST_STEPS}")
         if not 1 <= self.steps <= self.levels or not 0.0 <= self.eta <= 1.0 or self.limit < 1.0:
             raise ValueError("steps must be 1 to levels, eta 0 to 1, limit at least 1")
         if self.solver == "dpm-solver++":

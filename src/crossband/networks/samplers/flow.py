@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from crossband.networks.samplers import ode
-from crossband.networks.samplers.base import LOCAL_FIELD, SMALL_FIELD, _Sampler, one_time
+from crossband.networks.samplers.base import (
+    LOCAL_FIELD,
+    MOST_STEPS,
+    SMALL_FIELD,
+    _Sampler,
+    one_time,
+)
 
 Solver = Literal["euler", "midpoint", "heun", "rk4", "dopri5"]
 
@@ -65,8 +71,10 @@ class FlowSampler(_Sampler):
 
     def _check(self) -> None:
         ode.solver(self.solver)
-        if self.steps < 1 or min(self.atol, self.rtol) < 0 or (self.rtol and not self.atol):
-            raise ValueError("steps must be at least 1, atol and rtol at least 0, no rtol alone")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ValueError(f"steps must be at least 1 and at most {MOST_STEPS}")
+        if min(self.atol, self.rtol) < 0 or (self.rtol and not self.atol):
+            raise ValueError("atol and rtol must be at least 0, no rtol alone")
 
     @property
     def times(self) -> list[float]:

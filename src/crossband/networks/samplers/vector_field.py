@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.core.registry import Registered
+from crossband.networks.base import LARGEST
 from crossband.networks.layers.convolution import (
     Interval,
     Norm,
@@ -31,6 +32,7 @@ class Field(Registered, nn.Module, family="Field", package="crossband.networks")
         stride: total downsampling step.
     """
 
+    largest = LARGEST
     source_channels: int
     target_channels: int
     stride: int = 1

@@ -127,12 +127,9 @@ class Method(
             pictures=pictures,
         )
         self.automatic_optimization = False
-        bands = (len(signature.source), len(signature.target))
-        if (generator.in_channels, generator.out_channels) != bands:
-            raise RecipeError(
-                f"the generator takes {generator.in_channels} bands and gives "
-                f"{generator.out_channels}, the signature says {bands[0]} and {bands[1]}"
-            )
+        fault = generator.fault(len(signature.source), len(signature.target))
+        if fault is not None:
+            raise RecipeError(f"the generator {fault}")
         counts = {
             "max_steps": max_steps,
             "accumulate": accumulate,

@@ -1,0 +1,92 @@
+"""Stop a network that is too large while it is built, before its weights take memory.
+
+Arguments of a few bytes can ask for gigabytes, or for layers without end. Every module registers
+its tensors and its parts, and torch tells of each. So nothing need be said in a network's own file.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+from torch.overrides import TorchFunctionMode
+
+from crossband.errors import ModelError
+
+#: Functions that make a tensor of a stated shape -> position of the shape among their arguments.
+_SHAPED: dict[Any, int] = {
+    **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full), 0),
+    **dict.fromkeys((Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full), 1),
+}
+
+
+class TooLargeError(ModelError):
+    """A network has more layers or weights than `size_limit` allows."""
+
+
+@contextmanager
+def size_limit(values: int, parts: int) -> Iterator[None]:
+    """Raise TooLargeError as soon as a network that is built here is too large.
+
+    Args:
+        values: numbers in all parameters and buffers together; no single tensor may have more,
+            even one that is only used to make others.
+        parts: parameters, buffers and modules.
+    """
+    count = _Count(values, parts)
+    hooks = [
+        registration.register_module_parameter_registration_hook(count.add),
+        registration.register_module_buffer_registration_hook(count.add),
+        registration.register_module_module_registration_hook(count.add),
+    ]
+    try:
+        with count:
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Count(TorchFunctionMode):
+    """Counts what the networks that this thread builds register, and looks at shapes before."""
+
+    def __init__(self, values: int, parts: int) -> None:
+        super().__init__()
+        self._values, self._parts, self._most = values, parts, values
+        self._thread = threading.get_ident()  # the hooks are those of all threads
+
+    def add(self, module: nn.Module, name: str, part: Tensor | nn.Module | None) -> None:
+        """Count a part; torch calls it before the part is filled with numbers."""
+        if threading.get_ident() != self._thread:
+            return
+        self._parts -= 1
+        if isinstance(part, Tensor):
+            self._values -= part.numel()
+        if self._parts < 0 or self._values < 0:
+            raise TooLargeError("more layers or weights than allowed")
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Look at the shape of a tensor before it is made."""
+        given = kwargs or {}
+        if func in _SHAPED and _numbers(args[_SHAPED[func] :], given.get("size")) > self._most:
+            raise TooLargeError("a tensor is larger than allowed")
+        return func(*args, **given)
+
+
+def _numbers(shape: Sequence[Any], named: Any) -> int:
+    """Return how many numbers a shape has, given as sides, as one list, or under its name."""
+    sides = shape[0] if shape and isinstance(shape[0], Sequence) else shape
+    sides = sides if named is None else named
+    return math.prod(side for side in sides if isinstance(side, int))
