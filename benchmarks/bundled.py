@@ -157,7 +157,7 @@ def ship(a: argparse.Namespace) -> None:
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=["fit", "ship", "table"])
     parser.add_argument("model", choices=MODELS, nargs="?")

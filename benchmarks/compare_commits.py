@@ -206,7 +206,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; returns the exit code."""
     words = (__doc__ or "").split("\n\n", 1)
     parser = argparse.ArgumentParser(
-        description=words[0], epilog=words[1], formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=words[0],
+        epilog=words[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("old", type=Path, metavar="OLD_SRC", help="folder `src` of one checkout")
     parser.add_argument("new", type=Path, metavar="NEW_SRC", help="folder `src` of the other")

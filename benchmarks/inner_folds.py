@@ -41,7 +41,7 @@ def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more:
 def main() -> None:
     """Train and judge, or only print."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("recipe", help="as in rgb2nir/local-pyramid")
     parser.add_argument("--folds", type=int, default=4)

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from train import WARM_UP, Turns, now, settle, train
 
+from crossband.core.signals import ignore_signals
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest as manifests
 from crossband.data.pack import pack
@@ -50,7 +51,6 @@ from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset
 from crossband.data.transforms import Flip
-from crossband.data.workers import ignore_signals
 from crossband.training import recipe
 from crossband.training.fit import fit
 
@@ -288,7 +288,9 @@ def table(result: dict[str, Any], workers: list[int]) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn of a loader")

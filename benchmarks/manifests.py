@@ -324,7 +324,7 @@ def summary(tables: dict[str, pd.DataFrame]) -> str:
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=["write", "table"])
     parser.add_argument("--data", type=Path, default=DATA)

@@ -24,7 +24,7 @@ SIZE, ZOOM = (1180, 1560), 1
 def main() -> None:
     """Evaluate, and take the picture."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "report")

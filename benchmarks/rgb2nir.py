@@ -245,7 +245,7 @@ def intervals(table: pd.DataFrame, draws: int = 4000) -> str:
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=["pairs", "folds", "table", "train"])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/rgb2nir/satellite")

@@ -24,12 +24,12 @@ from affine import Affine
 from soak_page import arguments, write
 from torch.utils.data import DataLoader, Dataset
 
+from crossband.core.signals import ignore_signals
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset
-from crossband.data.workers import ignore_signals
 
 TITLE = "## Memory of loading processes"
 #: Crops of 16 x 16 pixels, as they are read: four bands of float32 and two masks, 4.5 KiB.

@@ -25,7 +25,7 @@ def put(page: str, new: str) -> str:
 def arguments(about: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options of every check."""
     parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("docs/soak.md"))
     parser.add_argument("--json", type=Path, help="write the numbers to FILE")

@@ -293,7 +293,9 @@ def crossband(*arguments: Any) -> None:
 
 def main() -> None:
     """Read the command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     p.add_argument("what", choices=["run", "doc"])
     p.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     p.add_argument("--output", type=Path, default=ROOT / "runs" / "systems")

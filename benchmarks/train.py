@@ -406,7 +406,9 @@ def settle(a: argparse.Namespace) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--profile", action="store_true", help="the parts of Crossband's step")
     parser.add_argument("--rounds", type=int, default=5)

@@ -201,7 +201,7 @@ def cells(found: dict[str, Any]) -> str:
 
 def parse() -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["bundled", "identity"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[2000, 4000])
     parser.add_argument("--layout", nargs="+", choices=list(LAYOUTS), default=["tiles"])

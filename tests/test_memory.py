@@ -12,10 +12,11 @@ import torch
 from tiers import slow
 from torch import nn
 
+from crossband.core.memory import is_out_of_memory
 from crossband.errors import TrainingError
 from crossband.networks import Generator
 from crossband.training.callbacks.checkpoints import read
-from crossband.training.callbacks.memory import OutOfMemoryAdvice, cut_batch, is_out_of_memory
+from crossband.training.callbacks.memory import OutOfMemoryAdvice, cut_batch
 from crossband.training.fit import fit
 
 RECIPE = Path(__file__).parent / "recipe.yaml"

@@ -13,7 +13,7 @@ from commands import PATIENCE, wait_until
 from tiers import slow
 
 from crossband import load
-from crossband.data.workers import SIGNALS
+from crossband.core.signals import SIGNALS
 from crossband.errors import Interrupted, Preempted
 from crossband.training.callbacks import stopping
 from crossband.training.callbacks.checkpoints import read

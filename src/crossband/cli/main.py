@@ -1,66 +1,81 @@
 """The command `crossband`: parses arguments and calls the packages below.
 
-Nothing here imports torch before a subcommand needs it, so that `--help` is fast.
+What lies at the top is imported before Ctrl-C is handled, so it is little. Nothing here imports
+torch before a subcommand needs it, so that `--help` is fast.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from crossband.cli.data import add_data
-from crossband.cli.evaluate import add_evaluate
-from crossband.cli.import_ import add_import
-from crossband.cli.options import add_options
-from crossband.cli.parser import Parser
-from crossband.cli.series import add_series
-from crossband.cli.translate import add_translate
+from crossband.cli.streams import exit_code, lasting_streams
 from crossband.core.file_names import not_text
+from crossband.core.memory import is_out_of_memory, memory_words
 from crossband.core.messages import printable, say
+from crossband.core.signals import ignore_signals, interrupts_after_imports, preempted
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted
-from crossband.translate.options import TileOptions
+
+if TYPE_CHECKING:
+    import argparse
+
+    from crossband.cli.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: the arguments; None for those of the process, which then ends with this command.
+    """
+    with lasting_streams() as out, interrupts_after_imports(), _plain_warnings():
+        code = exit_code(_exit_code(list(sys.argv[1:] if argv is None else argv)), out)
+    if argv is None:
+        # The work is done, and its exit code stands; the interpreter takes a while to end.
+        ignore_signals()
+    return code
+
+
+def _exit_code(argv: list[str]) -> int:
+    """Run a command; print an error that a user can mend in one line."""
     try:
-        with _plain_warnings():
-            try:
-                return _run(list(sys.argv[1:] if argv is None else argv))
-            except CrossbandError as error:
-                say(f"crossband: {error}", error=True)
-                return error.exit_code
-            except OSError as error:
-                # Every access to such a path fails, at any place; other OSErrors are handled there.
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                say(f"crossband: {error.filename}: {error.strerror}", error=True)
-                return CrossbandError.exit_code
-            except UnicodeEncodeError as error:
-                # So does every use of a name with bytes that are no text of this locale.
-                say(f"crossband: {_not_text(error)}", error=True)
-                return CrossbandError.exit_code
-            except KeyboardInterrupt:
-                say("crossband: interrupted; nothing half-written was left", error=True)
-                return Interrupted.exit_code
-    except BrokenPipeError:
-        # The reader of our output has exited (`crossband models | head`).
-        sys.stderr.close()
-        return 141
+        # Only a training has an exit code for the signals of a cluster; others end as by a kill.
+        with preempted() if argv[:1] == ["fit"] else contextlib.nullcontext():
+            return _run(argv)
+    except SystemExit as end:  # --help, --version; a further process of a training
+        return end.code if isinstance(end.code, int) else 0
+    except CrossbandError as error:
+        say(f"crossband: {error}", error=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("crossband: interrupted; nothing half-written was left", error=True)
+        return Interrupted.exit_code
+    except Exception as error:
+        line = _line_of(error, argv)
+        if line is None:
+            raise
+        say(f"crossband: {line}", error=True)
+        return CrossbandError.exit_code
 
 
-def _not_text(error: UnicodeEncodeError) -> str:
-    """Return which text cannot be encoded, and why."""
-    around = error.object[max(error.start - 60, 0) : error.end + 60]
-    return f"{around}: {not_text(error.object) or error.reason}"
+def _line_of(error: Exception, argv: list[str]) -> str | None:
+    """Return what to print of an error that may come at any place; None of another one."""
+    if is_out_of_memory(error):
+        words = memory_words(str(error))
+        tiled = "asked for" in words and argv[:1] in (["translate"], ["series"])
+        return f"out of memory{words}" + ("; a smaller --tile needs less" if tiled else "")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, UnicodeEncodeError):  # a name with bytes that are no text of this locale
+        around = error.object[max(error.start - 60, 0) : error.end + 60]
+        return f"{around}: {not_text(error.object) or error.reason}"
+    return None
 
 
 @contextlib.contextmanager
@@ -104,6 +119,15 @@ def _run(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
+    from crossband.cli.data import add_data
+    from crossband.cli.evaluate import add_evaluate
+    from crossband.cli.import_ import add_import
+    from crossband.cli.options import add_options
+    from crossband.cli.parser import Parser
+    from crossband.cli.series import add_series
+    from crossband.cli.translate import add_translate
+    from crossband.translate.options import TileOptions
+
     parser = Parser(
         prog="crossband",
         description="Translate the image of one sensor into the image another would have taken.",
@@ -183,6 +207,8 @@ def _models(a: argparse.Namespace) -> int:
 
 
 def _recipes() -> int:
+    import shutil
+
     from crossband.training import recipe
     from crossband.training.recipe_table import recipe_info, recipe_table
 

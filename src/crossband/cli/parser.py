@@ -14,13 +14,15 @@ from crossband.errors import CrossbandError, nearest
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with errors in one line that suggest the nearest option.
 
+    It takes no abbreviations: with a later option, one could mean another, or nothing.
+
     Attributes:
         commands: subcommands by name.
         deprecated: an old name of a command, which hints for mistyped names do not offer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
         self.commands: dict[str, Parser] = {}
         self.deprecated = False
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from crossband.core.signals import ignore_signals
 from crossband.core.signature import Signature
 from crossband.data import manifest as manifests
 from crossband.data import splits
@@ -19,7 +20,6 @@ from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
 from crossband.data.samples import OnError, PairDataset, WindowDataset
 from crossband.data.transforms import Transform
-from crossband.data.workers import ignore_signals
 from crossband.errors import ManifestError, RecipeError
 
 

@@ -1,24 +1,10 @@
-"""Worker processes of a data loader: they ignore signals, and their errors are unwrapped."""
+"""Errors of the worker processes of a data loader, unwrapped."""
 
 from __future__ import annotations
 
 import re
-import signal
 
 from crossband.errors import CrossbandError
-
-#: Signals that ask a training to end; Windows has no SIGUSR1.
-SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
-
-
-def ignore_signals(worker: int) -> None:
-    """Ignore the signals that end a training; the `worker_init_fn` of a data loader.
-
-    Ctrl-C and schedulers signal all processes of a group. The training process finishes its step,
-    which needs its loading processes. They end when it tells them to, or when it has ended.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def original(error: CrossbandError) -> CrossbandError:

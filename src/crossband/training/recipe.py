@@ -233,7 +233,7 @@ def dump(config: Any) -> str:
 
 @functools.cache  # building it costs as much as a step of a small network
 def _parser() -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
     for key, (kind, default, meaning) in KEYS.items():
         if kind is TrainerOptions:
             parser.add_argument(f"--{key}", type=kind, default=TrainerOptions(), help=meaning)

@@ -28,9 +28,10 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband.core.file_names import check_output_name
 from crossband.core.messages import say
-from crossband.errors import CrossbandError, Interrupted, OutputError, RecipeError, TrainingError
+from crossband.errors import CrossbandError, OutputError, RecipeError, TrainingError
 from crossband.model.adapt import first_difference
 from crossband.training import recipe
+from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 from crossband.training.run_folder import CHECKPOINTS, CONFIG
@@ -94,6 +95,7 @@ def sweep(
         OutputError: a sweep exists already, or there is none to resume.
         TrainingError: no trial has a score.
         Interrupted: Ctrl-C; continue with `resume`.
+        Preempted: SIGTERM or SIGUSR1; continue with `resume`.
     """
     _optuna()
     wanted = read(spec)
@@ -101,13 +103,14 @@ def sweep(
     base = _check(name, overrides, wanted)
     folder = output or Path("runs") / f"{base['name']}-sweep"
     _prepare(folder, wanted, base, resume, overwrite)
+    stop_request = StopRequest()
     try:
-        with _quiet():
+        with stop_request.handle_signals(), _quiet():
             study = _Study(folder, wanted, trials, fast_run)
             study.run()
             rows = study.rows()
     except KeyboardInterrupt:
-        raise Interrupted("stopped; go on with --resume") from None
+        raise stop_request.error() from None
     except CrossbandError as error:
         # Bad input that only the first trial detects (a manifest, a start) leaves no files either.
         bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another

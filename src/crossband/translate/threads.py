@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from crossband.core.signals import raises_interrupt
+
 T = TypeVar("T")
 _END = object()
 #: Seconds after which a waiting thread checks whether it should stop.
@@ -32,7 +34,7 @@ class DeferredInterrupt:
 
     def __enter__(self) -> Self:
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if is_main and raises_interrupt(signal.getsignal(signal.SIGINT)):
             self._old = signal.signal(signal.SIGINT, self._handle)
         return self
 

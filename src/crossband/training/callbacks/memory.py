@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 
+from crossband.core.memory import is_out_of_memory, memory_words
 from crossband.data.transforms import SPATIAL
 from crossband.errors import CrossbandError, TrainingError
 from crossband.networks import parameter_count
@@ -22,10 +23,6 @@ from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
 
-#: Messages of libraries without an exception class: torch on CPU, MPS, cuDNN, cuBLAS, oneDNN.
-OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|bad_alloc", re.IGNORECASE
-)
 #: Messages that appear when another process of the training ended during a step.
 PROCESS_LOST = re.compile(r"connection (was )?(closed|reset)|remote process exited", re.IGNORECASE)
 #: Smallest crop to suggest; smaller crops have too little context.
@@ -87,7 +84,7 @@ class OutOfMemoryAdvice(MethodCallback):
             return
         method, batch = method_of(pl_module), self._batch
         self._batch = None
-        amount = memory_amounts(str(exception))
+        amount = memory_words(str(exception))
         # The stack frames of the failed step keep its activations alive.
         traceback.clear_frames(exception.__traceback__)
         method.zero_grad(set_to_none=True)
@@ -129,33 +126,6 @@ def _advice(found: Setting | None, side: int) -> str:
     if found.crop != side:
         return f"not even one crop fits; --data.crop {found.crop} {fits} was tried and fits"
     return f"{fits} was tried, fits, and gives the same gradient"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
-
-
-def memory_amounts(message: str) -> str:
-    """Return the amounts of memory requested and free, as far as an error message states them.
-
-    >>> memory_amounts("Tried to allocate 2.00 GiB. GPU 0 has 8 GiB of which 512.00 MiB is free.")
-    ', 2.00 GiB asked for, 512.00 MiB free'
-    >>> memory_amounts("DefaultCPUAllocator: you tried to allocate 3145728 bytes.")
-    ', 3.0 MiB asked for'
-    >>> memory_amounts("std::bad_alloc")
-    ''
-    """
-    text = ""
-    if asked := re.search(r"[Tt]ried to allocate (\d+) bytes", message):
-        text = f", {int(asked[1]) / 2**20:.1f} MiB asked for"
-    elif asked := re.search(r"[Tt]ried to allocate ([\d.]+ [KMGT]i?B)", message):
-        text = f", {asked[1]} asked for"
-    if free := re.search(r"([\d.]+ [KMGT]i?B) is free", message):
-        text += f", {free[1]} free"
-    return text
 
 
 def find_setting(trainer: lightning.Trainer, method: Method, batch: Batch) -> Setting | None:

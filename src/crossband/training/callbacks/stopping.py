@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from crossband.core.messages import say
-from crossband.data.workers import SIGNALS
+from crossband.core.signals import SIGNALS, Interrupter, handled
 from crossband.errors import Interrupted, Preempted
 
 #: Steps between two synchronisations of the processes: often enough for a grace period of seconds,
@@ -48,6 +47,7 @@ class StopRequest:
         self._group: Any = None
         self._launcher: Any = None
         self._installed = False
+        self._interrupter = Interrupter()
 
     def agreed(self, step: int, *, now: bool = False) -> int:
         """Return the signal that any process received; the same value in all processes.
@@ -91,18 +91,12 @@ class StopRequest:
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
         """Return a context with our signal handlers; only Python's main thread can install them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        self._installed = True
-        self._install()
-        try:
-            yield
-        finally:
-            self._installed = False
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handled(self._handle, SIGNALS) as installed:
+            self._installed = installed
+            try:
+                yield
+            finally:
+                self._installed = False
 
     @contextlib.contextmanager
     def during_training(self) -> Iterator[None]:
@@ -118,6 +112,8 @@ class StopRequest:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
+        if not self.training and self._interrupter.postpone(number, frame):
+            return
         again = number in self._seen
         self._seen.add(number)
         self.signal = max(self.signal, number)  # SIGTERM has priority
