@@ -302,8 +302,14 @@ def test_a_blend_by_familiarity_holds_far_from_the_training_pictures(pairs, line
     with rasterio.open(pairs.parent / "0.tif") as file:
         known = torch.from_numpy(file.read([3, 2, 1]))
     source = model.signature.normalise(known[None], ["reflectance"], "source")
-    around = model.network.parts[0].surroundings(source)
-    assert model.network.weights(around).mean() > 0.5
+    unknown = model.signature.normalise(even[None], ["reflectance"], "source")
+    pyramid = model.network.parts[0]
+    own, new = (
+        model.network.weights(pyramid.description(pyramid.surroundings(x)))
+        for x in (source, unknown)
+    )
+    assert own.mean() > 0.3
+    assert new.max() < 0.01
     assert (model(known) - line(known)).abs().max() > 0.01
 
 

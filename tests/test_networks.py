@@ -259,9 +259,10 @@ def test_statistics_of_a_pyramid_are_those_of_numpy():
     expected = [*mean, *np.log(spread + 0.01), *alike, *ratios, np.log(edge + 0.003)]
 
     def found(picture):
-        features = network._around(torch.from_numpy(picture)[None])[0, 10, 10]
+        fine, coarse = network.surroundings(torch.from_numpy(picture)[None])
+        features = torch.stack([fine[0, 10, 10], coarse[0, 5, 5]])
         back = features * network.window_spread.flatten() + network.window_usual.flatten()
-        return back.reshape(2, -1).numpy()
+        return back.numpy()
 
     np.testing.assert_allclose(found(x), [expected, expected], atol=1e-4)
     x[:, 44:, :] = 0.0  # masked: whole cells beside the middle
@@ -287,7 +288,7 @@ def test_histograms_of_a_pyramid_are_those_of_cells():
             row[low + 1] += 0.5 * (place - low)
 
     def found(picture):
-        features = network.surroundings(torch.from_numpy(picture)[None])[0, 10, 10]
+        features = network.surroundings(torch.from_numpy(picture)[None])[1][0, 5, 5]
         back = features * network.window_spread.flatten() + network.window_usual.flatten()
         return back[network.moments :].reshape(3, 4).numpy()
 
@@ -333,6 +334,11 @@ def test_a_bright_pixel_has_no_square_edge_around_it():
         assert roughness(LocalStatistics().eval()) > 3 * gaussian  # boxes: the measure tells
 
 
+def described(pyramid, x):
+    """Return what a blend by familiarity compares."""
+    return pyramid.description(pyramid.surroundings(x))
+
+
 def pyramid_with_fallback(levels=2, members=1):
     """Return a blend of a pyramid with half a perceptron each, and pictures that it is fitted to.
 
@@ -343,8 +349,7 @@ def pyramid_with_fallback(levels=2, members=1):
     parts = [pyramid, waken(PerPixelMLP(width=5)), waken(PerPixelMLP(width=6))]
     network = FamiliarBlend.of(parts, [0.0, 0.5, 0.5]).eval()
     dark, light = 0.2 + 0.01 * torch.rand(1, 3, 64, 64), 0.4 + 0.3 * torch.rand(1, 3, 64, 64)
-    around = torch.cat([pyramid.surroundings(x).flatten(0, 2) for x in (dark, light)])
-    network.fit_centres(around)
+    network.fit_centres(torch.cat([described(pyramid, x).flatten(0, 2) for x in (dark, light)]))
     return network, torch.cat([dark, light])
 
 
@@ -354,7 +359,7 @@ def test_a_familiar_blend_answers_with_its_network_at_a_centre_and_without_it_fa
     with torch.no_grad():
         fallback = sum(part(known) for part in others) / 2
         even = known[:1, :, :1, :1].expand(1, 3, 64, 64)  # the same surroundings everywhere
-        network.centres.copy_(pyramid.surroundings(even)[0, 8, 8, : pyramid.moments])
+        network.centres.copy_(described(pyramid, even)[0, 4, 4])
         inner = slice(16, 48)
         found, alone = network(even), pyramid(even)
         assert (alone - sum(part(even) for part in others) / 2).abs().max() > 0.01
@@ -371,9 +376,9 @@ def test_weights_of_a_familiar_blend():
     """Between 0 and 1; above 1/2 for 95 % of what it was fitted to, and less between the kinds."""
     network, known = pyramid_with_fallback()
     with torch.no_grad():
-        own = network.weights(network.parts[0].surroundings(known))
-        new = network.weights(network.parts[0].surroundings(torch.rand(4, 3, 64, 64) ** 4))
-        half = network.weights(network.parts[0].surroundings(known.mean(0, keepdim=True)))
+        own = network.weights(described(network.parts[0], known))
+        new = network.weights(described(network.parts[0], torch.rand(4, 3, 64, 64) ** 4))
+        half = network.weights(described(network.parts[0], known.mean(0, keepdim=True)))
     for weights in (own, new, half):
         assert weights.min() >= 0
         assert weights.max() <= 1
@@ -392,7 +397,7 @@ def test_tiles_of_a_familiar_blend_equal_the_whole(levels):
     mask = np.random.default_rng(0).random(values.shape[1:]) > 0.02
     window = Window(values * mask, mask, Grid(*mask.shape), tuple("rgb"), "db")
     with torch.no_grad():
-        weights = network.weights(network.parts[0].surroundings(torch.from_numpy(values)[None]))
+        weights = network.weights(described(network.parts[0], torch.from_numpy(values)[None]))
     assert weights.min() < 0.1
     assert weights.max() > 0.9
     whole = translate_window(model, window, TileOptions(precision="fp32", tile=4096))

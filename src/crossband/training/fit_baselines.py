@@ -14,7 +14,7 @@ from crossband.errors import RecipeError, nearest
 from crossband.model import Model
 from crossband.networks.generators.blend import Blend
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.networks.generators.local_pyramid import CELL, LocalPyramid
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.training import recipe
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.batches import normalise_batch
@@ -152,11 +152,11 @@ def _surroundings(model: Model, data: Pairs, seed: int) -> Tensor:
     random, found = torch.Generator().manual_seed(seed), []
     for batch in data.first_batches(min(data.steps, -(-SAMPLES // (data.batch * PIXELS)))):
         source, target, mask, _ = normalise_batch(model.signature, batch)
-        around = network.surroundings(source)
+        around = network.description(network.surroundings(source))
         context = (source.shape[-1] - target.shape[-1]) // 2
         for sample, where in enumerate(mask[:, 0]):
             pixels = where.nonzero()
             pixels = pixels[torch.randperm(len(pixels), generator=random)[:PIXELS]]
-            rows, columns = (pixels.T + context) // CELL
+            rows, columns = (pixels.T + context) // network.stride
             found.append(around[sample][rows, columns])
     return torch.cat(found)

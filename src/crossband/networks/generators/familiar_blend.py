@@ -30,8 +30,9 @@ class FamiliarBlend(Blend):
     A network that reads its surroundings may be far wrong where they are unlike those of training
     (open water, snow, another sensor), and a perceptron for each pixel is wrong by less there. The
     features of the surroundings of the training samples are summed up in the centres of k-means.
-    For each cell of 4 x 4 pixels the distance to the nearest centre gives the first generator's
-    weight, which is interpolated to the pixels: 1 at a centre, 1/2 at `reach`, 0 far away. What the
+    For each of the pyramid's coarsest cells the distance to the nearest centre gives the first
+    generator's weight, which is interpolated to the pixels: 1 at a centre, 1/2 at `reach`, 0 far
+    away. What the
     first generator does not answer, the weighted mean of all does. Strictly local.
 
     Before `fit_centres` everything is familiar.
@@ -43,7 +44,7 @@ class FamiliarBlend(Blend):
         centres: centres of k-means.
 
     Attributes:
-        centres: [centres, F], in the features of `LocalPyramid.surroundings` without histograms.
+        centres: [centres, F], in the features of `LocalPyramid.description`.
         reach: distance within which 95 % of the training samples are from a centre.
     """
 
@@ -73,25 +74,26 @@ class FamiliarBlend(Blend):
                 f"FamiliarBlend needs a LocalPyramid as its first part, not "
                 f"{type(network).__name__}: it compares the surroundings that this one reads"
             )
-        self.register_buffer("centres", torch.zeros(centres, network.moments))
+        self.register_buffer("centres", torch.zeros(centres, network.moments * network.levels))
         self.register_buffer("reach", torch.tensor(float("inf")))
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate; the surroundings are computed once, for the answer and for its weight."""
         network = cast(LocalPyramid, self.parts[0])
-        around = network.surroundings(x)
-        answer = network.answer(x, around).float()
+        levels = network.surroundings(x)
+        answer = network.answer(x, levels).float()
         first, *others = self.shares
         elsewhere = answer * first
         for part, share in zip(list(self.parts)[1:], others, strict=True):
             elsewhere = elsewhere + answer_of(part, x, conditions) * share
         rows, columns = (slice(0, length) for length in x.shape[-2:])
-        weight = between_cells(self.weights(around), rows, columns).movedim(-1, 1)
+        cells = self.weights(network.description(levels))
+        weight = between_cells(cells, rows, columns, network.stride).movedim(-1, 1)
         return elsewhere + weight * (answer - elsewhere)
 
-    def weights(self, around: Tensor) -> Tensor:
+    def weights(self, description: Tensor) -> Tensor:
         """Return the first generator's weight in each cell: [B, h, w, F] -> [B, h, w, 1]."""
-        far = self._distances(around[..., : self.centres.shape[1]]) / self.reach
+        far = self._distances(description) / self.reach
         return 1.0 / (1.0 + far[..., None] ** STEEPNESS)
 
     def _distances(self, features: Tensor) -> Tensor:
@@ -103,12 +105,10 @@ class FamiliarBlend(Blend):
         """Set the centres and their reach by k-means.
 
         Args:
-            features: [N, F] of the surroundings of training samples; columns after the first
-                `moments` are not used.
+            features: [N, F], the `description` of the surroundings of training samples.
             seed: of the samples with which k-means starts.
         """
-        count, width = self.centres.shape
-        features = features[:, :width]
+        count = len(self.centres)
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
         # Of few samples each would be a centre, and nothing else familiar: some centres are equal.
         start = order[: max(len(order) // FOR_EACH, 1)]

@@ -47,7 +47,8 @@ class LocalPyramid(Generator):
     smoothed with binomial weights (Burt and Adelson 1983), which come close to a Gaussian window.
     Means, standard deviations, correlations, band ratios, brightness and the strength of edges at
     all levels, and how the finest cells' mean colours are distributed in the windows of the coarser
-    ones, go through a perceptron, once for each cell of 4 x 4 pixels. Its answer is a vector
+    ones, go through a perceptron. Its first layer is taken at each level's own cells and
+    interpolated to the finest, the others for each of these 4 x 4 pixels. The answer is a vector
     that is interpolated to the pixels and added to the first hidden layer of a small perceptron
     over the pixel's own colour. So the surroundings cost a sixteenth of what they would for each
     pixel, and neither windows nor cells show as squares around a bright object.
@@ -112,15 +113,17 @@ class LocalPyramid(Generator):
         between = self.stride - CELL // 2 if levels > 1 else 0
         self.margin = CELL - 1 + between + REACH * self.stride + self.stride // 2 + 1
         own, window = self._kinds()
-        #: How many of the features of the surroundings are none of a histogram; these come first.
-        self.moments = len(window) * levels
-        window = window * levels + ["share"] * (bins * in_channels * (levels - 1))
+        #: How many of the features of a level are none of a histogram; these come first.
+        self.moments = len(window)
+        window = window + ["share"] * (bins * in_channels)  # of all levels but the finest
         for part, kinds in (("own", own), ("window", window)):
             for column, name in enumerate(("usual", "spread")):
                 values = torch.tensor([USUAL[k][column] for k in kinds])[:, None, None]
                 self.register_buffer(f"{part}_{name}", values, persistent=False)
-        sizes = (len(own), len(window), out_channels, width, depth, hidden)
-        self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
+        windows = [self.moments] + [len(window)] * (levels - 1)
+        self.members = nn.ModuleList(
+            _Member(len(own), windows, out_channels, width, depth, hidden) for _ in range(members)
+        )
 
     def _kinds(self) -> tuple[list[str], list[str]]:
         """Return what each feature of a pixel and of a window is, in order."""
@@ -137,37 +140,55 @@ class LocalPyramid(Generator):
         """Answer without the outer `context` pixels, and only where `wanted` while training."""
         return self.answer(x, self.surroundings(x), context, wanted)
 
-    def surroundings(self, x: Tensor) -> Tensor:
-        """Return the features of the surroundings for each of the finest cells.
+    def surroundings(self, x: Tensor) -> list[Tensor]:
+        """Return the features of the surroundings, for each level's own cells.
 
         Args:
             x: [B, Cs, H, W].
 
         Returns:
-            [B, h, w, F], h and w the cells of H and W padded to the stride; the first `moments` of
-            the F features are none of a histogram.
+            [B, h, w, F] for each level, the finest first, of H and W padded to the stride. The
+            first `moments` of the F features are none of a histogram.
         """
         # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
-        return self._around(self._padded(x.float()))
+        sums = self._sums(self._padded(x.float()))
+        count, levels = sums.shape[1], [self._standard_window(self._window(_blur(sums)))]
+        if self.bins and self.levels > 1:
+            sums = torch.cat([sums, self._histograms(sums)], dim=1)
+        for _ in range(1, self.levels):
+            sums = functional.avg_pool2d(sums, STEP)
+            smooth = _blur(sums)
+            shares = smooth[:, count:] / smooth[:, :1].clamp_min(FEWEST)
+            features = torch.cat([self._window(smooth[:, :count]), shares], dim=1)
+            levels.append(self._standard_window(features))
+        return levels
+
+    def description(self, levels: list[Tensor]) -> Tensor:
+        """Return the moments of all levels for each of the coarsest cells: [B, h, w, F]."""
+        coarse = [levels[-1][..., : self.moments]]
+        for number, features in enumerate(levels[:-1]):
+            channels = features[..., : self.moments].movedim(-1, 1)
+            pooled = functional.avg_pool2d(channels, STEP ** (self.levels - 1 - number))
+            coarse.append(pooled.movedim(1, -1))
+        return torch.cat(coarse, dim=-1)
 
     def _padded(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         return functional.pad(x, (0, -width % self.stride, 0, -height % self.stride))
 
     def answer(
-        self, x: Tensor, around: Tensor, context: int = 0, wanted: Tensor | None = None
+        self, x: Tensor, levels: list[Tensor], context: int = 0, wanted: Tensor | None = None
     ) -> Tensor:
         """Answer as `forward_cropped` does, where the `surroundings` of x are known already."""
         height, width = x.shape[-2:]
         x = self._padded(x.float())
         rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
-            return self._train(x, around, rows, columns, wanted)
+            return self._train(x, levels, rows, columns, wanted)
         members = cast("list[_Member]", list(self.members))
-        steering = [member.around(around) for member in members]
+        steering = [member.around(levels) for member in members]
         answers = []
-        for top in range(rows.start, rows.stop, ROWS):
-            some = slice(top, min(top + ROWS, rows.stop))
+        for some in _strips(rows):
             own = self._own(x[..., some, columns])
             total = own.new_zeros(())
             for member, vectors in zip(members, steering, strict=True):
@@ -176,7 +197,7 @@ class LocalPyramid(Generator):
         return torch.cat(answers, dim=2)
 
     def _train(
-        self, x: Tensor, around: Tensor, rows: slice, columns: slice, wanted: Tensor | None
+        self, x: Tensor, levels: list[Tensor], rows: slice, columns: slice, wanted: Tensor | None
     ) -> Tensor:
         """Answer where wanted: member m of k the samples m, m + k, m + 2 k, ... of a batch."""
         size = (x.shape[0], rows.stop - rows.start, columns.stop - columns.start)
@@ -189,30 +210,18 @@ class LocalPyramid(Generator):
             sample, row, column = (index[mine] for index in where)
             place = (sample, row + rows.start, column + columns.start)
             colours = x[place[0], :, place[1], place[2]].T[None, :, None]
-            vectors = _at(member.around(around), *place)
-            answers = member.answer(self._own(colours), vectors[None, None])[0, 0]
-            outputs = outputs.index_put((sample, row, column), answers)
+            answers = member.answer(self._own(colours), member.at(levels, *place)[None, None])
+            outputs = outputs.index_put((sample, row, column), answers[0, 0])
         return outputs.movedim(-1, 1)
 
     def _own(self, x: Tensor) -> Tensor:
-        """Return the features of pixels: [B, Cs, h, w] -> [B, h, w, F]."""
+        """Return the features of pixels: [B, C, h, w] -> [B, h, w, F]."""
         features = torch.cat([x, self._ratios(x)], dim=1)
         return _standard(features, self.own_usual, self.own_spread)
 
-    def _around(self, x: Tensor) -> Tensor:
-        """Return the features of all levels for each of the finest cells: [B, h, w, F]."""
-        sums = self._sums(x)
-        size, count = sums.shape[-2:], sums.shape[1]
-        found, shares = [self._window(_blur(sums))], []
-        if self.bins and self.levels > 1:
-            sums = torch.cat([sums, self._histograms(sums)], dim=1)
-        for _ in range(1, self.levels):
-            sums = functional.avg_pool2d(sums, STEP)
-            smooth = functional.interpolate(_blur(sums), size, mode="bilinear")
-            found.append(self._window(smooth[:, :count]))
-            shares.append(smooth[:, count:] / smooth[:, :1].clamp_min(FEWEST))
-        features = torch.cat(found + shares, dim=1)
-        return _standard(features, self.window_usual, self.window_spread)
+    def _standard_window(self, features: Tensor) -> Tensor:
+        count = features.shape[1]  # the finest level has no histograms
+        return _standard(features, self.window_usual[:count], self.window_spread[:count])
 
     def _histograms(self, sums: Tensor) -> Tensor:
         """Return how much of each cell is in each bin: of ratios and brightness of its mean."""
@@ -229,19 +238,24 @@ class LocalPyramid(Generator):
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
-        height, cells = x.shape[-2], []
-        for top in range(0, height, ROWS):
-            rows = min(ROWS, height - top)
-            some = x[..., top : top + rows + 1, :]  # an edge reaches to the next row
-            valid = (some != 0).any(dim=1, keepdim=True)
-            edges = _edges(some.mean(dim=1, keepdim=True), valid)[..., :rows, :]
-            valid = valid[..., :rows, :]
-            # About the usual value: small variances survive the difference of large means.
-            about = (some[..., :rows, :] - USUAL["colour"][0]).masked_fill(~valid, 0.0)
-            products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
-            maps = [valid.to(x.dtype), about, about * about, *products, edges]
-            cells.append(functional.avg_pool2d(torch.cat(maps, dim=1), CELL))
-        return torch.cat(cells, dim=2)
+        strips = _strips(slice(0, x.shape[-2]))
+        return torch.cat([self._cells(x, rows) for rows in strips], dim=2)
+
+    def _cells(self, x: Tensor, strip: slice) -> Tensor:
+        """Return `_sums` of some rows."""
+        rows = strip.stop - strip.start
+        x = x[..., strip.start : strip.stop + 1, :]  # an edge reaches to the next row
+        bands = [x[:, n : n + 1] for n in range(self.in_channels)]
+        valid, light = bands[0] != 0, bands[0]
+        for band in bands[1:]:
+            valid, light = valid | (band != 0), light + band
+        edges = _edges(light / len(bands), valid)[..., :rows, :]
+        counts = valid[..., :rows, :].to(x.dtype)
+        # About the usual value: small variances survive the difference of large means.
+        about = (x[..., :rows, :] - USUAL["colour"][0]) * counts
+        products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
+        maps = torch.cat([counts, about, about * about, *products, edges], dim=1)
+        return functional.avg_pool2d(maps, CELL)
 
     def _window(self, sums: Tensor) -> Tensor:
         """Return the features of windows from their sums."""
@@ -270,26 +284,53 @@ class _Member(nn.Module):
     """The two perceptrons: over the surroundings, and over the pixel."""
 
     def __init__(
-        self, own: int, window: int, out_channels: int, width: int, depth: int, hidden: int
+        self, own: int, windows: list[int], out_channels: int, width: int, depth: int, hidden: int
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for n in range(depth):
-            layers += [nn.Linear(width if n else window, width), nn.GELU()]
+        # The first layer, linear, is taken at each level's own cells and interpolated afterwards.
+        self.levels = nn.ModuleList(
+            nn.Linear(window, width, bias=number == 0) for number, window in enumerate(windows)
+        )
+        layers: list[nn.Module] = [nn.GELU()]
+        for _ in range(1, depth):
+            layers += [nn.Linear(width, width), nn.GELU()]
         self.context = nn.Sequential(*layers, nn.Linear(width, hidden))
         self.pixel_in = nn.Linear(own, hidden, bias=False)  # the context has one
         self.pixel_mix = nn.Linear(hidden, hidden)
         self.pixel_out = nn.Linear(hidden, out_channels)
 
-    def around(self, features: Tensor) -> Tensor:
-        """[B, h, w, F] -> [B, h, w, hidden], one vector a cell."""
-        vectors: Tensor = self.context(features).float()
+    def around(self, levels: list[Tensor]) -> Tensor:
+        """Return a vector for each of the finest cells: [B, h, w, hidden]."""
+        size = [slice(0, length) for length in levels[0].shape[1:3]]
+        total = self.levels[0](levels[0])
+        for number, features in enumerate(levels[1:], start=1):
+            total = total + between_cells(self.levels[number](features), *size, STEP**number)
+        vectors: Tensor = self.context(total).float()
         return vectors
+
+    def at(self, levels: list[Tensor], sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Return what `around`, interpolated to pixels, gives at N of them: [N, hidden]."""
+        height, width = levels[0].shape[1:3]
+        corners = _corners(row, column, CELL, height, width)
+        numbers = torch.stack([(sample * height + r) * width + c for r, c, _ in corners])
+        cells, inverse = numbers.unique(return_inverse=True)
+        of, place = cells // (height * width), cells % (height * width)
+        total = self.levels[0](levels[0].flatten(0, 2)[cells])
+        for number, features in enumerate(levels[1:], start=1):
+            values = self.levels[number](features)
+            near = _corners(place // width, place % width, STEP**number, *features.shape[1:3])
+            total = total + sum(values[of, r, c] * share for r, c, share in near)
+        vectors = self.context(total).float()
+        return sum(
+            (vectors[n] * share for n, (_, _, share) in zip(inverse, corners, strict=True)),
+            start=vectors.new_zeros(()),
+        )
 
     def answer(self, own: Tensor, vectors: Tensor) -> Tensor:
         """[B, h, w, F], [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
-        hidden = functional.gelu(self.pixel_in(own) + vectors)
-        hidden = functional.gelu(self.pixel_mix(hidden))
+        # As good as a GELU here, and the exponential of each would take half of the time.
+        hidden = functional.hardswish(self.pixel_in(own).add_(vectors))
+        hidden = functional.hardswish(self.pixel_mix(hidden))
         # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
         with torch.autocast(hidden.device.type, enabled=False):
             answer: Tensor = self.pixel_out(hidden.float())
@@ -327,24 +368,37 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-def between_cells(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
+def _strips(rows: slice) -> list[slice]:
+    starts = range(rows.start, rows.stop, ROWS)
+    return [slice(top, min(top + ROWS, rows.stop)) for top in starts]
+
+
+def between_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
     """Interpolate cells to the pixels of some rows and columns: [B, h, w, F] -> [B, r, c, F]."""
-    first, last = max(rows.start // CELL - 1, 0), -(-rows.stop // CELL) + 1
-    start, end = max(columns.start // CELL - 1, 0), -(-columns.stop // CELL) + 1
+    first, last = max(rows.start // cell - 1, 0), -(-rows.stop // cell) + 1
+    start, end = max(columns.start // cell - 1, 0), -(-columns.stop // cell) + 1
     some = vectors[:, first:last, start:end].movedim(-1, 1)  # a view: channels lie last
-    wide = functional.interpolate(some, scale_factor=CELL, mode="bilinear").movedim(1, -1)
-    top, west = rows.start - first * CELL, columns.start - start * CELL
+    wide = functional.interpolate(some, scale_factor=cell, mode="bilinear").movedim(1, -1)
+    top, west = rows.start - first * cell, columns.start - start * cell
     return wide[:, top : top + rows.stop - rows.start, west : west + columns.stop - columns.start]
 
 
-def _at(vectors: Tensor, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Interpolate cells to N pixels: [B, h, w, F] -> [N, F]."""
-    neighbours = []
-    for place, length in ((row, vectors.shape[1]), (column, vectors.shape[2])):
-        exact = ((place + 0.5) / CELL - 0.5).clamp(0, length - 1)
+def _corners(
+    row: Tensor, column: Tensor, factor: int, height: int, width: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return row, column and weight [N, 1] of each of the four cells around a place.
+
+    Args:
+        row: of each finer cell, [N].
+        column: of each finer cell, [N].
+        factor: finer cells along one side of a cell.
+        height: rows of cells.
+        width: columns of cells.
+    """
+    sides = []
+    for place, length in ((row, height), (column, width)):
+        exact = ((place + 0.5) / factor - 0.5).clamp(0, length - 1)
         low = exact.floor().long()
         share = (exact - low)[:, None]
-        neighbours.append(((low, 1 - share), ((low + 1).clamp_max(length - 1), share)))
-    return torch.stack(
-        [vectors[sample, r, c] * (a * b) for r, a in neighbours[0] for c, b in neighbours[1]]
-    ).sum(dim=0)
+        sides.append([(low, 1 - share), ((low + 1).clamp_max(length - 1), share)])
+    return [(r, c, a * b) for r, a in sides[0] for c, b in sides[1]]
