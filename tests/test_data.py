@@ -104,11 +104,11 @@ def test_what_is_written_is_read_again(pairs, tmp_path, name):
 
 def test_a_manifest_has_a_format_and_is_not_replaced(tmp_path):
     with pytest.raises(OutputError, match=r"ends in \.csv or \.parquet"):
-        manifest.check_output(tmp_path / "pairs.txt", False)
+        manifest.check_writable(tmp_path / "pairs.txt", False)
     (tmp_path / "pairs.csv").touch()
     with pytest.raises(OutputError, match="exists; --overwrite"):
-        manifest.check_output(tmp_path / "pairs.csv", False)
-    manifest.check_output(tmp_path / "pairs.csv", True)
+        manifest.check_writable(tmp_path / "pairs.csv", False)
+    manifest.check_writable(tmp_path / "pairs.csv", True)
 
 
 def test_a_mixture_draws_by_shares_and_keeps_groups_together(pairs, tmp_path):

@@ -37,7 +37,7 @@ def add_options(parser: Any, options: type[Any], only: Collection[str] | None = 
         parser.add_argument(flag, **how)
 
 
-def read_options(options: type[T], arguments: argparse.Namespace) -> T:
+def parsed_options(options: type[T], arguments: argparse.Namespace) -> T:
     """Build options from parsed arguments; flags that a command does not have keep their defaults.
 
     Raises:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crossband.cli.options import add_options, read_options
+from crossband.cli.options import add_options, parsed_options
 from crossband.core.messages import say
 from crossband.errors import SomeFailed
 from crossband.raster.options import ReadOptions
@@ -84,14 +84,14 @@ def _series(a: argparse.Namespace) -> int:
 
     if a.compare and a.no_stack:
         raise CrossbandError("--compare writes stacks, and --no-stack leaves them out")
-    what = read_options(SeriesOptions, a)
+    what = parsed_options(SeriesOptions, a)
     done = series(
         load(a.model),
         a.inputs,
         a.output,
         TranslateOptions(
-            read_options(ReadOptions, a),
-            read_options(TileOptions, a),
+            parsed_options(ReadOptions, a),
+            parsed_options(TileOptions, a),
             WriteOptions(overwrite=a.overwrite),
         ),
         replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.cli.computing import connected
-from crossband.cli.options import add_options, read_options
+from crossband.cli.options import add_options, parsed_options
 from crossband.cli.progress import Bar
 from crossband.errors import OutputError
 from crossband.raster.options import ReadOptions
@@ -72,10 +72,10 @@ def add_translate(sub: Any) -> None:
 def translate_options(a: argparse.Namespace) -> TranslateOptions:
     """Return the options of the command as values."""
     return TranslateOptions(
-        read_options(ReadOptions, a),
-        read_options(TileOptions, a),
-        read_options(WriteOptions, a),
-        read_options(MatchOptions, a),
+        parsed_options(ReadOptions, a),
+        parsed_options(TileOptions, a),
+        parsed_options(WriteOptions, a),
+        parsed_options(MatchOptions, a),
     )
 
 

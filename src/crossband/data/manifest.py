@@ -164,7 +164,7 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def check_output(path: str | Path, overwrite: bool) -> None:
+def check_writable(path: str | Path, overwrite: bool) -> None:
     """Raise OutputError for a manifest that exists, or whose name has an unknown extension."""
     path = Path(path)
     check_output_name(path)

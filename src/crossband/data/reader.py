@@ -19,7 +19,7 @@ from crossband.core.signature import Signature
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import has_own, joint_options, read_options
+from crossband.data.rows import has_own, joint_options, row_options
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
@@ -259,7 +259,7 @@ class PairReader:
         self, row: Mapping[str, Any], side: str, *, alone: bool = False
     ) -> AbstractContextManager[Scene]:
         needed = self.signature.source if side == "source" else self.signature.target
-        return self.scenes(row[side], read_options(row, side, needed, alone=alone), needed)
+        return self.scenes(row[side], row_options(row, side, needed, alone=alone), needed)
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Return whether source and target can be read at once: one file, one radiometry.

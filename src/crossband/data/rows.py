@@ -35,10 +35,10 @@ def open_side(
         InputError, BandError, UnitError: see `open_scene`.
         ManifestError: a window that cannot be parsed.
     """
-    return open_scene(row[side], read_options(row, side, needed, alone=alone), needed=needed)
+    return open_scene(row[side], row_options(row, side, needed, alone=alone), needed=needed)
 
 
-def read_options(
+def row_options(
     row: Mapping[str, Any], side: str, needed: list[str], *, alone: bool = False
 ) -> ReadOptions:
     """Return how the source or the target of a row is read; see `open_side`."""

@@ -16,7 +16,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import read_options
+from crossband.data.rows import row_options
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError
 from crossband.evaluation.baselines import Baseline, untrained_baselines
 from crossband.metrics import MODEL
@@ -207,7 +207,7 @@ class FilesCandidate(Candidate):
             count = dataset.count
         in_order = count == len(needed)
         bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
-        options = read_options(cells, "target", needed, alone=pd.isna(row["source"]))
+        options = row_options(cells, "target", needed, alone=pd.isna(row["source"]))
         try:
             with self._open_files(str(path), replace(options, bands=bands), needed) as scene:
                 return self._read(scene, row, source, grid)

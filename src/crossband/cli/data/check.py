@@ -58,7 +58,7 @@ def _check(a: argparse.Namespace) -> int:
         if Path(name).exists() and not a.overwrite:
             raise OutputError(f"{name}: exists; --overwrite replaces it")
     if a.fix:
-        manifest.check_output(a.fix, a.overwrite)
+        manifest.check_writable(a.fix, a.overwrite)
     bands = check.Bands(_names(a.source), _names(a.target))
     with RowProgress("checked", quiet=a.quiet) as progress:
         report = check.check(

@@ -60,7 +60,7 @@ def _manifest(a: argparse.Namespace) -> int:
     parser = _layout_parser(layout)
     b, unknown = parser.parse_known_args(a.words[1:])
     parser.check_unknown(unknown)
-    manifest.check_output(b.output, b.overwrite)
+    manifest.check_writable(b.output, b.overwrite)
     options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
     found = layouts.build_manifest(build(layouts.Layout, layout.name, options), b.root)
     manifest.write(found.table, b.output)

@@ -37,7 +37,7 @@ def add_options(sub: Any) -> None:
 def _split(a: argparse.Namespace) -> int:
     from crossband.data import manifest, splits
 
-    manifest.check_output(a.output, a.overwrite)
+    manifest.check_writable(a.output, a.overwrite)
     table = manifest.read(a.manifest, any_split=True)
     table, lines = splits.new_split(
         table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify

@@ -19,7 +19,7 @@ from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.spectra import Spectra, spectra
 from crossband.data.check.strips import strips
-from crossband.data.rows import has_own, joint_options, open_side, read_options
+from crossband.data.rows import has_own, joint_options, open_side, row_options
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box, Grid
@@ -139,7 +139,7 @@ class Bands:
                     given = parse_bands(column)
                 out[side] = list(given) if given is not None else []
         for side in [s for s in out if not out[s]]:
-            sensor = read_options(row, side, [], alone=len(out) == 1).sensor
+            sensor = row_options(row, side, [], alone=len(out) == 1).sensor
             names = list(known_bands(row[side], sensor))
             other = {"source": "target", "target": "source"}[side]
             if other in out and row[side] == row[other]:
@@ -195,7 +195,7 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
                 alone = len(needed) == 1
                 scenes[side] = scene = open_as_training(row, side, names, alone=alone)
                 step = _step(scene.grid, step, sides.get("source"))
-                sensor = read_options(row, side, names, alone=alone).sensor
+                sensor = row_options(row, side, names, alone=alone).sensor
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
                 refused[side] = _kind_of(error), str(error)
