@@ -48,8 +48,7 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
         say(f"{words}; {status.summary}")
     if counts[FAILED]:
         raise SomeFailed(
-            f"{counts[FAILED]} of {status.total} scenes failed; the others are written "
-            f"({status.summary} says which)"
+            f"{counts[FAILED]} of {status.total} scenes failed; {status.summary} says which and why"
         )
     return 0
 
