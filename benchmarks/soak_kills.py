@@ -30,7 +30,8 @@ import rasterio
 from soak_page import arguments, write
 from translate import write_scene
 
-from crossband.raster.journal import FLUSH_SECONDS, folder_of
+from crossband.core.hidden_folder import folder_of
+from crossband.raster.journal import FLUSH_SECONDS
 
 TITLE = "## Translation killed and resumed"
 KILLS, SIZE, TILE = 10, 2000, 256

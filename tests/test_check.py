@@ -539,7 +539,7 @@ def test_command(messy, tmp_path, capsys):
     after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.name in before}
     assert after == before
     assert main([*map(str, command)]) == 2
-    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert "exists already; give --overwrite" in capsys.readouterr().err
 
 
 def test_exit_codes(scene, pairs, capsys):

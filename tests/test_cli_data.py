@@ -22,7 +22,7 @@ from crossband.data.degrade.blind import Blind
 from crossband.data.degrade.scene import degrade_scene
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
-from crossband.errors import CrossbandError, InputError, RecipeError
+from crossband.errors import CrossbandError, InputError, OutputError, RecipeError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.warp import overlap, read_warped, resolution_ratio
@@ -205,6 +205,45 @@ def test_a_second_pair_is_a_second_row_and_columns_stay(scenes, tmp_path):
         with pytest.raises(CrossbandError, match="no manifest of pairs"):
             degrade_scene(tmp_path / "other.tif", reference, out, overwrite=True)
         assert pair.manifest.read_text() == text
+
+
+def test_a_kill_when_the_files_were_in_place(scenes, tmp_path, monkeypatch):
+    """The same command ends it; another one does not take the files for its own."""
+    fine, reference = scenes()
+    whole = degrade_scene(fine, reference, tmp_path / "whole")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for name in ("_add_row", "finish_files"):
+        out = tmp_path / name
+        with monkeypatch.context() as patched:
+            if name == "finish_files":  # between the two files
+                patched.setattr(module.OutputFile, "place", placing_one(module.OutputFile.place))
+            else:
+                patched.setattr(module, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                degrade_scene(fine, reference, out)
+        assert (out / "aerial_target.tif").exists()
+        assert not (out / "pairs.csv").exists()
+        with pytest.raises(OutputError, match="exists already; give --overwrite"):
+            degrade_scene(fine, reference, out, match="linear")
+        pair = degrade_scene(fine, reference, out)
+        for path in ("source", "target", "manifest"):
+            assert getattr(pair, path).read_bytes() == getattr(whole, path).read_bytes()
+        assert not [p for p in out.iterdir() if p.name.startswith(".")]
+        with pytest.raises(OutputError, match="exists already; give --overwrite"):
+            degrade_scene(fine, reference, out)
+
+
+def placing_one(place):
+    """Return a `place` that is interrupted after the first file."""
+
+    def one(self, final):
+        place(self, final)
+        raise KeyboardInterrupt
+
+    return one
 
 
 def test_only_shared_bands_in_the_fine_scenes_order(scenes, tmp_path):

@@ -17,6 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import crossband
 from crossband import Model
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import (
     ChangedError,
     ClusterError,
@@ -31,7 +32,6 @@ from crossband.jobs.run import translate_many
 from crossband.jobs.task import FleetObserver
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
-from crossband.raster.journal import folder_of
 from crossband.translate.statistics import Statistics
 
 distributed = pytest.importorskip("distributed", reason="needs crossband[dask]")

@@ -106,7 +106,7 @@ def test_a_manifest_has_a_format_and_is_not_replaced(tmp_path):
     with pytest.raises(OutputError, match=r"ends in \.csv or \.parquet"):
         manifest.check_writable(tmp_path / "pairs.txt", False)
     (tmp_path / "pairs.csv").touch()
-    with pytest.raises(OutputError, match="exists; --overwrite"):
+    with pytest.raises(OutputError, match="exists already; give --overwrite"):
         manifest.check_writable(tmp_path / "pairs.csv", False)
     manifest.check_writable(tmp_path / "pairs.csv", True)
 

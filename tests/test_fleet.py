@@ -20,6 +20,7 @@ from tiers import slow
 
 import crossband
 from crossband.cli.fleet import Printer
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
 from crossband.jobs import fleet_executor, summary
 from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
@@ -29,7 +30,6 @@ from crossband.jobs.shards import Shard, parse_shard
 from crossband.jobs.task import FleetObserver
 from crossband.raster import journal as store_module
 from crossband.raster.grid import Box
-from crossband.raster.journal import folder_of
 from crossband.translate.engine import Engine
 
 

@@ -16,6 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 from scipy.ndimage import gaussian_filter
 
 import crossband
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import (
     BandError,
     CrossbandError,
@@ -28,7 +29,6 @@ from crossband.errors import (
 from crossband.raster import compare, match
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Grid
-from crossband.raster.journal import folder_of
 from crossband.raster.open import open_scene
 from crossband.raster.warp import read_averaged
 from crossband.translate.statistics import Statistics

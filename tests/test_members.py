@@ -8,9 +8,9 @@ import rasterio
 from conftest import random_values
 
 import crossband
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import ChangedError, Interrupted
 from crossband.raster import journal as store_module
-from crossband.raster.journal import folder_of
 from crossband.raster.members import member_files
 
 BAND = """<VRTRasterBand dataType="Float32" band="{number}"><Description>{name}</Description>

@@ -77,8 +77,7 @@ def test_help_can_be_printed_in_ascii(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["models", "rgb2nir"]) == 0
-    with pytest.raises(SystemExit, match="0"):
-        main(["translate", "--help"])
+    assert main(["translate", "--help"]) == 0
     assert b"usage: crossband translate" in stream.buffer.getvalue()
 
 

@@ -17,13 +17,13 @@ from tiers import slow
 
 import crossband
 from crossband.cli.main import main
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import CrossbandWarning, InputError, Interrupted, OutputError
 from crossband.raster import journal as store_module
 from crossband.raster import remote
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.gdal import GDAL_OPTIONS, gdal, gdal_options
 from crossband.raster.grid import Box
-from crossband.raster.journal import folder_of
 from crossband.raster.open import open_scene
 from crossband.translate.statistics import Statistics
 from crossband.translate.tiles import plan_tiles

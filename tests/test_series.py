@@ -379,6 +379,31 @@ def test_what_is_made_is_not_made_again(scenes, model, tmp_path, monkeypatch):
     assert not (out / "scenes").exists()
 
 
+def test_a_killed_series_goes_on_where_files_are_in_place(scenes, model, tmp_path, monkeypatch):
+    """Those that the interrupted one has written are its own; of other commands they are not."""
+    out = tmp_path / "out"
+    inputs, how = [f"{scenes}/*.tif"], {"date_pattern": "%Y%m%d", "drawn": False}
+    whole = series(model, inputs, tmp_path / "whole", **how)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module.index_stack, "write_table", stop)
+        with pytest.raises(KeyboardInterrupt):
+            series(model, inputs, out, **how)
+    assert (out / "NDVI.tif").exists()
+    with pytest.raises(OutputError, match=r"NDVI\.tif: exists already; give --overwrite"):
+        series(model, inputs, out, **how, indices=["NDVI", "SAVI"])
+    with pytest.raises(OutputError, match=r"NDVI\.tif: exists already; give --overwrite"):
+        series(model, inputs[:1] * 2, out, **how)
+    done = series(model, inputs, out, **how)
+    pd.testing.assert_frame_equal(done.table, whole.table)
+    assert not list(out.rglob(".*"))
+    with pytest.raises(OutputError, match=r"series\.csv: exists already; give --overwrite"):
+        series(model, inputs, out, **how)
+
+
 def test_a_scene_that_fails_is_not_in_the_series(scenes, model, tmp_path):
     (scenes / "s2_20240601.tif").write_bytes(b"II*\0 not a picture")
     done = series(model, [f"{scenes}/*.tif"], tmp_path / "o", date_pattern="%Y%m%d", drawn=False,

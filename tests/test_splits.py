@@ -153,7 +153,7 @@ def test_the_command_splits_by_flight_and_terrain(tmp_path, capsys):
     counts = table["split"].value_counts()
     assert said[1] == f"val    {counts['val']} rows of {counts['val'] // 2} groups"
     assert main(command) == 2
-    assert "exists; --overwrite" in capsys.readouterr().err
+    assert "exists already; give --overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
 
 

@@ -19,12 +19,13 @@ from rio_cogeo.cogeo import cog_validate
 import crossband
 from crossband import Model
 from crossband.cli.main import main
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import CrossbandError, Interrupted, OutputError
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
-from crossband.raster.journal import RawFile, Store, folder_of
+from crossband.raster.journal import RawFile, Store
 from crossband.raster.radiometry import Radiometry
 from crossband.raster.scene_writer import SceneWriter
 from crossband.translate.statistics import Statistics
@@ -171,6 +172,39 @@ def test_what_was_placed_before_a_kill_may_be_there(stopped, source, tiny_model)
     (folder_of(stopped) / "placing").write_text(json.dumps([str(stopped)]))
     model.translate(source, stopped, tile=48, precision="fp32", resume=True)
     assert cog_validate(stopped)[0]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_kill_when_the_file_was_in_place(source, tiny_model, tmp_path, capsys, left):
+    """Whether the store is still there or not: the same command with --resume is done, exit 0."""
+    out = tmp_path / "nir.tif"
+    model = crossband.load(tiny_model)
+    with pytest.MonkeyPatch.context() as patched:
+        if left:
+            patched.setattr(Store, "remove", Store.close)
+        model.translate(source, out, tile=48, indices=["NDVI"])
+    stamp = out.stat().st_mtime_ns
+    command = ["translate", source, "-o", out, "--model", tiny_model, "--index", "NDVI"]
+
+    def run(*more):
+        code = main([*map(str, command), *map(str, more)])
+        return code, capsys.readouterr()
+
+    code, said = run("--tile", 48)
+    assert code == 2
+    assert "exists already; give --overwrite" in said.err
+    code, said = run("--tile", 48, "--resume")
+    assert (code, said.out, said.err) == (0, f"{out}  is done already\n", "")
+    assert out.stat().st_mtime_ns == stamp
+    assert not folder_of(out).exists()
+    code, said = run("--tile", 64, "--resume")
+    assert code == 2
+    assert "exists already, and --tile changed" in said.err
+    assert "--overwrite makes it anew" in said.err
+    (tmp_path / "nir_NDVI.tif").unlink()  # only one of two is there
+    code, said = run("--tile", 48, "--resume")
+    assert code == 0
+    assert cog_validate(tmp_path / "nir_NDVI.tif", quiet=True)[0]
 
 
 def test_a_failure_keeps_what_is_done_where_resume_is_given(make_raster, tiny_model, tmp_path):

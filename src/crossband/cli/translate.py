@@ -12,6 +12,7 @@ from typing import Any
 from crossband.cli.computing import connected
 from crossband.cli.options import add_options, parsed_options
 from crossband.cli.progress import Bar
+from crossband.core.messages import say
 from crossband.errors import OutputError
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import (
@@ -82,7 +83,6 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
 def _translate(a: argparse.Namespace) -> int:
     from crossband.jobs.inputs import stands_for_many
     from crossband.raster.dataset import check_exists
-    from crossband.raster.journal import names_being_placed
     from crossband.raster.output_paths import check_output
 
     options = translate_options(a)
@@ -99,17 +99,29 @@ def _translate(a: argparse.Namespace) -> int:
             raise OutputError(f"{option} is for many scenes: give a folder as -o {a.output}/")
     source = a.inputs[0]
     check_exists(source)
-    placed = a.resume and out in names_being_placed(out)
-    check_output(out, a.overwrite or placed, source)
+    check_output(out, a.overwrite or a.resume, source)
     from crossband.model import load
     from crossband.translate.scene import translate_scene
+    from crossband.translate.statistics import Statistics
 
     with connected(a) as cluster:
         model = load(a.model)
-        bar = Bar(source, quiet=a.quiet)
+        bar, statistics = Bar(source, quiet=a.quiet), Statistics()
         try:
-            path = translate_scene(model, source, out, options, executor=cluster, progress=bar)
+            path = translate_scene(
+                model,
+                source,
+                out,
+                options,
+                executor=cluster,
+                progress=bar,
+                statistics=statistics,
+            )
         finally:
             bar.close()
+    if statistics.skipped:
+        if not a.quiet:
+            say(f"{path}  is done already")
+        return 0
     bar.finish(path)
     return 0

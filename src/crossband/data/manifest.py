@@ -36,7 +36,8 @@ from typing import Any
 
 import pandas as pd
 
-from crossband.core.file_names import check_output_name, not_text
+from crossband.core.atomic import atomic_file, check_file
+from crossband.core.file_names import not_text
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError, OutputError, nearest
 from crossband.raster.source import split_item_id
@@ -152,26 +153,19 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     out = out.drop(columns=empty)
     if "weight" in out.columns and (out["weight"] == 1.0).all():
         out = out.drop(columns=["weight"])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
+    with atomic_file(path) as part:
         if path.suffix.lower() in PARQUET:
             out.to_parquet(part, index=False)
         else:
             out.to_csv(part, index=False)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def check_writable(path: str | Path, overwrite: bool) -> None:
     """Raise OutputError for a manifest that exists, or whose name has an unknown extension."""
     path = Path(path)
-    check_output_name(path)
     if path.suffix.lower() not in (*PARQUET, ".csv"):
         raise OutputError(f"{path}: a manifest ends in .csv or .parquet")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists; --overwrite replaces it")
+    check_file(path, overwrite)
 
 
 def is_paired(table: pd.DataFrame) -> pd.Series:

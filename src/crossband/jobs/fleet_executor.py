@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from crossband.core.hidden_folder import folder_of
 from crossband.core.version import __version__
 from crossband.errors import ChangedError, CrossbandError, Interrupted
 from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryLine
 from crossband.jobs.task import FleetObserver, Task
 from crossband.model import Model
-from crossband.raster.journal import folder_of
 from crossband.translate.executor import Executor, LocalExecutor
 from crossband.translate.options import TranslateOptions
 from crossband.translate.scene import translate_scene

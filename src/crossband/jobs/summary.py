@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from crossband.core.own_files import open_own
 from crossband.errors import OutputError
 from crossband.jobs.shards import Shard
 
@@ -87,7 +88,7 @@ class SummaryFile:
 
     def __enter__(self) -> Self:
         try:
-            self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._handle = open_own(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 os.write(self._handle, b"\n")  # a power cut left a partial line

@@ -120,7 +120,7 @@ def blend(
         if model.folder is not None and model.folder.resolve() == output.resolve():
             raise OutputError(f"{output}: the output is one of the two models")
     result = interpolate(models[0], models[1], weight, name=output.name)
-    folder = result.save(output)
+    folder = result.save(output, overwrite=overwrite)
     return folder, _of_baselines(models, result)
 
 

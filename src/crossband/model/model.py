@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from crossband.core.atomic import atomic_folder
 from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.errors import CrossbandError, ModelError
 from crossband.model.card import make_card
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
 from crossband.networks import Generator, parameter_count
@@ -100,32 +98,28 @@ class Model(nn.Module):
         out = out.clamp(*VALID_RANGE[self.signature.target_unit(unit)])
         return out if source.ndim == 4 else out[0]
 
-    def save(self, folder: str | Path, *, dtype: str = "float32", card: str | None = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        dtype: str = "float32",
+        card: str | None = None,
+        overwrite: bool = True,
+    ) -> Path:
         """Write the model folder, baselines included.
 
         Args:
-            folder: the folder to write; an existing model folder is replaced at the end.
+            folder: the folder to write; it appears when it is complete.
             dtype: data type of the weights: float32, bfloat16, float16.
             card: text of README.md; generated from `about` where None.
+            overwrite: replace an existing model folder.
+
+        Raises:
+            OutputError: the folder exists, is no model, or cannot be written.
         """
         folder = Path(folder)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
-        try:
+        with atomic_folder(folder, overwrite, DESCRIPTION) as temporary:
             self._save_into(temporary, dtype, card)
-            if folder.exists():
-                if not (folder / DESCRIPTION).exists() and any(folder.iterdir()):
-                    raise OutputError(f"{folder}: a folder that is no model is in the way")
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        folder.chmod(0o755)
         self.folder, self.address = folder, str(folder)
         return folder
 
@@ -143,8 +137,9 @@ class Model(nn.Module):
         )
         (folder / CARD).write_text(card or make_card(self.describe(dtype)), encoding="utf-8")
         for name, baseline in self.baselines.items():
-            (folder / BASELINES).mkdir(exist_ok=True)
-            baseline.save(folder / BASELINES / name, dtype="float32")
+            inner = folder / BASELINES / name
+            inner.mkdir(parents=True)
+            baseline._save_into(inner, "float32", None)
 
     def describe(self, dtype: str = "float32") -> dict[str, Any]:
         """Return the content of model.json."""

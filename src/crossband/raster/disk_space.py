@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import OutputError
-from crossband.raster.journal import RawFile, folder_of
+from crossband.raster.journal import RawFile
 from crossband.raster.output import OutputFile
 
 
@@ -36,7 +37,7 @@ def check_disk_space(
         needs[store.parent] = needs.get(store.parent, 0) + size
         needs[output.path.parent] = needs.get(output.path.parent, 0) + output.most_bytes()
     if store.exists():
-        there = sum(p.stat().st_blocks * 512 for p in store.glob("*.raw"))
+        there = sum(p.lstat().st_blocks * 512 for p in store.glob("*.raw"))
         needs[store.parent] = max(needs[store.parent] - there, 0)
     disks: dict[int, tuple[Path, int]] = {}
     for folder, need in needs.items():

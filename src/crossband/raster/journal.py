@@ -13,18 +13,19 @@ The line of a batch is written after its pixels are on disk.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.hidden_folder import MARK, HiddenFolder, check_hidden_folder, folder_of
+from crossband.core.own_files import open_own, replace_own
 from crossband.errors import ChangedError, OutputError
 from crossband.raster.grid import Box
 
@@ -32,17 +33,21 @@ from crossband.raster.grid import Box
 FLUSH_SECONDS = 2.0
 
 
-def folder_of(output: Path) -> Path:
-    """Return the hidden folder in which a file is made."""
-    return output.with_name(f".{output.name}.crossband")
+def names_being_placed(output: Path, facts: Mapping[str, str] | None = None) -> set[Path]:
+    """Return the paths to which an interrupted run was renaming its finished files.
 
-
-def names_being_placed(output: Path) -> set[Path]:
-    """Return the paths to which an interrupted run was renaming its finished files."""
+    Args:
+        output: final path of the (first) file.
+        facts: of this run; those of another run has placed nothing for it. Not compared where None.
+    """
+    folder = folder_of(output)
     try:
-        names = json.loads((folder_of(output) / "placing").read_bytes())
+        check_hidden_folder(output, folder)
+        if facts is not None and json.loads((folder / MARK).read_bytes()) != dict(facts):
+            return set()
+        names = json.loads((folder / "placing").read_bytes())
         return {Path(name) for name in names}
-    except (OSError, ValueError):
+    except (OutputError, OSError, ValueError, TypeError):
         return set()
 
 
@@ -60,7 +65,7 @@ class RawFile:
         self, path: Path, shape: tuple[int, int, int], dtype: str, *, masked: bool
     ) -> None:
         self.path, self.shape, self.dtype, self.masked = path, shape, np.dtype(dtype), masked
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._handle = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
             os.ftruncate(self._handle, self.size(shape, dtype, masked=masked))
         except OSError:
@@ -118,10 +123,10 @@ class Store:
         done: batch number -> valid pixels in each raw file, for batches that are on disk.
     """
 
-    def __init__(self, folder: Path, lock: int) -> None:
-        self.folder = folder
+    def __init__(self, hidden: HiddenFolder) -> None:
+        self.folder = hidden.path
         self.done: dict[int, tuple[int, ...]] = {}
-        self._lock = lock
+        self._hidden = hidden
         self._raws: list[RawFile] = []
         self._journal = -1
         self._waiting: dict[int, tuple[int, ...]] = {}
@@ -145,26 +150,23 @@ class Store:
             may_change: names of facts that the windows do not depend on, so that they may differ.
 
         Raises:
-            OutputError: the folder cannot be written, or another process is writing the file.
+            OutputError: see `HiddenFolder.open`.
             ChangedError: with `resume`, a fact has changed.
         """
-        folder = folder_of(output)
-        store = cls(folder, _locked(folder, output))
+        store = cls(HiddenFolder.open(output))
         try:
             known = store._known() if resume else None
             if known is not None:
                 _compare(output, known, facts, may_change)
                 store._read_journal()
             else:
-                for path in folder.iterdir():
-                    if path.name != "lock":
-                        path.unlink()
-                _write(folder / "run.json", json.dumps(dict(facts), indent=1))
+                store._hidden.clear()
+                store._hidden.mark(json.dumps(dict(facts), indent=1))
+            journal = store.folder / "journal"
             # Rewritten, so that no new line follows a partial one.
-            _write(folder / "journal", _lines(store.done))
-            flags = os.O_WRONLY | os.O_APPEND
-            store._journal = os.open(folder / "journal", flags)
-            flush(folder)
+            replace_own(journal, _lines(store.done))
+            store._journal = open_own(journal, os.O_WRONLY | os.O_APPEND)
+            flush(store.folder)
         except OSError as error:
             store.close()
             raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
@@ -222,29 +224,32 @@ class Store:
 
     def note_placing(self, paths: Sequence[Path]) -> None:
         """Record the paths to which finished files are about to be renamed."""
-        _write(self.folder / "placing", json.dumps([str(p) for p in paths]))
+        replace_own(self.folder / "placing", json.dumps([str(p) for p in paths]))
         flush(self.folder)
 
     def close(self) -> None:
         """Close all files and release the lock; the folder stays."""
-        for raw in self._raws:
-            raw.close()
-        for handle in (self._journal, self._lock):
-            if handle >= 0:
-                os.close(handle)
-        self._journal = self._lock = -1
+        self._close_files()
+        self._hidden.close()
 
     def remove(self) -> None:
         """Delete the folder and release the lock."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
+        self._close_files()
+        self._hidden.remove()
+
+    def _close_files(self) -> None:
+        for raw in self._raws:
+            raw.close()
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
 
     def _known(self) -> dict[str, str] | None:
         try:
-            facts: dict[str, str] = json.loads((self.folder / "run.json").read_bytes())
+            facts = json.loads((self.folder / MARK).read_bytes())
         except (OSError, ValueError):
             return None  # the earlier run stopped before it wrote the file
-        return facts
+        return facts if isinstance(facts, dict) else None
 
     def _read_journal(self) -> None:
         try:
@@ -254,32 +259,45 @@ class Store:
         for line in lines:
             words = line.split()
             # A power cut may leave a partial line, or zeros in its place.
-            if len(words) > 1 and all(word.isdigit() for word in words):
+            if len(words) > 1 and all(word.isdigit() and len(word) < 20 for word in words):
                 batch, *valid = map(int, words)
                 self.done[batch] = tuple(valid)
 
 
-def _locked(folder: Path, output: Path) -> int:
-    """Create the folder and lock it, so that no two processes write one file."""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # another process has just removed the folder
-        except OSError as error:
-            raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise OutputError(f"{output}: another process is writing it") from error
-        try:
-            if os.path.samestat(os.fstat(handle), os.stat(folder / "lock")):
-                return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)  # another process removed the folder before it was locked
+@contextmanager
+def recorded(
+    output: Path, facts: Mapping[str, str], outputs: Sequence[Path], placed: Collection[Path]
+) -> Iterator[Store]:
+    """Yield a store that records, until all of several files are written, which are this run's.
+
+    So another process that begins the same says so, and after a kill the same run goes on: see
+    `names_being_placed`.
+
+    Args:
+        output: the file in whose hidden folder this is recorded.
+        facts: that tell this run from others.
+        outputs: the files.
+        placed: those of them that an interrupted run has written already.
+
+    Raises:
+        OutputError: see `HiddenFolder.open`; or another process has just written a file.
+    """
+    before = [path.exists() for path in outputs]
+    store = Store.open(output, facts, resume=bool(placed))
+    own = [p for p, there in zip(outputs, before, strict=True) if p in placed or not there]
+    try:
+        if [path.exists() for path in outputs] != before:
+            own = []
+            raise OutputError(f"{output}: another process has just written it")
+        store.note_placing(own)
+        yield store
+    except BaseException:
+        if any(path.exists() for path in own):
+            store.close()
+        else:
+            store.remove()
+        raise
+    store.remove()
 
 
 def changed_fact(
@@ -317,16 +335,6 @@ def _lines(done: Mapping[int, Sequence[int]]) -> str:
 def _short(value: str | None) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file atomically and flush it to disk."""
-    new = path.with_name(path.name + ".new")
-    with open(new, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 def flush(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,20 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from crossband.core.hidden_folder import HiddenFolder, folder_of
 from crossband.core.messages import printable
+from crossband.core.own_files import replace_own
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import OutputError
 from crossband.raster.cog import Cog
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.journal import RawFile, Store, flush, folder_of
-from crossband.raster.output_paths import PNG
+from crossband.raster.journal import RawFile, Store, flush
+from crossband.raster.output_paths import PNG, SIDECARS
 from crossband.raster.verify import check_whole
 from crossband.raster.vrt import OPTIONS, vrt
 
-#: Endings of files beside a raster that change how GDAL reads it.
-SIDECARS = (".aux.xml", ".msk", ".ovr")
 #: Largest ratio of compressed to uncompressed size: LZW needs up to 12 bits for 8 bits of noise.
 _LARGEST = {"lzw": 1.5}
 #: Errors of GDAL; rasterio does not convert all of them to its own class.
@@ -123,11 +124,14 @@ class OutputFile:
         assert self.raw is not None
         folder = self._made(store)
         try:
-            folder.mkdir(exist_ok=True)
+            if folder != store.folder:
+                made = HiddenFolder.open(self.path, folder)
+                made.mark()
+                made.close()
             final = folder / self.path.name
             source = self.raw.path.with_suffix(".vrt")
             masked = self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
-            source.write_text(vrt(self, self.raw, masked=masked), encoding="utf-8")
+            replace_own(source, vrt(self, self.raw, masked=masked))
             with gdal(GDAL_TIFF_INTERNAL_MASK=True, **OPTIONS):
                 if self.picture:
                     self._write_picture(source, final, masked)
@@ -175,8 +179,10 @@ class OutputFile:
 
     def discard(self, store: Store) -> None:
         """Remove the hidden folder of `finish`, unless it is that of the store."""
-        if self._made(store) != store.folder:
-            shutil.rmtree(self._made(store), ignore_errors=True)
+        folder = self._made(store)
+        if folder != store.folder and folder.exists():
+            with suppress(OutputError):  # none of ours
+                HiddenFolder.open(self.path, folder).remove()
 
     def _write_picture(self, source: Path, final: Path, masked: bool) -> None:
         with rasterio.open(source) as body:

@@ -7,11 +7,14 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from crossband.core.atomic import check_file
 from crossband.core.file_names import check_output_name
 from crossband.errors import OutputError
 from crossband.raster.remote import address, is_remote
 
 TIFF, PNG = (".tif", ".tiff"), (".png",)
+#: Endings of files beside a raster that change how GDAL reads it.
+SIDECARS = (".aux.xml", ".msk", ".ovr")
 
 
 def check_output(path: Path, overwrite: bool, source: str | Path | None = None) -> None:
@@ -27,10 +30,11 @@ def check_output(path: Path, overwrite: bool, source: str | Path | None = None) 
         raise OutputError(f"{path}: the output is the input; choose another name")
     if path.suffix.lower() not in (*TIFF, *PNG):
         raise OutputError(f"{path}: results are written as .tif (COG) or .png")
-    if path.is_dir():
-        raise OutputError(f"{path}: a folder of that name exists")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; give --overwrite to replace it")
+    check_file(path, overwrite)
+    for ending in SIDECARS:
+        beside = path.with_name(path.name + ending)
+        if beside.is_dir():
+            raise OutputError(f"{beside}: this folder is where a file beside {path.name} goes")
     make_folder(path.parent)
 
 

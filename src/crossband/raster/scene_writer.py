@@ -50,6 +50,7 @@ class SceneWriter:
         check_disk_space([self._output])
         self._store = Store.open(path, {})
         try:
+            check_output(path, overwrite)  # another process may have written it meanwhile
             self._output.begin(self._store, "values")
         except CrossbandError:
             self._store.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from crossband.errors import OutputError
+from crossband.core.atomic import atomic_file
 from crossband.raster.cog import Cog
 from crossband.raster.compare import RATIO
 from crossband.raster.disk_space import check_disk_space
@@ -120,11 +119,6 @@ def _blocksize(dates: int) -> int:
 
 def write_table(path: Path, rows: pd.DataFrame) -> Path:
     """Write a table as CSV with six decimals; missing values are empty cells."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with atomic_file(path) as part:
         rows.to_csv(part, index=False, float_format="%.6f")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path

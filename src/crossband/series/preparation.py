@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.core.atomic import check_file
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
 from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
 from crossband.jobs.task import Task
@@ -57,6 +58,7 @@ def dated_tasks(
     model: Model,
     inputs: Sequence[str],
     folder: Path,
+    copies: Path,
     indices: Sequence[str],
     *,
     dates: Sequence[Any] | None = None,
@@ -68,7 +70,8 @@ def dated_tasks(
     Args:
         model: that translates them.
         inputs: those of `jobs.inputs`, and data cubes (see `cubes`).
-        folder: of the translated scenes. Dates of cubes are copied to a hidden folder beside it.
+        folder: of the translated scenes.
+        copies: folder to which dates of cubes are copied.
         indices: names.
         dates: one for each plain input.
         pattern: of dates in names, see `dates.in_name`.
@@ -79,7 +82,6 @@ def dated_tasks(
         CrossbandError: see `expand_inputs`.
     """
     plain = [i for i in inputs if not cubes.is_cube(i)]
-    copies = folder.with_name(f".{folder.name}-of-stacks")
     parts = [s for i in inputs if cubes.is_cube(i) for s in cubes.cube_slices(i, copies)]
     found = [(date_of_scene(s, pattern), None) for s in _plain(plain, dates, bool(parts))]
     scenes = sorted([*found, *((p.dated, p) for p in parts)], key=lambda f: _order(f[0]))
@@ -142,9 +144,22 @@ def _check_rows(found: Sequence[SceneInput]) -> None:
 
 
 def check_series(
-    model: Model, indices: Sequence[str], outputs: Sequence[Path], *, overwrite: bool
+    model: Model,
+    indices: Sequence[str],
+    outputs: Sequence[Path],
+    *,
+    overwrite: bool,
+    placed: Container[Path] = (),
 ) -> None:
-    """Raise CrossbandError for indices that no scene could give, and for existing results."""
+    """Raise CrossbandError for indices that no scene could give, and for existing results.
+
+    Args:
+        model: that translates the scenes.
+        indices: names.
+        outputs: the files of the series, except the scenes.
+        overwrite: they may exist.
+        placed: those that an interrupted run of this series has written.
+    """
     if not indices:
         raise CrossbandError("a series needs an index, as --index NDVI")
     twice = next((n for n in indices if list(indices).count(n) > 1), None)
@@ -158,10 +173,8 @@ def check_series(
     for index in indices:
         maps.split_bands(model, index)
     for path in outputs:
-        if path.suffix.lower() in (".tif", ".png"):
-            check_output(path, overwrite)
-        elif path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; give --overwrite to replace it")
+        check = check_output if path.suffix.lower() in (".tif", ".png") else check_file
+        check(path, overwrite or path in placed)
 
 
 def scene_grids(

@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crossband.core.hidden_folder import NEW, folder_of
 from crossband.errors import CrossbandError, InputError
 from crossband.jobs.run import translate_tasks
 from crossband.jobs.shards import Shard
 from crossband.jobs.summary import FAILED, SummaryLine
 from crossband.jobs.task import FleetObserver, FleetStatus, Task
-from crossband.model import Model
+from crossband.model import Model, identity
 from crossband.raster.grid import Box, Grid
+from crossband.raster.journal import names_being_placed, recorded
 from crossband.raster.open import open_raster
 from crossband.raster.output_paths import make_folder
 from crossband.raster.warp import Readable, check_georeference
@@ -118,13 +120,19 @@ def series(
     outputs = series_files(
         folder, indices, stacked=series_options.stacked, compared=series_options.compared
     )
-    preparation.check_series(model, indices, outputs, overwrite=options.write.overwrite)
+    record = folder / TABLE
+    facts = _facts(model, inputs, indices, places, options, series_options)
+    placed = names_being_placed(record, facts)
+    preparation.check_series(
+        model, indices, outputs, overwrite=options.write.overwrite, placed=placed
+    )
     if series_options.align is not None and not series_options.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
     tasks = preparation.dated_tasks(
         model,
         [str(i) for i in inputs],
         folder / SCENES,
+        folder_of(record) / NEW,
         indices,
         dates=series_options.dates,
         pattern=series_options.date_pattern,
@@ -140,22 +148,42 @@ def series(
             check_georeference(grid, tasks[number].dated.source.label)
     make_folder(folder)
     run = _SeriesRun(model, folder, tasks, grids, list(indices), wanted, options)
-    with _copied_cubes(run):
+    with recorded(record, facts, outputs, placed):
+        run.copy_cubes()
         run.translate(observer)
         result = run.statistics()
         if series_options.stacked:
             run.stacks(result, onto, compared=series_options.compared)
-    result.files.append(index_stack.write_table(folder / TABLE, result.table))
-    if series_options.drawn:
-        from crossband.series.plot import plot_series
+        result.files.append(index_stack.write_table(folder / TABLE, result.table))
+        if series_options.drawn:
+            from crossband.series.plot import plot_series
 
-        for index in indices:
-            own = result.table[result.table["index"] == index]
-            path = plot_path(folder, indices, index)
-            result.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
-    if not series_options.keep_scenes:
-        run.remove_scenes()
+            for index in indices:
+                own = result.table[result.table["index"] == index]
+                path = plot_path(folder, indices, index)
+                result.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
+        if not series_options.keep_scenes:
+            run.remove_scenes()
     return result
+
+
+def _facts(
+    model: Model,
+    inputs: Sequence[str | Path],
+    indices: Sequence[str],
+    places: str | Path | Sequence[Place] | None,
+    options: TranslateOptions,
+    series_options: SeriesOptions,
+) -> dict[str, str]:
+    """Return what tells this series from another one in its folder, as name -> value."""
+    options = replace(options, write=replace(options.write, overwrite=False))
+    return {
+        "the model": identity(model),
+        "the inputs": repr([str(i) for i in inputs]),
+        "--index": repr(list(indices)),
+        "--places": str(places) if isinstance(places, str | Path) else repr(places),
+        "the options": repr((options, series_options)),
+    }
 
 
 def _places(given: str | Path | Sequence[Place] | None, name: str | None) -> list[Place]:
@@ -173,19 +201,6 @@ def _onto(align: str | Path | None) -> Grid | None:
         grid = Grid(dataset.height, dataset.width, dataset.transform, dataset.crs)
     check_georeference(grid, str(align))
     return grid
-
-
-@contextmanager
-def _copied_cubes(run: _SeriesRun) -> Iterator[None]:
-    """Copy the dates of data cubes to files, and remove these at the end."""
-    parts = [item.part for item in run.tasks if item.part is not None]
-    try:
-        for part in parts:
-            cubes.copy_slice(part, run.bands_of(part), run.options.read)
-        yield
-    finally:
-        for folder in {Path(p.dated.source.path).parent for p in parts}:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _SeriesRun:
@@ -214,6 +229,14 @@ class _SeriesRun:
         self.model, self.folder, self.tasks, self.grids = model, folder, tasks, grids
         self.indices, self.wanted, self.options = indices, wanted, options
         self.outcome: dict[str, SummaryLine] = {}
+
+    def copy_cubes(self) -> None:
+        """Copy the dates of data cubes to files, anew after an interruption."""
+        parts = [item.part for item in self.tasks if item.part is not None]
+        for folder in {Path(part.dated.source.path).parent for part in parts}:
+            shutil.rmtree(folder, ignore_errors=True)
+        for part in parts:
+            cubes.copy_slice(part, self.bands_of(part), self.options.read)
 
     def bands_of(self, part: cubes.CubeSlice) -> list[str]:
         """Return the bands to copy of a data cube: the model's source bands, and measured ones."""
@@ -374,7 +397,7 @@ class _SeriesRun:
     def remove_scenes(self) -> None:
         """Remove the translated scenes; other files in their folder are kept."""
         scenes = self.folder / SCENES
-        for item in self.tasks:
+        for item in filter(self._is_translated, self.tasks):
             for path in (item.task.output, *item.indices.values()):
                 path.unlink(missing_ok=True)
         (scenes / "summary.jsonl").unlink(missing_ok=True)

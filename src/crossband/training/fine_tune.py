@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crossband.core.atomic import write_text_atomically
 from crossband.core.messages import say
 from crossband.core.signature import Signature
 from crossband.errors import ModelError, RecipeError
@@ -72,8 +73,7 @@ def load_start(
 def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
     """Write the record of a start beside the checkpoints, for a resumed run."""
     if begun is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / START_FILE).write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
+        write_text_atomically(folder / START_FILE, json.dumps(begun, indent=2) + "\n")
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:

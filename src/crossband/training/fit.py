@@ -6,11 +6,12 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
 
+from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.data.module import Pairs
 from crossband.training import fine_tune as start
 from crossband.training import fit_baselines, loggers, recipe, run_folder
@@ -74,16 +75,16 @@ def fit(
         quiet=not is_first_process(),
     )
     try:
-        with stop_request.handle_signals(), _quiet():
+        with stop_request.handle_signals(), _quiet(), ExitStack() as stack:
             run.prepare()
             if is_first_process():
-                if not resume:
-                    run_folder.make(folder)
-                (folder / CONFIG).write_text(recipe.dump(settings), encoding="utf-8")
+                stack.enter_context(run_folder.run_folder(folder, resume, overwrite))
+                write_text_atomically(folder / CONFIG, recipe.dump(settings))
                 start.write_start(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)
-                    split.to_csv(folder / PAIRS, index=False)
+                    with atomic_file(folder / PAIRS) as part:
+                        split.to_csv(part, index=False)
             trained = run.train(resume)
             if not run.is_first_process:
                 return folder / MODEL

@@ -1,14 +1,19 @@
-"""The folder of a training run: names of its files, and checks before writing."""
+"""The folder of a training run: names of its files, its lock, and checks before writing."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from crossband.core.file_names import check_output_name
-from crossband.errors import OutputError, RecipeError
+from crossband.core.locks import locked
+from crossband.core.own_files import check_own_files, check_own_folder
+from crossband.core.yaml_text import read_yaml
+from crossband.errors import CrossbandError, OutputError, RecipeError
 
 CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
     "config.yaml",
@@ -17,6 +22,8 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
     "logs",
     "model",
 )
+#: Locked by the process that writes the folder.
+LOCK = ".lock"
 
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -28,12 +35,14 @@ def check(folder: Path, resume: bool, overwrite: bool) -> None:
         raise OutputError(f"{folder}: nothing to resume: no training run")
     if not is_first_process():
         return  # the first process has made the folder
-    if resume or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    check_own_folder(folder)
+    if is_empty(folder):
         return
-    if not (folder / CONFIG).is_file():
+    if not is_recipe(folder / CONFIG):
         raise OutputError(f"{folder}: exists and is no training run; choose another --output")
-    if not overwrite:
+    if not (resume or overwrite):
         raise OutputError(f"{folder}: a run is there already; use --resume or --overwrite")
+    _check_parts(folder)
 
 
 def is_first_process() -> bool:
@@ -41,13 +50,60 @@ def is_first_process() -> bool:
     return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
-def make(folder: Path) -> None:
-    """Create an empty run folder, or delete the files of an existing run."""
+def is_empty(folder: Path) -> bool:
+    """Return whether there is nothing in a folder, or no folder; a lock does not count."""
+    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+
+
+def is_recipe(path: Path) -> bool:
+    """Return whether a file is a recipe, as those are that name a folder as a run or a sweep."""
     try:
-        if (folder / CONFIG).is_file():  # --overwrite; nothing else is ever removed
-            (folder / CONFIG).unlink()
-            for part in (CHECKPOINTS, LOGS, MODEL):
-                shutil.rmtree(folder / part, ignore_errors=True)
+        config = read_yaml(path)
+    except CrossbandError:
+        return False
+    return isinstance(config, dict) and {"method", "data"} <= set(config)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, and hold its lock; OutputError if another process writes to it."""
+    try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+    with locked(folder / LOCK, folder):
+        yield
+
+
+@contextmanager
+def run_folder(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the lock of a run folder, which is empty at first, or that of the run to resume."""
+    with locked_folder(folder):
+        check(folder, resume, overwrite)  # another process may have written to it meanwhile
+        if not resume:
+            _clear(folder)
+        yield
+
+
+def _clear(folder: Path) -> None:
+    """Delete the files of an existing run, and nothing else; what names it as a run comes last."""
+    try:
+        if (folder / CONFIG).is_file():
+            for part in (CHECKPOINTS, LOGS, MODEL):
+                shutil.rmtree(folder / part, ignore_errors=True)
+            (folder / CONFIG).unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+
+
+def _check_parts(folder: Path) -> None:
+    """Raise OutputError where a link, or a file of somebody else, has the name of one of ours."""
+    check_own_files(folder / name for name in (CONFIG, PAIRS, LOCK))
+    for part in (CHECKPOINTS, LOGS, MODEL):
+        check_own_folder(folder / part)
+    if (folder / LOGS).is_dir():
+        check_own_files((folder / LOGS).iterdir())
+    for path in (folder / CHECKPOINTS).glob("*"):
+        # One checkpoint may have several names: a hard link, which is replaced and never written.
+        if path.is_symlink():
+            raise OutputError(f"{path}: a link; nothing is written through it. Remove it")

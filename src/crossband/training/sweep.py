@@ -26,15 +26,23 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 
+from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.file_names import check_output_name
 from crossband.core.messages import say
+from crossband.core.own_files import check_own_files, check_own_folder
 from crossband.errors import CrossbandError, OutputError, RecipeError, TrainingError
 from crossband.model.adapt import first_difference
 from crossband.training import recipe
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
-from crossband.training.run_folder import CHECKPOINTS, CONFIG
+from crossband.training.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    is_empty,
+    is_recipe,
+    locked_folder,
+)
 from crossband.training.search_space import SearchSpace, read
 
 SPEC, RECIPE, STORE, TABLE, FINAL = (
@@ -44,6 +52,8 @@ SPEC, RECIPE, STORE, TABLE, FINAL = (
     "trials.csv",
     "best.yaml",
 )
+#: All of them; the one that names a folder as a sweep is the last to be deleted.
+FILES = (TABLE, FINAL, STORE, RECIPE, SPEC)
 #: Trials fit no baselines: only the network's own score counts.
 ALONE = ["--baselines", "null", "--blend", "null"]
 
@@ -102,23 +112,25 @@ def sweep(
     trials = min(wanted.trials, 2) if fast_run else wanted.trials
     base = _check(name, overrides, wanted)
     folder = output or Path("runs") / f"{base['name']}-sweep"
-    _prepare(folder, wanted, base, resume, overwrite)
+    _check_folder(folder, wanted, base, resume, overwrite)
     stop_request = StopRequest()
-    try:
-        with stop_request.handle_signals(), _quiet():
-            study = _Study(folder, wanted, trials, fast_run)
-            study.run()
-            rows = study.rows()
-    except KeyboardInterrupt:
-        raise stop_request.error() from None
-    except CrossbandError as error:
-        # Bad input that only the first trial detects (a manifest, a start) leaves no files either.
-        bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another
-        if bad_input and not resume and not (folder / TABLE).exists():
-            _clear(folder)
-            with contextlib.suppress(OSError):  # the folder contains files of the user
-                folder.rmdir()
-        raise
+    with _removed_if_empty(folder), locked_folder(folder):
+        _check_folder(folder, wanted, base, resume, overwrite)  # another process may be first
+        if not resume:
+            _prepare(folder, wanted, base)
+        try:
+            with stop_request.handle_signals(), _quiet():
+                study = _Study(folder, wanted, trials, fast_run)
+                study.run()
+                rows = study.rows()
+        except KeyboardInterrupt:
+            raise stop_request.error() from None
+        except CrossbandError as error:
+            # Bad input that only the first trial detects (a manifest, a start) leaves no files.
+            bad_input = error.exit_code == CrossbandError.exit_code  # a signal has another
+            if bad_input and not resume and not (folder / TABLE).exists():
+                _clear(folder)
+            raise
     if _best(rows) is None:
         raise TrainingError(f"no trial gave a score; see {folder / TABLE}")
     return rows, folder / FINAL
@@ -284,7 +296,10 @@ class _Study:
         """Write the table and the best recipe; called after every trial."""
         rows = self.rows()
         names = [p.name for p in self.spec.parameters]
-        with (self.folder / TABLE).open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_file(self.folder / TABLE) as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             out = csv.writer(file)
             out.writerow(["trial", "state", "score", "best", *names])
             best = _best(rows)
@@ -297,7 +312,7 @@ class _Study:
             config = recipe.load(self.folder / RECIPE)
             for name, value in best.parameters.items():
                 recipe.set_option(config, name, value)
-            (self.folder / FINAL).write_text(recipe.dump(recipe.parse(config)), encoding="utf-8")
+            write_text_atomically(self.folder / FINAL, recipe.dump(recipe.parse(config)))
 
 
 def _best(rows: Sequence[Trial]) -> Trial | None:
@@ -333,17 +348,19 @@ def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dic
     return full
 
 
-def _prepare(
+def _check_folder(
     folder: Path, spec: SearchSpace, base: dict[str, Any], resume: bool, overwrite: bool
 ) -> None:
-    """Create or check the folder."""
+    """Raise OutputError if a sweep may not be written to a folder; changes nothing."""
     check_output_name(folder)
-    there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    is_sweep = (folder / SPEC).is_file()
+    check_own_folder(folder)
+    is_sweep = (folder / SPEC).is_file() and is_recipe(folder / RECIPE)
     if resume and overwrite:
         raise RecipeError("--resume and --overwrite exclude each other")
     if resume and not is_sweep:
         raise OutputError(f"{folder}: nothing to resume: no {SPEC} in it")
+    if is_sweep:
+        check_own_files(folder / name for name in FILES)
     if resume:
         for path, now in ((SPEC, spec.fixed()), (RECIPE, base)):
             before = yaml.safe_load((folder / path).read_bytes())
@@ -354,27 +371,42 @@ def _prepare(
                     f"--overwrite begins anew"
                 )
         return
-    if there and not is_sweep:
+    if is_empty(folder):
+        return
+    if not is_sweep:
         raise OutputError(f"{folder}: exists and is no sweep; choose another --output")
-    if there and not overwrite:
+    if not overwrite:
         raise OutputError(f"{folder}: a sweep is there already; use --resume or --overwrite")
+
+
+def _prepare(folder: Path, spec: SearchSpace, base: dict[str, Any]) -> None:
+    """Write the first files of a sweep; the one that names it as a sweep comes last."""
     try:
-        if is_sweep:
-            _clear(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE).write_text(yaml.safe_dump(base, sort_keys=False), encoding="utf-8")
-        (folder / SPEC).write_text(yaml.safe_dump(spec.fixed(), sort_keys=False), encoding="utf-8")
+        _clear(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+    write_text_atomically(folder / RECIPE, yaml.safe_dump(base, sort_keys=False))
+    write_text_atomically(folder / SPEC, yaml.safe_dump(spec.fixed(), sort_keys=False))
 
 
 def _clear(folder: Path) -> None:
-    """Delete the files of a sweep, and nothing else."""
+    """Delete the files of a sweep, and nothing else; what names it as a sweep comes last."""
     for trial in folder.glob("trial-*"):
-        if (trial / CONFIG).is_file():
+        if is_recipe(trial / CONFIG) and not trial.is_symlink():
             shutil.rmtree(trial)
-    for path in (SPEC, RECIPE, STORE, TABLE, FINAL):
-        (folder / path).unlink(missing_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder after an error if nothing is left in it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it contains something
+            folder.rmdir()
+        raise
 
 
 def _optuna() -> Any:

@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.own_files import replace_own
 from crossband.core.sensors import DISPLAY, VALID_RANGE
 from crossband.errors import BandError, CrossbandError, InputError, MatchError, UnitError, nearest
 from crossband.raster.blocks import BlockReader, ReadStats
@@ -208,7 +209,7 @@ class Matching(NoMatching):
         assert unmatched.raw is not None
         path = unmatched.raw.path.with_suffix(".vrt")
         try:
-            path.write_text(vrt(unmatched, unmatched.raw, masked=False), encoding="utf-8")
+            replace_own(path, vrt(unmatched, unmatched.raw, masked=False))
         except OSError as error:
             raise write_error(unmatched.path, error) from error
         with gdal(**OPTIONS), open_scene(path, needed=unmatched.bands) as result:

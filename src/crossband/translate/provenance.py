@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,12 @@ def read_facts(path: Path) -> dict[str, str] | None:
 
 
 def is_up_to_date(
-    paths: Sequence[Path], facts: Mapping[str, str], ignored: Collection[str], *, overwrite: bool
+    paths: Sequence[Path],
+    facts: Mapping[str, str],
+    ignored: Collection[str],
+    *,
+    overwrite: bool,
+    placed: Container[Path] = (),
 ) -> bool:
     """Return whether all files exist and were made from these facts.
 
@@ -113,6 +118,7 @@ def is_up_to_date(
         facts: see `scene_facts`.
         ignored: names of facts that were left to the machine, which may be another one now.
         overwrite: a file that was made from other facts counts as missing.
+        placed: files that an interrupted run has put there, which count as missing in this way.
 
     Raises:
         ChangedError: a file exists that was made from other facts.
@@ -123,7 +129,7 @@ def is_up_to_date(
         why: str | None = "it does not say what it was made from"
         if before is not None:
             why = changed_fact(before, facts, ignored)
-        if path.exists() and why is not None and not overwrite:
+        if path.exists() and why is not None and not (overwrite or path in placed):
             raise ChangedError(f"{path}: exists already, and {why}; --overwrite makes it anew")
         missing |= why is not None
     return not missing

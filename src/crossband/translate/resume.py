@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from crossband.core.hidden_folder import folder_of
 from crossband.errors import (
     ClusterError,
     CrossbandWarning,
@@ -15,7 +16,7 @@ from crossband.errors import (
     MatchError,
     OutputError,
 )
-from crossband.raster.journal import Store, folder_of
+from crossband.raster.journal import Store
 from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
 from crossband.translate.provenance import undetectable_changes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ def translate_scene(
             a product: see docs/sources.md.
         output: `.tif` (COG) or `.png`, on a local disk.
         options: how the scene is read, computed, written and matched. With `write.resume` an
-            interrupted run is continued, and the finished windows are kept if this one fails.
+            interrupted run is continued, also where it had nothing left to do (see `skip`), and the
+            finished windows are kept if this one fails.
         skip: leave files that are up to date, and set `statistics.skipped`. A file that was made by
             another model, source or options is replaced with `write.overwrite` only.
         executor: computes the windows; this process where None.
@@ -78,8 +79,9 @@ def translate_scene(
     match = options.match
     extra = index_paths(output, write.indices)
     paths = (output, *extra.values())
-    placed = names_being_placed(output) if write.resume else None
-    _check_paths(paths, source, match.reference, placed, write.overwrite or skip)
+    placed = names_being_placed(output) if write.resume else set()
+    skip = skip or write.resume
+    _check_paths(paths, source, match.reference, write.overwrite or skip)
     cog = _cog(paths, write.compress, write.blocksize)
     statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
@@ -121,8 +123,9 @@ def translate_scene(
         left_to_machine = [name for name, value in requested.items() if value == "auto"]
         result.tags = tags | {FACTS_TAG: json.dumps(known | layout)}
         outputs = [result, *index_outputs(result, extra)]
+        before = [path.exists() for path in paths]
         if skip and is_up_to_date(
-            paths, known | layout, left_to_machine, overwrite=write.overwrite
+            paths, known | layout, left_to_machine, overwrite=write.overwrite, placed=placed
         ):
             remove_leftovers(outputs, known, matched.may_change)
             statistics.skipped = True
@@ -130,6 +133,8 @@ def translate_scene(
         check_disk_space(outputs, matched.intermediate(outputs))
         store = open_store(output, known, scene, resume=write.resume, may_change=matched.may_change)
         with keep_or_remove(store, output, len(tiling.batches), on_failure=write.resume):
+            if [path.exists() for path in paths] != before:
+                raise OutputError(f"{output}: another process has just written it")
             streamed = matched.begin(outputs, store)
             job = SceneJob(source, read, scene, tiling, conditions, tile, known)
             computer.run(job, streamed, store, statistics, progress)
@@ -155,7 +160,6 @@ def _check_paths(
     paths: Sequence[Path],
     source: str | Path,
     match_to: str | Path | None,
-    placed: Container[Path] | None,
     replaces: bool,
 ) -> None:
     """Raise OutputError for paths that cannot be written.
@@ -164,11 +168,10 @@ def _check_paths(
         paths: the result and its indices.
         source: path of the scene.
         match_to: path of the reference.
-        placed: files that the interrupted run had renamed into place already.
         replaces: existing files may be replaced.
     """
     for path in paths:
-        check_output(path, replaces or path in (placed or ()), source)
+        check_output(path, replaces, source)
         if match_to is not None and same_file(path, match_to):
             raise OutputError(f"{path}: the output is what it is matched to; choose another name")
 

@@ -47,16 +47,12 @@ def add_options(sub: Any) -> None:
 
 
 def _check(a: argparse.Namespace) -> int:
-    from crossband.core.atomic import write_text_atomically
-    from crossband.core.file_names import check_output_name
+    from crossband.core.atomic import check_file, write_text_atomically
     from crossband.data import check, manifest
     from crossband.data.check import text as check_text
-    from crossband.errors import OutputError
 
     for name in filter(None, (a.output, a.json)):
-        check_output_name(name)
-        if Path(name).exists() and not a.overwrite:
-            raise OutputError(f"{name}: exists; --overwrite replaces it")
+        check_file(name, a.overwrite)
     if a.fix:
         manifest.check_writable(a.fix, a.overwrite)
     bands = check.Bands(_names(a.source), _names(a.target))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,19 +18,23 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from crossband.core.atomic import atomic_file
+from crossband.core.locks import locked
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.version import __version__
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.degrade.sensor import SensorMTF
 from crossband.errors import BandError, InputError, OutputError, RecipeError, nearest
 from crossband.raster import match as matching
+from crossband.raster.disk_space import check_disk_space
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
+from crossband.raster.journal import Store, names_being_placed, recorded
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
+from crossband.raster.output import OutputFile, finish_files
 from crossband.raster.output_paths import check_output
 from crossband.raster.scene import Scene
-from crossband.raster.scene_writer import SceneWriter
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
 
 #: Side of a block in fine pixels, without its halo.
@@ -131,18 +133,27 @@ def degrade_scene(
         two = stack.enter_context(
             open_scene(reference, ReadOptions(coarse, reference_sensor), needed=names)
         )
+        how = {
+            "the fine scene": str(fine),
+            "the reference": str(reference),
+            "bands and sensors": repr((bands, sensor, reference_bands, reference_sensor)),
+            "the degradation": repr((type(degradation).__name__, degradation.arguments)),
+            "how": repr((match, scale)),
+        }
+        placed = names_being_placed(paths[0], how)
         for path in paths:
             for scene in (one, two):
-                check_output(path, overwrite, scene.path)
-        rows = _rows(folder / "pairs.csv")
+                check_output(path, overwrite or path in placed, scene.path)
+        _rows(folder / "pairs.csv")  # one that a row cannot be added to is refused before the work
         job = _Job.of(one, two, degradation, scale)
         fitted = None if match == "none" else job.fit(match)
         unit = one.unit if match == "none" else two.unit
         pair = Pair(*paths, folder / "pairs.csv", job.scale, tuple(names), unit)
-        job.write(
-            pair, fitted, f"{match} {type(degradation).__name__} scale {job.scale}", overwrite
-        )
-    _add_row(pair, rows, stem, job.grid.pixel_size())
+        with recorded(paths[0], how, paths, placed) as store:
+            job.write(
+                pair, fitted, f"{match} {type(degradation).__name__} scale {job.scale}", store
+            )
+            _add_row(pair, stem, job.grid.pixel_size())
     return pair
 
 
@@ -196,7 +207,7 @@ class _Job:
         except InputError as error:
             raise InputError(f"{self.fine.path}: {error}") from error
 
-    def write(self, pair: Pair, fitted: matching.Match | None, how: str, overwrite: bool) -> None:
+    def write(self, pair: Pair, fitted: matching.Match | None, how: str, store: Store) -> None:
         """Write both files, or none of them."""
         tags = {
             "CROSSBAND_DEGRADED_FROM": Path(self.fine.path).name,
@@ -205,27 +216,22 @@ class _Job:
             "TIFFTAG_SOFTWARE": f"crossband {__version__}",
         }
         encoding = Encoding("float32", nodata=float("nan"))
-        any_valid = False
-        with ExitStack() as stack:
-            source, target = (
-                stack.enter_context(
-                    SceneWriter(
-                        path, grid, pair.bands, pair.unit, encoding, tags, overwrite=overwrite
-                    )
-                )
-                for path, grid in (
-                    (pair.source, self.grid),
-                    (pair.target, self.grid.zoom(self.scale)),
-                )
+        source, target = (
+            OutputFile(path, grid, pair.bands, pair.unit, encoding, tags)
+            for path, grid in (
+                (pair.source, self.grid),
+                (pair.target, self.grid.zoom(self.scale)),
             )
-            for core, fine, coarse, fine_mask, mask in self.blocks(fitted):
-                target.write(core.scaled(self.scale), fine, fine_mask)
-                source.write(core, coarse, mask)
-                any_valid |= bool(mask.any())
-            if not any_valid:
-                raise InputError(f"{self.fine.path}: no pixel of the overlap is wholly valid")
-            target.commit()
-            source.commit()
+        )
+        check_disk_space([source, target])
+        source.begin(store, "source")
+        target.begin(store, "target")
+        for core, fine, coarse, fine_mask, mask in self.blocks(fitted):
+            target.write(core.scaled(self.scale), fine, fine_mask)
+            source.write(core, coarse, mask)
+        if not source.valid:
+            raise InputError(f"{self.fine.path}: no pixel of the overlap is wholly valid")
+        finish_files([source, target], store)
 
     def blocks(
         self, fitted: matching.Match | None
@@ -310,24 +316,22 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _add_row(pair: Pair, rows: list[dict[str, str]], group: str, gsd: float) -> None:
-    """Write the manifest with the pair's row, which replaces an older one of the same source."""
+def _add_row(pair: Pair, group: str, gsd: float) -> None:
+    """Write the manifest with the pair's row, which replaces an older one of the same source.
+
+    Another process may add its own row at the same time: one waits for the other.
+    """
     row = dict.fromkeys(COLUMNS, "") | {
         "source": pair.source.name,
         "target": pair.target.name,
         "group": group,
         "gsd": f"{gsd:g}" if math.isfinite(gsd) else "",
     }
-    rows = [r for r in rows if r["source"] != row["source"]] + [row]
-    columns = list(dict.fromkeys([*COLUMNS, *(c for r in rows for c in r)]))
-    handle, name = tempfile.mkstemp(prefix=".pairs.", dir=pair.manifest.parent)
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+    lock = pair.manifest.with_name(f".{pair.manifest.name}.lock")
+    with locked(lock, pair.manifest, wait=True), atomic_file(pair.manifest) as part:
+        rows = [r for r in _rows(pair.manifest) if r["source"] != row["source"]] + [row]
+        columns = list(dict.fromkeys([*COLUMNS, *(c for r in rows for c in r)]))
+        with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.chmod(name, 0o644)  # a temporary file is for its owner only
-        os.replace(name, pair.manifest)
-    except OSError as error:
-        os.unlink(name)
-        raise OutputError(f"{pair.manifest}: cannot be written ({error})") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from crossband.core.atomic import write_text_atomically
 from crossband.errors import ManifestError, OutputError
 from crossband.raster.gdal import gdal
 from crossband.raster.open import open_raster
@@ -96,10 +96,7 @@ def _write(path: Path, text: str) -> Path:
             if path.read_text(encoding="utf-8") == text:
                 return path
             raise OutputError(f"{path}: exists and says something else; choose another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
     except (OSError, UnicodeDecodeError) as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
+    write_text_atomically(path, text)
     return path

@@ -7,8 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
+from crossband.core.locks import locked
 from crossband.errors import OutputError
 
 
@@ -51,7 +50,7 @@ class ShardCache:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: no cache can be made there: {error}") from error
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with locked(path.with_name(f".{path.name}.lock"), path, wait=True):
             if self._has(path, size):  # another process was first
                 return path
             self._make_room(size)

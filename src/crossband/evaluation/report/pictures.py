@@ -5,8 +5,6 @@ Figures are drawn without pyplot, so that they need no display and no global sta
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from crossband.core.atomic import atomic_file
 from crossband.core.sensors import DECIBEL, DISPLAY, KELVIN
-from crossband.errors import OutputError
 from crossband.evaluation.evaluation import allowed_indices, index_maps
 from crossband.raster.grid import Window
 
@@ -265,16 +263,6 @@ def _hidden(values: NDArray[Any], shown: NDArray[np.bool_]) -> Any:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG: to a temporary file, which is then renamed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".png", dir=path.parent)
-        os.close(handle)
-        try:
-            figure.savefig(name, format="png", metadata={"Software": "Crossband"})
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": "Crossband"})
     return path

@@ -111,7 +111,7 @@ def import_checkpoint(
         about["licence"] = origin.licence
     model = Model(network, signature, name=name or output.name, task=task, about=about)
     lines = _lines(format_, tensors, conversion, model)
-    folder = model.save(output, card=_card(model, source, conversion, origin))
+    folder = model.save(output, card=_card(model, source, conversion, origin), overwrite=overwrite)
     return folder, lines
 
 

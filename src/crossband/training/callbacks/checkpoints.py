@@ -82,7 +82,7 @@ class Checkpoints(MethodCallback):
         """Install the flushing checkpoint IO; delete temporary files of a killed run."""
         trainer.strategy.checkpoint_io = FlushedCheckpointIO()
         if self.folder is not None and trainer.is_global_zero:
-            for stale in self.folder.glob(".*.tmp"):
+            for stale in self.folder.glob(".*.ckpt.tmp"):
                 stale.unlink(missing_ok=True)
 
     def on_train_start(
@@ -213,7 +213,8 @@ class _ReportingFile(io.FileIO):
     """A file that stores the OSError of a failed write."""
 
     def __init__(self, path: Any) -> None:
-        super().__init__(path, "w")
+        Path(path).unlink(missing_ok=True)  # of a write that failed
+        super().__init__(path, "x")  # never through a link
         self.refused: OSError | None = None
 
     def write(self, data: Any) -> int:

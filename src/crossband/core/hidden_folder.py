@@ -1,0 +1,130 @@
+"""The hidden folder beside an output in which it is made: `.nir.tif.crossband` for `nir.tif`.
+
+It holds a file `lock`, which the process that writes the output has locked, and `run.json`, by
+which it is known to be ours. Nothing in it is deleted but files of the names that we give them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from crossband.core.locks import release_lock, take_lock
+from crossband.core.own_files import check_own_files, check_own_folder, is_own, replace_own
+from crossband.errors import OutputError
+
+LOCK, MARK = "lock", "run.json"
+#: Folders in it: what is being made, and what it replaces.
+NEW, OLD = "new", "old"
+_FILES = re.compile(r"(run\.json|journal|placing)(\.new)?|.+\.(raw|vrt)(\..+)?", re.DOTALL)
+#: What there may be before the mark is written.
+_BEFORE = (LOCK, f"{MARK}.new")
+#: How often a folder is made that other processes remove at once.
+_TRIES = 100
+
+
+def folder_of(output: Path) -> Path:
+    """Return the hidden folder in which an output is made."""
+    return output.with_name(f".{output.name}.crossband")
+
+
+class HiddenFolder:
+    """A hidden folder that this process has locked; `open` makes it, `remove` deletes it.
+
+    Attributes:
+        output: what is made in it.
+        path: of the folder.
+    """
+
+    def __init__(self, output: Path, path: Path, lock: int) -> None:
+        self.output, self.path, self._lock = output, path, lock
+
+    @classmethod
+    def open(cls, output: Path, path: Path | None = None) -> Self:
+        """Create the folder of an output, or take up what an earlier run has left.
+
+        Args:
+            output: what is made in it.
+            path: of the folder; `folder_of(output)` where None.
+
+        Raises:
+            OutputError: another process is writing the output; the folder cannot be written; or it
+                is none of ours: a link, of another user, or without the mark.
+        """
+        path = folder_of(output) if path is None else path
+        reason: OSError | None = None
+        for _ in range(_TRIES):
+            try:
+                check_hidden_folder(output, path)
+                path.mkdir(parents=True, exist_ok=True)
+                return cls(output, path, take_lock(path / LOCK, output))
+            except FileNotFoundError as error:  # another process has just removed the folder
+                reason = error
+            except OSError as error:
+                reason = error
+                break
+        assert reason is not None
+        raise OutputError(f"{output}: cannot be written ({reason.strerror})") from reason
+
+    def mark(self, text: str = "{}") -> None:
+        """Write the mark; before it, nothing may be written into the folder."""
+        replace_own(self.path / MARK, text)
+
+    def clear(self) -> None:
+        """Delete what runs have left, except lock and mark."""
+        for path in _own_entries(self.output, self.path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in (LOCK, MARK):
+                path.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder, and release the lock; files of others in it stay."""
+        with contextlib.suppress(OSError):
+            self.clear()
+            (self.path / MARK).unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; the folder stays."""
+        release_lock(self._lock)
+
+
+def _own_entries(output: Path, folder: Path) -> Iterator[Path]:
+    """Yield what is in a hidden folder under one of our names."""
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        # GDAL adds endings to the name of the file that it makes.
+        made = name == output.name or name.startswith(f"{output.name}.")
+        if made or name in (LOCK, NEW, OLD) or _FILES.fullmatch(name):
+            yield path
+
+
+def check_hidden_folder(output: Path, folder: Path) -> None:
+    """Raise OutputError for a folder that no run of ours has made; FileNotFoundError passes."""
+    check_own_folder(folder)
+    if not folder.exists():
+        return
+    entries = list(_own_entries(output, folder))
+    if not is_own(folder):
+        raise OutputError(
+            f"{folder}: it belongs to another user; remove it, or choose another name"
+        )
+    if any(p.name not in _BEFORE for p in entries) and not (folder / MARK).is_file():
+        raise OutputError(
+            f"{folder}: there is no {MARK} in it, so no run has made it; remove it, or choose "
+            f"another name"
+        )
+    for path in entries:
+        if path.name in (NEW, OLD):
+            check_own_folder(path)
+    check_own_files(path for path in entries if path.name not in (NEW, OLD))
+    for path in entries:
+        if path.is_dir() and path.name not in (NEW, OLD):
+            raise OutputError(f"{path}: it is to be a file, and is a folder; remove it")
