@@ -2,9 +2,9 @@
 
     python benchmarks/check_shared.py [--data FOLDER] [--json FILE] [--doc docs/data-check.md]
 
-Manifests are made as a user would make them who knows what took the images and nothing else: no
-offsets, no stretches, a random split of the files. `TRAPS` lists what SOURCES.md of that folder
-says; it is compared with what was found afterwards. A second table puts errors in on purpose.
+The manifests are what a user would write who knows only the sensor: no offsets, no stretches, and
+a random split of the files. `TRAPS` lists the known faults of the files, from SOURCES.md of that
+folder; the script compares them with the findings. A second table has errors added on purpose.
 `--doc` writes the page on `data check`, with the numbers of this run.
 """
 
