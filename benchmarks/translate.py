@@ -1,20 +1,20 @@
-"""Translation speed, memory and reads: scenes through files, against the bare network.
+"""Translation speed, memory and reads: scenes through files, compared with the network alone.
 
     python benchmarks/translate.py [--network bundled identity x4] [--sizes 2000 4000]
                                    [--layout tiles strips] [--compress none] [--batches 1 2 4]
                                    [--model rgb2nir] [--threads N] [--json FILE]
 
-Each row is a process of its own, so that its peak memory is its own. In each, in one run:
+Each row is measured in its own process, so that its peak memory is its own. Each process measures:
 
-- bare: the network alone, on tiles of the same plan that lie normalised in memory;
-- scene: `crossband translate` from file to file. Its speed counts until the last window is
-  computed; finishing (making the COG) is counted as a share of the whole;
-- plain: fp32, eager, memory as PyTorch lays it out, tile by tile, cut without halo (so it has
-  seams), without reading and writing.
+- raw network: the network alone, on normalised tiles of the same plan that are already in memory;
+- scene: `crossband translate` from file to file. Its speed is measured until the last window is
+  computed. Finishing (making the COG) is given as a share of the whole time;
+- fp32 tiles: the network in fp32, eager mode, PyTorch's default memory layout, tile by tile without
+  halo (so the result has seams), without reading and writing.
 
-All speeds are useful pixels of the result per second. Bare runs on some tiles before the scene and
-after it, so that a machine that others use slows both alike; plain after it. The scene is
-the Sentinel-2 sample of spyndex, mirrored and repeated, uint16.
+All speeds are useful pixels of the result per second. The raw network is timed before and after the
+scene, so that other work on the machine slows both equally; the fp32 tiles are timed after the
+scene. The scene is the Sentinel-2 sample of spyndex, mirrored and repeated, uint16.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ LAYOUTS = {
     "strips": {"blockysize": 1},
 }
 COLUMNS = (
-    "network", "size", "layout", "batch", "MPix/s", "of bare", "of plain", "halo", "finishing",
-    "peak MiB", "reads per block",
+    "network", "size", "layout", "batch", "MPix/s", "share of raw network speed",
+    "speed-up over fp32 tiles", "halo", "finishing", "peak MiB", "reads per block",
 )  # fmt: skip
-#: Tiles on which bare and plain are timed, before the scene and after it.
+#: Tiles on which the raw network and the fp32 tiles are timed, before the scene and after it.
 TILES = 2
 
 
@@ -106,13 +106,13 @@ def middle(work: Tiling) -> list[TileBatch]:
     return full[first : first + TILES]
 
 
-class Bare:
-    """The network alone on prepared tiles, and the plain way on the same; seconds per pixel."""
+class References:
+    """Times of the raw network and of fp32 tiles, on the same tiles; seconds per pixel."""
 
-    def __init__(self, engine: Engine, plain: Model, path: Path, work: Tiling) -> None:
-        self.engine, self.plain, self.work = engine, plain, work
-        self.bare: list[float] = []
-        self.eager: list[float] = []
+    def __init__(self, engine: Engine, eager: Model, path: Path, work: Tiling) -> None:
+        self.engine, self.eager, self.work = engine, eager, work
+        self.raw_times: list[float] = []
+        self.eager_times: list[float] = []
         network = engine.model.network
         self.finer = network.scale**2
         with open_scene(path, needed=BANDS) as scene:
@@ -126,20 +126,20 @@ class Bare:
                 for p in self.ready
             ]
 
-    def time(self, rounds: int, *, plain: bool) -> None:
-        """Time both, or the first alone, one after the other, several times."""
+    def time(self, rounds: int, *, eager: bool) -> None:
+        """Time the raw network several times, and after it the fp32 tiles if `eager` is true."""
         for _ in range(rounds):
             for prepared, values in zip(self.ready, self.inputs, strict=True):
                 start = time.perf_counter()
                 self.engine.compute(prepared)
                 between = time.perf_counter()
-                if plain:
+                if eager:
                     with torch.inference_mode():
-                        self.plain(values)
+                        self.eager(values)
                     seconds = time.perf_counter() - between
-                    self.eager.append(seconds / (values[0, 0].numel() * self.finer))
+                    self.eager_times.append(seconds / (values[0, 0].numel() * self.finer))
                 kept = sum(t.core.height * t.core.width for t in prepared.batch.tiles)
-                self.bare.append((between - start) / (kept * self.finer))
+                self.raw_times.append((between - start) / (kept * self.finer))
 
 
 def row(a: argparse.Namespace) -> dict[str, Any]:
@@ -147,32 +147,34 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
     if a.threads:
         torch.set_num_threads(a.threads)
     network, size, layout, batch = a.network[0], a.sizes[0], a.layout[0], a.batches[0]
-    model, plain = load(network, a.model), load(network, a.model)
+    model, eager = load(network, a.model), load(network, a.model)
     engine, found = Engine(model), Statistics()
     path = a.scene
     with open_scene(path, needed=BANDS) as scene:
         grid = scene.grid
-    times = Bare(engine, plain.eval(), path, Tiling.of(model, grid, TileOptions(batch=batch)))
+    times = References(engine, eager.eval(), path, Tiling.of(model, grid, TileOptions(batch=batch)))
     rounds = a.rounds if network == "bundled" else 5 * a.rounds
-    # The plain way comes last: it takes more memory, which would be taken for the scene's.
-    times.time(rounds, plain=False)
+    # The fp32 tiles come last: they need more memory, which would be counted for the scene.
+    times.time(rounds, eager=False)
     start = time.perf_counter()
     model.translate(path, path.with_name("out.tif"), batch=batch, statistics=found, overwrite=True)
     whole = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    times.time(rounds, plain=True)
+    times.time(rounds, eager=True)
     speed = found.pixels / found.windows / 1e6
-    bare, eager = (1e-6 / statistics.median(s) for s in (times.bare, times.eager))
+    raw_speed, eager_speed = (
+        1e-6 / statistics.median(s) for s in (times.raw_times, times.eager_times)
+    )
     return {
         "network": network,
         "size": size,
         "layout": f"{layout}, {a.compress}",
         "batch": batch,
         "MPix/s": speed,
-        "bare MPix/s": bare,
-        "plain MPix/s": eager,
-        "of bare": speed / bare,
-        "of plain": speed / eager,
+        "raw network MPix/s": raw_speed,
+        "fp32 tiles MPix/s": eager_speed,
+        "share of raw network speed": speed / raw_speed,
+        "speed-up over fp32 tiles": speed / eager_speed,
         "halo": found.halo,
         "finishing": found.finishing / whole,
         "seconds": whole,
@@ -190,13 +192,14 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
 def cells(found: dict[str, Any]) -> str:
     """Return a line of the table."""
     form = {
-        "MPix/s": ".3g", "of bare": ".0%", "of plain": ".2f", "halo": ".1%", "finishing": ".1%",
-        "peak MiB": ".0f", "reads per block": ".2f",
+        "MPix/s": ".3g", "share of raw network speed": ".0%", "speed-up over fp32 tiles": ".2f",
+        "halo": ".1%", "finishing": ".1%", "peak MiB": ".0f", "reads per block": ".2f",
     }  # fmt: skip
-    told = {name: format(found[name], form.get(name, "")) for name in COLUMNS}
-    if found["network"] != "bundled":  # copying memory is no measure of reading and writing
-        told |= {"of bare": "-", "of plain": "-"}
-    return " | ".join(told.values())
+    texts = {name: format(found[name], form.get(name, "")) for name in COLUMNS}
+    if found["network"] != "bundled":
+        # The other networks only copy memory, so these two numbers would mean nothing.
+        texts |= {"share of raw network speed": "-", "speed-up over fp32 tiles": "-"}
+    return " | ".join(texts.values())
 
 
 def parse() -> argparse.Namespace:
@@ -209,7 +212,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--model", default="rgb2nir", help="the bundled model or another folder")
     parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
-    parser.add_argument("--rounds", type=int, default=1, help="timings of bare before and after")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="timings of the raw network before and after"
+    )
     parser.add_argument("--folder", help="where scenes are written (default: the system's)")
     parser.add_argument("--json", type=Path, help="write the numbers to FILE")
     parser.add_argument("--scene", type=Path, help=argparse.SUPPRESS)
