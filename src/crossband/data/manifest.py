@@ -27,10 +27,11 @@ source from its target.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ import pandas as pd
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.file_names import not_text
 from crossband.data.splits import SPLITS
-from crossband.errors import ManifestError, OutputError, nearest
+from crossband.data.table_file import MOST_ROWS, PARQUET, read_table
+from crossband.errors import InputError, ManifestError, OutputError, nearest
 from crossband.raster.source import split_item_id
 
 TEXT = (
@@ -66,7 +68,6 @@ NUMBERS = (
     "gsd",
     "weight",
 )
-PARQUET = (".parquet", ".pq")
 #: Columns of the radiometry of a target with a sensor of its own. Other targets share the
 #: radiometry of the source.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
@@ -145,6 +146,8 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     together. Other paths are absolute. Empty columns are left out.
     """
     path = Path(path)
+    if len(table) > MOST_ROWS:
+        raise OutputError(f"{path}: {len(table):,} rows, and {MOST_ROWS:,} are the most: split it")
     folder = path.parent.resolve()
     out = table.drop(columns=["row"], errors="ignore").copy()
     for column in ("source", "target"):
@@ -218,7 +221,8 @@ def _read(
     table = table.reset_index(drop=True)
     table["row"] = range(1, len(table) + 1)
     for column in ("source", "target"):
-        found = [_file(path, row, column, v, lenient) for row, v in _rows(table, column)]
+        files = functools.cache(functools.partial(_file, path.parent, lenient))
+        found = [_named(path, row, column, files, _text(v)) for row, v in _rows(table, column)]
         table[column] = pd.Series(found, dtype=object)
     empty = table["source"].isna() & table["target"].isna()
     if empty.any():
@@ -251,18 +255,13 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
 
 
 def _load(path: Path) -> pd.DataFrame:
-    if not path.is_file():
+    if not os.path.exists(path) or path.is_dir():
         from crossband.data.packed import read as packs
 
         if packs.is_pack(path):
             return packs.read_pairs(path)
         raise ManifestError(f"{path}: no such manifest")
-    try:
-        if path.suffix.lower() in PARQUET:
-            return pd.read_parquet(path)
-        return pd.read_csv(path)
-    except (OSError, ValueError, ImportError) as error:  # pandas' parser errors are ValueErrors
-        raise ManifestError(f"{path}: not a table that can be read: {error}") from error
+    return read_table(path)
 
 
 def _rows(table: pd.DataFrame, column: str) -> Iterator[tuple[int, Any]]:
@@ -273,17 +272,29 @@ def _first(table: pd.DataFrame, rows: pd.Series) -> int:
     return int(table.loc[rows, "row"].iloc[0])
 
 
-def _file(manifest: Path, row: int, column: str, value: Any, lenient: bool) -> str | None:
-    text = _text(value)
-    if text is None:
-        return None
-    if "://" in text or text.startswith("/vsi"):
-        return text
-    path = manifest.parent / text  # an absolute path stays as it is
-    if not lenient and not Path(split_item_id(str(path))[0]).exists():
-        why = not_text(str(path)) or "no such file"
-        raise ManifestError(f"{manifest}: row {row}: {column} {path}: {why}")
-    return str(path.resolve())
+def _named(
+    manifest: Path, row: int, column: str, files: Callable[[str], str], name: str | None
+) -> str | None:
+    """Return the path of a cell; the error for a file that is not there names the row."""
+    try:
+        return None if name is None else files(name)
+    except InputError as error:
+        raise ManifestError(f"{manifest}: row {row}: {column} {error}") from error
+
+
+def _file(folder: Path, lenient: bool, name: str) -> str:
+    """Return the path of a file that a manifest in this folder names."""
+    if "://" in name or name.startswith("/vsi"):
+        return name
+    path = folder / name  # an absolute path stays as it is
+    if not lenient:
+        try:
+            os.stat(split_item_id(str(path))[0])
+        except (OSError, ValueError) as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            why = "no such file" if missing else getattr(error, "strerror", None)
+            raise InputError(f"{path}: {why or not_text(str(path)) or error}") from error
+    return os.path.realpath(path)
 
 
 def _relative(source: str, folder: Path) -> str:

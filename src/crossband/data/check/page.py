@@ -19,7 +19,7 @@ from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.data.check.findings import KINDS, Finding
 from crossband.data.check.registration import edges
-from crossband.data.check.row_stats import Bands, open_as_training
+from crossband.data.check.row_stats import DAMAGED, Bands, open_as_training
 from crossband.data.check.run import Report
 from crossband.data.check.spectra import VISIBLE
 from crossband.data.check.strips import preview
@@ -126,7 +126,7 @@ def _pictures(row: Mapping[str, Any], bands: Bands) -> list[dict[str, str]]:
                 out.append(
                     {"what": "overlay", "first": "no", "caption": caption, "data": _png(overlay)}
                 )
-    except CrossbandError:
+    except (CrossbandError, *DAMAGED):
         pass  # the text of the finding has the reason
     finally:
         for scene in scenes.values():

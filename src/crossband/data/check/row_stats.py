@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from crossband.core.sensors import VALID_RANGE
 from crossband.data.check.edge_patterns import edge_pattern
@@ -31,6 +32,8 @@ SAMPLE = 512
 #: How far a value may lie outside the valid range of its unit, as a share of the range:
 #: atmospheric correction gives such values at dark pixels and at sun glint.
 BEYOND = 0.1
+#: What a damaged file makes GDAL and NumPy raise, besides our own errors.
+DAMAGED = (RasterioError, OSError, ValueError, MemoryError)
 _KINDS = {BandError: "bands-unnamed", UnitError: "unit-unknown", InputError: "unreadable"}
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rasterio.errors import RasterioError
 
 from crossband.data import manifest
 from crossband.data.check import across_rows
 from crossband.data.check.findings import KINDS, Finding
-from crossband.data.check.row_stats import Bands, RowStats, row_stats
+from crossband.data.check.row_stats import DAMAGED, Bands, RowStats, row_stats
 from crossband.data.check.rules import Limits, check_row
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.gdal import gdal
@@ -216,7 +215,7 @@ def _row_stats(row: Mapping[str, Any], bands: Bands) -> RowStats:
     try:
         with gdal():
             return row_stats(row, bands)
-    except (RasterioError, OSError, ValueError, MemoryError) as error:
+    except DAMAGED as error:
         # Damaged files make GDAL fail in many ways; the other rows are still checked.
         side = "target" if pd.isna(row["source"]) else "source"
         text = f"{_file(row)}: {type(error).__name__}: {error}"

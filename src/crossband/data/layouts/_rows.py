@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.data import table_file
 from crossband.data.layouts.base import Row
 from crossband.errors import ManifestError
 from crossband.raster.bands import parse_bands
@@ -41,10 +42,7 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     Raises:
         ManifestError: it cannot be read, or lacks one of the columns.
     """
-    try:
-        found = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise ManifestError(f"{path}: not a table that can be read: {error}") from error
+    found = table_file.read_table(path)
     missing = [c for c in columns if c not in found.columns]
     if missing:
         raise ManifestError(

@@ -13,6 +13,7 @@ from crossband.data.layouts import _bands
 from crossband.data.layouts._groups import group_function
 from crossband.data.layouts._headers import read_all
 from crossband.data.layouts.base import FileSearch, Layout, Row
+from crossband.data.table_file import read_table
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.bands import parse_bands
 from crossband.raster.open import open_scene
@@ -152,10 +153,7 @@ class _FileTable:
         self.used: set[str] = set()
         if not path:
             return
-        try:
-            table = pd.read_csv(path)
-        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-            raise ManifestError(f"{path}: not a table that can be read: {error}") from error
+        table = read_table(Path(path))
         if "file" not in table.columns:
             columns = [*map(str, table.columns)]
             raise ManifestError(f"{path}: no column 'file': {nearest('file', columns)}")

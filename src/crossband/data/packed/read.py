@@ -52,7 +52,7 @@ def is_pack(path: str | Path) -> bool:
     """Return whether the path of a manifest is a pack: a folder with `pack.json`, or a URL."""
     root = location(path)
     return not root.endswith((".csv", ".parquet", ".pq")) and (
-        "://" in root or (Path(root) / ABOUT).is_file()
+        "://" in root or os.path.isfile(Path(root) / ABOUT)
     )
 
 

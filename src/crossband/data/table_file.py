@@ -1,0 +1,196 @@
+"""Read tables of CSV and parquet that others made: so many rows, columns and bytes, and no more.
+
+A table of a few kilobytes can unfold to gigabytes, as its columns are compressed. So what it says
+of its size is checked before anything is read, and what was read is counted while it is read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from crossband.core.regular_file import open_regular_file
+from crossband.errors import CrossbandError, ManifestError
+
+PARQUET = (".parquet", ".pq")
+#: Most rows, columns, cells and bytes of a table; bytes of a line of CSV; row groups of parquet.
+MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 1_000, 50_000_000
+MOST_BYTES, MOST_LINE, MOST_GROUPS = 2**29, 2**20, 10_000
+#: Bytes of CSV that are looked at at once.
+_BLOCK = 2**20
+#: Marks at the beginning of texts that are not UTF-8.
+_OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+#: What pyarrow raises for a file that is damaged or is something else, besides OSError, ValueError.
+_DAMAGED = (OSError, ValueError, MemoryError, pa.ArrowException)
+
+
+def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.DataFrame:
+    """Read a table: parquet by its name, else CSV in UTF-8.
+
+    Args:
+        path: a regular file.
+        error: what is raised.
+
+    Raises:
+        CrossbandError: no such file, a damaged one, one that is too large, or a CSV whose lines do
+            not fit its header; in one line that begins with the path.
+    """
+    with open_regular_file(path, error) as file:
+        try:
+            if path.suffix.lower() in PARQUET:
+                return _plain(read_arrow(file))
+            return _read_csv(file)
+        except _DAMAGED as problem:
+            reason = str(problem) or type(problem).__name__
+            raise error(f"{path}: not a table that can be read: {reason}") from problem
+
+
+def read_arrow(file: BinaryIO, most_rows: int = MOST_ROWS) -> pa.Table:
+    """Read a table of parquet; its texts stay a dictionary and the numbers of its entries.
+
+    Args:
+        file: opened.
+        most_rows: rows, at most.
+
+    Raises:
+        ValueError: it is too large, two columns have one name, or one holds no texts or numbers.
+        OSError, MemoryError, pyarrow.ArrowException: it is damaged.
+    """
+    about = parquet.read_metadata(file)
+    _check_size(about.num_rows, about.num_columns, most_rows)
+    if about.num_row_groups > MOST_GROUPS:
+        raise ValueError(
+            f"it has {about.num_row_groups:,} row groups; {MOST_GROUPS:,} are the most"
+        )
+    groups = range(about.num_row_groups)
+    _check_bytes(sum(about.row_group(i).total_byte_size for i in groups))
+    schema = about.schema.to_arrow_schema()
+    _check_names(schema.names)
+    for field in schema:
+        if not _is_plain(field.type):
+            raise ValueError(f"its column {field.name!r:.80} holds {field.type}")
+    texts = [field.name for field in schema if _is_text(field.type)]
+    opened = parquet.ParquetFile(file, metadata=about, read_dictionary=texts)
+    tables = [opened.schema_arrow.empty_table()]
+    for i in groups:
+        tables.append(opened.read_row_group(i, use_threads=False))
+        _check_bytes(sum(table.nbytes for table in tables))
+    return pa.concat_tables(tables)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return any(test(kind) for test in (*tests, pa.types.is_large_binary))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Return whether a column of this type takes a few bytes a cell, in pandas, too."""
+    if pa.types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    tests = (pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+    return _is_text(kind) or any(test(kind) for test in (*tests, pa.types.is_timestamp))
+
+
+def _plain(table: pa.Table) -> pd.DataFrame:
+    """Return a table as pandas has it; texts that repeat are one object."""
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name.startswith("__index_level_"):  # pandas' numbers of rows
+            continue
+        if pa.types.is_dictionary(column.type):
+            _check_texts(name, column)
+        columns[name] = column.to_pandas()
+    return _with_objects(pd.DataFrame(columns))
+
+
+def _with_objects(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with each text as one object: of pandas' types of texts some copy them."""
+    kinds = (pd.CategoricalDtype, pd.StringDtype)
+    texts = [name for name, dtype in table.dtypes.items() if isinstance(dtype, kinds)]
+    return table.astype(dict.fromkeys(texts, object))
+
+
+def _check_texts(name: str, column: pa.ChunkedArray) -> None:
+    for chunk in column.chunks:
+        texts = chunk.dictionary.to_pylist()
+        if any("\0" in text for text in texts if isinstance(text, str)):
+            raise ValueError(f"a cell of its column {name!r:.80} holds a NUL byte")
+
+
+def _read_csv(file: BinaryIO) -> pd.DataFrame:
+    names, first, lines = _look_through(file)
+    _check_size(lines, len(names))
+    _check_names(names)
+    if len(first) > len(names):  # pandas would take the first cells for names of rows
+        raise ValueError(f"its first row has {len(first)} cells, and its header {len(names)}")
+    file.seek(0)
+    return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None))
+
+
+def _look_through(file: BinaryIO) -> tuple[list[str], list[str], int]:
+    """Return the cells of the header and of the first row, and the number of lines.
+
+    Raises:
+        ValueError: other bytes than text in UTF-8, NUL, too many bytes, or a line that is too long.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    beginning, lines, line, total = "", 0, 0, 0
+    while block := file.read(_BLOCK):
+        if total == 0 and block.startswith(_OTHER_MARKS):
+            raise ValueError("it is not in UTF-8; save it as CSV in UTF-8")
+        total += len(block)
+        _check_bytes(total)
+        try:
+            text = decoder.decode(block)
+        except UnicodeDecodeError:
+            raise ValueError(f"line {lines + 1} or later is not in UTF-8") from None
+        if b"\0" in block:
+            raise ValueError(f"line {lines + 1} or later holds a NUL byte")
+        if len(beginning) < 2 * MOST_LINE:
+            beginning += text
+        last = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        line = line + len(block) if last < 0 else len(block) - last
+        if line > MOST_LINE:
+            raise ValueError(f"line {lines + 1} is longer than {MOST_LINE / 2**20:g} MiB")
+        lines += max(block.count(b"\n"), block.count(b"\r"))
+    rows = csv.reader(io.StringIO(beginning, newline=""))
+    found: list[list[str]] = []
+    try:
+        for row in rows:
+            if row:
+                found.append(row)
+            if len(found) == 2:
+                break
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    header, first = [*found, [], []][:2]
+    return header, first, lines + 1
+
+
+def _check_size(rows: int, columns: int, most_rows: int = MOST_ROWS) -> None:
+    for what, found, most in (
+        ("rows", rows, most_rows),
+        ("columns", columns, MOST_COLUMNS),
+        ("cells", rows * columns, max(MOST_CELLS, most_rows)),
+    ):
+        if found > most:
+            raise ValueError(f"it has {found:,} {what}, and {most:,} are the most: split it")
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES / 2**20:g} MiB: split it")
+
+
+def _check_names(names: Sequence[Any]) -> None:
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two of its columns are called {twice!r:.80}")
