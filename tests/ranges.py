@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return what if spoilt else None
 
     def _answer(self, body):
+        if self.path.startswith("/to/"):  # what follows is an address on this server, or any
+            self.send_response(302)
+            self.send_header("Location", urllib.parse.unquote(self.path.removeprefix("/to/")))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         fault = self._fault()
         path = self.folder / self.path.split("?")[0].lstrip("/").replace("%20", " ")
         if isinstance(fault, int) or not path.is_file():

@@ -263,6 +263,11 @@ def spoilt(safe, what):
         image.write_bytes(image.read_bytes()[:200])
     elif what == "no XML":
         metadata.write_text(text[: len(text) // 2])
+    elif what == "another encoding":
+        body = text[text.index("?>") + 2 :] if text.startswith("<?") else text
+        metadata.write_text('<?xml version="1.0" encoding="nope"?>' + body)
+    elif what == "an image outside":
+        metadata.write_text(text.replace("IMAGE_FILE>", "IMAGE_FILE>../"))
     elif what == "two tiles":
         metadata.write_text(text.replace("</Granule>", '</Granule><Granule a="b"/>'))
     elif what == "no offsets":
@@ -287,6 +292,8 @@ def spoilt(safe, what):
         ("no image", "B04_10m.jp2: no such file"),
         ("half an image", "not a raster that can be opened"),
         ("no XML", "MTD_MSIL2A.xml: not XML that can be read"),
+        ("another encoding", "MTD_MSIL2A.xml: not XML that can be read: unknown encoding: nope"),
+        ("an image outside", "MTD_MSIL2A.xml: it names '../GRANULE"),
         ("two tiles", "it lists 2 granules, and one tile is read"),
         ("no offsets", "processing baseline 05.09, but no BOA_ADD_OFFSET"),
         ("one offset", "BOA_ADD_OFFSET is there for 12 of 13 bands"),
@@ -418,6 +425,7 @@ def test_a_translated_landsat_scene(tmp_path, tiny_model):
         ("REFLECTANCE_MULT_BAND_4 = 2.75e-05", "X = 1", "no REFLECTANCE_MULT_BAND_4"),
         ("2.75e-05", "words", "REFLECTANCE_MULT_BAND_1 is 'words', and no number"),
         ("GROUP = PRODUCT_CONTENTS", "GROUP = PRODUCT_METADATA", "no group PRODUCT_CONTENTS"),
+        (LANDSAT_NAME, f"../{LANDSAT_NAME}", "it names '../.*, which is outside of "),
     ],
 )
 def test_landsat_metadata_that_is_not_read(tmp_path, old, new, words):

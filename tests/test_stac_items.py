@@ -268,10 +268,18 @@ def test_items_of_an_api_have_no_ending(tmp_path):
     assert np.allclose(window.values[0], stored_in(tmp_path, "B04") * 1e-4 - 0.1, atol=1e-6)
 
 
+HUGE = json.dumps(
+    {"type": "Feature", "assets": {"a": {"href": "a.tif", "raster:bands": [{"scale": 10**400}]}}}
+)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("{", "not JSON"),
+        ("[" * 10**5, "not JSON: its brackets are nested too deeply"),
+        ('{"type": "Feature", "assets": {"a": {"href": "a\\u0000b"}}}', "not as STAC has it"),
+        (HUGE, "not as STAC has it: OverflowError"),
         ('{"type": "FeatureCollection", "features": []}', "a FeatureCollection, not an item"),
         ('{"type": "Collection"}', r"a Collection, not an item; give one, as x\.json#ID"),
         ('{"type": "Feature", "assets": {}}', "the item has no asset that is an image"),

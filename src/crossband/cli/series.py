@@ -50,7 +50,7 @@ def add_series(sub: Any) -> None:
     p.add_argument(
         "--bands", help="as in red=3,green=2,blue=1,nir=4; measured bands may be among them"
     )
-    add_options(p, ReadOptions, ("sensor", "scale", "offset"))
+    add_options(p, ReadOptions, ("sensor", "scale", "offset", "allow_local_references"))
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 

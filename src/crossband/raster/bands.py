@@ -13,6 +13,9 @@ from typing import Any
 from crossband.core import sensors
 from crossband.errors import BandError, nearest
 
+#: Bands that a message lists.
+_LISTED = 30
+
 
 def parse_bands(text: str) -> dict[str, int | str]:
     """Parse `red=3,green=2,blue=1` or `red=B04,...`.
@@ -80,7 +83,9 @@ def find_bands(
             f"{len(needed)}: {', '.join(needed)}"
         )
     if missing:
-        names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(dataset.descriptions, start=1))
+        labels = dataset.descriptions[:_LISTED]
+        names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(labels, start=1))
+        names += ", ..." * (dataset.count > _LISTED)
         example = ",".join(f"{n}={i}" for i, n in enumerate(needed, start=1))
         raise BandError(
             f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "

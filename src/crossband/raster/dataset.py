@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError, RasterioIOError
 
@@ -14,15 +13,20 @@ from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.labels import with_labels
+from crossband.raster.opener import Opener, check_regular_parts
 from crossband.raster.png import check_png
 from crossband.raster.retry import RetryingRaster
 from crossband.raster.source import split_item_id
 
 
 def check_exists(path: str | Path) -> None:
-    """Raise InputError for a local path that is not UTF-8, does not exist, or is an empty file."""
+    """Raise InputError for a local path that cannot be read as a scene.
+
+    It is not UTF-8, does not exist, is an empty file, or neither a folder nor a regular file.
+    """
     text = split_item_id(str(path))[0]
     check_input_name(text)
+    check_regular_parts(text)
     if remote.is_remote(text):
         return
     if not Path(text).exists():
@@ -31,16 +35,21 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def open_dataset(path: str | Path) -> Any:
+def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
     """Open a raster with GDAL, as a dataset of rasterio.
 
+    Args:
+        path: as GDAL takes it, or a URL.
+        allow_local: a raster that is elsewhere may name files of this machine.
+
     Raises:
-        InputError: it cannot be opened, or has no bands, complex numbers or a colour table.
+        InputError: it cannot be opened, names what it must not, or has no bands, complex numbers or
+            a colour table.
     """
     text = remote.address(path)
     check_exists(text)
     try:
-        dataset = _opened(text)
+        dataset = open_path(text, allow_local=allow_local)
     except (RasterioIOError, RasterioError, OSError, UnicodeDecodeError) as error:
         words = reason(error)
         if remote.is_remote(text) and "not recognized as being in" not in words:
@@ -79,12 +88,17 @@ def _files(dataset: Any, path: str) -> list[str]:
         raise InputError(f"{path}: it names a file by {reason(error)}") from error
 
 
-def _opened(path: str) -> Any:
-    if remote.is_remote(path):
-        return RetryingRaster(path, gdal)
-    with gdal():
-        dataset = rasterio.open(path)
-        if dataset.driver != "VRT" or not any(map(remote.is_remote, _files(dataset, path))):
-            return dataset
-        dataset.close()
-    return RetryingRaster(path, gdal)
+def open_path(path: str, *, allow_local: bool = False) -> Any:
+    """Open a raster as GDAL does; requests for what is elsewhere are repeated. See `open_dataset`.
+
+    Raises:
+        InputError: it names what it must not.
+        RasterioError, OSError: it cannot be opened.
+    """
+    opener = Opener(path, allow_local)
+    if not remote.is_remote(path):
+        opener.look()
+        if not any(map(remote.is_remote, opener.sources)):
+            with gdal():
+                return opener.open_seen()
+    return RetryingRaster(opener, gdal)

@@ -1,4 +1,4 @@
-"""Names and units of bands that are not UTF-8; rasterio reads UTF-8 only."""
+"""What GDAL says of a raster: names and units of bands, which rasterio reads as UTF-8 only."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def with_labels(dataset: Any) -> Any:
     return dataset
 
 
+def describe(dataset: Any) -> ElementTree.Element:
+    """Return what GDAL says of a dataset, as a VRT; texts are read as Latin-1."""
+    inner = getattr(dataset, "dataset", dataset)
+    with gdal(), MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(inner, memory.name, driver="VRT")
+        return ElementTree.fromstring(_CONTROL.sub("", memory.read().decode("latin-1")))
+
+
 class _Latin1Labels:
     """A dataset of rasterio, with the labels of its bands read as Latin-1."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        inner = getattr(dataset, "dataset", dataset)
-        # GDAL writes what a dataset says of itself as XML, with the bytes as they are.
-        with gdal(), MemoryFile(ext=".vrt") as memory:
-            rasterio.shutil.copy(inner, memory.name, driver="VRT")
-            words = _CONTROL.sub("", memory.read().decode("latin-1"))
-        bands = ElementTree.fromstring(words).findall("VRTRasterBand")
+        bands = describe(dataset).findall("VRTRasterBand")
         self.descriptions = tuple(band.findtext("Description") for band in bands)
         self.units = tuple(band.findtext("UnitType") for band in bands)
 

@@ -6,22 +6,16 @@ GDAL lists only the files that a VRT names directly.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import rasterio
 from rasterio.errors import RasterioError
 
+from crossband.errors import InputError
 from crossband.raster import remote
-from crossband.raster.gdal import gdal
-from crossband.raster.retry import RetryingRaster
-
-#: Prefix of a source of a VRT that is a raster with options, as `vrt://in.tif?bands=1`.
-_VRT_PREFIX = "vrt://"
-#: Bytes at the beginning of a file in which GDAL looks for the signature of a VRT.
-_HEAD = 1024
+from crossband.raster.dataset import open_path
+from crossband.raster.opener import VRT_PREFIX, read_head
+from crossband.raster.references import is_vrt
 
 
 def member_files(files: Iterable[str]) -> tuple[str, ...]:
@@ -41,13 +35,13 @@ def member_files(files: Iterable[str]) -> tuple[str, ...]:
         if key not in found:
             found[key] = name
             waiting += _named(name)
-    return tuple(name for name in found.values() if not name.startswith(_VRT_PREFIX))
+    return tuple(name for name in found.values() if not name.startswith(VRT_PREFIX))
 
 
 def _named(name: str) -> list[str]:
     """Return the files that a VRT or a part of a file names; nothing for other files."""
-    if name.startswith(_VRT_PREFIX):
-        inner = name.removeprefix(_VRT_PREFIX).partition("?")[0]
+    if name.startswith(VRT_PREFIX):
+        inner = name.removeprefix(VRT_PREFIX).partition("?")[0]
         return [inner, *_listed(inner)]
     return _listed(name) if _is_vrt(name) or _is_part(name) else []
 
@@ -55,11 +49,7 @@ def _named(name: str) -> list[str]:
 def _is_vrt(name: str) -> bool:
     if remote.is_remote(name):
         return name.split("?", maxsplit=1)[0].lower().endswith(".vrt")
-    try:
-        with open(name, "rb") as file:
-            return b"<VRTDataset" in file.read(_HEAD)
-    except OSError:
-        return False
+    return is_vrt(read_head(name))
 
 
 def _is_part(name: str) -> bool:
@@ -68,10 +58,9 @@ def _is_part(name: str) -> bool:
 
 
 def _listed(name: str) -> list[str]:
-    opened: Callable[..., Any]
-    opened = partial(RetryingRaster, env=gdal) if remote.is_remote(name) else rasterio.open
     try:
-        with gdal(), opened(name) as dataset:
+        # To open the scene, it was looked at.
+        with open_path(name, allow_local=True) as dataset:
             return list(dataset.files)
-    except (RasterioError, OSError):
+    except (InputError, RasterioError, OSError, UnicodeDecodeError):
         return []  # reading the raster reports the error

@@ -46,7 +46,10 @@ def open_scene(
         BandError: a needed band is not there or not named.
         UnitError: the physical unit is not declared anywhere.
     """
-    product = products.find(path, options.bands) if opened is None else None
+    product = None
+    if opened is None:
+        allowed = options.allow_local_references
+        product = products.find(path, options.bands, allow_local=allowed)
     if product is not None:
         scene = open_band_stack(product, options, needed)
     else:
@@ -62,7 +65,9 @@ def open_scene(
 
 def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], opened: Any) -> Scene:
     declared = sensors.get(options.sensor) if options.sensor is not None else None
-    raster = open_raster(path) if opened is None else opened
+    if opened is None:
+        opened = open_raster(path, allow_local=options.allow_local_references)
+    raster = opened
     try:
         numbers = find_bands(raster, path, needed, options.bands or {}, declared)
         radiometry = radiometry_of(
@@ -82,7 +87,9 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
     return Scene(str(path), numbers, radiometry, reader, marked=options.nodata is not None)
 
 
-def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
+def known_bands(
+    path: str | Path, sensor: str | None = None, *, allow_local: bool = False
+) -> tuple[str, ...]:
     """Return the common names that a file's metadata or a declared sensor give to its bands.
 
     They are in the order of the file, each once.
@@ -93,15 +100,16 @@ def known_bands(path: str | Path, sensor: str | None = None) -> tuple[str, ...]:
     """
     declared = sensors.get(sensor) if sensor is not None else None
     named = {}
-    product = products.find(path)
-    with nullcontext(product) if product is not None else open_raster(path) as dataset:
+    product = products.find(path, allow_local=allow_local)
+    opened = open_raster(path, allow_local=allow_local) if product is None else nullcontext(product)
+    with opened as dataset:
         for source in reversed(named_bands(dataset, declared)):
             named.update(source)
     names = (named[number] for number in sorted(named))
     return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
 
 
-def open_raster(path: str | Path) -> Any:
+def open_raster(path: str | Path, *, allow_local: bool = False) -> Any:
     """Open a raster with GDAL; see `dataset.open_dataset`.
 
     Raises:
@@ -109,7 +117,7 @@ def open_raster(path: str | Path) -> Any:
     """
     text = remote.address(path)
     try:
-        return dataset.open_dataset(path)
+        return dataset.open_dataset(path, allow_local=allow_local)
     except InputError as error:
         if remote.is_remote(text) or not Path(text).is_dir():
             raise

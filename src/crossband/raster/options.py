@@ -37,6 +37,12 @@ class ReadOptions:
         keyword="source_nodata",
     )
     window: Box | None = option(None, "part of the source; all of it where None")
+    allow_local_references: bool = option(
+        False,
+        "let a STAC item or a VRT that is on a server name files of this machine and of its "
+        "network, and overviews lie anywhere",
+        flag="--allow-local-references",
+    )
 
     def only(self, bands: Collection[str]) -> Self:
         """Return the same options with these bands only; a manifest may name more bands."""
@@ -45,6 +51,6 @@ class ReadOptions:
         return replace(self, bands={k: v for k, v in self.bands.items() if k in bands})
 
     def over(self, others: ReadOptions) -> ReadOptions:
-        """Return these options, with those that are None taken from `others`."""
-        stated = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        """Return these options, with those that are not stated taken from `others`."""
+        stated = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
         return replace(others, **stated)

@@ -11,6 +11,7 @@ import mmap
 import zlib
 from pathlib import Path
 
+from crossband.core.regular_file import open_regular_file
 from crossband.errors import InputError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -23,7 +24,10 @@ def check_png(path: str | Path) -> None:
     section 5.3).
     """
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            open_regular_file(path) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             if data[:8] == _SIGNATURE and not _is_whole(data):
                 raise InputError(f"{path}: cannot be read: the PNG is cut off or damaged")
     except (OSError, ValueError) as error:

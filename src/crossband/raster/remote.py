@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 from crossband.errors import InputError
 
+#: URLs of object stores, and GDAL's prefixes for them.
+STORES = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/", "oss://": "/vsioss/"}
 #: GDAL's options for remote files. A request that fails with a 5xx is repeated after about 0.5, 1,
 #: 2 and 5 seconds (`raster.retry` repeats one that breaks off). A server that sends nothing for a
 #: minute has failed. Fetched data are not kept after a file is closed, because the file may change.
@@ -58,6 +60,18 @@ def address(path: str | Path) -> str:
     ('s3://bucket/scene.tif', 'a/scene.tif')
     """
     return _FOLDED.sub(r"\1://", str(path))
+
+
+def gdal_path(path: str) -> str:
+    """Return the name by which GDAL itself opens a URL; any other path as it is.
+
+    >>> gdal_path("https://h/a.tif"), gdal_path("s3://b/a.tif"), gdal_path("a.tif")
+    ('/vsicurl/https://h/a.tif', '/vsis3/b/a.tif', 'a.tif')
+    """
+    for scheme, prefix in STORES.items():
+        if path.startswith(scheme):
+            return prefix + path.removeprefix(scheme)
+    return f"/vsicurl/{path}" if path.startswith(("http://", "https://", "ftp://")) else path
 
 
 def name_of(path: str | Path) -> str:
@@ -109,6 +123,31 @@ def state(path: str) -> State:
     return State(
         int(size) if size.isdigit() else None, headers.get("etag"), headers.get("last-modified")
     )
+
+
+def read(path: str, most: int) -> bytes:
+    """Return the first `most` bytes of a file that GDAL can read.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    gdal = _gdal()
+    gdal.CPLErrorReset()
+    file = gdal.VSIFOpenL(gdal_path(path).encode(), b"rb")
+    if not file:
+        words = (gdal.CPLGetLastErrorMsg() or b"").decode(errors="replace")
+        raise OSError(words or f"{path}: no such file")
+    part = ctypes.create_string_buffer(min(most, 2**20))
+    content = bytearray()
+    try:
+        while len(content) < most:
+            count = gdal.VSIFReadL(part, 1, min(len(part), most - len(content)), file)
+            content += part.raw[:count]
+            if not count:
+                break
+    finally:
+        gdal.VSIFCloseL(file)
+    return bytes(content)
 
 
 def clear_cache() -> None:
@@ -167,6 +206,11 @@ def _gdal() -> ctypes.CDLL:
     gdal.VSIGetFileMetadata.restype = text
     gdal.VSIGetFileMetadata.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
     gdal.CSLDestroy.restype, gdal.CSLDestroy.argtypes = None, [text]
+    gdal.VSIFOpenL.restype = ctypes.c_void_p
+    gdal.VSIFOpenL.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    gdal.VSIFReadL.restype = ctypes.c_size_t
+    gdal.VSIFReadL.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
+    gdal.VSIFCloseL.restype, gdal.VSIFCloseL.argtypes = ctypes.c_int, [ctypes.c_void_p]
     gdal.VSICurlClearCache.restype, gdal.VSICurlClearCache.argtypes = None, []
     gdal.CPLErrorReset.restype, gdal.CPLErrorReset.argtypes = None, []
     gdal.CPLGetLastErrorMsg.restype, gdal.CPLGetLastErrorMsg.argtypes = ctypes.c_char_p, []

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from crossband.core.regular_file import read_bytes
 from crossband.errors import InputError
 
 #: Extensions of single rasters.
@@ -48,15 +49,15 @@ class Tree:
 
     def read(self, name: str) -> bytes:
         """Return the content of a metadata file."""
-        try:
-            if (self.path / name).stat().st_size > LARGEST:
-                raise InputError(f"{self.path / name}: too large for metadata")
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
+        return read_bytes(self.path / name, most=LARGEST)
 
     def href(self, name: str) -> str:
-        """Return the path that GDAL opens."""
+        """Return the path that GDAL opens; InputError for one outside of the tree."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise InputError(f"it names {name!r}, which is outside of {self.path}")
+        return self._href(name)
+
+    def _href(self, name: str) -> str:
         return str(self.path / name)
 
     def disk(self, name: str) -> str:
@@ -112,8 +113,7 @@ class Archive(Tree):
             raise InputError(f"{self.path}: {name}: too large for metadata")
         return content
 
-    def href(self, name: str) -> str:
-        """See `Tree.href`."""
+    def _href(self, name: str) -> str:
         # Braces allow any extension of the archive.
         kind = "vsizip" if self._zip else "vsitar"
         return f"/{kind}/{{{self.path.absolute()}}}/{self._names.get(name, name)}"
@@ -129,10 +129,13 @@ class Source:
     Attributes:
         path: as given.
         given: bands as given; see `crossband.raster.bands.parse_bands`.
+        allow_local: what is elsewhere may name files of this machine.
     """
 
-    def __init__(self, path: str, given: Mapping[str, int | str]) -> None:
-        self.path, self.given = path, given
+    def __init__(
+        self, path: str, given: Mapping[str, int | str], *, allow_local: bool = False
+    ) -> None:
+        self.path, self.given, self.allow_local = path, given, allow_local
 
     @property
     def is_local(self) -> bool:

@@ -101,12 +101,15 @@ class DatedScene:
     date_source: str
 
 
-def date_of_scene(source: SceneInput, pattern: str | None = None) -> DatedScene:
+def date_of_scene(
+    source: SceneInput, pattern: str | None = None, *, allow_local: bool = False
+) -> DatedScene:
     """Find the date of a scene.
 
     Args:
         source: the scene; its row in a manifest counts first.
         pattern: of the date in names, see `in_name`.
+        allow_local: what is elsewhere may name files of this machine.
 
     Raises:
         InputError: no date is stated, or the statement is not a date.
@@ -121,7 +124,7 @@ def date_of_scene(source: SceneInput, pattern: str | None = None) -> DatedScene:
         return DatedScene(source, in_name(source.stem, pattern, source.label), "--date-pattern")
     found = products.acquisition_time(source.path)
     if found is None and not _is_product(source):
-        found = _tagged(source)
+        found = _tagged(source, allow_local=allow_local)
     if found is None:
         raise InputError(
             f"{source.label}: nothing says when it was taken; give a manifest with a column "
@@ -199,9 +202,9 @@ def _is_product(source: SceneInput) -> bool:
     return products.find(source.path, source.read.bands) is not None
 
 
-def _tagged(source: SceneInput) -> tuple[str, str] | None:
+def _tagged(source: SceneInput, *, allow_local: bool) -> tuple[str, str] | None:
     """Return the first date in the tags of a file, and the name of its tag."""
-    with open_raster(source.path) as dataset:
+    with open_raster(source.path, allow_local=allow_local) as dataset:
         tags = {domain: dataset.tags(ns=domain) for domain in {domain for domain, _ in TAGS}}
     for domain, name in TAGS:
         for key, value in tags[domain].items():

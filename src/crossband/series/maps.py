@@ -191,7 +191,9 @@ def _has(source: SceneInput, options: ReadOptions, synthetic: list[str]) -> bool
     if set(synthetic) <= set(given):
         return True
     try:
-        return set(synthetic) <= {*given, *known_bands(source.path, read.sensor)}
+        allowed = read.allow_local_references
+        known = known_bands(source.path, read.sensor, allow_local=allowed)
+        return set(synthetic) <= {*given, *known}
     except InputError:
         return False  # a folder of bands that the options name; it has no other bands
 

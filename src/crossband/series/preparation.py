@@ -64,6 +64,7 @@ def dated_tasks(
     dates: Sequence[Any] | None = None,
     pattern: str | None = None,
     same_times: bool = False,
+    allow_local: bool = False,
 ) -> list[DatedTask]:
     """Return the scenes of a series, sorted by date.
 
@@ -76,6 +77,7 @@ def dated_tasks(
         dates: one for each plain input.
         pattern: of dates in names, see `dates.in_name`.
         same_times: scenes of the same time are allowed, as they are not stacked.
+        allow_local: what is elsewhere may name files of this machine.
 
     Raises:
         InputError: no input, a scene without a date, or two scenes of one time.
@@ -83,7 +85,10 @@ def dated_tasks(
     """
     plain = [i for i in inputs if not cubes.is_cube(i)]
     parts = [s for i in inputs if cubes.is_cube(i) for s in cubes.cube_slices(i, copies)]
-    found = [(date_of_scene(s, pattern), None) for s in _plain(plain, dates, bool(parts))]
+    found = [
+        (date_of_scene(s, pattern, allow_local=allow_local), None)
+        for s in _plain(plain, dates, bool(parts))
+    ]
     scenes = sorted([*found, *((p.dated, p) for p in parts)], key=lambda f: _order(f[0]))
     if not scenes:
         raise InputError("a series needs at least one scene")

@@ -137,6 +137,7 @@ def series(
         dates=series_options.dates,
         pattern=series_options.date_pattern,
         same_times=not series_options.stacked,
+        allow_local=options.read.allow_local_references,
     )
     wanted = _places(places, series_options.place_name)
     grids = preparation.scene_grids(model, tasks, indices, read)

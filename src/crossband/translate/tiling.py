@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crossband.core.limits import Limit
 from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.networks.base import Generator
@@ -24,7 +25,15 @@ from crossband.translate.blend import (
 )
 from crossband.translate.engine import Engine, PreparedBatch
 from crossband.translate.options import TileOptions
-from crossband.translate.tiles import Tile, TileBatch, batch_tiles, column_groups, halo, plan_tiles
+from crossband.translate.tiles import (
+    Tile,
+    TileBatch,
+    batch_tiles,
+    column_groups,
+    core_size,
+    halo,
+    plan_tiles,
+)
 
 #: Least side of the window that a network sees, halo included. Larger tiles waste less on the halo
 #: and take more memory.
@@ -33,6 +42,8 @@ TILE = 896
 HALO = 0.15
 #: Largest side of a tile's output, in pixels of the result, so that memory suffices.
 OUTPUT_SIDE = 2048
+#: Tiles of a scene; the plan takes about 3 KiB of memory for each.
+MAX_TILES = Limit("CROSSBAND_MAX_TILES", 1_000_000)
 #: Pixels of a result that are turned into stored numbers at once.
 _PIXELS_AT_ONCE = 2**18
 
@@ -117,11 +128,13 @@ class Tiling:
                     f"--overlap: {model.name} sees {network.margin} pixels far, so its tiles fit "
                     f"exactly; leave it out"
                 )
+            _check_count(part or grid.box, core_size(tile, network.margin, network.stride))
             plan = plan_tiles(grid.height, grid.width, tile, network.margin, network.stride, part)
             groups, exact = column_groups(plan, columns or grid.width), True
         else:
             overlap = default_overlap(tile, network.stride) if overlap is None else overlap
             check_overlap(overlap, tile)
+            _check_count(grid.box, max(tile - overlap, 1))
             tiles = list(blended_plan(grid.height, grid.width, tile, overlap, network.stride))
             # One group, row by row: the ramps of a row of tiles are needed for the next row.
             groups, exact = [tiles], len(tiles) == 1
@@ -132,6 +145,16 @@ class Tiling:
             numbered.append(tuple(own))
             first += len(own)
         return cls(tuple(numbered), tile, exact, None if exact else overlap)
+
+
+def _check_count(box: Box, step: int) -> None:
+    """Raise CrossbandError for a scene of so many tiles that their plan takes the memory."""
+    count = -(-box.height // step) * -(-box.width // step)
+    if count > MAX_TILES.value:
+        raise CrossbandError(
+            f"{box.width} x {box.height} pixels are {count} tiles, and at most {MAX_TILES.value} "
+            f"are planned: larger ones with --tile, or {MAX_TILES.variable}={count}"
+        )
 
 
 class Postprocessor:

@@ -28,12 +28,18 @@ __all__ = [
 ]
 
 
-def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Product | None:
+def find(
+    path: str | Path,
+    bands: Mapping[str, int | str] | None = None,
+    *,
+    allow_local: bool = False,
+) -> Product | None:
     """Return the product that a path names; None for a raster that GDAL opens.
 
     Args:
         path: folder, archive, metadata file or address.
         bands: as the user gives them; they may name files in a folder.
+        allow_local: what is elsewhere may name files of this machine.
 
     Raises:
         InputError: a product that is not supported, or whose metadata cannot be read.
@@ -43,7 +49,7 @@ def find(path: str | Path, bands: Mapping[str, int | str] | None = None) -> Prod
     # Without access to the disk: training opens thousands of single rasters.
     if text.lower().endswith(RASTERS) or text.startswith("pack://"):
         return None
-    source = Source(text, bands or {})
+    source = Source(text, bands or {}, allow_local=allow_local)
     for reader in _readers():
         found = reader.bands(source)
         if found is not None:

@@ -29,6 +29,7 @@ from crossband.raster.options import ReadOptions
 from crossband.raster.products.base import Band, Calibration, Product
 from crossband.raster.products.bilinear import SLACK, AxisWeights, resample
 from crossband.raster.radiometry import Radiometry, radiometry_of
+from crossband.raster.references import check_reference
 from crossband.raster.scene import Scene
 
 
@@ -47,7 +48,11 @@ def open_band_stack(product: Product, options: ReadOptions, needed: Sequence[str
         opened: dict[str, Any] = {}
         for band in chosen:
             if band.href not in opened:
-                opened[band.href] = stack.enter_context(open_dataset(band.href))
+                allowed = options.allow_local_references
+                if band.origin and not allowed:
+                    check_reference(band.href, band.origin)
+                dataset = open_dataset(band.href, allow_local=allowed)
+                opened[band.href] = stack.enter_context(dataset)
             _check_number(band, opened[band.href])
         metadata = _StackMetadata.of(product, chosen, opened, stated=options.scale is not None)
         places = {name: n for n, name in enumerate(numbers, start=1)}

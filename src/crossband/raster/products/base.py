@@ -45,6 +45,7 @@ class Band:
         calibration: returns the calibration, which is applied before scale and offset.
         files: files on disk that the band depends on, beside those that GDAL lists.
         alone: the file must have no other band.
+        origin: address of what names the file; empty where that is on this machine.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Band:
     calibration: Callable[[], Calibration] | None = None
     files: tuple[str, ...] = ()
     alone: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True)

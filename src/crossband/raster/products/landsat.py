@@ -8,11 +8,11 @@ scene. A stored 0 is fill.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, ClassVar
 
 from crossband.core import sensors
+from crossband.core.json_text import parse_json
 from crossband.errors import InputError
 from crossband.raster.products import markup
 from crossband.raster.products.base import Band, ProductReader
@@ -116,7 +116,7 @@ def _groups(tree: Tree, name: str) -> Groups:
     content = tree.read(name)
     if name.endswith(".json"):
         try:
-            data: Any = json.loads(content)
+            data: Any = parse_json(content)
             return {
                 group: {key: str(value) for key, value in keys.items()}
                 for group, keys in data["LANDSAT_METADATA_FILE"].items()

@@ -15,7 +15,7 @@ def parse(tree: Tree, name: str) -> Element:
     """Return the root of an XML file."""
     try:
         return fromstring(tree.read(name))
-    except (ParseError, ValueError) as error:  # ValueError: an unknown encoding
+    except (ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
         raise InputError(f"{tree.path}: {name}: not XML that can be read: {error}") from error
 
 

@@ -7,7 +7,6 @@ of reflectance usually state no unit; then the sensor does.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,9 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
+from crossband.core.json_text import parse_json
+from crossband.core.regular_file import read_bytes
 from crossband.core.version import __version__
 from crossband.errors import InputError
+from crossband.raster import remote
 from crossband.raster.products.base import Band, ProductReader
+from crossband.raster.references import check_reference
 from crossband.raster.source import LARGEST, RASTERS, Source, split_item_id
 
 #: Roles of assets that are for display, or no images.
@@ -26,8 +29,6 @@ NOT_DATA = frozenset({"thumbnail", "overview", "visual", "metadata"})
 _API_ITEM = re.compile(r"/items/[^/]+/?$")
 #: Seconds that a server has to answer.
 TIMEOUT = 60
-#: Object stores, and their prefixes in GDAL.
-_STORES = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/"}
 
 
 class Stac(ProductReader):
@@ -45,7 +46,7 @@ class Stac(ProductReader):
         base = file if url else str(Path(file).absolute())
         try:
             return _bands(item, base, () if url else (file,))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{source.path}: not as STAC has it: {error!r}") from error
 
     def when(self, source: Source) -> tuple[str, str] | None:
@@ -71,9 +72,13 @@ def _item(source: Source) -> tuple[dict[str, Any], str] | None:
     of_api = url and _API_ITEM.search(name) and not name.lower().endswith(RASTERS)
     if not (name.lower().endswith((".json", ".geojson")) or of_api):
         return None
-    if not url and not Path(file).is_file():
+    if not url and not Path(file).exists():
         return None
-    item = _parse(file, _download(file) if url else _content(file), wanted)
+    if url:
+        content = _download(file, allow_local=source.allow_local)
+    else:
+        content = read_bytes(file, most=LARGEST)
+    item = _parse(file, content, wanted)
     return None if item is None else (item, file)
 
 
@@ -148,6 +153,7 @@ def _candidates(
             offset=offset,
             nodata=number_of(band, "nodata"),
             unit=str(band.get("unit") or ""),
+            origin=base if _is_url(base) else "",
         )
         display, data = bool(roles & NOT_DATA), "data" in roles
         yield _Candidate(made, display, data, gsd or float("inf"), key == made.name)
@@ -189,10 +195,10 @@ def resolve_href(base: str, href: str) -> str:
         base: absolute path or URL of the item.
         href: of the asset; a relative one is relative to the item.
     """
-    for scheme, store in _STORES.items():
+    for scheme, store in remote.STORES.items():
         if href.startswith(scheme):
             return store + href.removeprefix(scheme)
-    text = href.removeprefix("file://")
+    text = href if _is_url(base) else href.removeprefix("file://")
     if "://" in text or text.startswith("/vsi"):
         return text
     if "://" in base:
@@ -200,23 +206,20 @@ def resolve_href(base: str, href: str) -> str:
     return str((Path(base).parent / text).resolve())
 
 
-def _content(path: str) -> bytes:
-    try:
-        if Path(path).stat().st_size > LARGEST:
-            raise InputError(f"{path}: too large for a STAC item")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _download(address: str) -> bytes:
+def _download(address: str, *, allow_local: bool) -> bytes:
     from http.client import HTTPException
     from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
+    from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+    class Redirects(HTTPRedirectHandler):
+        def redirect_request(self, *found: Any) -> Request | None:
+            if not allow_local:
+                check_reference(found[-1], address)
+            return super().redirect_request(*found)
 
     request = Request(address, headers={"User-Agent": f"crossband/{__version__}"})
     try:
-        with urlopen(request, timeout=TIMEOUT) as answer:
+        with build_opener(Redirects).open(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read(LARGEST + 1)
     except HTTPError as error:
         raise InputError(f"{address}: the server says {error.code} {error.reason}") from error
@@ -237,7 +240,7 @@ def _parse(path: str, content: bytes, wanted: str) -> dict[str, Any] | None:
         wanted: ID of an item in a collection; empty for a file with one item.
     """
     try:
-        data: Any = json.loads(content)
+        data: Any = parse_json(content)
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     kind = data.get("type") if isinstance(data, dict) else None

@@ -1,0 +1,31 @@
+"""GDAL's drivers that open rasters for us; those of services and vector data are not among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rasterio.env import ensure_env_with_credentials
+from rasterio.io import DatasetReader
+
+#: Of files that name no others.
+SELF_CONTAINED = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG", "WEBP")
+#: Of files.
+RASTERS = (
+    *SELF_CONTAINED,
+    *("VRT", "netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "KEA", "GRIB", "Zarr"),
+    *("ENVI", "EHdr", "ERS", "HFA", "PCIDSK", "NITF", "SENTINEL2", "SAFE", "DIMAP", "ECW", "MrSID"),
+    *("JPEGXL", "AVIF", "HEIF", "GIF", "BMP", "PNM", "GPKG", "MBTiles", "AAIGrid", "SAGA", "RMF"),
+    *("SRTMHGT", "USGSDEM", "DTED", "XYZ", "GSAG", "GSBG", "GS7BG", "ILWIS", "RST", "ISIS3", "PDS"),
+    *("PDS4", "VICAR", "FITS", "TSX", "RS2", "COSAR", "ISCE", "ROI_PAC", "SIGDEM", "TGA"),
+)
+
+
+def open_with(path: str, drivers: Sequence[str]) -> Any:
+    """Open a raster with one of several drivers of GDAL, as `rasterio.open` does with any.
+
+    Raises:
+        RasterioError: it cannot be opened, or not by these.
+    """
+    opened = ensure_env_with_credentials(lambda fp: DatasetReader(fp, driver=list(drivers)))
+    return opened(path)

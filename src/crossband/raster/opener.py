@@ -1,0 +1,212 @@
+"""Open a raster after what it names has been looked at; see `references` for what it may name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from rasterio.errors import RasterioError, RasterioIOError
+
+from crossband.core.regular_file import check_regular_file, read_bytes
+from crossband.errors import InputError
+from crossband.raster import remote
+from crossband.raster.block_limit import check_blocks
+from crossband.raster.drivers import RASTERS, SELF_CONTAINED, open_with
+from crossband.raster.references import (
+    FLAG,
+    HEAD,
+    check_reference,
+    check_vrt,
+    is_elsewhere,
+    is_vrt,
+    parse_vrt,
+    vrt_sources,
+)
+from crossband.raster.source import LARGEST
+
+#: Prefix of a name of a raster with options, as `vrt://in.tif?bands=1`.
+VRT_PREFIX = "vrt://"
+#: Prefix of the name of a file of overviews in the same folder.
+_BESIDE = ":::BASE:::"
+#: VRTs of one raster, those inside others counted.
+_MOST_VRTS = 1000
+
+
+def check_regular_parts(name: str) -> None:
+    """Raise InputError for a name of GDAL that has a FIFO or a device in it.
+
+    >>> check_regular_parts("NETCDF:/dev/zero:band")
+    Traceback (most recent call last):
+    crossband.errors.InputError: /dev/zero: a device, and no regular file
+    """
+    parts = re.split(r'[:,"{}?&=]|/vsi[a-z0-9_]+(?=/)', name)
+    for part in parts if len(parts) == 1 else (name, *parts):
+        at = part
+        while at and not os.path.exists(at):
+            at = at.rpartition("/")[0]  # a file inside an archive
+        if at and not os.path.isfile(at) and not os.path.isdir(at):
+            check_regular_file(at)
+
+
+def check_sidecars(path: str) -> None:
+    """Raise InputError for a file that GDAL reads beside a raster, and that is no regular file."""
+    for ending in (".msk", ".MSK", ".ovr", ".OVR", ".aux.xml"):
+        check_regular_file(path + ending)
+    check_regular_file(os.path.splitext(path)[0] + ".tfw")
+
+
+@dataclass
+class Opener:
+    """Opens a raster, and says what GDAL may open for it.
+
+    Attributes:
+        path: as the caller gives it.
+        allow_local: what is elsewhere may name files of this machine.
+        vrts: normal paths of VRTs, as GDAL opens them, that have been looked at.
+        sources: names of all files that these name.
+    """
+
+    path: str
+    allow_local: bool = False
+    vrts: set[str] = field(default_factory=set)
+    sources: list[str] = field(default_factory=list)
+
+    @property
+    def strict(self) -> bool:
+        """Whether the raster is elsewhere and must not name files of this machine."""
+        return is_elsewhere(self.path) and not self.allow_local
+
+    def open(self) -> Any:
+        """Return the raster as a dataset of rasterio, after a look at all that it names.
+
+        Raises:
+            InputError: it names what it must not.
+            RasterioError: it cannot be opened.
+        """
+        if not self.strict:
+            self.look(elsewhere=True)
+            return self.open_seen()
+        try:
+            return self._checked(open_with(self.path, SELF_CONTAINED))
+        except RasterioIOError as error:
+            unknown = "not recognized" in str(error)
+            if not unknown or not is_vrt(remote.read(self.path, HEAD)):
+                raise
+        self.look(elsewhere=True)
+        return self._checked(open_with(self.path, ("VRT",)))
+
+    def open_seen(self) -> Any:
+        """Return the raster after `look`; see `open`."""
+        check_sidecars(self.path)
+        for name in self.sources:
+            check_sidecars(name)
+            if os.path.isfile(name) and posixpath.normpath(name) not in self.vrts:
+                with contextlib.suppress(RasterioError, OSError, UnicodeDecodeError):
+                    self._checked(open_with(name, RASTERS)).close()  # to read it says why
+        return self._checked(open_with(self.path, RASTERS))
+
+    def look(self, *, elsewhere: bool = False) -> None:
+        """Look at the VRTs that the raster consists of.
+
+        Args:
+            elsewhere: also at those that are not on this machine, which are fetched.
+
+        Raises:
+            InputError: one names what it must not, or no regular file.
+        """
+        self.vrts, self.sources = set(), []
+        waiting, seen = self._named(self.path, elsewhere=elsewhere), set()
+        while waiting:
+            name = waiting.pop(0)
+            key = name if remote.is_remote(name) else os.path.realpath(name)
+            self.sources.append(name)
+            if key not in seen:
+                seen.add(key)
+                waiting += self._named(name, elsewhere=elsewhere)
+
+    def _named(self, name: str, *, elsewhere: bool) -> list[str]:
+        """Return the files that a VRT names; nothing for other files."""
+        check_regular_parts(name)
+        if name.startswith(VRT_PREFIX):
+            return [name.removeprefix(VRT_PREFIX).partition("?")[0]]
+        away = is_elsewhere(name)
+        if remote.is_remote(name):
+            of_vrt = name.partition("?")[0].lower().endswith(".vrt") or (away and name == self.path)
+            content = b""
+            if of_vrt and (elsewhere or not away) and is_vrt(remote.read(name, HEAD)):
+                content = _fetch(name)
+        else:
+            content = read_head(name)
+            if is_vrt(content):
+                content = read_bytes(name, most=LARGEST)
+        if not is_vrt(content):
+            return []
+        own = remote.gdal_path(name)
+        self.vrts.add(posixpath.normpath(own))
+        if len(self.vrts) > _MOST_VRTS:
+            raise InputError(f"{self.path}: more than {_MOST_VRTS} VRTs name each other")
+        if away and not self.allow_local:
+            check_vrt(content, own)
+        try:
+            return list(dict.fromkeys(vrt_sources(parse_vrt(content), own)))
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from error
+
+    def _checked(self, dataset: Any) -> Any:
+        """Return an open raster; InputError if it keeps its overviews where it must not."""
+        name = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+        beside = os.path.join(os.path.dirname(dataset.name), name.removeprefix(_BESIDE))
+        try:
+            check_regular_parts(beside if name.startswith(_BESIDE) else name)
+            if name and not name.startswith(_BESIDE) and not self.allow_local:
+                raise InputError(
+                    f"{dataset.name}: it says that its overviews are {name!r}; {FLAG} allows it"
+                )
+            check_blocks(dataset, dataset.name)
+        except BaseException:
+            dataset.close()
+            raise
+        return dataset
+
+    def check_opened(self, name: str, driver: str) -> None:
+        """Raise InputError for a file that GDAL should not have opened for this raster.
+
+        A server may answer twice in different ways, and serve a VRT under any name.
+        """
+        if self.allow_local:
+            return
+        away = is_elsewhere(name)
+        wrong = driver not in (*SELF_CONTAINED, "VRT") or (
+            driver == "VRT" and posixpath.normpath(name) not in self.vrts
+        )
+        if (away and wrong) or (self.strict and not away):
+            raise InputError(
+                f"{self.path}: it made GDAL open {name!r} ({driver}); {FLAG} allows it"
+            )
+
+    def check_redirect(self, url: str) -> None:
+        """Raise InputError for an address that a server must not redirect to."""
+        if self.strict:
+            check_reference(url, remote.gdal_path(self.path))
+
+
+def _fetch(name: str) -> bytes:
+    content = remote.read(name, LARGEST + 1)
+    if len(content) > LARGEST:
+        raise InputError(f"{name}: too large for a VRT")
+    return content
+
+
+def read_head(name: str) -> bytes:
+    """Return the beginning of a regular file, in which GDAL looks for the signature of a VRT."""
+    if not os.path.isfile(name):
+        return b""
+    try:
+        with open(name, "rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""  # to open it says why

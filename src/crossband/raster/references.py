@@ -1,0 +1,195 @@
+"""What a raster or an item from elsewhere may name: files that are elsewhere, too.
+
+GDAL opens what a name says. A VRT on a server could name any file of this machine, or a service of
+its network that only this machine reaches. So it may name files on its own server, on public ones
+and in object stores, and only by elements whose meaning is known here.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import posixpath
+import re
+import socket
+from collections.abc import Iterator
+from typing import NoReturn
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+from crossband.errors import InputError
+
+#: How messages name the way out.
+FLAG = "--allow-local-references"
+#: Bytes at the beginning of a file in which GDAL looks for the signature of a VRT.
+HEAD = 1024
+
+_INSIDE = r"(?:/vsi(?:zip|tar|gzip)/\{?)*"
+_STORE = r"/vsi(?:s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?/"
+_CURL = r"/vsicurl(?:_streaming)?"
+_ELSEWHERE = re.compile(rf"{_INSIDE}(?:{_STORE}|{_CURL}|(?:https?|ftp|s3|gs|az|oss)://)")
+#: Names that are served by an object store, whose address the user's own settings state.
+_IN_STORE = re.compile(rf"{_INSIDE}(?:{_STORE}|(?:s3|gs|az|oss)://)")
+_URL = re.compile(rf"{_INSIDE}(?:{_CURL}/)?(https?://.+)", re.DOTALL)
+#: Host and port, without a user's name, or anything that parsers may understand differently.
+_PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
+#: What may be in a VRT from elsewhere: elements that name no file, or do so by `SourceFilename`,
+#: and attributes. GDAL ignores the case.
+_ELEMENTS = re.compile(
+    "vrtdataset|srs|geotransform|gcplist|gcp|metadata|mdi|vrtrasterband|description|unittype|offset|"
+    "scale|colorinterp|nodatavalue|hidenodatavalue|categorynames|category|maskband|histograms|"
+    "histitem|histmin|histmax|bucketcount|includeoutofrange|approximate|histcounts|overview|"
+    "simplesource|complexsource|averagedsource|sourcefilename|sourceband|sourceproperties|srcrect|"
+    "dstrect|scaleoffset|scaleratio|nodata|usemaskband|lut",
+    re.IGNORECASE,
+)
+_ATTRIBUTES = re.compile(
+    "rasterxsize|rasterysize|datatype|band|subclass|blockxsize|blockysize|relativetovrt|shared|domain|"
+    "key|id|info|pixel|line|x|y|z|projection|dataaxistosrsaxismapping|coordinateepoch|xoff|yoff|xsize|"
+    "ysize|resampling",
+    re.IGNORECASE,
+)
+
+
+def is_elsewhere(name: str) -> bool:
+    """Return whether a file is reached over a network.
+
+    >>> [is_elsewhere(n) for n in ("https://h/a.tif", "/vsis3/b/a.tif", "/vsizip//vsicurl/h")]
+    [True, True, True]
+    >>> [is_elsewhere(n) for n in ("a.tif", "/vsizip/a.zip/a.tif", "file:///a.tif")]
+    [False, False, False]
+    """
+    return _ELSEWHERE.match(name) is not None
+
+
+def check_reference(name: str, origin: str) -> None:
+    """Raise InputError for a name that something from elsewhere must not use.
+
+    Args:
+        name: of a file, as it is opened.
+        origin: the item or raster that uses it, and is elsewhere itself.
+    """
+    if _IN_STORE.match(name):
+        return
+    found = _URL.fullmatch(name)
+    if found is None:
+        _refuse(origin, f"it names {name!r}, and what is elsewhere may name files elsewhere only")
+    own = _URL.fullmatch(origin)
+    place = _place(found[1])
+    if place is None:
+        _refuse(origin, f"it names {name!r}, whose server cannot be told")
+    if own is not None and place == _place(own[1]):
+        return
+    if any(not a.is_global or a.is_multicast for a in _resolve(place[0])):
+        _refuse(origin, f"it names {name!r}, on this machine or in its network")
+
+
+def is_vrt(content: bytes) -> bool:
+    """Return whether GDAL takes a file with this beginning for a VRT."""
+    return b"<VRTDataset" in content[:HEAD]
+
+
+def parse_vrt(content: bytes) -> ElementTree.Element:
+    """Return the root element of a VRT, as GDAL reads it.
+
+    Raises:
+        ValueError: it is no XML.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "", text)
+    text = re.sub(r"&(?!#?\w+;)", "&amp;", text)  # GDAL bears it
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not XML that can be read: {error}") from error
+
+
+def vrt_sources(root: ElementTree.Element, path: str) -> Iterator[str]:
+    """Yield the names of the files that a VRT names, as GDAL opens them.
+
+    Args:
+        root: of the VRT.
+        path: of the VRT.
+    """
+    for element in root.iter():
+        kind, name = str(element.tag).lower(), (element.text or "").strip()
+        if kind not in ("sourcefilename", "sourcedataset", "dempath") or not name:
+            continue
+        yield posixpath.join(posixpath.dirname(path), name) if _is_relative(element) else name
+
+
+def check_vrt(content: bytes, origin: str) -> None:
+    """Raise InputError for a VRT from elsewhere that may name files of this machine.
+
+    Nothing passes that GDAL's own parser of XML may read in another way than this one.
+
+    Args:
+        content: of the VRT.
+        origin: its own path, as GDAL opens it.
+    """
+    odd = re.search(
+        rb"<!|(?<!\A)<\?|&(?!amp;|lt;|gt;|quot;|apos;)|[\x00-\x08\x0b\x0c\x0e-\x1f]", content
+    )
+    if odd is not None:
+        _refuse(origin, f"a VRT from elsewhere with {odd[0]!r} in its text")
+    try:
+        root = parse_vrt(content)
+    except ValueError as error:
+        raise InputError(f"{origin}: {error}") from error
+    for element in root.iter():
+        kind, name = str(element.tag).lower(), element.text or ""
+        own = {key.lower(): value for key, value in element.attrib.items()}
+        if not _ELEMENTS.fullmatch(kind):
+            _refuse(origin, f"a VRT from elsewhere with <{element.tag}>, which may name any file")
+        if len(own) < len(element.attrib) or not all(map(_ATTRIBUTES.fullmatch, own)):
+            _refuse(origin, f"a VRT from elsewhere with other attributes at <{element.tag}>")
+        if own.get("subclass", "VRTSourcedRasterBand") != "VRTSourcedRasterBand":
+            _refuse(origin, f"a VRT from elsewhere of the kind {own['subclass']}")
+        if kind == "metadata" and own.get("domain", "").upper() not in ("", "IMAGE_STRUCTURE"):
+            _refuse(origin, f"a VRT from elsewhere with metadata of the domain {own['domain']}")
+        if kind != "sourcefilename":
+            continue
+        relative = own.get("relativetovrt", "0")
+        if len(element) or relative not in ("0", "1") or name != name.strip():
+            _refuse(origin, f"it names {name!r} in an unusual way")
+        if relative == "0" and not name.startswith("/vsi"):  # GDAL reads URLs by other means
+            _refuse(origin, f"it names {name!r}, and GDAL's names of remote files begin with /vsi")
+        if relative == "0":
+            check_reference(name, origin)
+        elif name.startswith(("/", "\\", "<")) or ":" in name:
+            _refuse(origin, f"it names {name!r} as relative to itself, which it is not")
+
+
+def _is_relative(element: ElementTree.Element) -> bool:
+    stated = {key.lower(): value for key, value in element.attrib.items()}
+    return stated.get("relativetovrt", "0").strip() == "1"
+
+
+def _refuse(origin: str, words: str) -> NoReturn:
+    raise InputError(f"{origin}: {words}; {FLAG} allows it")
+
+
+def _place(url: str) -> tuple[str, int | None] | None:
+    """Return host and port of a URL; None where they cannot be told for certain."""
+    try:
+        parts = urlsplit(url)
+        if not _PLACE.fullmatch(parts.netloc):
+            return None
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return (parts.hostname or "").lower(), port
+    except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _resolve(host: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
+    """Return the addresses of a host; none where it is not known here, as behind a proxy."""
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return ()
+    known = [ipaddress.ip_address(text) for text in found]
+    return tuple(getattr(a, "ipv4_mapped", None) or a for a in known)
