@@ -112,12 +112,14 @@ def repeated(rows, text="a.tif", columns=2):
     return pa.table(dict.fromkeys(["source", "target", *map(str, range(columns - 2))], column))
 
 
-def test_a_parquet_of_millions_of_rows_is_not_unfolded(refused, monkeypatch):
+def test_a_parquet_of_millions_of_rows_is_not_unfolded(refused, tmp_path):
     content = repeated(2_100_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "2,100,000 rows, and 2,000,000 are the most: split it" in refused(content, "pairs.pq")
-    monkeypatch.setattr(table_file, "MOST_CELLS", 100)
-    assert "2,100,000 cells" in refused(repeated(7000, columns=300), "cells.pq")
+    path = tmp_path / "cells.pq"
+    parquet.write_table(repeated(700, columns=300), path)
+    with path.open("rb") as file, pytest.raises(ValueError, match="it has 210,000 cells"):
+        table_file.read_arrow(file, table_file.TableLimits(cells=200_000))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
 
 
@@ -202,7 +204,7 @@ def test_damaged_bytes_are_one_line(tmp_path):
 
 def test_no_manifest_is_written_that_could_not_be_read(tmp_path, monkeypatch):
     table = pd.DataFrame({"source": ["a"] * 3, "target": ["b"] * 3})
-    monkeypatch.setattr(manifest, "MOST_ROWS", 2)
+    monkeypatch.setattr(manifest, "LIMITS", table_file.TableLimits(rows=2))
     with pytest.raises(OutputError, match="3 rows, and 2 are the most"):
         manifest.write(table, tmp_path / "pairs.csv")
 

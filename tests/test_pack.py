@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from affine import Affine
+from pyarrow import parquet
 from ranges import RangeServer
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
@@ -314,6 +316,109 @@ def test_packs_that_cannot_be_read(pairs, tmp_path):
     sample = dataset(packed, on_error="skip")
     with pytest.raises(UnreadableError):
         sample[0]  # every row is broken
+
+
+@pytest.fixture
+def packed(pairs, tmp_path):
+    """Return a small pack, to be changed."""
+    pack(pairs(2), tmp_path / "packed", block=16)
+    return tmp_path / "packed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "../../elsewhere"},
+        {"id": 5},
+        {"id": ""},
+        {"shards": 5},
+        {"shards": [{"name": "../000000.tar", "bytes": 5}]},
+        {"shards": [{"name": "/etc/passwd", "bytes": 5}]},
+        {"shards": [{"name": "000000.tar", "bytes": None}]},
+        {"shards": [{}]},
+    ],
+)
+def test_a_pack_names_nothing_outside_of_itself(packed, change):
+    about = json.loads((packed / "pack.json").read_text())
+    (packed / "pack.json").write_text(json.dumps(about | change))
+    with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
+        manifest.read(packed)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "5", "[]", '{"a": 1, "a": 1}', "\xff", ""])
+def test_a_pack_json_that_is_none(packed, text):
+    (packed / "pack.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
+        manifest.read(packed)
+
+
+@pytest.mark.parametrize("name", ["pack.json", "pairs.parquet"])
+def test_pipes_in_a_pack_are_not_waited_for(packed, name):
+    (packed / name).unlink()
+    os.mkfifo(packed / name)
+    with pytest.raises(ManifestError, match=r"a FIFO, and no regular file|no such manifest"):
+        manifest.read(packed)
+
+
+def blocks_of(packed, **columns):
+    """Change columns of the index of blocks."""
+    table = parquet.read_table(packed / "blocks.parquet")
+    for name, change_column in columns.items():
+        values = change_column(table[name].to_pylist())
+        table = table.set_column(table.column_names.index(name), name, [values])
+    parquet.write_table(table, packed / "blocks.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"shard": lambda v: [9] * len(v)}, "out of its range"),
+        ({"offset": lambda v: [-1] * len(v)}, "out of its range"),
+        ({"offset": lambda v: [10**9] * len(v)}, "outside of its shard"),
+        ({"file": lambda v: [None] * len(v)}, "out of its range"),
+        ({"row": lambda v: [str(n) for n in v]}, "out of its range|index cannot be read"),
+        ({"col": lambda v: [2**40] * len(v)}, "out of its range"),
+        ({"planes": lambda v: [[10**6] * 4] * len(v)}, "outside of its shard"),
+        ({"planes": lambda v: [[-5]] * len(v)}, "out of its range"),
+        ({"planes": lambda v: [5] * len(v)}, "index cannot be read"),
+    ],
+)
+def test_an_index_that_points_elsewhere(packed, columns, words):
+    blocks_of(packed, **columns)
+    with pytest.raises(InputError, match=words):
+        Packs().open(name_in(str(packed), "0.tif"))
+
+
+def test_an_index_is_no_larger_than_its_shards(packed):
+    table = parquet.read_table(packed / "blocks.parquet")
+    parquet.write_table(pyarrow.concat_tables([table] * 50), packed / "blocks.parquet")
+    with pytest.raises(InputError, match=r"index cannot be read: it has .* are the most"):
+        Packs().open(name_in(str(packed), "0.tif"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": 0},
+        {"width": 10**12},
+        {"block": [10**5, 10**5]},
+        {"block": 5},
+        {"dtypes": ["object"] * 4},
+        {"dtypes": []},
+        {"dtypes": ["complex64"] * 4},
+        {"scales": [1.0]},
+        {"transform": [1]},
+        {"crs": "nowhere"},
+        {"colours": [99] * 4},
+        {"flags": None},
+    ],
+)
+def test_metadata_of_no_raster(packed, change):
+    table = parquet.read_table(packed / "files.parquet").to_pydict()
+    table["facts"] = [json.dumps(json.loads(text) | change) for text in table["facts"]]
+    parquet.write_table(pyarrow.table(table), packed / "files.parquet")
+    with pytest.raises(InputError, match=r"the metadata of '0.tif' are damaged"):
+        Packs().open(name_in(str(packed), "0.tif"))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ import pandas as pd
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.file_names import not_text
 from crossband.data.splits import SPLITS
-from crossband.data.table_file import MOST_ROWS, PARQUET, read_table
+from crossband.data.table_file import LIMITS, PARQUET, read_table
 from crossband.errors import InputError, ManifestError, OutputError, nearest
 from crossband.raster.source import split_item_id
 
@@ -146,8 +146,10 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     together. Other paths are absolute. Empty columns are left out.
     """
     path = Path(path)
-    if len(table) > MOST_ROWS:
-        raise OutputError(f"{path}: {len(table):,} rows, and {MOST_ROWS:,} are the most: split it")
+    try:
+        LIMITS.check(rows=len(table))
+    except ValueError as error:
+        raise OutputError(f"{path}: {error}") from error
     folder = path.parent.resolve()
     out = table.drop(columns=["row"], errors="ignore").copy()
     for column in ("source", "target"):

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 
 from crossband.core.atomic import atomic_folder, check_folder
 from crossband.data import manifest as manifests
-from crossband.data.packed.raster import metadata_of, pack_plane
+from crossband.data.packed.raster import MOST_PIXELS, metadata_of, pack_plane
 from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
 from crossband.data.reader import name_of
 from crossband.data.rows import parse_window
@@ -208,6 +208,8 @@ def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> N
             size = block
             if side == "target" and "source" in sides:
                 size = block * _ratio(sides["source"][1], window)
+            if size**2 > MOST_PIXELS:
+                raise InputError(f"{row[side]}: blocks of {size} pixels a side: lower --block")
             file = writer.file(_name(str(row[side]), root), dataset, (size, size))
             cut: list[int] = writer.metadata[file]["block"]
             first, last = window.row // cut[0], -(-(window.row + window.height) // cut[0])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,15 +22,41 @@ from crossband.core.regular_file import open_regular_file
 from crossband.errors import CrossbandError, ManifestError
 
 PARQUET = (".parquet", ".pq")
-#: Most rows, columns, cells and bytes of a table; bytes of a line of CSV; row groups of parquet.
-MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 2_000_000, 1_000, 50_000_000
-MOST_BYTES, MOST_LINE, MOST_GROUPS = 2**29, 2**20, 10_000
+#: Bytes of a line of CSV, and row groups of parquet, at most.
+MOST_LINE, MOST_GROUPS = 2**20, 10_000
 #: Bytes of CSV that are looked at at once.
 _BLOCK = 2**20
 #: Marks at the beginning of texts that are not UTF-8.
 _OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 #: What pyarrow raises for a file that is damaged or is something else, besides OSError, ValueError.
-_DAMAGED = (OSError, ValueError, MemoryError, pa.ArrowException)
+DAMAGED = (OSError, ValueError, MemoryError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class TableLimits:
+    """How large a table may be.
+
+    Attributes:
+        rows: its rows.
+        columns: its columns.
+        cells: its cells, each value of a list as one.
+        bytes: those of its columns, where texts that repeat count once.
+    """
+
+    rows: int = 2_000_000
+    columns: int = 1_000
+    cells: int = 50_000_000
+    bytes: int = 2**29
+
+    def check(self, **sizes: int) -> None:
+        """Raise ValueError for a size above its limit."""
+        for name, found in sizes.items():
+            if found > (most := getattr(self, name)):
+                raise ValueError(f"it has {found:,} {name}, and {most:,} are the most: split it")
+
+
+#: Limits of manifests.
+LIMITS = TableLimits()
 
 
 def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.DataFrame:
@@ -46,43 +73,51 @@ def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.Da
     with open_regular_file(path, error) as file:
         try:
             if path.suffix.lower() in PARQUET:
-                return _plain(read_arrow(file))
+                return to_pandas(read_arrow(file))
             return _read_csv(file)
-        except _DAMAGED as problem:
+        except DAMAGED as problem:
             reason = str(problem) or type(problem).__name__
             raise error(f"{path}: not a table that can be read: {reason}") from problem
 
 
-def read_arrow(file: BinaryIO, most_rows: int = MOST_ROWS) -> pa.Table:
+def read_arrow(
+    file: BinaryIO, limits: TableLimits = LIMITS, lists: Collection[str] = ()
+) -> pa.Table:
     """Read a table of parquet; its texts stay a dictionary and the numbers of its entries.
 
     Args:
         file: opened.
-        most_rows: rows, at most.
+        limits: how large it may be.
+        lists: columns that may hold lists of numbers.
 
     Raises:
         ValueError: it is too large, two columns have one name, or one holds no texts or numbers.
         OSError, MemoryError, pyarrow.ArrowException: it is damaged.
     """
     about = parquet.read_metadata(file)
-    _check_size(about.num_rows, about.num_columns, most_rows)
+    limits.check(rows=about.num_rows, columns=about.num_columns)
     if about.num_row_groups > MOST_GROUPS:
-        raise ValueError(
-            f"it has {about.num_row_groups:,} row groups; {MOST_GROUPS:,} are the most"
-        )
-    groups = range(about.num_row_groups)
-    _check_bytes(sum(about.row_group(i).total_byte_size for i in groups))
+        raise ValueError(f"it has {about.num_row_groups:,} row groups, more than {MOST_GROUPS:,}")
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+    limits.check(
+        cells=max(sum(abs(p.num_values) for p in parts), about.num_rows * about.num_columns),
+        bytes=sum(abs(group.total_byte_size) for group in groups),
+    )
     schema = about.schema.to_arrow_schema()
     _check_names(schema.names)
     for field in schema:
-        if not _is_plain(field.type):
+        kind = field.type
+        if field.name in lists and pa.types.is_list(kind):
+            kind = kind.value_type
+        if not _is_plain(kind):
             raise ValueError(f"its column {field.name!r:.80} holds {field.type}")
     texts = [field.name for field in schema if _is_text(field.type)]
     opened = parquet.ParquetFile(file, metadata=about, read_dictionary=texts)
     tables = [opened.schema_arrow.empty_table()]
-    for i in groups:
+    for i in range(len(groups)):
         tables.append(opened.read_row_group(i, use_threads=False))
-        _check_bytes(sum(table.nbytes for table in tables))
+        limits.check(bytes=sum(table.nbytes for table in tables))
     return pa.concat_tables(tables)
 
 
@@ -99,7 +134,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     return _is_text(kind) or any(test(kind) for test in (*tests, pa.types.is_timestamp))
 
 
-def _plain(table: pa.Table) -> pd.DataFrame:
+def to_pandas(table: pa.Table) -> pd.DataFrame:
     """Return a table as pandas has it; texts that repeat are one object."""
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -127,7 +162,7 @@ def _check_texts(name: str, column: pa.ChunkedArray) -> None:
 
 def _read_csv(file: BinaryIO) -> pd.DataFrame:
     names, first, lines = _look_through(file)
-    _check_size(lines, len(names))
+    LIMITS.check(rows=lines, columns=len(names), cells=lines * len(names))
     _check_names(names)
     if len(first) > len(names):  # pandas would take the first cells for names of rows
         raise ValueError(f"its first row has {len(first)} cells, and its header {len(names)}")
@@ -147,7 +182,7 @@ def _look_through(file: BinaryIO) -> tuple[list[str], list[str], int]:
         if total == 0 and block.startswith(_OTHER_MARKS):
             raise ValueError("it is not in UTF-8; save it as CSV in UTF-8")
         total += len(block)
-        _check_bytes(total)
+        LIMITS.check(bytes=total)
         try:
             text = decoder.decode(block)
         except UnicodeDecodeError:
@@ -173,21 +208,6 @@ def _look_through(file: BinaryIO) -> tuple[list[str], list[str], int]:
         raise ValueError(str(error)) from None
     header, first = [*found, [], []][:2]
     return header, first, lines + 1
-
-
-def _check_size(rows: int, columns: int, most_rows: int = MOST_ROWS) -> None:
-    for what, found, most in (
-        ("rows", rows, most_rows),
-        ("columns", columns, MOST_COLUMNS),
-        ("cells", rows * columns, max(MOST_CELLS, most_rows)),
-    ):
-        if found > most:
-            raise ValueError(f"it has {found:,} {what}, and {most:,} are the most: split it")
-
-
-def _check_bytes(count: int) -> None:
-    if count > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES / 2**20:g} MiB: split it")
 
 
 def _check_names(names: Sequence[Any]) -> None:

@@ -21,6 +21,10 @@ from rasterio.windows import Window as RasterioWindow
 
 #: Band tags with the name of a band; see `raster.bands`.
 TAGS = ("common_name", "eo:common_name")
+#: Data types of bands, and pixels of a block, at most.
+DTYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)}
+DTYPES |= {"float16", "float32", "float64"}
+MOST_PIXELS = 2**26
 #: Returns the compressed planes of blocks: [(block row, block column), ...], planes -> bytes.
 Fetch = Callable[[Sequence[tuple[int, int]], Sequence[int]], list[list[Any]]]
 
@@ -67,6 +71,7 @@ class PackedRaster:
         self.height, self.width = int(metadata["height"]), int(metadata["width"])
         self.dtypes = tuple(metadata["dtypes"])
         self.count = len(self.dtypes)
+        _check(metadata)
         self.transform = Affine(*metadata["transform"])
         self.crs = CRS.from_wkt(metadata["crs"]) if metadata["crs"] else None
         points = [GroundControlPoint(*p[:5], id=p[5]) for p in metadata["gcps"]]
@@ -121,6 +126,31 @@ class PackedRaster:
             for number, packed in enumerate(found):
                 out[number][there] = unpack_plane(packed, shape, dtype, here)
         return out
+
+
+def _check(metadata: dict[str, Any]) -> None:
+    """Raise ValueError for metadata of no raster: its sizes, types, and one item for each band."""
+    down, across = metadata["block"]
+    for side, largest in (("height", 2**31), ("width", 2**31)):
+        if not 1 <= int(metadata[side]) < largest:
+            raise ValueError(f"a {side} of {metadata[side]}")
+    if min(down, across) < 1 or down * across > MOST_PIXELS:
+        raise ValueError(f"blocks of {down} x {across} pixels")
+    bands = metadata["dtypes"]
+    if not bands or not set(bands) <= DTYPES:
+        raise ValueError("bands of an unknown data type")
+    for name in (
+        "descriptions",
+        "tags",
+        "colours",
+        "units",
+        "scales",
+        "offsets",
+        "nodata",
+        "flags",
+    ):
+        if len(metadata[name]) != len(bands):
+            raise ValueError(f"{len(bands)} bands, but {len(metadata[name])} {name}")
 
 
 def pack_plane(values: NDArray[Any], codec: pyarrow.Codec) -> bytes:

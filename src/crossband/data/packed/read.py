@@ -13,22 +13,26 @@ sample has the same pixels at the same position of a training as from the files 
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
-from pyarrow import parquet
+from rasterio.errors import RasterioError
 
+from crossband.core.json_text import parse_strict_json
+from crossband.core.regular_file import MOST_TEXT, check_regular_file
 from crossband.data.packed.cache import ShardCache
 from crossband.data.packed.raster import PackedRaster
+from crossband.data.table_file import DAMAGED, TableLimits, read_arrow, to_pandas
 from crossband.errors import InputError, ManifestError
 from crossband.raster.remote import address
 
@@ -41,6 +45,8 @@ ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
     "blocks.parquet",
     "shards",
 )
+#: Bytes that the smallest block takes in a shard, with its header there.
+LEAST_BLOCK = 512
 #: Shards of a local pack that a process keeps open.
 OPEN = 64
 #: Tries of a request, and seconds before the second one; the pause doubles after each try.
@@ -92,8 +98,8 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
     pack = Pack(root, None)
     try:
         with pack.open_file(PAIRS) as file:
-            table: pd.DataFrame = parquet.read_table(file).to_pandas()
-    except (OSError, ValueError) as error:
+            table = to_pandas(read_arrow(file))
+    except DAMAGED as error:
         raise ManifestError(f"{root}/{PAIRS}: cannot be read: {error}") from error
     for side in ("source", "target"):
         named = [None if pd.isna(v) else name_in(root, str(v)) for v in table[side]]
@@ -145,7 +151,7 @@ class Pack:
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
         try:
             with self.open_file(ABOUT) as file:
-                about = json.load(file)
+                about = parse_strict_json(file.read(MOST_TEXT).decode())
             kind, version = about["format"], about["version"]
         except FileNotFoundError:
             raise ManifestError(f"{root}: no pack: there is no {ABOUT} in it") from None
@@ -156,31 +162,59 @@ class Pack:
                 f"{root}: a pack of version {version}, but this Crossband reads version "
                 f"{VERSION}: pack it anew (crossband data pack)"
             )
-        self.id: str = about["id"]
-        self.shards: list[dict[str, Any]] = about["shards"]
-        self.bytes = sum(int(s["bytes"]) for s in self.shards)
+        try:
+            self.id = _safe_name(about["id"])
+            self.shards = [(_safe_name(s["name"]), int(s["bytes"])) for s in about["shards"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ManifestError(f"{root}/{ABOUT}: cannot be read: {error!r}") from error
+        self.bytes = sum(size for _, size in self.shards)
 
     def load(self) -> None:
         """Read the index, about 40 bytes per block."""
+        stored = self._stored()
         try:
             with self.open_file(FILES) as file:
-                files = parquet.read_table(file).to_pydict()
+                files = read_arrow(file, TableLimits(bytes=max(2**29, stored))).to_pydict()
+            # The index is no larger than what it is about.
+            limits = TableLimits(rows=stored // LEAST_BLOCK, cells=stored, bytes=stored)
             with self.open_file(BLOCKS) as file:
-                blocks = parquet.read_table(file)
-        except (OSError, ValueError) as error:
+                blocks = read_arrow(file, limits, lists=("planes",))
+            self._index(files, blocks)
+        except (*DAMAGED, LookupError, TypeError) as error:
             raise ManifestError(f"{self.root}: its index cannot be read: {error}") from error
+
+    def _stored(self) -> int:
+        """Return the bytes of all shards; of a pack on disk, not more than are there."""
+        if self.remote:
+            return self.bytes
+        paths = [Path(self.root) / SHARDS / name for name, _ in self.shards]
+        return min(self.bytes, sum(os.path.getsize(p) for p in paths if os.path.isfile(p)))
+
+    def _index(self, files: Mapping[str, list[Any]], blocks: pyarrow.Table) -> None:
+        """Keep what the index says; ValueError for what lies outside of files and shards."""
         self.names: list[str] = files["name"]
-        self._files = {n: i for i, n in enumerate(self.names)}
         self._metadata: list[str] = files["facts"]
-        file, row, col = (blocks[n].to_numpy().astype(np.int64) for n in ("file", "row", "col"))
+        if not all(isinstance(text, str) for text in (*self.names, *self._metadata)):
+            raise ValueError("a file without name or metadata")
+        self._files = {n: i for i, n in enumerate(self.names)}
+        file = _integers(blocks["file"], len(self.names))
+        row, col = (_integers(blocks[n], _KEY) for n in ("row", "col"))
+        shard = _integers(blocks["shard"], len(self.shards))
+        offset = _integers(blocks["offset"], 2**62)
+        planes = blocks["planes"].combine_chunks()
+        if not pyarrow.types.is_list(planes.type):
+            raise ValueError("planes that are no lists")
+        flat = _integers(planes.flatten(), 2**31)
+        ends = np.cumsum([0, *_integers(planes.value_lengths(), 2**31)])
+        bytes_before = np.concatenate([[0], np.cumsum(flat)])
+        sizes = np.array([size for _, size in self.shards], np.int64)
+        if (offset + bytes_before[ends[1:]] - bytes_before[ends[:-1]] > sizes[shard]).any():
+            raise ValueError("a block that lies outside of its shard")
         keys = (file * _KEY + row) * _KEY + col
         order = np.argsort(keys)
         self._keys: NDArray[np.int64] = keys[order]
-        self._shard = blocks["shard"].to_numpy()[order]
-        self._offset = blocks["offset"].to_numpy()[order]
-        ends = np.cumsum([0, *map(len, blocks["planes"].to_pylist())])
-        flat = blocks["planes"].combine_chunks().flatten().to_numpy()
-        self._planes = [flat[ends[i] : ends[i + 1]] for i in order]
+        self._shard, self._offset = shard[order], offset[order]
+        self._first, self._last, self._planes = ends[:-1][order], ends[1:][order], flat
 
     def open(self, name: str) -> PackedRaster:
         """Open a file by its name; InputError where there is none."""
@@ -191,7 +225,12 @@ class Pack:
         def fetch(cells: Sequence[tuple[int, int]], planes: Sequence[int]) -> list[list[Any]]:
             return self.read_blocks(number, cells, planes)
 
-        return PackedRaster(json.loads(self._metadata[number]), fetch)
+        try:
+            return PackedRaster(parse_strict_json(self._metadata[number]), fetch)
+        except (RasterioError, ArithmeticError, ValueError, TypeError, LookupError) as error:
+            raise InputError(
+                f"{self.root}: the metadata of {name!r} are damaged: {error}"
+            ) from error
 
     def read_blocks(
         self, file: int, cells: Sequence[tuple[int, int]], planes: Sequence[int]
@@ -210,7 +249,10 @@ class Pack:
             at = int(np.searchsorted(self._keys, key))
             if at == len(self._keys) or self._keys[at] != key:
                 raise OSError(f"block {row}, {col} is not in the pack")
-            ends = [0, *np.cumsum(self._planes[at]).tolist()]
+            sizes = self._planes[self._first[at] : self._last[at]]
+            if len(sizes) < high:
+                raise OSError(f"block {row}, {col} has {len(sizes)} planes, not {high}")
+            ends = [0, *np.cumsum(sizes).tolist()]
             first = int(self._offset[at])
             wanted.append((int(self._shard[at]), first + ends[low], first + ends[high]))
             cuts.append([(ends[p] - ends[low], ends[p + 1] - ends[low]) for p in planes])
@@ -238,18 +280,18 @@ class Pack:
         if self._pid != os.getpid():
             self._open, self._pid = OrderedDict(), os.getpid()
         if shard not in self._open:
-            about = self.shards[shard]
-            path = Path(self.root) / SHARDS / about["name"]
+            name, size = self.shards[shard]
+            path = Path(self.root) / SHARDS / name
             if self.remote:
                 assert self.cache is not None
                 address = self._address(shard)
                 path = self.cache.get(
-                    f"{self.id}/{about['name']}",
-                    int(about["bytes"]),
+                    f"{self.id}/{name}",
+                    size,
                     lambda to: _retry(lambda: self._remote().get_file(address, to)),
                 )
-            if not path.is_file() or path.stat().st_size != about["bytes"]:
-                raise OSError(f"shard {path} is missing or has not its {about['bytes']} bytes")
+            if not path.is_file() or path.stat().st_size != size:
+                raise OSError(f"shard {path} is missing or has not its {size} bytes")
             self._open[shard] = path.open("rb", buffering=0)
             if len(self._open) > OPEN:
                 self._open.popitem(last=False)[1].close()
@@ -259,12 +301,13 @@ class Pack:
     def open_file(self, name: str) -> BinaryIO:
         """Open a file of the pack's folder."""
         if not self.remote:
+            check_regular_file(Path(self.root) / name, ManifestError)
             return (Path(self.root) / name).open("rb")
         opened: BinaryIO = _retry(lambda: self._remote().open(self._inside(name)))
         return opened
 
     def _address(self, shard: int) -> str:
-        return self._inside(f"{SHARDS}/{self.shards[shard]['name']}")
+        return self._inside(f"{SHARDS}/{self.shards[shard][0]}")
 
     def _inside(self, name: str) -> str:
         self._remote()
@@ -286,6 +329,23 @@ class Pack:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out open files, which belong to a process."""
         return self.__dict__ | {"_open": OrderedDict(), "_filesystem": None, "_pid": -1}
+
+
+def _safe_name(name: Any) -> str:
+    """Return the name of a shard or of a folder in the cache; ValueError for a path elsewhere."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,127}", name, re.ASCII):
+        raise ValueError(f"{name!r:.80} is no name of a shard or pack")
+    return name
+
+
+def _integers(values: pyarrow.Array | pyarrow.ChunkedArray, end: int) -> NDArray[np.int64]:
+    """Return whole numbers of 0 to below `end`; ValueError for others."""
+    found: NDArray[np.int64] = np.empty(0, np.int64)
+    if pyarrow.types.is_integer(values.type) and not values.null_count:
+        found = values.cast(pyarrow.int64()).to_numpy()
+    if len(found) != len(values) or (len(found) and not 0 <= found.min() <= found.max() < end):
+        raise ValueError("a number that is missing or out of its range")
+    return found
 
 
 def _retry(do: Callable[[], T]) -> T:
