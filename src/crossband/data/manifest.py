@@ -40,7 +40,7 @@ import pandas as pd
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.file_names import not_text
 from crossband.data.splits import SPLITS
-from crossband.data.table_file import LIMITS, PARQUET, read_table
+from crossband.data.table_file import PARQUET, TableLimits, read_table
 from crossband.errors import InputError, ManifestError, OutputError, nearest
 from crossband.raster.source import split_item_id
 
@@ -147,7 +147,7 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     """
     path = Path(path)
     try:
-        LIMITS.check(rows=len(table))
+        TableLimits.of_manifest().check(rows=len(table))
     except ValueError as error:
         raise OutputError(f"{path}: {error}") from error
     folder = path.parent.resolve()

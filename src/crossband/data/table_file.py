@@ -12,16 +12,20 @@ import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from crossband.core.limits import Limit
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import CrossbandError, ManifestError
 
 PARQUET = (".parquet", ".pq")
+#: Rows and MiB of a table, at most.
+MAX_ROWS = Limit("CROSSBAND_MAX_ROWS", 2_000_000)
+MAX_MIB = Limit("CROSSBAND_MAX_TABLE_MIB", 512)
 #: Bytes of a line of CSV, and row groups of parquet, at most.
 MOST_LINE, MOST_GROUPS = 2**20, 10_000
 #: Bytes of CSV that are looked at at once.
@@ -43,20 +47,24 @@ class TableLimits:
         bytes: those of its columns, where texts that repeat count once.
     """
 
-    rows: int = 2_000_000
-    columns: int = 1_000
-    cells: int = 50_000_000
-    bytes: int = 2**29
+    rows: int
+    columns: int
+    cells: int
+    bytes: int
+
+    @classmethod
+    def of_manifest(cls) -> Self:
+        """Return the limits of manifests, which a user may raise."""
+        rows = MAX_ROWS.value
+        return cls(rows, 1_000, 25 * rows, MAX_MIB.value * 2**20)
 
     def check(self, **sizes: int) -> None:
         """Raise ValueError for a size above its limit."""
+        raised = {"rows": MAX_ROWS, "cells": MAX_ROWS, "bytes": MAX_MIB}
         for name, found in sizes.items():
             if found > (most := getattr(self, name)):
-                raise ValueError(f"it has {found:,} {name}, and {most:,} are the most: split it")
-
-
-#: Limits of manifests.
-LIMITS = TableLimits()
+                more = f", or raise {raised[name].variable}" if name in raised else ""
+                raise ValueError(f"it has {found:,} {name}, more than {most:,}: split it{more}")
 
 
 def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.DataFrame:
@@ -81,19 +89,20 @@ def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.Da
 
 
 def read_arrow(
-    file: BinaryIO, limits: TableLimits = LIMITS, lists: Collection[str] = ()
+    file: BinaryIO, limits: TableLimits | None = None, lists: Collection[str] = ()
 ) -> pa.Table:
     """Read a table of parquet; its texts stay a dictionary and the numbers of its entries.
 
     Args:
         file: opened.
-        limits: how large it may be.
+        limits: how large it may be; those of manifests where None.
         lists: columns that may hold lists of numbers.
 
     Raises:
         ValueError: it is too large, two columns have one name, or one holds no texts or numbers.
         OSError, MemoryError, pyarrow.ArrowException: it is damaged.
     """
+    limits = limits or TableLimits.of_manifest()
     about = parquet.read_metadata(file)
     limits.check(rows=about.num_rows, columns=about.num_columns)
     if about.num_row_groups > MOST_GROUPS:
@@ -161,8 +170,9 @@ def _check_texts(name: str, column: pa.ChunkedArray) -> None:
 
 
 def _read_csv(file: BinaryIO) -> pd.DataFrame:
-    names, first, lines = _look_through(file)
-    LIMITS.check(rows=lines, columns=len(names), cells=lines * len(names))
+    limits = TableLimits.of_manifest()
+    names, first, lines = _look_through(file, limits)
+    limits.check(rows=lines, columns=len(names), cells=lines * len(names))
     _check_names(names)
     if len(first) > len(names):  # pandas would take the first cells for names of rows
         raise ValueError(f"its first row has {len(first)} cells, and its header {len(names)}")
@@ -170,7 +180,7 @@ def _read_csv(file: BinaryIO) -> pd.DataFrame:
     return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None))
 
 
-def _look_through(file: BinaryIO) -> tuple[list[str], list[str], int]:
+def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[str], int]:
     """Return the cells of the header and of the first row, and the number of lines.
 
     Raises:
@@ -182,7 +192,7 @@ def _look_through(file: BinaryIO) -> tuple[list[str], list[str], int]:
         if total == 0 and block.startswith(_OTHER_MARKS):
             raise ValueError("it is not in UTF-8; save it as CSV in UTF-8")
         total += len(block)
-        LIMITS.check(bytes=total)
+        limits.check(bytes=total)
         try:
             text = decoder.decode(block)
         except UnicodeDecodeError:

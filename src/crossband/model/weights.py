@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from crossband.core.limits import Limit
 from crossband.core.registry import build
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import CrossbandError, ModelError
@@ -21,8 +22,10 @@ from crossband.model.files import DESCRIPTION
 from crossband.networks import Generator
 from crossband.networks.size_limit import TooLargeError, size_limit
 
-#: Bytes of a file, tensors in it and bytes of its header, at most; a tensor takes about 100 there.
-MOST_BYTES, MOST_TENSORS, MOST_HEADER = 8 * 2**30, 20_000, 4 * 2**20
+#: MiB of a file, at most.
+MAX_WEIGHTS = Limit("CROSSBAND_MAX_WEIGHTS_MIB", 8192)
+#: Tensors in it and bytes of its header, at most; a tensor takes about 100 there.
+MOST_TENSORS, MOST_HEADER = 20_000, 4 * 2**20
 #: What a network may have beyond what its file holds: constants, layers without weights.
 SPARE_VALUES, SPARE_PARTS, PARTS_OF_TENSOR = 2**20, 1000, 4
 _FLOATS, _INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -51,8 +54,11 @@ def load_network(path: Path, sha256: str, name: str, arguments: dict[str, Any]) 
 
 def _check_hash(path: Path, expected: str) -> None:
     with open_regular_file(path, ModelError) as file:
-        if os.fstat(file.fileno()).st_size > MOST_BYTES:
-            raise ModelError(f"{path}: larger than {MOST_BYTES / 2**30:g} GiB, the most")
+        size = -(-os.fstat(file.fileno()).st_size // 2**20)
+        if size > (most := MAX_WEIGHTS.value):
+            raise ModelError(
+                f"{path}: larger than {most} MiB; {MAX_WEIGHTS.variable}={size} allows more"
+            )
         found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != expected:
             raise ModelError(

@@ -18,6 +18,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, unquote
@@ -174,9 +175,11 @@ class Pack:
         stored = self._stored()
         try:
             with self.open_file(FILES) as file:
-                files = read_arrow(file, TableLimits(bytes=max(2**29, stored))).to_pydict()
+                usual = TableLimits.of_manifest()
+                limits = replace(usual, bytes=max(usual.bytes, stored))
+                files = read_arrow(file, limits).to_pydict()
             # The index is no larger than what it is about.
-            limits = TableLimits(rows=stored // LEAST_BLOCK, cells=stored, bytes=stored)
+            limits = TableLimits(stored // LEAST_BLOCK, usual.columns, stored, stored)
             with self.open_file(BLOCKS) as file:
                 blocks = read_arrow(file, limits, lists=("planes",))
             self._index(files, blocks)
