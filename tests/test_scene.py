@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import rasterio
@@ -11,8 +13,9 @@ from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from crossband.errors import BandError, InputError, UnitError
+from crossband.errors import BandError, InputError, OutputError, UnitError
 from crossband.raster.bands import parse_bands
+from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
@@ -167,6 +170,108 @@ def test_a_scale_alone_does_not_drop_an_offset(make_raster):
             assert np.allclose(scene.read().values, 0.5)  # the scale is as it was
     with open_scene(own, ReadOptions(offset=0.0), needed=RGB) as scene:
         assert np.allclose(scene.read().values, 0.2)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-320, 5e-324, 1e38, np.inf, np.nan, 0.0])
+def test_scales_that_no_unit_has(make_raster, value):
+    values = np.full((3, 4, 4), 2000, np.uint16)
+    with pytest.raises(
+        UnitError, match=rf"scale {value:g} cannot be; give --scale".replace("+", ".")
+    ):
+        open_scene(make_raster(values=values, scale=value), needed=RGB)
+    scene = open_scene(make_raster("good.tif", values, scale=1e-4), needed=RGB)
+    with pytest.raises(OutputError, match="needs a scale"):
+        Encoding.of_scene(scene, "uint8", scale=value)
+    if abs(value) < 1e-30:
+        return
+    with pytest.raises(UnitError, match=r"offset .* cannot be; give --offset"):
+        open_scene(make_raster(values=values, scale=1e-4, offset=value), needed=RGB)
+    with pytest.raises(OutputError, match="--out-offset"):
+        Encoding.of_scene(scene, "uint8", scale=1.0, offset=value)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_numbers_at_the_ends_of_float32_warn_of_nothing(make_raster, dtype):
+    most = float(np.finfo(np.float32).max)
+    values = np.array([[[most, -most, 1e-45, 0.5]]], np.float32)
+    mask = np.ones((1, 4), bool)
+    for scale in (1e-30, 1e12):
+        encoding = Encoding(dtype, scale, 1e12)
+        assert encoding.encode(values, mask).dtype == dtype
+        assert encoding.beyond(values, mask) >= 0
+    path = make_raster(values=values.astype(np.float64) * 10, scale=1e-4, names=("red",))
+    with open_scene(path, needed=("red",)) as scene:
+        assert scene.read().mask.tolist() == [[True] * 4]
+
+
+def stating(path, text):
+    """Write a nodata number into the tag of a GeoTIFF (42113, ASCII), as no library checks it."""
+    content = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", content, entry) == (42113,):
+            place = entry + 8 if len(text) < 4 else len(content)  # short texts lie in the entry
+            struct.pack_into("<II", content, entry + 4, len(text) + 1, place)
+            content[place : place + 4] = text.encode() + b"\0"
+            path.write_bytes(content)
+            return path
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "words"),
+    [
+        ("uint64", "18446744073709551615", "states a nodata number that cannot be read"),
+        ("int64", "9223372036854775807", "states a nodata number that cannot be read"),
+        ("int64", "-9223372036854775808", "-9223372036854775808 may be rounded, and int64"),
+        ("uint64", "9007199254740993", "9007199254740992 may be rounded, and uint64"),
+        ("uint8", "0.50000", "a nodata number of 0.5, and uint8"),
+        ("int16", "-0.1000", "a nodata number of -0.1, and int16"),
+    ],
+)
+def test_nodata_numbers_that_are_not_what_they_seem(make_raster, dtype, text, words):
+    values = np.full((3, 4, 4), 7, dtype)
+    path = stating(make_raster(values=values, scale=1e-4, nodata=7), text)
+    with pytest.raises(InputError, match=rf"{words}.*; .* gdal_translate -a_nodata"):
+        open_scene(path, needed=RGB)
+    bands = {name: f"scene.tif#{n}" for n, name in enumerate(RGB, start=1)}
+    with pytest.raises(InputError, match=words):
+        open_scene(path.parent, ReadOptions(bands=bands), needed=RGB)
+    # What the caller states counts.
+    for options in (ReadOptions(nodata=7), ReadOptions(bands=bands, nodata=7)):
+        where = path if options.bands is None else path.parent
+        with open_scene(where, options, needed=RGB) as scene:
+            assert not scene.read().mask.any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "masked"),
+    [
+        ("uint64", "9007199254740991", 2**53 - 1),
+        ("int64", "-9007199254740991", 1 - 2**53),
+        ("uint8", "-9999999", None),
+        ("uint8", "nan", None),
+        ("int16", "1e300", None),
+        ("uint16", "65535", 65535),
+        ("float32", "-3.40282346638528859812e+38", np.finfo(np.float32).min),
+        ("float32", "0.1000", np.float32(0.1)),
+        ("float32", "nan", np.nan),
+        ("float32", "-1.7976931348623157e+308", None),
+        ("float64", "-1.7976931348623157e+308", np.finfo(np.float64).min),
+    ],
+)
+def test_nodata_numbers_of_all_types(make_raster, dtype, text, masked):
+    values = np.full((3, 4, 4), 9, dtype)
+    values[:, 0, 0] = 0
+    if masked is not None:
+        values[:, 1, 1] = masked
+    path = stating(make_raster(values=values, scale=1e-4, nodata=7), text)
+    with rasterio.open(path) as file, open_scene(path, needed=RGB) as scene:
+        np.testing.assert_array_equal(scene.read().mask, file.read_masks(1) > 0)
+        assert scene.read().mask.sum() == (16 if masked is None else 15)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.errors import OutputError, nearest
+from crossband.raster.radiometry import fits_physical
 from crossband.raster.scene import Scene
 
 #: Data types that can be written, and their names in GDAL.
@@ -116,21 +117,26 @@ class Encoding:
                 )
             stored = stored if np.dtype(stored).kind == "f" else "float32"
             return cls(stored, nodata=float("nan"))
-        if scale is None or not np.isfinite(scale) or scale == 0:
+        if scale is None or not fits_physical("scale", scale):
             raise OutputError(
                 f"--dtype {stored} needs a scale of its own, as in --out-scale 0.0001 (physical = "
                 f"stored x scale); or choose float32 (physical units)"
                 + (f" or the source's {scene.dtype}" if same else "")
             )
-        if offset is not None and not np.isfinite(offset):
+        if offset is not None and not fits_physical("offset", offset):
             raise OutputError(f"--out-offset {offset:g}: a number is needed")
         return cls(stored, scale, offset or 0.0, None, mask_band=True)
 
     def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
         """Convert physical values [C, H, W] with a mask [H, W] to stored numbers.
 
-        A valid value that would be stored as the nodata number is stored as the next number.
+        A valid value that would be stored as the nodata number is stored as the next number. One
+        that a floating-point type does not hold becomes infinite, which is not valid.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._encode(values, mask)
+
+    def _encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
         kind = np.dtype(self.dtype)
         physical = kind.kind == "f" and self.scale == 1.0 and self.offset == 0.0
         stored = values.astype(kind if physical else np.float64)
@@ -161,7 +167,9 @@ class Encoding:
             return 0
         low, high = self.held()
         half = abs(self.scale) / 2  # rounding is not clipping
-        return int(np.count_nonzero(((values < low - half) | (values > high + half)) & mask))
+        with np.errstate(over="ignore"):  # what float32 does not hold, no value is beyond
+            out = (values < low - half) | (values > high + half)
+        return int(np.count_nonzero(out & mask))
 
 
 def check_dtype(name: str) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 
 from crossband.core import sensors
-from crossband.errors import UnitError
+from crossband.errors import InputError, UnitError
 
+#: What helps where a file's nodata number does not.
+_SET_NODATA = "give it another one: gdal_translate -a_nodata"
 #: The unit that a file states for bands of linear backscatter.
 POWER = "power"
 
@@ -109,6 +112,7 @@ def radiometry_of(
     Raises:
         UnitError: no unit, or two; a scale that the sensor does not state, or an invalid one; a
             scale alone, though file or sensor have an offset.
+        InputError: a nodata number that cannot be compared with the stored ones.
     """
     chosen = list(numbers.values())
     dtype = dataset.dtypes[chosen[0] - 1]
@@ -133,12 +137,16 @@ def radiometry_of(
             f"and --offset"
         )
     scales, offsets, origin = _line(dataset, path, chosen, sensor, scale, offset)
-    if any(not np.isfinite(s) or s == 0 for s in scales):
-        raise UnitError(f"{path}: a scale of {scales} cannot be; give --scale")
+    for kind, numbers_of in (("scale", scales), ("offset", offsets)):
+        for value in numbers_of:
+            if not fits_physical(kind, value):
+                raise UnitError(f"{path}: {kind} {value:g} cannot be; give --{kind}")
     fallback = sensor.nodata if sensor is not None else None
-    declared = [dataset.nodatavals[n - 1] for n in chosen]
-    if nodata is not None:
-        declared = [nodata] * len(chosen)
+    declared: list[float | None] = [nodata] * len(chosen)
+    if nodata is None:
+        declared = [stated_nodata(dataset, n, path) for n in chosen]
+    for n, number in zip(chosen, declared, strict=True):
+        _check_exact(path, dataset.dtypes[n - 1], number)
     return Radiometry(
         unit=unit or (sensor.unit if sensor else ""),
         scale=tuple(map(float, scales)),
@@ -147,6 +155,47 @@ def radiometry_of(
         power=True in linear or bool(sensor and sensor.power),
         origin=origin,
     )
+
+
+def fits_physical(kind: str, value: float) -> bool:
+    """Return whether a scale or an offset may give physical values, which are float32.
+
+    >>> [fits_physical("scale", v) for v in (1e-4, -2.0, 0.0, 1e300, 1e-320, float("nan"))]
+    [True, True, False, False, False, False]
+    >>> [fits_physical("offset", v) for v in (0.0, -0.1, 1e300, float("inf"))]
+    [True, True, False, False]
+    """
+    return abs(value) <= 1e12 and (kind == "offset" or abs(value) >= 1e-30)
+
+
+def stated_nodata(dataset: Any, number: int, path: str | Path) -> float | None:
+    """Return the nodata number that a file states for a band (1-based); None if it states none.
+
+    Raises:
+        InputError: it states one that rasterio cannot tell, so that masked pixels would be values.
+    """
+    value: float | None = dataset.nodatavals[number - 1]
+    flags = getattr(dataset, "mask_flag_enums", None)
+    if value is None and flags is not None and MaskFlags.nodata in flags[number - 1]:
+        dtype = dataset.dtypes[number - 1]
+        raise InputError(
+            f"{path}: it states a nodata number that cannot be read as one of its type, {dtype}; "
+            f"{_SET_NODATA}"
+        )
+    return value
+
+
+def _check_exact(path: str | Path, dtype: str, nodata: float | None) -> None:
+    """Raise InputError for a nodata number that integers of a type cannot be compared with."""
+    if nodata is None or np.dtype(dtype).kind not in "iu" or not np.isfinite(nodata):
+        return
+    if np.dtype(dtype).itemsize == 8 and abs(nodata) >= 2**53:
+        raise InputError(
+            f"{path}: a nodata number of {nodata:.0f} may be rounded, and {dtype} has others next "
+            f"to it; {_SET_NODATA}"
+        )
+    if not float(nodata).is_integer():
+        raise InputError(f"{path}: a nodata number of {nodata:g}, and {dtype}; {_SET_NODATA}")
 
 
 def _line(

@@ -118,8 +118,9 @@ class Engine:
         shape = windows[0].values.shape
         inputs = np.empty((len(windows), *shape[1:], shape[0]), np.float32)  # channels last
         for sample, window in zip(inputs, windows, strict=True):
-            normal = window.values - low
-            normal /= span
+            with np.errstate(over="ignore"):  # the largest numbers of float32
+                normal = window.values - low
+                normal /= span
             # Masked pixels get each band's low value, so that overlapping tiles agree. Training
             # fills them with the same value.
             normal[:, ~window.mask] = 0.0

@@ -11,6 +11,7 @@ from crossband.core.atomic import write_text_atomically
 from crossband.errors import ManifestError, OutputError
 from crossband.raster.gdal import gdal
 from crossband.raster.open import open_raster
+from crossband.raster.radiometry import stated_nodata
 
 _TYPES = {
     "uint8": "Byte",
@@ -60,7 +61,8 @@ def write_stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
         layer = band if isinstance(band, Layer) else Layer(str(Path(band).resolve()))
         with gdal(), open_raster(layer.href) as file:
             crs = file.crs.to_wkt() if file.crs else ""
-            dtype, own = file.dtypes[layer.number - 1], file.nodatavals[layer.number - 1]
+            dtype = file.dtypes[layer.number - 1]
+            own = stated_nodata(file, layer.number, layer.href)
             found = file.width, file.height, file.transform, crs, dtype
         grid, first = grid or found, first or layer.href
         if found != grid:

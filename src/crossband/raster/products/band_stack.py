@@ -28,7 +28,7 @@ from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.raster.products.base import Band, Calibration, Product
 from crossband.raster.products.bilinear import SLACK, AxisWeights, resample
-from crossband.raster.radiometry import Radiometry, radiometry_of
+from crossband.raster.radiometry import Radiometry, radiometry_of, stated_nodata
 from crossband.raster.references import check_reference
 from crossband.raster.scene import Scene
 
@@ -54,7 +54,13 @@ def open_band_stack(product: Product, options: ReadOptions, needed: Sequence[str
                 dataset = open_dataset(band.href, allow_local=allowed)
                 opened[band.href] = stack.enter_context(dataset)
             _check_number(band, opened[band.href])
-        metadata = _StackMetadata.of(product, chosen, opened, stated=options.scale is not None)
+        metadata = _StackMetadata.of(
+            product,
+            chosen,
+            opened,
+            stated=options.scale is not None,
+            ignore_nodata=options.nodata is not None,
+        )
         places = {name: n for n, name in enumerate(numbers, start=1)}
         r = radiometry_of(
             metadata, product.path, places, sensor, options.scale, options.offset, options.nodata
@@ -76,7 +82,13 @@ class _StackMetadata:
 
     @classmethod
     def of(
-        cls, product: Product, chosen: Sequence[Band], opened: Mapping[str, Any], *, stated: bool
+        cls,
+        product: Product,
+        chosen: Sequence[Band],
+        opened: Mapping[str, Any],
+        *,
+        stated: bool,
+        ignore_nodata: bool,
     ) -> _StackMetadata:
         """Return what the product states of each band, else what its file states.
 
@@ -85,6 +97,7 @@ class _StackMetadata:
             chosen: bands.
             opened: their files.
             stated: the user states a scale for all bands.
+            ignore_nodata: the user states the nodata number.
         """
         rows = []
         for band in chosen:
@@ -94,7 +107,9 @@ class _StackMetadata:
                 scale = 1.0 if band.scale is None else band.scale
                 offset = band.offset or 0.0
             said = band.scale is not None or (scale, offset) != (1.0, 0.0)
-            nodata = file.nodatavals[n] if band.nodata is None else band.nodata
+            nodata = band.nodata
+            if nodata is None and not ignore_nodata:
+                nodata = stated_nodata(file, band.number, band.href)
             unit = band.unit or file.units[n] or ""
             rows.append((file.dtypes[n], unit, scale, offset, nodata, said))
         dtypes, units, scales, offsets, nodatavals, said_by = zip(*rows, strict=True)
@@ -266,7 +281,8 @@ class _StackFile:
         for number in (nodata, *band.invalid):
             # As in a scene of one file: a mask of the file overrides its nodata number.
             if number is not None and (self.marked or number != nodata):
-                valid &= numbers != number
+                with np.errstate(over="ignore"):  # a number that float32 does not hold
+                    valid &= numbers != number
         if numbers.dtype.kind == "f":
             valid &= np.isfinite(numbers)
         return valid
