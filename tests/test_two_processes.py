@@ -26,7 +26,7 @@ from crossband.raster.grid import Grid
 from crossband.raster.scene_writer import SceneWriter
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
-from crossband.training.run_folder import LOCK
+from crossband.training.run_folder import LOCK, is_first_process
 
 BUSY = "another process is writing it"
 
@@ -126,6 +126,27 @@ def test_a_run_that_another_process_has_made_meanwhile(line_pairs, tmp_path, mon
     with pytest.raises(OutputError, match="a run is there already"):
         fit(RECIPE, options(line_pairs), tmp_path / "run", fast_run=True)
     assert len(list((tmp_path / "run").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "1"}, True),
+        ({"RANK": "1", "LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "1"}, False),
+        ({"SLURM_PROCID": "1", "LOCAL_RANK": "0"}, True),
+        ({"NODE_RANK": "1", "MASTER_ADDR": "host"}, False),
+        ({"NODE_RANK": "1"}, True),
+    ],
+)
+def test_only_the_first_process_of_a_run_locks_its_folder(monkeypatch, told, first):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == first
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from crossband.core.own_files import open_own
 from crossband.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no lock is taken
+    fcntl = None  # type: ignore[assignment]
 
 #: File systems without locks, as Lustre that is mounted without them.
 _WITHOUT = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _held: set[int] = set()
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path, output: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock, in a folder that stays; its file is deleted at the end.
 
@@ -36,15 +40,16 @@ def locked(path: Path, output: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is empty, and may stay
+            path.unlink()
         release_lock(handle)
 
 
 def take_lock(path: Path, output: Path, *, wait: bool = False) -> int:
     """Lock a file, and return its descriptor; it is created where it does not exist.
 
-    The system releases the lock of a process that dies. Where a file system has no locks, none is
-    taken.
+    The system releases the lock of a process that dies. Where a system or a file system has no
+    locks, none is taken.
 
     Args:
         path: of the lock's file.
@@ -79,6 +84,8 @@ def release_lock(handle: int) -> None:
 
 
 def _lock(handle: int, output: Path, *, wait: bool) -> None:
+    if fcntl is None:
+        return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
@@ -94,4 +101,5 @@ def _forget() -> None:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

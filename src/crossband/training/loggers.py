@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.training.run_folder import is_first_process
 
 LoggerName = Literal["tensorboard", "csv", "wandb", "mlflow", "none"]
 #: The folder of the logs inside the run's folder.
@@ -93,10 +94,6 @@ def close(loggers: Sequence[Logger]) -> None:
             mlflow.flush_async_logging()
 
 
-def _is_first() -> bool:
-    return not getattr(rank_zero_only, "rank", 0)
-
-
 def _pixels(image: Tensor) -> Any:
     """Return uint8 [h, w, 3]."""
     return (image.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
@@ -110,7 +107,7 @@ def _csv(folder: Path, title: str) -> Logger:
     # Flush every line: with Lightning's default a kill loses the lines in memory.
     logger = CSVLogger(folder, name="", version=LOGS, flush_logs_every_n_steps=1)
     table = folder / LOGS / "metrics.csv"
-    if _is_first() and table.is_file():
+    if is_first_process() and table.is_file():
         # In a resumed run Lightning would delete this file and start a new one.
         before = table.read_text(encoding="utf-8")
         writer: Any = logger.experiment
@@ -128,7 +125,7 @@ def _wandb(folder: Path, title: str) -> Logger:
         "project": os.environ.get("WANDB_PROJECT", "crossband"),
         "id": _identity(folder / LOGS / "wandb.id"),
     }
-    if not _is_first():
+    if not is_first_process():
         return WandbLogger(**options)  # only the first process writes
     try:
         run = wandb.init(
@@ -151,7 +148,7 @@ def _wandb(folder: Path, title: str) -> Logger:
 
 def _identity(path: Path) -> str:
     """Return the id of a run, which stays the same after --resume."""
-    if not path.is_file() and _is_first():
+    if not path.is_file() and is_first_process():
         path.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -176,7 +173,7 @@ def _mlflow(folder: Path, title: str) -> Logger:
             # In another thread: the database takes tens of milliseconds for each line.
             synchronous=False,
         )
-        if _is_first():
+        if is_first_process():
             known.write_text(str(logger.run_id), encoding="utf-8")
         if not uri:
             # The logger sets this variable, but the next run of this process has its own folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
 )
 #: Locked by the process that writes the folder.
 LOCK = ".lock"
+#: Where launchers say which process this is: the first that is there counts. Lightning, too, reads
+#: them, but when it is imported.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -47,7 +51,9 @@ def check(folder: Path, resume: bool, overwrite: bool) -> None:
 
 def is_first_process() -> bool:
     """Return whether this process may write to the output folder; works without a Trainer."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    told = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
+    node = os.environ.get("NODE_RANK", "0") if "MASTER_ADDR" in os.environ else "0"
+    return {told, node, str(getattr(rank_zero_only, "rank", 0) or 0)} == {"0"}
 
 
 def is_empty(folder: Path) -> bool:
