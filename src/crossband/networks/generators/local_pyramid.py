@@ -301,10 +301,12 @@ class _Member(nn.Module):
 
     def around(self, levels: list[Tensor]) -> Tensor:
         """Return a vector for each of the finest cells: [B, h, w, hidden]."""
-        size = [slice(0, length) for length in levels[0].shape[1:3]]
+        rows, columns = (slice(0, length) for length in levels[0].shape[1:3])
         total = self.levels[0](levels[0])
         for number, features in enumerate(levels[1:], start=1):
-            total = total + between_cells(self.levels[number](features), *size, STEP**number)
+            total = total + between_cells(
+                self.levels[number](features), rows, columns, STEP**number
+            )
         vectors: Tensor = self.context(total).float()
         return vectors
 
@@ -313,18 +315,16 @@ class _Member(nn.Module):
         height, width = levels[0].shape[1:3]
         corners = _corners(row, column, CELL, height, width)
         numbers = torch.stack([(sample * height + r) * width + c for r, c, _ in corners])
-        cells, inverse = numbers.unique(return_inverse=True)
+        cells, inverse = torch.unique(numbers, return_inverse=True)
         of, place = cells // (height * width), cells % (height * width)
         total = self.levels[0](levels[0].flatten(0, 2)[cells])
         for number, features in enumerate(levels[1:], start=1):
             values = self.levels[number](features)
             near = _corners(place // width, place % width, STEP**number, *features.shape[1:3])
             total = total + sum(values[of, r, c] * share for r, c, share in near)
-        vectors = self.context(total).float()
-        return sum(
-            (vectors[n] * share for n, (_, _, share) in zip(inverse, corners, strict=True)),
-            start=vectors.new_zeros(()),
-        )
+        vectors: Tensor = self.context(total).float()
+        shares = torch.stack([share for _, _, share in corners])
+        return (vectors[inverse] * shares).sum(dim=0)
 
     def answer(self, own: Tensor, vectors: Tensor) -> Tensor:
         """[B, h, w, F], [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
