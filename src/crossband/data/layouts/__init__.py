@@ -1,4 +1,4 @@
-"""Layouts: how datasets lie on a disk. Each is one file; adding one touches no other file."""
+"""Layouts: how the files of known datasets are arranged. Adding one adds one file."""
 
 from __future__ import annotations
 

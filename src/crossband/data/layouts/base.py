@@ -101,17 +101,18 @@ class FileSearch:
 
 
 class Layout(Registered, family="Layout", package="crossband.data.layouts", key="name"):
-    """How a dataset lies on a disk.
+    """How the files of a dataset are arranged on a disk.
 
-    A subclass has a `name`, an `origin` (a line: what the data is and where it comes from), and
-    `rows`. Its options are the keyword arguments of its constructor: str, int, float or bool, which
-    the command takes as `--option`. Rows state bands, sensor and scale as the documentation of the
-    dataset does, and never from pixel values.
+    A subclass has a `name`, an `origin` (one line that says what the data is and where it comes
+    from), and `rows`. Its options are the keyword arguments of its constructor, of type str, int,
+    float or bool; the command takes them as `--option`. The class docstring is the help text of the
+    command. Rows state bands, sensor and scale as the documentation of the dataset does, never from
+    pixel values.
     """
 
     name: ClassVar[str]
     origin: ClassVar[str]
-    #: Whether ROOT may be a file, as a list of scenes.
+    #: Whether ROOT may be a file, such as a list of scenes.
     takes_file: ClassVar[bool] = False
 
     def rows(self, search: FileSearch) -> Iterable[Row]:
@@ -183,7 +184,7 @@ class LayoutResult:
 
 
 def build_manifest(layout: Layout, root: str | Path) -> LayoutResult:
-    """Build the manifest of a dataset as it lies on a disk.
+    """Build the manifest of a dataset from its files, which stay where they are.
 
     Raises:
         InputError: the folder is not there.

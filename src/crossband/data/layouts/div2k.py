@@ -1,4 +1,4 @@
-"""The layout `div2k`: fine pictures, with or without their coarse versions."""
+"""The layout `div2k`: pictures for super-resolution, with or without their coarse versions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _SPLITS = {"train": "train", "valid": "val"}
 
 
 class Div2k(Layout):
-    """DIV2K: 1,000 photographs of about 2040 pixels, and any folder of fine pictures.
+    """DIV2K: 1,000 photographs, about 2,040 pixels wide; or any folder of pictures.
 
-    `DIV2K_train_HR/0001.png`, `DIV2K_valid_HR/0801.png`; with --scale 2 also
-    `DIV2K_train_LR_bicubic/X2/0001x2.png`, which are the sources. Without a scale the sources are
-    made from the targets when they are read, as the column `degradation` states. ROOT may then also
-    be a folder of pictures (Flickr2K, BSD, your own scenes). Pictures are no measurements, so their
-    sensor is `display`. A group is a picture.
+    The targets are `DIV2K_train_HR/0001.png` and `DIV2K_valid_HR/0801.png`. With --scale 2 the
+    sources are the coarse files of the dataset, as `DIV2K_train_LR_bicubic/X2/0001x2.png`. Without
+    a scale there are no source files: the sources are computed from the targets when they are read,
+    by the degradation in the column `degradation`. ROOT may then also be any folder of pictures
+    (Flickr2K, BSD, your own scenes).
+
+    Pictures are not measurements, so the sensor is `display`. Each picture is a group.
 
     Args:
-        scale: 2, 3 or 4 for the coarse files of this scale; 0 for none, see degradation.
+        scale: 2, 3 or 4 for the coarse files of this scale; 0 for no coarse files, see degradation.
         track: kind of the coarse files, bicubic or unknown.
-        degradation: name of the degradation that makes the source; with scale 0 only.
+        degradation: name of the degradation that makes the source; only with scale 0.
     """
 
     name: ClassVar[str] = "div2k"

@@ -19,26 +19,29 @@ _SPLIT_BY = "FLIR ADAS v2"
 
 
 class FlirAdasV2(Layout):
-    """Teledyne FLIR ADAS Dataset v2: pictures of roads, visible and thermal.
+    """Teledyne FLIR ADAS Dataset v2: visible and thermal pictures of roads.
 
-    `images_rgb_train/data/video-ID-frame-N-HASH.jpg`, `images_thermal_train`, `images_rgb_val`,
-    `images_thermal_val`, `video_rgb_test`, `video_thermal_test`, and `rgb_to_thermal_vid_map.json`.
-    Only the frames of the videos are pairs, by that file. The images are two sets that were drawn
-    independently, so they become rows with a source only or a target only. A group is a video. All
-    videos are in the test split of the dataset. With --part videos no split is written, so that you
-    can make one by video.
+    The folders are `images_rgb_train`, `images_thermal_train`, `images_rgb_val`,
+    `images_thermal_val`, `video_rgb_test` and `video_thermal_test`, with files such as
+    `data/video-ID-frame-N-HASH.jpg`.
 
-    The thermal jpg files are 8-bit after automatic gain: sensor thermal-camera, no temperature. The
-    tiff files in `analyticsData` are raw 16-bit counts. The README of the dataset says that the
-    camera was in T-linear mode, but not how many kelvin a count is, so you must state it.
+    Only the frames of the videos are pairs. The file `rgb_to_thermal_vid_map.json` lists these
+    pairs. The visible and thermal images were drawn independently, so each becomes a row with only
+    a source or only a target. Each video is a group. The dataset has all videos in its test split.
+    With --part videos no split is written, so that you can make your own split by video.
 
-    The aligned version (of v1) is `JPEGImages/FLIR_00002_RGB.jpg`, `FLIR_00002_PreviewData.jpeg`,
-    `align_train.txt` and `align_validation.txt`: pairs of equal size.
+    The thermal jpg files are 8-bit pictures after automatic gain (sensor thermal-camera), not
+    temperatures. The tiff files in `analyticsData` are raw 16-bit counts. The README of the dataset
+    says that the camera was in T-linear mode. It does not say how many kelvin a count is, so you
+    must state this number.
+
+    The aligned version (of FLIR ADAS v1) has pairs of equal size: `JPEGImages/FLIR_00002_RGB.jpg`,
+    `FLIR_00002_PreviewData.jpeg`, `align_train.txt` and `align_validation.txt`.
 
     Args:
-        part: all, images (unpaired), videos (pairs), or aligned for the other version.
+        part: images (unpaired), videos (pairs), all (both), or aligned (the aligned version).
         thermal: data for the 8-bit jpg files, analyticsData for the 16-bit tiff files.
-        kelvin_per_count: kelvin per count of the tiff files; 0 counts are 0 K.
+        kelvin_per_count: kelvin per count of the tiff files; a count of 0 is 0 K.
     """
 
     name: ClassVar[str] = "flir-adas-v2"

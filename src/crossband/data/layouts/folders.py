@@ -1,4 +1,4 @@
-"""The layout `folders`: pairs of pictures, described by their folders alone."""
+"""The layout `folders`: pairs of pictures that are found by the names of their folders."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ _Keys = dict[Path, tuple[str, ...]]
 
 
 class Folders(Layout):
-    """Two trees of equal names, pix2pix's and CycleGAN's A and B, or two halves of one picture.
+    """Any pictures in two folders, or side by side in one file.
 
-    The names of the folders decide; the first of these forms that exists is used:
+    The names of the folders select one of these forms; the first that exists is used:
 
-    1. two trees, where --source-folder and --target-folder name them: files of equal names are
-       pairs, as `A/train/7.png` and `B/train/7.jpg`. A folder may be a pattern, as `*/RGB`,
-    2. `train_A` and `train_B`, `val_A`, `test_A`, ...: pix2pix, files of equal names are pairs,
-    3. `trainA` and `trainB`, `testA`, ...: CycleGAN, no file has a counterpart,
-    4. `train`, `val`, `test`: pix2pix, each file holds A in its left half and B in its right.
+    1. The two folders that --source-folder and --target-folder name. Files with equal names are
+       pairs, as `A/train/7.png` and `B/train/7.jpg`. A folder may be a pattern, as `*/RGB`.
+    2. pix2pix: `train_A` and `train_B`, `val_A`, `test_A`, ... Files with equal names are pairs.
+    3. CycleGAN: `trainA` and `trainB`, `testA`, ... The files are not pairs.
+    4. pix2pix with A and B in one file: `train`, `val`, `test`. The left half of each file is A,
+       the right half is B.
 
-    Folders called train, val, valid, validation or test give the split. PNG, JPEG and BMP of 8 bits
-    are pictures, not measurements: sensor `display`. Other files must state their unit, or the
-    sensor must be given. Only the first file of each format is opened.
+    Folders called train, val, valid, validation or test give the split. PNG, JPEG and BMP files of
+    8 bits are pictures, not measurements, so their sensor is `display`. Other files must state
+    their unit, or you must give the sensor. Only the first file of each format is opened to find
+    its bands and unit.
 
     Args:
-        source_folder: tree of sources below ROOT, or a pattern for several.
-        target_folder: tree of targets; see source_folder.
-        source: bands of the sources, as in red,green,blue (1, 2, 3) or red=3,green=2,blue=1; not
+        source_folder: folder of the sources below ROOT, or a pattern for several folders.
+        target_folder: folder of the targets; see source_folder.
+        source: bands of the sources, as red,green,blue (bands 1, 2, 3) or red=3,green=2,blue=1; not
             needed for colour pictures.
-        target: bands of the targets, as in nir; see source.
-        sensor: what took the sources; see `crossband sensors`.
-        target_sensor: what took the targets.
+        target: bands of the targets, as nir; see source.
+        sensor: sensor of the sources; see `crossband sensors`.
+        target_sensor: sensor of the targets.
         direction: BtoA makes B the source.
-        paired: whether equal names are pairs; auto: all but CycleGAN's.
-        group_by: parent (a group is a folder), or a regular expression that is searched in the path
-            below ROOT, whose first group names the group.
+        paired: whether files with equal names are pairs; auto means all except those of CycleGAN.
+        group_by: parent (each folder is a group), or a regular expression that is searched in the
+            path below ROOT; the text that its first parentheses match names the group.
     """
 
     examples = ({"target": "nir"},)

@@ -25,30 +25,31 @@ _SIDES = ("source_bands", "target_bands")
 
 
 class Geotiff(Layout):
-    """Multi-band rasters in a folder: source and target in one file, or in two.
+    """Any folder of rasters with several bands, with source and target in one file or in two.
 
-    The names and colours in each file identify its bands, or a sensor whose files have a fixed
-    order, or else --bands. Units come from the file or from --sensor. A file whose bands or unit
-    are unknown is left out, with the reason.
+    The bands are identified by the band names and colours in each file, by a sensor whose files
+    have a fixed order of bands, or by --bands. Units come from the file or from --sensor. A file
+    whose bands or unit are unknown is left out, and the report gives the reason.
 
-    Two files: --source-glob and --target-glob, as `*_rgb.tif` and `*_nir.tif`, or `rgb/*.tif` and
-    `nir/*.tif`. Files are a pair if the stars match the same text.
+    If source and target are in two files, give --source-glob and --target-glob, as `*_rgb.tif` and
+    `*_nir.tif`, or `rgb/*.tif` and `nir/*.tif`. Two files are a pair if the stars match the same
+    text.
 
     Args:
         source: names of the source bands.
         target: names of the target bands.
-        source_glob: which files below ROOT hold the sources.
-        target_glob: which files hold the targets; empty where the sources' files do.
-        bands: band numbers or names of the sources' files, as in red=3,nir=B08; they override the
-            files.
-        target_bands: the same for targets in files of their own.
-        sensor: what took the files; see `crossband sensors`.
-        target_sensor: what took the targets, where it is another.
+        source_glob: pattern of the source files below ROOT.
+        target_glob: pattern of the target files; empty if the source files also have the target.
+        bands: band numbers or names in the source files, as red=3,nir=B08; they override what the
+            files state.
+        target_bands: the same for the target files of --target-glob.
+        sensor: sensor of the files; see `crossband sensors`.
+        target_sensor: sensor of the targets, if it differs.
         table: CSV with a column `file` (a name, or a path below ROOT) and any columns of a
             manifest: sensor, scale, offset, nodata, bands, group, split, lon, ...; they override
-            the options above. A target in a file of its own may have a row too.
-        group_by: parent (a group is a folder), or a regular expression that is searched in the path
-            below ROOT, whose first group names the group.
+            the options above. Target files of --target-glob may have rows, too.
+        group_by: parent (each folder is a group), or a regular expression that is searched in the
+            path below ROOT; the text that its first parentheses match names the group.
     """
 
     examples = ({"sensor": "reflectance"},)

@@ -1,12 +1,9 @@
-"""Landsat 8 and 9: scenes as USGS delivers them, or patches in one file each.
+"""The layout `landsat8`: scenes of Landsat 8 and 9 as USGS delivers them, or patches of scenes.
 
-- `scenes`: Collection 2 Level-2, a file a band, as `LC08_L2SP_193024_20200408_20200822_02_T1_SR_B4
-  .TIF` (USGS, Landsat 8-9 Collection 2 Level 2 Science Product Guide). A manifest has one file a
-  side, so a VRT that points to the bands of a scene is written for each; nothing is copied.
-- `patches`: a GeoTIFF each with red, green, blue, NIR (B4, B3, B2, B5) as float reflectance 0..1,
-  as github.com/simon-donike/NIR-GAN (`data/download_l8.py`) fetches them from Earth Engine's
-  `LANDSAT/LC08/C02/T1_TOA`: `l8_<place>_<n>.tif`, top of atmosphere. Its split (the last 100 in the
-  order of the disk) is not one that can be made again.
+Sources: for scenes, USGS, "Landsat 8-9 Collection 2 Level 2 Science Product Guide"; for patches,
+github.com/simon-donike/NIR-GAN (`data/download_l8.py`), which downloads them from Earth Engine's
+`LANDSAT/LC08/C02/T1_TOA`. The split of NIR-GAN (the last 100 files in the order of the disk) cannot
+be reproduced, so it is not used.
 """
 
 from __future__ import annotations
@@ -37,14 +34,24 @@ _SCENE = re.compile(r"(LC0[89]_L2S[PR]_(\d{6})_\d{8}_\d{8}_02_\w\w)_(SR_B\d)", r
 
 
 class Landsat8(Layout):
-    """`LC08_..._SR_B<n>.TIF` (a group is a WRS-2 path and row), or a folder of stacked patches.
+    """Scenes of Landsat 8 and 9 with one file for each band, or patches with all bands in one file.
+
+    --form scenes: files of Collection 2 Level-2, as
+    `LC08_L2SP_193024_20200408_20200822_02_T1_SR_B4.TIF`. A manifest has one file for each side.
+    So a small GDAL file (VRT) that refers to the bands is written for each scene; pixels are not
+    copied. Each WRS-2 path and row is a group.
+
+    --form patches: GeoTIFF files with the bands red, green, blue and NIR (B4, B3, B2, B5), as float
+    reflectance 0..1 at the top of the atmosphere. All patches `l8_<place>_<n>.tif` of a place are
+    a group.
 
     Args:
         form: `scenes` or `patches`.
-        vrt_dir: for scenes: the folder where the VRTs are written. They name the bands' files with
-            their whole paths: index again where those move.
-        bands: for patches: which band is which, as in `red=1,green=2,blue=3,nir=4`.
-        sensor: for patches: `reflectance` for 0..1 in float, `landsat-c2-l2` for USGS's numbers.
+        vrt_dir: for scenes: the folder for the VRTs. They contain the full paths of the band files,
+            so run the command again if those files move.
+        bands: for patches: the numbers of the bands, as `red=1,green=2,blue=3,nir=4`.
+        sensor: for patches: `reflectance` for float values 0..1, `landsat-c2-l2` for USGS's stored
+            numbers.
     """
 
     examples = ({"vrt_dir": "vrt"},)

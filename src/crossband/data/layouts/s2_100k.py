@@ -1,13 +1,11 @@
-"""S2-100K: Sentinel-2 L2A patches all over the land, as SatCLIP published them.
+"""The layout `s2-100k`: Sentinel-2 L2A patches from all land areas, as published with SatCLIP.
 
-The form is that of github.com/microsoft/satclip (`satclip/datamodules/s2geo_dataset.py`,
-`scripts/download_s2.py`): `index.csv` with the columns fn, lon, lat, and `images/patch_<i>.tif`,
-uint16, 256 x 256, 12 bands B01 to B12 without B10, not named in the file.
+Source: github.com/microsoft/satclip (`satclip/datamodules/s2geo_dataset.py`,
+`scripts/download_s2.py`).
 
-The scenes are of 2021 to 2023: some are of processing baseline 04.00, whose numbers are 1000
-higher, and neither the files nor the published index say which. The date would not tell it either:
-scenes are processed again. So the user says it, or the index does in a column `granule_id` (which
-the download script writes), whose end, `_N04.00`, is the baseline.
+The scenes are from 2021 to 2023. Some have processing baseline 04.00, whose stored numbers are 1000
+higher. Neither the files nor the published index say which, and the date does not tell either,
+because scenes are processed again later.
 """
 
 from __future__ import annotations
@@ -28,12 +26,19 @@ _BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)$")
 
 
 class S2100K(Layout):
-    """`index.csv` (fn, lon, lat) and `images/patch_<i>.tif`; each patch is a group.
+    """S2-100K: 100,000 patches of Sentinel-2 L2A, 256 x 256 pixels.
+
+    The files are `index.csv` (columns fn, lon, lat) and `images/patch_<i>.tif` (uint16, the 12
+    bands B01 to B12 without B10, not named in the file). Each patch is a group.
+
+    Patches of processing baseline 04.00 or later have stored numbers that are 1000 higher. The
+    baseline comes from --sensor, or from a column `granule_id` of the index, which SatCLIP's
+    download script writes. A granule_id ends in the baseline, as `_N04.00`.
 
     Args:
-        sensor: `sentinel-2-l2a` (numbers 1000 higher, baseline 04.00 on) or
-            `sentinel-2-l2a-no-offset`; needed where the index has no column `granule_id`.
-        min_bytes: smaller files are left out, as SatCLIP does: they are mostly without data.
+        sensor: `sentinel-2-l2a` (baseline 04.00 or later) or `sentinel-2-l2a-no-offset`
+            (before); needed if the index has no column `granule_id`.
+        min_bytes: smaller files are left out, as SatCLIP does, because they are mostly nodata.
     """
 
     examples = ({"sensor": "sentinel-2-l2a"},)

@@ -1,4 +1,4 @@
-"""The layout `sen12`: Sentinel-1 and Sentinel-2 pictures, as published or sorted by terrain."""
+"""The layout `sen12`: the dataset SEN1-2, as published or sorted by terrain."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ _NAME = re.compile(r"(ROIs\d+_[a-z]+)_s[12]_(\d+)_p(\d+)")
 class Sen12(Layout):
     """SEN1-2: 8-bit pictures of 256 x 256 pixels, Sentinel-1 VV and Sentinel-2 red, green, blue.
 
-    As sorted by terrain: `v_2/agri/s1/ROIs1868_summer_s1_59_p2.png` and the same name with s2 in
-    `s2`; `barrenland`, `grassland` and `urban` likewise. ROOT is `v_2` or the folder that holds it.
-    The folder's name is the column `terrain`. As published: `ROIs1868_summer/s1_59/...png`.
+    Two forms are read:
 
-    Both sides are stretched to 8 bits and measure nothing. A group is a scene of a season. The file
-    split.json that is in use for the four terrains cuts every scene: with it, validation and test
-    see places that were trained on.
+    - sorted by terrain: `v_2/agri/s1/ROIs1868_summer_s1_59_p2.png` and the same name with s2 in
+      `v_2/agri/s2`; the other terrains are `barrenland`, `grassland` and `urban`. ROOT is `v_2` or
+      the folder above it. The name of the terrain becomes the column `terrain`.
+    - as published: `ROIs1868_summer/s1_59/...png`.
+
+    Both sides are contrast-stretched to 8 bits, so they are pictures and not measurements. Each
+    scene of a season is a group. The common file split.json for the four terrains divides every
+    scene. With it, validation and test contain places that were trained on.
 
     Args:
-        split: a file as {"data": {"train": ["urban/s1/ROIs..._p1.png", ...], "val": ..., "test":
-            ...}}, taken as it is; without it a split keeps scenes together.
+        split: a JSON file {"data": {"train": ["urban/s1/ROIs..._p1.png", ...], "val": ..., "test":
+            ...}}, which is used unchanged; without it, a later split keeps scenes together.
     """
 
     name: ClassVar[str] = "sen12"

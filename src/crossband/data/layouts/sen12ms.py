@@ -1,4 +1,4 @@
-"""The layout `sen12ms`: SEN12MS as published, and the pictures that deepNIR made of it."""
+"""The layout `sen12ms`: SEN12MS as published, or the 8-bit pictures of it by deepNIR."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ _SENSORS = {"s1": "sentinel-1-grd-db", "s2": "sentinel-2-l1c-no-offset"}
 class Sen12ms(Layout):
     """SEN12MS: 180,662 patches of 256 x 256 pixels at 10 m, Sentinel-1 and Sentinel-2.
 
-    As published: `ROIs1158_spring/s1_1/ROIs1158_spring_s1_1_p30.tif` (VV, VH in decibels, float),
-    `s2_1` (the 13 bands of Level-1C in their order, B8A after B8, reflectance x 10000 from before
-    processing baseline 04.00) and `lc_1` (land cover: classes, not an image, left alone);
-    `ROIs1158_spring_s1/s1_1` is taken as well. A group is a scene of a season. The manifest names
-    all bands, so that any model may choose its own: RGB to near infrared is --pairs s2-s2.
+    The published files are read in their folders:
 
-    The pictures: `train_A` (RGB) and `train_B` (near infrared), `val_A`, ..., of equal names, 8-bit
-    and stretched, which are no measurements. The scene in a name is the group.
+    - `ROIs1158_spring/s1_1/ROIs1158_spring_s1_1_p30.tif`: VV and VH in decibels, float.
+    - `s2_1`: the 13 bands of Level-1C in their order, B8A after B8, as reflectance x 10000 from
+      before processing baseline 04.00.
+    - `lc_1` is land cover, which has classes and is not used.
+
+    The folders may also be called `ROIs1158_spring_s1/s1_1`. Each scene of a season is a group. The
+    manifest names all bands, so that each model can choose the bands it needs. For RGB to near
+    infrared, give --pairs s2-s2.
+
+    The 8-bit pictures of deepNIR are `train_A` (RGB) and `train_B` (near infrared), `val_A`, ...
+    with equal names. They are contrast-stretched, so they are not measurements. The scene in the
+    name of a file is its group.
 
     Args:
-        pairs: which files are source and target, as s1-s2; pictures for train_A ... test_B.
+        pairs: which files are source and target, as s1-s2; or pictures for train_A ... test_B.
     """
 
     name: ClassVar[str] = "sen12ms"
@@ -81,14 +87,14 @@ def _bands(side: str) -> str:
 
 
 def _pictures(search: FileSearch) -> Iterator[Row]:
-    told = False
+    has_scenes = False
     for row in Folders(source="red,green,blue", target="nir").rows(search):
         found = _NAME.search(Path(row["source"]).stem)
         if found:
-            told = True
+            has_scenes = True
             row["group"] = f"{found[1]}_{found[2]}"
         yield row
-    if not told:
+    if not has_scenes:
         search.notes.append(
             "the names do not say the scene: each picture is its own group, so neighbours of one "
             "scene may be on both sides of a split"

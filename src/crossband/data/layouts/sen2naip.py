@@ -1,12 +1,9 @@
-"""SEN2NAIP: Sentinel-2 at 10 m and NAIP at 2.5 m of the same day, the cross-sensor part.
+"""The layout `sen2naip`: Sentinel-2 at 10 m and NAIP at 2.5 m of the same day.
 
-The form is that of huggingface.co/datasets/isp-uv-es/SEN2NAIP (`cross-sensor.zip`, Aybar et al.
-2024): `ROI_0000/{lr.tif,hr.tif,metadata.json}`, 4 bands red, green, blue, NIR. `lr.tif` is surface
-reflectance x 10000; `hr.tif` is NAIP as it is flown, 8-bit (the code of its authors,
-github.com/ESAOpenSR/opensr-degradation, divides it by 255), 4 times finer.
-
-In version 2 (SEN2NAIPv2) `hr.tif` is harmonised to Sentinel-2's reflectance x 10000, 16-bit; it is
-packed in `.taco` files, which are no rasters. The synthetic part has no Sentinel-2 picture.
+Source: the cross-sensor part of huggingface.co/datasets/isp-uv-es/SEN2NAIP (`cross-sensor.zip`,
+Aybar et al. 2024). The authors' code (github.com/ESAOpenSR/opensr-degradation) divides the 8-bit
+numbers of NAIP by 255. The synthetic part of the dataset has no Sentinel-2 image, so it is not
+read.
 """
 
 from __future__ import annotations
@@ -21,12 +18,19 @@ from crossband.errors import ManifestError
 
 
 class SEN2NAIP(Layout):
-    """`ROI_<nnnn>/lr.tif` and `hr.tif`; each ROI is a group.
+    """SEN2NAIP, cross-sensor part: pairs of Sentinel-2 and NAIP, which is 4 times finer.
+
+    The files are `ROI_<nnnn>/lr.tif` and `hr.tif`, both with the bands red, green, blue and NIR.
+    `lr.tif` is Sentinel-2 surface reflectance x 10000. `hr.tif` is NAIP in 8 bits. Each ROI is a
+    group.
+
+    In version 2 (SEN2NAIPv2) `hr.tif` is harmonised to Sentinel-2, as reflectance x 10000 in 16
+    bits. Its files are packed as `.taco`, which are not rasters; unpack them first.
 
     Args:
-        sensor: of `lr.tif`, as `sentinel-2-l2a` where its numbers carry the offset of baseline
-            04.00; read as 16-bit numbers of that sensor whatever integer the file is stored in.
-        target_sensor: of `hr.tif`: `naip`, or `sentinel-2-l2a-no-offset` for files of version 2.
+        sensor: sensor of `lr.tif`: `sentinel-2-l2a` if its stored numbers include the offset of
+            baseline 04.00. Its scale for 16-bit numbers is used for any integer type of the file.
+        target_sensor: sensor of `hr.tif`: `naip`, or `sentinel-2-l2a-no-offset` for version 2.
     """
 
     name = "sen2naip"

@@ -1,11 +1,7 @@
-"""SPOT 6 and 7: multispectral products as Airbus delivers them, or patches of them.
+"""The layout `spot6`: multispectral products of SPOT 6 and 7, or patches of them.
 
-Products are in DIMAP V2, whose pictures are called `IMG_SPOT6_MS_<time>_..._R1C1.JP2` or `.TIF`
-(Airbus, SPOT 6/7 Imagery User Guide; github.com/simon-donike/NIR-GAN, `data/extract_spot.py`, reads
-them so), with reflectance x 10000 in products that were ordered as REFLECTANCE. In which order the
-bands are stored differs from archive to archive (SPOT calls them B0 blue, B1 green, B2 red and B3
-NIR): the user says it. Panchromatic files (`..._P_...`) are left out. Scenes are read in crops, so
-that they need no cutting.
+Sources: Airbus, "SPOT 6/7 Imagery User Guide" (the format DIMAP V2), and
+github.com/simon-donike/NIR-GAN (`data/extract_spot.py`).
 """
 
 from __future__ import annotations
@@ -22,11 +18,19 @@ _PRODUCT = re.compile(r"IMG_(SPOT[67])_([A-Z]+)_(\d+)")
 
 
 class SPOT6(Layout):
-    """Stacked `.tif` or `.jp2` files, whole products or patches; a group is an acquisition.
+    """SPOT 6/7 multispectral images: whole products as Airbus delivers them, or patches.
+
+    The `.tif` or `.jp2` files of a product are called `IMG_SPOT6_MS_<time>_..._R1C1.JP2` or `.TIF`.
+    They have reflectance x 10000 if the product was ordered as REFLECTANCE. Panchromatic files
+    (`..._P_...`) are left out. Large scenes need not be cut, because training reads crops. Each
+    acquisition is a group.
+
+    SPOT calls its bands B0 (blue), B1 (green), B2 (red) and B3 (NIR). Their order in the file
+    differs from archive to archive, so you must state it.
 
     Args:
-        bands: which band is which, as in `red=1,green=2,blue=3,nir=4`; needed.
-        sensor: `spot-6` for reflectance x 10000, or what the files hold.
+        bands: the numbers of the bands, as `red=1,green=2,blue=3,nir=4`; required.
+        sensor: `spot-6` for reflectance x 10000, or the sensor that fits the files.
     """
 
     examples = ({"bands": "blue=1,green=2,red=3,nir=4"},)

@@ -1,4 +1,4 @@
-"""The layout `stac`: items of a SpatioTemporal Asset Catalog, as JSON files on a disk."""
+"""The layout `stac`: STAC items (SpatioTemporal Asset Catalog) in JSON files on a disk."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from crossband.raster.products.stac import (
 
 
 class Stac(Layout):
-    """STAC items: an ItemCollection (FeatureCollection) file, or a folder of items, one file each.
+    """STAC items: one ItemCollection (FeatureCollection) file, or a folder with a file per item.
 
-    Bands are found by common name, from `eo:bands` (STAC 1.0) or `bands` (1.1) of the assets;
-    scale, offset and nodata from `raster:bands` or `bands`; they override the sensor's. Items do
-    not state the physical unit, so --sensor is needed. Assets with the role thumbnail, overview,
-    visual or metadata count only where --assets names them. Paths are relative to the item's file;
-    addresses of other machines stay as they are.
+    Bands are found by their common names in `eo:bands` (STAC 1.0) or `bands` (STAC 1.1) of the
+    assets. Scale, offset and nodata come from `raster:bands` or `bands`, and override those of the
+    sensor. Items do not state the physical unit, so --sensor is required. Assets with the role
+    thumbnail, overview, visual or metadata are used only if --assets names them. Relative paths are
+    relative to the item's file. Addresses of servers are kept unchanged.
 
-    A manifest has one file a side. Where the bands of a side are in several files, --vrt-dir takes
-    a small GDAL file (VRT) for each item and side that stacks them; pixels are not copied, and
-    nothing is written beside the data.
+    A manifest has one file for each side. If the bands of a side are in several files, give
+    --vrt-dir. A small GDAL file (VRT) that stacks these bands is then written there for each item
+    and side. Pixels are not copied, and nothing is written beside the data.
 
     Args:
         source: names of the source bands.
         target: names of the target bands.
-        sensor: what took the sources; see `crossband sensors`.
-        target_sensor: what took the targets, where it is another.
-        assets: keys of the assets that count, as in red,green,blue,nir; all data where empty.
-        vrt_dir: folder for files that stack bands.
-        group_by: property of the items that says what belongs together, as grid:code or
-            constellation; empty: grid:code where the items have it, else the item.
+        sensor: sensor of the sources; see `crossband sensors`.
+        target_sensor: sensor of the targets, if it differs.
+        assets: keys of the assets to use, as red,green,blue,nir; empty means all data assets.
+        vrt_dir: folder for the VRTs.
+        group_by: property of the items whose value is the group, as grid:code or constellation;
+            empty means grid:code if the items have it, otherwise each item is a group.
     """
 
     examples = ({"sensor": "sentinel-2-l2a"},)
@@ -117,7 +117,7 @@ class Stac(Layout):
         """Return the file of a side, its bands, and what is stated of their numbers."""
         files = list(dict.fromkeys(b.href for b in layers.values()))
         known = list(dict.fromkeys(b.radiometry for b in layers.values()))
-        # What all bands share is said in the manifest, which is over the file's and the sensor's.
+        # What all bands share is written to the manifest, which overrides the file and the sensor.
         stated = zip(("scale", "offset", "nodata"), known[0], strict=True)
         shared = {k: v for k, v in stated if v is not None and len(known) == 1}
         if len(files) == len(known) == 1:
@@ -135,12 +135,12 @@ class Stac(Layout):
         return str(path), {name: n for n, name in enumerate(layers, start=1)}, shared
 
     def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
-        """Return the bands of the assets that count: key of the asset -> common name -> layer."""
+        """Return the bands of the used assets: key of the asset -> common name -> layer."""
         found: dict[str, dict[str, Layer]] = {}
-        twice: set[tuple[str, str]] = set()
+        repeated: set[tuple[str, str]] = set()
         for key, asset in item["assets"].items():
-            people = NOT_DATA & set(asset.get("roles") or [])
-            if key not in self.assets if self.assets else people:
+            for_display = NOT_DATA & set(asset.get("roles") or [])
+            if key not in self.assets if self.assets else for_display:
                 continue
             if not (asset.get("bands") or asset.get("eo:bands")):
                 continue
@@ -154,8 +154,8 @@ class Stac(Layout):
                 radiometry = scale, offset, number_of(known, "nodata")
                 layer = Layer(resolve_href(str(path), asset["href"]), n + 1, radiometry)
                 if found.setdefault(key, {}).setdefault(name, layer) is not layer:
-                    twice.add((key, name))
-        for key, name in twice:  # as three bands called rededge: the name tells none of them
+                    repeated.add((key, name))
+        for key, name in repeated:  # as three bands called rededge: the name identifies none
             del found[key][name]
         return found
 
@@ -163,8 +163,9 @@ class Stac(Layout):
         """Return the common name that a band states, or that its product's label has."""
         stated = band.get("eo:common_name") or band.get("common_name")
         label = str(band.get("name", ""))
-        told = (sensors.get(s).common_name(label) for s in (self.sensor, self.target_sensor) if s)
-        return str(stated or next((t for t in told if t), "") or label)
+        given = [s for s in (self.sensor, self.target_sensor) if s]
+        of_sensors = (sensors.get(s).common_name(label) for s in given)
+        return str(stated or next((n for n in of_sensors if n), "") or label)
 
 
 def _choose(assets: dict[str, dict[str, Layer]], names: list[str]) -> dict[str, Layer]:
@@ -191,7 +192,7 @@ def _choose(assets: dict[str, dict[str, Layer]], names: list[str]) -> dict[str, 
 
 
 def _items(search: FileSearch) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield items and the files that hold them; catalogues and other JSON are passed over."""
+    """Yield items and their files; catalogues and other JSON files are skipped."""
     files = [search.root] if search.root.is_file() else search.files("**/*.json")
     count = 0
     for path in files:

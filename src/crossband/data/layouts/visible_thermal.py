@@ -1,4 +1,4 @@
-"""Datasets of visible and thermal pictures in two folders, with equal names: one class for each.
+"""Layouts of datasets with visible and thermal pictures of equal names in two folders.
 
 Thermal pictures are 8-bit camera output after automatic gain, with one channel or three equal ones.
 """
@@ -19,18 +19,18 @@ PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
 
 
 class _VisibleThermal(Layout):
-    """Pairs of pictures with equal names; the folders above and below the two are equal as well.
+    """Pairs of pictures with equal names, in folders that differ in one part of the path only.
 
     Args:
-        unpaired: pairs that differ in size become rows without a counterpart, for methods that
-            need none; otherwise they are left out.
+        unpaired: write pairs of different size as two rows, each without a counterpart, for
+            methods that need no pairs; otherwise such pairs are left out.
     """
 
     #: Names of the visible and the thermal folder, in each of the published forms.
     sides: tuple[tuple[str, str], ...]
-    #: Where pictures lie around the folder of their side.
+    #: Pattern of the pictures; `{}` is the folder of their side.
     pattern: ClassVar[str] = "**/{}/*"
-    #: What the column `split_by` says where folders are called train, val or test.
+    #: Value of the column `split_by` if folders are called train, val or test.
     split_by: ClassVar[str] = ""
 
     #: See `block_of`.
@@ -44,8 +44,8 @@ class _VisibleThermal(Layout):
 
         Args:
             path: the visible picture.
-            folders: names of the folders between the dataset and the picture, without the folder
-                of its side; the dataset's own is the first.
+            folders: names of the folders from that of the dataset down to the picture, without the
+                folder of its side.
         """
         return split_of(folders, self.split_by) | block_of(path, self.block)
 
@@ -98,13 +98,14 @@ class _VisibleThermal(Layout):
 
 
 class KAIST(_VisibleThermal):
-    """`set<nn>/V<nnn>/{visible,lwir}/I<nnnnn>.jpg`; columns `light` and `place` as published.
+    """KAIST multispectral pedestrian dataset: `set<nn>/V<nnn>/{visible,lwir}/I<nnnnn>.jpg`.
 
-    Sets 00 to 05 are for training and 06 to 11 for testing; each set is of one place, by day or by
-    night, as the README of the repository lists.
+    Sets 00 to 05 are for training, sets 06 to 11 for testing. Each set is of one place, by day or
+    by night, as the README of the repository lists. These become the columns `place` and `light`.
+    Each video is a group.
 
     Args:
-        unpaired: pairs that differ in size become rows without a counterpart.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "kaist"
@@ -126,13 +127,13 @@ class KAIST(_VisibleThermal):
 
 
 class LLVIP(_VisibleThermal):
-    """`{visible,infrared}/{train,test}/<number>.jpg`.
+    """LLVIP: `{visible,infrared}/{train,test}/<number>.jpg`.
 
-    The first two digits number the recording, which is the group: 26 places, and the camera stands
-    still at each.
+    There are recordings of 26 places, each with a fixed camera. The first two digits of a file name
+    are the number of the recording. Each recording is a group.
 
     Args:
-        unpaired: pairs that differ in size become rows without a counterpart.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "llvip"
@@ -150,11 +151,13 @@ class LLVIP(_VisibleThermal):
 
 
 class M3FD(_VisibleThermal):
-    """`{Vis,Ir}/<number>.png`, in `M3FD_Detection`, in `M3FD_Fusion`, or both; without a split.
+    """M3FD: `{Vis,Ir}/<number>.png`, in `M3FD_Detection`, in `M3FD_Fusion`, or in both.
+
+    The dataset has no split.
 
     Args:
-        block: pictures whose numbers lie in one block of that many are one group; 0 for no groups.
-        unpaired: pairs that differ in size become rows without a counterpart.
+        block: number of consecutive picture numbers that form a group; 0 for no groups.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "m3fd"
@@ -174,13 +177,14 @@ class M3FD(_VisibleThermal):
 
 
 class MSRS(_VisibleThermal):
-    """`{train,test}/{vi,ir}/<number>{D,N}.png`; the column `light` is day or night.
+    """MSRS: `{train,test}/{vi,ir}/<number>{D,N}.png`.
 
-    The pictures in `detection/` are some of these under other names, and are left out.
+    The letter D or N becomes the column `light`, which is day or night. The folder `detection/` has
+    copies of some pictures under other names, and is left out.
 
     Args:
-        block: pictures whose numbers lie in one block of that many are one group; 0 for no groups.
-        unpaired: pairs that differ in size become rows without a counterpart.
+        block: number of consecutive picture numbers that form a group; 0 for no groups.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "msrs"
@@ -206,16 +210,17 @@ class MSRS(_VisibleThermal):
 
 
 class RoadScene(_VisibleThermal):
-    """`crop_LR_visible/FLIR_<number>.jpg` and `cropinfrared/`, or `<part>/{RGB,thermal_8_bit}/`.
+    """RoadScene, in one of two forms.
 
-    The first form is the published one, the second has the names of FLIR ADAS for the same files.
+    - as published: `crop_LR_visible/FLIR_<number>.jpg` and `cropinfrared/`.
+    - with the folders of FLIR ADAS for the same files: `<part>/{RGB,thermal_8_bit}/`.
 
     Args:
-        block: pictures whose numbers lie in one block of that many are one group: frames of one
-            drive are neighbours by number. 0 for no groups.
-        high_resolution: take `crop_HR_visible` or `RGB_hr`, of another size and another field of
-            view; they need `unpaired`.
-        unpaired: pairs that differ in size become rows without a counterpart.
+        block: number of consecutive picture numbers that form a group, because frames of one drive
+            have consecutive numbers; 0 for no groups.
+        high_resolution: use the visible pictures of `crop_HR_visible` or `RGB_hr`. They have
+            another size and field of view, so they need --unpaired.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "roadscene"
@@ -235,10 +240,13 @@ class RoadScene(_VisibleThermal):
 
 
 class VIFB(_VisibleThermal):
-    """`{VI,IR}/<name>.jpg`; all of it is `test`. Some visible pictures are grey and left out.
+    """VIFB: `{VI,IR}/<name>.jpg`.
+
+    The dataset is a benchmark, so all of it is in the split `test`. Some visible pictures are grey
+    and are left out.
 
     Args:
-        unpaired: pairs that differ in size become rows without a counterpart.
+        unpaired: write pairs of different size as two rows, each without a counterpart.
     """
 
     name = "vifb"

@@ -1,17 +1,11 @@
-"""WorldStrat: SPOT 6/7 pictures of places all over the world, with Sentinel-2 revisits of each.
+"""The layout `worldstrat`: SPOT 6/7 images from all over the world, with Sentinel-2 revisits.
 
-The form is that of zenodo.org/records/6810792 and github.com/worldstrat/worldstrat
-(`dataset_generation/SPOTDownloader.py`): `hr_dataset/<tile>/<tile>_{rgbn,ps,pan}.tiff` (on Kaggle
-`hr_dataset/12bit/<tile>/`), `lr_dataset/<tile>/L2A/<tile>-<n>-L2A_data.tiff`, `metadata.csv`, and
-`stratified_train_val_test_split.csv` with the columns tile and split.
+Sources: zenodo.org/records/6810792 and github.com/worldstrat/worldstrat
+(`dataset_generation/SPOTDownloader.py`).
 
-- `rgbn`: SPOT's own colours, 6 m, red, green, blue, NIR (SPOT's B2, B1, B0, B3), uint16.
-- `ps`: the same, sharpened with the panchromatic band to 1.5 m.
-- `l2a`: Sentinel-2, 12 bands B01 to B12 without B10, 10 m.
-
-Each is a pair within one file, as RGB to NIR. Sentinel-2 to SPOT is no pair here: 10 m is neither
-6 m nor 1.5 m times a whole number, the sizes do not fit one either (158, 263 and 1054 pixels), and
-the pictures are of different days. The files carry no affine: lon and lat are from `metadata.csv`.
+Source and target are bands of one file. Pairs of Sentinel-2 and SPOT are not made, for three
+reasons. 10 m is not a whole multiple of 6 m or 1.5 m. The sizes (158, 263 and 1054 pixels) are not
+whole multiples either. And the images are from different days.
 """
 
 from __future__ import annotations
@@ -35,12 +29,23 @@ _SPLIT = "stratified_train_val_test_split.csv"
 
 
 class WorldStrat(Layout):
-    """SPOT or Sentinel-2 files of the tiles, with the published split; each tile is a group.
+    """WorldStrat: SPOT or Sentinel-2 images, with source and target bands in one file.
+
+    The products are:
+
+    - `rgbn`: SPOT at 6 m, red, green, blue, NIR (SPOT's B2, B1, B0, B3), uint16. The files are
+      `hr_dataset/<tile>/<tile>_rgbn.tiff`, on Kaggle `hr_dataset/12bit/<tile>/`.
+    - `ps`: the same, pan-sharpened to 1.5 m, `<tile>_ps.tiff`.
+    - `l2a`: Sentinel-2 at 10 m, the 12 bands B01 to B12 without B10, several dates of each tile,
+      `lr_dataset/<tile>/L2A/<tile>-<n>-L2A_data.tiff`.
+
+    The published split is in `stratified_train_val_test_split.csv` (columns tile, split). The files
+    have no georeference, so lon and lat come from `metadata.csv`. Each tile is a group.
 
     Args:
-        product: `rgbn` (6 m), `ps` (1.5 m) or `l2a` (10 m, several dates of each tile).
-        sensor: `spot-6` (16-bit reflectance x 10000) where empty; `reflectance` for files that
-            hold 0..1 as float. `l2a` needs it: what its numbers are is not documented.
+        product: `rgbn`, `ps` or `l2a`.
+        sensor: empty means `spot-6` (16-bit reflectance x 10000); give `reflectance` for float
+            files with values 0..1. `l2a` needs a sensor, because its numbers are not documented.
     """
 
     name = "worldstrat"
