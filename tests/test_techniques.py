@@ -280,7 +280,7 @@ def test_styles_give_several_targets_and_what_lies_between(modulation):
     middle = network.between(x, z[0], z[1], 0.5)
     assert (middle - first).abs().max() > 1e-4
     w = 0.5 * (network.codes_of(z[0]) + network.codes_of(z[1]))
-    torch.testing.assert_close(middle, network._answer(x, w))
+    torch.testing.assert_close(middle, network._translate(x, w))
     torch.testing.assert_close(
         network(x), network.forward_conditioned(x, Conditions(style=z[0] * 0))
     )

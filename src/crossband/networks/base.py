@@ -11,8 +11,8 @@ from crossband.core.resample import resize_to
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
 
-#: Largest whole number among a network's arguments. They count channels, layers and pixels; loops
-#: over more would not end, or make numbers of thousands of digits.
+#: Largest integer among a network's arguments, which are numbers of channels, layers and pixels.
+#: Loops over more would hardly end, or compute numbers with thousands of digits.
 LARGEST = 2**14
 #: Largest stride and scale of a generator: a tile is several strides wide, and the result of one is
 #: `scale` times as wide.

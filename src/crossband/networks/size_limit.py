@@ -1,7 +1,8 @@
-"""Stop a network that is too large while it is built, before its weights take memory.
+"""Stop the construction of a network that is too large, before its weights take memory.
 
-Arguments of a few bytes can ask for gigabytes, or for layers without end. Every module registers
-its tensors and its parts, and torch tells of each. So nothing need be said in a network's own file.
+A model file of a few bytes can ask for gigabytes of weights, or for an endless number of layers.
+Every module registers its tensors and its submodules, and torch calls a hook for each. So the
+networks themselves need no code for this.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from crossband.errors import ModelError
 
-#: Functions that make a tensor of a stated shape -> position of the shape among their arguments.
+#: Functions that create a tensor of a given shape -> position of the shape in their arguments.
 _SHAPED: dict[Any, int] = {
     **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full), 0),
     **dict.fromkeys((Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full), 1),
@@ -32,12 +33,12 @@ class TooLargeError(ModelError):
 
 @contextmanager
 def size_limit(values: int, parts: int) -> Iterator[None]:
-    """Raise TooLargeError as soon as a network that is built here is too large.
+    """Raise TooLargeError as soon as a network that is built in this context is too large.
 
     Args:
-        values: numbers in all parameters and buffers together; no single tensor may have more,
-            even one that is only used to make others.
-        parts: parameters, buffers and modules.
+        values: largest number of values in all parameters and buffers together. No single tensor
+            may have more, even one that is only used to compute others.
+        parts: largest number of parameters, buffers and modules together.
     """
     count = _Count(values, parts)
     hooks = [
@@ -54,15 +55,15 @@ def size_limit(values: int, parts: int) -> Iterator[None]:
 
 
 class _Count(TorchFunctionMode):
-    """Counts what the networks that this thread builds register, and looks at shapes before."""
+    """Counts the parameters, buffers and modules that this thread creates, and checks shapes."""
 
     def __init__(self, values: int, parts: int) -> None:
         super().__init__()
         self._values, self._parts, self._most = values, parts, values
-        self._thread = threading.get_ident()  # the hooks are those of all threads
+        self._thread = threading.get_ident()  # hooks are called for all threads
 
     def add(self, module: nn.Module, name: str, part: Tensor | nn.Module | None) -> None:
-        """Count a part; torch calls it before the part is filled with numbers."""
+        """Count a part; torch calls this before the part is initialised."""
         if threading.get_ident() != self._thread:
             return
         self._parts -= 1
@@ -78,7 +79,7 @@ class _Count(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Look at the shape of a tensor before it is made."""
+        """Check the shape of a tensor before it is created."""
         given = kwargs or {}
         if func in _SHAPED and _numbers(args[_SHAPED[func] :], given.get("size")) > self._most:
             raise TooLargeError("a tensor is larger than allowed")
@@ -86,7 +87,7 @@ class _Count(TorchFunctionMode):
 
 
 def _numbers(shape: Sequence[Any], named: Any) -> int:
-    """Return how many numbers a shape has, given as sides, as one list, or under its name."""
+    """Return the number of values of a shape: separate sides, one list, or the argument `size`."""
     sides = shape[0] if shape and isinstance(shape[0], Sequence) else shape
     sides = sides if named is None else named
     return math.prod(side for side in sides if isinstance(side, int))

@@ -39,9 +39,9 @@ SHARED_DATA_OPTIONS = (
     "seed",
 )
 
-#: How a blend is told to hold only where the surroundings are unlike those of training.
+#: Value of `blend_by` for a blend that applies only in unfamiliar surroundings.
 FAMILIARITY = "familiarity"
-#: Training pixels whose surroundings say what is familiar, and how many of them a crop gives.
+#: Number of training pixels whose surroundings define what is familiar, in all and in each crop.
 SAMPLES, PIXELS = 16_384, 4
 
 
@@ -57,14 +57,12 @@ def fit_baseline(
     recipe.set_option(own, "method.generator.out_channels", len(signature.target))
     if "scale" in (own["method"]["init_args"]["generator"].get("init_args") or {}):
         recipe.set_option(own, "method.generator.scale", _scale(config))
-    theirs = config["data"]
-    if theirs["class_path"].rpartition(".")[2] == Pairs.__name__:
-        same = {
-            k: v for k, v in (theirs.get("init_args") or {}).items() if k in SHARED_DATA_OPTIONS
-        }
+    data = config["data"]
+    if data["class_path"].rpartition(".")[2] == Pairs.__name__:
+        same = {k: v for k, v in (data.get("init_args") or {}).items() if k in SHARED_DATA_OPTIONS}
         own["data"]["init_args"] = (own["data"].get("init_args") or {}) | same
     else:
-        own["data"] = theirs
+        own["data"] = data
     for key in ("seed", "device", "precision"):
         if key in config:
             own[key] = config[key]
@@ -92,7 +90,7 @@ def shorten(config: dict[str, Any]) -> None:
 def check_blend(settings: Any) -> None:
     """Check that a blend names baselines of the recipe and leaves a share for the network.
 
-    By familiarity it need not leave one: near what it was trained on the network answers alone.
+    A blend by familiarity may leave none: in familiar surroundings only the network is used.
     """
     shares = settings.blend or {}
     familiar = bool(shares) and settings.blend_by == FAMILIARITY
@@ -120,13 +118,13 @@ def check_blend(settings: Any) -> None:
 
 
 def blended_model(model: Model, settings: Any, data: Any, seed: int) -> Model:
-    """Return a model that answers with the weighted mean of the model's and its baselines' outputs.
+    """Return a model whose output is the weighted mean of those of a model and its baselines.
 
     Args:
         model: the trained model with its baselines.
-        settings: the parsed recipe: `blend`, and `blend_by` that says where it holds.
-        data: of the training; by familiarity its first batches say what is familiar.
-        seed: of the run.
+        settings: the parsed recipe: `blend` has the weights, `blend_by` says where they apply.
+        data: the training data; with `familiarity`, its first batches define what is familiar.
+        seed: seed of the run.
     """
     shares = settings.blend
     networks = [model.network, *(model.baselines[name].network for name in shares)]
@@ -143,20 +141,20 @@ def blended_model(model: Model, settings: Any, data: Any, seed: int) -> Model:
 
 @torch.no_grad()
 def _surroundings(model: Model, data: Pairs, seed: int) -> Tensor:
-    """Return the surroundings of random pixels that the network was trained on: [N, F].
+    """Return the features of the surroundings of random training pixels: [N, F].
 
-    Equally many of each crop, so that places count as often as they are drawn.
+    Each crop gives the same number of pixels, so that places are weighted as in training.
     """
     network = model.network
     assert isinstance(network, LocalPyramid)
-    random, found = torch.Generator().manual_seed(seed), []
+    random, features = torch.Generator().manual_seed(seed), []
     for batch in data.first_batches(min(data.steps, -(-SAMPLES // (data.batch * PIXELS)))):
         source, target, mask, _ = normalise_batch(model.signature, batch)
-        around = network.description(network.surroundings(source))
+        cells = network.description(network.surroundings(source))
         context = (source.shape[-1] - target.shape[-1]) // 2
         for sample, where in enumerate(mask[:, 0]):
             pixels = where.nonzero()
             pixels = pixels[torch.randperm(len(pixels), generator=random)[:PIXELS]]
             rows, columns = (pixels.T + context) // network.stride
-            found.append(around[sample][rows, columns])
-    return torch.cat(found)
+            features.append(cells[sample][rows, columns])
+    return torch.cat(features)

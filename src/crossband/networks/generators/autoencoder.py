@@ -39,7 +39,7 @@ class UNetAutoencoder(Generator):
         levels: number of max-poolings.
         scale: output pixels per source pixel along one side.
         dropout: probability of dropping a value, in each block of the decoder.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = (

@@ -63,8 +63,8 @@ class Blend(Generator):
         """Blend existing networks with their weights."""
         parts = [{"class": type(n).__name__, "arguments": n.arguments} for n in networks]
         blend = cls(parts, shares)
-        for mine, theirs in zip(blend.parts, networks, strict=True):
-            mine.load_state_dict(theirs.state_dict())
+        for part, network in zip(blend.parts, networks, strict=True):
+            part.load_state_dict(network.state_dict())
         return blend
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,14 +75,14 @@ class Blend(Generator):
         """Translate; each part gets the first of the noise channels, as many as it takes."""
         out = None
         for network, share in zip(self.parts, self.shares, strict=True):
-            answer = answer_of(network, x, conditions) * share
-            out = answer if out is None else out + answer
+            weighted = part_output(network, x, conditions) * share
+            out = weighted if out is None else out + weighted
         assert out is not None
         return out
 
 
-def answer_of(network: nn.Module, x: Tensor, conditions: Conditions) -> Tensor:
-    """Return what a part answers, in float32, from as much noise as it takes."""
+def part_output(network: nn.Module, x: Tensor, conditions: Conditions) -> Tensor:
+    """Return the output of a part in float32; it gets as many noise channels as it takes."""
     assert isinstance(network, Generator)
     noise, style = conditions.noise, conditions.style
     taken = dataclasses.replace(

@@ -28,7 +28,7 @@ class DiscoUNet(Generator):
         levels: downsampling blocks, at least 2; 8 reduce 256 pixels to one.
         dropout: probability of dropping a value in the first three decoder blocks, in training
             only; it is the noise of DualGAN (Yi et al. 2017, section 3.2).
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = ({"width": 8, "levels": 3}, {"dropout": 0.5})

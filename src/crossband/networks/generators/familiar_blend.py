@@ -1,4 +1,4 @@
-"""A network that answers where its surroundings are familiar, and simpler ones elsewhere."""
+"""FamiliarBlend: a network near its training data, blended with simpler ones elsewhere."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from torch import Tensor
 
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
-from crossband.networks.generators.blend import Blend, answer_of
-from crossband.networks.generators.local_pyramid import LocalPyramid, between_cells
+from crossband.networks.generators.blend import Blend, part_output
+from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
 
 #: Share of the training samples that are closer to a centre than `reach`.
 INSIDE = 0.95
-#: How steeply the weight falls at `reach`, where it is 1/2: 1 / (1 + (distance / reach)^STEEPNESS).
+#: The weight is 1 / (1 + (distance / reach)^STEEPNESS), which is 1/2 at `reach`.
 STEEPNESS = 6
-#: Smallest reach, in widths of the features.
+#: Smallest reach, in standard deviations of the features.
 LEAST = 0.1
-#: Samples for each centre, at least.
+#: Smallest number of samples for each centre.
 FOR_EACH = 8
-#: Rounds of k-means; centres hardly move after these.
+#: Iterations of k-means; centres hardly move after these.
 ROUNDS = 8
 
 
 class FamiliarBlend(Blend):
-    """The first generator's answer near what it was trained on, and a weighted mean far away.
+    """Output of the first generator in familiar surroundings, a weighted mean of all elsewhere.
 
-    A network that reads its surroundings may be far wrong where they are unlike those of training
-    (open water, snow, another sensor), and a perceptron for each pixel is wrong by less there. The
-    features of the surroundings of the training samples are summed up in the centres of k-means.
-    For each of the pyramid's coarsest cells the distance to the nearest centre gives the first
-    generator's weight, which is interpolated to the pixels: 1 at a centre, 1/2 at `reach`, 0 far
-    away. What the
-    first generator does not answer, the weighted mean of all does. Strictly local.
+    A network with context can have large errors in surroundings that are unlike the training data
+    (open water, snow, another sensor). A per-pixel MLP has smaller errors there.
 
-    Before `fit_centres` everything is familiar.
+    After training, k-means summarises the features of the surroundings of training samples by
+    centres. The distance of the features of a place to the nearest centre says how familiar the
+    place is. It gives the weight of the first generator: 1 at a centre, 1/2 at the distance
+    `reach`, 0 far away. The rest of the weight is that of the weighted mean of all generators. The
+    weights are computed on the coarsest cells of the pyramid and interpolated to the pixels. The
+    network is strictly local.
+
+    Before `fit_centres` all surroundings count as familiar.
 
     Args:
         parts: `class` and `arguments` of each generator; the first is a `LocalPyramid`.
-        shares: weight of each generator where nothing is familiar; they sum to 1. That of the first
-            may be 0.
-        centres: centres of k-means.
+        shares: weights of the generators in the weighted mean; they sum to 1. That of the first may
+            be 0.
+        centres: number of centres.
 
     Attributes:
         centres: [centres, F], in the features of `LocalPyramid.description`.
-        reach: distance within which 95 % of the training samples are from a centre.
+        reach: 95 % of the training samples are closer than this to a centre.
     """
 
     examples = (
@@ -78,18 +80,18 @@ class FamiliarBlend(Blend):
         self.register_buffer("reach", torch.tensor(float("inf")))
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate; the surroundings are computed once, for the answer and for its weight."""
+        """Translate; the surroundings are computed once, for the output and for its weight."""
         network = cast(LocalPyramid, self.parts[0])
         levels = network.surroundings(x)
-        answer = network.answer(x, levels).float()
+        output = network.predict(x, levels).float()
         first, *others = self.shares
-        elsewhere = answer * first
+        mean = output * first
         for part, share in zip(list(self.parts)[1:], others, strict=True):
-            elsewhere = elsewhere + answer_of(part, x, conditions) * share
+            mean = mean + part_output(part, x, conditions) * share
         rows, columns = (slice(0, length) for length in x.shape[-2:])
         cells = self.weights(network.description(levels))
-        weight = between_cells(cells, rows, columns, network.stride).movedim(-1, 1)
-        return elsewhere + weight * (answer - elsewhere)
+        weight = interpolate_cells(cells, rows, columns, network.stride).movedim(-1, 1)
+        return mean + weight * (output - mean)
 
     def weights(self, description: Tensor) -> Tensor:
         """Return the first generator's weight in each cell: [B, h, w, F] -> [B, h, w, 1]."""
@@ -106,11 +108,12 @@ class FamiliarBlend(Blend):
 
         Args:
             features: [N, F], the `description` of the surroundings of training samples.
-            seed: of the samples with which k-means starts.
+            seed: seed of the choice of the initial centres.
         """
         count = len(self.centres)
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-        # Of few samples each would be a centre, and nothing else familiar: some centres are equal.
+        # With few samples each would be a centre, and only these samples familiar. So some initial
+        # centres are equal.
         start = order[: max(len(order) // FOR_EACH, 1)]
         centres = features[start[torch.arange(count) % len(start)]].clone()
         for _ in range(ROUNDS):
@@ -119,7 +122,7 @@ class FamiliarBlend(Blend):
             sizes = torch.bincount(nearest, minlength=count)[:, None]
             centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
         self.centres.copy_(centres)
-        # Where all samples are alike, rounding would decide what is near.
+        # If all samples are equal, rounding errors would decide what is near.
         self.reach.copy_(torch.quantile(self._distances(features), INSIDE).clamp_min(LEAST))
 
 

@@ -1,4 +1,4 @@
-"""A small perceptron for each pixel, steered by soft statistics of its surroundings."""
+"""LocalPyramid: an MLP on each pixel's colour and on smooth statistics of its surroundings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn import functional
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
 
-#: Side of the finest cells, in pixels, and by how much each level's cells are larger than the last.
+#: Side of the finest cells, in pixels, and the ratio of the cell sizes of two successive levels.
 CELL, STEP = 4, 2
-#: Binomial weights of a cell and its neighbours, on each side as many as `REACH`.
+#: Binomial weights of a cell and of its `REACH` neighbours on each side.
 BLUR, REACH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2
-#: Source bands, levels and bins, at most.
+#: Largest numbers of source bands, levels and bins.
 MOST_BANDS, MOST_LEVELS, MOST_BINS = 256, 10, 256
-#: Rows answered at once when nothing is trained: what lies between stays in the cache.
+#: Rows computed at once at inference, so that intermediate results stay in the cache.
 ROWS = 32
-#: Centre and width of each kind of feature over normalised satellite and aerial pictures, rounded:
-#: fixed, so that the first layer sees numbers of order 1 whatever comes first.
+#: Mean and standard deviation of each kind of feature over normalised satellite and aerial images,
+#: rounded; constants, so that the inputs of the first layer are always of order 1.
 USUAL = {
     "colour": (0.3, 0.33),
     "spread": (-3.0, 0.7),
@@ -33,39 +33,43 @@ USUAL = {
 }
 #: Centres of the first and the last bin of histograms of ratios and of the brightness.
 BINS = {"ratio": (-0.7, 0.7), "light": (-2.6, 0.2)}
-#: A share of valid pixels below this is not divided by.
+#: Smallest share of valid pixels that is used as a divisor.
 FEWEST = 1e-3
-#: A feature further out than this many widths says no more; outside of what was seen it would lead
-#: a perceptron anywhere.
+#: Standardised features are clipped here: an MLP extrapolates badly beyond its training data.
 FARTHEST = 5.0
 
 
 class LocalPyramid(Generator):
-    """What colour means depends on its surroundings, and changes smoothly from place to place.
+    """An ensemble of MLPs on a pixel's colour and on a pyramid of statistics around it.
 
-    Moments of the colours are averaged over cells of 4, 8, 16, ... pixels, and each level is
-    smoothed with binomial weights (Burt and Adelson 1983), which come close to a Gaussian window.
-    Means, standard deviations, correlations, band ratios, brightness and the strength of edges at
-    all levels, and how the finest cells' mean colours are distributed in the windows of the coarser
-    ones, go through a perceptron. Its first layer is taken at each level's own cells and
-    interpolated to the finest, the others for each of these 4 x 4 pixels. The answer is a vector
-    that is interpolated to the pixels and added to the first hidden layer of a small perceptron
-    over the pixel's own colour. So the surroundings cost a sixteenth of what they would for each
-    pixel, and neither windows nor cells show as squares around a bright object.
+    The statistics are computed over cells of 4, 8, 16, ... pixels, one cell size for each level of
+    the pyramid. Each level is smoothed with binomial weights (Burt and Adelson 1983), which are
+    close to a Gaussian window. The features of a level are means, standard deviations, correlations
+    between bands, band ratios, brightness and the strength of edges. The coarser levels also have
+    histograms of the finest cells' mean colours.
 
-    A pixel that is 0 in all bands (normalised: what is masked and what is padded) does not count.
-    While training, the members take turns with the samples of a batch.
+    Each member of the ensemble has two MLPs. The context MLP computes a vector from the features of
+    all levels, for each cell of 4 x 4 pixels. Its first layer is linear, so it is computed on each
+    level's own cells and then interpolated to the finest cells. The vectors are interpolated to the
+    pixels, and added to the first hidden layer of the pixel MLP, whose input is the pixel's colour.
+    So the context costs a sixteenth of what it would cost for each pixel. As everything is smooth,
+    neither windows nor cells are visible as squares around a bright object.
+
+    Pixels that are 0 in all bands (normalised: masked or padded ones) do not count in any
+    statistics. In training, each sample of a batch trains one of the members. At inference their
+    outputs are averaged.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
-        width: hidden units of the perceptron over the surroundings.
-        depth: its hidden layers.
-        hidden: units of the two hidden layers of the perceptron over a pixel.
-        levels: levels of the pyramid; cells of the last are 4 x 2^(levels - 1) pixels wide.
-        bins: bins of the histograms of each ratio and of the brightness; 0 leaves them out. A cell
-            between the centres of two bins counts in both, so that no step is in what they say.
-        members: networks that are trained side by side and answer with their mean.
+        width: hidden units of the context MLP.
+        depth: hidden layers of the context MLP.
+        hidden: units of the two hidden layers of the pixel MLP.
+        levels: levels of the pyramid; cells of the coarsest are 4 x 2^(levels - 1) pixels wide.
+        bins: bins of the histograms of each ratio and of the brightness; 0 leaves them out. A value
+            between the centres of two bins counts partly in both, so that the histograms change
+            smoothly.
+        members: number of members, trained at the same time.
     """
 
     examples = (
@@ -107,13 +111,13 @@ class LocalPyramid(Generator):
         self.levels, self.bins = levels, bins
         self.pairs = list(combinations(range(in_channels), 2))
         self.stride = CELL * STEP ** (levels - 1)
-        # A pixel takes from cells whose centre is less than a cell away; these take from the cells
-        # of the coarsest level likewise, smoothed over `REACH` of them; and an edge lies between a
-        # pixel and the next.
+        # A pixel is interpolated from cells whose centre is less than a cell away. These are
+        # interpolated from cells of the coarsest level, which are smoothed over `REACH` cells. An
+        # edge also depends on the next pixel.
         between = self.stride - CELL // 2 if levels > 1 else 0
         self.margin = CELL - 1 + between + REACH * self.stride + self.stride // 2 + 1
         own, window = self._kinds()
-        #: How many of the features of a level are none of a histogram; these come first.
+        #: Number of features of a level that are not of histograms; these come first.
         self.moments = len(window)
         window = window + ["share"] * (bins * in_channels)  # of all levels but the finest
         for part, kinds in (("own", own), ("window", window)):
@@ -126,7 +130,7 @@ class LocalPyramid(Generator):
         )
 
     def _kinds(self) -> tuple[list[str], list[str]]:
-        """Return what each feature of a pixel and of a window is, in order."""
+        """Return the kind of each feature of a pixel and of a window, in order."""
         bands = self.in_channels
         ratios = ["ratio"] * (bands - 1) + ["light"]
         window = ["colour"] * bands + ["spread"] * bands + ["correlation"] * len(self.pairs)
@@ -137,20 +141,20 @@ class LocalPyramid(Generator):
         return self.forward_cropped(x, 0)
 
     def forward_cropped(self, x: Tensor, context: int, wanted: Tensor | None = None) -> Tensor:
-        """Answer without the outer `context` pixels, and only where `wanted` while training."""
-        return self.answer(x, self.surroundings(x), context, wanted)
+        """Translate without the outer `context` pixels; in training only where `wanted`."""
+        return self.predict(x, self.surroundings(x), context, wanted)
 
     def surroundings(self, x: Tensor) -> list[Tensor]:
-        """Return the features of the surroundings, for each level's own cells.
+        """Return the features of the surroundings, on the cells of each level.
 
         Args:
             x: [B, Cs, H, W].
 
         Returns:
-            [B, h, w, F] for each level, the finest first, of H and W padded to the stride. The
-            first `moments` of the F features are none of a histogram.
+            [B, h, w, F] for each level, the finest first, with H and W padded to the stride. The
+            first `moments` of the F features are not of histograms.
         """
-        # The statistics stay in fp32 under autocast too: none of them is a product of matrices.
+        # The statistics stay in fp32 under autocast, which only changes matrix products.
         sums = self._sums(self._padded(x.float()))
         count, levels = sums.shape[1], [self._standard_window(self._window(_blur(sums)))]
         if self.bins and self.levels > 1:
@@ -164,7 +168,7 @@ class LocalPyramid(Generator):
         return levels
 
     def description(self, levels: list[Tensor]) -> Tensor:
-        """Return the moments of all levels for each of the coarsest cells: [B, h, w, F]."""
+        """Return the moments of all levels on the cells of the coarsest: [B, h, w, F]."""
         coarse = [levels[-1][..., : self.moments]]
         for number, features in enumerate(levels[:-1]):
             channels = features[..., : self.moments].movedim(-1, 1)
@@ -176,45 +180,46 @@ class LocalPyramid(Generator):
         height, width = x.shape[-2:]
         return functional.pad(x, (0, -width % self.stride, 0, -height % self.stride))
 
-    def answer(
+    def predict(
         self, x: Tensor, levels: list[Tensor], context: int = 0, wanted: Tensor | None = None
     ) -> Tensor:
-        """Answer as `forward_cropped` does, where the `surroundings` of x are known already."""
+        """Translate like `forward_cropped`, from the `surroundings` of x."""
         height, width = x.shape[-2:]
         x = self._padded(x.float())
         rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
             return self._train(x, levels, rows, columns, wanted)
         members = cast("list[_Member]", list(self.members))
-        steering = [member.around(levels) for member in members]
-        answers = []
+        contexts = [member.context_vectors(levels) for member in members]
+        outputs = []
         for some in _strips(rows):
-            own = self._own(x[..., some, columns])
-            total = own.new_zeros(())
-            for member, vectors in zip(members, steering, strict=True):
-                total = total + member.answer(own, between_cells(vectors, some, columns))
-            answers.append((total / len(members)).movedim(-1, 1))
-        return torch.cat(answers, dim=2)
+            pixels = self._pixel_features(x[..., some, columns])
+            total = pixels.new_zeros(())
+            for member, vectors in zip(members, contexts, strict=True):
+                total = total + member.output(pixels, interpolate_cells(vectors, some, columns))
+            outputs.append((total / len(members)).movedim(-1, 1))
+        return torch.cat(outputs, dim=2)
 
     def _train(
         self, x: Tensor, levels: list[Tensor], rows: slice, columns: slice, wanted: Tensor | None
     ) -> Tensor:
-        """Answer where wanted: member m of k the samples m, m + k, m + 2 k, ... of a batch."""
+        """Translate the wanted pixels; member m of k takes the samples m, m + k, m + 2 k, ..."""
         size = (x.shape[0], rows.stop - rows.start, columns.stop - columns.start)
         if wanted is None:
             wanted = torch.ones(size, dtype=torch.bool, device=x.device)[:, None]
         where = wanted[:, 0].nonzero(as_tuple=True)
         outputs = torch.zeros(*size, self.out_channels, device=x.device)
         for number, member in enumerate(cast("list[_Member]", list(self.members))):
-            mine = where[0] % len(self.members) == number
-            sample, row, column = (index[mine] for index in where)
+            of_member = where[0] % len(self.members) == number
+            sample, row, column = (index[of_member] for index in where)
             place = (sample, row + rows.start, column + columns.start)
             colours = x[place[0], :, place[1], place[2]].T[None, :, None]
-            answers = member.answer(self._own(colours), member.at(levels, *place)[None, None])
-            outputs = outputs.index_put((sample, row, column), answers[0, 0])
+            vectors = member.context_vectors_at(levels, *place)[None, None]
+            values = member.output(self._pixel_features(colours), vectors)
+            outputs = outputs.index_put((sample, row, column), values[0, 0])
         return outputs.movedim(-1, 1)
 
-    def _own(self, x: Tensor) -> Tensor:
+    def _pixel_features(self, x: Tensor) -> Tensor:
         """Return the features of pixels: [B, C, h, w] -> [B, h, w, F]."""
         features = torch.cat([x, self._ratios(x)], dim=1)
         return _standard(features, self.own_usual, self.own_spread)
@@ -224,17 +229,17 @@ class LocalPyramid(Generator):
         return _standard(features, self.window_usual[:count], self.window_spread[:count])
 
     def _histograms(self, sums: Tensor) -> Tensor:
-        """Return how much of each cell is in each bin: of ratios and brightness of its mean."""
+        """Return the weight of each cell in each bin, for the ratios and brightness of its mean."""
         valid = sums[:, :1]
         mean = sums[:, 1 : 1 + self.in_channels] / valid.clamp_min(FEWEST) + USUAL["colour"][0]
         values = self._ratios(mean)
-        found = []
+        weights = []
         for number in range(self.in_channels):
             first, last = BINS["light" if number == self.in_channels - 1 else "ratio"]
             place = (values[:, number : number + 1].clamp(first, last) - first) / (last - first)
             bins = torch.arange(self.bins, device=sums.device)[:, None, None]
-            found.append((1 - (place * (self.bins - 1) - bins).abs()).clamp_min(0) * valid)
-        return torch.cat(found, dim=1)
+            weights.append((1 - (place * (self.bins - 1) - bins).abs()).clamp_min(0) * valid)
+        return torch.cat(weights, dim=1)
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
@@ -251,7 +256,7 @@ class LocalPyramid(Generator):
             valid, light = valid | (band != 0), light + band
         edges = _edges(light / len(bands), valid)[..., :rows, :]
         counts = valid[..., :rows, :].to(x.dtype)
-        # About the usual value: small variances survive the difference of large means.
+        # Centred, so that small variances are not lost in differences of large sums.
         about = (x[..., :rows, :] - USUAL["colour"][0]) * counts
         products = [about[:, i : i + 1] * about[:, j : j + 1] for i, j in self.pairs]
         maps = torch.cat([counts, about, about * about, *products, edges], dim=1)
@@ -269,10 +274,10 @@ class LocalPyramid(Generator):
             for n, (i, j) in enumerate(self.pairs)
         ]
         colour = mean + USUAL["colour"][0]
-        found = [colour, torch.log(spread + 0.01)]
+        features = [colour, torch.log(spread + 0.01)]
         if correlations:
-            found.append(torch.stack(correlations, dim=1))
-        return torch.cat([*found, self._ratios(colour), torch.log(edge + 0.003)], dim=1)
+            features.append(torch.stack(correlations, dim=1))
+        return torch.cat([*features, self._ratios(colour), torch.log(edge + 0.003)], dim=1)
 
     def _ratios(self, x: Tensor) -> Tensor:
         """Return the logarithms of neighbouring bands' ratios, and of the brightness."""
@@ -281,13 +286,13 @@ class LocalPyramid(Generator):
 
 
 class _Member(nn.Module):
-    """The two perceptrons: over the surroundings, and over the pixel."""
+    """The two MLPs of a member: the context MLP and the pixel MLP."""
 
     def __init__(
         self, own: int, windows: list[int], out_channels: int, width: int, depth: int, hidden: int
     ) -> None:
         super().__init__()
-        # The first layer, linear, is taken at each level's own cells and interpolated afterwards.
+        # The first layer is linear: computed on each level's own cells, interpolated afterwards.
         self.levels = nn.ModuleList(
             nn.Linear(window, width, bias=number == 0) for number, window in enumerate(windows)
         )
@@ -295,23 +300,24 @@ class _Member(nn.Module):
         for _ in range(1, depth):
             layers += [nn.Linear(width, width), nn.GELU()]
         self.context = nn.Sequential(*layers, nn.Linear(width, hidden))
-        self.pixel_in = nn.Linear(own, hidden, bias=False)  # the context has one
+        self.pixel_in = nn.Linear(own, hidden, bias=False)  # the context MLP has one
         self.pixel_mix = nn.Linear(hidden, hidden)
         self.pixel_out = nn.Linear(hidden, out_channels)
 
-    def around(self, levels: list[Tensor]) -> Tensor:
-        """Return a vector for each of the finest cells: [B, h, w, hidden]."""
+    def context_vectors(self, levels: list[Tensor]) -> Tensor:
+        """Return the context vector of each of the finest cells: [B, h, w, hidden]."""
         rows, columns = (slice(0, length) for length in levels[0].shape[1:3])
         total = self.levels[0](levels[0])
         for number, features in enumerate(levels[1:], start=1):
-            total = total + between_cells(
-                self.levels[number](features), rows, columns, STEP**number
-            )
+            values = self.levels[number](features)
+            total = total + interpolate_cells(values, rows, columns, STEP**number)
         vectors: Tensor = self.context(total).float()
         return vectors
 
-    def at(self, levels: list[Tensor], sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Return what `around`, interpolated to pixels, gives at N of them: [N, hidden]."""
+    def context_vectors_at(
+        self, levels: list[Tensor], sample: Tensor, row: Tensor, column: Tensor
+    ) -> Tensor:
+        """Return the interpolated context vectors at N pixels: [N, hidden]."""
         height, width = levels[0].shape[1:3]
         corners = _corners(row, column, CELL, height, width)
         numbers = torch.stack([(sample * height + r) * width + c for r, c, _ in corners])
@@ -326,30 +332,30 @@ class _Member(nn.Module):
         shares = torch.stack([share for _, _, share in corners])
         return (vectors[inverse] * shares).sum(dim=0)
 
-    def answer(self, own: Tensor, vectors: Tensor) -> Tensor:
-        """[B, h, w, F], [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
-        # As good as a GELU here, and the exponential of each would take half of the time.
-        hidden = functional.hardswish(self.pixel_in(own).add_(vectors))
+    def output(self, pixels: Tensor, vectors: Tensor) -> Tensor:
+        """Features [B, h, w, F], context vectors [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
+        # Hard swish is as good as a GELU here, whose exponential would take half of the time.
+        hidden = functional.hardswish(self.pixel_in(pixels).add_(vectors))
         hidden = functional.hardswish(self.pixel_mix(hidden))
-        # In bfloat16 the sum would come in steps of 1/256 of its value, which shows in flat fields.
+        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
         with torch.autocast(hidden.device.type, enabled=False):
-            answer: Tensor = self.pixel_out(hidden.float())
-        return answer
+            result: Tensor = self.pixel_out(hidden.float())
+        return result
 
 
 def _standard(features: Tensor, usual: Tensor, spread: Tensor) -> Tensor:
-    """Return features about 0 and of order 1: [B, F, h, w] -> [B, h, w, F]."""
+    """Return standardised features: [B, F, h, w] -> [B, h, w, F]."""
     features = ((features - usual) / spread).clamp(-FARTHEST, FARTHEST)
     return features.movedim(1, -1).contiguous()
 
 
 def _log(x: Tensor) -> Tensor:
-    # Below 0 there is haze taken off too much; at 0.06 dark water ends.
+    # Overcorrected haze gives values slightly below 0; dark water is below about 0.06.
     return torch.log(x.clamp(-0.02, 1e3) + 0.06)
 
 
 def _edges(light: Tensor, valid: Tensor) -> Tensor:
-    """Return the steps to the next pixels below and to the right; 0 where one does not count."""
+    """Return the absolute differences from the next pixels below and right; 0 if one is invalid."""
     total = torch.zeros_like(light)
     for dim in (2, 3):
         length = light.shape[dim] - 1
@@ -360,7 +366,7 @@ def _edges(light: Tensor, valid: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Smooth with binomial weights; zeros, which do not count, lie beyond the edge."""
+    """Smooth with binomial weights; beyond the edge are zeros, which do not count."""
     channels, weights = x.shape[1], x.new_tensor(BLUR)
     for shape, padding in (((1, 1, -1, 1), (REACH, 0)), ((1, 1, 1, -1), (0, REACH))):
         kernel = weights.view(shape).expand(channels, -1, -1, -1).contiguous()
@@ -373,11 +379,11 @@ def _strips(rows: slice) -> list[slice]:
     return [slice(top, min(top + ROWS, rows.stop)) for top in starts]
 
 
-def between_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
-    """Interpolate cells to the pixels of some rows and columns: [B, h, w, F] -> [B, r, c, F]."""
+def interpolate_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
+    """Interpolate cell values to the pixels of rows and columns: [B, h, w, F] -> [B, r, c, F]."""
     first, last = max(rows.start // cell - 1, 0), -(-rows.stop // cell) + 1
     start, end = max(columns.start // cell - 1, 0), -(-columns.stop // cell) + 1
-    some = vectors[:, first:last, start:end].movedim(-1, 1)  # a view: channels lie last
+    some = vectors[:, first:last, start:end].movedim(-1, 1)  # a view
     wide = functional.interpolate(some, scale_factor=cell, mode="bilinear").movedim(1, -1)
     top, west = rows.start - first * cell, columns.start - start * cell
     return wide[:, top : top + rows.stop - rows.start, west : west + columns.stop - columns.start]
@@ -386,11 +392,11 @@ def between_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL
 def _corners(
     row: Tensor, column: Tensor, factor: int, height: int, width: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return row, column and weight [N, 1] of each of the four cells around a place.
+    """Return row, column and weight [N, 1] of the four cells around each of N finer cells.
 
     Args:
-        row: of each finer cell, [N].
-        column: of each finer cell, [N].
+        row: rows of the finer cells, [N].
+        column: columns of the finer cells, [N].
         factor: finer cells along one side of a cell.
         height: rows of cells.
         width: columns of cells.

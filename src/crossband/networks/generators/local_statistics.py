@@ -119,13 +119,13 @@ class LocalStatistics(Generator):
         if self.training:
             return self._train(x, cells, rows, columns, wanted)
         windows = self._windows_of_cells(cells)
-        answers = []
+        outputs = []
         for row in range(rows.start, rows.stop, ROWS):
             some = slice(row, min(row + ROWS, rows.stop))
             features = self._standard(self._features(x, windows, some, columns))
             total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
-            answers.append((total / len(self.members)).movedim(-1, 1))
-        return torch.cat(answers, dim=2)
+            outputs.append((total / len(self.members)).movedim(-1, 1))
+        return torch.cat(outputs, dim=2)
 
     def _train(
         self,
@@ -149,9 +149,9 @@ class LocalStatistics(Generator):
             features = self._standard(self._features(x, windows, rows, columns))[where]
         outputs = torch.zeros(*size, self.out_channels, device=x.device)
         for number, member in enumerate(self.members):
-            mine = where[0] % len(self.members) == number
-            answers = _run(member, features[mine])
-            outputs = outputs.index_put([index[mine] for index in where], answers)
+            of_member = where[0] % len(self.members) == number
+            values = _run(member, features[of_member])
+            outputs = outputs.index_put([index[of_member] for index in where], values)
         return outputs.movedim(-1, 1)
 
     def _standard(self, features: Tensor) -> Tensor:
@@ -286,8 +286,8 @@ def _run(member: Any, features: Tensor) -> Tensor:
         hidden = layer(hidden)
     # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
     with torch.autocast(features.device.type, enabled=False):
-        answer: Tensor = member[-1](hidden.float())
-    return answer
+        result: Tensor = member[-1](hidden.float())
+    return result
 
 
 def _valid(x: Tensor) -> Tensor:

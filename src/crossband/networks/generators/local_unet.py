@@ -106,18 +106,18 @@ class EnsembleMember(nn.Module):
         colour, context = self.pixel_in(x), functional.pixel_shuffle(context, STRIDE)
         if self.training:
             with_context = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.anchor
-            return self._answer(colour + context * with_context.to(context.dtype))
-        answer = self._answer(colour + context)
+            return self._output(colour + context * with_context.to(context.dtype))
+        output = self._output(colour + context)
         if self.anchor > 0:
-            answer = torch.lerp(answer, self._answer(colour), self.anchor)
-        return answer
+            output = torch.lerp(output, self._output(colour), self.anchor)
+        return output
 
-    def _answer(self, hidden: Tensor) -> Tensor:
+    def _output(self, hidden: Tensor) -> Tensor:
         y = functional.gelu(self.pixel_mix(functional.gelu(hidden)))
         # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
         with torch.autocast(y.device.type, enabled=False):
-            answer: Tensor = self.pixel_out(y.float())
-        return answer
+            output: Tensor = self.pixel_out(y.float())
+        return output
 
 
 class LocalUNet(Generator):

@@ -89,7 +89,7 @@ class Pix2PixHD(Generator):
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         upsample: `transpose` (3 x 3), or, without checkerboard artefacts, a 3 x 3 convolution after
             `resize` (nearest), `bilinear` or `bicubic` upsampling.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = (

@@ -102,7 +102,7 @@ class ProgressiveUNet(GrowingNetwork, Generator):
         width: channels at full size; doubled at each coarser level, at most 8 x width.
         levels: downsampling steps between full size and the coarsest resolution.
         grown: training steps after which the network has its full size.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = (

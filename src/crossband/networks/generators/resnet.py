@@ -123,7 +123,7 @@ class ResNet(Generator):
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         upsample: `transpose` (3 x 3), or, without checkerboard artefacts, a 3 x 3 convolution after
             `resize` (nearest), `bilinear` or `bicubic` upsampling.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
         attention: self-attention after the first half of the blocks (Zhang et al. 2019); then every
             pixel depends on the whole image.
         spectral: spectral norm of all convolutions except the first and the last, which depend on

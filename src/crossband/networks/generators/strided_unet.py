@@ -47,7 +47,7 @@ class StridedUNet(Generator):
         largest: most channels of a level, as a multiple of width.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         dropout: probability of dropping a value.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = (

@@ -158,7 +158,7 @@ class StyleResNet(Generator):
             appendix B); 1 does not truncate, 0 always uses the mean.
         limit: at inference z follows a normal distribution that is truncated here (BigGAN, Brock
             et al. 2019, section 3.1); 0 does not truncate.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = (
@@ -232,11 +232,11 @@ class StyleResNet(Generator):
         z = conditions.style
         if z is None:
             z = x.new_zeros((len(x), self.style))
-        return self._answer(x, self.codes_of(z))
+        return self._translate(x, self.codes_of(z))
 
     def between(self, x: Tensor, first: Tensor, second: Tensor, share: float) -> Tensor:
         """Translate with a style between two codes, [B, style] each, interpolated in w."""
-        return self._answer(x, torch.lerp(self.codes_of(first), self.codes_of(second), share))
+        return self._translate(x, torch.lerp(self.codes_of(first), self.codes_of(second), share))
 
     def codes_of(self, z: Tensor) -> Tensor:
         """Return w for z, [B, codes], truncated at inference."""
@@ -246,7 +246,7 @@ class StyleResNet(Generator):
             w = torch.lerp(self.mapping.mean, w, self.truncation)
         return w
 
-    def _answer(self, x: Tensor, w: Tensor) -> Tensor:
+    def _translate(self, x: Tensor, w: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         least = 2 * STRIDE  # reflection padding needs at least two pixels
         x = pad_to_stride(x, STRIDE, least)

@@ -88,10 +88,10 @@ class TwoStepThermal(Generator):
 
     def several(self, x: Tensor, styles: Tensor) -> Tensor:
         """Translate each sample with every one of N styles, [N, style]: [B, N, Ct, H, W]."""
-        answers = [
+        outputs = [
             self.forward_conditioned(x, Conditions(style=z.expand(len(x), -1))) for z in styles
         ]
-        return torch.stack(answers, dim=1)
+        return torch.stack(outputs, dim=1)
 
     def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on, via S or directly."""

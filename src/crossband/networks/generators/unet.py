@@ -62,7 +62,7 @@ class UNet(Generator):
         dropout: probability of dropping a value in the first three decoder blocks.
         upsample: `transpose` (4 x 4), or, without checkerboard artefacts, a 3 x 3 convolution after
             `resize` (nearest), `bilinear` or `bicubic` upsampling.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
         plan: `paper` or `code`; see above.
     """
 

@@ -108,7 +108,7 @@ class UNITResNet(_LatentGenerator):
         width: channels at full resolution.
         blocks: residual blocks of each half, the shared one included; 4 in the paper.
         norm: `instance` or `affine`; `batch` or `none` for a finite margin.
-        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which can answer beyond 0..1.
+        activation: `tanh` (moved to 0..1), `sigmoid`, or `none`, which allows values outside 0..1.
     """
 
     examples = ({"width": 8, "blocks": 2}, {"width": 4, "norm": "none"})

@@ -143,28 +143,28 @@ class DiffusionSampler(_Sampler):
     def _sequential_evaluations(self) -> int:
         return self.steps
 
-    def target_of(self, x: Tensor, answer: Tensor, step: int) -> Tensor:
+    def target_of(self, x: Tensor, prediction: Tensor, step: int) -> Tensor:
         """Return the predicted target for a field's output at a step, clamped to the limit."""
         signal, spread = math.sqrt(self.kept[step]), math.sqrt(1.0 - self.kept[step])
         if self.predicts == "v":
-            guess = signal * x - spread * answer
+            target = signal * x - spread * prediction
         else:
-            guess = (x - spread * answer) / signal
-        return guess.clamp(-self.limit, self.limit)
+            target = (x - spread * prediction) / signal
+        return target.clamp(-self.limit, self.limit)
 
     def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
         if self.solver == "dpm-solver++":
             return self._sample_with_diffusers(noise, source)
         x, *fresh = torch.split(noise, self.out_channels, dim=1)
         for i, step in enumerate(self.times):
-            guess = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
+            target = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
             if i + 1 == self.steps:
-                return guess
+                return target
             kept, later = self.kept[step], self.kept[self.times[i + 1]]
             # The noise that is consistent with the clamped prediction, not the field's own.
-            left = (x - math.sqrt(kept) * guess) / math.sqrt(1.0 - kept)
+            left = (x - math.sqrt(kept) * target) / math.sqrt(1.0 - kept)
             drawn = self.eta * math.sqrt((1.0 - later) / (1.0 - kept) * (1.0 - kept / later))
-            x = math.sqrt(later) * guess + math.sqrt(1.0 - later - drawn**2) * left
+            x = math.sqrt(later) * target + math.sqrt(1.0 - later - drawn**2) * left
             if drawn:
                 x = x + drawn * fresh[i]
         raise AssertionError("there is at least one step")
@@ -181,8 +181,8 @@ class DiffusionSampler(_Sampler):
         scheduler.set_timesteps(self.steps)
         x = noise
         for step in scheduler.timesteps.tolist():
-            guess = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
-            x = scheduler.step(guess, step, x).prev_sample
+            target = self.target_of(x, self.evaluate_field(x, one_time(step, x), source), step)
+            x = scheduler.step(target, step, x).prev_sample
         return x
 
 

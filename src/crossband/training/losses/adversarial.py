@@ -68,8 +68,9 @@ def _bce_generator(target: Tensor, output: Tensor) -> Tensor:
 
 def _bce_discriminator(target: Tensor, output: Tensor, label: float = 1.0) -> Tensor:
     # softplus(x) = softplus(-x) + x: cross-entropy with a label between 0 and 1.
-    real = functional.softplus(-at_least_float32(target)) + (1.0 - label) * at_least_float32(target)
-    return 0.5 * (_mean(real) + _mean(functional.softplus(at_least_float32(output))))
+    target, output = at_least_float32(target), at_least_float32(output)
+    target_loss = functional.softplus(-target) + (1.0 - label) * target
+    return 0.5 * (_mean(target_loss) + _mean(functional.softplus(output)))
 
 
 def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
@@ -77,11 +78,9 @@ def _hinge_generator(target: Tensor, output: Tensor) -> Tensor:
 
 
 def _hinge_discriminator(target: Tensor, output: Tensor) -> Tensor:
-    real, made = (
-        torch.relu(1.0 - at_least_float32(target)),
-        torch.relu(1.0 + at_least_float32(output)),
-    )
-    return 0.5 * (_mean(real) + _mean(made))
+    target_loss = torch.relu(1.0 - at_least_float32(target))
+    output_loss = torch.relu(1.0 + at_least_float32(output))
+    return 0.5 * (_mean(target_loss) + _mean(output_loss))
 
 
 def _wasserstein_generator(target: Tensor, output: Tensor) -> Tensor:
@@ -158,7 +157,7 @@ def mean_over_discriminators(
             scores last.
         output: `Discriminator.features` of the output.
     """
-    values = [side(true[-1], made[-1]) for true, made in zip(target, output, strict=True)]
+    values = [side(a[-1], b[-1]) for a, b in zip(target, output, strict=True)]
     return torch.stack(values).mean(dim=0)
 
 
@@ -189,11 +188,11 @@ def feature_matching(
     values = [
         torch.stack(
             [
-                _mean((at_least_float32(one) - at_least_float32(other.detach())).abs())
-                for one, other in zip(made[:-1], true[:-1], strict=True)
+                _mean((at_least_float32(b) - at_least_float32(a.detach())).abs())
+                for a, b in zip(of_target[:-1], of_output[:-1], strict=True)
             ]
         ).sum(dim=0)
-        for true, made in zip(target, output, strict=True)
+        for of_target, of_output in zip(target, output, strict=True)
     ]
     return torch.stack(values).mean(dim=0)
 

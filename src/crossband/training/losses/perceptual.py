@@ -46,15 +46,16 @@ class Perceptual(Loss):
 
     def forward(self, prediction: Prediction) -> Tensor:
         """Return the distance of the features, [B]."""
-        seen = [
+        features = [
             self.vgg(image.masked_fill(~prediction.mask, 0.0))
             for image in (prediction.output, prediction.target)
         ]
         total = prediction.output.new_zeros(len(prediction.output))
-        for made, true in zip(*seen, strict=True):
-            apart = made - true
-            each = (apart.square() if self.distance == "mse" else apart.abs()).mean(1, keepdim=True)
-            share = valid_fraction(prediction.mask, made)
-            sums = [(x * share).sum(dim=(1, 2, 3)) for x in (each, torch.ones_like(each))]
+        for output, target in zip(*features, strict=True):
+            error = output - target
+            error = error.square() if self.distance == "mse" else error.abs()
+            error = error.mean(1, keepdim=True)
+            weight = valid_fraction(prediction.mask, output)
+            sums = [(x * weight).sum(dim=(1, 2, 3)) for x in (error, torch.ones_like(error))]
             total = total + sums[0] / sums[1].clamp_min(1e-6)
         return total

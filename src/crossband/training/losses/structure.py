@@ -81,16 +81,16 @@ class SpatialCorrelative(Loss):
             [B], 0 to 2; 0 for a sample without a valid query point.
         """
         if self.vgg is None:
-            return self._alike(_derivatives(one, mask), _derivatives(other, mask), mask)
-        seen = [self.vgg(image.masked_fill(~mask, 0.0)) for image in (one, other)]
-        costs = []
-        for features in zip(*seen, strict=True):
+            return self._distance(_derivatives(one, mask), _derivatives(other, mask), mask)
+        layers = [self.vgg(image.masked_fill(~mask, 0.0)) for image in (one, other)]
+        distances = []
+        for features in zip(*layers, strict=True):
             known = valid_fraction(mask, features[0]) > 0.5
-            made, true = (_centred(f, known) for f in features)
-            costs.append(self._alike(made, true, known))
-        return torch.stack(costs).mean(dim=0)
+            first, second = (_centred(f, known) for f in features)
+            distances.append(self._distance(first, second, known))
+        return torch.stack(distances).mean(dim=0)
 
-    def _alike(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    def _distance(self, one: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """Compare two maps of unit-length features, [B, C, H, W] each."""
         size = one.shape[-2:]
         at = [_centres(n, self.queries).to(one.device) for n in size]

@@ -72,9 +72,9 @@ class Diffusion(Method):
         signal, spread = (v[step, None, None, None] for v in (network.signal, network.spread))
         x = signal * target + spread * noise
         with record_function("crossband/generator"):
-            answer = network.evaluate_field(x, step, to_signed(source)).float()
+            prediction = network.evaluate_field(x, step, to_signed(source)).float()
         with self.fp32(), record_function("crossband/losses"):
-            wanted = signal * noise - spread * target if network.predicts == "v" else noise
-            loss = masked_mean((answer - wanted) ** 2, mask).mean()
+            expected = signal * noise - spread * target if network.predicts == "v" else noise
+            loss = masked_mean((prediction - expected) ** 2, mask).mean()
         self.record_loss(network.predicts, loss)
         self.accumulate_gradients(loss, network)

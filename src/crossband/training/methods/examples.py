@@ -1,4 +1,4 @@
-"""Small parts for the `examples` of methods, in the words of a recipe."""
+"""Small parts for the `examples` of methods, written as in a recipe."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DISCRIMINATOR_OPTIMIZER = part("Adam", lr=1e-4, betas=[0.5, 0.99])
 OPTIMIZERS = {"optimizer": OPTIMIZER, "discriminator_optimizer": DISCRIMINATOR_OPTIMIZER}
 FASTER = part("Adam", lr=5e-3, betas=[0.5, 0.99])
 
-#: Of a sampler.
+#: The field of a sampler.
 FIELD = {"arguments": {"width": 16, "levels": 1, "time_channels": 8}}
 RESNET = part("ResNet", width=8, blocks=1)
-#: It draws random numbers while training.
+#: A generator with dropout, which draws random numbers in training.
 RANDOM = part("UNet", width=4, levels=2, norm="none", dropout=0.5)
 #: Two networks and their discriminators, for methods without pairs.
 BOTH_WAYS = {

@@ -198,26 +198,27 @@ class PairedGAN(Method):
         output, target = p.output.masked_fill(~p.mask, 0.0), p.target.masked_fill(~p.mask, 0.0)
         set_reference_batch(critic, p.source, target)
         with record_function("crossband/discriminator"):
-            made, true = critic.features(p.source, output), critic.features(p.source, target)
+            of_output = critic.features(p.source, output)
+            of_target = critic.features(p.source, target)
         if generator:
             # The scores of the target have gradients for the discriminator only.
-            fixed = [[layer.detach() for layer in features] for features in true]
-            value = mean_over_discriminators(self.gan_loss.generator, fixed, made).mean()
+            fixed = [[layer.detach() for layer in features] for features in of_target]
+            value = mean_over_discriminators(self.gan_loss.generator, fixed, of_output).mean()
             self.record_loss("adversarial", value)
             total = total + self.adversarial_weight * value
             if self.feature_matching:
-                value = feature_matching(fixed, made).mean()
+                value = feature_matching(fixed, of_output).mean()
                 self.record_loss("feature_matching", value)
                 total = total + self.feature_matching * value
             self.record_loss("total", total)
             self.accumulate_gradients(total, self.generator, keep=True)
-        value = mean_over_discriminators(self.gan_loss.discriminator, true, made).mean()
+        value = mean_over_discriminators(self.gan_loss.discriminator, of_target, of_output).mean()
         if self.mismatched:
-            value = 0.5 * (value + self._mismatched(critic, p, true))
+            value = 0.5 * (value + self._mismatched(critic, p, of_target))
         self.record_loss("discriminator", value)
         if self.is_log_step:
-            self.record_value("score/target", mean_score(true))
-            self.record_value("score/output", mean_score(made))
+            self.record_value("score/target", mean_score(of_target))
+            self.record_value("score/output", mean_score(of_output))
         if self.penalty:
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
@@ -228,14 +229,14 @@ class PairedGAN(Method):
         self.accumulate_gradients(value, critic)
 
     def _mismatched(
-        self, critic: Discriminator, p: Prediction, true: Sequence[Sequence[Tensor]]
+        self, critic: Discriminator, p: Prediction, of_target: Sequence[Sequence[Tensor]]
     ) -> Tensor:
         """Return the discriminator's loss for each source paired with the next sample's target."""
         if len(p.target) < 2:
             raise RecipeError("method.mismatched needs data.batch of at least 2")
-        # Zero masked pixels of both samples, or the mask gives the mismatch away.
+        # Zero the masked pixels of both, or the discriminator detects mismatches by the mask.
         known = p.mask & p.mask.roll(1, 0)
         with record_function("crossband/discriminator"):
             wrong = critic.features(p.source, p.target.roll(1, 0).masked_fill(~known, 0.0))
         self.record_value("score/mismatched", mean_score(wrong))
-        return mean_over_discriminators(self.gan_loss.discriminator, true, wrong).mean()
+        return mean_over_discriminators(self.gan_loss.discriminator, of_target, wrong).mean()

@@ -42,6 +42,6 @@ def region_means(target: Tensor, mask: Tensor, classes: int, rounds: int = 10) -
 def _assignments(level: Tensor, known: Tensor, centres: Tensor) -> Tensor:
     """Return the cluster of each pixel as a one-hot vector, [B, N, K]."""
     nearest = (level[:, :, None] - centres[:, None]).abs().argmin(dim=2)
-    # Not `one_hot`, which looks at the values.
+    # Not `one_hot`, which checks the values and so waits for the device.
     classes = torch.arange(centres.shape[1], device=level.device)
     return (nearest[:, :, None] == classes).float() * known[:, :, None]

@@ -11,7 +11,7 @@ from crossband.errors import RecipeError
 
 
 class Schedule(Registered, family="Schedule", package="crossband.training.methods"):
-    """Learning rate as a factor of the first one; a subclass says its `shape`.
+    """The learning rate as a factor of its initial value; a subclass defines `shape`.
 
     Args:
         warmup: steps of a linear rise at the start.
@@ -79,7 +79,7 @@ class Linear(Schedule):
 
     Args:
         warmup: steps of a linear rise at the start.
-        start: share of the training after which it falls.
+        start: fraction of the training after which it falls.
         end: factor at the last step.
     """
 
@@ -99,12 +99,12 @@ class Linear(Schedule):
 
 
 class Steps(Schedule):
-    """Falls by `by` at each of some shares of the training.
+    """The rate is multiplied by `by` at given fractions of the training.
 
     Args:
         warmup: steps of a linear rise at the start.
         by: factor of each fall.
-        at: shares of the training after which it falls.
+        at: fractions of the training at which the rate falls.
     """
 
     examples = ({}, {"at": [0.3, 0.6]})
@@ -121,13 +121,13 @@ class Steps(Schedule):
 
 
 class Plateau(Schedule):
-    """Falls by `by` whenever validation has not become better for `patience` validations.
+    """The rate is multiplied by `by` if the validation score stops improving.
 
     Args:
         warmup: steps of a linear rise at the start.
         by: factor of each fall.
         patience: validations without a better score before a fall.
-        better: share by which a score must be below the best one to count as better.
+        better: relative improvement over the best score that counts as better.
         end: smallest factor.
     """
 

@@ -140,10 +140,10 @@ class ThermalGAN(Method):
             raise RecipeError("ThermalGAN needs data.context 0")
         truth = region_means(target, mask, self.classes)
         with torch.set_grad_enabled(generator):
-            made = self._run_both_steps(source, truth, mask)
+            outputs = self._run_both_steps(source, truth, mask)
         if generator:
-            self._backward_generator(source, truth, target, mask, made)
-        read, drawn, final = (made[k].detach() for k in ("read", "drawn", "final"))
+            self._backward_generator(source, truth, target, mask, outputs)
+        read, drawn, final = (outputs[k].detach() for k in ("read", "drawn", "final"))
         both = torch.cat([source, truth], dim=1)
         total = self._discriminator_loss("", 0, source, truth, [read, drawn])
         total = total + self._discriminator_loss("_contrasts", 1, both, target, [final])
@@ -170,16 +170,22 @@ class ThermalGAN(Method):
         }
 
     def _backward_generator(
-        self, source: Tensor, truth: Tensor, target: Tensor, mask: Tensor, made: dict[str, Tensor]
+        self,
+        source: Tensor,
+        truth: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        outputs: dict[str, Tensor],
     ) -> None:
         both = torch.cat([source, truth], dim=1)
         first, second = self.gan_losses
-        # The encoder gets no gradient from generated temperatures, or it could make them trivial.
+        # The encoder gets no gradient from generated temperatures, as in BicycleGAN. Otherwise it
+        # could help the generator to hide the style in them, and the style would have no effect.
         critics = (self.discriminator, self.contrast_discriminator)
         with frozen(*critics, self.encoder), record_function("crossband/discriminator"):
-            scores = [self.discriminator(source, made[k]) for k in ("read", "drawn")]
-            scores_final = self.contrast_discriminator(both, made["final"])
-            again, _ = self.encoder(made["drawn"])
+            scores = [self.discriminator(source, outputs[k]) for k in ("read", "drawn")]
+            scores_final = self.contrast_discriminator(both, outputs["final"])
+            again, _ = self.encoder(outputs["drawn"])
             # The scores of the target are computed only if a loss needs them.
             true, true_final = scores[0], scores_final
             if first.needs_target_scores:
@@ -187,15 +193,18 @@ class ThermalGAN(Method):
             if second.needs_target_scores:
                 true_final = self.contrast_discriminator(both, target).detach()
         with self.fp32(), record_function("crossband/losses"):
-            mean, log_variance = made["mean"], made["log_variance"]
+            mean, log_variance = outputs["mean"], outputs["log_variance"]
             apart = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance)
             terms = {
-                "regions": (self.regions, masked_mean((made["read"] - truth).abs(), mask).mean()),
+                "regions": (
+                    self.regions,
+                    masked_mean((outputs["read"] - truth).abs(), mask).mean(),
+                ),
                 "contrasts": (
                     self.contrasts,
-                    masked_mean((made["final"] - target).abs(), mask).mean(),
+                    masked_mean((outputs["final"] - target).abs(), mask).mean(),
                 ),
-                "latent": (self.latent, (again.float() - made["style"]).abs().mean()),
+                "latent": (self.latent, (again.float() - outputs["style"]).abs().mean()),
                 "divergence": (self.divergence, apart.sum(dim=1).mean()),
                 "adversarial": (1.0, sum(first.generator(true, s).mean() for s in scores)),
                 "adversarial_contrasts": (
@@ -208,18 +217,18 @@ class ThermalGAN(Method):
             self.record_loss(name, torch.as_tensor(value))
         self.record_loss("total", total)
         if self.is_log_step:
-            self.record_spread(made["final"], target)
+            self.record_spread(outputs["final"], target)
         self.accumulate_gradients(total, self.generator, self.encoder)
 
     def _discriminator_loss(
-        self, name: str, step: int, given: Tensor, true: Tensor, made: list[Tensor]
+        self, name: str, step: int, given: Tensor, true: Tensor, outputs: list[Tensor]
     ) -> Tensor:
         """Return the loss of one discriminator, averaged over the kinds of outputs."""
         critic = (self.discriminator, self.contrast_discriminator)[step]
         set_reference_batch(critic, given, true)
         with record_function("crossband/discriminator"):
             scores = critic(given, true)
-            others = [critic(given, x) for x in made]
+            others = [critic(given, x) for x in outputs]
         values = [self.gan_losses[step].discriminator(scores, s).mean() for s in others]
         value = torch.stack(values).mean()
         self.record_loss(f"discriminator{name}", value)
