@@ -224,8 +224,8 @@ def _read(
     table["row"] = range(1, len(table) + 1)
     for column in ("source", "target"):
         files = functools.cache(functools.partial(_file, path.parent, lenient))
-        found = [_named(path, row, column, files, _text(v)) for row, v in _rows(table, column)]
-        table[column] = pd.Series(found, dtype=object)
+        named = [_named(path, row, column, files, _text(v)) for row, v in _rows(table, column)]
+        table[column] = pd.Series(named, dtype=object)
     empty = table["source"].isna() & table["target"].isna()
     if empty.any():
         raise ManifestError(f"{path}: row {_first(table, empty)}: source and target are empty")

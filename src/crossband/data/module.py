@@ -156,8 +156,8 @@ class Pairs(lightning.LightningDataModule):
 
     def leaks(self, run_seed: int) -> list[str]:
         """Return the leakage of a given split in lines; none if it cuts no group."""
-        found = splits.leakage(self.manifest_with_split(run_seed))
-        return [f"the given split leaks: {leak}" for leak in found if leak.cut]
+        leaks = splits.leakage(self.manifest_with_split(run_seed))
+        return [f"the given split leaks: {leak}" for leak in leaks if leak.cut]
 
     def manifest_with_split(self, run_seed: int) -> pd.DataFrame:
         """Return training and validation rows with a column `split`."""

@@ -77,7 +77,7 @@ def _file_state(path: str) -> tuple[int, int, int] | None:
     if "://" in path or path.startswith("/vsi"):
         return None
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

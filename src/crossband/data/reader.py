@@ -290,23 +290,23 @@ class PairReader:
         if one is None:
             assert two is not None
             box = two.grid.shrink(scale).box if box is None else box
-            found = two.read(box.scaled(scale))
-            known = coarse_mask(torch.from_numpy(found.mask)[None], scale)[0].numpy()
+            target = two.read(box.scaled(scale))
+            known = coarse_mask(torch.from_numpy(target.mask)[None], scale)[0].numpy()
             nothing = np.zeros((len(bands.source), box.height, box.width), np.float32)
-            return Pixels(nothing, found.values, known, found.mask)
-        seen = one.read(box)
-        fine = seen.mask.repeat(scale, axis=0).repeat(scale, axis=1)
+            return Pixels(nothing, target.values, known, target.mask)
+        source = one.read(box)
+        fine = source.mask.repeat(scale, axis=0).repeat(scale, axis=1)
         if two is None:
             nothing = np.zeros((len(bands.target), *fine.shape), np.float32)
-            return Pixels(seen.values, nothing, seen.mask, fine)
+            return Pixels(source.values, nothing, source.mask, fine)
         if two is one:
             cut = len(bands.source)
-            return Pixels(seen.values[:cut], seen.values[cut:], seen.mask, seen.mask)
+            return Pixels(source.values[:cut], source.values[cut:], source.mask, source.mask)
         if self.resize is not None:  # shapes may differ; the masks are combined after resizing
-            other = two.read()
-            return Pixels(seen.values, other.values, seen.mask, other.mask)
-        other = two.read(None if box is None else box.scaled(scale))
-        return Pixels(seen.values, other.values, seen.mask, fine & other.mask)
+            target = two.read()
+            return Pixels(source.values, target.values, source.mask, target.mask)
+        target = two.read(None if box is None else box.scaled(scale))
+        return Pixels(source.values, target.values, source.mask, fine & target.mask)
 
     def _check_alone(self, missing: str) -> None:
         if self.paired:

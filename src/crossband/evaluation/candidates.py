@@ -183,17 +183,17 @@ class FilesCandidate(Candidate):
         """
         stems = [Path(str(row[s])).stem for s in ("target", "source") if pd.notna(row[s])]
         for stem in dict.fromkeys(stems):
-            found = self._by_stem.get(stem, [])
-            if not found:
-                near = [p for s, p in self._by_stem.items() if s.startswith(_prefixes(stem))]
-                found = [path for paths in near for path in paths]
-            if len(found) > 1:
+            files = self._by_stem.get(stem, [])
+            if not files:
+                longer = [p for s, p in self._by_stem.items() if s.startswith(_prefixes(stem))]
+                files = [path for paths in longer for path in paths]
+            if len(files) > 1:
                 raise ManifestError(
-                    f"manifest row {row['row']}: {len(found)} files in {self.folder} match {stem}: "
-                    f"{', '.join(sorted(p.name for p in found)[:3])}"
+                    f"manifest row {row['row']}: {len(files)} files in {self.folder} match {stem}: "
+                    f"{', '.join(sorted(p.name for p in files)[:3])}"
                 )
-            if found:
-                return found[0]
+            if files:
+                return files[0]
         raise ManifestError(
             f"manifest row {row['row']}: no file in {self.folder} is named {' or '.join(stems)}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crossband.data.check.edge_patterns import COPY, similar_pairs
-from crossband.data.check.findings import Finding, found
+from crossband.data.check.findings import Finding, make_finding
 from crossband.data.check.row_stats import RowStats
 from crossband.data.splits import SPLITS
 
@@ -48,7 +48,7 @@ def duplicates(table: pd.DataFrame, stats: Sequence[RowStats]) -> Iterator[Findi
     for same in seen.values():
         if len(same) > 1:
             rows = tuple(stats[i].row for i in same)
-            yield found(
+            yield make_finding(
                 "duplicate", rows, "pair", _file(table, same[0]), f"{_rows(rows)} are the same pair"
             )
 
@@ -102,18 +102,18 @@ def places_by_edges(
         return
     signatures = np.stack([stats[i].edge_pattern for i in at])  # type: ignore[misc]
     split = table["split"].to_numpy()
-    found_here: dict[tuple[int, int], tuple[float, bool]] = {}
+    similar: dict[tuple[int, int], tuple[float, bool]] = {}
     for n, held in enumerate(SPLITS[1:], start=1):
         # Each pair of splits once.
         first = [k for k, i in enumerate(at) if split[i] in SPLITS[:n]]
         second = [k for k, i in enumerate(at) if split[i] == held]
         for a, b, r, flipped in similar_pairs(signatures[first], signatures[second]):
             pair = at[first[a]], at[second[b]]
-            if pair not in found_here or r > found_here[pair][0]:
-                found_here[pair] = r, flipped
-    links = _across(table, found_here)
+            if pair not in similar or r > similar[pair][0]:
+                similar[pair] = r, flipped
+    links = _across(table, similar)
     reported = {frozenset(p) for p in known}
-    copies = {p for p in links if found_here[p][0] >= COPY}
+    copies = {p for p in links if similar[p][0] >= COPY}
     for kind, words, chosen in (
         ("copy-on-two-sides", "nearly one picture", [p for p in links if p in copies]),
         ("place-on-two-sides", "one place by its look", links),
@@ -122,8 +122,8 @@ def places_by_edges(
             other = [p for p in inside if p not in copies and frozenset(p) not in reported]
             if kind == "place-on-two-sides" and not other:
                 continue
-            best = max(found_here[p][0] for p in inside)
-            turned = ", turned or mirrored" if any(found_here[p][1] for p in inside) else ""
+            best = max(similar[p][0] for p in inside)
+            turned = ", turned or mirrored" if any(similar[p][1] for p in inside) else ""
             text = f"{words} (edges correlate by up to {best:.2f}{turned})"
             yield _split(table, kind, places, text, best)
 
@@ -168,7 +168,7 @@ def _split(
     }
     words = "; ".join(f"{_rows(rows)} in {s}" for s, rows in by_side.items() if rows)
     rows = tuple(r for rows in by_side.values() for r in rows)
-    return found(kind, rows, "split", _file(table, places[0]), f"{what}: {words}", measure)
+    return make_finding(kind, rows, "split", _file(table, places[0]), f"{what}: {words}", measure)
 
 
 def _rows(rows: Sequence[int]) -> str:

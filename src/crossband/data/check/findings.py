@@ -179,7 +179,7 @@ class Finding:
         return {**asdict(self), "rows": list(self.rows)}
 
 
-def found(
+def make_finding(
     kind: str,
     rows: int | tuple[int, ...],
     side: str,

@@ -54,16 +54,16 @@ def page(report: Report, bands: Bands | None = None) -> str:
     records = report.table.to_dict("records")
     rows = {int(r["row"]): {str(k): v for k, v in r.items()} for r in records}
     pictured = dict.fromkeys(KINDS, 0)
-    made: dict[int, list[dict[str, str]]] = {}
+    drawn: dict[int, list[dict[str, str]]] = {}
     items = []
     for finding in report.findings:
         pictures: list[dict[str, str]] = []
         if pictured[finding.kind] < PICTURED:
             pictured[finding.kind] += 1
             for number in _chosen(finding):
-                if number not in made:
-                    made[number] = _pictures(rows[number], bands or Bands())
-                pictures += [p for p in made[number] if _wanted(p, finding)]
+                if number not in drawn:
+                    drawn[number] = _pictures(rows[number], bands or Bands())
+                pictures += [p for p in drawn[number] if _wanted(p, finding)]
         items.append(
             {
                 "finding": finding,
@@ -164,10 +164,10 @@ def _overlay(source: Scene | None, target: Scene | None) -> NDArray[np.uint8] | 
     first, second = source.read(box), target.read(box.scaled(scale))
     shape = (height, scale, width, scale)
     fine = second.values.mean(axis=0).reshape(shape).mean(axis=(1, 3))
-    seen = np.asarray(second.mask.reshape(shape).all(axis=(1, 3)))
-    ours = edges(first.values.mean(axis=0), first.mask)
-    theirs = edges(fine.astype(np.float32), seen)
-    picture = np.stack([ours, theirs, ours]) * 255
+    valid = np.asarray(second.mask.reshape(shape).all(axis=(1, 3)))
+    source_edges = edges(first.values.mean(axis=0), first.mask)
+    target_edges = edges(fine.astype(np.float32), valid)
+    picture = np.stack([source_edges, target_edges, source_edges]) * 255
     return picture.astype(np.uint8).repeat(LARGER, axis=1).repeat(LARGER, axis=2)
 
 

@@ -81,7 +81,7 @@ def measure(read: Read, height: int, width: int) -> Shift | None:
         for row in np.unique(np.linspace(0, height - side, ALONG).round())
         for col in np.unique(np.linspace(0, width - side, ALONG).round())
     ]
-    found = []
+    shifts = []
     for row, col in corners:
         # The shifted target lies within a quarter of a block around it.
         top, left = max(0, row - side // 4), max(0, col - side // 4)
@@ -92,8 +92,8 @@ def measure(read: Read, height: int, width: int) -> Shift | None:
         if mask[at.slices()].mean() >= VALID:
             shift = _block(edges(source, mask), edges(target, mask), at)
             if shift is not None:
-                found.append(shift)
-    return _agreed(found, len(corners))
+                shifts.append(shift)
+    return _agreed(shifts, len(corners))
 
 
 def edges(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -239,8 +239,8 @@ class _MixedTypesError(CrossbandError):
 def _kind_of(error: CrossbandError) -> str:
     if isinstance(error, _MixedTypesError):
         return "two-scalings"
-    found = (kind for cls, kind in _KINDS.items() if isinstance(error, cls))
-    return next(found, "unreadable" if isinstance(error, ManifestError) else "bands-unnamed")
+    kinds = (kind for cls, kind in _KINDS.items() if isinstance(error, cls))
+    return next(kinds, "unreadable" if isinstance(error, ManifestError) else "bands-unnamed")
 
 
 def _step(grid: Grid, step: int | None, source: SideStats | None) -> int:

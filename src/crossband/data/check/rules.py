@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossband.core.sensors import REFLECTANCE, VALID_RANGE
-from crossband.data.check.findings import Finding, found
+from crossband.data.check.findings import Finding, make_finding
 from crossband.data.check.row_stats import RowStats, SideStats
 from crossband.data.check.spectra import VISIBLE, Spectra
 
@@ -46,14 +46,14 @@ def refused(stats: RowStats, limits: Limits) -> Iterator[Finding]:
     for side, (kind, message) in stats.refused.items():
         # The message names options of `crossband translate`; a manifest has columns instead.
         text = message.replace("--bands ", f"{side}_bands ").replace("--sensor", "a sensor")
-        yield found(kind, stats.row, side, message.split(": ")[0], text)
+        yield make_finding(kind, stats.row, side, message.split(": ")[0], text)
 
 
 def shapes(stats: RowStats, limits: Limits) -> Iterator[Finding]:
     """Report shapes without one whole number of target pixels to a source pixel."""
     one, two = stats.source, stats.target
     if one is not None and two is not None and stats.scale is None:
-        yield found(
+        yield make_finding(
             "shape-mismatch",
             stats.row,
             "pair",
@@ -80,7 +80,7 @@ def misregistered(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         return
     apart = _grids_apart(one, two, stats.scale)
     if apart is not None and apart > GRID:
-        yield found(
+        yield make_finding(
             "misregistered",
             stats.row,
             "pair",
@@ -93,7 +93,7 @@ def misregistered(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         limit = OTHER if stats.own else SAME
     # Above the limit by two standard errors.
     if shift is not None and shift.pixels - 2 * shift.error > limit:
-        yield found(
+        yield make_finding(
             "misregistered",
             stats.row,
             "pair",
@@ -132,7 +132,7 @@ MASKED, NOTHING = 0.25, 0.99
 def empty(stats: RowStats, limits: Limits) -> Iterator[Finding]:
     """Report images that are constant, masked, or mostly filled with one number."""
     if stats.blank > BLANK and stats.source is not None and stats.target is not None:
-        yield found(
+        yield make_finding(
             "empty",
             stats.row,
             "pair",
@@ -148,15 +148,15 @@ def empty(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         if masked > MASKED:
             kind = "empty" if masked > NOTHING else "nodata-heavy"
             words = f"{masked:.0%} of the pixels are nodata"
-            yield found(kind, stats.row, name, side.path, words, masked)
+            yield make_finding(kind, stats.row, name, side.path, words, masked)
         if masked > NOTHING:
             continue
         if flat:
-            yield found(
+            yield make_finding(
                 "empty", stats.row, name, side.path, f"one number everywhere in {', '.join(flat)}"
             )
         elif side.single > HALF and stats.blank <= BLANK:
-            yield found(
+            yield make_finding(
                 "empty",
                 stats.row,
                 name,
@@ -182,7 +182,7 @@ def two_scalings(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         small = [b for b in s.bands if UPPER_HALF < ends[b] <= EIGHT_BITS]
         large = [b for b in s.bands if middles[b] > LAND]
         if small and large:
-            yield found(
+            yield make_finding(
                 "two-scalings",
                 stats.row,
                 "pair",
@@ -204,7 +204,7 @@ def out_of_range(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         if side.outside > OUTSIDE:
             low, high = VALID_RANGE[side.unit]
             ends = [side.scale * v + side.offset for band in side.stored for v in band]
-            yield found(
+            yield make_finding(
                 "out-of-range",
                 stats.row,
                 name,
@@ -241,7 +241,7 @@ def swapped(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         inner = min(r[i, j] for i in rest for j in rest)
         bright = s.median[at[odd]] > BRIGHTER * max(s.median[at[i]] for i in rest)
         if odd != 3 and others[odd] < APART and inner > TOGETHER and bright:
-            yield found(
+            yield make_finding(
                 "bands-swapped",
                 stats.row,
                 "pair",
@@ -254,7 +254,7 @@ def swapped(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         ground = s.sensor is None or "l1c" not in s.sensor
         ratio = s.spread[s.at("red")] / max(s.spread[s.at("blue")], 1e-12)
         if ground and s.soil > SOIL and s.soil_red < REDDER and ratio < VARIES:
-            yield found(
+            yield make_finding(
                 "bands-swapped",
                 stats.row,
                 "pair",
@@ -289,7 +289,7 @@ def offsets(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         level = max(floors) - min(floors) < LEVEL
         inside = all(FLOOR < f < ROOM for f in floors)
         if s.offset == 0 and inside and level and dark:
-            yield found(
+            yield make_finding(
                 "offset-undeclared",
                 stats.row,
                 "pair",
@@ -300,7 +300,7 @@ def offsets(stats: RowStats, limits: Limits) -> Iterator[Finding]:
             )
         low = min(s.first[i] for i in seen)
         if s.offset < 0 and low < NEGATIVE:
-            yield found(
+            yield make_finding(
                 "offset-twice",
                 stats.row,
                 "pair",
@@ -326,7 +326,7 @@ def display_numbers(stats: RowStats, limits: Limits) -> Iterator[Finding]:
         wide = s.dtype != "uint8"
         eight = wide and all(n <= 256 for n in s.steps) and _grid_of_255(s)
         if eight:
-            yield found(
+            yield make_finding(
                 "display-numbers",
                 stats.row,
                 "pair",
@@ -335,7 +335,7 @@ def display_numbers(stats: RowStats, limits: Limits) -> Iterator[Finding]:
                 f"{max(s.top):g}, in {s.dtype}",
             )
         elif len(s.bands) > 1 and all(c > CLIPPED for c in s.clipped):
-            yield found(
+            yield make_finding(
                 "display-numbers",
                 stats.row,
                 "pair",

@@ -108,20 +108,20 @@ def check(
     if workers < 1:
         raise CrossbandError(f"--workers must be 1 or more, not {workers}")
     measured: list[RowStats | None] = [None] * len(rows)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     tell = progress or (lambda done, total: None)
     for done, (i, one) in enumerate(_measure(rows, bands or Bands(), workers), start=1):
         measured[i] = one
         tell(done, len(rows))
     known = [one for one in measured if one is not None]
     for one in known:
-        found += check_row(one, limits)
-    found += across_rows.check_across_rows(table, known)
-    found = [f for f in found if f.kind not in ignore]
+        findings += check_row(one, limits)
+    findings += across_rows.check_across_rows(table, known)
+    findings = [f for f in findings if f.kind not in ignore]
     order = list(KINDS)
-    found.sort(key=lambda f: (order.index(f.kind), f.rows))
+    findings.sort(key=lambda f: (order.index(f.kind), f.rows))
     names = {*table["source"].dropna(), *table["target"].dropna()}
-    return Report(Path(path), table, tuple(found), len(names), time.monotonic() - start)
+    return Report(Path(path), table, tuple(findings), len(names), time.monotonic() - start)
 
 
 def usable_rows(report: Report) -> pd.DataFrame:

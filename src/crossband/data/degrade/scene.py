@@ -201,9 +201,9 @@ class _Job:
         image = np.full((len(self.fine.bands), *shape), np.nan, dtype=np.float32)
         for core, _, coarse, _, mask in self.blocks(None):
             image[:, *core.slices()] = np.where(mask, coarse, np.nan)
-        seen = self.reference.read(self.box)
+        measured = self.reference.read(self.box)
         try:
-            return matching.fit(method, image, seen.values, seen.mask)
+            return matching.fit(method, image, measured.values, measured.mask)
         except InputError as error:
             raise InputError(f"{self.fine.path}: {error}") from error
 
@@ -255,17 +255,17 @@ class _Job:
     def _block(
         self, around: Box, inner: Box, fitted: matching.Match | None
     ) -> tuple[Image, Image, Mask, Mask]:
-        seen = read_warped(self.fine, self.grid.crop(around).zoom(self.scale))
-        values, unit = seen.values, self.fine.unit
+        window = read_warped(self.fine, self.grid.crop(around).zoom(self.scale))
+        values, unit = window.values, self.fine.unit
         if fitted is not None:
             values, unit = fitted.apply(values), self.reference.unit
         # As the writer clips: the source must be made of the target as it is stored.
         values = np.clip(values, *VALID_RANGE.get(unit, (-np.inf, np.inf)))
-        whole = torch.from_numpy(_filled(values, seen.mask))
+        whole = torch.from_numpy(_filled(values, window.mask))
         coarse = self.degradation(whole, self.scale, np.random.default_rng(0)).numpy()
-        mask = coarse_mask(torch.from_numpy(seen.mask)[None], self.scale)[0].numpy()
+        mask = coarse_mask(torch.from_numpy(window.mask)[None], self.scale)[0].numpy()
         near, far = inner.slices(), inner.scaled(self.scale).slices()
-        return values[:, *far], coarse[:, *near], seen.mask[far], mask[near]
+        return values[:, *far], coarse[:, *near], window.mask[far], mask[near]
 
 
 def _filled(values: Image, mask: Mask) -> Image:
@@ -285,14 +285,16 @@ def _shared(
     reference_sensor: str | None,
 ) -> list[str]:
     """Return the common names that both scenes have, in the fine scene's order."""
-    ours = tuple(bands) if bands else known_bands(fine, sensor)
-    theirs = tuple(reference_bands) if reference_bands else known_bands(reference, reference_sensor)
-    names = [name for name in ours if name in theirs]
+    of_fine = tuple(bands) if bands else known_bands(fine, sensor)
+    of_reference = (
+        tuple(reference_bands) if reference_bands else known_bands(reference, reference_sensor)
+    )
+    names = [name for name in of_fine if name in of_reference]
     if not names:
         raise BandError(
-            f"no band in common: {fine} has {', '.join(ours) or 'none with a name'}, {reference} "
-            f"has {', '.join(theirs) or 'none with a name'}; say which is which with --bands and "
-            f"--reference-bands"
+            f"no band in common: {fine} has {', '.join(of_fine) or 'none with a name'}, "
+            f"{reference} has {', '.join(of_reference) or 'none with a name'}; say which is which "
+            f"with --bands and --reference-bands"
         )
     return names
 

@@ -19,10 +19,10 @@ def parse_numbered(text: str) -> dict[str, int | str]:
 
 def parse_names(text: str) -> list[str]:
     """Parse `red,green,blue` into names; ManifestError for an empty or a repeated one."""
-    found = [name.strip() for name in text.split(",")]
-    if "" in found or len(set(found)) < len(found) or "=" in text:
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names) or "=" in text:
         raise ManifestError(f"bands are given as in red,green,blue, each once: {text!r}")
-    return found
+    return names
 
 
 def format_bands(bands: dict[str, int | str]) -> str:

@@ -42,11 +42,11 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     Raises:
         ManifestError: it cannot be read, or lacks one of the columns.
     """
-    found = table_file.read_table(path)
-    missing = [c for c in columns if c not in found.columns]
+    table = table_file.read_table(path)
+    missing = [c for c in columns if c not in table.columns]
     if missing:
         raise ManifestError(
             f"{path}: no column {' and no column '.join(map(repr, missing))}: it has "
-            f"{', '.join(map(str, found.columns))}"
+            f"{', '.join(map(str, table.columns))}"
         )
-    return found
+    return table

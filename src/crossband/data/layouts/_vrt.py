@@ -63,9 +63,9 @@ def write_stack(bands: Mapping[str, Path | Layer], to: Path) -> Path:
             crs = file.crs.to_wkt() if file.crs else ""
             dtype = file.dtypes[layer.number - 1]
             own = stated_nodata(file, layer.number, layer.href)
-            found = file.width, file.height, file.transform, crs, dtype
-        grid, first = grid or found, first or layer.href
-        if found != grid:
+            own_grid = file.width, file.height, file.transform, crs, dtype
+        grid, first = grid or own_grid, first or layer.href
+        if own_grid != grid:
             raise ManifestError(f"{layer.href}: not of the grid and type of {first}")
         if dtype not in _TYPES:
             raise ManifestError(f"{layer.href}: {dtype} cannot be stacked: known: {list(_TYPES)}")

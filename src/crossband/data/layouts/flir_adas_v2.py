@@ -83,14 +83,14 @@ class FlirAdasV2(Layout):
         if not self.raw:
             return search.files(f"{folder}/data/*.jpg")
         # Some of the tiff files are 8-bit pictures, not counts.
-        found = []
+        files = []
         for path, header in read_all(search.files(f"{folder}/analyticsData/*.tiff"), read_header):
             if isinstance(header, Header) and header.dtype == "uint16":
-                found.append(path)
+                files.append(path)
             else:
                 why = f"{header.dtype}, not 16-bit counts" if isinstance(header, Header) else header
                 search.left_out.append((path, str(why)))
-        return found
+        return files
 
     def _videos(self, search: FileSearch) -> Iterator[Row]:
         visible = search.files("video_rgb_test/data/*.jpg")

@@ -105,13 +105,13 @@ def _splits(path: Path) -> dict[str, str]:
             f'{path}: looked for {{"data": {{"train": [...], "val": [...], "test": [...]}}}}, '
             f"found {str(data)[:60]!r}"
         )
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for split, names in lists.items():
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise ManifestError(f"{path}: {split} is not a list of file names")
         for name in names:
             # Written on Windows, a path has backslashes.
             place = name.replace("\\", "/")
-            if found.setdefault(place, split) != split:
-                raise ManifestError(f"{path}: {name} is in {found[place]} and in {split}")
-    return found
+            if splits.setdefault(place, split) != split:
+                raise ManifestError(f"{path}: {name} is in {splits[place]} and in {split}")
+    return splits

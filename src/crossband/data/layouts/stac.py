@@ -136,7 +136,7 @@ class Stac(Layout):
 
     def _layers(self, path: Path, item: dict[str, Any]) -> dict[str, dict[str, Layer]]:
         """Return the bands of the used assets: key of the asset -> common name -> layer."""
-        found: dict[str, dict[str, Layer]] = {}
+        layers: dict[str, dict[str, Layer]] = {}
         repeated: set[tuple[str, str]] = set()
         for key, asset in item["assets"].items():
             for_display = NOT_DATA & set(asset.get("roles") or [])
@@ -153,11 +153,11 @@ class Stac(Layout):
                     scale, offset = 1.0 if scale is None else scale, offset or 0.0
                 radiometry = scale, offset, number_of(known, "nodata")
                 layer = Layer(resolve_href(str(path), asset["href"]), n + 1, radiometry)
-                if found.setdefault(key, {}).setdefault(name, layer) is not layer:
+                if layers.setdefault(key, {}).setdefault(name, layer) is not layer:
                     repeated.add((key, name))
         for key, name in repeated:  # as three bands called rededge: the name identifies none
-            del found[key][name]
-        return found
+            del layers[key][name]
+        return layers
 
     def _name(self, band: dict[str, Any]) -> str:
         """Return the common name that a band states, or that its product's label has."""

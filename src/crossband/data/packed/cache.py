@@ -74,15 +74,15 @@ class ShardCache:
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used shards; open ones stay readable."""
-        found = []
+        shards = []
         for path in self.folder.glob("*/*.tar"):
             try:
                 at = path.stat()
             except OSError:  # another process removed it
                 continue
-            found.append((at.st_mtime, at.st_size, path))
-        total = sum(s for _, s, _ in found)
-        for _, old, path in sorted(found):
+            shards.append((at.st_mtime, at.st_size, path))
+        total = sum(s for _, s, _ in shards)
+        for _, old, path in sorted(shards):
             if total + size <= self.limit:
                 break
             try:

@@ -259,8 +259,8 @@ class Pack:
             first = int(self._offset[at])
             wanted.append((int(self._shard[at]), first + ends[low], first + ends[high]))
             cuts.append([(ends[p] - ends[low], ends[p + 1] - ends[low]) for p in planes])
-        found = [memoryview(b) for b in self._ranges(wanted)]
-        return [[b[i:j] for i, j in cut] for b, cut in zip(found, cuts, strict=True)]
+        blocks = [memoryview(b) for b in self._ranges(wanted)]
+        return [[b[i:j] for i, j in cut] for b, cut in zip(blocks, cuts, strict=True)]
 
     def _ranges(self, wanted: list[tuple[int, int, int]]) -> list[bytes]:
         """Read byte ranges (shard, first, end) of shards."""

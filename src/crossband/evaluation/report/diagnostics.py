@@ -179,7 +179,7 @@ def discriminator_maps(
         values = torch.from_numpy(np.nan_to_num(window.values[:, rows, cols]).copy())[None]
         maps.append(discriminator.features(x, model.signature.normalise(values, [unit], "target")))
     out = []
-    for judge, (true, synthetic) in enumerate(zip(*maps, strict=True)):
+    for part, (true, synthetic) in enumerate(zip(*maps, strict=True), start=1):
         for number, layers in enumerate(zip(true, synthetic, strict=True), start=1):
             last = number == len(true)
             pair = [(t[0].mean(0) if last else t[0].abs().mean(0)).float().numpy() for t in layers]
@@ -187,7 +187,7 @@ def discriminator_maps(
             gap = np.full((pair[0].shape[0], max(pair[0].shape[1] // 16, 1)), np.nan)
             sheet = np.concatenate([pair[0], gap, pair[1]], axis=1)
             what = "score" if last else f"layer {number}"
-            words = f"judge {judge + 1}, {what}: true left, synthetic right"
+            words = f"discriminator {part}, {what}: true left, synthetic right"
             uri = picture_uri(_viridis(sheet, low, high))
             out.append({"caption": words, "uri": uri, "alt": words})
     return out

@@ -266,10 +266,10 @@ def load(path: Path, device: torch.device) -> Inception:
         network = InceptionV3()
     expected = network.state_dict()
     first = next(iter(expected))
-    found = [(at, state) for at, state in state_dicts(path) if first in state]
-    if not found:
+    states = [(at, state) for at, state in state_dicts(path) if first in state]
+    if not states:
         raise ModelError(f"{path}: no tensor {first}, so these are no weights of FID's Inception")
-    tensors = with_prefix(path, *found[0], "")
+    tensors = with_prefix(path, *states[0], "")
     loaded = {}
     for name, like in expected.items():
         if name.endswith("num_batches_tracked"):  # number of training steps; older files lack it

@@ -60,9 +60,9 @@ class Onnx(Extractor):
         inputs = self.session.get_inputs()
         first = inputs[0] if len(inputs) == 1 else None
         if first is None or len(first.shape) != 4 or first.type not in _TYPES:
-            said = "; ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            stated = "; ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise ModelError(
-                f"{self.path}: one input [N, 3, H, W] of float32 or uint8 is needed, not {said}"
+                f"{self.path}: one input [N, 3, H, W] of float32 or uint8 is needed, not {stated}"
             )
         batch, channels, height, width = (s if isinstance(s, int) else None for s in first.shape)
         if channels not in (3, None) or height != width:

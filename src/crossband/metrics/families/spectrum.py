@@ -53,8 +53,8 @@ class Spectrum:
     def db(self) -> Array:
         """[32], 10 log10(output / target), within -60..60; NaN where the target has no power."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = 10 * np.log10(self.output / self.target)
-        return np.where(self.target > 0, np.clip(found, -MAX_DB, MAX_DB), NAN)
+            ratio_db = 10 * np.log10(self.output / self.target)
+        return np.where(self.target > 0, np.clip(ratio_db, -MAX_DB, MAX_DB), NAN)
 
 
 @dataclass(frozen=True, eq=False)

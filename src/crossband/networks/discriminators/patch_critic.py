@@ -110,15 +110,15 @@ class PatchCritic(Discriminator, UsesReferenceBatch):
         # Without a reference batch, the batch itself is the reference.
         if self.reference is not None and self.reference.kept is not None:
             kept = self.reference.kept.to(x)
-        found = []
+        features = []
         for layer in self.layers:
             if isinstance(layer, VirtualBatchNorm2d):
                 x, kept = layer(x, kept)
             else:
                 x, kept = layer(x), layer(kept) if virtual else kept
             if isinstance(layer, nn.LeakyReLU):
-                found.append(x)
-        return [[*found, self.last(x)]]
+                features.append(x)
+        return [[*features, self.last(x)]]
 
     def set_reference_batch(self, source: Tensor, target: Tensor) -> None:
         """Store a batch of real pairs as the reference of virtual batch norm."""

@@ -74,12 +74,12 @@ class PatchGAN(Discriminator):
 
     def features_of(self, x: Tensor) -> list[list[Tensor]]:
         """Return the features of a stacked input; see `features`."""
-        found = []
+        features = []
         for layer in self.layers:
             x = layer(x)
             if isinstance(layer, nn.LeakyReLU):
-                found.append(x)
-        return [[*found, x]]
+                features.append(x)
+        return [[*features, x]]
 
 
 class PixelGAN(Discriminator):
@@ -188,10 +188,10 @@ class MultiScalePatchGAN(Discriminator):
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
         """Return the features and scores of each scale, from the finest to the coarsest."""
-        x, found = self.stacked_input(source, target), []
+        x, features = self.stacked_input(source, target), []
         for number, judge in enumerate(self.judges):
             assert isinstance(judge, PatchGAN)
             if number:
                 x = self.coarsen(x)
-            found += judge.features_of(x)
-        return found
+            features += judge.features_of(x)
+        return features

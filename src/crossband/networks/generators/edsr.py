@@ -124,8 +124,8 @@ class EDSR(Generator):
     def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""
         inner = receptive_field(self.enlarge, receptive_field(self.head.layers, interval))
-        found = receptive_field(self.first, receptive_field(self.body, inner))
+        field = receptive_field(self.first, receptive_field(self.body, inner))
         if self.resize is None:
-            return found
+            return field
         low, high = receptive_field(self.resize, interval)
-        return min(low, found[0]), max(high, found[1])
+        return min(low, field[0]), max(high, field[1])

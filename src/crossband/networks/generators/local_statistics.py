@@ -167,7 +167,7 @@ class LocalStatistics(Generator):
     def _features(self, x: Tensor, windows: Tensor | None, rows: slice, columns: slice) -> Tensor:
         """Return the features of the pixels in some rows and columns, [B, F, h, w]."""
         own = x[..., rows, columns]
-        found = [own, self._ratios(own)]
+        features = [own, self._ratios(own)]
         for side in self.near:
             k = side // 2
             # The pixels that the windows cover; zeros beyond the image, which do not count.
@@ -180,7 +180,7 @@ class LocalStatistics(Generator):
                 rows.stop + k - down,
             )
             around = functional.pad(x[..., up:down, left:right], edges)
-            found.append(self._window(_box(self._sums(around), side, pad=False)))
+            features.append(self._window(_box(self._sums(around), side, pad=False)))
         if windows is not None:
             s = self.stride
             first, last = rows.start // s, -(-rows.stop // s)
@@ -189,8 +189,8 @@ class LocalStatistics(Generator):
             wide = wide.repeat_interleave(s, dim=2).repeat_interleave(s, dim=3)
             top, west = rows.start - first * s, columns.start - start * s
             height, width = own.shape[-2:]
-            found.append(wide[..., top : top + height, west : west + width])
-        return torch.cat(found, dim=1)
+            features.append(wide[..., top : top + height, west : west + width])
+        return torch.cat(features, dim=1)
 
     def _at(
         self,
@@ -204,9 +204,9 @@ class LocalStatistics(Generator):
         reach = max((side // 2 for side in self.near), default=0)
         around = _cut(x, reach, 0.0, sample, row, column)
         own = _middle(around, 1)
-        found = [own, self._ratios(own)]
+        features = [own, self._ratios(own)]
         for side in self.near:
-            found.append(self._window(_box(self._sums(_middle(around, side)), side, pad=False)))
+            features.append(self._window(_box(self._sums(_middle(around, side)), side, pad=False)))
         if cells is not None:
             reach = max(self.far) // 2
             place = (sample, row // self.stride, column // self.stride)
@@ -214,8 +214,8 @@ class LocalStatistics(Generator):
             extremes = _cut(cells[1], reach, -torch.finfo(x.dtype).max, *place)
             for side in self.far:
                 wide = _box(_middle(sums, side), side, pad=False)
-                found += self._far(wide, _middle(extremes, side).amax(dim=(2, 3), keepdim=True))
-        return torch.cat(found, dim=1)
+                features += self._far(wide, _middle(extremes, side).amax(dim=(2, 3), keepdim=True))
+        return torch.cat(features, dim=1)
 
     def _cells(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the sums of each cell, and the maxima of -x and x."""
@@ -233,10 +233,10 @@ class LocalStatistics(Generator):
         if cells is None:
             return None
         sums, extremes = cells
-        found = []
+        features = []
         for side in self.far:
-            found += self._far(_box(sums, side, pad=True), _highest(extremes, side))
-        return torch.cat(found, dim=1)
+            features += self._far(_box(sums, side, pad=True), _highest(extremes, side))
+        return torch.cat(features, dim=1)
 
     def _far(self, sums: Tensor, extremes: Tensor) -> list[Tensor]:
         """Return the features of a far window from its sums and extremes."""
@@ -262,10 +262,10 @@ class LocalStatistics(Generator):
             for n, (i, j) in enumerate(self.pairs)
         ]
         colour = mean + CENTRE["colour"]
-        found = [colour, torch.log(spread + 0.01)]
+        features = [colour, torch.log(spread + 0.01)]
         if correlations:
-            found.append(torch.stack(correlations, dim=1))
-        return torch.cat([*found, self._ratios(colour)], dim=1)
+            features.append(torch.stack(correlations, dim=1))
+        return torch.cat([*features, self._ratios(colour)], dim=1)
 
     def _ratios(self, x: Tensor) -> Tensor:
         """Return the logarithms of neighbouring bands' ratios, and of the brightness."""

@@ -74,9 +74,9 @@ class Injection(nn.Module):
         flat = lonlat.permute(0, 2, 3, 1).reshape(-1, 2)
         embedding = encoder(flat)
         with torch.autocast(flat.device.type, enabled=False):
-            found = self.linear(embedding) * flat.isfinite().all(dim=1, keepdim=True)
-        found = found.view(batch, *lonlat.shape[-2:], -1).permute(0, 3, 1, 2)
-        self.place = found.expand(-1, -1, rows, cols), lattice
+            nodes = self.linear(embedding) * flat.isfinite().all(dim=1, keepdim=True)
+        nodes = nodes.view(batch, *lonlat.shape[-2:], -1).permute(0, 3, 1, 2)
+        self.place = nodes.expand(-1, -1, rows, cols), lattice
 
     def forward(self, x: Tensor) -> Tensor:
         """Inject the encoded locations."""
@@ -87,12 +87,12 @@ class Injection(nn.Module):
             both = lattice.interpolate(nodes, x.shape[-2], x.shape[-1], self.coarser)
             scale, shift = both.to(x.dtype).chunk(2, dim=1)
             return x * (1.0 + scale) + shift
-        found = self._map(x, nodes, lattice)
+        values = self._map(x, nodes, lattice)
         if self.kind == "concat":
-            joined: Tensor = x + self.read(found)
+            joined: Tensor = x + self.read(values)
             return joined
-        found = (self.scale * found).to(x.dtype)
-        return x * (1.0 + found) if self.kind == "multiply" else x + found
+        values = (self.scale * values).to(x.dtype)
+        return x * (1.0 + values) if self.kind == "multiply" else x + values
 
     def _map(self, x: Tensor, nodes: Tensor, lattice: Lattice) -> Tensor:
         """Return the stretched map over a window, float32 [B, 1, h, w].
@@ -236,8 +236,8 @@ def _wider(lattice: Lattice, border: int) -> Lattice:
 def _reach(share: Tensor) -> tuple[slice, Tensor]:
     """Return the pixels where a node's weight is not 0, and these weights."""
     where = share.nonzero().flatten().tolist()
-    found = slice(where[0], where[-1] + 1) if where else slice(0, 0)
-    return found, share[found]
+    pixels = slice(where[0], where[-1] + 1) if where else slice(0, 0)
+    return pixels, share[pixels]
 
 
 def stretch_weights(corner: float, count: int, coarser: int, crop: int) -> Tensor:

@@ -67,10 +67,10 @@ def share_latent_layers(one: Generator, other: Generator) -> None:
         names = type(one).__name__, type(other).__name__
         raise RecipeError(f"UNIT needs generators with a latent picture, not {' and '.join(names)}")
     for name in ("shared_encoder", "shared_decoder"):
-        mine, theirs = getattr(one, name), getattr(other, name)
-        if [p.shape for p in mine.parameters()] != [p.shape for p in theirs.parameters()]:
+        layer, replaced = getattr(one, name), getattr(other, name)
+        if [p.shape for p in layer.parameters()] != [p.shape for p in replaced.parameters()]:
             raise RecipeError("method.back must be of the same form as method.generator")
-        setattr(other, name, mine)
+        setattr(other, name, layer)
 
 
 class _Residual(nn.Module):

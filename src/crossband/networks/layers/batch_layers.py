@@ -92,9 +92,11 @@ class VirtualBatchNorm2d(nn.Module):
     def forward(self, x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Return both normalised: [B, C, H, W] and [n, C, h, w]."""
         share = 1.0 / (len(reference) + 1.0)
-        theirs, own = _moments(reference, (0, 2, 3)), _moments(x, (2, 3))
-        mixed = [share * a + (1.0 - share) * b for a, b in zip(own, theirs, strict=True)]
-        return self._scaled(x, *mixed), self._scaled(reference, *theirs)
+        of_reference, of_sample = _moments(reference, (0, 2, 3)), _moments(x, (2, 3))
+        mixed = [
+            share * a + (1.0 - share) * b for a, b in zip(of_sample, of_reference, strict=True)
+        ]
+        return self._scaled(x, *mixed), self._scaled(reference, *of_reference)
 
     def _scaled(self, x: Tensor, mean: Tensor, square: Tensor) -> Tensor:
         width = (square - mean**2).clamp_min(0.0) + 1e-5

@@ -79,17 +79,17 @@ def spherical_harmonics(lonlat: Tensor, degrees: int) -> Tensor:
     on_diagonal = diagonal * sine**orders
     turns = azimuth[..., None] * orders
     waves = math.sqrt(2.0) * turns.cos(), math.sqrt(2.0) * turns.sin()
-    found, last, now = [], torch.zeros_like(turns), torch.zeros_like(turns)
+    harmonics, last, now = [], torch.zeros_like(turns), torch.zeros_like(turns)
     for degree in range(degrees):
         last, now = now, first[degree] * (cosine * now - second[degree] * last)
         now = now + on_diagonal * (orders == degree)
         even, odd = now * waves[0], now * waves[1]
-        found += [
+        harmonics += [
             odd[..., 1 : degree + 1].flip(-1),
             math.pi * now[..., :1],
             even[..., 1 : degree + 1],
         ]
-    return torch.cat(found, dim=-1)
+    return torch.cat(harmonics, dim=-1)
 
 
 class LocationEncoder(nn.Module):
@@ -187,11 +187,11 @@ def read_satclip(path: str | Path) -> dict[str, Tensor]:
     state = held.get("state_dict") if isinstance(held, dict) else None
     if not isinstance(state, dict):
         raise ModelError(f"{path}: no checkpoint of SatCLIP: there is no state_dict")
-    said = held.get("hyper_parameters")
+    stated = held.get("hyper_parameters")
     for name, wanted in WANTED.items():
-        found = said.get(name, wanted) if isinstance(said, dict) else wanted
-        if found != wanted:
-            raise ModelError(f"{path}: {name} is {found!r}, and only {wanted!r} is known here")
+        given = stated.get(name, wanted) if isinstance(stated, dict) else wanted
+        if given != wanted:
+            raise ModelError(f"{path}: {name} is {given!r}, and only {wanted!r} is known here")
     for prefix in PREFIXES:
         values = {
             name.removeprefix(prefix): value

@@ -88,11 +88,11 @@ class FlowSampler(_Sampler):
     def _sample(self, noise: Tensor, source: Tensor, whole: bool) -> Tensor:
         if not (whole and self.atol):
             return ode.integrate(self._field(source), noise, self.solver, self.steps)
-        found = []
+        results = []
         for i in range(len(noise)):  # each image has its own steps
             field = self._field(source[i : i + 1])
-            found.append(ode.adaptive(field, noise[i : i + 1], self.atol, self.rtol))
-        return torch.cat(found)
+            results.append(ode.adaptive(field, noise[i : i + 1], self.atol, self.rtol))
+        return torch.cat(results)
 
     def _field(self, source: Tensor) -> ode.Derivative:
         """Return (x, t) -> dx/dt, given a source."""
