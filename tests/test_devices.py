@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from crossband.core.devices import has_native_bf16
+from crossband.core.devices import has_native_bf16, limit_kernel_caches, resolve_device
+from crossband.errors import CrossbandError
 
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
@@ -31,6 +32,20 @@ for _ in range(5):
     faults()  # the heap grows until the blocks of a step fit
 print(sum(faults() for _ in range(5)))
 """
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "9" * 20])
+def test_a_cache_that_would_end_the_process_is_named(monkeypatch, value):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", value)
+    with pytest.raises(CrossbandError, match=f"LRU_CACHE_CAPACITY={value}: a whole number above 0"):
+        resolve_device("cpu")
+
+
+@pytest.mark.parametrize(("value", "kept"), [("", "32"), (" 5", "5"), ("64", "64")])
+def test_a_cache_of_nothing_gets_the_default(monkeypatch, value, kept):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", value)
+    limit_kernel_caches()
+    assert os.environ["LRU_CACHE_CAPACITY"] == kept
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from crossband.model import bundled
 from crossband.networks import Generator
 from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.progressive import ProgressiveUNet
-from crossband.networks.size_limit import TooLargeError, size_limit
+from crossband.networks.size_limit import TooLargeError, limit_of_weights, size_limit
 
 MANY = 10**9
 
@@ -140,13 +140,13 @@ def test_arguments_without_end_are_refused_before_any_loop(folder, network, word
 def test_every_network_is_built_within_what_its_own_weights_need(name, arguments):
     torch.manual_seed(1)
     plain = build(Generator, name, arguments).state_dict()
-    count = sum(value.numel() for value in plain.values())
+    sizes = [value.numel() for value in plain.values()]
     torch.manual_seed(1)
-    with size_limit(2 * count + 2**20, 4 * len(plain) + 1000):
+    with limit_of_weights(sizes):
         limited = build(Generator, name, arguments).state_dict()
     assert all(torch.equal(limited[key], value) for key, value in plain.items())
-    if count > 1:
-        with pytest.raises(TooLargeError), size_limit(count - 2, 10**9):
+    if sum(sizes) > 1:
+        with pytest.raises(TooLargeError), size_limit(sum(sizes) - 2, 10**9):
             build(Generator, name, arguments)
 
 

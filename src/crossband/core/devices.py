@@ -8,16 +8,25 @@ import platform
 
 import torch
 
+from crossband.core.limits import Limit
 from crossband.errors import CrossbandError, nearest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 #: Number of layer shapes whose CPU kernels are cached, see `limit_kernel_caches`.
 KERNELS = 32
+#: Kernels that torch keeps above those of oneDNN.
+CACHE = Limit("LRU_CACHE_CAPACITY", KERNELS)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device to use; CrossbandError if the requested one does not exist."""
+    """Return the device to use.
+
+    Raises:
+        CrossbandError: the requested one does not exist; or `LRU_CACHE_CAPACITY` is set to
+            something else than a whole number above 0, at which torch would end the process.
+    """
+    _ = CACHE.value
     if name not in DEVICES:
         raise CrossbandError(f"unknown device {name!r}: {nearest(name, DEVICES)}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -57,8 +66,8 @@ def limit_kernel_caches() -> None:
     (`benchmarks/soak_scenes.py`). Both caches read these variables once, when the first layer runs.
     Values that are already set in the environment are kept.
     """
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, str(KERNELS))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
+    os.environ[CACHE.variable] = str(CACHE.value)
 
 
 def keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 
 #: Messages of libraries without an exception class: torch on CPU, MPS, cuDNN, cuBLAS, oneDNN, the
@@ -16,6 +17,14 @@ OUT_OF_MEMORY = re.compile(
 #: How torch on the CPU, torch on a device and NumPy say what they asked for.
 _BYTES = re.compile(r"tried to allocate (\d+) bytes", re.IGNORECASE)
 _SIZE = re.compile(r"(?:tried|unable) to allocate ([\d.]+ [KMGT]i?B)", re.IGNORECASE)
+
+
+def total_memory() -> int | None:
+    """Return the bytes of this machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # on Windows
+        return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -21,14 +21,19 @@ MOST_VALUES = 100_000
 _MOST_BYTES = 2**20
 
 
+class TooMuchError(ValueError):
+    """A text says more than is read: it nests too deeply, or its references multiply."""
+
+
 def parse_yaml(text: str) -> Any:
     """Return the data of a YAML text.
 
     A reference (`*name`) gives a copy. A date is the text that it is written as.
 
     Raises:
-        ValueError: not YAML; nested too deeply; too many nodes; a key that is no text or is there
-            twice; a tag, which could name something else than plain data.
+        TooMuchError: nested too deeply, or too many values.
+        ValueError: not YAML; a key that is no text or is there twice; a tag, which could name
+            something else than plain data.
 
     >>> parse_yaml("{one: &a [1, 2.5], two: *a, day: 2024-05-01}")
     {'one': [1, 2.5], 'two': [1, 2.5], 'day': '2024-05-01'}
@@ -77,9 +82,9 @@ def _check_events(text: str) -> None:
             if anchor is not None:
                 sizes[anchor] = count - before
         if len(open_nodes) > DEEPEST:
-            raise ValueError(TOO_DEEP)
+            raise TooMuchError(TOO_DEEP)
         if count > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES:,} values, references counted")
+            raise TooMuchError(f"more than {MOST_VALUES:,} values, references counted")
 
 
 def _copied(data: Any) -> Any:

@@ -21,6 +21,10 @@ from crossband.data.sampler import PositionSampler
 from crossband.data.samples import OnError, PairDataset, WindowDataset
 from crossband.data.transforms import Transform
 from crossband.errors import ManifestError, RecipeError
+from crossband.networks.base import LARGEST_SCALE
+
+#: Largest side of a crop, a window or a picture, in pixels, and largest number of other things.
+LARGEST, MANY = 2**16, 2**40
 
 
 class Pairs(lightning.LightningDataModule):
@@ -103,9 +107,31 @@ class Pairs(lightning.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("crop", crop), ("batch", batch), ("steps", steps), ("scale", scale)):
-            if value < 1:
-                raise RecipeError(f"data.{name} must be at least 1, not {value}")
+        ranges: dict[str, tuple[float | None, float, float]] = {
+            "crop": (crop, 1, LARGEST),
+            "context": (context, 0, LARGEST),
+            "batch": (batch, 1, MANY),
+            "steps": (steps, 1, MANY),
+            "resolution_probability": (resolution_probability, 0, 1),
+            "mix": (mix, 0, 1),
+            "min_valid": (min_valid, 0, 1),
+            "pixels": (pixels, 0, MANY),
+            "val_fraction": (val_fraction, 0, 1),
+            "folds": (folds, 2, MANY),
+            "val_tile": (val_tile, 1, LARGEST),
+            "val_windows": (val_windows, 0, MANY),
+            "scale": (scale, 1, LARGEST_SCALE),
+            "cache_mb": (cache_mb, 0, MANY),
+            "pack_cache_gb": (pack_cache_gb, 0, MANY),
+            "workers": (workers, 0, 1024),
+            "seed": (seed, 0, 2**32 - 1),
+        }
+        for name, (value, least, most) in ranges.items():
+            if value is not None and not least <= value <= most:
+                words = f"at least {least}" if value < least else f"at most {most}"
+                raise RecipeError(f"data.{name} must be {words}, not {value}")
+        if resize is not None and not all(1 <= side <= LARGEST for side in resize):
+            raise RecipeError(f"data.resize must be two sides of 1 to {LARGEST}")
         if fold is not None and not 0 <= fold < folds:
             raise RecipeError(f"data.fold must be 0 to {folds - 1}, not {fold}")
         self.manifest, self.crop, self.batch, self.steps = manifest, crop, batch, steps

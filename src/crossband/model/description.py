@@ -13,12 +13,15 @@ from crossband.core.signature import Signature
 from crossband.errors import CrossbandError, ModelError, nearest
 from crossband.model.files import DESCRIPTION, FORMAT
 
+#: Characters of a model's name, and of its task, at most.
+LONGEST = 200
+_LINE = f"a line of at most {LONGEST} characters"
 #: Data types of stored weights.
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) <= 200
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST
 
 
 def _is_count(value: Any) -> bool:
@@ -35,7 +38,7 @@ def _is_hash(value: Any) -> bool:
 
 #: What each value must be: a test of it, and its words.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "text": (_is_text, "a line of at most 200 characters"),
+    "text": (_is_text, _LINE),
     "number": (_is_count, "a whole number of at least 0"),
     "size": (lambda v: _is_count(v) and v > 0, "a whole number of at least 1"),
     "margin": (lambda v: v is None or _is_count(v), "a whole number of at least 0, or null"),
@@ -83,6 +86,12 @@ def read_description(folder: Path) -> tuple[dict[str, Any], Signature]:
         return data, Signature.from_json(data["signature"])
     except CrossbandError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def check_line(what: str, text: Any, error: type[CrossbandError] = ModelError) -> None:
+    """Raise an error for a name or task that a model cannot have: no text, or not of one line."""
+    if not _is_text(text):
+        raise error(f"{what} must be {_LINE}, not {text!r:.60}")
 
 
 def _check(data: Any) -> None:

@@ -17,11 +17,12 @@ from crossband.core.signature import Signature
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, ModelError
 from crossband.model.card import make_card
+from crossband.model.description import DTYPES, check_line
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
 from crossband.networks import Generator, parameter_count
 from crossband.networks.conditions import Conditions
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
 class Model(nn.Module):
@@ -52,6 +53,8 @@ class Model(nn.Module):
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_line("the name of a model", name)
+        check_line("the task of a model", task)
         fault = network.fault(len(signature.source), len(signature.target))
         if fault is not None:
             raise ModelError(f"{name}: the network {fault}")

@@ -20,14 +20,12 @@ from crossband.core.regular_file import open_regular_file
 from crossband.errors import CrossbandError, ModelError
 from crossband.model.files import DESCRIPTION
 from crossband.networks import Generator
-from crossband.networks.size_limit import TooLargeError, size_limit
+from crossband.networks.size_limit import TooLargeError, limit_of_weights
 
 #: MiB of a file, at most.
 MAX_WEIGHTS = Limit("CROSSBAND_MAX_WEIGHTS_MIB", 8192)
 #: Tensors in it and bytes of its header, at most; a tensor takes about 100 there.
 MOST_TENSORS, MOST_HEADER = 20_000, 4 * 2**20
-#: What a network may have beyond what its file holds: constants, layers without weights.
-SPARE_VALUES, SPARE_PARTS, PARTS_OF_TENSOR = 2**20, 1000, 4
 _FLOATS, _INTEGERS = ("F64", "F32", "F16", "BF16"), ("I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
@@ -98,9 +96,8 @@ def _load(path: Path, held: Any, name: str, arguments: dict[str, Any]) -> Genera
 def _built(
     path: Path, shapes: dict[str, torch.Size], name: str, arguments: dict[str, Any]
 ) -> Generator:
-    values = 2 * sum(shape.numel() for shape in shapes.values()) + SPARE_VALUES
     try:
-        with size_limit(values, PARTS_OF_TENSOR * len(shapes) + SPARE_PARTS):
+        with limit_of_weights([shape.numel() for shape in shapes.values()]):
             return build(Generator, name, arguments)
     except TooLargeError as error:
         raise ModelError(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ _SHAPED: dict[Any, int] = {
     **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full), 0),
     **dict.fromkeys((Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full), 1),
 }
+
+
+#: What a network may have beyond what its weights hold: constants, and layers without weights.
+_SPARE_VALUES, _SPARE_PARTS, _PARTS_OF_TENSOR = 2**20, 1000, 4
 
 
 class TooLargeError(ModelError):
@@ -52,6 +56,16 @@ def size_limit(values: int, parts: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def limit_of_weights(sizes: Collection[int]) -> AbstractContextManager[None]:
+    """Return the limit of a network whose weights are known.
+
+    Args:
+        sizes: how many numbers each tensor of the weights has.
+    """
+    parts = _PARTS_OF_TENSOR * len(sizes) + _SPARE_PARTS
+    return size_limit(2 * sum(sizes) + _SPARE_VALUES, parts)
 
 
 class _Count(TorchFunctionMode):

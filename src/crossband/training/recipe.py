@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 import re
 import types
 import typing
@@ -24,14 +25,20 @@ from typing import Any, Literal
 import jsonargparse
 import lightning
 import torch
-import yaml
 
 from crossband.core.devices import DEVICES, PRECISIONS
+from crossband.core.memory import total_memory
 from crossband.core.registry import Registered, find, import_modules
+from crossband.core.yaml_text import TooMuchError, parse_yaml, read_yaml
 from crossband.data.module import Pairs
 from crossband.errors import CrossbandError, RecipeError, nearest
+from crossband.model.description import check_line
+from crossband.networks.size_limit import TooLargeError, size_limit
 from crossband.training.loggers import LoggerName
 from crossband.training.methods import Method
+
+#: Processes on a machine, and machines, at most.
+MOST_PROCESSES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,14 @@ class TrainerOptions:
     keep_last: int = 0
     monitor: str = "val/score"
     mode: Literal["min", "max"] = "min"
+
+    def __post_init__(self) -> None:
+        """Check what Lightning would refuse in its own way, or take for something else."""
+        for name, value in (("devices", self.devices), ("num_nodes", self.num_nodes)):
+            if not 1 <= value <= MOST_PROCESSES:
+                raise RecipeError(f"trainer.{name} must be 1 to {MOST_PROCESSES}, not {value}")
+        if self.max_time is not None and not re.fullmatch(r"\d+(:[0-5]?\d){3}", self.max_time):
+            raise RecipeError(f"trainer.max_time must be DD:HH:MM:SS, not {self.max_time!r:.60}")
 
 
 #: The keys of a recipe: key -> type, default, help text.
@@ -86,6 +101,11 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+#: What constructors raise for values that they do not take.
+REFUSALS = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError)
+#: Bytes that a weight takes in training: itself, its gradient, two moments. Parameters and modules
+#: of all networks, at most. Memory of a machine whose system does not say.
+BYTES_OF_WEIGHT, MOST_PARTS, MUCH_MEMORY = 16, 50_000, 2**40
 #: Parsed configurations that are kept: a sweep parses a few again after every trial.
 KEPT = 16
 _parsed: dict[str, Any] = {}
@@ -119,10 +139,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             dots. `init_args` may be left out; items of a list are addressed by number.
     """
     path = locate(name)
-    try:
-        config = yaml.safe_load(path.read_bytes())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: not YAML that can be read: {error}") from error
+    config = read_yaml(path, RecipeError)
     if not isinstance(config, dict):
         raise RecipeError(f"{path}: a recipe is a YAML mapping with a method and data")
     for key, value in _pairs(overrides):
@@ -132,7 +149,13 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise RecipeError(
                 f"unknown option --{key}: {nearest(f'--{key}', [f'--{k}' for k in KEYS])}"
             )
+        _check_plain(value, str(key))
         _check(value, KEYS[key][0], str(key))
+    for key in ("name", "task"):
+        check_line(f"--{key}", config.get(key, ""), RecipeError)
+    seed = config.get("seed", 0)
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise RecipeError(f"--seed must be 0 to {2**32 - 1}")
     return config
 
 
@@ -174,8 +197,8 @@ def parse(config: dict[str, Any]) -> Any:
     if key not in _parsed:
         try:
             found = _parser().parse_object(copy.deepcopy(config))  # it changes what it is given
-        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-            raise RecipeError(_plain(str(error))) from error
+        except (jsonargparse.ArgumentError, *REFUSALS) as error:
+            raise RecipeError(_plain(str(error) or type(error).__name__)) from error
         if len(_parsed) >= KEPT:
             del _parsed[next(iter(_parsed))]
         _parsed[key] = found
@@ -183,13 +206,27 @@ def parse(config: dict[str, Any]) -> Any:
 
 
 def instantiate(config: Any) -> Any:
-    """Call the constructors; values that they refuse are one-line RecipeErrors."""
+    """Call the constructors, those of the optimisers, too.
+
+    Raises:
+        RecipeError: values that they refuse, or networks that do not fit the memory.
+    """
+    most = total_memory() or MUCH_MEMORY
     try:
-        return _parser().instantiate(config)
+        with size_limit(most // BYTES_OF_WEIGHT, MOST_PARTS):
+            built = _parser().instantiate(config)
+        if isinstance(built.method, Method):
+            built.method.configure_optimizers()
+        return built
+    except TooLargeError as error:
+        raise RecipeError(
+            f"the networks have more than {MOST_PARTS:,} layers, or to train them takes more than "
+            f"{most / 2**30:.3g} GiB, the memory of this machine"
+        ) from error
     except CrossbandError:
         raise
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise RecipeError(_plain(str(error))) from error
+    except (jsonargparse.ArgumentError, *REFUSALS) as error:
+        raise RecipeError(_plain(str(error) or type(error).__name__)) from error
 
 
 def build_method(config: dict[str, Any]) -> Method:
@@ -260,7 +297,10 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
             if not rest or (rest[0].startswith("--") and not _number(rest[0])):
                 raise RecipeError(f"--{key} needs a value")
             text = rest.pop(0)
-        found.append((key, _value(text)))
+        try:
+            found.append((key, _value(text)))
+        except TooMuchError as error:
+            raise RecipeError(f"--{key}: {error}") from error
     return found
 
 
@@ -272,9 +312,32 @@ def _value(text: str) -> Any:
     if _number(text) and not text.lstrip("+-").isdigit():
         return float(text)  # YAML 1.1 parses 1e-3 as a string
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except TooMuchError:
+        raise
+    except ValueError:
         return text
+
+
+def _check_plain(value: Any, path: str) -> None:
+    """Raise RecipeError for what no option can be, and at which libraries fail in their ways.
+
+    jsonargparse reads a text as YAML where it needs a number; brackets without end in it would end
+    the process.
+    """
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            _check_plain(item, f"{path}.{key}")
+    elif isinstance(value, str):
+        try:
+            _value(value)
+        except TooMuchError as error:
+            raise RecipeError(f"--{path}: {error}") from error
+    elif isinstance(value, float) and math.isnan(value):
+        raise RecipeError(f"--{path} is no number")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise RecipeError(f"--{path} is too large a number")
 
 
 def _check(value: Any, hint: Any, path: str) -> None:
@@ -364,7 +427,7 @@ def _resolve(base: Any, name: str, path: str) -> Any:
         module, _, attribute = name.rpartition(".")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # a module may fail in any way
             raise RecipeError(f"--{path}: cannot import {name}: {error}") from error
     if issubclass(base, Registered):
         try:

@@ -23,8 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from crossband.core.yaml_text import read_yaml
 from crossband.errors import RecipeError, nearest
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -150,13 +149,7 @@ def read(path: Path) -> SearchSpace:
         RecipeError: no such file, not YAML, an unknown key, an invalid range.
     """
     try:
-        data = yaml.safe_load(Path(path).read_bytes())
-    except FileNotFoundError as error:
-        raise RecipeError(f"--sweep {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"--sweep {path}: not YAML that can be read: {error}") from error
-    try:
-        return _spec(data)
+        return _spec(read_yaml(path, RecipeError))
     except RecipeError as error:
         raise RecipeError(f"--sweep {path}: {error}") from error
 

@@ -30,6 +30,7 @@ from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.file_names import check_output_name
 from crossband.core.messages import say
 from crossband.core.own_files import check_own_files, check_own_folder
+from crossband.core.yaml_text import parse_yaml, read_yaml
 from crossband.errors import CrossbandError, OutputError, RecipeError, TrainingError
 from crossband.model.adapt import first_difference
 from crossband.training import recipe
@@ -344,7 +345,7 @@ def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dic
             recipe.instantiate(tried[-1])
     if any(settings.trainer.devices * settings.trainer.num_nodes > 1 for settings in tried):
         raise RecipeError("a sweep runs each trial in one process: set trainer.devices to 1")
-    full: dict[str, Any] = yaml.safe_load(recipe.dump(base))
+    full: dict[str, Any] = parse_yaml(recipe.dump(base))
     return full
 
 
@@ -363,7 +364,7 @@ def _check_folder(
         check_own_files(folder / name for name in FILES)
     if resume:
         for path, now in ((SPEC, spec.fixed()), (RECIPE, base)):
-            before = yaml.safe_load((folder / path).read_bytes())
+            before = read_yaml(folder / path, RecipeError)
             found = first_difference(before, now)
             if found is not None:
                 raise RecipeError(

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from crossband.core.registry import build
+from crossband.core.yaml_text import read_yaml
 from crossband.errors import CrossbandError
 from crossband.evaluation.report import plots
 from crossband.evaluation.report.layers import picture_uri
@@ -28,6 +28,7 @@ from crossband.model import Model
 from crossband.networks import Discriminator
 from crossband.networks.conditions import Conditions, style_of
 from crossband.networks.layers.location import LocationEncoder
+from crossband.networks.size_limit import limit_of_weights
 from crossband.raster.grid import Window
 
 #: Largest number of curves, and of points of a curve.
@@ -201,15 +202,17 @@ def _discriminator(model: Model) -> Discriminator | None:
     if not last.is_file():
         return None
     try:
-        method = yaml.safe_load((run / "config.yaml").read_bytes())["method"]["init_args"]
+        method = read_yaml(run / "config.yaml")["method"]["init_args"]
         spec = method["discriminator"]
         name = spec["class_path"].rsplit(".", 1)[-1]
-        network: Discriminator = build(Discriminator, name, dict(spec.get("init_args") or {}))
-        state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
-        network.load_state_dict(dict(_below(state, "discriminator.")))
+        whole = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
+        state = dict(_below(whole, "discriminator."))
+        with limit_of_weights([value.numel() for value in state.values()]):
+            network: Discriminator = build(Discriminator, name, dict(spec.get("init_args") or {}))
+        network.load_state_dict(state)
     except (
-        CrossbandError, OSError, KeyError, TypeError, ValueError, RuntimeError,
-        yaml.YAMLError, pickle.UnpicklingError, zipfile.BadZipFile,
+        CrossbandError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError,
+        pickle.UnpicklingError, zipfile.BadZipFile,
     ):  # fmt: skip
         return None  # a run of another version; the report is complete without these maps
     return network.eval()
