@@ -25,6 +25,8 @@ RECIPE = Path(__file__).parent / "recipe.yaml"
 class Hungry(Generator):
     """Refuses tensors of more than so many pixels, as an allocator does; backward as well."""
 
+    largest_number = 2**20
+
     def __init__(self, in_channels: int, out_channels: int, pixels: int, first: int = 0) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.pixels = in_channels, out_channels, pixels

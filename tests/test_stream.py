@@ -363,7 +363,9 @@ def test_the_benchmark_prints_its_table(tmp_path):
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(numbers.read_text())
     assert found["reads per block"] == 1.0
-    assert found["of bare"] == pytest.approx(found["MPix/s"] / found["bare MPix/s"])
+    assert found["share of raw network speed"] == pytest.approx(
+        found["MPix/s"] / found["raw network MPix/s"]
+    )
     assert "| identity | 600 | tiles, none | 1 |" in done.stdout
 
 

@@ -42,7 +42,7 @@ class Registered:
         key: the attribute of a class by which it is found.
         remember: whether an instance keeps its arguments.
         known: the classes that are imported, by name; `available` imports all of them.
-        largest: largest whole number among the arguments, also within lists and mappings.
+        largest_number: largest whole number among the arguments, also within lists and mappings.
         files: arguments that name a file. `build` refuses them: what it is given may come from a
             model folder, which must not name other files.
         examples: arguments of small instances, which tests build. The first has sizes only: it
@@ -57,7 +57,7 @@ class Registered:
     key: ClassVar[str] = "__name__"
     remember: ClassVar[bool] = True
     known: ClassVar[dict[str, type[Any]]] = {}
-    largest: ClassVar[int] = 2**53
+    largest_number: ClassVar[int] = 2**53
     files: ClassVar[tuple[str, ...]] = ()
     examples: ClassVar[Examples] = ({},)
     arguments: dict[str, Any]
@@ -209,9 +209,9 @@ def _check_numbers(of: Registered, name: str, argument: Any) -> None:
     for value in _values(argument):
         if isinstance(value, float) and math.isnan(value):
             raise CrossbandError(f"{type(of).__name__}: {name} is no number")
-        if isinstance(value, int) and abs(value) > of.largest:
+        if isinstance(value, int) and abs(value) > of.largest_number:
             words = name if value is argument else f"a number in {name}"
-            raise CrossbandError(f"{type(of).__name__}: {words} must be at most {of.largest:,}")
+            raise CrossbandError(f"{type(of).__name__}: {words} must be at most {of.largest_number:,}")
 
 
 def _check_types(cls: type[Any], arguments: Mapping[str, Any]) -> None:

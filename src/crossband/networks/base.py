@@ -42,7 +42,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     as if the noise were 0 and the place unknown.
     """
 
-    largest = LARGEST
+    largest_number = LARGEST
     in_channels: int
     out_channels: int
     margin: int | None = 0
@@ -105,7 +105,7 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
         smallest: smallest side of the target in pixels that gives a score.
     """
 
-    largest = LARGEST
+    largest_number = LARGEST
     conditional: bool = True
     smallest: int = 1
 

@@ -149,7 +149,11 @@ def read(path: Path) -> SearchSpace:
         RecipeError: no such file, not YAML, an unknown key, an invalid range.
     """
     try:
-        return _spec(read_yaml(path, RecipeError))
+        data = read_yaml(path, RecipeError)
+    except RecipeError as error:  # begins with the path
+        raise RecipeError(f"--sweep {error}") from error
+    try:
+        return _spec(data)
     except RecipeError as error:
         raise RecipeError(f"--sweep {path}: {error}") from error
 

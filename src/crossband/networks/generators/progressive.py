@@ -110,7 +110,7 @@ class ProgressiveUNet(GrowingNetwork, Generator):
         {"width": 12, "levels": 1, "out_channels": 2},
     )
 
-    largest = LARGEST_GROWN
+    largest_number = LARGEST_GROWN
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class ProgressiveCritic(GrowingNetwork, Discriminator):
 
     examples = ({"width": 8, "levels": 2, "grown": 4},)
 
-    largest = LARGEST_GROWN
+    largest_number = LARGEST_GROWN
 
     def __init__(
         self,

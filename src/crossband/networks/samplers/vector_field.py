@@ -32,7 +32,7 @@ class Field(Registered, nn.Module, family="Field", package="crossband.networks")
         stride: total downsampling step.
     """
 
-    largest = LARGEST
+    largest_number = LARGEST
     source_channels: int
     target_channels: int
     stride: int = 1
