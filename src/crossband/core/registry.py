@@ -211,7 +211,8 @@ def _check_numbers(of: Registered, name: str, argument: Any) -> None:
             raise CrossbandError(f"{type(of).__name__}: {name} is no number")
         if isinstance(value, int) and abs(value) > of.largest_number:
             words = name if value is argument else f"a number in {name}"
-            raise CrossbandError(f"{type(of).__name__}: {words} must be at most {of.largest_number:,}")
+            most = f"{of.largest_number:,}"
+            raise CrossbandError(f"{type(of).__name__}: {words} must be at most {most}")
 
 
 def _check_types(cls: type[Any], arguments: Mapping[str, Any]) -> None:
