@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import resource
 import signal
 import sys
@@ -18,7 +19,7 @@ from crossband.cli import main as command
 from crossband.cli.parser import Parser
 from crossband.core.memory import is_out_of_memory
 from crossband.core.signals import Interrupter, preempted
-from crossband.errors import Preempted
+from crossband.errors import CrossbandError, Preempted
 from crossband.translate.threads import DeferredInterrupt
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +146,28 @@ def test_out_of_memory_anywhere_is_one_line(monkeypatch, capsys, error, words):
     assert said.startswith("crossband: out of memory")
     assert said.count("\n") == 1
     assert words in said
+
+
+def test_a_library_that_fails_while_it_is_imported_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "moody").mkdir()
+    (tmp_path / "moody" / "__init__.py").write_text("int('x')  # as of an environment variable\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(command, "_sensors", lambda _: importlib.import_module("moody"))
+    assert command.main(["sensors"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("crossband: moody cannot be imported: invalid literal for int()")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID"])
+def test_numbers_of_launchers_are_named(monkeypatch, name):
+    import crossband.training as package
+
+    monkeypatch.setenv(name, "3")
+    importlib.reload(package)
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(CrossbandError, match=f"{name}=x: a whole number is needed"):
+        importlib.reload(package)
 
 
 def test_other_errors_are_not_taken_for_it():

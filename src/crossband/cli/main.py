@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,7 +76,24 @@ def _line_of(error: Exception, argv: list[str]) -> str | None:
     if isinstance(error, UnicodeEncodeError):  # a name with bytes that are no text of this locale
         around = error.object[max(error.start - 60, 0) : error.end + 60]
         return f"{around}: {not_text(error.object) or error.reason}"
+    package = _failed_import(error)
+    if package is not None:
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        return (
+            f"{package} cannot be imported: {words[0][:200]} (is an environment variable set that "
+            "it does not take?)"
+        )
     return None
+
+
+def _failed_import(error: Exception) -> str | None:
+    """Return the package, not one of ours, that failed while it was imported."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package not in ("crossband", "__main__"):
+            found = package
+    return found
 
 
 @contextlib.contextmanager

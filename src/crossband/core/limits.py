@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from crossband.errors import CrossbandError
 
 
+def check_whole_numbers(*variables: str) -> None:
+    """Raise CrossbandError for an environment variable that is set, but to no whole number."""
+    for name in variables:
+        text = os.environ.get(name)
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise CrossbandError(f"{name}={text}: a whole number is needed")
+
+
 @dataclass(frozen=True)
 class Limit:
     """A bound that a user may raise.
