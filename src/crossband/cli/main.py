@@ -78,9 +78,9 @@ def _line_of(error: Exception, argv: list[str]) -> str | None:
         return f"{around}: {not_text(error.object) or error.reason}"
     package = _failed_import(error)
     if package is not None:
-        words = str(error).strip().splitlines() or [type(error).__name__]
+        said = str(error).strip().splitlines() or [type(error).__name__]
         return (
-            f"{package} cannot be imported: {words[0][:200]} (is an environment variable set that "
+            f"{package} cannot be imported: {said[0][:200]} (is an environment variable set that "
             "it does not take?)"
         )
     return None
