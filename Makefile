@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint types contract quick slow format wheel benchmarks soak clean help
+.PHONY: demo test test-all lint types contract quick slow format wheel benchmarks soak fuzz clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
 	@echo "make test        lint, types, the direction of imports, the quick tests (6 minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
+	@echo "make fuzz        run 20,000 hostile inputs and write docs/robustness.md (10 minutes)"
 	@echo "make benchmarks  print every table of the README again (an hour)"
 
 demo: $(VENV)/.ready
@@ -59,6 +60,9 @@ benchmarks: $(VENV)/.ready-test
 
 soak: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/soak.py
+
+fuzz: $(VENV)/.ready-test
+	$(BIN)/python benchmarks/fuzz.py --page docs/robustness.md
 
 clean:
 	rm -rf $(VENV) out dist build
