@@ -5,13 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint types contract quick slow format wheel benchmarks soak fuzz clean help
+.PHONY: demo test test-all lint types contract quick slow format wheel locked lock benchmarks soak fuzz clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
 	@echo "make test        lint, types, the direction of imports, the quick tests (6 minutes)"
 	@echo "make test-all    the same, and the slow tests"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make wheel       build dist/*.whl"
+	@echo "make locked      install into .venv what requirements.lock has the hashes of"
+	@echo "make lock        write requirements.lock: the hashes of what constraints.txt pins"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
 	@echo "make fuzz        run 20,000 hostile inputs and write docs/robustness.md (10 minutes)"
 	@echo "make benchmarks  print every table of the README again (an hour)"
@@ -49,6 +51,34 @@ format: $(VENV)/.ready-test
 
 wheel: $(VENV)/.ready
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# pip prefers files whose hash the index states, so torch goes first: the build that pip takes here may
+# come from elsewhere, as one for CPUs does.
+TORCH = pip download --quiet --no-deps --dest build/torch "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+TORCH_HASH = "$$($(BIN)/python -m pip hash build/torch/torch-*.whl | tail -n 1)"
+
+locked:
+	$(PYTHON) -m venv --clear $(VENV)
+	rm -rf build/torch
+	$(BIN)/python -m $(TORCH)
+	grep -q -e $(TORCH_HASH) requirements.lock || { echo "requirements.lock lacks this torch"; exit 2; }
+	$(BIN)/python -m pip install --quiet --no-deps build/torch/torch-*.whl
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.ready $(VENV)/.ready-test
+
+# Hashes of all files that the index has of these versions, for any machine and Python.
+lock: BIN := build/lock/bin
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-deps --generate-hashes \
+		--no-header --no-annotate constraints.txt -o build/requirements.lock
+	rm -rf build/torch
+	$(BIN)/python -m $(TORCH)
+	hash=$(TORCH_HASH); grep -q -e "$$hash" build/requirements.lock || \
+		sed -i "s/^torch==.*/&\n    $$hash \\\\/" build/requirements.lock
+	mv build/requirements.lock requirements.lock
 
 benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/translate.py
