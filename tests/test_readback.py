@@ -186,6 +186,23 @@ def test_nodata_is_in_the_file_and_masks_it(dtype, nodata, make_raster, tiny_mod
         assert (d.dataset_mask() > 0).tolist() == mask.tolist()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale", "nodata", "value"),
+    [
+        ("uint64", 1e-20, 2.0**63, 2.0**63 * 1e-20),  # the next number is 2048 away
+        ("int64", 1.0, -(2.0**63), -1e30),  # clipped to the least number
+        ("float32", 0.3, float(np.float32(1 / 3)), 0.1),  # equal when it is rounded to float32
+        ("float32", 1.0, float(np.finfo("f4").max), float(np.finfo("f4").max)),
+    ],
+)
+def test_a_valid_value_is_not_stored_as_nodata(dtype, scale, nodata, value):
+    values = np.full((1, 1, 2), value, np.float32)
+    stored = Encoding(dtype, scale, nodata=nodata).encode(values, np.array([[True, False]]))
+    assert stored[0, 0, 1] == nodata
+    assert stored[0, 0, 0] != nodata
+    assert float(stored[0, 0, 0]) == pytest.approx(nodata, rel=1e-6)
+
+
 def test_integers_of_64_bits_do_not_wrap_round():
     values = np.array([[[0.5, 0.0]]], np.float32)
     stored = Encoding("int64", 1e-25).encode(values, np.ones((1, 2), bool))

@@ -63,7 +63,7 @@ def output_paths(
             raise OutputError(f"--name {pattern}: {error}") from error
         if not pattern.lower().endswith(ENDINGS):
             name += ".png" if Path(name_of(source.path)).suffix.lower() in _PICTURES else ".tif"
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise OutputError(f"--name {pattern}: {name} does not lie in the output folder")
         found.append(folder / name)
     _check_clashes(sources, found, indices)

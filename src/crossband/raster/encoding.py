@@ -147,11 +147,13 @@ class Encoding:
             low, high = limits(self.dtype)
             np.clip(np.rint(stored, out=stored), low, high, out=stored)
             if self.nodata is not None:
-                step = 1 if self.nodata < high else -1
-                stored[stored == self.nodata] += step
+                step = max(np.spacing(abs(self.nodata)), 1.0)  # beyond 2^53, 1 would change nothing
+                stored[stored == self.nodata] += step if self.nodata < high else -step
         elif self.nodata is not None and np.isfinite(self.nodata):
-            clash = stored == self.nodata
-            stored[clash] = np.nextafter(kind.type(self.nodata), kind.type(np.inf))
+            stored = stored.astype(kind, copy=False)  # a value may become nodata by its rounding
+            mark = kind.type(self.nodata)
+            toward = -np.inf if mark == np.finfo(kind).max else np.inf
+            stored[stored == mark] = np.nextafter(mark, kind.type(toward))
         fill = 0.0 if self.nodata is None else self.nodata
         stored[:, ~mask] = fill
         return stored.astype(kind, copy=False)
