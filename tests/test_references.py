@@ -1,4 +1,4 @@
-"""What a scene may name: regular files, and from elsewhere only what is elsewhere, too."""
+"""Which files a scene may refer to: regular ones, and from a server only files on servers."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
 
     Args:
         path: as GDAL takes it, or a URL.
-        allow_local: a raster that is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
 
     Raises:
         InputError: it cannot be opened, names what it must not, or has no bands, complex numbers or
@@ -89,7 +89,7 @@ def _files(dataset: Any, path: str) -> list[str]:
 
 
 def open_path(path: str, *, allow_local: bool = False) -> Any:
-    """Open a raster as GDAL does; requests for what is elsewhere are repeated. See `open_dataset`.
+    """Open a raster as GDAL does; requests to servers are repeated. See `open_dataset`.
 
     Raises:
         InputError: it names what it must not.

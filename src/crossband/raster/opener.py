@@ -21,7 +21,7 @@ from crossband.raster.references import (
     HEAD,
     check_reference,
     check_vrt,
-    is_elsewhere,
+    is_on_server,
     is_vrt,
     parse_vrt,
     vrt_sources,
@@ -65,7 +65,7 @@ class Opener:
 
     Attributes:
         path: as the caller gives it.
-        allow_local: what is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
         vrts: normal paths of VRTs, as GDAL opens them, that have been looked at.
         sources: names of all files that these name.
     """
@@ -77,8 +77,8 @@ class Opener:
 
     @property
     def strict(self) -> bool:
-        """Whether the raster is elsewhere and must not name files of this machine."""
-        return is_elsewhere(self.path) and not self.allow_local
+        """Whether the raster is on a server and must not refer to files of this machine."""
+        return is_on_server(self.path) and not self.allow_local
 
     def open(self) -> Any:
         """Return the raster as a dataset of rasterio, after a look at all that it names.
@@ -88,7 +88,7 @@ class Opener:
             RasterioError: it cannot be opened.
         """
         if not self.strict:
-            self.look(elsewhere=True)
+            self.look(fetch=True)
             return self.open_seen()
         try:
             return self._checked(open_with(self.path, SELF_CONTAINED))
@@ -96,7 +96,7 @@ class Opener:
             unknown = "not recognized" in str(error)
             if not unknown or not is_vrt(remote.read(self.path, HEAD)):
                 raise
-        self.look(elsewhere=True)
+        self.look(fetch=True)
         return self._checked(open_with(self.path, ("VRT",)))
 
     def open_seen(self) -> Any:
@@ -109,35 +109,37 @@ class Opener:
                     self._checked(open_with(name, RASTERS)).close()  # to read it says why
         return self._checked(open_with(self.path, RASTERS))
 
-    def look(self, *, elsewhere: bool = False) -> None:
+    def look(self, *, fetch: bool = False) -> None:
         """Look at the VRTs that the raster consists of.
 
         Args:
-            elsewhere: also at those that are not on this machine, which are fetched.
+            fetch: also at those on servers.
 
         Raises:
             InputError: one names what it must not, or no regular file.
         """
         self.vrts, self.sources = set(), []
-        waiting, seen = self._named(self.path, elsewhere=elsewhere), set()
+        waiting, seen = self._named(self.path, fetch=fetch), set()
         while waiting:
             name = waiting.pop(0)
             key = name if remote.is_remote(name) else os.path.realpath(name)
             self.sources.append(name)
             if key not in seen:
                 seen.add(key)
-                waiting += self._named(name, elsewhere=elsewhere)
+                waiting += self._named(name, fetch=fetch)
 
-    def _named(self, name: str, *, elsewhere: bool) -> list[str]:
+    def _named(self, name: str, *, fetch: bool) -> list[str]:
         """Return the files that a VRT names; nothing for other files."""
         check_regular_parts(name)
         if name.startswith(VRT_PREFIX):
             return [name.removeprefix(VRT_PREFIX).partition("?")[0]]
-        away = is_elsewhere(name)
+        on_server = is_on_server(name)
         if remote.is_remote(name):
-            of_vrt = name.partition("?")[0].lower().endswith(".vrt") or (away and name == self.path)
+            of_vrt = name.partition("?")[0].lower().endswith(".vrt") or (
+                on_server and name == self.path
+            )
             content = b""
-            if of_vrt and (elsewhere or not away) and is_vrt(remote.read(name, HEAD)):
+            if of_vrt and (fetch or not on_server) and is_vrt(remote.read(name, HEAD)):
                 content = _fetch(name)
         else:
             content = read_head(name)
@@ -149,7 +151,7 @@ class Opener:
         self.vrts.add(posixpath.normpath(own))
         if len(self.vrts) > _MOST_VRTS:
             raise InputError(f"{self.path}: more than {_MOST_VRTS} VRTs name each other")
-        if away and not self.allow_local:
+        if on_server and not self.allow_local:
             check_vrt(content, own)
         try:
             return list(dict.fromkeys(vrt_sources(parse_vrt(content), own)))
@@ -179,11 +181,11 @@ class Opener:
         """
         if self.allow_local:
             return
-        away = is_elsewhere(name)
+        on_server = is_on_server(name)
         wrong = driver not in (*SELF_CONTAINED, "VRT") or (
             driver == "VRT" and posixpath.normpath(name) not in self.vrts
         )
-        if (away and wrong) or (self.strict and not away):
+        if (on_server and wrong) or (self.strict and not on_server):
             raise InputError(
                 f"{self.path}: it made GDAL open {name!r} ({driver}); {FLAG} allows it"
             )

@@ -39,8 +39,9 @@ class ReadOptions:
     window: Box | None = option(None, "part of the source; all of it where None")
     allow_local_references: bool = option(
         False,
-        "let a STAC item or a VRT that is on a server name files of this machine and of its "
-        "network, and overviews lie anywhere",
+        "read files of this machine and of its local network where a STAC item or a VRT on a "
+        "server refers to them, and overviews that lie in another place than their raster. "
+        "Otherwise these are refused: a server could choose which of your files are read",
         flag="--allow-local-references",
     )
 

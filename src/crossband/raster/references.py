@@ -1,8 +1,13 @@
-"""What a raster or an item from elsewhere may name: files that are elsewhere, too.
+"""Which files a VRT or a STAC item on a server may refer to.
 
-GDAL opens what a name says. A VRT on a server could name any file of this machine, or a service of
-its network that only this machine reaches. So it may name files on its own server, on public ones
-and in object stores, and only by elements whose meaning is known here.
+GDAL opens whatever a name says. A VRT on a server could make this machine read one of its own
+files, or ask a service that only its local network reaches, and the result would show what was
+found. So a file on a server may refer only to its own server, to public servers and to object
+stores. Everything else is refused, unless the user gives `--allow-local-references`.
+
+A VRT has many ways to name a file. So one on a server may contain only those elements and
+attributes that are listed here. Files on this machine are not restricted: a VRT on this machine may
+refer to any file that the user can read.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from xml.etree import ElementTree
 
 from crossband.errors import InputError
 
-#: How messages name the way out.
+#: The option that switches these rules off; messages name it.
 FLAG = "--allow-local-references"
 #: Bytes at the beginning of a file in which GDAL looks for the signature of a VRT.
 HEAD = 1024
@@ -27,14 +32,16 @@ HEAD = 1024
 _INSIDE = r"(?:/vsi(?:zip|tar|gzip)/\{?)*"
 _STORE = r"/vsi(?:s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?/"
 _CURL = r"/vsicurl(?:_streaming)?"
-_ELSEWHERE = re.compile(rf"{_INSIDE}(?:{_STORE}|{_CURL}|(?:https?|ftp|s3|gs|az|oss)://)")
+_ON_SERVER = re.compile(rf"{_INSIDE}(?:{_STORE}|{_CURL}|(?:https?|ftp|s3|gs|az|oss)://)")
 #: Names that are served by an object store, whose address the user's own settings state.
 _IN_STORE = re.compile(rf"{_INSIDE}(?:{_STORE}|(?:s3|gs|az|oss)://)")
 _URL = re.compile(rf"{_INSIDE}(?:{_CURL}/)?(https?://.+)", re.DOTALL)
+#: Beginning of messages.
+_VRT = "a VRT on a server must not contain"
 #: Host and port, without a user's name, or anything that parsers may understand differently.
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
-#: What may be in a VRT from elsewhere: elements that name no file, or do so by `SourceFilename`,
-#: and attributes. GDAL ignores the case.
+#: Elements and attributes that a VRT on a server may contain. Of these, only `SourceFilename` names
+#: a file. GDAL ignores the case.
 _ELEMENTS = re.compile(
     "vrtdataset|srs|geotransform|gcplist|gcp|metadata|mdi|vrtrasterband|description|unittype|offset|"
     "scale|colorinterp|nodatavalue|hidenodatavalue|categorynames|category|maskband|histograms|"
@@ -51,37 +58,37 @@ _ATTRIBUTES = re.compile(
 )
 
 
-def is_elsewhere(name: str) -> bool:
-    """Return whether a file is reached over a network.
+def is_on_server(name: str) -> bool:
+    """Return whether a file is on a server or in an object store.
 
-    >>> [is_elsewhere(n) for n in ("https://h/a.tif", "/vsis3/b/a.tif", "/vsizip//vsicurl/h")]
+    >>> [is_on_server(n) for n in ("https://h/a.tif", "/vsis3/b/a.tif", "/vsizip//vsicurl/h")]
     [True, True, True]
-    >>> [is_elsewhere(n) for n in ("a.tif", "/vsizip/a.zip/a.tif", "file:///a.tif")]
+    >>> [is_on_server(n) for n in ("a.tif", "/vsizip/a.zip/a.tif", "file:///a.tif")]
     [False, False, False]
     """
-    return _ELSEWHERE.match(name) is not None
+    return _ON_SERVER.match(name) is not None
 
 
 def check_reference(name: str, origin: str) -> None:
-    """Raise InputError for a name that something from elsewhere must not use.
+    """Raise InputError for a file that a VRT or item on a server must not refer to.
 
     Args:
-        name: of a file, as it is opened.
-        origin: the item or raster that uses it, and is elsewhere itself.
+        name: of the file, as GDAL opens it.
+        origin: the VRT or item that refers to it.
     """
     if _IN_STORE.match(name):
         return
     found = _URL.fullmatch(name)
     if found is None:
-        _refuse(origin, f"it names {name!r}, and what is elsewhere may name files elsewhere only")
+        _refuse(origin, f"it names {name!r}, which is not on a server")
     own = _URL.fullmatch(origin)
     place = _place(found[1])
     if place is None:
-        _refuse(origin, f"it names {name!r}, whose server cannot be told")
+        _refuse(origin, f"it names {name!r}, of which the server cannot be told")
     if own is not None and place == _place(own[1]):
         return
     if any(not a.is_global or a.is_multicast for a in _resolve(place[0])):
-        _refuse(origin, f"it names {name!r}, on this machine or in its network")
+        _refuse(origin, f"it names {name!r}, which is on this machine or in its local network")
 
 
 def is_vrt(content: bytes) -> bool:
@@ -122,9 +129,9 @@ def vrt_sources(root: ElementTree.Element, path: str) -> Iterator[str]:
 
 
 def check_vrt(content: bytes, origin: str) -> None:
-    """Raise InputError for a VRT from elsewhere that may name files of this machine.
+    """Raise InputError for a VRT on a server that refers to what it must not.
 
-    Nothing passes that GDAL's own parser of XML may read in another way than this one.
+    Text that GDAL's own parser of XML may read in another way than this one is refused, too.
 
     Args:
         content: of the VRT.
@@ -134,7 +141,7 @@ def check_vrt(content: bytes, origin: str) -> None:
         rb"<!|(?<!\A)<\?|&(?!amp;|lt;|gt;|quot;|apos;)|[\x00-\x08\x0b\x0c\x0e-\x1f]", content
     )
     if odd is not None:
-        _refuse(origin, f"a VRT from elsewhere with {odd[0]!r} in its text")
+        _refuse(origin, f"{_VRT} {odd[0]!r}")
     try:
         root = parse_vrt(content)
     except ValueError as error:
@@ -143,20 +150,23 @@ def check_vrt(content: bytes, origin: str) -> None:
         kind, name = str(element.tag).lower(), element.text or ""
         own = {key.lower(): value for key, value in element.attrib.items()}
         if not _ELEMENTS.fullmatch(kind):
-            _refuse(origin, f"a VRT from elsewhere with <{element.tag}>, which may name any file")
+            _refuse(origin, f"{_VRT} <{element.tag}>, which may name any file")
         if len(own) < len(element.attrib) or not all(map(_ATTRIBUTES.fullmatch, own)):
-            _refuse(origin, f"a VRT from elsewhere with other attributes at <{element.tag}>")
+            _refuse(origin, f"{_VRT} these attributes of <{element.tag}>")
         if own.get("subclass", "VRTSourcedRasterBand") != "VRTSourcedRasterBand":
-            _refuse(origin, f"a VRT from elsewhere of the kind {own['subclass']}")
+            _refuse(origin, f"{_VRT} a {own['subclass']}, which may name any file")
         if kind == "metadata" and own.get("domain", "").upper() not in ("", "IMAGE_STRUCTURE"):
-            _refuse(origin, f"a VRT from elsewhere with metadata of the domain {own['domain']}")
+            _refuse(origin, f"{_VRT} metadata of the domain {own['domain']}")
         if kind != "sourcefilename":
             continue
         relative = own.get("relativetovrt", "0")
         if len(element) or relative not in ("0", "1") or name != name.strip():
             _refuse(origin, f"it names {name!r} in an unusual way")
         if relative == "0" and not name.startswith("/vsi"):  # GDAL reads URLs by other means
-            _refuse(origin, f"it names {name!r}, and GDAL's names of remote files begin with /vsi")
+            _refuse(
+                origin,
+                f"it names {name!r}; on a server, a name must be relative or begin with /vsi",
+            )
         if relative == "0":
             check_reference(name, origin)
         elif name.startswith(("/", "\\", "<")) or ":" in name:

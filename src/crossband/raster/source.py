@@ -129,7 +129,7 @@ class Source:
     Attributes:
         path: as given.
         given: bands as given; see `crossband.raster.bands.parse_bands`.
-        allow_local: what is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
     """
 
     def __init__(

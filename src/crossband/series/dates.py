@@ -109,7 +109,7 @@ def date_of_scene(
     Args:
         source: the scene; its row in a manifest counts first.
         pattern: of the date in names, see `in_name`.
-        allow_local: what is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
 
     Raises:
         InputError: no date is stated, or the statement is not a date.

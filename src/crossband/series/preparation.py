@@ -77,7 +77,7 @@ def dated_tasks(
         dates: one for each plain input.
         pattern: of dates in names, see `dates.in_name`.
         same_times: scenes of the same time are allowed, as they are not stacked.
-        allow_local: what is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
 
     Raises:
         InputError: no input, a scene without a date, or two scenes of one time.

@@ -39,7 +39,7 @@ def find(
     Args:
         path: folder, archive, metadata file or address.
         bands: as the user gives them; they may name files in a folder.
-        allow_local: what is elsewhere may name files of this machine.
+        allow_local: a file on a server may refer to files of this machine.
 
     Raises:
         InputError: a product that is not supported, or whose metadata cannot be read.
