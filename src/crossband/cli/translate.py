@@ -83,7 +83,7 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
 def _translate(a: argparse.Namespace) -> int:
     from crossband.jobs.inputs import stands_for_many
     from crossband.raster.dataset import check_exists
-    from crossband.raster.output_paths import check_output
+    from crossband.raster.output_paths import check_output, new_folders
 
     options = translate_options(a)
     out = Path(a.output)
@@ -99,7 +99,12 @@ def _translate(a: argparse.Namespace) -> int:
             raise OutputError(f"{option} is for many scenes: give a folder as -o {a.output}/")
     source = a.inputs[0]
     check_exists(source)
-    check_output(out, a.overwrite or a.resume, source)
+    with new_folders(out.parent):
+        check_output(out, a.overwrite or a.resume, source)
+        return _translate_one(a, source, out, options)
+
+
+def _translate_one(a: argparse.Namespace, source: str, out: Path, options: TranslateOptions) -> int:
     from crossband.model import load
     from crossband.translate.scene import translate_scene
     from crossband.translate.statistics import Statistics

@@ -10,9 +10,10 @@ import re
 import sys
 
 #: Control characters except tab and newline, characters that turn the direction of text, other
-#: line ends, and surrogates, which stand for the bytes of names that are not UTF-8.
+#: line ends, the mark of byte order, and surrogates, which stand for bytes of names that are not
+#: UTF-8.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 

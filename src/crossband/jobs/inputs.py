@@ -3,7 +3,7 @@
 | input | recognised by | scenes |
 |---|---|---|
 | pattern | `*`, `?` or `[`, and no file of that name | the matching files; `**` is any depth |
-| text list | ends in .txt | each line, except empty lines and those that begin with # |
+| text list | ends in .txt, not metadata of a product | each line; not empty ones and comments |
 | manifest | ends in .csv, .parquet or .pq | the source of each row, read as its columns say |
 | STAC item collection | .json or .geojson, a FeatureCollection | each item |
 | anything else | | itself |
@@ -23,7 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crossband.core.json_text import parse_json
 from crossband.errors import CrossbandError, InputError, ManifestError
+from crossband.raster import products
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
@@ -74,7 +76,9 @@ def stands_for_many(text: str) -> bool:
     suffix = Path(text).suffix.lower()
     if is_remote(text):
         return False
-    return suffix in (*LIST, *MANIFEST) or _is_pattern(text) or _items(text) is not None
+    if suffix in MANIFEST or _is_list(text) or _is_pattern(text):
+        return True
+    return _items(text) is not None
 
 
 def expand_inputs(inputs: Sequence[str]) -> list[SceneInput]:
@@ -100,7 +104,7 @@ def _expanded(text: str) -> Iterator[SceneInput]:
         if not names:
             raise InputError(f"{text}: no file matches this pattern")
         yield from map(_plain, names)
-    elif suffix in LIST:
+    elif _is_list(text):
         yield from _listed(Path(text))
     elif suffix in MANIFEST:
         yield from _rows(Path(text))
@@ -113,6 +117,11 @@ def _plain(path: str, label: str | None = None) -> SceneInput:
     return SceneInput(path, Path(name_of(path)).stem, label or path)
 
 
+def _is_list(text: str) -> bool:
+    """Return whether an input is a text list, and not the metadata of a product."""
+    return Path(text).suffix.lower() in LIST and not products.is_metadata_name(text)
+
+
 def _listed(path: Path) -> Iterator[SceneInput]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -121,6 +130,8 @@ def _listed(path: Path) -> Iterator[SceneInput]:
     empty = True
     for number, line in enumerate(lines, start=1):
         text = line.strip()
+        if "\0" in text:
+            raise InputError(f"{path}: line {number} has a NUL byte: not a list of scenes")
         if text and not text.startswith("#"):
             empty = False
             at = text if is_remote(text) else str(path.parent / text)
@@ -178,7 +189,7 @@ def _items(text: str) -> list[Any] | None:
     if path.suffix.lower() not in COLLECTION or not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None  # opening it as a scene reports the error
     if not isinstance(data, dict) or data.get("type") != "FeatureCollection":

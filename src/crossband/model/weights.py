@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,10 @@ def _built(
     path: Path, shapes: dict[str, torch.Size], name: str, arguments: dict[str, Any]
 ) -> Generator:
     try:
-        with limit_of_weights([shape.numel() for shape in shapes.values()]):
+        with (
+            limit_of_weights([shape.numel() for shape in shapes.values()]),
+            warnings.catch_warnings(action="ignore", category=UserWarning),  # of torch, on no bands
+        ):
             return build(Generator, name, arguments)
     except TooLargeError as error:
         raise ModelError(

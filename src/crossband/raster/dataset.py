@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError, RasterioIOError
 
 from crossband.core.file_names import check_input_name
 from crossband.errors import InputError
 from crossband.raster import remote
-from crossband.raster.gdal import gdal, reason
+from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.labels import with_labels
 from crossband.raster.opener import Opener, check_regular_parts
 from crossband.raster.png import check_png
@@ -50,7 +49,7 @@ def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
     check_exists(text)
     try:
         dataset = open_path(text, allow_local=allow_local)
-    except (RasterioIOError, RasterioError, OSError, UnicodeDecodeError) as error:
+    except READ_ERRORS as error:
         words = reason(error)
         if remote.is_remote(text) and "not recognized as being in" not in words:
             raise InputError(
@@ -75,6 +74,9 @@ def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
                 f"{text}: a colour table, not bands; expand it first: gdal_translate -expand rgb"
             )
         return with_labels(dataset)
+    except READ_ERRORS as error:  # GDAL reads parts of a file when they are asked for
+        dataset.close()
+        raise InputError(f"{text}: not a raster that can be opened: {reason(error)}") from error
     except BaseException:
         dataset.close()
         raise

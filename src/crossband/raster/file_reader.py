@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
 
 from crossband.errors import InputError
-from crossband.raster.gdal import reason
+from crossband.raster.gdal import READ_ERRORS, reason
 from crossband.raster.grid import Box, Grid
 from crossband.raster.lost_errors import raise_lost_errors
 
@@ -71,7 +70,7 @@ class FileReader:
                     mask &= self._dataset.read(self._alpha, window=at) > 0
                 elif self._internal:
                     mask &= self._dataset.read_masks(indexes[0], window=at) > 0
-        except (RasterioError, OSError, UnicodeDecodeError) as error:
+        except READ_ERRORS as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
         return stored, mask
 

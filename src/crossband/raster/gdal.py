@@ -11,8 +11,9 @@ from textwrap import shorten
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.env import get_gdal_config
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from crossband.raster import lost_errors, remote
 
@@ -25,6 +26,10 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": 64 * 2**20,
     **remote.OPTIONS,
 }
+
+#: What rasterio raises where a raster cannot be read: its own errors, errors of GDAL as they are,
+#: and errors about texts that are not UTF-8.
+READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, UnicodeDecodeError)
 
 # rasterio logs the messages of GDAL that its exceptions have already.
 for _name in ("rasterio", "rasterio._err", "rasterio._env"):

@@ -9,11 +9,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from rasterio.errors import RasterioError
-
 from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.dataset import open_path
+from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.opener import VRT_PREFIX, read_head
 from crossband.raster.references import is_vrt
 
@@ -62,5 +61,5 @@ def _listed(name: str) -> list[str]:
         # To open the scene, it was looked at.
         with open_path(name, allow_local=True) as dataset:
             return list(dataset.files)
-    except (InputError, RasterioError, OSError, UnicodeDecodeError):
+    except (InputError, *READ_ERRORS):
         return []  # reading the raster reports the error

@@ -18,6 +18,7 @@ from crossband.errors import InputError
 from crossband.raster import dataset, products, remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.file_reader import FileReader
+from crossband.raster.gdal import READ_ERRORS, reason
 from crossband.raster.options import ReadOptions
 from crossband.raster.products.band_stack import open_band_stack
 from crossband.raster.radiometry import radiometry_of
@@ -81,6 +82,9 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
             if name != ColorInterp.alpha.name
         }
         reader = FileReader(raster, str(path), tuple(numbers.values()), named)
+    except READ_ERRORS as error:
+        raster.close()
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     except BaseException:
         raster.close()
         raise

@@ -9,13 +9,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import RasterioIOError
 
 from crossband.core.regular_file import check_regular_file, read_bytes
 from crossband.errors import InputError
 from crossband.raster import remote
 from crossband.raster.block_limit import check_blocks
 from crossband.raster.drivers import RASTERS, SELF_CONTAINED, open_with
+from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.references import (
     FLAG,
     HEAD,
@@ -105,7 +106,7 @@ class Opener:
         for name in self.sources:
             check_sidecars(name)
             if os.path.isfile(name) and posixpath.normpath(name) not in self.vrts:
-                with contextlib.suppress(RasterioError, OSError, UnicodeDecodeError):
+                with contextlib.suppress(*READ_ERRORS):
                     self._checked(open_with(name, RASTERS)).close()  # to read it says why
         return self._checked(open_with(self.path, RASTERS))
 

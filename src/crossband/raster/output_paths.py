@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crossband.core.atomic import check_file
@@ -55,6 +56,22 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{folder}: cannot write there: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folders(folder: Path) -> Iterator[None]:
+    """Remove a folder, and those above, that were made in this context, if it fails.
+
+    Folders that hold something stay.
+    """
+    missing = [p for p in (folder, *folder.parents) if not os.path.lexists(p)]
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _check_name(path: Path) -> None:

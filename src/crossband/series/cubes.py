@@ -69,7 +69,7 @@ def open_cube(path: str | Path) -> xr.DataArray:
         raise InputError(f"{path}: no such file")
     try:
         dataset = xr.open_dataset(path, engine=_engine(path), decode_coords="all")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # SciPy raises whatever comes of the bytes, as MemoryError
         raise InputError(f"{path}: not a stack that xarray can open: {reason(error)}") from error
     spatial = [v for v in dataset.data_vars.values() if _is_spatial(v)]
     banded = [v for v in spatial if v.ndim == 4]

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
+from crossband.core.json_text import parse_json
 from crossband.core.messages import printable
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal, reason
@@ -106,7 +107,7 @@ def read_places(path: str | Path, name: str | None = None) -> list[Place]:
         InputError: not GeoJSON, a geometry other than points and polygons, or two of one name.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

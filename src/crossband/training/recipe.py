@@ -149,6 +149,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise RecipeError(
                 f"unknown option --{key}: {nearest(f'--{key}', [f'--{k}' for k in KEYS])}"
             )
+        if value is None and KEYS[key][1] is not None:
+            raise RecipeError(f"--{key} is null; leave it out for {KEYS[key][1]!r}")
         _check_plain(value, str(key))
         _check(value, KEYS[key][0], str(key))
     for key in ("name", "task"):

@@ -169,10 +169,13 @@ def source_fingerprint(scene: Scene) -> str:
         size, modified = size + state.st_size, max(modified, state.st_mtime_ns)
         label = name if remote.is_remote(name) else path.name
         digest.update(f"{label} {state.st_size} {state.st_mtime_ns} ".encode())
-        with open(path, "rb") as file:
-            for part in range(_PARTS):
-                file.seek(max(state.st_size - _PART_BYTES, 0) * part // (_PARTS - 1))
-                digest.update(file.read(_PART_BYTES))
+        try:
+            with open(path, "rb") as file:
+                for part in range(_PARTS):
+                    file.seek(max(state.st_size - _PART_BYTES, 0) * part // (_PARTS - 1))
+                    digest.update(file.read(_PART_BYTES))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     grid = scene.grid
     digest.update(repr((grid.height, grid.width, grid.transform)).encode())
     age = f"of {modified // 10**9}" if modified else "elsewhere"

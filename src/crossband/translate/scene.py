@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from crossband.raster.journal import Store, names_being_placed
 from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.output import OutputFile, finish_files
-from crossband.raster.output_paths import check_not_source, check_output, same_file
+from crossband.raster.output_paths import check_not_source, check_output, new_folders, same_file
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
@@ -81,10 +81,10 @@ def translate_scene(
     paths = (output, *extra.values())
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
-    _check_paths(paths, source, match.reference, write.overwrite or skip)
-    cog = _cog(paths, write.compress, write.blocksize)
     statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
+        stack.enter_context(_checked_paths(paths, source, match.reference, write.overwrite or skip))
+        cog = _cog(paths, write.compress, write.blocksize)
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
@@ -156,13 +156,14 @@ def _columns(model: Model, scene: Scene) -> int:
     return ChunkShape.of(scene).columns(scene, reach)
 
 
-def _check_paths(
+@contextmanager
+def _checked_paths(
     paths: Sequence[Path],
     source: str | Path,
     match_to: str | Path | None,
     replaces: bool,
-) -> None:
-    """Raise OutputError for paths that cannot be written.
+) -> Iterator[None]:
+    """Raise OutputError for paths that cannot be written; a failure leaves no new folder.
 
     Args:
         paths: the result and its indices.
@@ -170,10 +171,14 @@ def _check_paths(
         match_to: path of the reference.
         replaces: existing files may be replaced.
     """
-    for path in paths:
-        check_output(path, replaces, source)
-        if match_to is not None and same_file(path, match_to):
-            raise OutputError(f"{path}: the output is what it is matched to; choose another name")
+    with new_folders(paths[0].parent):
+        for path in paths:
+            check_output(path, replaces, source)
+            if match_to is not None and same_file(path, match_to):
+                raise OutputError(
+                    f"{path}: the output is what it is matched to; choose another name"
+                )
+        yield
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:

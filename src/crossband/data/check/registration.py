@@ -105,7 +105,8 @@ def edges(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.fl
         if not known.any():
             return np.zeros(values.shape, np.float32)
         filled = np.where(mask, filled, np.median(filled[mask]))
-    strength = ndimage.gaussian_gradient_magnitude(filled, SIGMA)
+    # In float64: the squares of large numbers, as of a nodata number that nobody names, fit there.
+    strength = ndimage.gaussian_gradient_magnitude(filled, SIGMA, output=np.float64)
     typical = float(strength[known].mean())
     if typical <= 0:
         return np.zeros(values.shape, np.float32)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from crossband.core.json_text import parse_json
 from crossband.data.layouts._headers import Header, read_all, read_header
 from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import CrossbandError, ManifestError
@@ -182,7 +182,7 @@ def _aligned(path: Path) -> str:
 def _read_map(path: Path) -> dict[str, str]:
     """Read which thermal frame belongs to a visible one: stem -> stem."""
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError(
             f"{path}: cannot be read: {error.strerror or error}; without it no frame has a pair"

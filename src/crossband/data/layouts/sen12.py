@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from crossband.core.json_text import parse_json
 from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError
@@ -94,7 +94,7 @@ def _listed(path: Path) -> str:
 def _splits(path: Path) -> dict[str, str]:
     """Read split.json: path below the four terrains -> split."""
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from crossband.core import sensors
+from crossband.core.json_text import parse_json
 from crossband.data.layouts import _bands
 from crossband.data.layouts._vrt import Layer, write_stack
 from crossband.data.layouts.base import FileSearch, Layout, Row
@@ -197,7 +197,7 @@ def _items(search: FileSearch) -> Iterator[tuple[Path, dict[str, Any]]]:
     count = 0
     for path in files:
         try:
-            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            data: Any = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             search.left_out.append((path, f"not JSON: {error}"))
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crossband.core.registry import available
@@ -23,6 +24,7 @@ __all__ = [
     "Source",
     "acquisition_time",
     "find",
+    "is_metadata_name",
     "readable_folders",
     "refuse",
 ]
@@ -55,6 +57,12 @@ def find(
         if found is not None:
             return Product(text, tuple(found))
     return None
+
+
+def is_metadata_name(path: str | Path) -> bool:
+    """Return whether a file has the name of metadata that stand for a product."""
+    name = Path(path).name
+    return any(fnmatchcase(name, p) for reader in _readers() for p in reader.metadata_names)
 
 
 def acquisition_time(path: str | Path) -> tuple[str, str] | None:

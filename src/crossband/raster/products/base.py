@@ -99,6 +99,8 @@ class ProductReader(Registered, family="Product", package="crossband.raster.prod
 
     #: What messages call this kind of product.
     title: ClassVar[str]
+    #: Patterns of the names of metadata files that stand for a product.
+    metadata_names: ClassVar[tuple[str, ...]] = ()
 
     def bands(self, source: Source) -> list[Band] | None:
         """Return the bands of a product; None if the source is something else.

@@ -28,7 +28,6 @@ _TM = {
     "1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir16", "7": "swir22", "8": "pan",
 }  # fmt: skip
 _NAMES = {"OLI_TIRS": _OLI, "OLI": _OLI, "ETM": _TM, "TM": _TM}
-_FILES = ("*_MTL.txt", "*_MTL.json", "*_MTL.xml")
 #: Groups of the MTL files of each level with the factors of reflectance and temperature.
 _SURFACE, _TOP = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS", "LEVEL1_RADIOMETRIC_RESCALING"
 _TEMPERATURE = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
@@ -38,10 +37,11 @@ class Landsat(ProductReader):
     """Landsat Collection 2, surface reflectance and temperature, or top of atmosphere."""
 
     title: ClassVar[str] = "a Landsat Collection 2 folder, its tar or its MTL file"
+    metadata_names: ClassVar[tuple[str, ...]] = ("*_MTL.txt", "*_MTL.json", "*_MTL.xml")
 
     def bands(self, source: Source) -> list[Band] | None:
         """See `ProductReader.bands`."""
-        found = source.metadata(*_FILES)
+        found = source.metadata(*self.metadata_names)
         if found is None:
             return None
         tree, name = found
@@ -52,7 +52,7 @@ class Landsat(ProductReader):
 
     def when(self, source: Source) -> tuple[str, str] | None:
         """See `ProductReader.when`."""
-        found = source.metadata(*_FILES)
+        found = source.metadata(*self.metadata_names)
         if found is None:
             return None
         about = _groups(*found).get("IMAGE_ATTRIBUTES", {})
