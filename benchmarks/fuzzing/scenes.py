@@ -383,12 +383,12 @@ def read_by_gdal(
     """
     with opened(path) as file:
         numbers = bands or tuple(_numbered(file))
-        if len(numbers) != 3 or len({file.dtypes[n - 1] for n in numbers}) != 1:
+        if len(numbers) != 3:
             return None
         used = [n - 1 for n in numbers]
         unit = {(file.units[n] or "").strip().lower() for n in used}
         scale, offset = ([part[n] for n in used] for part in (file.scales, file.offsets))
-        stored = file.read(list(numbers))
+        stored = np.stack([file.read(n) for n in numbers])
         if sensor is not None:
             unit = {sensor}
             if all(s == 1 for s in scale) and not any(offset):

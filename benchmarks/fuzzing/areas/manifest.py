@@ -99,8 +99,8 @@ def _check_split(path: Path, rows: Rows | None, by: str) -> str | None:
             return f"the group {row[by]!r} is cut"
     if rows is None:
         return None
-    kept = [{key: row[key] for key in ("source", "target", "group", "terrain")} for row in found]
-    wanted = [{key: row[key] for key in ("source", "target", "group", "terrain")} for row in rows]
+    keys = ("source", "target", "terrain", *(["group"] if by == "group" else []))
+    kept, wanted = ([{key: row[key] for key in keys} for row in each] for each in (found, rows))
     return None if kept == wanted else "not the same rows"
 
 

@@ -74,4 +74,6 @@ def _planted(draw: Draw, files: Files) -> Case:
     link, content = draw.choice((("precious", b""), ("precious/a.tif", b"mine"), ("none", b"{}")))
     files[name] = link if draw.chance(0.6) else content
     more = draw.choice(([], ["--resume"], ["--overwrite"]))
-    return Case(translate("in.tif", *more), files, made=("out.tif",))
+    # A link to a folder is a folder for results; files that GDAL kept beside the name are removed.
+    made = ("out.tif", "out.tif.aux.xml", "precious/in_nir.tif", "precious/summary.jsonl")
+    return Case(translate("in.tif", *more), files, made=made)

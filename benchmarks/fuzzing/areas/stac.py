@@ -123,7 +123,7 @@ def _bands(asset: dict[str, Any]) -> list[dict[str, Any]]:
     listed = asset.get("bands") or asset.get("eo:bands") or []
     raster = asset.get("raster:bands") or []
     out = []
-    for n in range(max(len(listed), len(raster), 1)):
+    for n in range(max(len(listed or raster), 1)):
         own = copy.copy(asset)
         own |= raster[n] if n < len(raster) else {}
         own |= listed[n] if n < len(listed) else {}

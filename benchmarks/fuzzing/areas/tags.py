@@ -17,7 +17,7 @@ from fuzzing.scenes import LINE, NAMES, Scene, compare, draw_scene, item, metada
 
 Check = Callable[[Path], str | None]
 #: A number as C's strtod and Python read it alike.
-_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def case(draw: Draw) -> Case:
@@ -87,7 +87,7 @@ def _nodata(draw: Draw, scene: Scene) -> Case:
         return _case(scene, _items(scene), None, by_gdal, word)
     mark, kind = float(word), scene.stored.dtype
     held = math.isfinite(mark) and (
-        abs(mark) <= np.finfo(kind).max
+        abs(mark) <= float(np.finfo(kind).max)
         if kind.kind == "f"
         else mark == int(mark) and np.iinfo(kind).min <= mark <= np.iinfo(kind).max
     )

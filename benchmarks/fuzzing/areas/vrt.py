@@ -24,7 +24,7 @@ _HOSTILE = (
 #: Sources that are missing, the VRT itself, other files, or a pipe of names.
 _ODD_SOURCES = (
     *("none.tif", "in.vrt", ".", "", "model/model.json", "/dev/zero", "/proc/self/mem"),
-    *("/vsizip/a.tif/b", "/vsistdin/", "vrt://a.tif", "GTIFF_RAW:a.tif", "a.tif:1", "\x01"),
+    *("/vsizip/a.tif/b", "/vsistdin/", "vrt://a.tif", "a.tif:1", "\x01"),
     '<VRTDataset rasterXSize="1" rasterYSize="1"/>',
 )
 
