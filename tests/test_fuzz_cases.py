@@ -138,3 +138,26 @@ def test_numbers_whose_squares_are_not_float32():
 
 def test_the_mark_of_byte_order_is_shown():
     assert printable("a\ufeff.tif") == r"a\ufeff.tif"
+
+
+def test_an_option_whose_value_is_two_dashes(refused, make_raster, tiny_model):
+    path = make_raster()
+    assert "--batch is empty" in refused(*translation(path, tiny_model), "--batch=--")
+
+
+def test_a_nodata_number_that_float32_does_not_hold(refused, make_raster, tmp_path, tiny_model):
+    values = random_values(3, 40, 50)
+    assets = {}
+    for n, name in enumerate(("red", "green", "blue")):
+        make_raster(f"{name}.tif", values[n : n + 1], names=(None,), unit=None)
+        band = {"name": name, "common_name": name}
+        number = {"scale": 1.0, "offset": 0.0, "unit": "reflectance", "nodata": 1e300}
+        assets[name] = {"href": f"{name}.tif", "type": "image/tiff", "roles": ["data"]}
+        assets[name] |= {"eo:bands": [band], "raster:bands": [number]}
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "geometry": None}
+    item |= {"properties": {"datetime": "2024-05-01T00:00:00Z"}, "links": [], "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    with warnings.catch_warnings(action="error"):
+        assert main([str(a) for a in translation("item.json", tiny_model)]) == 0
+    with rasterio.open("out.tif") as file:
+        assert file.read_masks(1).all()

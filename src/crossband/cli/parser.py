@@ -45,7 +45,9 @@ class Parser(argparse.ArgumentParser):
         """Raise CrossbandError for an option or input with an empty value."""
         for action in self._actions:
             value = getattr(arguments, action.dest, None)
-            if "" in (value if isinstance(value, list) else [value]):
+            # argparse makes an empty list of `--batch=--`.
+            lost = value == [] != action.default and action.nargs is None
+            if lost or "" in (value if isinstance(value, list) else [value]):
                 name = action.option_strings[-1:] or [str(action.metavar or action.dest)]
                 raise CrossbandError(f"{name[0]} is empty; give a value, or leave it out")
 

@@ -329,7 +329,8 @@ def _crs(grid: Grid) -> str:
 def _mark(dtype: str, nodata: float | None) -> float | None:
     """Return the stored number of invalid pixels; None if the type cannot hold one."""
     if np.dtype(dtype).kind == "f":
-        return float("nan") if nodata is None else nodata
+        fits = nodata is not None and abs(nodata) <= float(np.finfo(dtype).max)
+        return nodata if fits else float("nan")
     if nodata is None or not float(nodata).is_integer():
         return None
     info = np.iinfo(dtype)
