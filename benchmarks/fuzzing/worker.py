@@ -24,9 +24,9 @@ from fuzzing.judge import Ending, Verdict, judge, listing
 Main = Callable[[list[str]], int]
 Make = Callable[[int], Case]
 
-#: What one case may take: seconds of the processor, of the clock, and bytes beyond those of a
-#: process that has done nothing yet.
-PROCESSOR_SECONDS, CLOCK_SECONDS, MEMORY = 20, 90, 1536 * 2**20
+#: What one case may take: seconds of the processor, of the clock, and bytes beyond those that the
+#: process has when the case begins. The clock is for a machine that does other work, too.
+PROCESSOR_SECONDS, CLOCK_SECONDS, MEMORY = 20, 300, 1536 * 2**20
 #: Cases after which a process is replaced, so that memory that libraries keep does not add up.
 CASES_OF_A_PROCESS = 200
 
@@ -157,13 +157,13 @@ def _serve(numbers: list[int], make: Make, main: Main, folder: Path, tell: Conne
     """Run cases under limits; what a forked process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number in numbers:
         spent = resource.getrusage(resource.RUSAGE_SELF)
         seconds = int(spent.ru_utime + spent.ru_stime) + PROCESSOR_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         try:
             tell.send(run(make(number), folder, main))
         except Exception:  # noqa: BLE001 - of the fuzzer itself

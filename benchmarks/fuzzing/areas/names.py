@@ -44,13 +44,15 @@ def case(draw: Draw) -> Case:
 
     def check(folder: Path) -> str | None:
         found = folder / name
+        if found.is_dir():  # as `..`
+            return None
         if not found.is_file():
             return f"there is no {name!r}"
         return None if found.suffix == ".png" else compare(found, scene)
 
     # A PNG has a second file: what PNG itself cannot say.
     made = [wanted, *map(str, Path(wanted).parents), *([f"{wanted}.aux.xml"] * (".png" in name))]
-    patterns = ("*",) if name.endswith("/") else tuple(map(glob.escape, made))
+    patterns = ("*",) if name.endswith(("/", "..")) else tuple(map(glob.escape, made))
     return Case(["translate", "in.tif", f"--output={name}", *QUIET], files, must, check, patterns)
 
 
