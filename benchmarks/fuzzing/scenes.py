@@ -74,29 +74,14 @@ class Line:
     def description(self) -> dict[str, Any]:
         """Return what its `model.json` holds; the hash of the weights is filled in later."""
         ranges = [[a, b] for a, b in zip(self.low, self.high, strict=True)]
+        unit = {"source": ranges, "target": [list(self.target)], "target_unit": None}
+        units = {name: dict(unit) for name in self.units}
+        network = {"class": "PerPixelLinear", "arguments": {"in_channels": 3, "out_channels": 1}}
         return {
-            "format": 1,
-            "name": "line",
-            "task": "rgb2nir",
-            "crossband": "0.1.0",
-            "network": {
-                "class": "PerPixelLinear",
-                "arguments": {"in_channels": 3, "out_channels": 1},
-                "margin": 0,
-                "stride": 1,
-                "scale": 1,
-                "parameters": 4,
-            },
-            "signature": {
-                "source": list(NAMES),
-                "target": ["nir"],
-                "units": {
-                    unit: {"source": ranges, "target": [list(self.target)], "target_unit": None}
-                    for unit in self.units
-                },
-            },
+            **{"format": 1, "name": "line", "task": "rgb2nir", "crossband": "0.1.0", "about": {}},
+            "network": {**network, "margin": 0, "stride": 1, "scale": 1, "parameters": 4},
+            "signature": {"source": list(NAMES), "target": ["nir"], "units": units},
             "weights": {"file": "model.safetensors", "sha256": "", "dtype": "float32"},
-            "about": {},
         }
 
     def tensors(self) -> dict[str, Array]:

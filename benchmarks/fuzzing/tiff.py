@@ -86,11 +86,7 @@ def _head(layout: Layout, at: int) -> bytes:
 
 
 def _directory(
-    out: bytearray,
-    values: Array,
-    layout: Layout,
-    entries: Entries,
-    bits: int | None = None,
+    out: bytearray, values: Array, layout: Layout, entries: Entries, bits: int | None = None
 ) -> tuple[int, int]:
     """Append pixels and a directory; return where it lies, and where the link to the next does."""
     count, height, width = values.shape

@@ -47,8 +47,6 @@ def _case(
     data = mutate_text(draw, text, _WORDS) if draw.chance(0.7) else text.encode()
     must = RIGHT if data == text.encode() else None
     named = draw.choice((folder, metadata))
-    if must is None and metadata.endswith(".txt"):
-        named = folder  # a text that is no metadata any more would be a list of scenes
 
     def check(there: Path) -> str | None:
         meant = meaning((there / metadata).read_bytes(), scene)
@@ -98,29 +96,21 @@ def _of_sentinel2(data: bytes, scene: Scene) -> Scene | None:
     try:
         root = ElementTree.fromstring(data)
         quantum = float(next(root.iter("BOA_QUANTIFICATION_VALUE")).text or "")
-        offsets = {
-            int(e.get("band_id", "")): float(e.text or "") for e in root.iter("BOA_ADD_OFFSET")
-        }
-        special = {}
+        added = root.iter("BOA_ADD_OFFSET")
+        offsets = {int(e.get("band_id", "")): float(e.text or "") for e in added}
+        special = {"NODATA": 0.0}
         for e in root.iter("Special_Values"):
             name = (e.findtext("SPECIAL_VALUE_TEXT") or "").strip()
             special[name] = float(e.findtext("SPECIAL_VALUE_INDEX") or "")
-        images = [(e.text or "").strip() for e in next(root.iter("Granule"))]
-        order = []
-        for label in ("B04", "B03", "B02"):
-            found = [i for i in images if f"_{label}" in i]
-            order.append(("B04", "B03", "B02").index(label))
-            if not found:
-                return None
+        images = " ".join(e.text or "" for e in next(root.iter("Granule")))
+        if any(f"_{label}" not in images for label in ("B04", "B03", "B02")):
+            return None
     except (ElementTree.ParseError, StopIteration, ValueError, TypeError):
         return None
-    stored, mask = scene.stored[order], np.ones(scene.stored.shape[1:], bool)
-    for name, value in {"NODATA": 0.0, **special}.items():
-        mask &= (stored != value).all(0) if name else mask
+    special.pop("", None)
+    mask = np.asarray(~np.isin(scene.stored, list(special.values())).any(0))
     offset = tuple(offsets.get(n, 0.0) / quantum for n in (3, 2, 1))
-    return replace(
-        scene, stored=stored, scale=(1 / quantum,) * 3, offset=offset, nodata=(None,) * 3, mask=mask
-    )
+    return replace(scene, scale=(1 / quantum,) * 3, offset=offset, nodata=(None,) * 3, mask=mask)
 
 
 # Landsat

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fuzzing import tiff
 from fuzzing.case import RIGHT, Case, Draw, dumped, mutate_text, mutate_tree
@@ -78,29 +75,28 @@ def _item(draw: Draw, scene: Scene) -> dict[str, Any]:
         asset: dict[str, Any] = {"href": draw.choice(("", "./")) + f"{name}.tif"}
         asset |= {"type": "image/tiff; application=geotiff", "roles": ["data"]}
         if new:
-            prefixed = {
-                f"raster:{k}" if k in ("scale", "offset") else k: numbers[k] for k in numbers
-            }
-            asset["bands"] = [{"name": name, "eo:common_name": name, **prefixed}]
+            band = {"name": name, "eo:common_name": name}
+            for key, value in numbers.items():
+                band[f"raster:{key}" if key in ("scale", "offset") else key] = value
+            asset["bands"] = [band]
         else:
             asset["eo:bands"] = [{"name": name, "common_name": name}]
             asset["raster:bands"] = [numbers]
         assets[name] = asset
-    return {
+    item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0" if new else "1.0.0",
         "id": "a",
-        "geometry": None,
-        "properties": {"datetime": "2024-05-01T00:00:00Z"},
         "links": [],
-        "assets": assets,
     }
+    item |= {"geometry": None, "properties": {"datetime": "2024-05-01T00:00:00Z"}}
+    return {**item, "assets": assets}
 
 
 def _meant(folder: Path, scene: Scene) -> Scene | None:
     """Return the scene as a changed item describes it, by docs/sources.md; None where unclear."""
     try:
-        item = json.loads((folder / "item.json").read_text(encoding="utf-8-sig"))
+        item = json.loads((folder / "item.json").read_bytes())
         found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for key, asset in item["assets"].items():
             kind = asset.get("type")
@@ -124,33 +120,22 @@ def _bands(asset: dict[str, Any]) -> list[dict[str, Any]]:
     raster = asset.get("raster:bands") or []
     out = []
     for n in range(max(len(listed or raster), 1)):
-        own = copy.copy(asset)
-        own |= raster[n] if n < len(raster) else {}
-        own |= listed[n] if n < len(listed) else {}
-        out.append(own)
+        own = (part[n] if n < len(part) else {} for part in (raster, listed))
+        out.append({**asset, **next(own), **next(own)})
     return out
 
 
 def _scene(found: dict[str, Any], scene: Scene) -> Scene | None:
-    stored = []
-    scale: list[float] = []
-    offset: list[float] = []
-    nodata: list[float | None] = []
+    order: list[int] = []
+    numbers: dict[str, list[Any]] = {"scale": [], "offset": [], "nodata": []}
     for name in NAMES:
         best = [place for place in found[name] if place[0]] or found[name]
         if len(best) != 1:
             return None
         _, number, band = best[0]
-        stored.append(scene.stored[number])
-        for key, default, out in (("scale", 1.0, scale), ("offset", 0.0, offset)):
+        order.append(number)
+        for key, default in (("scale", 1.0), ("offset", 0.0), ("nodata", None)):
             value = next((band[k] for k in (f"raster:{key}", key) if band.get(k) is not None), None)
-            out.append(default if value is None else float(value))
-        mark = band.get("nodata")
-        nodata.append(None if mark is None else float(mark))
-    return replace(
-        scene,
-        stored=np.stack(stored),
-        scale=tuple(scale),
-        offset=tuple(offset),
-        nodata=tuple(nodata),
-    )
+            numbers[key].append(default if value is None else float(value))
+    told: dict[str, Any] = {key: tuple(values) for key, values in numbers.items()}
+    return replace(scene, stored=scene.stored[order], **told)
