@@ -538,7 +538,11 @@ def test_command(messy, tmp_path, capsys):
     assert len(manifest.read(fixed)) == 13
     after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.name in before}
     assert after == before
-    assert main([*map(str, command)]) == 2
+    written = {path: path.read_bytes() for path in (fixed, record)}
+    assert main([*map(str, command)]) == 1  # the same: the findings are printed once more
+    assert {path: path.read_bytes() for path in written} == written
+    capsys.readouterr()
+    assert main([*map(str, command), "--max-shift", "7"]) == 2
     assert "exists already; give --overwrite" in capsys.readouterr().err
 
 

@@ -421,6 +421,10 @@ def test_recipes_through_the_real_command(crossband_command, pairs, tmp_path, re
     made = {p.name for p in (tmp_path / "report").iterdir()}
     files = {"index.html", "metrics.json", "profiles.json", "per_image.csv", "per_image.parquet"}
     assert made == {*files, "table.txt", "pictures"}
+    again = crossband_command("evaluate", *arguments, "-o", tmp_path / "report")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing is left to do" in again.stderr
+    arguments[-1] = "EVI"
     one_line(crossband_command("evaluate", *arguments, "-o", tmp_path / "report"), "--overwrite")
 
 

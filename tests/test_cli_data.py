@@ -22,7 +22,7 @@ from crossband.data.degrade.blind import Blind
 from crossband.data.degrade.scene import degrade_scene
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
-from crossband.errors import CrossbandError, InputError, OutputError, RecipeError
+from crossband.errors import CrossbandError, InputError, OutputError, RecipeError, UpToDate
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.warp import overlap, read_warped, resolution_ratio
@@ -232,7 +232,7 @@ def test_a_kill_when_the_files_were_in_place(scenes, tmp_path, monkeypatch):
         for path in ("source", "target", "manifest"):
             assert getattr(pair, path).read_bytes() == getattr(whole, path).read_bytes()
         assert not [p for p in out.iterdir() if p.name.startswith(".")]
-        with pytest.raises(OutputError, match="exists already; give --overwrite"):
+        with pytest.raises(UpToDate, match="aerial: exists already, made from the same"):
             degrade_scene(fine, reference, out)
 
 

@@ -494,7 +494,7 @@ def test_a_model_folder_is_replaced_only_when_told(tmp_path):
     bring(tmp_path, small())
     before = (tmp_path / "model" / "model.json").read_text()
     with pytest.raises(CrossbandError, match="exists already; give --overwrite"):
-        bring(tmp_path, small())
+        bring(tmp_path, small(), name="other")
     with pytest.raises(ModelError, match="discriminator"):
         bring(tmp_path, plain.discriminator(), overwrite=True)
     assert (tmp_path / "model" / "model.json").read_text() == before

@@ -35,6 +35,7 @@ from crossband.errors import (
     OutputError,
     RecipeError,
     UnreadableError,
+    UpToDate,
 )
 from crossband.raster.grid import Box
 from crossband.training.fit import fit
@@ -231,8 +232,10 @@ def test_any_tar_and_webdataset_read_the_shards(pairs, tmp_path):
 def test_overwrite_replaces_a_pack_and_nothing_else(pairs, tmp_path):
     path = pairs(2)
     pack(path, tmp_path / "packed")
-    with pytest.raises(OutputError, match="exists already; give --overwrite"):
+    with pytest.raises(UpToDate, match="packed: exists already, made from the same in the same"):
         pack(path, tmp_path / "packed")
+    with pytest.raises(OutputError, match="exists already; give --overwrite"):
+        pack(path, tmp_path / "packed", block=64)
     before = (tmp_path / "packed" / "pack.json").read_text()
     pairs(3, values=values(9))
     pack(path, tmp_path / "packed", overwrite=True)

@@ -22,7 +22,7 @@ from tiers import slow
 import crossband
 from crossband.cli import main as cli
 from crossband.core.indices import compute
-from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
+from crossband.errors import CrossbandError, InputError, ManifestError, OutputError, UpToDate
 from crossband.jobs.inputs import SceneInput
 from crossband.raster import journal
 from crossband.raster.grid import Box, Grid
@@ -372,8 +372,10 @@ def test_what_is_made_is_not_made_again(scenes, model, tmp_path, monkeypatch):
     assert not (out / "series.csv").exists()
     first = series(model, inputs, out, **how)
     assert {p: p.stat().st_mtime_ns for p in made} == made
-    with pytest.raises(OutputError, match=r"series.csv: exists already; give --overwrite"):
+    with pytest.raises(UpToDate, match="out: exists already, made from the same in the same way"):
         series(model, inputs, out, **how)
+    with pytest.raises(OutputError, match=r"series.csv: exists already; give --overwrite"):
+        series(model, inputs, out, **how, align=scenes / "s2_20240501.tif")
     again = series(model, inputs, out, **how, overwrite=True, keep_scenes=False)
     pd.testing.assert_frame_equal(again.table, first.table)
     assert not (out / "scenes").exists()
@@ -400,7 +402,7 @@ def test_a_killed_series_goes_on_where_files_are_in_place(scenes, model, tmp_pat
     done = series(model, inputs, out, **how)
     pd.testing.assert_frame_equal(done.table, whole.table)
     assert not list(out.rglob(".*"))
-    with pytest.raises(OutputError, match=r"series\.csv: exists already; give --overwrite"):
+    with pytest.raises(UpToDate):
         series(model, inputs, out, **how)
 
 
@@ -669,7 +671,7 @@ def test_the_command(scenes, fields, tiny_model, tmp_path, crossband_command):
     assert "partly outside of a scene: edge" in printed
     assert any(line.startswith("field  NDVI  3 of 4 dates, synthetic ") for line in printed)
     assert sorted(p.name for p in out.iterdir()) == [
-        "NDVI.tif", "scenes", "series.csv", "series.png",
+        "NDVI.tif", "scenes", "series.csv", "series.json", "series.png",
     ]  # fmt: skip
 
 

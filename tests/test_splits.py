@@ -152,9 +152,10 @@ def test_the_command_splits_by_flight_and_terrain(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     counts = table["split"].value_counts()
     assert said[1] == f"val    {counts['val']} rows of {counts['val'] // 2} groups"
-    assert main(command) == 2
-    assert "exists already; give --overwrite" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 0
+    assert main(command) == 0  # the same once more
+    assert main([*command, "--seed", "3"]) == 2
+    assert "exists already with another content; give --overwrite" in capsys.readouterr().err
+    assert main([*command, "--seed", "3", "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize(

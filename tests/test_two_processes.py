@@ -99,7 +99,7 @@ def test_a_pair(fine_and_coarse, tmp_path):
 def test_a_series(make_raster, model, tmp_path):
     scene = make_raster("20240501.tif", random_values(3, 20, 20))
     (tmp_path / "out").mkdir()
-    other = held(tmp_path / "out" / "series.csv")
+    other = held(tmp_path / "out" / "series")
     with pytest.raises(OutputError, match=BUSY):
         series(model, [scene], tmp_path / "out", date_pattern="%Y%m%d", drawn=False)
     other.remove()

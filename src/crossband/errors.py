@@ -40,6 +40,12 @@ class OutputError(CrossbandError):
     """The result cannot be written: exists already, folder not writable, disk full."""
 
 
+class UpToDate(OutputError):
+    """The result exists, and the same command has made it from the same: nothing is left to do."""
+
+    exit_code = 0
+
+
 class ChangedError(OutputError):
     """What was begun or made before comes from another source, model or option."""
 

@@ -32,6 +32,13 @@ def folder_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.crossband")
 
 
+def remove_leftovers(output: Path) -> None:
+    """Remove the hidden folder of a finished output, left by a run that was killed at its end."""
+    if folder_of(output).is_dir():
+        with contextlib.suppress(OutputError):  # another process holds it, or it is none of ours
+            HiddenFolder.open(output).remove()
+
+
 class HiddenFolder:
     """A hidden folder that this process has locked; `open` makes it, `remove` deletes it.
 
@@ -44,12 +51,13 @@ class HiddenFolder:
         self.output, self.path, self._lock = output, path, lock
 
     @classmethod
-    def open(cls, output: Path, path: Path | None = None) -> Self:
+    def open(cls, output: Path, path: Path | None = None, *, wait: bool = False) -> Self:
         """Create the folder of an output, or take up what an earlier run has left.
 
         Args:
             output: what is made in it.
             path: of the folder; `folder_of(output)` where None.
+            wait: until another process has written the output.
 
         Raises:
             OutputError: another process is writing the output; the folder cannot be written; or it
@@ -61,7 +69,7 @@ class HiddenFolder:
             try:
                 check_hidden_folder(output, path)
                 path.mkdir(parents=True, exist_ok=True)
-                return cls(output, path, take_lock(path / LOCK, output))
+                return cls(output, path, take_lock(path / LOCK, output, wait=wait))
             except FileNotFoundError as error:  # another process has just removed the folder
                 reason = error
             except OSError as error:

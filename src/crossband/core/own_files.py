@@ -56,6 +56,17 @@ def replace_own(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
+def flush(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    if path.is_dir() and os.name != "posix":  # where a folder cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def check_own_folder(path: Path) -> None:
     """Raise OutputError for what exists and is no folder, or a link to one."""
     try:

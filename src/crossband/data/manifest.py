@@ -31,7 +31,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ import pandas as pd
 
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.file_names import not_text
+from crossband.core.made_from import make_fingerprint
 from crossband.data.splits import SPLITS
 from crossband.data.table_file import PARQUET, TableLimits, read_table
 from crossband.errors import InputError, ManifestError, OutputError, nearest
@@ -139,11 +140,17 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
     return whole
 
 
-def write(table: pd.DataFrame, path: str | Path) -> None:
+def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> None:
     """Write a manifest as CSV or parquet; an error leaves no partial file.
 
     Paths of files below the manifest's folder are written relative to it, so that both may move
     together. Other paths are absolute. Empty columns are left out.
+
+    Args:
+        table: the rows.
+        path: of the file.
+        overwrite: replace an existing file. Otherwise one with the same content stays, and another
+            one is an error.
     """
     path = Path(path)
     try:
@@ -158,7 +165,7 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     out = out.drop(columns=empty)
     if "weight" in out.columns and (out["weight"] == 1.0).all():
         out = out.drop(columns=["weight"])
-    with atomic_file(path) as part:
+    with atomic_file(path, overwrite=overwrite) as part:
         if path.suffix.lower() in PARQUET:
             out.to_parquet(part, index=False)
         else:
@@ -166,11 +173,30 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def check_writable(path: str | Path, overwrite: bool) -> None:
-    """Raise OutputError for a manifest that exists, or whose name has an unknown extension."""
+    """Raise OutputError for a name that no manifest can have, or that another file has.
+
+    A manifest of that name may be the one that will be written: `write` compares the two.
+    """
     path = Path(path)
     if path.suffix.lower() not in (*PARQUET, ".csv"):
         raise OutputError(f"{path}: a manifest ends in .csv or .parquet")
-    check_file(path, overwrite)
+    check_file(path, overwrite or _is_manifest(path))
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        return {"source", "target"} <= {*map(str, _load(path).columns)}
+    except ManifestError:
+        return False
+
+
+def input_fingerprint(table: pd.DataFrame, options: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what is made of all rows and their files; see `core.made_from`."""
+    sides = (table[side].dropna() for side in ("source", "target"))
+    files = [str(name) for side in sides for name in side]
+    # A file of a pack counts by the pack's identity, which is a column.
+    local = [name for name in dict.fromkeys(files) if "://" not in name]
+    return make_fingerprint({"rows": table.to_csv(index=False), **options}, local)
 
 
 def is_paired(table: pd.DataFrame) -> pd.Series:

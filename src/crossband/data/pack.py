@@ -7,16 +7,17 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import pyarrow
 from pyarrow import parquet
 from rasterio.errors import RasterioError
 
-from crossband.core.atomic import atomic_folder, check_folder
+from crossband.core.atomic import atomic_folder
 from crossband.data import manifest as manifests
 from crossband.data.packed.raster import MOST_PIXELS, metadata_of, pack_plane
 from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
@@ -81,6 +82,7 @@ def pack(
     Raises:
         ManifestError: a row that cannot be packed; the message names it.
         OutputError: the folder exists, is no pack, or cannot be written.
+        UpToDate: the folder is the pack of the same files, packed in the same way.
     """
     if block < 16:
         raise RecipeError(f"--block must be at least 16, not {block}")
@@ -93,11 +95,13 @@ def pack(
     if is_pack(manifest):
         raise ManifestError(f"{manifest}: it is a pack already")
     output = Path(output).resolve()
-    check_folder(output, overwrite, ABOUT)
     table = manifests.read(manifest)
     root = Path(manifest).parent.resolve()
-    with atomic_folder(output, overwrite, ABOUT) as folder:
-        writer = _Writer(folder, int(shard_mb * 2**20))
+    made_from = manifests.input_fingerprint(table, {"block": block, "shard_mb": shard_mb})
+    with (
+        atomic_folder(output, overwrite, ABOUT, made_from) as folder,
+        _Writer(folder, int(shard_mb * 2**20)) as writer,
+    ):
         for done, row in enumerate(table.to_dict("records")):
             progress(done, len(table))
             _pack_row({str(k): v for k, v in row.items()}, root, block, writer)
@@ -110,6 +114,7 @@ def pack(
         table = table.drop(columns=["row"]).assign(pack=identity[:16])
         table.to_parquet(folder / PAIRS, index=False)
         about = {"format": FORMAT, "version": VERSION, "id": identity, "block": block}
+        about["made_from"] = made_from
         (folder / ABOUT).write_text(
             json.dumps(about | {"shards": shards}, indent=1) + "\n", encoding="utf-8"
         )
@@ -120,7 +125,7 @@ def pack(
 
 
 class _Writer:
-    """Writes blocks into shards, and their index."""
+    """Writes blocks into shards, and their index; use as a context manager."""
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder, shard_bytes
@@ -133,6 +138,16 @@ class _Writer:
         self._tar: Any = None
         self._stream: Any = None
         (folder / SHARDS).mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the shard of a run that failed; what a full disk refuses is no second error."""
+        for file in (self._tar, self._stream):
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
 
     def file(self, name: str, dataset: Any, block: tuple[int, int]) -> int:
         """Return the number of a file; its metadata are added at the first call."""

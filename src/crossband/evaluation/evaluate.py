@@ -32,6 +32,7 @@ import pandas as pd
 
 from crossband.core.atomic import atomic_folder, check_folder
 from crossband.core.indices import required_bands
+from crossband.core.made_from import make_fingerprint
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.splits import leakage
@@ -42,7 +43,7 @@ from crossband.evaluation.candidates import Candidate, FilesCandidate, ModelCand
 from crossband.evaluation.comparison import compare_models
 from crossband.evaluation.evaluation import Evaluation, FeatureOptions
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
-from crossband.model import Model, load
+from crossband.model import Model, identity, load
 
 if TYPE_CHECKING:
     from crossband.evaluation.report.page import FigureBlock, PictureBlock
@@ -113,10 +114,10 @@ def evaluate(
     Raises:
         ManifestError: there are no pairs, or a pair does not fit; the message names the row.
         OutputError: the folder exists or cannot be written; no files remain.
+        UpToDate: the folder is the report of the same models on the same pairs.
     """
     start = time.monotonic()
     output = Path(output)
-    check_folder(output, overwrite, METRICS_FILE)
     for index in indices:
         required_bands(index)
     if workers < 1:
@@ -133,6 +134,17 @@ def evaluate(
     left_out, rows = int((~paired).sum()), rows[paired].reset_index(drop=True)
     feature_options = _feature_options(features, feature_bands, device)
     labels = _labels([*(m.name for m in loaded), *(Path(p).name for p in predictions)])
+    made_from = make_fingerprint(
+        {
+            "models": [identity(m) for m in loaded],
+            "baselines": [sorted((n, identity(b)) for n, b in m.baselines.items()) for m in loaded],
+            "rows": manifests.input_fingerprint(full, {"split": split}),
+            "options": (*map(tuple, (indices, by, feature_bands or ())), device, precision),
+            "pictures": pictures,
+        },
+        [*predictions, *([] if features is None else [features])],
+    )
+    check_folder(output, overwrite, METRICS_FILE, made_from)
     candidates: list[Candidate] = [
         ModelCandidate(m, label, device, precision)
         for m, label in zip(loaded, labels[: len(loaded)], strict=True)
@@ -141,7 +153,7 @@ def evaluate(
     for candidate in candidates:
         _add_fitted_baselines(candidate, train, rows)
     candidates += _file_candidates(predictions, labels[len(loaded) :], train, rows, candidates)
-    with atomic_folder(output, overwrite, METRICS_FILE) as folder:
+    with atomic_folder(output, overwrite, METRICS_FILE, made_from) as folder:
         records, numbers, evaluations = [], [], []
         for candidate in candidates:
             evaluation = Evaluation(
@@ -153,6 +165,7 @@ def evaluate(
         metrics = {
             "schema": SCHEMA,
             "crossband": __version__,
+            "made_from": made_from,
             "manifest": {
                 "path": str(manifest),
                 "sha256": manifests.fingerprint(rows),

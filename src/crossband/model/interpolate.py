@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from crossband.core.atomic import check_folder
+from crossband.core.made_from import make_fingerprint
 from crossband.core.registry import build
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model import Model, load
@@ -114,14 +115,24 @@ def blend(
     Returns:
         The folder, and one line about the baselines.
     """
-    check_folder(output, overwrite, DESCRIPTION)
     models = [load(name) for name in (first, second)]
+    made_from = make_fingerprint(
+        {"models": [_known(m) for m in models], "weight": weight, "name": output.name}
+    )
+    check_folder(output, overwrite, DESCRIPTION, made_from)
     for model in models:
         if model.folder is not None and model.folder.resolve() == output.resolve():
             raise OutputError(f"{output}: the output is one of the two models")
     result = interpolate(models[0], models[1], weight, name=output.name)
+    result.about["made_from"] = made_from
     folder = result.save(output, overwrite=overwrite)
     return folder, _of_baselines(models, result)
+
+
+def _known(model: Model) -> tuple[Any, ...]:
+    """Return what the result of a blend depends on."""
+    baselines = sorted((name, b.weights_hash) for name, b in model.baselines.items())
+    return model.name, model.weights_hash, baselines, model.about
 
 
 def _same(one: Model, other: Model) -> bool:

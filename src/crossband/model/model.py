@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, ModelError
+from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.card import make_card
 from crossband.model.description import DTYPES, check_line
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
@@ -132,7 +133,10 @@ class Model(nn.Module):
             for k, v in self.network.state_dict().items()
         }
         # Only one key: the order of several keys, and so the file's hash, would be random.
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # for a full disk, too
+            raise OutputError(f"{folder / WEIGHTS}: cannot be written: {error}") from error
         (folder / WEIGHTS).chmod(0o644)  # safetensors makes it readable by its owner only
         self.weights_hash = sha256(folder / WEIGHTS)
         (folder / DESCRIPTION).write_text(

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core.hidden_folder import MARK, HiddenFolder, check_hidden_folder, folder_of
-from crossband.core.own_files import open_own, replace_own
+from crossband.core.own_files import flush, open_own, replace_own
 from crossband.errors import ChangedError, OutputError
 from crossband.raster.grid import Box
 
@@ -154,6 +154,7 @@ class Store:
             ChangedError: with `resume`, a fact has changed.
         """
         store = cls(HiddenFolder.open(output))
+        known = None
         try:
             known = store._known() if resume else None
             if known is not None:
@@ -167,11 +168,13 @@ class Store:
             replace_own(journal, _lines(store.done))
             store._journal = open_own(journal, os.O_WRONLY | os.O_APPEND)
             flush(store.folder)
-        except OSError as error:
-            store.close()
-            raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
-        except BaseException:
-            store.close()
+        except BaseException as error:
+            if known is None:
+                store.remove()  # nothing of an earlier run is in it
+            else:
+                store.close()
+            if isinstance(error, OSError):
+                raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
             raise
         return store
 
@@ -223,9 +226,17 @@ class Store:
         self._flushed = time.monotonic()
 
     def note_placing(self, paths: Sequence[Path]) -> None:
-        """Record the paths to which finished files are about to be renamed."""
-        replace_own(self.folder / "placing", json.dumps([str(p) for p in paths]))
-        flush(self.folder)
+        """Record the paths to which finished files are about to be renamed.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            replace_own(self.folder / "placing", json.dumps([str(p) for p in paths]))
+            flush(self.folder)
+        except OSError as error:
+            output = self._hidden.output
+            raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
         """Close all files and release the lock; the folder stays."""
@@ -335,12 +346,3 @@ def _lines(done: Mapping[int, Sequence[int]]) -> str:
 def _short(value: str | None) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def flush(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,18 +19,20 @@ from rasterio.errors import RasterioError
 
 from crossband.core.hidden_folder import HiddenFolder, folder_of
 from crossband.core.messages import printable
-from crossband.core.own_files import replace_own
+from crossband.core.own_files import flush, replace_own
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import OutputError
 from crossband.raster.cog import Cog
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.journal import RawFile, Store, flush
+from crossband.raster.journal import RawFile, Store
 from crossband.raster.output_paths import PNG, SIDECARS
 from crossband.raster.verify import check_whole
 from crossband.raster.vrt import OPTIONS, vrt
 
+#: Tag of a finished file with the fingerprint of what it was made from; see `core.made_from`.
+MADE_FROM_TAG = "CROSSBAND_MADE_FROM"
 #: Largest ratio of compressed to uncompressed size: LZW needs up to 12 bits for 8 bits of noise.
 _LARGEST = {"lzw": 1.5}
 #: Errors of GDAL; rasterio does not convert all of them to its own class.
@@ -126,8 +128,10 @@ class OutputFile:
         try:
             if folder != store.folder:
                 made = HiddenFolder.open(self.path, folder)
-                made.mark()
-                made.close()
+                try:
+                    made.mark()
+                finally:
+                    made.close()
             final = folder / self.path.name
             source = self.raw.path.with_suffix(".vrt")
             masked = self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
@@ -215,6 +219,16 @@ def write_error(path: Path, error: BaseException) -> OutputError:
         f"{path}: cannot be written ({reason(error)}); {free:.0f} MiB of disk are free; "
         f"nothing was left under that name"
     )
+
+
+def made_from_of(path: Path) -> str | None:
+    """Return the fingerprint of what a finished file was made from; None where it has none."""
+    try:
+        with gdal(), rasterio.open(path) as file:
+            tags: dict[str, str] = file.tags()
+            return tags.get(MADE_FROM_TAG)
+    except _ERRORS:
+        return None
 
 
 def finish_files(outputs: Sequence[OutputFile], store: Store) -> None:

@@ -148,23 +148,8 @@ def _check_rows(found: Sequence[SceneInput]) -> None:
                 raise ManifestError(f"{source.label}: target: {error}") from error
 
 
-def check_series(
-    model: Model,
-    indices: Sequence[str],
-    outputs: Sequence[Path],
-    *,
-    overwrite: bool,
-    placed: Container[Path] = (),
-) -> None:
-    """Raise CrossbandError for indices that no scene could give, and for existing results.
-
-    Args:
-        model: that translates the scenes.
-        indices: names.
-        outputs: the files of the series, except the scenes.
-        overwrite: they may exist.
-        placed: those that an interrupted run of this series has written.
-    """
+def check_indices(model: Model, indices: Sequence[str]) -> None:
+    """Raise CrossbandError for indices that no scene could give."""
     if not indices:
         raise CrossbandError("a series needs an index, as --index NDVI")
     twice = next((n for n in indices if list(indices).count(n) > 1), None)
@@ -177,6 +162,18 @@ def check_series(
         )
     for index in indices:
         maps.split_bands(model, index)
+
+
+def check_outputs(
+    outputs: Sequence[Path], *, overwrite: bool, placed: Container[Path] = ()
+) -> None:
+    """Raise OutputError for results that exist or cannot be written.
+
+    Args:
+        outputs: the files of the series, except the scenes.
+        overwrite: they may exist.
+        placed: those that an interrupted run of this series has written.
+    """
     for path in outputs:
         check = check_output if path.suffix.lower() in (".tif", ".png") else check_file
         check(path, overwrite or path in placed)

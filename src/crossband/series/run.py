@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,7 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crossband.core.hidden_folder import NEW, folder_of
+from crossband.core.atomic import up_to_date, write_text_atomically
+from crossband.core.hidden_folder import NEW, folder_of, remove_leftovers
+from crossband.core.made_from import make_fingerprint
 from crossband.errors import CrossbandError, InputError
 from crossband.jobs.run import translate_tasks
 from crossband.jobs.shards import Shard
@@ -34,7 +37,9 @@ from crossband.translate.options import TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
 
-SCENES, TABLE, PICTURE = "scenes", "series.csv", "series.png"
+SCENES, TABLE, PICTURE, RECORD = "scenes", "series.csv", "series.png", "series.json"
+#: Of the hidden folder that a running series locks.
+NAME = "series"
 
 
 @dataclass
@@ -76,7 +81,7 @@ def series_files(
     kinds = ("", "_true", "_difference") if compared else ("",)
     if stacked:
         out += [folder / f"{index}{kind}.tif" for index in indices for kind in kinds]
-    return out
+    return [*out, folder / RECORD]
 
 
 def plot_path(folder: Path, indices: Sequence[str], index: str) -> Path:
@@ -98,7 +103,8 @@ def series(
     """Translate dated scenes, and write spectral indices through time.
 
     Scenes are translated into the folder `scenes`; those that are up to date are not translated
-    again. After an interruption, the same call continues.
+    again. After an interruption, the same call continues. The last file that is written,
+    `series.json`, says what the series was made from.
 
     Args:
         model: loaded model, whose pixels have the size of the source's.
@@ -112,6 +118,7 @@ def series(
         observer: is notified of each translated scene.
 
     Raises:
+        UpToDate: the series was made of the same files in the same way, and no scene failed.
         CrossbandError: inputs, dates, grids, places or options are wrong, and nothing was done; or
             no scene could be translated.
         Interrupted: Ctrl-C; finished scenes are kept.
@@ -120,12 +127,8 @@ def series(
     outputs = series_files(
         folder, indices, stacked=series_options.stacked, compared=series_options.compared
     )
-    record = folder / TABLE
-    facts = _facts(model, inputs, indices, places, options, series_options)
-    placed = names_being_placed(record, facts)
-    preparation.check_series(
-        model, indices, outputs, overwrite=options.write.overwrite, placed=placed
-    )
+    record = folder / NAME  # no file has this name: only the hidden folder
+    preparation.check_indices(model, indices)
     if series_options.align is not None and not series_options.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
     tasks = preparation.dated_tasks(
@@ -139,6 +142,15 @@ def series(
         same_times=not series_options.stacked,
         allow_local=options.read.allow_local_references,
     )
+    facts = _facts(model, inputs, indices, places, options, series_options)
+    given = [p for p in (places, series_options.align) if isinstance(p, str | Path)]
+    given += [i for i in inputs if cubes.is_cube(str(i))]
+    made_from = make_fingerprint(facts, [*_files(tasks), *given])
+    facts["the files"] = made_from
+    placed = names_being_placed(record, facts)
+    if not options.write.overwrite and not placed:
+        placed = _check_finished(folder, made_from, outputs)
+    preparation.check_outputs(outputs, overwrite=options.write.overwrite, placed=placed)
     wanted = _places(places, series_options.place_name)
     grids = preparation.scene_grids(model, tasks, indices, read)
     onto = _onto(series_options.align)
@@ -165,7 +177,37 @@ def series(
                 result.files.append(plot_series(path, own, index, title=f"{index} by {model.name}"))
         if not series_options.keep_scenes:
             run.remove_scenes()
+        said = {"made_from": made_from, "failed": result.failed, "dates": result.labels}
+        write_text_atomically(folder / RECORD, json.dumps(said, indent=1) + "\n")
     return result
+
+
+def _check_finished(folder: Path, made_from: str, outputs: Sequence[Path]) -> set[Path]:
+    """Raise UpToDate where the same series is finished.
+
+    Returns:
+        Its files where scenes of it have failed: these are tried again, and the files are its own.
+    """
+    try:
+        said = json.loads((folder / RECORD).read_bytes())
+        if said["made_from"] != made_from:
+            return set()
+        failed = bool(said["failed"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return set()
+    if failed or not (folder / TABLE).exists():
+        return set(outputs)
+    remove_leftovers(folder / NAME)
+    raise up_to_date(folder)
+
+
+def _files(tasks: Sequence[DatedTask]) -> Iterator[str]:
+    """Yield the files of the scenes, and those of measured bands that a manifest names."""
+    for item in tasks:
+        if item.part is None:
+            yield str(item.dated.source.path)
+        if item.dated.source.row.get("target"):
+            yield str(item.dated.source.row["target"])
 
 
 def _facts(

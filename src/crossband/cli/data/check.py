@@ -47,15 +47,18 @@ def add_options(sub: Any) -> None:
 
 
 def _check(a: argparse.Namespace) -> int:
-    from crossband.core.atomic import check_file, write_text_atomically
+    from crossband.core.atomic import is_finished, write_text_atomically
     from crossband.data import check, manifest
     from crossband.data.check import text as check_text
 
-    for name in filter(None, (a.output, a.json)):
-        check_file(name, a.overwrite)
+    bands = check.Bands(_names(a.source), _names(a.target))
+    made_from = manifest.input_fingerprint(
+        manifest.read(a.manifest, lenient=True),
+        {"bands": bands, "--max-shift": a.max_shift, "--ignore": sorted(a.ignore)},
+    )
+    done = {n for n in (a.output, a.json) if n and is_finished(n, a.overwrite, made_from)}
     if a.fix:
         manifest.check_writable(a.fix, a.overwrite)
-    bands = check.Bands(_names(a.source), _names(a.target))
     with RowProgress("checked", quiet=a.quiet) as progress:
         report = check.check(
             a.manifest,
@@ -66,15 +69,20 @@ def _check(a: argparse.Namespace) -> int:
             progress=progress,
         )
     say(check_text.summary(report) if a.quiet else check_text.text(report))
-    if a.json:
-        write_text_atomically(Path(a.json), json.dumps(report.record(), indent=1) + "\n")
+    if a.json and a.json not in done:
+        record = {"made_from": made_from, **report.record()}
+        text = json.dumps(record, indent=1) + "\n"
+        write_text_atomically(Path(a.json), text, overwrite=a.overwrite)
     if a.output:
         from crossband.data.check import page as check_page
 
-        say(check_page.write(report, Path(a.output), bands))
+        if a.output not in done:
+            text = check_page.page(report, bands, made_from)
+            write_text_atomically(Path(a.output), text, overwrite=a.overwrite)
+        say(a.output)
     if a.fix:
         kept = check.usable_rows(report)
-        manifest.write(kept, a.fix)
+        manifest.write(kept, a.fix, overwrite=a.overwrite)
         say(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
     return 0 if report.clean else 1
 

@@ -63,7 +63,7 @@ def _manifest(a: argparse.Namespace) -> int:
     manifest.check_writable(b.output, b.overwrite)
     options = {k: v for k, v in vars(b).items() if k not in ("root", "output", "overwrite")}
     found = layouts.build_manifest(build(layouts.Layout, layout.name, options), b.root)
-    manifest.write(found.table, b.output)
+    manifest.write(found.table, b.output, overwrite=b.overwrite)
     say("\n".join([*found.lines(), b.output]))
     return 0
 

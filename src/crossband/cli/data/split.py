@@ -42,6 +42,6 @@ def _split(a: argparse.Namespace) -> int:
     table, lines = splits.new_split(
         table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify
     )
-    manifest.write(table, a.output)
+    manifest.write(table, a.output, overwrite=a.overwrite)
     say("\n".join([*lines, a.output]))
     return 0

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from crossband.core.atomic import write_text_atomically
 from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.data.check.findings import KINDS, Finding
@@ -34,23 +33,14 @@ PICTURE, MIDDLE, LARGER = 160, 96, 2
 PICTURED, ROWS = 12, 4
 
 
-def write(report: Report, path: Path, bands: Bands | None = None) -> Path:
-    """Write the page; an error leaves no partial file.
+def page(report: Report, bands: Bands | None = None, made_from: str = "") -> str:
+    """Return the page as HTML.
 
     Args:
         report: from `check`.
-        path: of the page.
         bands: as given to `check`.
-
-    Raises:
-        OutputError: the folder cannot be written.
+        made_from: fingerprint of what the page is made from.
     """
-    write_text_atomically(path, page(report, bands))
-    return path
-
-
-def page(report: Report, bands: Bands | None = None) -> str:
-    """Return the page as HTML."""
     records = report.table.to_dict("records")
     rows = {int(r["row"]): {str(k): v for k, v in r.items()} for r in records}
     pictured = dict.fromkeys(KINDS, 0)
@@ -77,6 +67,7 @@ def page(report: Report, bands: Bands | None = None) -> str:
         __package__,
         "check.html",
         report=report,
+        made_from=made_from,
         items=items,
         kinds=kinds,
         findings=severe,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from crossband.core.atomic import atomic_file
-from crossband.core.locks import locked
+from crossband.core.atomic import atomic_file, up_to_date
+from crossband.core.hidden_folder import remove_leftovers
+from crossband.core.made_from import make_fingerprint
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.version import __version__
 from crossband.data.degrade import Degradation, coarse_mask
@@ -30,9 +31,10 @@ from crossband.raster.disk_space import check_disk_space
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.journal import Store, names_being_placed, recorded
+from crossband.raster.members import member_files
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
-from crossband.raster.output import OutputFile, finish_files
+from crossband.raster.output import MADE_FROM_TAG, OutputFile, finish_files, made_from_of
 from crossband.raster.output_paths import check_output
 from crossband.raster.scene import Scene
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
@@ -110,6 +112,7 @@ def degrade_scene(
         Where the pair lies.
 
     Raises:
+        UpToDate: the pair was made of the same files in the same way, and its row is there.
         CrossbandError: no overlap, no shared band, no CRS, no valid pixel, a fine scene that is
             coarser than the reference, a random degradation, files that exist.
     """
@@ -140,19 +143,26 @@ def degrade_scene(
             "the degradation": repr((type(degradation).__name__, degradation.arguments)),
             "how": repr((match, scale)),
         }
+        files = member_files((*one.files, *two.files))
+        made_from = make_fingerprint(how, files)
+        manifest = folder / "pairs.csv"
+        if not overwrite and _is_finished(paths, manifest, made_from):
+            for path in (*paths, manifest):
+                remove_leftovers(path)
+            raise up_to_date(folder / stem)
+        how |= {"the files": made_from}
         placed = names_being_placed(paths[0], how)
         for path in paths:
             for scene in (one, two):
                 check_output(path, overwrite or path in placed, scene.path)
-        _rows(folder / "pairs.csv")  # one that a row cannot be added to is refused before the work
+        _rows(manifest)  # one that a row cannot be added to is refused before the work
         job = _Job.of(one, two, degradation, scale)
         fitted = None if match == "none" else job.fit(match)
         unit = one.unit if match == "none" else two.unit
-        pair = Pair(*paths, folder / "pairs.csv", job.scale, tuple(names), unit)
+        pair = Pair(*paths, manifest, job.scale, tuple(names), unit)
+        words = f"{match} {type(degradation).__name__} scale {job.scale}"
         with recorded(paths[0], how, paths, placed) as store:
-            job.write(
-                pair, fitted, f"{match} {type(degradation).__name__} scale {job.scale}", store
-            )
+            job.write(pair, fitted, words, made_from, store)
             _add_row(pair, stem, job.grid.pixel_size())
     return pair
 
@@ -207,12 +217,15 @@ class _Job:
         except InputError as error:
             raise InputError(f"{self.fine.path}: {error}") from error
 
-    def write(self, pair: Pair, fitted: matching.Match | None, how: str, store: Store) -> None:
+    def write(
+        self, pair: Pair, fitted: matching.Match | None, how: str, made_from: str, store: Store
+    ) -> None:
         """Write both files, or none of them."""
         tags = {
             "CROSSBAND_DEGRADED_FROM": Path(self.fine.path).name,
             "CROSSBAND_REFERENCE": Path(self.reference.path).name,
             "CROSSBAND_DEGRADATION": f"{how}, {self.degradation.arguments}",
+            MADE_FROM_TAG: made_from,
             "TIFFTAG_SOFTWARE": f"crossband {__version__}",
         }
         encoding = Encoding("float32", nodata=float("nan"))
@@ -303,6 +316,13 @@ def _of(bands: Mapping[str, int | str] | None, names: list[str]) -> dict[str, in
     return {name: number for name, number in (bands or {}).items() if name in names}
 
 
+def _is_finished(paths: Sequence[Path], manifest: Path, made_from: str) -> bool:
+    """Return whether both files were made from the same, and the manifest has their row."""
+    if any(made_from_of(path) != made_from for path in paths):
+        return False
+    return any([r["source"], r["target"]] == [p.name for p in paths] for r in _rows(manifest))
+
+
 def _rows(manifest: Path) -> list[dict[str, str]]:
     """Return the rows of the manifest that a pair is added to; none where there is no file."""
     if not manifest.exists():
@@ -329,8 +349,7 @@ def _add_row(pair: Pair, group: str, gsd: float) -> None:
         "group": group,
         "gsd": f"{gsd:g}" if math.isfinite(gsd) else "",
     }
-    lock = pair.manifest.with_name(f".{pair.manifest.name}.lock")
-    with locked(lock, pair.manifest, wait=True), atomic_file(pair.manifest) as part:
+    with atomic_file(pair.manifest, wait=True) as part:
         rows = [r for r in _rows(pair.manifest) if r["source"] != row["source"]] + [row]
         columns = list(dict.fromkeys([*COLUMNS, *(c for r in rows for c in r)]))
         with part.open("w", newline="", encoding="utf-8") as file:

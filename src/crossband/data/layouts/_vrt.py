@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from crossband.core.atomic import write_text_atomically
+from crossband.core.atomic import atomic_file
 from crossband.errors import ManifestError, OutputError
 from crossband.raster.gdal import gdal
 from crossband.raster.open import open_raster
@@ -100,5 +100,6 @@ def _write(path: Path, text: str) -> Path:
             raise OutputError(f"{path}: exists and says something else; choose another folder")
     except (OSError, UnicodeDecodeError) as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
-    write_text_atomically(path, text)
+    with atomic_file(path, wait=True) as part:  # another manifest may name the same file
+        part.write_text(text, encoding="utf-8")
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.atomic import check_folder
+from crossband.core.made_from import make_fingerprint
 from crossband.core.sensors import DISPLAY, VALID_RANGE
 from crossband.core.signature import Signature, UnitRange
 from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
@@ -88,14 +89,18 @@ def import_checkpoint(
         ModelError: the file is no such checkpoint, or contradicts the arguments.
         UnitError: an unknown unit, or missing ranges.
         OutputError: `output` exists already.
+        UpToDate: it was made of this file in the same way.
     """
     path, output = Path(path), Path(output)
-    check_folder(output, overwrite, DESCRIPTION)
+    origin = origin or Origin()
+    options = options or ImportOptions()
+    given = {"task": task, "name": name, "part": part, "sides": (source, target)}
+    made_from = make_fingerprint({**given, "options": options, "origin": origin}, [path])
+    check_folder(output, overwrite, DESCRIPTION, made_from)
     signature = _signature(source, target)
     format_, tensors = _find(path, part)
-    conversion = format_.read(tensors, options or ImportOptions())
+    conversion = format_.read(tensors, options)
     network = convert(tensors, conversion, source.bands, target.bands)
-    origin = origin or Origin()
     about: dict[str, Any] = {
         "description": f"{', '.join(signature.source)} to {', '.join(signature.target)}; weights "
         f"of {path.name}, trained elsewhere",
@@ -106,6 +111,7 @@ def import_checkpoint(
             "code": format_.code,
             "url": origin.url,
         },
+        "made_from": made_from,
     }
     if origin.licence is not None:
         about["licence"] = origin.licence
