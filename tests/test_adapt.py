@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 import yaml
-from fitting import RECIPE, options, pairs  # noqa: F401  (a fixture)
+from fitting import RECIPE, options, pairs, same_weights  # noqa: F401  (a fixture)
 from registered import cases, waken
 from tiers import first_quick, slow
 
@@ -398,3 +398,29 @@ def test_a_resumed_run_does_not_start_again(pairs, tiny, tmp_path, monkeypatch, 
     again = fit(RECIPE, arguments, tmp_path / "run", overwrite=True)
     assert load(again).about["training"]["start"] is None
     assert not (tmp_path / "run/checkpoints/start.json").exists()
+
+
+@pytest.mark.parametrize("said", [slow(True), False])
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    pairs,  # noqa: F811
+    tiny,
+    tmp_path,
+    monkeypatch,
+    said,
+):
+    """Not from random weights, of which the model would say that they were the start's."""
+    start = ["--start", str(tiny / "plain")]
+    arguments = options(pairs, "--method.max_steps", "2", "--data.steps", "2")
+    whole = fit(RECIPE, [*arguments, *start], tmp_path / "whole")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("crossband.training.run.TrainingRun.train", killed)
+        with pytest.raises(CrossbandError):
+            fit(RECIPE, [*arguments, *start], tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+    again = fit(RECIPE, arguments + start * said, tmp_path / "run", resume=True)
+    assert same_weights(whole, again)
+    assert load(again).about["training"]["start"] == load(whole).about["training"]["start"]

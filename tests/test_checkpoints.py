@@ -345,3 +345,17 @@ def test_a_refused_write_keeps_the_last_good_one(tmp_path):
         Checkpoints(tmp_path)._write(last, full)
     assert step_of(last) == 7
     assert names(tmp_path) == {"last.ckpt"}
+
+
+def test_the_best_has_its_name_before_the_last(arguments, tmp_path, monkeypatch):
+    """The last one says which was the best: after a kill in between, `best.ckpt` is that one."""
+    done = []
+    original = checkpoints.rename_and_sync
+
+    def note(temporary, final):
+        done.append(final.name)
+        original(temporary, final)
+
+    monkeypatch.setattr(checkpoints, "rename_and_sync", note)
+    fit(RECIPE, [*arguments, "--method.max_steps", "3", "--trainer.keep_last", "1"], tmp_path / "r")
+    assert done == ["best.ckpt", "step-00000003.ckpt", "last.ckpt"]

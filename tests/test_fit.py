@@ -13,6 +13,7 @@ from fitting import RECIPE, options, same_weights
 from tiers import slow
 
 from crossband import load
+from crossband.core.hidden_folder import HiddenFolder
 from crossband.data import manifest
 from crossband.errors import (
     CrossbandError,
@@ -339,3 +340,27 @@ def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, linear, tmp_path)
         with pytest.raises(RecipeError, match="--blend"):
             fit(RECIPE, [*arguments, "--blend", wrong], tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
+
+
+def test_a_run_that_was_killed_at_its_beginning(line_pairs, tmp_path):
+    """What is left of writing its first file is no reason to refuse the folder."""
+    begun = HiddenFolder.open(tmp_path / "run" / "config.yaml")
+    begun.mark()
+    begun.close()
+    fit(RECIPE, ["--data.manifest", str(line_pairs)], tmp_path / "run", fast_run=True)
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_run_that_is_being_replaced_stays_a_run(line_pairs, tmp_path, monkeypatch):
+    """A kill after the old one is deleted, and before the new one has a file."""
+    arguments = ["--data.manifest", str(line_pairs)]
+    fit(RECIPE, arguments, tmp_path / "run", fast_run=True)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("crossband.training.fit.write_text_atomically", killed)
+        with pytest.raises(CrossbandError):
+            fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)
+    fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)

@@ -225,3 +225,22 @@ def test_pixels_are_bytes():
     pixels = loggers._pixels(picture)
     assert pixels.dtype == np.uint8
     assert pixels.tolist() == [[[0, 128, 64], [255, 51, 191]]]
+
+
+def test_the_table_survives_a_kill_while_it_is_taken_up(tmp_path, monkeypatch):
+    """Lightning deletes it, and a new one with its lines is written: the lines are never gone."""
+    table = tmp_path / "logs" / "metrics.csv"
+    table.parent.mkdir()
+    table.write_text("a,step\n1.5,50\n")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loggers, "write_text_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loggers._csv(tmp_path, "t")
+    logger = loggers._csv(tmp_path, "t")
+    logger.log_metrics({"a": 2.5}, 51)
+    assert table.read_text().split() == ["a,step", "1.5,50", "2.5,51"]
+    assert [p.name for p in table.parent.iterdir()] == ["metrics.csv"]

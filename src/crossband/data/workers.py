@@ -7,6 +7,18 @@ import re
 from crossband.errors import CrossbandError
 
 
+def is_lost_worker(error: BaseException) -> bool:
+    """Return whether a loading process has ended without saying why, as one that was killed.
+
+    >>> is_lost_worker(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+    True
+    """
+    text = str(error)
+    return "DataLoader worker (pid" in text and (
+        "killed by signal" in text or "exited unexpectedly" in text
+    )
+
+
 def original(error: CrossbandError) -> CrossbandError:
     """Return the error as the loading process raised it: torch adds a traceback to its message.
 

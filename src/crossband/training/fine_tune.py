@@ -15,6 +15,7 @@ from crossband.model import folder as models
 from crossband.model.adapt import ModelBands, adapt, architecture_difference
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
+from crossband.training.callbacks.checkpoints import newest
 from crossband.training.methods.base import Method
 from crossband.training.methods.least_squares import LeastSquares
 
@@ -31,7 +32,7 @@ def load_start(
         method: the method of the recipe.
         name: a bundled model, a folder or `hf://owner/name`; None keeps the random weights.
         folder: folder of the run's checkpoints.
-        resume: the weights come from a checkpoint, so none are loaded here.
+        resume: the weights come from a checkpoint if there is one, so that none are loaded here.
         quiet: print nothing.
 
     Returns:
@@ -43,8 +44,10 @@ def load_start(
             cannot start from weights, or the run to resume had another start.
         ModelError: there is no such model.
     """
-    if resume:
+    if resume and newest(folder, quiet=True) is not None:
         return _resumed(folder, name)
+    if resume and name is None:  # killed before the first checkpoint: it begins anew
+        name = _begun_from(folder)
     if name is None:
         return None
     if isinstance(method, LeastSquares):
@@ -77,15 +80,25 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
-    path = folder / START_FILE
-    begun: dict[str, Any] | None = json.loads(path.read_bytes()) if path.is_file() else None
-    before = begun["name"] if begun else None
+    begun = _begun(folder)
+    before = _begun_from(folder)
     if name is not None and name != before:
         raise RecipeError(
             f"--start {name}: the run that --resume goes on with began from "
             f"{before or 'random weights'}; --overwrite begins anew"
         )
     return begun
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    path = folder / START_FILE
+    begun: dict[str, Any] | None = json.loads(path.read_bytes()) if path.is_file() else None
+    return begun
+
+
+def _begun_from(folder: Path) -> str | None:
+    begun = _begun(folder)
+    return str(begun["name"]) if begun else None
 
 
 def _choose(model: Model, wanted: Generator, name: str) -> tuple[Generator, str]:

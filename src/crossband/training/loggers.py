@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import (
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from crossband.core.atomic import write_text_atomically
 from crossband.errors import RecipeError
 from crossband.training.run_folder import is_first_process
 
@@ -107,12 +108,16 @@ def _csv(folder: Path, title: str) -> Logger:
     # Flush every line: with Lightning's default a kill loses the lines in memory.
     logger = CSVLogger(folder, name="", version=LOGS, flush_logs_every_n_steps=1)
     table = folder / LOGS / "metrics.csv"
-    if is_first_process() and table.is_file():
+    kept = table.with_name(".metrics.before.csv")
+    if is_first_process() and (table.is_file() or kept.is_file()):
         # In a resumed run Lightning would delete this file and start a new one.
-        before = table.read_text(encoding="utf-8")
+        if not kept.exists():  # else of a run that was killed in here
+            os.replace(table, kept)
+        before = kept.read_text(encoding="utf-8")
         writer: Any = logger.experiment
-        table.write_text(before, encoding="utf-8")
+        write_text_atomically(table, before)
         writer.metrics_keys = before.partition("\n")[0].strip().split(",")
+        kept.unlink()
     return logger
 
 

@@ -17,7 +17,7 @@ from crossband.core.messages import say
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
-from crossband.data.workers import original
+from crossband.data.workers import is_lost_worker, original
 from crossband.errors import (
     Interrupted,
     Preempted,
@@ -99,6 +99,8 @@ class TrainingRun:
     def train(self, resume: bool = False) -> dict[str, Any]:
         """Train to the last step and return the weights of the model."""
         found = None
+        if is_first_process():
+            self.checkpoints.remove_temporary_files()
         if self.checkpoints.folder and resume:
             quiet = not is_first_process()
             found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
@@ -124,6 +126,13 @@ class TrainingRun:
             raise
         except UnreadableError as error:
             raise original(error) from error
+        except RuntimeError as error:
+            if not is_lost_worker(error):
+                raise
+            raise TrainingError(
+                "a loading process was killed, as by a system without memory: fewer --data.workers "
+                "or less --data.cache_mb need less; go on with --resume"
+            ) from error
         except SystemExit as error:  # Lightning exits at a second Ctrl-C
             raise KeyboardInterrupt from error
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from crossband.core.file_names import check_output_name
+from crossband.core.hidden_folder import folder_of
 from crossband.core.locks import locked
 from crossband.core.own_files import check_own_files, check_own_folder
 from crossband.core.yaml_text import read_yaml
@@ -56,9 +57,15 @@ def is_first_process() -> bool:
     return {told, node, str(getattr(rank_zero_only, "rank", 0) or 0)} == {"0"}
 
 
-def is_empty(folder: Path) -> bool:
-    """Return whether there is nothing in a folder, or no folder; a lock does not count."""
-    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+def is_empty(folder: Path, begun: Sequence[str] = (CONFIG,)) -> bool:
+    """Return whether there is nothing in a folder, or no folder; a lock does not count.
+
+    Args:
+        folder: of a run or a sweep.
+        begun: its first files; what a kill leaves while they are written does not count either.
+    """
+    ours = (LOCK, *(folder_of(folder / name).name for name in begun))
+    return not folder.exists() or all(path.name in ours for path in folder.iterdir())
 
 
 def is_recipe(path: Path) -> bool:
@@ -92,14 +99,13 @@ def run_folder(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Delete the files of an existing run, and nothing else; what names it as a run comes last."""
-    try:
-        if (folder / CONFIG).is_file():
-            for part in (CHECKPOINTS, LOGS, MODEL):
-                shutil.rmtree(folder / part, ignore_errors=True)
-            (folder / CONFIG).unlink()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+    """Delete the folders of an existing run, and nothing else.
+
+    What names it as a run stays until the new run replaces it, so that a kill leaves a run.
+    """
+    if (folder / CONFIG).is_file():
+        for part in (CHECKPOINTS, LOGS, MODEL):
+            shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _check_parts(folder: Path) -> None:

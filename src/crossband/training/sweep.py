@@ -28,6 +28,7 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.file_names import check_output_name
+from crossband.core.hidden_folder import folder_of
 from crossband.core.messages import say
 from crossband.core.own_files import check_own_files, check_own_folder
 from crossband.core.yaml_text import parse_yaml, read_yaml
@@ -40,6 +41,7 @@ from crossband.training.methods.base import Method
 from crossband.training.run_folder import (
     CHECKPOINTS,
     CONFIG,
+    LOCK,
     is_empty,
     is_recipe,
     locked_folder,
@@ -53,8 +55,8 @@ SPEC, RECIPE, STORE, TABLE, FINAL = (
     "trials.csv",
     "best.yaml",
 )
-#: All of them; the one that names a folder as a sweep is the last to be deleted.
-FILES = (TABLE, FINAL, STORE, RECIPE, SPEC)
+#: All of them; what is left of a kill while they are deleted is a sweep, or `_is_beginning`.
+FILES = (TABLE, FINAL, STORE, SPEC, RECIPE)
 #: Trials fit no baselines: only the network's own score counts.
 ALONE = ["--baselines", "null", "--blend", "null"]
 
@@ -372,12 +374,18 @@ def _check_folder(
                     f"--overwrite begins anew"
                 )
         return
-    if is_empty(folder):
+    if is_empty(folder, (RECIPE, SPEC)) or _is_beginning(folder):
         return
     if not is_sweep:
         raise OutputError(f"{folder}: exists and is no sweep; choose another --output")
     if not overwrite:
         raise OutputError(f"{folder}: a sweep is there already; use --resume or --overwrite")
+
+
+def _is_beginning(folder: Path) -> bool:
+    """Return whether a folder holds what a sweep leaves that was killed at its beginning."""
+    known = (RECIPE, LOCK, *(folder_of(folder / name).name for name in (RECIPE, SPEC)))
+    return is_recipe(folder / RECIPE) and all(p.name in known for p in folder.iterdir())
 
 
 def _prepare(folder: Path, spec: SearchSpace, base: dict[str, Any]) -> None:

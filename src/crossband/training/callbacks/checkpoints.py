@@ -79,9 +79,12 @@ class Checkpoints(MethodCallback):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Install the flushing checkpoint IO; delete temporary files of a killed run."""
+        """Install the flushing checkpoint IO."""
         trainer.strategy.checkpoint_io = FlushedCheckpointIO()
-        if self.folder is not None and trainer.is_global_zero:
+
+    def remove_temporary_files(self) -> None:
+        """Delete what a run that was killed while it wrote a checkpoint has left."""
+        if self.folder is not None:
             for stale in self.folder.glob(".*.ckpt.tmp"):
                 stale.unlink(missing_ok=True)
 
@@ -123,11 +126,7 @@ class Checkpoints(MethodCallback):
         if better:
             self.best = self._new_value
         self._new_value = None
-        self._save(trainer, method)
-        if better and self.folder is not None and trainer.is_global_zero:
-            self._write(
-                self.folder / BEST, lambda: _link_or_copy(self.folder / LAST, self.folder / BEST)
-            )
+        self._save(trainer, method, better=better)
         if self.stop_request.agreed(method.step, now=True):
             raise self.stop_request.error(method.step)
 
@@ -160,7 +159,12 @@ class Checkpoints(MethodCallback):
         what = state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode)
         self.best = state_dict["best"] if what == (self.monitor, self.mode) else None
 
-    def _save(self, trainer: lightning.Trainer, method: Method) -> None:
+    def _save(self, trainer: lightning.Trainer, method: Method, *, better: bool = False) -> None:
+        """Save the last checkpoint, and before it its further names.
+
+        It says which value was the best. So after a kill in between, the run that goes on from the
+        checkpoint before it writes these names again.
+        """
         method.check_finite()
         if self.folder is None:
             return
@@ -168,10 +172,14 @@ class Checkpoints(MethodCallback):
         self._write(last, lambda: trainer.save_checkpoint(temporary))
         if not trainer.is_global_zero:
             return
-        self._write(last, lambda: rename_and_sync(temporary, last))
+        if better:
+            best = self.folder / BEST
+            self._write(best, lambda: _link_or_copy(temporary, best))
         if self.keep:
             step = self.folder / f"step-{method.step:08d}.ckpt"
-            self._write(step, lambda: _link_or_copy(last, step))
+            self._write(step, lambda: _link_or_copy(temporary, step))
+        self._write(last, lambda: rename_and_sync(temporary, last))
+        if self.keep:
             for old in step_checkpoints(self.folder)[self.keep :]:
                 old.unlink(missing_ok=True)
 
