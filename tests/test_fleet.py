@@ -119,7 +119,7 @@ def test_a_manifest_states_nodata_beside_alpha(model, make_raster, tmp_path):
     ("name", "text", "error", "words"),
     [
         ("none*.tif", None, InputError, "no file matches"),
-        ("a.txt", None, InputError, "not a list"),
+        ("a.txt", None, InputError, "no such file"),
         ("a.txt", "# nothing\n", InputError, "names no scene"),
         ("a.csv", None, ManifestError, "no such manifest"),
         ("a.csv", "sorce\na.tif\n", ManifestError, "'source'"),

@@ -213,12 +213,14 @@ def _models(a: argparse.Namespace) -> int:
         if a.model:
             raise CrossbandError(f"--recipes lists recipes: leave out {a.model}")
         return _recipes()
+    from crossband.core.regular_file import read_text
+    from crossband.model.files import CARD
     from crossband.model.folder import bundled, load, models_table
 
     if a.model:
         model = load(a.model)
-        card = model.folder / "README.md" if model.folder else None
-        say(card.read_text(encoding="utf-8") if card else model.name)
+        card = model.folder / CARD if model.folder else None
+        say(read_text(card) if card and card.exists() else model.name)
     else:
         say(models_table(bundled()))
     return 0

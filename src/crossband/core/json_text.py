@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crossband.core.regular_file import read_text
+from crossband.core.regular_file import MOST_TEXT, read_text
 from crossband.errors import CrossbandError, InputError
 
 #: How deep lists and mappings of our own formats may nest.
@@ -48,6 +48,16 @@ def parse_strict_json(text: str) -> Any:
         raise ValueError(TOO_DEEP) from None
     _check_depth(data)
     return data
+
+
+def read_json(
+    path: str | Path, error: type[CrossbandError] = InputError, most: int = MOST_TEXT
+) -> Any:
+    """Return the data of a file; see `parse_json` and `regular_file.read_text`."""
+    try:
+        return parse_json(read_text(path, error, most))
+    except ValueError as problem:
+        raise error(f"{path}: not JSON: {problem}") from problem
 
 
 def read_strict_json(path: str | Path, error: type[CrossbandError] = InputError) -> Any:

@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.json_text import parse_json
+from crossband.core.regular_file import read_bytes, read_text
 from crossband.errors import CrossbandError, InputError, ManifestError
 from crossband.raster import products
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.raster.remote import is_remote, name_of
+from crossband.raster.source import LARGEST
 
 LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
 
@@ -123,10 +125,7 @@ def _is_list(text: str) -> bool:
 
 
 def _listed(path: Path) -> Iterator[SceneInput]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a list of scenes that can be read: {error}") from error
+    lines = read_text(path, most=LARGEST).splitlines()
     empty = True
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -189,8 +188,8 @@ def _items(text: str) -> list[Any] | None:
     if path.suffix.lower() not in COLLECTION or not path.is_file():
         return None
     try:
-        data = parse_json(path.read_bytes())
-    except (OSError, ValueError):
+        data = parse_json(read_bytes(path, most=LARGEST))
+    except (InputError, ValueError):
         return None  # opening it as a scene reports the error
     if not isinstance(data, dict) or data.get("type") != "FeatureCollection":
         return None
@@ -206,6 +205,8 @@ def _collected(text: str, items: Sequence[Any]) -> Iterator[SceneInput]:
         name = item.get("id") if isinstance(item, dict) and "stac_version" in item else None
         if not isinstance(name, str) or not name:
             raise InputError(f"{text}: feature {number} is no STAC item (no stac_version or id)")
+        if "\0" in name:
+            raise InputError(f"{text}: the id of feature {number} has a NUL byte")
         if name in seen:
             raise InputError(f"{text}: two items are called {name!r}")
         seen.add(name)

@@ -19,6 +19,7 @@ import rasterio
 import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 
+from crossband.core.regular_file import open_regular_file
 from crossband.errors import BandError, CrossbandError, InputError, OutputError
 from crossband.jobs.inputs import SceneInput
 from crossband.raster.gdal import gdal, reason
@@ -226,11 +227,8 @@ def _engine(path: Path) -> str:
     """Return xarray's engine for a file; InputError where its package is missing."""
     if path.suffix.lower() in ZARR:
         return _installed(path, "Zarr", {"zarr": "zarr"})
-    try:
-        with open(path, "rb") as file:
-            first = file.read(4)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    with open_regular_file(path) as file:
+        first = file.read(4)
     if first in _CLASSIC:
         return "scipy"
     engines = {"h5netcdf": "h5netcdf", "netCDF4": "netcdf4"}

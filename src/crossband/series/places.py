@@ -21,11 +21,12 @@ from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
-from crossband.core.json_text import parse_json
+from crossband.core.json_text import read_json
 from crossband.core.messages import printable
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
+from crossband.raster.source import LARGEST
 from crossband.raster.warp import check_georeference
 
 #: Name of the place that is the whole scene.
@@ -106,12 +107,7 @@ def read_places(path: str | Path, name: str | None = None) -> list[Place]:
     Raises:
         InputError: not GeoJSON, a geometry other than points and polygons, or two of one name.
     """
-    try:
-        data = parse_json(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+    data = read_json(path, most=LARGEST)
     features = _features(data, path)
     crs = _crs(data, path)
     found: dict[str, Place] = {}

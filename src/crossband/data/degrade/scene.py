@@ -7,6 +7,7 @@ source is what a sensor like the reference's would have seen of it at the same i
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from scipy.ndimage import distance_transform_edt
 from crossband.core.atomic import atomic_file, up_to_date
 from crossband.core.hidden_folder import remove_leftovers
 from crossband.core.made_from import make_fingerprint
+from crossband.core.regular_file import read_text
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.version import __version__
 from crossband.data.degrade import Degradation, coarse_mask
@@ -37,6 +39,7 @@ from crossband.raster.options import ReadOptions
 from crossband.raster.output import MADE_FROM_TAG, OutputFile, finish_files, made_from_of
 from crossband.raster.output_paths import check_output
 from crossband.raster.scene import Scene
+from crossband.raster.source import LARGEST
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
 
 #: Side of a block in fine pixels, without its halo.
@@ -328,9 +331,9 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     if not manifest.exists():
         return []
     try:
-        with manifest.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
+        text = read_text(manifest, OutputError, LARGEST)
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise OutputError(f"{manifest}: a row is to be added, but: {error}") from error
     # A row with more cells than the header has them under None.
     if any(None in row or not {"source", "target"} <= set(row) for row in rows):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from crossband.core.json_text import parse_json
+from crossband.core.json_text import read_json
+from crossband.core.regular_file import read_text
 from crossband.data.layouts._headers import Header, read_all, read_header
 from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.errors import CrossbandError, ManifestError
@@ -134,7 +135,7 @@ class FlirAdasV2(Layout):
         lists = search.files(*(f"{d}align_{s}.txt" for d in _LISTS for s in _SPLITS))
         splits: dict[str, str] = {}
         for path in lists:
-            for line in path.read_text(encoding="utf-8").split():
+            for line in read_text(path, ManifestError).split():
                 splits[re.sub("_(RGB|PreviewData)$", "", line)] = _SPLITS[path.stem[6:]]
         unlisted = 0
         pairs = list(search.pair(one, two, _aligned))
@@ -182,13 +183,9 @@ def _aligned(path: Path) -> str:
 def _read_map(path: Path) -> dict[str, str]:
     """Read which thermal frame belongs to a visible one: stem -> stem."""
     try:
-        data: Any = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read: {error.strerror or error}; without it no frame has a pair"
-        ) from error
-    except ValueError as error:
-        raise ManifestError(f"{path}: not JSON: {error}") from error
+        data: Any = read_json(path, ManifestError)
+    except ManifestError as error:
+        raise ManifestError(f"{error}; without it no frame has a pair") from error
     names: Iterable[Any] = [*data, *data.values()] if isinstance(data, dict) else [None]
     if not all(isinstance(name, str) for name in names):
         raise ManifestError(f'{path}: looked for {{"visible.jpg": "thermal.jpg", ...}}')

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from crossband.core.json_text import parse_json
+from crossband.core.json_text import read_json
 from crossband.data.layouts.base import FileSearch, Layout, Row
 from crossband.data.splits import SPLITS
 from crossband.errors import ManifestError
@@ -93,12 +93,7 @@ def _listed(path: Path) -> str:
 
 def _splits(path: Path) -> dict[str, str]:
     """Read split.json: path below the four terrains -> split."""
-    try:
-        data: Any = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ManifestError(f"{path}: not JSON: {error}") from error
+    data: Any = read_json(path, ManifestError)
     lists = data.get("data") if isinstance(data, dict) else None
     if not isinstance(lists, dict) or not lists or not set(lists) <= set(SPLITS):
         raise ManifestError(

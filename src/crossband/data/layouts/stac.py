@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from crossband.core import sensors
-from crossband.core.json_text import parse_json
+from crossband.core.json_text import read_json
 from crossband.data.layouts import _bands
 from crossband.data.layouts._vrt import Layer, write_stack
 from crossband.data.layouts.base import FileSearch, Layout, Row
@@ -20,6 +20,7 @@ from crossband.raster.products.stac import (
     offset_applied,
     resolve_href,
 )
+from crossband.raster.source import LARGEST
 
 
 class Stac(Layout):
@@ -197,9 +198,9 @@ def _items(search: FileSearch) -> Iterator[tuple[Path, dict[str, Any]]]:
     count = 0
     for path in files:
         try:
-            data: Any = parse_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            search.left_out.append((path, f"not JSON: {error}"))
+            data: Any = read_json(path, ManifestError, LARGEST)
+        except ManifestError as error:
+            search.left_out.append((path, str(error).removeprefix(f"{path}: ")))
             continue
         kind = data.get("type") if isinstance(data, dict) else None
         items = data.get("features") if kind == "FeatureCollection" else [data]

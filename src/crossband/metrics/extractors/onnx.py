@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.core.regular_file import open_regular_file
 from crossband.errors import ModelError
 from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features, import_extra
 
@@ -36,10 +37,8 @@ class Onnx(Extractor):
 
     def __init__(self, path: Path) -> None:
         runtime = import_extra("onnxruntime", "onnx", f"{path.name}: running an ONNX file")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        with open_regular_file(path, ModelError) as file:
+            data = file.read()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # errors are raised as exceptions
