@@ -86,6 +86,7 @@ def test_a_cube_that_ends_in_its_head(refused, tmp_path, tiny_model):
     (tmp_path / "cube.nc").write_bytes(b"CDF\x01" + struct.pack(">III", 0, 10, 1))
     line = refused("series", "cube.nc", "-o", "out", "--model", tiny_model)
     assert "cube.nc: not a stack that xarray can open" in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="there is no /proc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossband.cli.options import add_options, parsed_options
@@ -71,6 +72,7 @@ def _series(a: argparse.Namespace) -> int:
     from crossband.jobs.summary import SummaryLine
     from crossband.jobs.task import FleetStatus
     from crossband.model import load
+    from crossband.raster.output_paths import new_folders
     from crossband.series.run import series
 
     class SeriesPrinter(Printer):
@@ -85,20 +87,21 @@ def _series(a: argparse.Namespace) -> int:
     if a.compare and a.no_stack:
         raise CrossbandError("--compare writes stacks, and --no-stack leaves them out")
     what = parsed_options(SeriesOptions, a)
-    done = series(
-        load(a.model),
-        a.inputs,
-        a.output,
-        TranslateOptions(
-            parsed_options(ReadOptions, a),
-            parsed_options(TileOptions, a),
-            WriteOptions(overwrite=a.overwrite),
-        ),
-        replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
-        indices=a.index or ["NDVI"],
-        places=a.places,
-        observer=SeriesPrinter(quiet=a.quiet),
-    )
+    with new_folders(Path(a.output)):
+        done = series(
+            load(a.model),
+            a.inputs,
+            a.output,
+            TranslateOptions(
+                parsed_options(ReadOptions, a),
+                parsed_options(TileOptions, a),
+                WriteOptions(overwrite=a.overwrite),
+            ),
+            replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
+            indices=a.index or ["NDVI"],
+            places=a.places,
+            observer=SeriesPrinter(quiet=a.quiet),
+        )
     if not a.quiet:
         say("\n".join(lines(done)))
     if done.failed:
