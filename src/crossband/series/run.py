@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from crossband.core.atomic import up_to_date, write_text_atomically
 from crossband.core.hidden_folder import NEW, folder_of, remove_leftovers
+from crossband.core.json_text import read_json
 from crossband.core.made_from import make_fingerprint
 from crossband.errors import CrossbandError, InputError
 from crossband.jobs.run import translate_tasks
@@ -189,11 +190,11 @@ def _check_finished(folder: Path, made_from: str, outputs: Sequence[Path]) -> se
         Its files where scenes of it have failed: these are tried again, and the files are its own.
     """
     try:
-        said = json.loads((folder / RECORD).read_bytes())
+        said = read_json(folder / RECORD)
         if said["made_from"] != made_from:
             return set()
         failed = bool(said["failed"])
-    except (OSError, ValueError, TypeError, LookupError):
+    except (InputError, TypeError, LookupError):
         return set()
     if failed or not (folder / TABLE).exists():
         return set(outputs)
