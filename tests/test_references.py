@@ -125,6 +125,9 @@ def test_what_an_item_may_name(name):
         "/vsizip//vsimem/a.zip/b.tif",
         "/vsimem/a.tif",
         "/vsistdin/",
+        "/vsiwebhdfs/http://127.0.0.1:9/webhdfs/v1/a.tif",  # names its server itself
+        "/vsizip//vsiwebhdfs/http://169.254.169.254/a.zip",
+        "/vsihdfs/file:/a.tif",
         "/vsicurl?url=https://93.184.216.34/a.tif",
         "/vsicurl/file:///a.tif",
         "/vsigzip//a.tif.gz",

@@ -30,9 +30,11 @@ FLAG = "--allow-local-references"
 HEAD = 1024
 
 _INSIDE = r"(?:/vsi(?:zip|tar|gzip)/\{?)*"
-_STORE = r"/vsi(?:s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?/"
+_STORE = r"/vsi(?:s3|gs|az|adls|oss|swift)(?:_streaming)?/"
+#: A name in these states its server, which may be this machine, or a file of this machine.
+_HADOOP = r"/vsi(?:hdfs|webhdfs)/"
 _CURL = r"/vsicurl(?:_streaming)?"
-_ON_SERVER = re.compile(rf"{_INSIDE}(?:{_STORE}|{_CURL}|(?:https?|ftp|s3|gs|az|oss)://)")
+_ON_SERVER = re.compile(rf"{_INSIDE}(?:{_STORE}|{_HADOOP}|{_CURL}|(?:https?|ftp|s3|gs|az|oss)://)")
 #: Names that are served by an object store, whose address the user's own settings state.
 _IN_STORE = re.compile(rf"{_INSIDE}(?:{_STORE}|(?:s3|gs|az|oss)://)")
 _URL = re.compile(rf"{_INSIDE}(?:{_CURL}/)?(https?://.+)", re.DOTALL)
