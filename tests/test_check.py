@@ -400,6 +400,7 @@ def test_copy_turned_or_mirrored(scene, pairs, turn):
     assert ("turned" in report.findings[0].text) == (turn > 0)
 
 
+@pytest.mark.slow
 def test_unrelated_images_are_no_place(scene, pairs):
     images = [stored(seed) for seed in range(20)]
     assert kinds(split_of(scene, pairs, images)) == []
@@ -474,6 +475,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 def test_parallel_equals_serial(messy):
     one, two = check(messy, workers=1), check(messy, workers=2)
     assert one.findings == two.findings
@@ -512,6 +514,7 @@ def test_fix_that_leaves_nothing(scene, pairs):
         usable_rows(report)
 
 
+@pytest.mark.slow
 def test_ignore(messy):
     report = check(messy, ignore=["duplicate", "unreadable"])
     assert not {"duplicate", "unreadable"} & set(kinds(report))

@@ -299,6 +299,7 @@ def test_a_run_whose_disk_fills_ends_in_one_line_and_goes_on_later(
     assert step_of(last) == 9
 
 
+@pytest.mark.slow
 def test_killed_while_writing_a_checkpoint(arguments, tmp_path, interpreters):
     """SIGKILL when half of the fourth file is written: the third one goes on."""
     code = """

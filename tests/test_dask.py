@@ -14,6 +14,7 @@ import rioxarray
 import torch
 from conftest import random_values, rgb2nir_signature
 from rio_cogeo.cogeo import cog_validate
+from tiers import slow
 
 import crossband
 from crossband import Model
@@ -179,7 +180,7 @@ def test_a_network_that_sees_the_whole_image(make_raster, cluster, tmp_path, mon
     assert a.read_bytes() == b.read_bytes()
 
 
-@pytest.mark.parametrize("first", ["cluster", "here"])
+@pytest.mark.parametrize("first", ["cluster", slow("here")])
 def test_an_interrupted_scene_goes_on_wherever(
     source, model, cluster, tmp_path, monkeypatch, first
 ):
@@ -239,6 +240,7 @@ def test_parts_of_pictures_and_their_reading(make_raster, model, cluster, tmp_pa
     assert a.read_bytes() == b.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_spread_scene_is_matched_here(source, make_raster, model, cluster, tmp_path):
     reference = make_raster("r.tif", random_values(1, 330, 360, seed=5) * 0.3, names=("nir",))
     options = OPTIONS | {"match_to": reference}

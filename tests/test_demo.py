@@ -166,6 +166,7 @@ def test_picture_of_any_shape(tmp_path, height, width, unit, lower_row):
     assert (picture.shape[0] > 1.6 * single) == lower_row or width == 1
 
 
+@pytest.mark.slow
 def test_picture_with_nothing_valid_and_with_nan(tmp_path):
     none = np.zeros((30, 30), bool)
     source = window(np.zeros((3, 30, 30)), ("red", "green", "blue"), none)

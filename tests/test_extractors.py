@@ -218,6 +218,7 @@ def refused(path, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_tensors_that_do_not_fit_are_named(light, tmp_path):
     def bad(name, value):
         return saved(tmp_path, {**light, name: value})

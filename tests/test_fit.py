@@ -328,6 +328,7 @@ def test_a_blend_by_familiarity_that_cannot_be(pairs, linear, tmp_path, wrong, s
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_a_blend_is_the_networks_and_the_baselines_mean(pairs, linear, tmp_path):
     arguments = options(pairs, "--method.max_steps", "4", "--baselines", f"[{linear}]")
     plain = load(fit(RECIPE, arguments, tmp_path / "plain"))

@@ -269,6 +269,7 @@ def test_files_of_another_tool_are_judged_beside_baselines(tmp_path):
     assert interval == pytest.approx([0.05, 0.05], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_files_stand_beside_a_model_with_its_baselines(tmp_path):
     made = Made(tmp_path)
     report = evaluate(

@@ -14,6 +14,7 @@ from killing import killed
 from rasterio.warp import Resampling, reproject
 from rio_cogeo.cogeo import cog_validate
 from scipy.ndimage import gaussian_filter
+from tiers import slow
 
 import crossband
 from crossband.core.hidden_folder import folder_of
@@ -421,7 +422,7 @@ def test_a_result_that_cannot_be_matched_is_kept(make_raster, tiny_model, tmp_pa
         constant_model(tiny_model).translate(source, tmp_path / "c.tif", match_to=good)
 
 
-@pytest.mark.parametrize("where", ["windows", "matching"])
+@pytest.mark.parametrize("where", [slow("windows"), "matching"])
 def test_killed_and_resumed_gives_the_same_file(
     make_raster, tiny_model, tmp_path, monkeypatch, interpreters, where
 ):

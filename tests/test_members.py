@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import random_values
+from tiers import slow
 
 import crossband
 from crossband.core.hidden_folder import folder_of
@@ -62,7 +63,7 @@ def test_members(nested, over, tmp_path):
     assert names(over("seen.vrt", seen, relative=0)) == ["in.tif", "one.vrt", "seen.vrt"]
 
 
-@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("relative", [True, slow(False)])
 def test_a_fleet_does_not_skip_what_changed_behind_a_vrt(
     crossband_command, nested, over, make_raster, tiny_model, tmp_path, relative
 ):

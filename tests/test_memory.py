@@ -119,6 +119,7 @@ def test_the_trials_weights_are_not_saved(line_pairs, tmp_path):
         assert torch.equal(value, same[name])
 
 
+@pytest.mark.slow
 def test_the_failed_steps_activations_are_gone_before_the_trial(line_pairs, tmp_path, monkeypatch):
     """A weak reference to what the failing forward pass had made."""
     import weakref

@@ -15,6 +15,7 @@ import tiny
 import torch
 import vggs
 import yaml
+from tiers import slow
 
 from crossband import load
 from crossband.cli.main import main
@@ -68,7 +69,7 @@ def answers(model, size=(17, 22)):
     return out.values
 
 
-@pytest.mark.parametrize("kind", ["add", "concat", "channel"])
+@pytest.mark.parametrize("kind", ["add", slow("concat"), slow("channel")])
 def test_places_come_in_as_chosen(fitted, kind):
     """The recipe multiplies."""
     model, config, _ = fitted("rgb2nir/nir-gan-satclip", f"--method.generator.injection={kind}")
@@ -91,6 +92,7 @@ def test_every_index_is_a_loss_with_a_weight(fitted):
     assert all(row[f"loss/{name}"] > 0 for name in SIX)
 
 
+@pytest.mark.slow
 def test_a_vgg_file_judges_structure_and_content_and_is_needed_no_more(fitted, tmp_path, capsys):
     """Its weights are in no checkpoint; the model is used without the file."""
     path = vggs.write(tmp_path / "vgg.pth", vggs.network())
@@ -123,6 +125,7 @@ def test_a_vgg_file_judges_structure_and_content_and_is_needed_no_more(fitted, t
     assert capsys.readouterr().err.strip() == f"crossband: {path}: no such file"
 
 
+@pytest.mark.slow
 def test_sensors_are_mixed_by_weights_at_resolutions_that_are_drawn(fitted, manifests, tmp_path):
     near = pd.read_csv(manifests["rgb2nir"])
     near["source"] = near["target"] = [str(manifests["rgb2nir"].parent / s) for s in near["source"]]
@@ -212,6 +215,7 @@ def test_the_autoencoder_takes_any_size_at_each_scale(fitted, scale):
         answers(model, size)
 
 
+@pytest.mark.slow
 def test_super_resolution_with_a_discriminator_and_structure(fitted):
     """Both look at the coarse source beside the fine target."""
     critic = {"source_channels": 3, "target_channels": 3, "width": 6, "layers": 2}
@@ -230,6 +234,7 @@ def test_super_resolution_with_a_discriminator_and_structure(fitted):
     assert row["loss/SpatialCorrelative"] > 0
 
 
+@pytest.mark.slow
 def test_cyclegan_with_identity_and_without_replay_and_structure(fitted, manifests, tmp_path):
     grey = {"source": ["red"], "target": ["thermal"],
             "units": {"display": {"source": [[0, 1]], "target": [[0, 1]]}}}  # fmt: skip
@@ -265,6 +270,7 @@ def test_flow_and_diffusion_sample_as_chosen(fitted):
     assert answers(model).std() > 0
 
 
+@pytest.mark.slow
 def test_diffusion_with_the_library_of_schedulers(fitted):
     pytest.importorskip("diffusers")
     model, _, _ = fitted("rgb2nir/diffusion", "--method.generator.solver=dpm-solver++")

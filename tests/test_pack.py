@@ -18,6 +18,7 @@ from affine import Affine
 from pyarrow import parquet
 from ranges import RangeServer
 from samples import NAMES, SIGNATURE, dataset, same, values
+from tiers import slow
 from torch.utils.data import DataLoader
 
 from crossband import load
@@ -433,7 +434,7 @@ def far(tmp_path):
         yield server
 
 
-@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("fits", [True, slow(False)])
 def test_a_far_pack_by_several_workers(pairs, tmp_path, far, fits):
     path = pairs(4)
     made = pack(path, tmp_path / "store" / "my pack", block=16, shard_mb=0.01)

@@ -77,7 +77,7 @@ def addresses(server, name="my scene.tif"):
     }
 
 
-@pytest.mark.parametrize("kind", ["http", "vsicurl", "s3", "vsis3"])
+@pytest.mark.parametrize("kind", ["http", slow("vsicurl"), "s3", slow("vsis3")])
 def test_each_block_comes_about_once_and_the_pixels_are_those_of_the_file(
     make_raster, server, tiny_model, tmp_path, kind
 ):

@@ -585,7 +585,7 @@ def test_an_array_gives_what_its_scenes_give(cube, model, fields, make_raster, t
     assert list(rgb) == ["NDVI"]
 
 
-@pytest.mark.parametrize("form", ["one variable", "a variable each band"])
+@pytest.mark.parametrize("form", ["one variable", slow("a variable each band")])
 def test_a_stack_on_disk(cube, model, tmp_path, form):
     """NetCDF-3 by scipy: the bands, the measured one, the CRS, the dates; it is done once."""
     path = tmp_path / "cube.nc"

@@ -15,6 +15,7 @@ import torch
 from conftest import random_values, rgb2nir_signature
 from killing import killed
 from rio_cogeo.cogeo import cog_validate
+from tiers import slow
 
 import crossband
 from crossband import Model
@@ -174,7 +175,7 @@ def test_what_was_placed_before_a_kill_may_be_there(stopped, source, tiny_model)
     assert cog_validate(stopped)[0]
 
 
-@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("left", [True, slow(False)])
 def test_a_kill_when_the_file_was_in_place(source, tiny_model, tmp_path, capsys, left):
     """Whether the store is still there or not: the same command with --resume is done, exit 0."""
     out = tmp_path / "nir.tif"
