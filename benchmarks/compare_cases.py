@@ -73,12 +73,6 @@ add(
             translate s2.tif {NIR} {S2}
             translate i16.tif {NIR} --sensor hls --overwrite
             """,
-        "--match-to, histogram": f"""
-            translate u8.tif {NIR} --sensor naip --match-to reference.tif
-                --match-sensor sentinel-2-l2a-no-offset""",
-        "--match-to, linear": f"""
-            translate s2.tif {NIR} {S2} --match-to reference.tif --match linear --index NDVI
-                --match-sensor sentinel-2-l2a-no-offset --match-bands nir=4""",
         "super-resolution x2": f"""
             translate s2.tif -o $out/fine.tif {S2} --model super-resolution-x2
             translate gcps.tif -o $out/gcps.tif {S2} --model super-resolution-x2
@@ -134,8 +128,6 @@ BAD = {
     "output of no known kind": f"translate s2.tif {S2} -o $out/nir.bmp",
     "output is the input": f"translate s2.tif {S2} -o s2.tif --overwrite",
     "device that is not there": f"translate s2.tif {S2} --device tpu",
-    "reference elsewhere": f"translate s2.tif {S2} --match-to geographic.tif --match-sensor hls",
-    "--match without a reference": f"translate s2.tif {S2} --match linear",
     "--engine without a scheduler": f"translate s2.tif {S2} --engine dask",
     "unknown engine": f"translate s2.tif {S2} --engine spark",
     "--shard of one scene": f"translate s2.tif {S2} --shard 1/2",

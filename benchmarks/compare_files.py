@@ -60,6 +60,25 @@ RULES = (
         r"\1",
         "a class is found by its name, wherever its module lies",
     ),
+    Rule(r"(?m)^ *blend_by: share\n", "", "a new key of recipes, with what was done before it"),
+    Rule(r',\s*"blend_by": "share"', "", "the same in JSON"),
+    Rule(r"(?m)^rgb2nir/local-pyramid .*\n.*\n", "", "a new recipe"),
+    Rule(r"--(allow-local-references|guide(-\w+)?|match(-\w+)?) ", "", "options added, renamed"),
+    Rule(
+        r"(Turn|Write the manifest of) a dataset as it lies on a disk( into a manifest)?;",
+        "Write a manifest;",
+        "a sentence of --help, in other words",
+    ),
+    Rule(
+        r"; the others are written \((\S+) says which\)",
+        r"; \1 says which and why",
+        "a fleet said that the others were written also where all had failed",
+    ),
+    Rule(
+        r"\.scenes-of-stacks/|\.series\.csv\.crossband/new/",
+        "<hidden>/",
+        "where the dates of a stack lie until the series is done",
+    ),
     Rule(r"tcp://[\w.]+:\d+", "<scheduler>", "the port of a scheduler is drawn at random"),
 )
 #: Numbers of a training's log and checkpoints that are left out.

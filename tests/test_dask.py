@@ -241,9 +241,9 @@ def test_parts_of_pictures_and_their_reading(make_raster, model, cluster, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_spread_scene_is_matched_here(source, make_raster, model, cluster, tmp_path):
+def test_a_spread_scene_is_guided_here(source, make_raster, model, cluster, tmp_path):
     reference = make_raster("r.tif", random_values(1, 330, 360, seed=5) * 0.3, names=("nir",))
-    options = OPTIONS | {"match_to": reference}
+    options = OPTIONS | {"guide": reference}
     a = model.translate(source, tmp_path / "a.tif", **options)
     b = model.translate(source, tmp_path / "b.tif", cluster=cluster, **options)
     assert a.read_bytes() == b.read_bytes()
@@ -257,7 +257,7 @@ def test_scenes_in_one_piece_are_not_spread(
     """With paths that hold in this folder only."""
     make_raster("r.tif", random_values(1, 400, 400, seed=5) * 0.3, names=("nir",))
     monkeypatch.chdir(tmp_path)
-    options = {"precision": "fp32", "whole": True, "match_to": "r.tif"}
+    options = {"precision": "fp32", "whole": True, "guide": "r.tif"}
     told = Told()
     status = translate_many(
         model, ["in/large.tif"], "out", cluster=cluster, observer=told, **options

@@ -52,7 +52,7 @@ class Model(models.Model):
                 `source_nodata`, `window`), computed (`device`, `precision`, `tile`, `batch`,
                 `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`, `nodata`,
                 `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and brought to a
-                reference (`match_to`, `match`, `match_sensor`, `match_bands`). They are documented
+                guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`). They are documented
                 in `raster.options.ReadOptions` and in the classes of `translate.options`.
 
         Returns:

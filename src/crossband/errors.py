@@ -24,7 +24,7 @@ class MaskedError(InputError):
     """Every pixel of the source is masked: there is nothing to translate."""
 
 
-class MatchError(InputError):
+class GuideError(InputError):
     """A finished result cannot be brought to its reference; what was computed is kept."""
 
 

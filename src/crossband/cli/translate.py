@@ -16,7 +16,7 @@ from crossband.core.messages import say
 from crossband.errors import OutputError
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import (
-    MatchOptions,
+    GuideOptions,
     TileOptions,
     TranslateOptions,
     WriteOptions,
@@ -60,7 +60,7 @@ def add_translate(sub: Any) -> None:
     add_options(g, WriteOptions, ("dtype", "scale", "offset", "nodata", "compress", "blocksize"))
 
     g = p.add_argument_group("a reference of the same place")
-    add_options(g, MatchOptions)
+    add_options(g, GuideOptions)
 
     g = p.add_argument_group("computing")
     add_options(g, TileOptions)
@@ -76,7 +76,7 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
         parsed_options(ReadOptions, a),
         parsed_options(TileOptions, a),
         parsed_options(WriteOptions, a),
-        parsed_options(MatchOptions, a),
+        parsed_options(GuideOptions, a),
     )
 
 

@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.scene import Scene
-from crossband.raster.warp import overlap, read_averaged, read_warped, resolution_ratio
+from crossband.raster.warp import (
+    Readable,
+    overlap,
+    read_averaged,
+    read_warped,
+    resolution_ratio,
+)
 
 #: Side of the squares of the finer scene that are read at once, in its pixels.
 SIDE = 2048
@@ -70,7 +75,7 @@ class Overlap:
             for col in range(0, whole.width, side):
                 yield Box(row, col, side, side).intersection(whole)
 
-    def window(self, scene: Scene, which: int, part: Box) -> Window:
+    def window(self, scene: Readable, which: int, part: Box) -> Window:
         """Read a rectangle of the overlap from the first (0) or second (1) scene."""
         if which == self.coarser:
             at = Box(self.box.row + part.row, self.box.col + part.col, part.height, part.width)
@@ -87,7 +92,7 @@ class Overlap:
         )
 
     def pixels(
-        self, first: Scene, second: Scene
+        self, first: Readable, second: Readable
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the values [C, N] of both scenes at the pixels that are valid in both."""
         found: list[list[NDArray[np.float32]]] = [[], []]

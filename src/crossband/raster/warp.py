@@ -39,6 +39,24 @@ class Readable(Protocol):
         """Read a window in physical units."""
 
 
+class BandView:
+    """Some bands of a scene, in another order.
+
+    Args:
+        scene: an open scene.
+        bands: their common names.
+    """
+
+    def __init__(self, scene: Readable, bands: tuple[str, ...]) -> None:
+        self.grid, self.bands, self.unit = scene.grid, bands, scene.unit
+        self._scene, self._numbers = scene, [scene.bands.index(name) for name in bands]
+
+    def read(self, box: Box) -> Window:
+        """Read a window in physical units; it is masked where any band of the scene is."""
+        window = self._scene.read(box)
+        return Window(window.values[self._numbers], window.mask, window.grid, self.bands, self.unit)
+
+
 def check_georeference(grid: Grid, path: str) -> CRS:
     """Return the CRS; InputError for a grid without affine transform and CRS."""
     if grid.crs is None or grid.transform.is_identity:
@@ -65,6 +83,33 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     return Box(top, left, bottom - top, right - left)
 
 
+def around(scene: Grid, reference: Grid, edge: int) -> Box:
+    """Return the pixels of `reference` that a scene touches, and `edge` more on each side.
+
+    The rectangle may lie partly outside of `reference`.
+
+    Raises:
+        InputError: coordinates outside the domain of the other CRS.
+    """
+    columns, rows = _outline(scene, scene.box, reference)
+    if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
+        raise InputError("the scene has places that the CRS of the reference does not have")
+    top, left = math.floor(rows.min()) - edge, math.floor(columns.min()) - edge
+    bottom, right = math.ceil(rows.max()) + edge, math.ceil(columns.max()) + edge
+    return Box(top, left, bottom - top, right - left)
+
+
+def read_padded(scene: Readable, box: Box) -> Window:
+    """Read a rectangle that may lie partly or wholly outside the scene; outside is masked."""
+    values = np.zeros((len(scene.bands), box.height, box.width), dtype=np.float32)
+    mask = np.zeros((box.height, box.width), dtype=bool)
+    inside = box.intersection(scene.grid.box)
+    if inside.height > 0 and inside.width > 0:
+        seen, here = scene.read(inside), inside.relative_to(box).slices()
+        values[:, *here], mask[here] = seen.values, seen.mask
+    return Window(values, mask, scene.grid.crop(box), scene.bands, scene.unit)
+
+
 def resolution_ratio(scene: Grid, reference: Grid, at: Box) -> float:
     """Return the pixel size of `reference` over that of `scene`, in the centre of `at`."""
     middle = Box(at.row + at.height // 2, at.col + at.width // 2, 1, 1)
@@ -74,7 +119,7 @@ def resolution_ratio(scene: Grid, reference: Grid, at: Box) -> float:
     return math.sqrt(area)
 
 
-def read_warped(scene: Readable, grid: Grid) -> Window:
+def read_warped(scene: Readable, grid: Grid, exact: bool = False) -> Window:
     """Read a scene on another grid, in physical units, by cubic convolution.
 
     The kernel is widened if the grid is coarser than the scene. A pixel is valid if it lies within
@@ -85,7 +130,9 @@ def read_warped(scene: Readable, grid: Grid) -> Window:
     Args:
         scene: an open scene with CRS and affine transform.
         grid: the output grid; it may lie partly or wholly outside the scene.
+        exact: place pixels to within a hundredth of a pixel of the scene, which takes longer.
     """
+    tolerance = 0.01 if exact else 0.125
     values = np.zeros((len(scene.bands), grid.height, grid.width), dtype=np.float32)
     mask = np.zeros((grid.height, grid.width), dtype=bool)
     empty = Window(values, mask, grid, scene.bands, scene.unit)
@@ -102,9 +149,9 @@ def read_warped(scene: Readable, grid: Grid) -> Window:
     seen = scene.read(Box(top, left, bottom - top, right - left))
     source = np.where(seen.mask, seen.values, np.nan).astype(np.float32)
     valid = seen.mask.astype(np.float32)
-    _reproject(source, values, seen.grid, grid, Resampling.cubic)
+    _reproject(source, values, seen.grid, grid, Resampling.cubic, tolerance)
     share = np.zeros_like(mask, dtype=np.float32)
-    _reproject(valid, share, seen.grid, grid, Resampling.bilinear)
+    _reproject(valid, share, seen.grid, grid, Resampling.bilinear, tolerance)
     mask = (share > 0.999) & np.isfinite(values).all(axis=0)
     values[:, ~mask] = 0.0
     return Window(values, mask, grid, scene.bands, scene.unit)
@@ -129,19 +176,13 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
     if np.isfinite(columns).all() and np.isfinite(rows).all():
         top, left = math.floor(rows.min()) - 1, math.floor(columns.min()) - 1
         size = math.ceil(rows.max()) + 1 - top, math.ceil(columns.max()) + 1 - left
-        around = Box(top, left, *size)
-        inside = around.intersection(scene.grid.box)
-        if inside.height > 0 and inside.width > 0:
-            seen, power = scene.read(inside), scene.unit == DECIBEL
-            here = inside.relative_to(around).slices()
-            source = np.full((len(scene.bands), *size), np.nan, dtype=np.float32)
+        seen, power = read_padded(scene, Box(top, left, *size)), scene.unit == DECIBEL
+        if seen.mask.any():
             linear = 10.0 ** (seen.values / 10.0) if power else seen.values
-            source[:, *here] = np.where(seen.mask, linear, np.nan)
-            valid = np.zeros(size, dtype=np.float32)
-            valid[here] = seen.mask
-            at = scene.grid.crop(around)
-            _reproject(source, values, at, grid, Resampling.average)
-            _reproject(valid, share, at, grid, Resampling.average)
+            source = np.where(seen.mask, linear, np.nan).astype(np.float32)
+            valid = seen.mask.astype(np.float32)
+            _reproject(source, values, seen.grid, grid, Resampling.average)
+            _reproject(valid, share, seen.grid, grid, Resampling.average)
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)
@@ -156,6 +197,7 @@ def _reproject(
     of: Grid,
     to: Grid,
     resampling: Resampling,
+    tolerance: float = 0.125,
 ) -> None:
     try:
         with gdal():
@@ -169,6 +211,7 @@ def _reproject(
                 src_nodata=np.nan,
                 dst_nodata=np.nan,
                 resampling=resampling,
+                tolerance=tolerance,
             )
     except RasterioError as error:
         raise InputError(f"cannot be brought onto the other grid: {reason(error)}") from error

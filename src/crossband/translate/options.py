@@ -83,33 +83,36 @@ class WriteOptions:
 
 
 @dataclass(frozen=True)
-class MatchOptions:
-    """A reference of the same place, and how the result is matched to it; see `matching`."""
+class GuideOptions:
+    """A measurement of the same place, and how the result is corrected by it; see `guiding`."""
 
-    reference: str | Path | None = option(
+    guide: str | Path | None = option(
         None,
-        "match the result to the measured bands of this raster; a display result takes its unit",
-        flag="--match-to",
-        keyword="match_to",
+        "correct the result by the bands that this raster measured, coarser or at another date; a "
+        "display result takes its unit",
+        flag="--guide",
+        keyword="guide",
         metavar="RASTER",
     )
     method: str | None = option(
         None,
-        "method: histogram (default) or linear (one gain and one offset)",
-        flag="--match",
-        keyword="match",
+        "residual (default): add what RASTER says more than the model; it may be of another date "
+        "if it has the model's source bands; difference: take it for the same date; linear, "
+        "histogram: map all values by one line or curve",
+        flag="--guide-method",
+        keyword="guide_method",
     )
     sensor: str | None = option(
         None,
         "sensor of RASTER, where its metadata do not state it",
-        flag="--match-sensor",
-        keyword="match_sensor",
+        flag="--guide-sensor",
+        keyword="guide_sensor",
     )
     bands: Mapping[str, int | str] | None = option(
         None,
         "bands of RASTER, as in nir=4",
-        flag="--match-bands",
-        keyword="match_bands",
+        flag="--guide-bands",
+        keyword="guide_bands",
         parse=parse_bands,
     )
 
@@ -142,11 +145,11 @@ class TranslateKeywords(TypedDict, total=False):
     indices: Mapping[str, str | Path] | Sequence[str]
     overwrite: bool
     resume: bool
-    # MatchOptions
-    match_to: str | Path | None
-    match: str | None
-    match_sensor: str | None
-    match_bands: Mapping[str, int | str] | None
+    # GuideOptions
+    guide: str | Path | None
+    guide_method: str | None
+    guide_sensor: str | None
+    guide_bands: Mapping[str, int | str] | None
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,13 @@ class TranslateOptions:
         read: bands, radiometry and window of the scene.
         tile: device, precision and tiles.
         write: data type and layout of the file.
-        match: a reference that the result is matched to.
+        guide: a measurement that the result is corrected by.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
     tile: TileOptions = field(default_factory=TileOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
-    match: MatchOptions = field(default_factory=MatchOptions)
+    guide: GuideOptions = field(default_factory=GuideOptions)
 
     @classmethod
     def of(cls, **keywords: Unpack[TranslateKeywords]) -> Self:
@@ -177,5 +180,5 @@ class TranslateOptions:
             from_keywords(ReadOptions, given),
             from_keywords(TileOptions, given),
             from_keywords(WriteOptions, given),
-            from_keywords(MatchOptions, given),
+            from_keywords(GuideOptions, given),
         )

@@ -12,8 +12,8 @@ from crossband.errors import (
     ClusterError,
     CrossbandWarning,
     FinishError,
+    GuideError,
     Interrupted,
-    MatchError,
     OutputError,
 )
 from crossband.raster.journal import Store
@@ -79,7 +79,7 @@ def keep_or_remove(store: Store, output: Path, batches: int, *, on_failure: bool
         keep = bool(store.done)
         raise Interrupted(_interrupted_message(output, len(store.done), batches)) from stop
     except BaseException as error:
-        may_go_on = isinstance(error, ClusterError | MatchError | FinishError)
+        may_go_on = isinstance(error, ClusterError | GuideError | FinishError)
         keep = (on_failure or may_go_on) and bool(store.done)
         raise
     finally:

@@ -28,8 +28,8 @@ from crossband.raster.output_paths import check_not_source, check_output, new_fo
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
+from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
-from crossband.translate.matching import ENCODING, NoMatching, matching
 from crossband.translate.options import TranslateOptions
 from crossband.translate.provenance import FACTS_TAG, is_up_to_date, scene_facts, translation_tags
 from crossband.translate.resume import keep_or_remove, open_store, remove_leftovers
@@ -58,7 +58,7 @@ def translate_scene(
         source: any raster that GDAL reads, also by `https://`, `s3://`, `/vsicurl/`, `/vsis3/`, or
             a product: see docs/sources.md.
         output: `.tif` (COG) or `.png`, on a local disk.
-        options: how the scene is read, computed, written and matched. With `write.resume` an
+        options: how the scene is read, computed, written and guided. With `write.resume` an
             interrupted run is continued, also where it had nothing left to do (see `skip`), and the
             finished windows are kept if this one fails.
         skip: leave files that are up to date, and set `statistics.skipped`. A file that was made by
@@ -76,11 +76,15 @@ def translate_scene(
         Interrupted, ClusterError: Ctrl-C or a lost cluster; finished windows are kept for `resume`.
     """
     output, read, tile, write = Path(output), options.read, options.tile, options.write
-    match = options.match
     extra = index_paths(output, write.indices)
     paths = (output, *extra.values())
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
+<<<<<<< HEAD
+=======
+    _check_paths(paths, source, options.guide.guide, write.overwrite or skip)
+    cog = _cog(paths, write.compress, write.blocksize)
+>>>>>>> 4558f63 (--guide: a measurement of the same place, coarser or of another date, corrects a result pixel by pixel; --match-to goes)
     statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
         stack.enter_context(_checked_paths(paths, source, match.reference, write.overwrite or skip))
@@ -92,20 +96,19 @@ def translate_scene(
         conditions = SceneConditions(model.network, scene.grid, tile.seed, tile.whole)
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
-        unit = model.signature.target_unit(scene.unit)
-        matched = stack.enter_context(matching(match, grid, target, unit, source))
-        check_indices(model, scene, extra, matched.unit)
+        correction = stack.enter_context(guided(options.guide, model, tile, scene))
+        check_indices(model, scene, extra, correction.unit)
         encoding = Encoding.of_scene(
             scene,
             write.dtype,
-            unit=matched.unit,
+            unit=correction.unit,
             scale=write.scale,
             offset=write.offset,
             nodata=write.nodata,
         )
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
-        result = OutputFile(output, grid, target, matched.unit, encoding, tags, cog)
+        result = OutputFile(output, grid, target, correction.unit, encoding, tags, cog)
         dependencies: dict[str, Any] = {
             "--tile": tiling.tile,
             "--batch": tile.batch,
@@ -117,7 +120,7 @@ def translate_scene(
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
         }
-        known = scene_facts(computer.key.identity, scene, {**dependencies, **matched.facts})
+        known = scene_facts(computer.key.identity, scene, {**dependencies, **correction.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         requested = {"the device": tile.device, "--precision": tile.precision}
         left_to_machine = [name for name, value in requested.items() if value == "auto"]
@@ -127,15 +130,17 @@ def translate_scene(
         if skip and is_up_to_date(
             paths, known | layout, left_to_machine, overwrite=write.overwrite, placed=placed
         ):
-            remove_leftovers(outputs, known, matched.may_change)
+            remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        check_disk_space(outputs, matched.intermediate(outputs))
-        store = open_store(output, known, scene, resume=write.resume, may_change=matched.may_change)
+        check_disk_space(outputs, correction.intermediate(outputs))
+        store = open_store(
+            output, known, scene, resume=write.resume, may_change=correction.may_change
+        )
         with keep_or_remove(store, output, len(tiling.batches), on_failure=write.resume):
             if [path.exists() for path in paths] != before:
                 raise OutputError(f"{output}: another process has just written it")
-            streamed = matched.begin(outputs, store)
+            streamed = correction.begin(outputs, store)
             job = SceneJob(source, read, scene, tiling, conditions, tile, known)
             computer.run(job, streamed, store, statistics, progress)
             if not streamed[0].valid:
@@ -146,7 +151,7 @@ def translate_scene(
                         f"{source}"
                     )
                 raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-            statistics.finishing = _finish(matched, outputs, scene, store)
+            statistics.finishing = _finish(correction, outputs, scene, store)
     return output
 
 
@@ -160,7 +165,7 @@ def _columns(model: Model, scene: Scene) -> int:
 def _checked_paths(
     paths: Sequence[Path],
     source: str | Path,
-    match_to: str | Path | None,
+    guide: str | Path | None,
     replaces: bool,
 ) -> Iterator[None]:
     """Raise OutputError for paths that cannot be written; a failure leaves no new folder.
@@ -168,9 +173,10 @@ def _checked_paths(
     Args:
         paths: the result and its indices.
         source: path of the scene.
-        match_to: path of the reference.
+        guide: path of the guide.
         replaces: existing files may be replaced.
     """
+<<<<<<< HEAD
     with new_folders(paths[0].parent):
         for path in paths:
             check_output(path, replaces, source)
@@ -179,6 +185,12 @@ def _checked_paths(
                     f"{path}: the output is what it is matched to; choose another name"
                 )
         yield
+=======
+    for path in paths:
+        check_output(path, replaces, source)
+        if guide is not None and same_file(path, guide):
+            raise OutputError(f"{path}: the output is its guide; choose another name")
+>>>>>>> 4558f63 (--guide: a measurement of the same place, coarser or of another date, corrects a result pixel by pixel; --match-to goes)
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:
@@ -189,11 +201,11 @@ def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> 
 
 
 def _finish(
-    matched: NoMatching, outputs: Sequence[OutputFile], scene: Scene, store: Store
+    correction: Unguided, outputs: Sequence[OutputFile], scene: Scene, store: Store
 ) -> float:
-    """Match the result to its reference and make the files; return the seconds that it took."""
+    """Correct the result by its guide and make the files; return the seconds that it took."""
     start = time.perf_counter()
-    matched.finish(outputs, scene, store)
+    correction.finish(outputs, scene, store)
     try:
         finish_files(outputs, store)
     except OutputError as error:

@@ -55,10 +55,9 @@ class ClusterFleet:
     ) -> None:
         self._cluster, self._model, self._reference = cluster, model, reference
         self._observer = observer
-        matched_to = options.match.reference
-        if matched_to is not None:  # workers must find it, too
-            match = replace(options.match, reference=absolute(matched_to))
-            options = replace(options, match=match)
+        guide = options.guide.guide
+        if guide is not None:  # workers must find it, too
+            options = replace(options, guide=replace(options.guide, guide=absolute(guide)))
         self._options = options
         self._whole: dict[Any, tuple[Task, float]] = {}
         self._spread: dict[Future[SummaryLine], Task] = {}

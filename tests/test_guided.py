@@ -1,4 +1,4 @@
-"""--match-to: the result gets the values of a measured band, on any grid, and nothing is lost."""
+"""--guide: the result gets the values of a measured band, on any grid, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from crossband.core.hidden_folder import folder_of
 from crossband.errors import (
     BandError,
     CrossbandError,
+    GuideError,
     InputError,
     Interrupted,
-    MatchError,
     OutputError,
     UnitError,
 )
@@ -86,11 +86,11 @@ def test_a_coarse_reference_is_met_at_its_own_pixels(
     change = curve if way == "histogram" else (lambda x: 0.7 * x + 0.1)
     reference = coarse(make_raster, values, change)
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, match=way, precision="fp32", tile=200
+        source, tmp_path / "o.tif", guide=reference, guide_method=way, precision="fp32", tile=200
     )
     found, tags = read(out)
     assert np.abs(means(found.filled(), 10) - change(means(values, 10))).mean() < 2e-3
-    words = tags["CROSSBAND_MATCHED"].split(", ")
+    words = tags["CROSSBAND_GUIDED"].split(", ")
     assert words[:3] == ["s2.tif", way, "3840 pixels"]
     if way == "linear":
         _, gain, _, offset = words[3].removeprefix("nir: ").split()
@@ -111,7 +111,7 @@ def test_fine_details_are_not_flattened_by_a_coarse_reference(
     reference = coarse(make_raster, values, lambda x: x)
     assert means(values, 10).std() < 0.9 * values.std()
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, precision="fp32"
+        source, tmp_path / "o.tif", guide=reference, guide_method="histogram", precision="fp32"
     )
     np.testing.assert_allclose(read(out)[0], values, atol=5e-3)
 
@@ -136,10 +136,10 @@ def test_a_reference_in_another_projection_and_turned(make_raster, nir, identity
             name, seen[None], names=("nir",), crs=crs, transform=transform, nodata=0
         )
         out = identity_model(("nir",)).translate(
-            source, tmp_path / f"o{name}", match_to=reference, match="linear", precision="fp32"
+            source, tmp_path / f"o{name}", guide=reference, guide_method="linear", precision="fp32"
         )
         found, tags = read(out)
-        assert int(tags["CROSSBAND_MATCHED"].split(", ")[2].split()[0]) > 1000
+        assert int(tags["CROSSBAND_GUIDED"].split(", ")[2].split()[0]) > 1000
         np.testing.assert_allclose(found, 0.6 * values + 0.05, atol=0.01)
 
 
@@ -150,10 +150,10 @@ def test_a_reference_that_is_finer(make_raster, nir, identity_model, tmp_path):
     source = make_raster("c.tif", means(values, 8)[None], names=("nir",), transform=grid)
     reference = make_raster("r.tif", curve(values)[None], names=("nir",), transform=FINE)
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, precision="fp32"
+        source, tmp_path / "o.tif", guide=reference, guide_method="histogram", precision="fp32"
     )
     found, tags = read(out)
-    assert tags["CROSSBAND_MATCHED"] == "r.tif, histogram, 6000 pixels"
+    assert tags["CROSSBAND_GUIDED"] == "r.tif, histogram, 6000 pixels"
     assert np.quantile(np.abs(found - means(curve(values), 8)), 0.99) < 5e-3
 
 
@@ -167,10 +167,10 @@ def test_masks_of_both_are_honoured(make_raster, nir, identity_model, tmp_path):
     full[40:65] = -1.0  # clouds
     reference = make_raster("r.tif", full[None], names=("nir",), transform=COARSE, nodata=-1.0)
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, match="linear", precision="fp32"
+        source, tmp_path / "o.tif", guide=reference, guide_method="linear", precision="fp32"
     )
     found, tags = read(out)
-    assert tags["CROSSBAND_MATCHED"].split(", ")[2] == f"{35 * 64 - 30 * 30} pixels"
+    assert tags["CROSSBAND_GUIDED"].split(", ")[2] == f"{35 * 64 - 30 * 30} pixels"
     np.testing.assert_array_equal(np.ma.getmaskarray(found), holed == 7)
     np.testing.assert_allclose(found[holed != 7], (0.5 * values + 0.2)[holed != 7], atol=1e-4)
 
@@ -183,7 +183,7 @@ def test_indices_follow_the_matched_band(make_raster, tiny_model, tmp_path):
         "r.tif", 0.3 + 0.5 * read(plain)[0].filled()[None], names=("nir",), transform=UTM
     )
     out = model.translate(
-        source, tmp_path / "o.tif", match_to=reference, match="linear", indices=["NDVI"],
+        source, tmp_path / "o.tif", guide=reference, guide_method="linear", indices=["NDVI"],
         precision="fp32", tile=64,
     )  # fmt: skip
     found, _ = read(out)
@@ -192,7 +192,7 @@ def test_indices_follow_the_matched_band(make_raster, tiny_model, tmp_path):
         red = file.read(1)
     ndvi, tags = read(tmp_path / "o_NDVI.tif")
     np.testing.assert_allclose(ndvi, (found - red) / (found + red), atol=1e-5)
-    assert tags["CROSSBAND_MATCHED"].startswith("r.tif, linear, 21000 pixels, nir: gain 0.5")
+    assert tags["CROSSBAND_GUIDED"].startswith("r.tif, linear, 21000 pixels, nir: gain 0.5")
 
 
 def test_integer_results_are_mapped_before_they_are_rounded(make_raster, tiny_model, tmp_path):
@@ -205,7 +205,9 @@ def test_integer_results_are_mapped_before_they_are_rounded(make_raster, tiny_mo
     reference = make_raster(
         "r.tif", ((stretched - low) / (high - low))[None], names=("nir",), transform=UTM
     )
-    out = model.translate(source, tmp_path / "o.tif", match_to=reference, precision="fp32")
+    out = model.translate(
+        source, tmp_path / "o.tif", guide=reference, guide_method="histogram", precision="fp32"
+    )
     with rasterio.open(out) as file:
         assert file.dtypes == ("uint8",)
         assert len(np.unique(file.read(1))) > 200
@@ -222,13 +224,13 @@ def test_png_and_a_finer_result(make_raster, identity_model, tmp_path):
         transform=UTM @ Affine.translation(0, 10), names=("blue", "green", "red"),
     )  # fmt: skip
     out = identity_model(scale=2).translate(
-        source, tmp_path / "o.png", match_to=half, match="linear", precision="fp32",
-        match_bands={"red": 1, "green": 2, "blue": 3},
+        source, tmp_path / "o.png", guide=half, guide_method="linear", precision="fp32",
+        guide_bands={"red": 1, "green": 2, "blue": 3},
     )  # fmt: skip
     with rasterio.open(out) as file:
         assert (file.driver, file.shape) == ("PNG", (120, 140))
         found = file.read()[:, ::2, ::2].astype(int)
-        assert "CROSSBAND_MATCHED=r.tif, linear, 3500 pixels" in file.tags()["Description"]
+        assert "CROSSBAND_GUIDED=r.tif, linear, 3500 pixels" in file.tags()["Description"]
     assert np.abs(found - values // 2).max() <= 1
 
 
@@ -249,10 +251,10 @@ def test_memory_is_bounded_by_thinning(make_raster, nir, identity_model, tmp_pat
     assert seen.max() == 1
     assert seen.sum() == len(range(4, 600, 9)) * len(range(4, 640, 9))
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, precision="fp32"
+        source, tmp_path / "o.tif", guide=reference, guide_method="histogram", precision="fp32"
     )
     found, tags = read(out)
-    assert tags["CROSSBAND_MATCHED"] == f"r.tif, histogram, {seen.sum()} pixels"
+    assert tags["CROSSBAND_GUIDED"] == f"r.tif, histogram, {seen.sum()} pixels"
     assert np.quantile(np.abs(found - curve(values)), 0.999) < 2e-3
 
 
@@ -312,12 +314,12 @@ def references(make_raster, values):
         "other band": (
             coarse(make_raster, values, name="6.tif", names=("red",)),
             BandError,
-            "--match-bands",
+            "--guide-bands",
         ),
         "no unit": (
             make_raster("7.tif", integers, unit=None, **one),
             UnitError,
-            "--match-sensor naip",
+            "--guide-sensor naip",
         ),
         "other unit": (coarse(make_raster, values, name="8.tif", unit="K"), UnitError, "kelvin"),
         "missing": ("none.tif", InputError, "no such file"),
@@ -338,9 +340,13 @@ def test_what_cannot_be_a_reference_is_said_before_the_work(
     started = []
     with pytest.raises(kind, match=words) as caught:
         identity_model(("nir",)).translate(
-            source, tmp_path / "o.tif", match_to=path, progress=lambda *n: started.append(n)
+            source,
+            tmp_path / "o.tif",
+            guide=path,
+            guide_method="histogram",
+            progress=lambda *n: started.append(n),
         )
-    assert str(caught.value).startswith("--match-to")
+    assert str(caught.value).startswith("--guide")
     assert "\n" not in str(caught.value)
     assert not started
     assert sorted(tmp_path.iterdir()) == before
@@ -354,8 +360,8 @@ def test_the_sensor_and_the_band_of_the_reference_are_declared(
     stored[1, 5:65, 5:69] = np.rint((0.5 * means(values, 10) + 0.1) * 10000 + 1000)
     reference = make_raster("s2.tif", stored, names=(None, None), unit=None, transform=COARSE)
     out = identity_model(("nir",)).translate(
-        source, tmp_path / "o.tif", match_to=reference, match="linear", precision="fp32",
-        match_sensor="sentinel-2-l2a", match_bands={"nir": 2},
+        source, tmp_path / "o.tif", guide=reference, guide_method="linear", precision="fp32",
+        guide_sensor="sentinel-2-l2a", guide_bands={"nir": 2},
     )  # fmt: skip
     np.testing.assert_allclose(read(out)[0], 0.5 * values + 0.1, atol=1e-3)
 
@@ -366,22 +372,32 @@ def test_options_that_do_not_fit(make_raster, nir, identity_model, tmp_path):
     model = identity_model(("nir",))
     out = tmp_path / "o.tif"
     for options, kind, words in (
-        ({"match": "linear"}, CrossbandError, "--match says how to match: give --match-to"),
-        ({"match_sensor": "naip"}, CrossbandError, "--match-sensor says how"),
-        ({"match_to": reference, "match": "linea"}, CrossbandError, "did you mean 'linear'"),
-        ({"match_to": reference, "match_bands": {"red": 1}}, BandError, "does not take a band"),
+        (
+            {"guide_method": "linear"},
+            CrossbandError,
+            "--guide-method says how to use a guide: give --guide",
+        ),
+        ({"guide_sensor": "naip"}, CrossbandError, "--guide-sensor says how"),
+        ({"guide": reference, "guide_method": "linea"}, CrossbandError, "did you mean 'linear'"),
+        (
+            {"guide": reference, "guide_method": "histogram", "guide_bands": {"red": 1}},
+            BandError,
+            "does not take a band",
+        ),
     ):
         with pytest.raises(kind, match=words):
             model.translate(source, out, **options)
-    with pytest.raises(OutputError, match="matched to"):
-        model.translate(source, reference, match_to=reference, overwrite=True)
-    with pytest.raises(CrossbandError, match="match_to"):
-        model.translate(source, match_to=reference)
+    with pytest.raises(OutputError, match="its guide"):
+        model.translate(
+            source, reference, guide=reference, guide_method="histogram", overwrite=True
+        )
+    with pytest.raises(CrossbandError, match="guide"):
+        model.translate(source, guide=reference, guide_method="histogram")
     picture = make_raster(
         "p.tif", values[None], names=("nir",), crs=None, transform=Affine.identity()
     )
     with pytest.raises(InputError, match=r"p\.tif: no georeference"):
-        model.translate(picture, out, match_to=reference)
+        model.translate(picture, out, guide=reference, guide_method="histogram")
     assert not out.exists()
 
 
@@ -406,20 +422,22 @@ def test_a_result_that_cannot_be_matched_is_kept(make_raster, tiny_model, tmp_pa
     cloudy[0, :70] = plain[:70]
     bad = make_raster("bad.tif", cloudy, names=("nir",), nodata=-1.0)
     good = make_raster("good.tif", plain[None] * 0.5, names=("nir",))
-    with pytest.raises(MatchError, match=r"0 pixels are valid in it and in the result.*are kept"):
-        model.translate(half, out, match_to=bad, precision="fp32", tile=64)
+    with pytest.raises(GuideError, match=r"0 pixels are valid in it and in the result.*are kept"):
+        model.translate(half, out, guide=bad, guide_method="histogram", precision="fp32", tile=64)
     assert not out.exists()
     found = Statistics()
     options = {"precision": "fp32", "tile": 64, "resume": True, "statistics": found}
     with pytest.raises(OutputError, match="how windows are kept changed"):
         model.translate(half, out, **options)
-    model.translate(half, out, match_to=good, **options)
+    model.translate(half, out, guide=good, guide_method="histogram", **options)
     assert found.computed == 0
     assert found.resumed == found.tiles
-    assert read(out)[1]["CROSSBAND_MATCHED"].startswith("good.tif, histogram")
+    assert read(out)[1]["CROSSBAND_GUIDED"].startswith("good.tif, histogram")
     assert not folder_of(out).exists()
-    with pytest.raises(MatchError, match=r"band nir of the result of scene\.tif is constant"):
-        constant_model(tiny_model).translate(source, tmp_path / "c.tif", match_to=good)
+    with pytest.raises(GuideError, match=r"band nir of the result of scene\.tif is constant"):
+        constant_model(tiny_model).translate(
+            source, tmp_path / "c.tif", guide=good, guide_method="histogram"
+        )
 
 
 @pytest.mark.parametrize("where", [slow("windows"), "matching"])
@@ -430,12 +448,12 @@ def test_killed_and_resumed_gives_the_same_file(
     model = crossband.load(tiny_model)
     plain = read(model.translate(source, tmp_path / "p.tif"))[0].filled()
     reference = make_raster("r.tif", curve(plain)[None], names=("nir",))
-    options = {"tile": 48, "indices": ["NDVI"], "match_to": reference}
+    options = {"tile": 48, "indices": ["NDVI"], "guide": reference, "guide_method": "histogram"}
     model.translate(source, tmp_path / "a.tif", **options)
     out = tmp_path / "b.tif"
     if where == "windows":
         arguments = [source, "-o", out, "--model", tiny_model, "--tile", 48, "--index", "NDVI"]
-        killed(interpreters, 8, *arguments, "--match-to", reference)
+        killed(interpreters, 8, *arguments, "--guide", reference)
     else:
         real = match.Match.apply
         monkeypatch.setattr(match.Match, "apply", lambda *_: signal.raise_signal(signal.SIGINT))
@@ -457,8 +475,8 @@ def test_the_command(crossband_command, make_raster, nir, identity_model, tmp_pa
     reference = coarse(make_raster, values, lambda x: 0.5 * x, names=(None,))
     out = tmp_path / "o.tif"
     done = crossband_command(
-        "translate", source, "-o", out, "--model", folder, "--match-to", reference,
-        "--match", "linear", "--match-bands", "nir=1", "--precision", "fp32",
+        "translate", source, "-o", out, "--model", folder, "--guide", reference,
+        "--guide-method", "linear", "--guide-bands", "nir=1", "--precision", "fp32",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(read(out)[0], 0.5 * values, atol=1e-3)
@@ -484,14 +502,25 @@ def test_a_picture_takes_the_unit_of_its_reference(
     folder = identity_model(("nir",)).save(tmp_path / "model")
     out = tmp_path / "o.tif"
     words = (
-        *("translate", source, "-o", out, "--model", folder, "--sensor", "naip", "--match", way),
-        *("--match-to", reference, "--match-sensor", "sentinel-2-l2a", "--precision", "fp32"),
+        *(
+            "translate",
+            source,
+            "-o",
+            out,
+            "--model",
+            folder,
+            "--sensor",
+            "naip",
+            "--guide-method",
+            way,
+        ),
+        *("--guide", reference, "--guide-sensor", "sentinel-2-l2a", "--precision", "fp32"),
     )
     done = crossband_command(*words)
     assert done.returncode == 0, done.stderr
     found, tags = read(out)
     np.testing.assert_allclose(found, 0.5 * values + 0.1, atol=3e-3)
-    said = tags["CROSSBAND_MATCHED"].split(", ")
+    said = tags["CROSSBAND_GUIDED"].split(", ")
     assert said[:4] == ["s2_nir.tif", way, "3840 pixels", "display to reflectance"]
     with rasterio.open(out) as file:
         assert (file.units, file.dtypes) == (("reflectance",), ("float32",))
@@ -513,14 +542,14 @@ def test_many_pictures_are_matched_and_skipped(crossband_command, aerial, identi
     folder = identity_model(("nir",)).save(tmp_path / "model")
     words = (
         *("translate", source, "-o", f"{tmp_path / 'out'}/", "--model", folder),
-        *("--sensor", "naip", "--match-to", reference, "--precision", "fp32"),
+        *("--sensor", "naip", "--guide", reference, "--precision", "fp32"),
     )
-    sensor = "--match-sensor", "sentinel-2-l2a"
+    sensor = "--guide-sensor", "sentinel-2-l2a"
     assert "1 done" in crossband_command(*words, *sensor).stdout
     assert "1 skipped" in crossband_command(*words, *sensor).stdout
-    other = crossband_command(*words, "--match-sensor", "sentinel-2-l2a-no-offset")
+    other = crossband_command(*words, "--guide-sensor", "sentinel-2-l2a-no-offset")
     assert other.returncode == 1
-    assert "--match-to changed" in other.stderr
+    assert "--guide changed" in other.stderr
 
 
 def test_an_index_needs_its_bands_in_one_unit(
@@ -528,7 +557,7 @@ def test_an_index_needs_its_bands_in_one_unit(
 ):
     """Red is what the picture says, the matched near infrared is reflectance."""
     source, reference, values = aerial
-    words = ("--sensor", "naip", "--match-to", reference, "--match-sensor", "sentinel-2-l2a")
+    words = ("--sensor", "naip", "--guide", reference, "--guide-sensor", "sentinel-2-l2a")
     done = crossband_command(
         "translate", source, "-o", tmp_path / "o.tif", "--model", tiny_model, "--index", "NDVI",
         *words,
@@ -547,7 +576,7 @@ def test_an_index_needs_its_bands_in_one_unit(
         file.write(stack)
         file.descriptions, file.units = ("red", "nir"), ("reflectance", "reflectance")
     model.translate(
-        source, tmp_path / "o.tif", sensor="naip", match_to=measured, match="linear",
+        source, tmp_path / "o.tif", sensor="naip", guide=measured, guide_method="linear",
         indices=["NDVI", "SAVI"], precision="fp32",
     )  # fmt: skip
     with rasterio.open(tmp_path / "o.tif") as file:
@@ -566,10 +595,10 @@ def test_a_reference_in_another_unit_is_tried_without_computing_again(
     with monkeypatch.context() as patch:
         patch.setattr(match.Match, "apply", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted):
-            model.translate(source, out, match_to=shown, **options)
+            model.translate(source, out, guide=shown, guide_method="histogram", **options)
     model.translate(
-        source, out, match_to=measured, match_sensor="sentinel-2-l2a", resume=True,
-        statistics=found, **options,
+        source, out, guide=measured, guide_method="histogram", guide_sensor="sentinel-2-l2a",
+        resume=True, statistics=found, **options,
     )  # fmt: skip
     assert found.computed == 0
     np.testing.assert_allclose(read(out)[0], 0.5 * values + 0.1, atol=3e-3)

@@ -1,0 +1,201 @@
+"""The error of guided translations, at places that were measured at both resolutions or dates.
+
+    python benchmarks/guided.py [--ratios 2 8 16] [--places 40] [--json FILE]
+
+Two tables for `rgb2nir`, on the places of its manifest outside of the vault (`manifests.py write`
+writes it). The model saw many of these places in its training: compare columns, not with its card.
+
+- Same date: the guide is the place's own near infrared as a sensor with `ratio` times larger pixels
+  would have seen it. Columns: the model without a guide, the guide enlarged by cubic convolution,
+  and every method of `--guide-method`.
+- Another date: the guide has all four bands of the same place at another date, in pixels of the
+  same size. Every ordered pair of dates of a place is one row of the mean.
+
+Each number is a mean over places: of the mean absolute error in reflectance, and of the NDVI.
+"worse" is the share of places at which the error is more than 2 % above that without a guide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import rasterio
+import vault
+from affine import Affine
+from numpy.typing import NDArray
+
+import crossband
+from crossband import Model
+from crossband.raster.bands import parse_bands
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
+from crossband.raster.point_spread import read_as_seen
+from crossband.raster.warp import read_warped
+
+BANDS = ("red", "green", "blue", "nir")
+METHODS = ("residual", "difference", "linear", "histogram")
+SIDE = 512
+#: Parts of a name that tell the dates of one place apart.
+DATES = r"_(pre|post|[tc]\d\d|(19|20)\d{6}|win(a|b|dow_[ab]))(?=[_.])"
+#: Where a file has no georeference: a grid of its own.
+SOMEWHERE = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
+Floats = NDArray[np.float32]
+Scores = dict[str, tuple[float, float]]
+
+
+class Pixels:
+    """A window in memory that is read like a scene."""
+
+    def __init__(self, window: Window) -> None:
+        self.grid, self.bands, self.unit = window.grid, window.bands, window.unit
+        self._window = window
+
+    def read(self, box: Any) -> Window:
+        """Return a part of it."""
+        return self._window.crop(box)
+
+
+def measured(row: Any) -> Window | None:
+    """Read a place of the manifest: four bands in reflectance, at most 512 x 512 pixels."""
+    given = {k: float(row[k]) for k in ("scale", "offset", "nodata") if row[k]}
+    bands = parse_bands(f"{row['source_bands']},{row['target_bands']}")
+    with open_scene(
+        row["source"], ReadOptions(bands, row["sensor"], **given), needed=BANDS
+    ) as scene:
+        if scene.unit != "reflectance":
+            return None
+        window = scene.read(scene.grid.box.intersection(Box(0, 0, SIDE, SIDE)))
+    grid = window.grid
+    if grid.crs is None or grid.transform.is_identity:
+        crs = rasterio.CRS.from_epsg(32633)
+        grid = Grid(grid.height, grid.width, SOMEWHERE, crs)
+    return Window(window.values, window.mask, grid, window.bands, window.unit)
+
+
+def write(window: Window, path: Path, bands: tuple[str, ...]) -> Path:
+    """Write some bands as a GeoTIFF in reflectance."""
+    numbers = [window.bands.index(name) for name in bands]
+    values = np.where(window.mask, window.values[numbers], np.float32(np.nan))
+    profile = {"crs": window.grid.crs, "transform": window.grid.transform, "nodata": np.nan}
+    size = {"height": window.grid.height, "width": window.grid.width, "count": len(bands)}
+    with rasterio.open(path, "w", driver="GTiff", dtype="float32", **size, **profile) as out:
+        out.write(values)
+        out.descriptions, out.units = bands, ("reflectance",) * len(bands)
+    return path
+
+
+def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the mean absolute errors of near infrared and NDVI."""
+    red, nir = true.values[0], true.values[3]
+
+    def ndvi(band: Floats) -> Floats:
+        return (band - red) / np.maximum(band + red, np.float32(0.02))
+
+    return tuple(  # type: ignore[return-value]
+        float(np.abs(a - b)[valid].mean()) for a, b in ((found, nir), (ndvi(found), ndvi(nir)))
+    )
+
+
+def scores(
+    model: Model, true: Window, guide: Window, bands: tuple[str, ...], folder: Path
+) -> Scores | None:
+    """Translate a place without a guide and with it, in each way."""
+    source = write(true, folder / "source.tif", BANDS[:3])
+    path = write(guide, folder / "guide.tif", bands)
+    known = Window(guide.values[3:], guide.mask, guide.grid, ("nir",), guide.unit)
+    enlarged = read_warped(Pixels(known), true.grid)
+    valid = true.mask & enlarged.mask
+    if valid.mean() < 0.3:
+        return None
+    out: Scores = {"guide enlarged": errors(enlarged.values[0], true, valid)}
+    for method in (None, *METHODS):
+        made = model.translate(
+            source, folder / "out.tif", overwrite=True, precision="fp32",
+            guide=path if method else None, guide_method=method,
+        )  # fmt: skip
+        with rasterio.open(made) as file:
+            out[method or "no guide"] = errors(file.read(1), true, valid)
+    return out
+
+
+def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> Iterator[Scores]:
+    """Yield the errors with guides of the same date."""
+    for true in places:
+        if min(true.mask.shape) >= 8 * ratio:
+            guide = read_as_seen(Pixels(true), true.grid.shrink(ratio), ratio)
+            if found := scores(model, true, guide, BANDS[3:], folder):
+                yield found
+
+
+def other_date(table: pd.DataFrame, model: Model, folder: Path) -> Iterator[Scores]:
+    """Yield the errors with guides of another date of the same place, all bands."""
+    names = [re.sub(DATES, "", re.sub(DATES, "", Path(p).name)) for p in table["source"]]
+    for _, rows in table.groupby(np.array(names)):
+        images = [w for w in (measured(r) for _, r in rows.iterrows()) if w is not None]
+        for true, guide in permutations(images[:5], 2):
+            fits = true.mask.shape == guide.mask.shape and min(true.mask.shape) >= 64
+            if fits and (found := scores(model, true, guide, BANDS, folder)):
+                yield found
+
+
+def text(name: str, rows: list[Scores]) -> list[str]:
+    """Return the lines of a table: a way a line."""
+    lines = [f"\n{name}, {len(rows)} rows", "| | MAE | NDVI MAE | of no guide | worse |"]
+    lines.append("|---|---|---|---|---|")
+    base = np.array([r["no guide"] for r in rows])
+    for way in rows[0]:
+        found = np.array([r[way] for r in rows])
+        mean, share = found.mean(axis=0), found.mean(axis=0) / base.mean(axis=0)
+        worse = (found > 1.02 * base).mean(axis=0)
+        lines.append(
+            f"| {way} | {mean[0]:.4f} | {mean[1]:.4f} | {share[0]:.2f} / {share[1]:.2f} | "
+            f"{worse[0]:.0%} / {worse[1]:.0%} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--ratios", nargs="*", type=int, default=[2, 8, 16])
+    parser.add_argument("--places", type=int, default=40, help="of each table, one a region first")
+    parser.add_argument("--model", default="rgb2nir")
+    parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
+    parser.add_argument("--json", type=Path, help="write the numbers to FILE")
+    a = parser.parse_args()
+    warnings.simplefilter("ignore", crossband.errors.CrossbandWarning)
+    table = vault.read("rgb2nir", folder=a.manifests, shipped=False)
+    table = table.astype(object).where(table.notna(), "").astype(str)
+    table = table[table["source_window"] == ""]
+    model, found = crossband.load(a.model), {}
+    first = table.drop_duplicates("region").sample(frac=1.0, random_state=0)
+    with tempfile.TemporaryDirectory() as name:
+        seen = (measured(row) for _, row in first.iterrows())
+        places = [w for w in seen if w is not None and min(w.mask.shape) >= 64][: a.places]
+        for ratio in a.ratios:
+            key = f"same date, pixels {ratio} times larger"
+            found[key] = list(same_date(places, ratio, model, Path(name)))
+            print("\n".join(text(key, found[key])), flush=True)
+        pairs = "s2_l2a_ca_|earthnet|landsat_c2_|ftw-austria"
+        several = table[table["source"].str.contains(pairs)]
+        found["another date"] = list(other_date(several, model, Path(name)))
+        print("\n".join(text("another date", found["another date"])))
+    if a.json:
+        a.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""How wrong a model is where its source and its target were both measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossband.model import Model
+from crossband.raster.grid import Box, Window
+from crossband.raster.scene import Scene
+from crossband.raster.warp import BandView
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
+
+#: Pixels around a block that a network without a margin sees as well.
+_SURROUNDINGS = 64
+
+
+class ModelError:
+    """Measured minus computed values of a scene, read by window.
+
+    Args:
+        model: with one output pixel for each source pixel.
+        scene: with the bands of its source and its target, in a unit that it takes.
+        options: device, precision and seed.
+
+    Attributes:
+        source: the bands of the scene that the model takes.
+    """
+
+    def __init__(self, model: Model, scene: Scene, options: TileOptions) -> None:
+        self.grid, self.unit, self.bands = scene.grid, scene.unit, tuple(model.signature.target)
+        self._model, self._options = model, options
+        self.source = BandView(scene, tuple(model.signature.source))
+        self._target = BandView(scene, self.bands)
+        network = model.network
+        margin = _SURROUNDINGS if network.margin is None else network.margin
+        # Blocks begin at multiples of the stride, as tiles do.
+        self._edge = -(-margin // network.stride) * network.stride
+        self._stride = network.stride
+
+    def read(self, box: Box) -> Window:
+        """Read a rectangle; it is masked where any of the bands is."""
+        row, col = box.row % self._stride, box.col % self._stride
+        aligned = Box(box.row - row, box.col - col, box.height + row, box.width + col)
+        outer = aligned.expanded(self._edge, self.grid.box)
+        computed = translate_window(self._model, self.source.read(outer), self._options)
+        found = computed.crop(box.relative_to(outer))
+        measured = self._target.read(box)
+        mask = found.mask & measured.mask
+        values = np.where(mask, measured.values - found.values, np.float32(0.0))
+        return Window(values, mask, found.grid, self.bands, self.unit)

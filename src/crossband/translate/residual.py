@@ -1,0 +1,292 @@
+"""Correct a result by a measurement: add what the measurement says more than the model.
+
+At the pixels of a coarser measurement (the guide) the result is averaged as the guide's sensor
+would have seen it. The difference between guide and average is enlarged and added to the result. So
+the result keeps its own fine detail, and averaged again it agrees with the guide. This is the
+injection of a pansharpening by multiresolution analysis (Aiazzi et al. 2006) with the network's
+output as the sharp image.
+
+A guide of another date shows another state of the ground, with which the result must not agree.
+Where the guide has the bands that the model takes, they say what has changed since, pixel by pixel:
+
+- nothing: the difference between guide and result is added, as above;
+- a little: the model's own error at the guide's date is added, measured minus computed from the
+  guide's bands: a place at which the model is too dark in May is most likely too dark in June;
+- much: nothing is added. A field that was bare in May is another surface in June.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d, gaussian_filter
+
+from crossband.core.sensors import VALID_RANGE
+from crossband.raster.compare import SIDE
+from crossband.raster.float_raster import FloatRaster
+from crossband.raster.grid import Box, Window
+from crossband.raster.point_spread import MTF, read_as_seen
+from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
+
+Array = NDArray[np.float32]
+#: Takes a rectangle of a result and its values [C, h, w]; returns the corrected values.
+Correction = Callable[[Box, Array], Array]
+
+#: Standard deviations, in pixels of the guide, of the two Gaussians that fill its holes.
+_NEAR, _FAR = 1.5, 6.0
+#: A mean of the surroundings counts fully where this share of its kernel is valid, less below.
+_TRUSTED = 0.2
+#: Steps of Van Cittert's deconvolution, and the reach of each in pixels of the guide.
+_STEPS, _TAPS = 2, 3
+#: Pixels of the guide around a block on which its values depend.
+_REACH = math.ceil(3 * _FAR) + _STEPS * _TAPS
+#: Pixels of the guide around the scene that are computed as well, for enlarging at its borders.
+_EDGE = 4
+#: Relative change of the source's bands at which half of the difference gives way to the model's
+#: error, and at which half of that is carried over.
+_SAME, _CHANGED = 0.08, 0.25
+#: Blocks on which it is measured how well the corrected result agrees with the guide.
+_CHECKED = 8
+
+
+class Corrected:
+    """A result with a correction, read by window.
+
+    Args:
+        result: as the network computed it, with its grid.
+        correction: is applied to it.
+        unit: of the corrected values, which are clipped to its valid range.
+    """
+
+    def __init__(self, result: Readable, correction: Correction, unit: str) -> None:
+        self.grid, self.bands, self.unit = result.grid, result.bands, unit
+        self._result, self._correction = result, correction
+
+    def read(self, box: Box) -> Window:
+        """Read a rectangle; pixels that are masked in the result stay masked."""
+        window = self._result.read(box)
+        values = np.clip(self._correction(box, window.values), *VALID_RANGE[self.unit])
+        mask = window.mask & np.isfinite(values).all(axis=0)
+        return Window(values, mask, window.grid, self.bands, self.unit)
+
+
+@dataclass(frozen=True)
+class OwnBands:
+    """How wrong a model is on a guide that has the bands which it takes.
+
+    Attributes:
+        error: measured minus computed, on the grid of the guide.
+        then: the bands that the model takes, as the guide has them.
+        now: the same bands of the scene that is translated, on the grid of the result.
+    """
+
+    error: Readable
+    then: Readable
+    now: Readable
+
+
+class Residual:
+    """The enlarged difference between a guide and a model at the guide's pixels.
+
+    Args:
+        result: of the model, in the unit of the guide, with CRS and affine transform.
+        guide: the measured bands, in the same order.
+        ratio: size of a pixel of the guide in pixels of the result, about.
+        own: how wrong the model is on the guide's own bands; None: the difference between the guide
+            and the averaged result is taken.
+        folder: on whose disk differences lie until `close`.
+
+    Attributes:
+        agreement: correlation of the differences between neighbouring pixels of the guide and of
+            the averaged result, which a shift of the level or a gain does not change; NaN where
+            there are too few.
+        count: pixels that are valid in both.
+    """
+
+    def __init__(
+        self,
+        result: Readable,
+        guide: Readable,
+        ratio: float,
+        own: OwnBands | None,
+        folder: Path,
+    ) -> None:
+        self._result, self._guide, self._ratio, self._own = result, guide, ratio, own
+        # The coarser of the two grids; a guide that is finer is averaged.
+        self._on_guide = ratio > 2 / 3
+        grid = guide.grid if self._on_guide else result.grid
+        self._part = around(result.grid, grid, _EDGE) if self._on_guide else grid.box
+        self._grid = grid.crop(self._part)
+        self.count, self._sums = 0, np.zeros(3)
+        with ExitStack() as stack:
+            difference = stack.enter_context(self._raster(folder))
+            for box in self._blocks():
+                difference.write(box, self._difference(box))
+            self._ready = self._raster(folder)
+            stack.push(self._ready)  # closed if the next lines fail
+            for box in self._blocks():
+                outer = box.expanded(_REACH, self._grid.box)
+                window = difference.read(outer)
+                filled = sharpen(fill(window.values, window.mask))
+                self._ready.write(box, filled[:, *box.relative_to(outer).slices()])
+            stack.pop_all()
+            difference.close()
+
+    def apply(self, box: Box, values: Array) -> Array:
+        """Add the enlarged difference to the values [C, h, w] of a rectangle of the result."""
+        if not self._on_guide:
+            return values + self._ready.read(box).values
+        return values + read_warped(self._ready, self._result.grid.crop(box), exact=True).values
+
+    @property
+    def agreement(self) -> float:
+        """Correlation of what is beside each other in both; see the class."""
+        xy, xx, yy = self._sums
+        return float(xy / math.sqrt(xx * yy)) if xx > 0 and yy > 0 else math.nan
+
+    def remaining(self, corrected: Readable) -> float:
+        """Return the mean absolute difference between a corrected result and the guide.
+
+        It is measured on some blocks that are spread over the scene; NaN where no pixel of them is
+        valid in both.
+        """
+        blocks = list(self._blocks())
+        total, count = 0.0, 0
+        for box in blocks[:: max(len(blocks) // _CHECKED, 1)]:
+            found, measured = self._seen(corrected, box), self._measured(self._guide, box)
+            both = found.mask & measured.mask
+            total += float(np.abs(found.values - measured.values).mean(axis=0)[both].sum())
+            count += int(both.sum())
+        return total / count if count else math.nan
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._ready.close()
+
+    def _raster(self, folder: Path) -> FloatRaster:
+        return FloatRaster(self._grid, self._guide.bands, self._guide.unit, folder)
+
+    def _blocks(self) -> Iterator[Box]:
+        """Yield rectangles of the coarse grid, small enough for memory in fine pixels."""
+        side = max(int(SIDE / max(self._ratio, 1 / self._ratio)), 1)
+        for row in range(0, self._grid.height, side):
+            for col in range(0, self._grid.width, side):
+                yield Box(row, col, side, side).intersection(self._grid.box)
+
+    def _difference(self, box: Box) -> Array:
+        """Return what the guide says more than the model, [C, h, w]; NaN where unknown."""
+        found, measured = self._seen(self._result, box), self._measured(self._guide, box)
+        both = found.mask & measured.mask
+        self.count += int(both.sum())
+        self._sums += _products(found.values, measured.values, both)
+        difference = measured.values - found.values
+        if self._own is not None:
+            error = self._measured(self._own.error, box)
+            now, then = self._seen(self._own.now, box), self._measured(self._own.then, box)
+            both &= error.mask & now.mask & then.mask
+            change = relative_change(now.values, then.values)
+            same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (_SAME, _CHANGED))
+            difference = same * difference + (1.0 - same) * alike * error.values
+        return np.where(both, difference, np.float32(np.nan))
+
+    def _seen(self, result: Readable, box: Box) -> Window:
+        """Return the result as the guide's sensor would have seen it."""
+        if not self._on_guide:
+            return result.read(box)
+        return read_as_seen(result, self._grid.crop(box), self._ratio)
+
+    def _measured(self, of_guide: Readable, box: Box) -> Window:
+        """Return what lies on the guide's grid; it is masked where the guide ends."""
+        if not self._on_guide:
+            return read_averaged(of_guide, self._grid.crop(box))
+        at = Box(self._part.row + box.row, self._part.col + box.col, box.height, box.width)
+        return read_padded(of_guide, at)
+
+
+def relative_change(now: Array, then: Array) -> Array:
+    """Return the change [H, W] between two images [C, H, W], 0 where nothing has changed.
+
+    It is the root mean square of the difference over that of the values of both.
+    """
+    level = np.maximum((now**2 + then**2).mean(axis=0) / 2, np.float32(1e-6))
+    return np.asarray(np.sqrt(((now - then) ** 2).mean(axis=0) / level))
+
+
+def fill(values: Array, mask: NDArray[np.bool_]) -> Array:
+    """Fill the holes of an image [C, H, W] from around, with falling weight; far away with 0.
+
+    A hole gets a weighted mean of its surroundings by a narrow Gaussian, where enough of that is
+    valid, else by a wide one. Valid pixels stay as they are.
+    """
+    filled = np.zeros_like(values)
+    for width in (_FAR, _NEAR):
+        weight = _blurred(mask.astype(np.float32), width)
+        mean = _blurred(np.where(mask, values, np.float32(0.0)), width)
+        np.divide(mean, weight, out=mean, where=weight > 1e-4)
+        trust = np.minimum(weight / _TRUSTED, 1.0)
+        filled += trust * (mean - filled)
+    return np.where(mask, values, filled)
+
+
+def sharpen(values: Array) -> Array:
+    """Return the image [C, H, W] that, enlarged and averaged again, gives `values`, nearly.
+
+    Enlarging by cubic convolution and averaging by the point spread function blur. Van Cittert's
+    deconvolution adds what they took away; few steps, because noise grows with each.
+    """
+    out = values
+    for _ in range(_STEPS):
+        blurred = out
+        for axis in (-2, -1):
+            blurred = correlate1d(blurred, _round_trip(), axis=axis, mode="nearest")
+        out = out + (values - blurred)
+    return out
+
+
+@functools.cache
+def _round_trip() -> Array:
+    """Return the weights by which pixels around it make up a pixel that was enlarged and averaged.
+
+    The cubic convolution is that of Keys 1981 with a = -0.5, as GDAL has it.
+    """
+    width = math.sqrt(-2.0 * math.log(MTF)) / math.pi
+    x = np.arange(-_TAPS - 1, _TAPS + 1, 1 / 64) + 1 / 128
+    spread = np.exp(-0.5 * (x / width) ** 2)
+    at = np.abs(x[:, None] - np.arange(-_TAPS, _TAPS + 1))
+    near = (1.5 * at - 2.5) * at**2 + 1
+    far = ((-0.5 * at + 2.5) * at - 4) * at + 2
+    weights = spread @ np.where(at < 1, near, np.where(at < 2, far, 0.0))
+    return np.asarray(weights / weights.sum(), dtype=np.float32)
+
+
+def _blurred(values: Array, width: float) -> Array:
+    """Return a Gaussian blur of the last two axes; outside is 0."""
+    widths = (*(0,) * (values.ndim - 2), width, width)
+    return np.asarray(gaussian_filter(values, widths, mode="constant", truncate=3.0))
+
+
+def _products(one: Array, other: Array, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the sums of x y, x x and y y over differences of neighbours x and y in all bands."""
+    sums = np.zeros(3)
+    for axis in (0, 1):
+        both = np.logical_and(*_beside(mask, axis))
+        x, y = (
+            (np.subtract(*_beside(values, axis + 1))[:, both]).astype(np.float64)
+            for values in (one, other)
+        )
+        sums += [np.vdot(x, y), np.vdot(x, x), np.vdot(y, y)]
+    return sums
+
+
+def _beside(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return all but the first and all but the last along an axis."""
+    moved = np.moveaxis(values, axis, 0)
+    return np.moveaxis(moved[1:], 0, axis), np.moveaxis(moved[:-1], 0, axis)
