@@ -68,11 +68,12 @@ class Pixels:
 
 def measured(row: Any) -> Window | None:
     """Read a place of the manifest: four bands in reflectance, at most 512 x 512 pixels."""
-    given = {k: float(row[k]) for k in ("scale", "offset", "nodata") if row[k]}
     bands = parse_bands(f"{row['source_bands']},{row['target_bands']}")
-    with open_scene(
-        row["source"], ReadOptions(bands, row["sensor"], **given), needed=BANDS
-    ) as scene:
+    scale, offset, nodata = (
+        float(row[k]) if row[k] else None for k in ("scale", "offset", "nodata")
+    )
+    options = ReadOptions(bands, row["sensor"], scale, offset, nodata)
+    with open_scene(row["source"], options, needed=BANDS) as scene:
         if scene.unit != "reflectance":
             return None
         window = scene.read(scene.grid.box.intersection(Box(0, 0, SIDE, SIDE)))
@@ -100,7 +101,7 @@ def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float
     red, nir = true.values[0], true.values[3]
 
     def ndvi(band: Floats) -> Floats:
-        return (band - red) / np.maximum(band + red, np.float32(0.02))
+        return np.asarray((band - red) / np.maximum(band + red, np.float32(0.02)))
 
     return tuple(  # type: ignore[return-value]
         float(np.abs(a - b)[valid].mean()) for a, b in ((found, nir), (ndvi(found), ndvi(nir)))
@@ -132,7 +133,7 @@ def scores(
 def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> Iterator[Scores]:
     """Yield the errors with guides of the same date."""
     for true in places:
-        if min(true.mask.shape) >= 8 * ratio:
+        if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
             guide = read_as_seen(Pixels(true), true.grid.shrink(ratio), ratio)
             if found := scores(model, true, guide, BANDS[3:], folder):
                 yield found
