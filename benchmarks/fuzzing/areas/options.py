@@ -14,7 +14,7 @@ _DTYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float32", "float64")
 _OPTIONS = listed(
     """
     --tile --batch --overlap --seed --blocksize --nodata --dtype --compress --device --sensor
-    --bands --index --match --shard --out-scale --out-offset --name --match-to --engine
+    --bands --index --guide-method --shard --out-scale --out-offset --name --guide --engine
     """
 )
 _COMMANDS = listed(

@@ -80,14 +80,11 @@ def translate_scene(
     paths = (output, *extra.values())
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
-<<<<<<< HEAD
-=======
-    _check_paths(paths, source, options.guide.guide, write.overwrite or skip)
-    cog = _cog(paths, write.compress, write.blocksize)
->>>>>>> 4558f63 (--guide: a measurement of the same place, coarser or of another date, corrects a result pixel by pixel; --match-to goes)
     statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
-        stack.enter_context(_checked_paths(paths, source, match.reference, write.overwrite or skip))
+        stack.enter_context(
+            _checked_paths(paths, source, options.guide.guide, write.overwrite or skip)
+        )
         cog = _cog(paths, write.compress, write.blocksize)
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
@@ -176,21 +173,12 @@ def _checked_paths(
         guide: path of the guide.
         replaces: existing files may be replaced.
     """
-<<<<<<< HEAD
     with new_folders(paths[0].parent):
         for path in paths:
             check_output(path, replaces, source)
-            if match_to is not None and same_file(path, match_to):
-                raise OutputError(
-                    f"{path}: the output is what it is matched to; choose another name"
-                )
+            if guide is not None and same_file(path, guide):
+                raise OutputError(f"{path}: the output is its guide; choose another name")
         yield
-=======
-    for path in paths:
-        check_output(path, replaces, source)
-        if guide is not None and same_file(path, guide):
-            raise OutputError(f"{path}: the output is its guide; choose another name")
->>>>>>> 4558f63 (--guide: a measurement of the same place, coarser or of another date, corrects a result pixel by pixel; --match-to goes)
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:
