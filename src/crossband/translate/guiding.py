@@ -71,7 +71,7 @@ SIDE = 1024
 #: Largest gain, and the inverse of the smallest, by which a display result gets its guide's unit.
 LARGEST_GAIN = 4.0
 #: Below this correlation of result and guide (see `Residual.agreement`) the run ends with a line.
-POOR = 0.2
+POOR = 0.1
 #: Tag of a file that says which guide was used, how, and how well it agrees.
 GUIDED_TAG = "CROSSBAND_GUIDED"
 #: Name of the fact that says how values are encoded in the file.
@@ -314,7 +314,7 @@ class Guided(Unguided):
         if residual.agreement < POOR:
             warnings.warn(
                 f"{self._what}: the correlation of its structure with the result's is "
-                f"{residual.agreement:.2f}; a guide of the same place and band has 0.5 to 1. Is it "
+                f"{residual.agreement:.2f}; a guide of the same place and band has 0.2 to 1. Is it "
                 f"of another place, shifted, cloudy, or another band?",
                 CrossbandWarning,
                 stacklevel=4,
