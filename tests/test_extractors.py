@@ -387,7 +387,7 @@ def test_onnx_stands_alone(graph, tmp_path):
     path.write_bytes(b"no graph")
     refused(path, "cannot open it")
     path.unlink()
-    refused(path, "cannot be read")
+    refused(path, "no such file")
 
 
 # ---- other packages -------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_what_cannot_be_fetched_is_one_line(
     out = tmp_path / "out" / "o.tif"
     done = command("translate", source, "-o", out, "--model", tiny_model)
     one_line(done, source, *words)
-    assert not list(out.parent.iterdir())
+    assert not out.parent.exists()  # the folder was made for it
 
 
 @pytest.mark.parametrize(
