@@ -32,6 +32,10 @@ class Rule:
     where: str = ""
 
 
+#: Why results have a fingerprint now.
+MADE_FROM = (
+    "the same command on a finished result is done: by a fingerprint of what it was made from"
+)
 _TIME = r"\d+(?:\.\d+)? (?:s|min|h)\b"
 #: Applied in this order to every message, text file and tag of both commits. Paths and the version
 #: are replaced before, see `Tidy`.
@@ -75,10 +79,13 @@ RULES = (
         "a fleet said that the others were written also where all had failed",
     ),
     Rule(
-        r"\.scenes-of-stacks/|\.series\.csv\.crossband/new/",
+        r"\.scenes-of-stacks/|\.series(\.csv)?\.crossband/new/",
         "<hidden>/",
         "where the dates of a stack lie until the series is done",
     ),
+    Rule(r'\s*"made_from": "[0-9a-f]{32}",', "", MADE_FROM),
+    Rule(r',\s*"made_from": "[0-9a-f]{32}"', "", MADE_FROM),
+    Rule(r'<meta name="crossband-made-from"[^>]*>\n', "", MADE_FROM),
     Rule(r"tcp://[\w.]+:\d+", "<scheduler>", "the port of a scheduler is drawn at random"),
 )
 #: Numbers of a training's log and checkpoints that are left out.
@@ -88,6 +95,9 @@ UNSEEN = (
     Rule(r"/\.[^/]+\.crossband/", "", "unfinished windows: what becomes of them is compared"),
     Rule(r"events\.out\.tfevents", "", "the log of TensorBoard has times and a host in it"),
 )
+
+#: Files that one of the commits may lack: `series.json` has the fingerprint of a series.
+NEW_FILES = r"/series\.json$"
 
 
 class Tidy:
@@ -160,6 +170,8 @@ def raster(path: Path, clean: Clean) -> Facts:
             domains = set(file.tag_namespaces(number)) - {"DERIVED_SUBDATASETS"}  # GDAL's own
             for domain in ("", *sorted(domains)):
                 for key, value in file.tags(number, ns=domain or None).items():
+                    if key == "CROSSBAND_MADE_FROM":
+                        continue  # see MADE_FROM
                     name = " ".join(filter(None, (f"tag {key}", domain, f"of band {number}")))
                     out |= _tag(name.removesuffix(" of band 0"), value, clean)
         levels = file.overviews(1)
