@@ -24,7 +24,7 @@ from crossband.errors import (
     TrainingError,
 )
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
@@ -157,7 +157,7 @@ def test_overrides_reach_the_constructors(pairs):
     arguments = options(pairs, "--method.optimizer.lr=1e-3", "--method.losses.1.weight=.5")
     arguments += ["--method.generator", "PerPixelMLP", "--method.generator.width", "9"]
     arguments += ["--data.resolution", "[1, 2]", "--method.generator.in_channels=3"]
-    built = recipe.instantiate(recipe.parse(recipe.load(RECIPE, arguments)))
+    built = recipe_parser.instantiate(recipe_parser.parse(recipe.load(RECIPE, arguments)))
     assert type(built.method.generator).__name__ == "PerPixelMLP"
     assert built.method.generator.hidden[0].out_channels == 9
     assert built.method.losses[1].weight == 0.5
@@ -167,12 +167,14 @@ def test_overrides_reach_the_constructors(pairs):
 
 def test_what_a_recipe_leaves_out_is_the_classes_own_default(pairs):
     """A default of another optimiser once leaked its weight decay into the MLP baseline's Adam."""
-    built = recipe.instantiate(recipe.parse(recipe.load("rgb2nir/mlp", options(pairs))))
+    built = recipe_parser.instantiate(
+        recipe_parser.parse(recipe.load("rgb2nir/mlp", options(pairs)))
+    )
     for group in built.method.configure_optimizers()[0].param_groups:
         assert group["weight_decay"] == 0.0
         assert group["betas"] == (0.9, 0.999)
     arguments = options(pairs, "--method.optimizer", "Adam", "--method.optimizer.lr", "0.5")
-    built = recipe.instantiate(recipe.parse(recipe.load(RECIPE, arguments)))
+    built = recipe_parser.instantiate(recipe_parser.parse(recipe.load(RECIPE, arguments)))
     defaults = built.method.configure_optimizers()[0].defaults
     assert (defaults["lr"], defaults["weight_decay"]) == (0.5, 0.0)
 

@@ -11,8 +11,8 @@ from crossband.cli.main import main
 from crossband.core.memory import total_memory
 from crossband.data.module import Pairs
 from crossband.errors import CrossbandError, RecipeError
-from crossband.training import recipe, search_space
-from crossband.training.recipe import TrainerOptions
+from crossband.training import recipe, recipe_parser, search_space
+from crossband.training.recipe_keys import TrainerOptions
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "\n".join(
@@ -23,7 +23,7 @@ LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "\n".join(
 def refusal(*options):
     """Return the one line with which options of a recipe are refused."""
     with pytest.raises(CrossbandError) as error:
-        recipe.instantiate(recipe.parse(recipe.load(RECIPE, options)))
+        recipe_parser.instantiate(recipe_parser.parse(recipe.load(RECIPE, options)))
     line = str(error.value)
     assert len(line) < 400
     return line
@@ -65,7 +65,7 @@ OPTIONS = {
 @pytest.mark.parametrize(("option", "words"), OPTIONS.items(), ids=[o[:40] for o in OPTIONS])
 def test_an_option_that_makes_no_sense_is_named(option, words, monkeypatch):
     # So that no machine is large enough; the layers are refused before they are made.
-    monkeypatch.setattr(recipe, "total_memory", lambda: 2**30)
+    monkeypatch.setattr(recipe_parser, "total_memory", lambda: 2**30)
     given = [option, "--data.manifest=pairs.csv"]
     assert words in refusal(*given)
 
@@ -83,7 +83,9 @@ def test_the_command_says_so_and_writes_nothing(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("option", ["--trainer.max_time=00:12:00:00", "--data.val_fraction=0"])
 def test_what_makes_sense_is_taken(option):
-    recipe.instantiate(recipe.parse(recipe.load(RECIPE, [option, "--data.manifest=pairs.csv"])))
+    recipe_parser.instantiate(
+        recipe_parser.parse(recipe.load(RECIPE, [option, "--data.manifest=pairs.csv"]))
+    )
 
 
 def test_memory_is_known():

@@ -19,7 +19,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import BandError
-from crossband.training import recipe
+from crossband.training import recipe_classes
 from crossband.training.losses import Loss, Prediction, masked_mean
 from crossband.training.losses.distribution import EarthMovers, earth_movers
 from crossband.training.losses.index import IndexLoss
@@ -201,7 +201,7 @@ THEIRS = {
 }
 LOSSES = [loss for rows in THEIRS.values() for loss, _ in rows]
 LOSSES += [
-    recipe.construct({"class_path": name, "init_args": arguments}, Loss)
+    recipe_classes.construct({"class_path": name, "init_args": arguments}, Loss)
     for name, arguments in cases(Loss)
 ]
 

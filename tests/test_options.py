@@ -21,7 +21,7 @@ from crossband import load
 from crossband.cli.main import main
 from crossband.networks.layers.convolution import Resize
 from crossband.raster.grid import Grid, Window
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.methods.schedules import Linear, Plateau
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
@@ -134,8 +134,8 @@ def test_sensors_are_mixed_by_weights_at_resolutions_that_are_drawn(fitted, mani
     both = [str(tmp_path / f"{name}.csv") for name in "ab"]
     overrides = ["--data.shares=[3, 1]", "--data.gsd=[1.0, 2.0]"]
     fitted("rgb2nir/nir-gan", *overrides, manifest=both)
-    built = recipe.instantiate(
-        recipe.parse(
+    built = recipe_parser.instantiate(
+        recipe_parser.parse(
             recipe.load(
                 "rgb2nir/nir-gan",
                 [*tiny.overrides("rgb2nir/nir-gan"), f"--data.manifest={both}", *overrides],

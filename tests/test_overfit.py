@@ -20,7 +20,7 @@ from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.networks.samplers.diffusion import DiffusionSampler
 from crossband.networks.samplers.flow import FlowSampler
-from crossband.training import recipe
+from crossband.training import recipe_classes
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
 from crossband.training.methods.examples import part
@@ -54,7 +54,7 @@ def built(name, arguments):
     """Build a method whose draws, where a sampler is trained, are always the same."""
     torch.manual_seed(0)
     arguments = {"signature": RGB_TO_NIR, **arguments, "max_steps": STEPS, "log_every": 10**6}
-    method = recipe.construct({"class_path": name, "init_args": arguments}, Method)
+    method = recipe_classes.construct({"class_path": name, "init_args": arguments}, Method)
     if isinstance(method.generator, FlowSampler | DiffusionSampler):
         draws = torch.Generator().manual_seed(0)
         times, noise = torch.rand(2, generator=draws), torch.randn(2, 1, 16, 16, generator=draws)

@@ -25,7 +25,7 @@ from crossband.evaluation.evaluate import evaluate
 from crossband.networks import Discriminator, Generator, parameter_count
 from crossband.networks.generators.thermal_gan import Encoder
 from crossband.raster.grid import Grid, Window
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.fit import fit
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
@@ -64,7 +64,7 @@ def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, mon
     for name, row in rows.items():
         config = recipe.load(name, ["--data.manifest=pairs.csv"])
         with torch.device("meta"):
-            run = recipe.instantiate(recipe.parse(config))  # as a fit builds it
+            run = recipe_parser.instantiate(recipe_parser.parse(config))  # as a fit builds it
         method = run.method
         networks = [n for _, part in method.parts().values() for n in part] or [method.generator]
         trained = {p for network in networks for p in network.parameters()}
@@ -297,7 +297,7 @@ def test_a_batch_is_learned_by_heart(name, manifests):
         recipe.set_option(config, f"method.generator.{key}", value)
     recipe.set_option(config, "data.transforms", [])
     lightning.seed_everything(0, verbose=False)
-    built = recipe.instantiate(recipe.parse(config))
+    built = recipe_parser.instantiate(recipe_parser.parse(config))
     method, data = built.method, built.data
     assert isinstance(method, Method)
     assert isinstance(data, Pairs)

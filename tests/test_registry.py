@@ -13,7 +13,7 @@ from crossband.core.registry import Registered, build, find
 from crossband.errors import CrossbandError
 from crossband.networks import Generator
 from crossband.networks.generators.local_unet import LocalUNet
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 
 
 def test_arguments_are_remembered_with_defaults():
@@ -101,10 +101,10 @@ def test_a_package_that_cannot_be_imported_is_one_line(monkeypatch):
 def test_the_configuration_of_an_older_run_is_a_recipe(tmp_path):
     """It has import paths, and modules have moved since."""
     name = "rgb2thermal/cyclegan"
-    new = recipe.dump(recipe.parse(recipe.load(name, ["--data.manifest=pairs.csv"])))
+    new = recipe_parser.dump(recipe_parser.parse(recipe.load(name, ["--data.manifest=pairs.csv"])))
     old = re.sub(r"crossband\.training\.", "crossband.", new)
     old = re.sub(r"crossband\.networks\.(generators|discriminators)\.", "crossband.networks.", old)
     assert "class_path: crossband.methods.cycle_gan.CycleGAN" in old
     path = tmp_path / "config.yaml"
     path.write_text(old)
-    assert recipe.dump(recipe.parse(recipe.load(path))) == new
+    assert recipe_parser.dump(recipe_parser.parse(recipe.load(path))) == new

@@ -19,7 +19,7 @@ from crossband.networks.generators import style
 from crossband.networks.generators.progressive import GrowingNetwork
 from crossband.networks.layers import attention, batch_layers, equalised
 from crossband.networks.layers import convolution as layers
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.losses import adversarial
 from crossband.training.methods import modules, paired_gan
 
@@ -131,4 +131,4 @@ def test_a_recipe_has_it_and_its_source_is_named(technique):
     texts = inspect.getdoc(documented), sys.modules[documented.__module__].__doc__
     assert any(source in " ".join(str(text).split()) for text in texts)
     config = recipe.load(name, [*tiny.overrides(name), "--data.manifest=pairs.csv"])
-    assert shows(recipe.instantiate(recipe.parse(config)).method)
+    assert shows(recipe_parser.instantiate(recipe_parser.parse(config)).method)

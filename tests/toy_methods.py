@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from crossband.core.signature import Signature, UnitRange
 from crossband.networks import Generator
 from crossband.networks.discriminators.patchgan import PatchGAN
-from crossband.training import recipe
+from crossband.training import recipe_classes
 from crossband.training.losses import Loss
 from crossband.training.losses.index import IndexLoss
 from crossband.training.losses.pixel import L1
@@ -198,7 +198,7 @@ def built(name, arguments, seed=0, **options):
     else:
         options = {"max_steps": options["max_steps"]}
     arguments = {"signature": SIGNATURE, **arguments, "log_every": 2, **options}
-    return recipe.construct({"class_path": name, "init_args": arguments}, Method)
+    return recipe_classes.construct({"class_path": name, "init_args": arguments}, Method)
 
 
 class Numbers(lightning.pytorch.loggers.logger.DummyLogger):

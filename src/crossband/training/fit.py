@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.data.module import Pairs
 from crossband.training import fine_tune as start
-from crossband.training import fit_baselines, loggers, recipe, run_folder
+from crossband.training import fit_baselines, loggers, recipe, recipe_parser, run_folder
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.run import TrainingRun, describe, trained_model
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
@@ -58,7 +58,7 @@ def fit(
     config = recipe.load(name, overrides)
     if fast_run:
         fit_baselines.shorten(config)
-    settings = recipe.parse(config)
+    settings = recipe_parser.parse(config)
     for baseline in settings.baselines or []:
         recipe.load(baseline)  # report unknown names before the training, not after it
     fit_baselines.check_blend(settings)
@@ -79,7 +79,7 @@ def fit(
             run.prepare()
             if is_first_process():
                 stack.enter_context(run_folder.run_folder(folder, resume, overwrite))
-                write_text_atomically(folder / CONFIG, recipe.dump(settings))
+                write_text_atomically(folder / CONFIG, recipe_parser.dump(settings))
                 start.write_start(begun, folder / CHECKPOINTS)
                 if isinstance(run.data, Pairs):
                     split = run.data.manifest_with_split(run.method.seed)

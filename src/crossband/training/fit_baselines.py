@@ -15,7 +15,7 @@ from crossband.model import Model
 from crossband.networks.generators.blend import Blend
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.local_pyramid import LocalPyramid
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.batches import normalise_batch
 from crossband.training.run import TrainingRun, trained_model
@@ -68,7 +68,7 @@ def fit_baseline(
             own[key] = config[key]
     if fast_run:
         shorten(own)
-    parsed = recipe.parse(own)
+    parsed = recipe_parser.parse(own)
     run = TrainingRun(parsed, f"baseline {Path(name).stem}", None, stop_request)
     run.prepare()
     return trained_model(run, parsed, run.train())

@@ -15,7 +15,7 @@ import torch
 
 from crossband.data.module import Pairs
 from crossband.networks import parameter_count
-from crossband.training import recipe
+from crossband.training import recipe, recipe_classes
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def recipe_info(name: str) -> RecipeInfo:
     """
     config = recipe.load(name)
     with torch.device("meta"):
-        method = recipe.build_method(config)
+        method = recipe_classes.build_method(config)
     networks = [method.generator, *(n for _, part in method.parts().values() for n in part)]
     # By identity: networks may share weights.
     trained = {id(p): p.numel() for network in networks for p in network.parameters()}

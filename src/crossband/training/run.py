@@ -26,7 +26,7 @@ from crossband.errors import (
     UnreadableError,
 )
 from crossband.model import Model
-from crossband.training import loggers, recipe
+from crossband.training import loggers, recipe_keys, recipe_parser
 from crossband.training.callbacks import checkpoints
 from crossband.training.callbacks.checkpoints import BEST, Checkpoints
 from crossband.training.callbacks.health import Health
@@ -62,10 +62,10 @@ class TrainingRun:
         self.settings, self.title, self.folder = settings, title, folder
         self.stop_request = stop_request
         lightning.seed_everything(int(settings.seed), workers=False, verbose=False)
-        built = recipe.instantiate(settings)
+        built = recipe_parser.instantiate(settings)
         self.method: Method = built.method
         self.data: lightning.LightningDataModule = built.data
-        self.options: recipe.TrainerOptions = built.trainer
+        self.options: recipe_keys.TrainerOptions = built.trainer
         self.method.seed = int(settings.seed)
         if isinstance(self.data, Pairs) and self.data.scale != self.method.generator.scale:
             raise RecipeError(
@@ -205,7 +205,7 @@ def describe(run: TrainingRun, settings: Any, seconds: float) -> dict[str, Any]:
             "numpy": numpy.__version__,
             "rasterio": rasterio.__version__,
         },
-        "config": yaml.safe_load(recipe.dump(settings)),
+        "config": yaml.safe_load(recipe_parser.dump(settings)),
     }
     if isinstance(run.data, Pairs):
         train, val = run.data.split(run.data.seed_of(run.method.seed))

@@ -34,7 +34,7 @@ from crossband.core.own_files import check_own_files, check_own_folder
 from crossband.core.yaml_text import parse_yaml, read_yaml
 from crossband.errors import CrossbandError, OutputError, RecipeError, TrainingError
 from crossband.model.adapt import first_difference
-from crossband.training import recipe
+from crossband.training import recipe, recipe_parser
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -315,7 +315,9 @@ class _Study:
             config = recipe.load(self.folder / RECIPE)
             for name, value in best.parameters.items():
                 recipe.set_option(config, name, value)
-            write_text_atomically(self.folder / FINAL, recipe.dump(recipe.parse(config)))
+            write_text_atomically(
+                self.folder / FINAL, recipe_parser.dump(recipe_parser.parse(config))
+            )
 
 
 def _best(rows: Sequence[Trial]) -> Trial | None:
@@ -338,16 +340,16 @@ def _text(value: Any) -> str:
 
 def _check(name: str | Path, overrides: Sequence[str], spec: SearchSpace) -> dict[str, Any]:
     """Return the full recipe, after building it with each choice or end of a range."""
-    base = recipe.parse(recipe.load(name, overrides))
+    base = recipe_parser.parse(recipe.load(name, overrides))
     tried = [base]
     for parameter in spec.parameters:
         for value in parameter.samples():
             text = f"--{parameter.name}={json.dumps(value)}"
-            tried.append(recipe.parse(recipe.load(name, [*overrides, *ALONE, text])))
-            recipe.instantiate(tried[-1])
+            tried.append(recipe_parser.parse(recipe.load(name, [*overrides, *ALONE, text])))
+            recipe_parser.instantiate(tried[-1])
     if any(settings.trainer.devices * settings.trainer.num_nodes > 1 for settings in tried):
         raise RecipeError("a sweep runs each trial in one process: set trainer.devices to 1")
-    full: dict[str, Any] = parse_yaml(recipe.dump(base))
+    full: dict[str, Any] = parse_yaml(recipe_parser.dump(base))
     return full
 
 
