@@ -15,8 +15,9 @@ from crossband.core.resample import bicubic
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.degrade.base import jpeg
 from crossband.data.degrade.blind import Blind, blur_kernel, sinc_kernel
-from crossband.data.degrade.sensor import Bicubic, SensorMTF, sigma
+from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.errors import CrossbandError, RecipeError
+from crossband.raster.point_spread import gaussian_width
 
 # Written by MATLAB (files of July 2020, "MATLAB 5.0 MAT-file, Platform: GLNXA64") and published as
 # test answers in github.com/sanghyun-son/bicubic_pytorch, test_answer/*.mat: imresize(..., [h w],
@@ -279,7 +280,7 @@ def test_the_mtf_at_nyquist_is_what_was_asked_for(scale, mtf):
     frequency = np.fft.rfftfreq(len(kernel))
     assert frequency[coarse // 2] == 1 / (2 * scale)
     assert spectrum[coarse // 2] == pytest.approx(mtf, abs=0.005)
-    half = np.exp(-2 * (math.pi * sigma(mtf, scale) * frequency[coarse // 4]) ** 2)
+    half = np.exp(-2 * (math.pi * gaussian_width(mtf, scale) * frequency[coarse // 4]) ** 2)
     assert spectrum[coarse // 4] == pytest.approx(half, abs=0.005)
 
 

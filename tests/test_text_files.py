@@ -19,7 +19,7 @@ from crossband.jobs.inputs import expand_inputs
 from crossband.metrics.extractors.onnx import Onnx
 from crossband.series.cubes import _engine
 from crossband.series.places import read_places
-from crossband.series.run import RECORD, _check_finished
+from crossband.series.record import RECORD, check_finished
 
 ROOT = Path(__file__).parents[1] / "src" / "crossband"
 #: Files that read texts of their own runs, after a look at what they are.
@@ -60,10 +60,10 @@ def test_what_cannot_be_read_among_items_is_left_out(tmp_path):
 
 def test_a_record_of_a_series_that_cannot_be_read_counts_as_none(tmp_path):
     os.mkfifo(tmp_path / RECORD)
-    assert _check_finished(tmp_path, "a", [tmp_path / "series.csv"]) == set()
+    assert check_finished(tmp_path, "a", [tmp_path / "series.csv"]) == set()
     (tmp_path / RECORD).unlink()
     (tmp_path / RECORD).write_text("[" * 100_000)
-    assert _check_finished(tmp_path, "a", [tmp_path / "series.csv"]) == set()
+    assert check_finished(tmp_path, "a", [tmp_path / "series.csv"]) == set()
 
 
 def test_names_of_scenes_hold_no_nul(tmp_path):

@@ -17,7 +17,7 @@ from crossband.translate.options import TileOptions, TranslateOptions, WriteOpti
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crossband.series.run import Series
+    from crossband.series.steps import Series
 
 #: Number of places that are printed at most.
 MOST = 20

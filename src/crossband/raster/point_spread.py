@@ -53,6 +53,19 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
     return Window(values, mask, grid, seen.bands, seen.unit)
 
 
+def gaussian_width(mtf: float, ratio: float = 1.0) -> float:
+    """Return the standard deviation of a sensor's Gaussian in fine pixels.
+
+    Args:
+        mtf: of the sensor at the Nyquist frequency of its pixels.
+        ratio: size of its pixels in fine pixels.
+
+    >>> round(gaussian_width(0.2, 4), 3)
+    2.284
+    """
+    return ratio / math.pi * math.sqrt(-2.0 * math.log(mtf))
+
+
 def kernel(mtf: float = MTF) -> NDArray[np.float32]:
     """Return the weights of the six half pixels around the centre of a coarse one, of sum 1.
 
@@ -60,7 +73,7 @@ def kernel(mtf: float = MTF) -> NDArray[np.float32]:
     [0.013, 0.12, 0.367, 0.367, 0.12, 0.013]
     """
     # The squares of half a pixel are a part of the blur already: the variance of a square is 1/12.
-    variance = (math.sqrt(-2.0 * math.log(mtf)) / math.pi) ** 2 - 0.25 / 12
+    variance = gaussian_width(mtf) ** 2 - 0.25 / 12
     at = np.arange(0.5 - _REACH, _REACH) / 2
     weights = np.exp(-0.5 * at**2 / variance)
     return np.asarray(weights / weights.sum(), dtype=np.float32)

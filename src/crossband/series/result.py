@@ -18,7 +18,8 @@ from crossband.series import array_series
 from crossband.series.dates import Date
 from crossband.series.options import SeriesKeywords, split_keywords
 from crossband.series.places import Place
-from crossband.series.run import Series, series
+from crossband.series.run import series
+from crossband.series.steps import Series
 from crossband.translate import lazy
 
 

@@ -33,7 +33,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.raster.compare import SIDE
 from crossband.raster.float_raster import FloatRaster
 from crossband.raster.grid import Box, Window
-from crossband.raster.point_spread import MTF, read_as_seen
+from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
 from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
 
 Array = NDArray[np.float32]
@@ -257,7 +257,7 @@ def _round_trip() -> Array:
 
     The cubic convolution is that of Keys 1981 with a = -0.5, as GDAL has it.
     """
-    width = math.sqrt(-2.0 * math.log(MTF)) / math.pi
+    width = gaussian_width(MTF)
     x = np.arange(-_TAPS - 1, _TAPS + 1, 1 / 64) + 1 / 128
     spread = np.exp(-0.5 * (x / width) ** 2)
     at = np.abs(x[:, None] - np.arange(-_TAPS, _TAPS + 1))

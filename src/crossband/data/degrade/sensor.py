@@ -13,6 +13,7 @@ from torch import Tensor
 from crossband.core.resample import Array, bicubic, resample, resize_matrix
 from crossband.data.degrade.base import Degradation, check_shape, interval, jpeg
 from crossband.errors import RecipeError
+from crossband.raster.point_spread import gaussian_width
 
 #: The Gaussian is truncated at this many standard deviations; 6e-5 of it lies beyond.
 CUT = 4.0
@@ -68,7 +69,7 @@ class SensorMTF(Degradation):
         self.random = self.noise[1] > 0 or self.quality is not None
         # Counted from the centre of a coarse pixel. With JPEG, whose blocks are counted from the
         # corner of the image, no margin makes windows equal to the whole.
-        self.margin = max(math.ceil(CUT * max(sigma(m, 1) for m in self.mtf) - 0.5), 0)
+        self.margin = max(math.ceil(CUT * max(gaussian_width(m) for m in self.mtf) - 0.5), 0)
 
     def __call__(self, x: Tensor, scale: int, rng: np.random.Generator) -> Tensor:
         """Blur, sample at the centres of the coarse pixels, add noise, compress."""
@@ -87,15 +88,6 @@ class SensorMTF(Degradation):
         return jpeg(out, quality) if self.quality else out
 
 
-def sigma(mtf: float, scale: int) -> float:
-    """Return the Gaussian's standard deviation in fine pixels; see `SensorMTF`.
-
-    >>> round(sigma(0.2, 4), 3)
-    2.284
-    """
-    return scale / math.pi * math.sqrt(-2.0 * math.log(mtf))
-
-
 def _blurred(band: Tensor, scale: int, mtf: float) -> Tensor:
     height, width = band.shape
     rows = _gaussian(height, scale, mtf)
@@ -105,7 +97,7 @@ def _blurred(band: Tensor, scale: int, mtf: float) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def _gaussian(length: int, scale: int, mtf: float) -> Array:
     """Return the matrix [length / scale, length] that blurs and samples one axis."""
-    width = sigma(mtf, scale)
+    width = gaussian_width(mtf, scale)
 
     def weight(distance: Array) -> Array:
         return np.asarray(np.exp(-0.5 * (distance / width) ** 2))
