@@ -21,15 +21,16 @@ from tiers import slow
 
 import crossband
 from crossband.cli import main as cli
+from crossband.core.dates import Date
 from crossband.core.indices import compute
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError, UpToDate
+from crossband.jobs.dates import date_of_scene, in_name
 from crossband.jobs.inputs import SceneInput
 from crossband.raster import journal
 from crossband.raster.grid import Box, Grid
 from crossband.raster.products import acquisition_time
 from crossband.series import cubes, places
 from crossband.series import run as run_module
-from crossband.series.dates import Date, date_of_scene, in_name
 
 NAMES = ("blue", "green", "red", "nir")
 SIZE = 48

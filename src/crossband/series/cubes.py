@@ -19,13 +19,14 @@ import rasterio
 import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 
+from crossband.core.dates import Date
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import BandError, CrossbandError, InputError, OutputError
+from crossband.jobs.dates import DatedScene
 from crossband.jobs.inputs import SceneInput
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
-from crossband.series.dates import Date, DatedScene
 from crossband.translate.dataarray import ArrayReader
 
 #: Endings of data cubes.

@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 
 from crossband.core.atomic import check_file
+from crossband.core.dates import Date
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
+from crossband.jobs.dates import DatedScene, date_of_scene
 from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
 from crossband.jobs.task import Task
 from crossband.model import Model
@@ -22,7 +24,6 @@ from crossband.raster.grid import Grid
 from crossband.raster.options import ReadOptions
 from crossband.raster.output_paths import check_output
 from crossband.series import cubes, maps
-from crossband.series.dates import Date, DatedScene, date_of_scene
 from crossband.series.index_stack import alignment
 from crossband.translate.index_files import index_paths
 

@@ -12,10 +12,10 @@ import pandas as pd
 import rioxarray
 import xarray as xr
 
+from crossband.core.dates import Date
 from crossband.errors import CrossbandError, SomeFailed
 from crossband.model import Model
 from crossband.series import array_series
-from crossband.series.dates import Date
 from crossband.series.options import SeriesKeywords, split_keywords
 from crossband.series.places import Place
 from crossband.series.run import series

@@ -1,0 +1,73 @@
+"""Dates of acquisition, as files and tables state them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+#: Columns of a manifest that state the date; the first one overrides the second.
+COLUMNS = ("datetime", "date")
+
+
+@dataclass(frozen=True, order=True)
+class Date:
+    """The time of acquisition, or the day where no time is known.
+
+    Attributes:
+        time: in UTC.
+        day: only the day is known; `time` is its midnight.
+    """
+
+    time: datetime
+    day: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Date:
+        """Parse ISO 8601, or TIFF's and EXIF's `2024:05:01 10:30:00`.
+
+        >>> str(Date.parse("20240501")), str(Date.parse("2024-05-01T12:00:00+02:00"))
+        ('2024-05-01', '2024-05-01T10:00:00Z')
+
+        Raises:
+            ValueError: anything else.
+        """
+        words = re.sub(r"^(\d{4})[:/](\d\d)[:/](\d\d)", r"\1-\2-\3", text.strip())
+        found = datetime.fromisoformat(words)
+        day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", words) is not None
+        zoned = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        return cls(zoned.astimezone(UTC), day)
+
+    def __str__(self) -> str:
+        if self.day:
+            return self.time.strftime("%Y-%m-%d")
+        words = self.time.replace(tzinfo=None).isoformat()
+        return f"{words}Z"
+
+    @property
+    def stem(self) -> str:
+        """The date without punctuation, for the name of a file."""
+        return re.sub(r"[:.-]", "", str(self))
+
+
+def date_cell(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the column of a manifest's row that states its date, and its text; None for none."""
+    for column in COLUMNS:
+        text = cell_text(row.get(column))
+        if text:
+            return column, text
+    return None
+
+
+def cell_text(value: Any) -> str:
+    """Return the cell of a table that states a date as text; nothing for an empty one."""
+    # Without pandas, for which translating a scene must not wait.
+    if value is None or str(value) in ("nan", "NaT", "<NA>"):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # in a column with empty cells, 20240501 is read as 20240501.0
+    if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
+        return value.date().isoformat()  # parquet stores dates as times at midnight
+    return str(value).strip()
