@@ -69,6 +69,8 @@ WHY = {
     "blocks that are used, must agree within {CLOSE:g} pixel; otherwise nothing is reported. The "
     "median shift must exceed the limit by two standard errors. Georeferences that differ by more "
     "than {GRID:g} source pixel are reported, too.",
+    "guide": "The guide cannot be opened with the bands of the target, has another unit, or no "
+    "valid pixel where the pair lies; or one of both has no georeference.",
     "empty": "A band has one value everywhere; or more than {HALF:.0%} of a side has one value; "
     "or in more than {BLANK:.0%} of a pair both sides have their most frequent value. A white sky "
     "fills the image of one camera, not of both. Or more than {NOTHING:.0%} of a side is declared "

@@ -203,6 +203,27 @@ def test_misregistered_by_georeference(scene, pairs):
         assert kinds(check(pairs(rows))) == expected
 
 
+def test_guides_that_say_nothing_about_their_row(scene, pairs):
+    source = scene("one.tif", stored(), where=0)
+    coarse = stored()[3:, ::8, ::8]
+    guides = {
+        scene("good.tif", coarse, ("nir",), where=0): None,
+        scene("far.tif", coarse, ("nir",), where=5): "do not overlap",
+        scene("gone.tif", coarse * 0, ("nir",), where=0, nodata=0): "no valid pixel",
+        scene("red.tif", coarse, ("red",), where=0): "nir",
+        scene("nowhere.tif", coarse, ("nir",)): "no georeference",
+        "missing.tif": "no such file",
+    }
+    rows = ({"source": source, "guide": g, "target_bands": "nir=4"} for g in guides)
+    report = check(pairs(*rows, guide_sensor=SENSOR), ignore=("duplicate",))
+    found = {f.rows: f.text for f in report.findings}
+    assert {f.kind for f in report.findings} == {"guide"}
+    for number, words in enumerate(guides.values(), start=1):
+        assert (words is None) == ((number,) not in found)
+        assert words is None or words in found[number,]
+    assert report.files == 7
+
+
 def test_featureless_ground_is_no_misregistration(scene, pairs):
     rng = np.random.default_rng(0)
     one, two = (rng.normal(0.05, 0.001, (SIZE, SIZE)).astype("f4") for _ in range(2))

@@ -47,6 +47,8 @@ def test_read_resolves_paths_and_fills_in(pairs, tmp_path):
         ("source,target\n,\n", "row 1: source and target are empty"),
         ("source,target,scale\n0.tif,0.tif,big\n", "row 1: scale 'big' is not a number"),
         ("source,target,weight\n0.tif,0.tif,-1\n", "row 1: weight below 0"),
+        ("source,target,guide\n0.tif,0.tif,8.tif\n", "row 1: guide .*8.tif: no such file"),
+        ("source,target,guide_datetime\n0.tif,0.tif,May\n", "row 1: guide_datetime 'May' is no"),
         ("source,target,split\n0.tif,0.tif,dev\n", "row 1: split is 'dev', but must be"),
         ("source,target,split\n0.tif,0.tif,\n", "row 1: split is None"),
         (
@@ -61,6 +63,29 @@ def test_a_bad_manifest_is_one_line(tmp_path, make_raster, text, message):
     with pytest.raises(ManifestError, match=message) as error:
         manifest.read(tmp_path / "pairs.csv")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_guides_are_read_and_written_as_the_other_columns(pairs, make_raster, tmp_path, name):
+    make_raster("g.tif", values(7), names=NAMES)
+    plain = manifest.read(pairs(2))
+    guides = {"guide": ["g.tif", None], "guide_bands": ["nir=4", None]}
+    guides |= {"guide_sensor": ["naip", None], "guide_datetime": [20240501, None]}
+    table = manifest.read(pairs(2, guides))
+    assert table["guide"].tolist() == [str(tmp_path / "g.tif"), None]
+    assert table["guide_datetime"].tolist() == ["2024-05-01", None]
+    manifest.write(table, tmp_path / name)
+    again = manifest.read(tmp_path / name)
+    pd.testing.assert_frame_equal(again, table, check_like=True)
+    stored = (
+        pd.read_csv(tmp_path / name) if name.endswith("csv") else pd.read_parquet(tmp_path / name)
+    )
+    assert stored["guide"].tolist()[0] == "g.tif"
+    for fingerprint in (manifest.fingerprint, lambda t: manifest.input_fingerprint(t, {})):
+        assert fingerprint(table) != fingerprint(plain)
+        before = fingerprint(table)
+        make_raster("g.tif", values(8)[:, :-1], names=NAMES)
+        assert fingerprint(table) != before
 
 
 def test_no_manifest(tmp_path):

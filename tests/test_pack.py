@@ -247,6 +247,8 @@ def test_overwrite_replaces_a_pack_and_nothing_else(pairs, tmp_path):
         pack(path, tmp_path / "photos", overwrite=True)
     with pytest.raises(ManifestError, match="it is a pack already"):
         pack(tmp_path / "packed", tmp_path / "again")
+    with pytest.raises(ManifestError, match="a pack holds no guides"):
+        pack(pairs(2, {"guide": ["0.tif", None]}), tmp_path / "again")
 
 
 class Stop(Exception):

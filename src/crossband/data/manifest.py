@@ -16,6 +16,9 @@ Columns (`source` and `target` are required, everything else may be missing or e
 | lon, lat, gsd | degrees, metres; they override the georeference of the file |
 | weight | relative frequency at which a row is drawn |
 | degradation | makes the source from the target, where `source` is empty: see `data.degrade` |
+| guide | path of a measurement of the target, coarser or of another date: see docs/guiding.md |
+| guide_bands, guide_sensor | as for the source |
+| guide_datetime | when the guide was taken; its metadata say it where this is empty |
 
 A source or target may also be a product's folder, archive or item, or a folder whose files the
 column of bands names (`red=B04.tif,...`); see docs/sources.md.
@@ -38,6 +41,7 @@ from typing import Any
 import pandas as pd
 
 from crossband.core.atomic import atomic_file, check_file
+from crossband.core.dates import Date, cell_text
 from crossband.core.file_names import not_text
 from crossband.core.made_from import make_fingerprint
 from crossband.data.splits import SPLITS
@@ -56,7 +60,12 @@ TEXT = (
     "split",
     "split_by",
     "degradation",
+    "guide_bands",
+    "guide_sensor",
 )
+#: Columns of paths, and those that are about the last one.
+PATHS = ("source", "target", "guide")
+GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
 NUMBERS = (
     "scale",
     "offset",
@@ -87,8 +96,8 @@ def read(
 
     Returns:
         One row a pair: all columns of the table above (empty ones as None or NaN; `split` only
-        where the file has it), absolute paths, `group` and `weight` filled in, and `row`, the
-        number that messages use (the first row below the header is 1).
+        where the file has it), absolute paths, dates as ISO 8601, `group` and `weight` filled in,
+        and `row`, the number that messages use (the first row below the header is 1).
 
     Raises:
         ManifestError: a missing manifest, column or file; a row without any path; an invalid
@@ -159,7 +168,7 @@ def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> N
         raise OutputError(f"{path}: {error}") from error
     folder = path.parent.resolve()
     out = table.drop(columns=["row"], errors="ignore").copy()
-    for column in ("source", "target"):
+    for column in out.columns.intersection(PATHS):
         out[column] = [None if pd.isna(v) else _below(str(v), folder) for v in out[column]]
     empty = [c for c in out.columns if c not in ("source", "target") and out[c].isna().all()]
     out = out.drop(columns=empty)
@@ -192,11 +201,17 @@ def _is_manifest(path: Path) -> bool:
 
 def input_fingerprint(table: pd.DataFrame, options: Mapping[str, Any]) -> str:
     """Return the fingerprint of what is made of all rows and their files; see `core.made_from`."""
-    sides = (table[side].dropna() for side in ("source", "target"))
+    table = without_empty_guides(table)
+    sides = (table[side].dropna() for side in table.columns.intersection(PATHS))
     files = [str(name) for side in sides for name in side]
     # A file of a pack counts by the pack's identity, which is a column.
     local = [name for name in dict.fromkeys(files) if "://" not in name]
     return make_fingerprint({"rows": table.to_csv(index=False), **options}, local)
+
+
+def without_empty_guides(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without the columns about guides that no row fills."""
+    return table.drop(columns=[c for c in GUIDE if c in table and table[c].isna().all()])
 
 
 def is_paired(table: pd.DataFrame) -> pd.Series:
@@ -209,9 +224,10 @@ def fingerprint(table: pd.DataFrame) -> str:
 
     It does not depend on the folders of the files, nor on empty columns.
     """
-    columns = table.drop(columns=["row", "source", "target"]).dropna(axis=1, how="all")
+    paths = list(table.columns.intersection(PATHS))
+    columns = table.drop(columns=["row", *paths]).dropna(axis=1, how="all")
     digest = hashlib.sha256(columns.to_csv(index=False).encode())
-    for name in [*table["source"].dropna(), *table["target"].dropna()]:
+    for name in [name for side in paths for name in table[side].dropna()]:
         path = Path(name)
         if name.startswith("pack://"):  # its column `pack` identifies the content
             path = Path(name.rpartition("#")[2])
@@ -248,7 +264,9 @@ def _read(
         raise ManifestError(f"{path}: it has no rows")
     table = table.reset_index(drop=True)
     table["row"] = range(1, len(table) + 1)
-    for column in ("source", "target"):
+    if "guide" not in table.columns:
+        table["guide"] = None
+    for column in PATHS:
         files = functools.cache(functools.partial(_file, path.parent, lenient))
         named = [_named(path, row, column, files, _text(v)) for row, v in _rows(table, column)]
         table[column] = pd.Series(named, dtype=object)
@@ -280,6 +298,10 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
             table[column] = [_number(path, row, column, v) for row, v in _rows(table, column)]
         else:
             table[column] = float("nan")
+    if "guide_datetime" not in table.columns:
+        table["guide_datetime"] = None
+    dates = [_date(path, row, v) for row, v in _rows(table, "guide_datetime")]
+    table["guide_datetime"] = pd.Series(dates, dtype=object)
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -350,6 +372,17 @@ def _number(manifest: Path, row: int, column: str, value: Any) -> float:
         return float(text)
     except ValueError:
         raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
+
+
+def _date(manifest: Path, row: int, value: Any) -> str | None:
+    text = cell_text(value)
+    try:
+        return str(Date.parse(text)) if text else None
+    except ValueError:
+        raise ManifestError(
+            f"{manifest}: row {row}: guide_datetime {text!r} is no date as 2024-05-01 or "
+            f"2024-05-01T10:30:00Z"
+        ) from None
 
 
 def _below(name: str, folder: Path) -> str:

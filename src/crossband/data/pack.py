@@ -96,6 +96,8 @@ def pack(
         raise ManifestError(f"{manifest}: it is a pack already")
     output = Path(output).resolve()
     table = manifests.read(manifest)
+    if table["guide"].notna().any():
+        raise ManifestError(f"{manifest}: a pack holds no guides: leave the column 'guide' out")
     root = Path(manifest).parent.resolve()
     made_from = manifests.input_fingerprint(table, {"block": block, "shard_mb": shard_mb})
     with (
@@ -111,6 +113,7 @@ def pack(
             table[side] = [None if pd.isna(v) else _name(str(v), root) for v in table[side]]
         identity = hashlib.sha256("".join(s["sha256"] for s in shards).encode()).hexdigest()
         # A column, so that the fingerprint of the training data includes it.
+        table = manifests.without_empty_guides(table)
         table = table.drop(columns=["row"]).assign(pack=identity[:16])
         table.to_parquet(folder / PAIRS, index=False)
         about = {"format": FORMAT, "version": VERSION, "id": identity, "block": block}

@@ -38,6 +38,13 @@ def open_side(
     return open_scene(row[side], row_options(row, side, needed, alone=alone), needed=needed)
 
 
+def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
+    """Open the guide of a row for reading the bands `needed`; see `open_side`."""
+    sensor = None if pd.isna(row["guide_sensor"]) else row["guide_sensor"]
+    options = ReadOptions(_bands(row, "guide_bands", needed), sensor)
+    return open_scene(row["guide"], options, needed=needed)
+
+
 def row_options(
     row: Mapping[str, Any], side: str, needed: list[str], *, alone: bool = False
 ) -> ReadOptions:

@@ -66,6 +66,13 @@ KINDS: dict[str, FindingKind] = {
             "register the pair again",
         ),
         FindingKind(
+            "guide",
+            FINDING,
+            True,
+            "guide cannot be used",
+            "name another guide, or leave the cell empty",
+        ),
+        FindingKind(
             "empty",
             FINDING,
             True,
@@ -155,7 +162,7 @@ class Finding:
         kind: a name of `KINDS`.
         severity: `finding` or `suspicion`.
         rows: numbers of the affected rows.
-        side: `source`, `target`, `pair` or `split`.
+        side: `source`, `target`, `guide`, `pair` or `split`.
         file: the affected file, or the first of several.
         text: a description in one line.
         measure: the number that was compared with the threshold, if there is one.

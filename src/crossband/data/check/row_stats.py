@@ -20,12 +20,14 @@ from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.spectra import Spectra, spectra
 from crossband.data.check.strips import strips
-from crossband.data.rows import has_own, joint_options, open_side, row_options
+from crossband.data.rows import has_own, joint_options, open_guide, open_side, row_options
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
+from crossband.raster.compare import Overlap
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.scene import Scene
+from crossband.raster.warp import check_georeference
 
 #: Statistics of values use every k-th row and column, at most this many of each.
 SAMPLE = 512
@@ -88,7 +90,7 @@ class RowStats:
         row: its number in the manifest.
         source: None if the row has no source, or it cannot be read.
         target: the same.
-        refused: `source` or `target` -> (kind of finding, message), if it cannot be read.
+        refused: `source`, `target` or `guide` -> (kind of finding, message), if it cannot be read.
         blank: share of pixels where source and target both hold their most frequent value.
         shift: of the target against the source; None if it cannot be measured.
         spectra: statistics of each set of bands that share a radiometry.
@@ -202,6 +204,11 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
                 refused[side] = _kind_of(error), str(error)
+        if pd.notna(row["guide"]) and "target" in scenes:
+            try:
+                _check_guide(row, scenes["target"])
+            except CrossbandError as error:
+                refused["guide"] = "guide", str(error)
         own = has_own(row)
         one = RowStats(number, sides.get("source"), sides.get("target"), refused, own=own)
         return _add_relations(one, scenes, samples)
@@ -230,6 +237,21 @@ def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alo
             f"{scene.path}: its bands are stored as {' and '.join(kinds)}, with one scale for all"
         )
     return scene
+
+
+def _check_guide(row: Mapping[str, Any], target: Scene) -> None:
+    """Raise CrossbandError for a guide that says nothing about the target of its row."""
+    with open_guide(row, list(target.bands)) as guide:
+        if guide.unit != target.unit:
+            raise UnitError(f"{guide.path}: it is {guide.unit}, and the target is {target.unit}")
+        for scene in (target, guide):
+            check_georeference(scene.grid, scene.path)
+        try:
+            ground = Overlap.of(target.grid, guide.grid)
+        except InputError as error:
+            raise InputError(f"{guide.path}: {target.path} and it: {error}") from error
+        if not any(ground.window(guide, 1, part).mask.any() for part in ground.blocks()):
+            raise InputError(f"{guide.path}: it has no valid pixel where {target.path} lies")
 
 
 class _MixedTypesError(CrossbandError):

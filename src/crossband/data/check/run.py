@@ -120,7 +120,7 @@ def check(
     findings = [f for f in findings if f.kind not in ignore]
     order = list(KINDS)
     findings.sort(key=lambda f: (order.index(f.kind), f.rows))
-    names = {*table["source"].dropna(), *table["target"].dropna()}
+    names = {name for column in manifest.PATHS for name in table[column].dropna()}
     return Report(Path(path), table, tuple(findings), len(names), time.monotonic() - start)
 
 
