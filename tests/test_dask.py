@@ -7,9 +7,11 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import torch
 from conftest import random_values, rgb2nir_signature
@@ -266,6 +268,33 @@ def test_scenes_in_one_piece_are_not_spread(
     assert told.spread == []
     alone = model.translate("in/large.tif", "alone.tif", **options)
     assert alone.read_bytes() == (tmp_path / "out" / "large_nir.tif").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_fleet_on_the_workers_is_guided_as_here(
+    scenes, make_raster, model, cluster, tmp_path, monkeypatch
+):
+    """By a list and by a folder, with paths that hold in this folder only."""
+    (tmp_path / "guides").mkdir()
+    for i in (1, 2):
+        values = random_values(1, 100, 100, seed=i) * 0.3
+        path = make_raster(f"guides/{i}.tif", values, names=("nir",))
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(ACQUISITION_DATE=f"2024-0{i}-01")
+    rows = ["source,guide,datetime"]
+    rows += [f"in/{i}.tif,guides/{1 + i % 2}.tif,2024-01-01" for i in range(3)]
+    rows += ["in/3.tif,,2024-02-02", "in/4.tif,,2024-01-02"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    options = OPTIONS | {"guide": "guides"}
+    for folder, at in (("here", None), ("there", cluster)):
+        status = translate_many(model, ["list.csv"], folder, cluster=at, **options)
+        assert status.counts["done"] == 5
+    here, there = summary.read("here"), summary.read("there")
+    for name, line in here.items():
+        assert Path("here", name).read_bytes() == Path("there", name).read_bytes()
+        assert there[name].guide == os.path.abspath(line.guide)
+    assert [Path(here[f"{i}_nir.tif"].guide).name for i in (3, 4)] == ["2.tif", "1.tif"]
 
 
 @pytest.fixture

@@ -681,7 +681,7 @@ def test_a_torn_summary_goes_on(scenes, model, tmp_path):
     keys = set(json.loads((out / "summary.jsonl").read_text().splitlines()[0]))
     assert keys == {
         *("output", "input", "status", "reason", "error"),
-        *("pixels", "seconds", "model", "version", "time"),
+        *("pixels", "seconds", "model", "version", "time", "guide", "guide_datetime"),
     }
 
 

@@ -15,6 +15,7 @@ from crossband.jobs.run import translate_tasks
 from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryLine
 from crossband.jobs.task import FleetObserver, FleetStatus, Task, plan_tasks
 from crossband.model import load
+from crossband.raster.remote import name_of
 from crossband.translate.options import TranslateOptions
 from crossband.translate.stream import Progress
 
@@ -89,6 +90,7 @@ class Printer(FleetObserver):
         words = f"{where} {line.output}  {line.status}"
         if line.status == DONE:
             words += f", {line.pixels / 1e6:.2f} MPix in {left(line.seconds)}"
+            words += "" if line.guide is None else f", guide {name_of(line.guide)}"
         # Skipped scenes do not count for the estimate of the time left.
         worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished
         if worked and rest:

@@ -40,6 +40,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.core import columns
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.dates import Date, cell_text
 from crossband.core.file_names import not_text
@@ -63,9 +64,8 @@ TEXT = (
     "guide_bands",
     "guide_sensor",
 )
-#: Columns of paths, and those that are about the last one.
+#: Columns of paths.
 PATHS = ("source", "target", "guide")
-GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
 NUMBERS = (
     "scale",
     "offset",
@@ -168,7 +168,7 @@ def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> N
         raise OutputError(f"{path}: {error}") from error
     folder = path.parent.resolve()
     out = table.drop(columns=["row"], errors="ignore").copy()
-    for column in out.columns.intersection(PATHS):
+    for column in _paths(out):
         out[column] = [None if pd.isna(v) else _below(str(v), folder) for v in out[column]]
     empty = [c for c in out.columns if c not in ("source", "target") and out[c].isna().all()]
     out = out.drop(columns=empty)
@@ -202,8 +202,7 @@ def _is_manifest(path: Path) -> bool:
 def input_fingerprint(table: pd.DataFrame, options: Mapping[str, Any]) -> str:
     """Return the fingerprint of what is made of all rows and their files; see `core.made_from`."""
     table = without_empty_guides(table)
-    sides = (table[side].dropna() for side in table.columns.intersection(PATHS))
-    files = [str(name) for side in sides for name in side]
+    files = [str(name) for side in _paths(table) for name in table[side].dropna()]
     # A file of a pack counts by the pack's identity, which is a column.
     local = [name for name in dict.fromkeys(files) if "://" not in name]
     return make_fingerprint({"rows": table.to_csv(index=False), **options}, local)
@@ -211,7 +210,7 @@ def input_fingerprint(table: pd.DataFrame, options: Mapping[str, Any]) -> str:
 
 def without_empty_guides(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table without the columns about guides that no row fills."""
-    return table.drop(columns=[c for c in GUIDE if c in table and table[c].isna().all()])
+    return table.drop(columns=[c for c in columns.GUIDE if c in table and table[c].isna().all()])
 
 
 def is_paired(table: pd.DataFrame) -> pd.Series:
@@ -224,16 +223,20 @@ def fingerprint(table: pd.DataFrame) -> str:
 
     It does not depend on the folders of the files, nor on empty columns.
     """
-    paths = list(table.columns.intersection(PATHS))
-    columns = table.drop(columns=["row", *paths]).dropna(axis=1, how="all")
-    digest = hashlib.sha256(columns.to_csv(index=False).encode())
-    for name in [name for side in paths for name in table[side].dropna()]:
+    others = table.drop(columns=["row", *_paths(table)]).dropna(axis=1, how="all")
+    digest = hashlib.sha256(others.to_csv(index=False).encode())
+    for name in [name for side in _paths(table) for name in table[side].dropna()]:
         path = Path(name)
         if name.startswith("pack://"):  # its column `pack` identifies the content
             path = Path(name.rpartition("#")[2])
         size = _size(path)
         digest.update(f"{path.name}:{size}\n".encode())
     return digest.hexdigest()
+
+
+def _paths(table: pd.DataFrame) -> list[str]:
+    """Return the columns of paths that a table has."""
+    return [column for column in PATHS if column in table]
 
 
 def _size(path: Path) -> int:

@@ -112,6 +112,8 @@ def summary_line(
         model=model.name,
         version=__version__,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        guide=statistics.guide,
+        guide_datetime=statistics.guide_datetime,
     )
 
 
@@ -124,8 +126,12 @@ def _translate(
     statistics: Statistics,
 ) -> None:
     """Translate a scene unless it is up to date; continue an interrupted translation of it."""
-    read = task.source.read_options(options.read, model.signature.source)
-    every = replace(options, read=read)
+    bands = model.signature
+    every = replace(
+        options,
+        read=task.source.read_options(options.read, bands.source),
+        guide=task.source.guide_options(options.guide, {*bands.source, *bands.target}),
+    )
     task.output.parent.mkdir(parents=True, exist_ok=True)
     interrupted = folder_of(task.output).is_dir()
 

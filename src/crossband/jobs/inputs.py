@@ -8,6 +8,9 @@
 | STAC item collection | .json or .geojson, a FeatureCollection | each item |
 | anything else | | itself |
 
+A row or an item may name the guide of its scene: a manifest by the columns `guide`, `guide_bands`,
+`guide_sensor` and `guide_datetime`, an item by properties of these names after `crossband:`.
+
 Relative paths in a list or a manifest are relative to its folder. A scene that is named twice is
 translated once. A missing file is reported when its turn comes, so that the others are translated.
 """
@@ -19,10 +22,12 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from crossband.core import columns
+from crossband.core.dates import date_cell
 from crossband.core.json_text import parse_json
 from crossband.core.regular_file import read_bytes, read_text
 from crossband.errors import CrossbandError, InputError, ManifestError
@@ -32,7 +37,10 @@ from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.raster.remote import is_remote, name_of
 from crossband.raster.source import LARGEST
+from crossband.translate.options import GuideOptions
 
+#: What the names of properties of an item begin with.
+PREFIX = "crossband:"
 LIST, MANIFEST, COLLECTION = (".txt",), (".csv", ".parquet", ".pq"), (".json", ".geojson")
 
 
@@ -46,6 +54,7 @@ class SceneInput:
         label: the scene's name in messages.
         read: how it is read, by its row in a manifest.
         complete: `read` is complete, and the options of the run do not apply.
+        guide: what its row in a manifest, or its item, says of its guide.
         row: the cells of its row in a manifest, by column; empty elsewhere.
     """
 
@@ -54,13 +63,15 @@ class SceneInput:
     label: str
     read: ReadOptions = field(default_factory=ReadOptions)
     complete: bool = False
+    guide: GuideOptions = field(default_factory=GuideOptions)
     row: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:
         """Equal for inputs that are the same scene, read in the same way."""
         at = self.path if is_remote(self.path) else os.path.abspath(self.path)
-        return at, json.dumps(asdict(self.read), sort_keys=True, default=str)
+        how = [asdict(self.read), asdict(self.guide)]
+        return at, json.dumps(how, sort_keys=True, default=str)
 
     def read_options(self, options: ReadOptions, bands: Collection[str]) -> ReadOptions:
         """Return how the scene is read; its row in a manifest overrides the options of the run.
@@ -71,6 +82,19 @@ class SceneInput:
         """
         read = self.read if self.complete else self.read.over(options)
         return read if self.read.bands is None else read.only(bands)
+
+    def guide_options(self, options: GuideOptions, bands: Collection[str]) -> GuideOptions:
+        """Return the scene's guide; its row or item overrides the options of the run.
+
+        Args:
+            options: of the run.
+            bands: that may be read of it; a row may name further bands.
+        """
+        own = self.guide
+        if own.bands is not None:
+            own = replace(own, bands={k: v for k, v in own.bands.items() if k in bands})
+        stated = date_cell(self.row)
+        return replace(own, scene_datetime=None if stated is None else stated[1]).over(options)
 
 
 def stands_for_many(text: str) -> bool:
@@ -148,17 +172,18 @@ def _rows(path: Path) -> Iterator[SceneInput]:
     rows = table[table["source"].notna()]
     if rows.empty:
         raise ManifestError(f"{path}: no row has a source")
-    for row in rows.to_dict("records"):
+    for record in rows.to_dict("records"):
+        row = {str(k): v for k, v in record.items()}
         label = f"{path} row {row['row']}: {Path(row['source']).name}"
         try:
-            read = _read_options({str(k): v for k, v in row.items() if not pd.isna(v)})
+            read = _read_options({k: v for k, v in row.items() if not pd.isna(v)})
+            guide = GuideOptions.of_row(row)
         except CrossbandError as error:
             raise ManifestError(f"{path}: row {row['row']}: {error}") from error
         stem = _plain(row["source"]).stem
         if read.window is not None:  # several rows may be parts of one image
             stem += "_" + read.window.srcwin().replace(",", "-")
-        cells = {str(k): v for k, v in row.items()}
-        yield SceneInput(row["source"], stem, label, read, row=cells)
+        yield SceneInput(row["source"], stem, label, read, guide=guide, row=row)
 
 
 def _read_options(row: dict[str, Any]) -> ReadOptions:
@@ -211,7 +236,29 @@ def _collected(text: str, items: Sequence[Any]) -> Iterator[SceneInput]:
             raise InputError(f"{text}: two items are called {name!r}")
         seen.add(name)
         stem = re.sub(r"[/\\\0]", "_", name)
-        yield SceneInput(item_path(text, name), stem, f"{text} item {name}")
+        label = f"{text} item {name}"
+        yield SceneInput(item_path(text, name), stem, label, guide=_item_guide(text, item, label))
+
+
+def _item_guide(text: str, item: dict[str, Any], label: str) -> GuideOptions:
+    """Return what the properties of an item say of its guide; paths count from the collection."""
+    properties = item.get("properties")
+    stated = properties if isinstance(properties, dict) else {}
+    row: dict[str, Any] = {}
+    for column in columns.GUIDE:
+        value = stated.get(f"{PREFIX}{column}")
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{label}: its property {PREFIX}{column} is no text")
+        row[column] = value or None
+    path = row.get("guide")
+    if path is not None and not is_remote(path):
+        if "\0" in path:
+            raise InputError(f"{label}: its property {PREFIX}guide has a NUL byte")
+        row["guide"] = str(Path(text).parent / path)
+    try:
+        return GuideOptions.of_row(row)
+    except CrossbandError as error:
+        raise InputError(f"{label}: {error}") from error
 
 
 def item_path(collection: str, name: str) -> str:

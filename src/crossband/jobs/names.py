@@ -86,7 +86,8 @@ def _check(pattern: str) -> None:
 def _check_clashes(
     sources: Sequence[SceneInput], paths: Sequence[Path], indices: Sequence[str]
 ) -> None:
-    inputs = {os.path.realpath(s.path): s for s in sources}
+    guides = {os.path.realpath(s.guide.guide): s for s in sources if s.guide.guide is not None}
+    inputs = guides | {os.path.realpath(s.path): s for s in sources}
     taken: dict[Path, SceneInput] = {}
     for source, path in zip(sources, paths, strict=True):
         for own in (path, *(path.with_name(f"{path.stem}_{name}.tif") for name in indices)):
@@ -99,6 +100,6 @@ def _check_clashes(
             other = inputs.get(os.path.realpath(own))
             if other is not None:
                 raise OutputError(
-                    f"{own}: {source.label} would be written over the input {other.label}; choose "
-                    f"another folder, or name fewer inputs"
+                    f"{own}: {source.label} would be written over the input {other.label}, or its "
+                    f"guide; choose another folder, or name fewer inputs"
                 )

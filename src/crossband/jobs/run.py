@@ -20,6 +20,7 @@ from crossband.raster.encoding import check_dtype
 from crossband.raster.grid import Grid
 from crossband.raster.output_paths import make_folder
 from crossband.translate.conditions import SceneConditions
+from crossband.translate.guiding import check_guide_options
 from crossband.translate.options import TranslateKeywords, TranslateOptions
 from crossband.translate.tiling import Tiling
 
@@ -112,6 +113,7 @@ def check_options(model: Model, options: TranslateOptions) -> None:
     write, tile = options.write, options.tile
     if options.read.sensor is not None:
         sensors.get(options.read.sensor)
+    check_guide_options(options.guide)
     if write.dtype is not None:
         check_dtype(write.dtype)
     Cog.of(write.compress, write.blocksize)

@@ -12,6 +12,8 @@
 | model | name of the model |
 | version | of Crossband |
 | time | when it ended, UTC, ISO 8601 |
+| guide | path of the guide that the scene got; null without one |
+| guide_datetime | when it was taken, where that is known |
 
 Of two lines with one output the later one counts. Each line is appended by one write, and flushed
 to disk before the next scene starts. A shard has its own file, as `summary-3-of-10.jsonl`, so that
@@ -47,6 +49,8 @@ class SummaryLine:
     model: str
     version: str
     time: str
+    guide: str | None = None
+    guide_datetime: str | None = None
 
 
 def summary_path(folder: Path, shard: Shard) -> Path:

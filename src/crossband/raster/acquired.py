@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from crossband.core.dates import Date
+from crossband.errors import InputError
 from crossband.raster import products
 from crossband.raster.open import open_raster
 
@@ -45,6 +47,22 @@ def acquisition_time(
     if found is None and products.find(path, bands) is None:
         found = _tagged(path, allow_local=allow_local)
     return found
+
+
+def acquisition_date(path: str | Path) -> Date | None:
+    """Return the date of acquisition; None if nothing states it.
+
+    Raises:
+        InputError: see `acquisition_time`; or a statement that is no date.
+    """
+    found = acquisition_time(path)
+    if found is None:
+        return None
+    text, key = found
+    try:
+        return Date.parse(text)
+    except ValueError:
+        raise InputError(f"{path}: {key} says {text!r}, which is no date") from None
 
 
 def _tagged(path: str | Path, *, allow_local: bool) -> tuple[str, str] | None:

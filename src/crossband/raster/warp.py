@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 EDGE = 21
 #: Tolerance of an overlap in pixels, for rounded coordinates.
 SLACK = 1e-3
+#: Points along each side of a scene by which it is measured how much of it lies in another one.
+_SAMPLES = 64
 #: Share of a coarse pixel that must be valid for its mean to be valid. Less than 1, because a few
 #: scattered masked pixels would otherwise mask most of a fine scene.
 COVER = 0.9
@@ -81,6 +83,21 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     if bottom <= top or right <= left:
         raise InputError("the two scenes do not overlap by a single pixel of the reference")
     return Box(top, left, bottom - top, right - left)
+
+
+def coverage(scene: Grid, other: Grid) -> float:
+    """Return which share of a scene lies within another grid, to about a thousandth.
+
+    Both have a CRS and an affine transform.
+    """
+    at = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    columns, rows = np.meshgrid(at * scene.width, at * scene.height)
+    try:
+        columns, rows = _onto(scene, columns.ravel(), rows.ravel(), other)
+    except InputError:  # places that the other CRS does not have
+        return 0.0
+    inside = (columns >= 0) & (columns <= other.width) & (rows >= 0) & (rows <= other.height)
+    return float(inside.mean())
 
 
 def around(scene: Grid, reference: Grid, edge: int) -> Box:
@@ -219,12 +236,17 @@ def _reproject(
 
 def _outline(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
     """Return columns and rows, on `other`, of points along the outline of a box of `grid`."""
-    assert grid.crs is not None  # check_georeference
-    assert other.crs is not None
     step = np.linspace(0.0, 1.0, EDGE)[:-1]
     x = np.concatenate([step, np.ones(EDGE - 1), 1 - step, np.zeros(EDGE - 1)])
     y = np.roll(x, EDGE - 1)
-    places = _apply(grid.transform, box.col + x * box.width, box.row + y * box.height)
+    return _onto(grid, box.col + x * box.width, box.row + y * box.height, other)
+
+
+def _onto(grid: Grid, columns: Array, rows: Array, other: Grid) -> tuple[Array, Array]:
+    """Return columns and rows on `other` of places that are given on `grid`."""
+    assert grid.crs is not None  # check_georeference
+    assert other.crs is not None
+    places = _apply(grid.transform, columns, rows)
     if grid.crs != other.crs:
         try:
             with gdal():
@@ -234,8 +256,7 @@ def _outline(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
                 f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
             ) from error
         places = np.array(xs), np.array(ys)
-    columns, rows = _apply(~other.transform, *places)
-    return columns, rows
+    return _apply(~other.transform, *places)
 
 
 def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:

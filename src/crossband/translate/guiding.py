@@ -30,6 +30,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core import sensors
 from crossband.core.own_files import replace_own
 from crossband.core.sensors import DISPLAY
 from crossband.errors import (
@@ -48,6 +49,7 @@ from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal
 from crossband.raster.journal import Store
 from crossband.raster.match import METHODS, Match, fit
+from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.output import OutputFile, write_error
@@ -55,6 +57,7 @@ from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.vrt import OPTIONS, vrt
 from crossband.raster.warp import BandView, Readable, check_georeference
+from crossband.translate.guide_folder import choose_guide, is_guide_folder
 from crossband.translate.model_error import ModelError
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.provenance import source_fingerprint
@@ -86,11 +89,17 @@ class Unguided:
 
     Attributes:
         unit: of the result.
+        guide: path of the guide; None without one.
+        guide_datetime: when it was taken; None where that is not known.
+        guide_files: all files that it is read from.
         facts: on which the result depends; see `Store.open`.
         may_change: names of facts on which the windows do not depend, so that they may differ when
             the run is resumed.
     """
 
+    guide: str | None = None
+    guide_datetime: str | None = None
+    guide_files: Sequence[str] = ()
     facts: Mapping[str, str] = {}
     may_change: Sequence[str] = ()
 
@@ -143,15 +152,31 @@ def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene)
         if given:
             raise CrossbandError(f"{given[0]} says how to use a guide: give --guide, too")
         return Unguided(model.signature.target_unit(scene.unit))
-    return Guided(options.guide, options, model, tile, scene)
+    check_guide_options(options)
+    if is_guide_folder(options.guide):
+        read = ReadOptions(options.bands, options.sensor).only(model.signature.target)
+        found = choose_guide(
+            options.guide, scene, model.signature.target, read, options.scene_datetime
+        )
+        date = None if found.date is None else str(found.date)
+        options = replace(options, guide=found.path, datetime=date)
+    return Guided(options, model, tile, scene)
+
+
+def check_guide_options(options: GuideOptions) -> None:
+    """Raise CrossbandError for options with which no guide can be used."""
+    if options.method is not None and options.method not in FEWEST:
+        raise CrossbandError(f"--guide-method {options.method}: {nearest(options.method, FEWEST)}")
+    if options.sensor is not None:
+        sensors.get(options.sensor)
 
 
 class Guided(Unguided):
     """Stores windows as they are computed, and corrects them by a guide at the end.
 
     Args:
-        guide: raster of the same place, with the result's bands by common name.
-        options: method, sensor and bands of the guide.
+        options: the guide, a raster of the same place with the result's bands by common name, its
+            method, sensor and bands.
         model: that computes the result.
         tile: how it is run on the guide's own bands.
         source: the scene that is translated.
@@ -167,17 +192,15 @@ class Guided(Unguided):
 
     def __init__(
         self,
-        guide: str | Path,
         options: GuideOptions,
         model: Model,
         tile: TileOptions,
         source: Scene,
     ) -> None:
+        assert options.guide is not None
+        self.guide, self.guide_datetime = str(options.guide), options.datetime
         self._method, self._name = options.method or RESIDUAL, name_of(source.path)
-        self._what = f"--guide {guide}"
-        if self._method not in FEWEST:
-            known = nearest(self._method, FEWEST)
-            raise CrossbandError(f"--guide-method {options.method}: {known}")
+        self._what = f"--guide {self.guide}"
         grid, bands = source.grid.zoom(model.network.scale), tuple(model.signature.target)
         unit = model.signature.target_unit(source.unit)
         with ExitStack() as stack:
@@ -186,8 +209,9 @@ class Guided(Unguided):
             alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
             wanted = () if alone else own
             read_options = ReadOptions(options.bands, options.sensor)
-            opened = _opened(guide, bands, wanted, read_options)
+            opened = _opened(self.guide, bands, own, wanted, read_options)
             self._scene = stack.enter_context(opened)
+            self.guide_files = member_files(opened.files)
             if unit not in (DISPLAY, opened.unit):
                 raise UnitError(
                     f"{self._what}: it is {opened.unit}, the result is {unit}; their units must "
@@ -378,8 +402,9 @@ def _raw_name(number: int, output: OutputFile) -> str:
 
 
 def _opened(
-    path: str | Path,
+    path: str,
     target: Sequence[str],
+    source: Sequence[str],
     also: Sequence[str],
     read: ReadOptions,
 ) -> Scene:
@@ -388,17 +413,24 @@ def _opened(
     Args:
         path: of the guide.
         target: bands that it must have.
+        source: bands of the model, which the options may name.
         also: bands that are taken too, if it has all of them.
         read: how it is read.
     """
+
+    def opened(wanted: Sequence[str]) -> Scene:
+        # A name that the model does not know stays, and is refused.
+        unknown = set(read.bands or ()) - {*source, *target}
+        return open_scene(path, read.only({*wanted, *unknown}), needed=wanted)
+
     wanted = tuple(dict.fromkeys((*also, *target)))
     try:
         if len(wanted) > len(target):
             try:
-                return open_scene(path, read, needed=wanted)
+                return opened(wanted)
             except BandError:
                 pass  # without the model's own bands
-        return open_scene(path, read, needed=target)
+        return opened(target)
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")

@@ -6,10 +6,11 @@ Nothing here imports torch, as the command line makes its help from these classe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
+from crossband.core import columns
 from crossband.core.options import from_keywords, option
 from crossband.raster.bands import parse_bands
 from crossband.raster.options import ReadOptions
@@ -89,7 +90,8 @@ class GuideOptions:
     guide: str | Path | None = option(
         None,
         "correct the result by the bands that this raster measured, coarser or at another date; a "
-        "display result takes its unit",
+        "display result takes its unit. Of a folder, each scene gets the raster of its place that "
+        "is nearest in time",
         flag="--guide",
         keyword="guide",
         metavar="RASTER",
@@ -115,6 +117,28 @@ class GuideOptions:
         keyword="guide_bands",
         parse=parse_bands,
     )
+    datetime: str | None = option(None, "when RASTER was taken; it says so itself where None")
+    scene_datetime: str | None = option(
+        None, "when the scene was taken, by which RASTER is chosen; it says so itself where None"
+    )
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Self:
+        """Return what the columns of a manifest's row say of its guide; see `data.manifest`.
+
+        Raises:
+            BandError: the bands cannot be parsed.
+        """
+        guide, sensor, bands, datetime = (
+            cell if isinstance(cell := row.get(column), str) else None for column in columns.GUIDE
+        )
+        named = None if bands is None else parse_bands(bands)
+        return cls(guide, sensor=sensor, bands=named, datetime=datetime)
+
+    def over(self, others: GuideOptions) -> GuideOptions:
+        """Return these options, with those that are not stated taken from `others`."""
+        stated = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(others, **stated)
 
 
 class TranslateKeywords(TypedDict, total=False):

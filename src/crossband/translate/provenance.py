@@ -27,6 +27,8 @@ from crossband.raster.scene import Scene
 _PARTS, _PART_BYTES = 32, 2**16
 #: Tag of a finished file that holds its facts as JSON.
 FACTS_TAG = "CROSSBAND_FACTS"
+#: Tag of a file that a model made.
+SYNTHETIC_TAG = "CROSSBAND_SYNTHETIC"
 #: Requests to servers at a time.
 _AT_ONCE = 8
 
@@ -35,7 +37,7 @@ def synthetic_tags(model: Model, source: str) -> dict[str, str]:
     """Return the tags that name a result's model and source, and mark it as synthetic."""
     what = ", ".join(model.signature.target)
     return {
-        "CROSSBAND_SYNTHETIC": "YES",
+        SYNTHETIC_TAG: "YES",
         "CROSSBAND_MODEL": model.name,
         "CROSSBAND_WEIGHTS_SHA256": model.weights_hash,
         "CROSSBAND_VERSION": __version__,

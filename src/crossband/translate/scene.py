@@ -82,9 +82,7 @@ def translate_scene(
     skip = skip or write.resume
     statistics = statistics if statistics is not None else Statistics()
     with ExitStack() as stack:
-        stack.enter_context(
-            _checked_paths(paths, source, options.guide.guide, write.overwrite or skip)
-        )
+        stack.enter_context(_checked_paths(paths, source, write.overwrite or skip))
         cog = _cog(paths, write.compress, write.blocksize)
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
@@ -94,6 +92,8 @@ def translate_scene(
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
         correction = stack.enter_context(guided(options.guide, model, tile, scene))
+        _check_not_guide(paths, correction)
+        statistics.guide, statistics.guide_datetime = correction.guide, correction.guide_datetime
         check_indices(model, scene, extra, correction.unit)
         encoding = Encoding.of_scene(
             scene,
@@ -162,7 +162,6 @@ def _columns(model: Model, scene: Scene) -> int:
 def _checked_paths(
     paths: Sequence[Path],
     source: str | Path,
-    guide: str | Path | None,
     replaces: bool,
 ) -> Iterator[None]:
     """Raise OutputError for paths that cannot be written; a failure leaves no new folder.
@@ -170,15 +169,19 @@ def _checked_paths(
     Args:
         paths: the result and its indices.
         source: path of the scene.
-        guide: path of the guide.
         replaces: existing files may be replaced.
     """
     with new_folders(paths[0].parent):
         for path in paths:
             check_output(path, replaces, source)
-            if guide is not None and same_file(path, guide):
-                raise OutputError(f"{path}: the output is its guide; choose another name")
         yield
+
+
+def _check_not_guide(paths: Sequence[Path], correction: Unguided) -> None:
+    """Raise OutputError where a result would replace a file of its guide."""
+    for path in paths:
+        if any(same_file(path, name) for name in correction.guide_files):
+            raise OutputError(f"{path}: the output is its guide; choose another name")
 
 
 def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> Cog:

@@ -26,6 +26,8 @@ class Statistics:
         windows: seconds from the start until the last window was computed.
         draining: seconds from then until all windows were on disk.
         finishing: seconds for making the final file.
+        guide: path of the guide that the result was corrected by; None without one.
+        guide_datetime: when it was taken, where that was stated or looked for.
         skipped: the finished file existed and was up to date, so nothing was done.
     """
 
@@ -43,6 +45,8 @@ class Statistics:
     windows: float = 0.0
     draining: float = 0.0
     finishing: float = 0.0
+    guide: str | None = None
+    guide_datetime: str | None = None
     skipped: bool = False
 
     @property

@@ -24,7 +24,7 @@ from crossband.jobs.fleet_executor import summary_line, translate_task
 from crossband.jobs.summary import SummaryLine
 from crossband.jobs.task import FleetObserver, Task
 from crossband.model import Model
-from crossband.translate.options import TranslateOptions
+from crossband.translate.options import GuideOptions, TranslateOptions
 from crossband.translate.statistics import Statistics
 
 #: A scene with more windows is computed by all workers, even where there are scenes for all of
@@ -55,10 +55,7 @@ class ClusterFleet:
     ) -> None:
         self._cluster, self._model, self._reference = cluster, model, reference
         self._observer = observer
-        guide = options.guide.guide
-        if guide is not None:  # workers must find it, too
-            options = replace(options, guide=replace(options.guide, guide=absolute(guide)))
-        self._options = options
+        self._options = replace(options, guide=_absolute(options.guide))
         self._whole: dict[Any, tuple[Task, float]] = {}
         self._spread: dict[Future[SummaryLine], Task] = {}
         self._run = uuid.uuid4().hex
@@ -90,7 +87,8 @@ class ClusterFleet:
 
     def _submit(self, task: Task, largest: int) -> None:
         """Submit a scene to one worker, which declines it if it has more than `largest` windows."""
-        source = replace(task.source, path=absolute(task.source.path))
+        own = task.source
+        source = replace(own, path=absolute(own.path), guide=_absolute(own.guide))
         there = replace(task, source=source, output=Path(absolute(task.output)))
         future = self._cluster.client.submit(
             translate_on_worker,
@@ -126,3 +124,10 @@ class ClusterFleet:
         progress = self._observer.on_scene_start(task)
         args = (self._model, task, self._options, self._cluster, progress)
         self._spread[pool.submit(translate_task, *args)] = task
+
+
+def _absolute(options: GuideOptions) -> GuideOptions:
+    """Return the same guide under a path by which workers find it, too."""
+    if options.guide is None:
+        return options
+    return replace(options, guide=absolute(options.guide))
