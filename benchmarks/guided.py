@@ -13,16 +13,21 @@ writes it). The model saw many of these places in its training: compare columns,
 
 Each number is a mean over places: of the mean absolute error in reflectance, and of the NDVI.
 "worse" is the share of places at which the error is more than 2 % above that without a guide.
+
+A third table has the agreement that a guided file states: of the guides above, and of guides that
+lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -46,12 +51,26 @@ from crossband.raster.warp import read_warped
 BANDS = ("red", "green", "blue", "nir")
 METHODS = ("residual", "difference", "linear", "histogram")
 SIDE = 512
+#: Pixel ratio of guides that lie.
+LIE_RATIO = 8
 #: Parts of a name that tell the dates of one place apart.
 DATES = r"_(pre|post|[tc]\d\d|(19|20)\d{6}|win(a|b|dow_[ab]))(?=[_.])"
 #: Where a file has no georeference: a grid of its own.
 SOMEWHERE = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
 Floats = NDArray[np.float32]
-Scores = dict[str, tuple[float, float]]
+
+
+@dataclass
+class Row:
+    """A place with a guide.
+
+    Attributes:
+        errors: of near infrared and NDVI, for each way.
+        agreement: as the file of the residual method states it.
+    """
+
+    errors: dict[str, tuple[float, float]]
+    agreement: float
 
 
 class Pixels:
@@ -110,7 +129,7 @@ def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float
 
 def scores(
     model: Model, true: Window, guide: Window, bands: tuple[str, ...], folder: Path
-) -> Scores | None:
+) -> Row | None:
     """Translate a place without a guide and with it, in each way."""
     source = write(true, folder / "source.tif", BANDS[:3])
     path = write(guide, folder / "guide.tif", bands)
@@ -119,7 +138,7 @@ def scores(
     valid = true.mask & enlarged.mask
     if valid.mean() < 0.3:
         return None
-    out: Scores = {"guide enlarged": errors(enlarged.values[0], true, valid)}
+    stated, out = math.nan, {"guide enlarged": errors(enlarged.values[0], true, valid)}
     for method in (None, *METHODS):
         made = model.translate(
             source, folder / "out.tif", overwrite=True, precision="fp32",
@@ -127,10 +146,18 @@ def scores(
         )  # fmt: skip
         with rasterio.open(made) as file:
             out[method or "no guide"] = errors(file.read(1), true, valid)
-    return out
+            if method == "residual":
+                stated = agreement(file)
+    return Row(out, stated)
 
 
-def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> Iterator[Scores]:
+def agreement(file: rasterio.DatasetReader) -> float:
+    """Return the agreement that a guided file states; NaN where it states none."""
+    stated = re.search(r"agreement (\S+?)[;,]?(\s|$)", file.tags()["CROSSBAND_GUIDED"])
+    return float(stated[1]) if stated else math.nan
+
+
+def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> Iterator[Row]:
     """Yield the errors with guides of the same date."""
     for true in places:
         if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
@@ -139,7 +166,31 @@ def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> I
                 yield found
 
 
-def other_date(table: pd.DataFrame, model: Model, folder: Path) -> Iterator[Scores]:
+def lies(
+    places: list[Window], ratio: int, model: Model, folder: Path
+) -> Iterator[tuple[str, float]]:
+    """Yield what is wrong with a guide, and the agreement that its file states."""
+    of_size = [w for w in places if w.mask.shape == (SIDE, SIDE)]
+    shift = 20 * ratio
+    for true, other in zip(of_size, of_size[1:] + of_size[:1], strict=True):
+        moved = Window(np.roll(true.values, shift, 2), np.roll(true.mask, shift, 1), *_rest(true))
+        elsewhere = Window(other.values, other.mask, *_rest(true))
+        for name, window in (("another place", elsewhere), ("moved by 20 pixels", moved)):
+            seen = read_as_seen(Pixels(window), true.grid.shrink(ratio), ratio)
+            source = write(true, folder / "source.tif", BANDS[:3])
+            guide = write(seen, folder / "guide.tif", BANDS[3:])
+            made = model.translate(
+                source, folder / "out.tif", overwrite=True, precision="fp32", guide=guide
+            )
+            with rasterio.open(made) as file:
+                yield name, agreement(file)
+
+
+def _rest(window: Window) -> tuple[Grid, tuple[str, ...], str]:
+    return window.grid, window.bands, window.unit
+
+
+def other_date(table: pd.DataFrame, model: Model, folder: Path) -> Iterator[Row]:
     """Yield the errors with guides of another date of the same place, all bands."""
     names = [re.sub(DATES, "", re.sub(DATES, "", Path(p).name)) for p in table["source"]]
     for _, rows in table.groupby(np.array(names)):
@@ -150,18 +201,32 @@ def other_date(table: pd.DataFrame, model: Model, folder: Path) -> Iterator[Scor
                 yield found
 
 
-def text(name: str, rows: list[Scores]) -> list[str]:
+def text(name: str, rows: list[Row]) -> list[str]:
     """Return the lines of a table: a way a line."""
     lines = [f"\n{name}, {len(rows)} rows", "| | MAE | NDVI MAE | of no guide | worse |"]
     lines.append("|---|---|---|---|---|")
-    base = np.array([r["no guide"] for r in rows])
-    for way in rows[0]:
-        found = np.array([r[way] for r in rows])
+    base = np.array([r.errors["no guide"] for r in rows])
+    for way in rows[0].errors:
+        found = np.array([r.errors[way] for r in rows])
         mean, share = found.mean(axis=0), found.mean(axis=0) / base.mean(axis=0)
         worse = (found > 1.02 * base).mean(axis=0)
         lines.append(
             f"| {way} | {mean[0]:.4f} | {mean[1]:.4f} | {share[0]:.2f} / {share[1]:.2f} | "
             f"{worse[0]:.0%} / {worse[1]:.0%} |"
+        )
+    return lines
+
+
+def stated(found: dict[str, list[float]]) -> list[str]:
+    """Return the lines of the table of agreements."""
+    lines = ["\nAgreement", "| guide | rows | lowest | median | highest | below 0.1 |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, values in found.items():
+        known = np.array([v for v in values if not math.isnan(v)])
+        low, middle, high = np.quantile(known, [0, 0.5, 1])
+        lines.append(
+            f"| {name} | {len(values)} | {low:.2f} | {middle:.2f} | {high:.2f} | "
+            f"{(known < 0.1).mean():.0%} |"
         )
     return lines
 
@@ -181,21 +246,28 @@ def main() -> None:
     table = vault.read("rgb2nir", folder=a.manifests, shipped=False)
     table = table.astype(object).where(table.notna(), "").astype(str)
     table = table[table["source_window"] == ""]
-    model, found = crossband.load(a.model), {}
+    model = crossband.load(a.model)
+    found: dict[str, list[Row]] = {}
     first = table.drop_duplicates("region").sample(frac=1.0, random_state=0)
     with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         seen = (measured(row) for _, row in first.iterrows())
         places = [w for w in seen if w is not None and min(w.mask.shape) >= 64][: a.places]
         for ratio in a.ratios:
             key = f"same date, pixels {ratio} times larger"
-            found[key] = list(same_date(places, ratio, model, Path(name)))
+            found[key] = list(same_date(places, ratio, model, folder))
             print("\n".join(text(key, found[key])), flush=True)
         pairs = "s2_l2a_ca_|earthnet|landsat_c2_|ftw-austria"
         several = table[table["source"].str.contains(pairs)]
-        found["another date"] = list(other_date(several, model, Path(name)))
-        print("\n".join(text("another date", found["another date"])))
+        found["another date"] = list(other_date(several, model, folder))
+        print("\n".join(text("another date", found["another date"])), flush=True)
+        agreements = {key: [row.agreement for row in rows] for key, rows in found.items()}
+        for wrong, value in lies(places, LIE_RATIO, model, folder):
+            agreements.setdefault(wrong, []).append(value)
+        print("\n".join(stated(agreements)))
     if a.json:
-        a.json.write_text(json.dumps(found, indent=1) + "\n")
+        rows = {key: [asdict(row) for row in rows] for key, rows in found.items()}
+        a.json.write_text(json.dumps({"rows": rows, "agreements": agreements}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
