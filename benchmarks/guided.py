@@ -170,9 +170,12 @@ def lies(
     places: list[Window], ratio: int, model: Model, folder: Path
 ) -> Iterator[tuple[str, float]]:
     """Yield what is wrong with a guide, and the agreement that its file states."""
-    of_size = [w for w in places if w.mask.shape == (SIDE, SIDE)]
     shift = 20 * ratio
-    for true, other in zip(of_size, of_size[1:] + of_size[:1], strict=True):
+    for number, true in enumerate(places):
+        around = places[number + 1 :] + places[:number]
+        other = next((w for w in around if w.mask.shape == true.mask.shape), None)
+        if other is None or min(true.mask.shape) <= shift:
+            continue
         moved = Window(np.roll(true.values, shift, 2), np.roll(true.mask, shift, 1), *_rest(true))
         elsewhere = Window(other.values, other.mask, *_rest(true))
         for name, window in (("another place", elsewhere), ("moved by 20 pixels", moved)):
