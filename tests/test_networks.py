@@ -459,3 +459,12 @@ def test_a_blend_is_the_weighted_mean():
         Blend.of(parts, [0.7, 0.7])
     with pytest.raises(ValueError, match="in_channels"):
         Blend.of([parts[0], PerPixelMLP(4)], [0.5, 0.5])
+
+
+def test_a_perceptron_in_parts_is_the_same_as_at_once():
+    network = waken(PerPixelMLP(width=8))
+    x = torch.rand(2, 3, 61, 83)  # more pixels than are computed at once
+    with torch.inference_mode():
+        parts = network(x)
+    assert torch.allclose(parts, network(x), atol=1e-6)
+    assert parts.shape == (2, 1, 61, 83)

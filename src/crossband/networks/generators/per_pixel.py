@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
+
+#: Pixels that an MLP computes at once on a CPU, so that its hidden layers stay in the cache.
+CACHED = 4096
 
 
 class _LinearInFeatures(Generator):
@@ -105,8 +109,21 @@ class PerPixelMLP(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
-        hidden = self.hidden(x)
+        pixels = x.movedim(1, -1).reshape(-1, self.in_channels)
+        cached = x.device.type == "cpu" and not torch.is_grad_enabled()
+        size = CACHED if cached else max(len(pixels), 1)
+        values = torch.cat([self._values(some) for some in pixels.split(size)])
+        return values.view(x.shape[0], *x.shape[-2:], self.out_channels).movedim(-1, 1)
+
+    def _values(self, pixels: Tensor) -> Tensor:
+        """[N, Cs] -> float32 [N, Ct]."""
+        for layer in self.hidden:
+            # A product of matrices: a convolution of one pixel, without its layouts.
+            pixels = _product(layer, pixels) if isinstance(layer, nn.Conv2d) else layer(pixels)
         # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
-        with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = self.last(hidden.float())
-        return out
+        with torch.autocast(pixels.device.type, enabled=False):
+            return _product(self.last, pixels.float())
+
+
+def _product(layer: nn.Conv2d, pixels: Tensor) -> Tensor:
+    return functional.linear(pixels, layer.weight.flatten(1), layer.bias)
