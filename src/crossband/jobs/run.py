@@ -20,7 +20,7 @@ from crossband.raster.encoding import check_dtype
 from crossband.raster.grid import Grid
 from crossband.raster.output_paths import make_folder
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.guiding import check_guide_options
+from crossband.translate.correction import check_guide_options
 from crossband.translate.options import TranslateKeywords, TranslateOptions
 from crossband.translate.tiling import Tiling
 

@@ -59,6 +59,18 @@ class BandView:
         return Window(window.values[self._numbers], window.mask, window.grid, self.bands, self.unit)
 
 
+class WindowRaster:
+    """A window in memory that is read like a scene."""
+
+    def __init__(self, window: Window) -> None:
+        self.grid, self.bands, self.unit = window.grid, window.bands, window.unit
+        self._window = window
+
+    def read(self, box: Box) -> Window:
+        """Return a part of it."""
+        return self._window.crop(box)
+
+
 def check_georeference(grid: Grid, path: str) -> CRS:
     """Return the CRS; InputError for a grid without affine transform and CRS."""
     if grid.crs is None or grid.transform.is_identity:
@@ -83,6 +95,18 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     if bottom <= top or right <= left:
         raise InputError("the two scenes do not overlap by a single pixel of the reference")
     return Box(top, left, bottom - top, right - left)
+
+
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Return whether two grids have one shape and one CRS, and lie a thousandth of a pixel apart.
+
+    Both have an affine transform.
+    """
+    if (one.height, one.width, one.crs) != (other.height, other.width, other.crs):
+        return False
+    corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
+    there = [~one.transform @ (other.transform @ corner) for corner in corners]
+    return bool(np.allclose(there, corners, rtol=0, atol=1e-3))
 
 
 def coverage(scene: Grid, other: Grid) -> float:

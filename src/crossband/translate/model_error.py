@@ -6,8 +6,7 @@ import numpy as np
 
 from crossband.model import Model
 from crossband.raster.grid import Box, Window
-from crossband.raster.scene import Scene
-from crossband.raster.warp import BandView
+from crossband.raster.warp import BandView, Readable
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
@@ -20,18 +19,20 @@ class ModelError:
 
     Args:
         model: with one output pixel for each source pixel.
-        scene: with the bands of its source and its target, in a unit that it takes.
+        source: with the bands that the model takes, in a unit that it takes.
+        target: the bands that it gives, in its unit, on the same grid.
         options: device, precision and seed.
 
     Attributes:
-        source: the bands of the scene that the model takes.
+        source: the bands that the model takes, in their order.
     """
 
-    def __init__(self, model: Model, scene: Scene, options: TileOptions) -> None:
-        self.grid, self.unit, self.bands = scene.grid, scene.unit, tuple(model.signature.target)
+    def __init__(
+        self, model: Model, source: Readable, target: Readable, options: TileOptions
+    ) -> None:
+        self.grid, self.unit, self.bands = target.grid, target.unit, target.bands
         self._model, self._options = model, options
-        self.source = BandView(scene, tuple(model.signature.source))
-        self._target = BandView(scene, self.bands)
+        self.source, self._target = BandView(source, tuple(model.signature.source)), target
         network = model.network
         margin = _SURROUNDINGS if network.margin is None else network.margin
         # Blocks begin at multiples of the stride, as tiles do.

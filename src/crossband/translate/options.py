@@ -118,6 +118,12 @@ class GuideOptions:
         parse=parse_bands,
     )
     datetime: str | None = option(None, "when RASTER was taken; it says so itself where None")
+    read: ReadOptions | None = option(
+        None, "how RASTER is read, where sensor and bands do not say all"
+    )
+    beside: tuple[str, ReadOptions] | None = option(
+        None, "raster on its grid with the bands that the model takes, where RASTER lacks them"
+    )
     scene_datetime: str | None = option(
         None, "when the scene was taken, by which RASTER is chosen; it says so itself where None"
     )
@@ -134,6 +140,11 @@ class GuideOptions:
         )
         named = None if bands is None else parse_bands(bands)
         return cls(guide, sensor=sensor, bands=named, datetime=datetime)
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How RASTER is read."""
+        return self.read or ReadOptions(self.bands, self.sensor)
 
     def over(self, others: GuideOptions) -> GuideOptions:
         """Return these options, with those that are not stated taken from `others`."""

@@ -130,4 +130,5 @@ def _absolute(options: GuideOptions) -> GuideOptions:
     """Return the same guide under a path by which workers find it, too."""
     if options.guide is None:
         return options
-    return replace(options, guide=absolute(options.guide))
+    beside = options.beside and (absolute(options.beside[0]), options.beside[1])
+    return replace(options, guide=absolute(options.guide), beside=beside)

@@ -1,0 +1,314 @@
+"""Correct a result by a guide: open it, check that it fits, and compute what is added or mapped.
+
+- `residual` adds what the measurement says more than the model; see `residual`. A guide may be of
+  another date if it has the bands which the model takes;
+- `difference` does the same, and takes any guide for one of the same date;
+- `linear` and `histogram` map the values of the whole result by one curve; see `raster.match`. So
+  NIR-GAN maps the near infrared of aerial photographs to that of Sentinel-2.
+
+A `display` result has no physical unit. It is converted to the unit of the guide. Any other result
+must have the unit of its guide.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.core import sensors
+from crossband.core.sensors import DISPLAY
+from crossband.errors import (
+    BandError,
+    CrossbandError,
+    CrossbandWarning,
+    GuideError,
+    InputError,
+    UnitError,
+    nearest,
+)
+from crossband.model import Model
+from crossband.raster.compare import Overlap
+from crossband.raster.match import METHODS, Match, fit
+from crossband.raster.members import member_files
+from crossband.raster.open import open_scene
+from crossband.raster.output import write_error
+from crossband.raster.remote import name_of
+from crossband.raster.scene import Scene
+from crossband.raster.warp import BandView, Readable, check_georeference, same_grid
+from crossband.translate.model_error import ModelError
+from crossband.translate.options import GuideOptions, TileOptions
+from crossband.translate.provenance import source_fingerprint
+from crossband.translate.residual import Corrected, OwnBands, Residual
+
+#: The default method, and the one that does not look at the guide's other bands.
+RESIDUAL, DIFFERENCE = "residual", "difference"
+#: All methods, with the least number of common pixels: a curve needs more than a difference.
+FEWEST = {RESIDUAL: 16, DIFFERENCE: 16, "histogram": 100, "linear": 100}
+#: Largest gain, and the inverse of the smallest, by which a display result gets its guide's unit.
+LARGEST_GAIN = 4.0
+#: Below this correlation of result and guide (see `Residual.agreement`) the run ends with a line.
+POOR = 0.1
+
+
+def check_guide_options(options: GuideOptions) -> None:
+    """Raise CrossbandError for options with which no guide can be used."""
+    if options.method is not None and options.method not in FEWEST:
+        raise CrossbandError(f"--guide-method {options.method}: {nearest(options.method, FEWEST)}")
+    if options.sensor is not None:
+        sensors.get(options.sensor)
+
+
+class GuideCorrection:
+    """An open guide that fits a source, and the correction of a result by it.
+
+    Use as a context manager.
+
+    Args:
+        options: the guide, a raster of the same place with the result's bands by common name, its
+            method, sensor and bands.
+        model: that computes the result.
+        tile: how it is run on the guide's own bands.
+        source: what is translated, with the model's source bands in their order.
+        name: of the source, for messages.
+
+    Attributes:
+        guide: the measured bands of the result.
+        ground: the overlap of result and guide.
+        unit: of the corrected result.
+        given: unit of the result as the network gives it.
+        fact: the guide, how it is read and used, in words that change with each of these.
+        files: that the guide is read from.
+
+    Raises:
+        InputError: no georeference, no common ground, too few valid pixels, a constant guide where
+            the method needs one that is not.
+        BandError: the guide does not have the result's bands.
+        UnitError: the guide has another unit, or states none.
+    """
+
+    def __init__(
+        self, options: GuideOptions, model: Model, tile: TileOptions, source: Readable, name: str
+    ) -> None:
+        check_guide_options(options)
+        assert options.guide is not None
+        self._method, self._name = options.method or RESIDUAL, name
+        self._what = f"--guide {options.guide}"
+        grid, bands = source.grid.zoom(model.network.scale), tuple(model.signature.target)
+        self.given = model.signature.target_unit(source.unit)
+        with ExitStack() as stack:
+            # A model of a band that it takes, as one that makes it finer, cannot be judged so.
+            own = tuple(model.signature.source)
+            alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
+            wanted = () if alone or options.beside is not None else own
+            opened = stack.enter_context(_opened(options, bands, own, wanted))
+            if self.given not in (DISPLAY, opened.unit):
+                raise UnitError(
+                    f"{self._what}: it is {opened.unit}, the result is {self.given}; their units "
+                    f"must agree"
+                )
+            self.unit = opened.unit
+            check_georeference(grid, name)
+            check_georeference(opened.grid, self._what)
+            try:
+                self.ground = Overlap.of(grid, opened.grid)
+            except InputError as error:
+                raise InputError(f"{self._what}: {name} and it: {error}") from error
+            self.guide = BandView(opened, bands)
+            self._file, scenes = name_of(opened.path), [opened]
+            then: Readable | None = None
+            if wanted and set(wanted) <= set(opened.bands):
+                then = opened
+            elif options.beside is not None and not alone:
+                then = stack.enter_context(_opened_beside(options, own, opened))
+                scenes.append(then)
+            self._own: OwnBands | None = None
+            if then is not None and self.given == opened.unit and then.unit == source.unit:
+                judged = ModelError(model, then, self.guide, tile)
+                self._own = OwnBands(judged, judged.source, BandView(source, own))
+            elif self._method == RESIDUAL:
+                self._method = DIFFERENCE
+            self._check_guide()
+            parts = [
+                f"{name_of(s.path)}, {source_fingerprint(s)}, ({s.numbers!r}, "
+                f"{s.radiometry.fact()})"
+                for s in scenes
+            ]
+            self.fact = ", ".join((self._method, *parts))
+            self.files = [name for s in scenes for name in member_files(s.files)]
+            self._open = stack.pop_all()
+
+    def corrected(self, result: Readable, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
+        """Return the corrected result, and the words of its tag.
+
+        Args:
+            result: as the network computed it.
+            stack: closes what is needed while the corrected result is read.
+            folder: on whose disk differences lie until then.
+
+        Raises:
+            GuideError: too few pixels are valid in both, or a band of the result is constant where
+                the method needs one that is not.
+        """
+        if self._method not in METHODS:
+            return self._by_residual(result, stack, folder)
+        mapping, words = self._mapping(result, self._method)
+        return Corrected(result, lambda _, x: mapping.apply(x), self.unit), words
+
+    def close(self) -> None:
+        """Close the guide."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_guide(self) -> None:
+        """Raise InputError for too few valid pixels, or a constant band that is to be mapped."""
+        bands, fewest = self.guide.bands, FEWEST[self._method]
+        count = 0
+        low = np.full(len(bands), np.inf)
+        high = -low
+        for part in self.ground.blocks():
+            window = self.ground.window(self.guide, 1, part)
+            at = self.ground.thinned(part)
+            values = window.values[:, *at][:, window.mask[at]]
+            if values.size:
+                count += values.shape[1]
+                low = np.minimum(low, values.min(axis=1))
+                high = np.maximum(high, values.max(axis=1))
+            if count >= fewest and (self._method not in METHODS or np.all(low < high)):
+                return
+        if count < fewest:
+            raise InputError(
+                f"{self._what}: it has {count} valid pixels where {self._name} "
+                f"lies; {self._method} needs {fewest}"
+            )
+        raise InputError(
+            f"{self._what}: its band {_constant(bands, low, high)} is constant "
+            f"where {self._name} lies; there is nothing to map to"
+        )
+
+    def _by_residual(
+        self, result: Readable, stack: ExitStack, folder: Path
+    ) -> tuple[Corrected, str]:
+        """Return the result with the enlarged difference, and the words of the tag."""
+        converted: Readable = result
+        words = [self._file, self._method]
+        if self.given != self.unit:
+            mapping = self._mapping(result, "linear")[0]
+            # A guide of which little is valid must not blow the contrast up.
+            slope = tuple(float(np.clip(s, 1 / LARGEST_GAIN, LARGEST_GAIN)) for s in mapping.slope)
+            bounded = replace(mapping, slope=slope)
+            converted = Corrected(result, lambda _, x: bounded.apply(x), self.unit)
+        ratio = self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
+        try:
+            residual = Residual(converted, self.guide, ratio, self._own, folder)
+        except OSError as error:  # the disk is full
+            raise write_error(folder, error) from error
+        stack.callback(residual.close)
+        if residual.count < FEWEST[self._method]:
+            raise self._too_few(residual.count)
+        corrected = Corrected(converted, residual.apply, self.unit)
+        words.append(f"{residual.count} pixels")
+        if self.given != self.unit:
+            words.append(f"{self.given} to {self.unit}")
+        words.append(f"agreement {residual.agreement:.2f}")
+        words.append(f"remaining difference {residual.remaining(corrected):.2g}")
+        if residual.agreement < POOR:
+            warnings.warn(
+                f"{self._what}: the correlation of its structure with the result's is "
+                f"{residual.agreement:.2f}; a guide of the same place and band has 0.2 to 1. Is it "
+                f"of another place, shifted, cloudy, or another band?",
+                CrossbandWarning,
+                stacklevel=4,
+            )
+        return corrected, ", ".join(words)
+
+    def _too_few(self, count: int) -> GuideError:
+        return GuideError(
+            f"{self._what}: {count} pixels are valid in it and in the result, "
+            f"{self._method} needs {FEWEST[self._method]}"
+        )
+
+    def _mapping(self, result: Readable, method: str) -> tuple[Match, str]:
+        """Fit the mapping; return it and the words of the tag."""
+        x, y = self.ground.pixels(result, self.guide)
+        if x.shape[1] < FEWEST[self._method]:
+            raise self._too_few(x.shape[1])
+        for of, values in ((f"of the result of {self._name}", x), ("of it", y)):
+            low, high = values.min(axis=1), values.max(axis=1)
+            if method in METHODS and not np.all(low < high):
+                raise GuideError(
+                    f"{self._what}: band {_constant(result.bands, low, high)} {of} is constant in "
+                    f"their {x.shape[1]} common pixels, there is nothing to map"
+                )
+        mapping = fit(method, x[:, None], y[:, None])
+        words = [self._file, method, f"{x.shape[1]} pixels"]
+        if self.given != self.unit:
+            words.append(f"{self.given} to {self.unit}")
+        if method == "linear":
+            for i, name in enumerate(result.bands):
+                gain = mapping.slope[i]
+                offset = mapping.reference[i][0] - gain * mapping.image[i][0]
+                words.append(f"{name}: gain {gain:.6g} offset {offset:.6g}")
+        return mapping, ", ".join(words)
+
+
+def _opened(
+    options: GuideOptions, target: Sequence[str], source: Sequence[str], also: Sequence[str]
+) -> Scene:
+    """Open the guide; errors name the options of the guide, as --guide-sensor.
+
+    Args:
+        options: the guide, and how it is read.
+        target: bands that it must have.
+        source: bands of the model, which the options may name.
+        also: bands that are taken too, if it has all of them.
+    """
+    assert options.guide is not None
+    path, read = options.guide, options.read_options
+
+    def opened(wanted: Sequence[str]) -> Scene:
+        # A name that the model does not know stays, and is refused.
+        unknown = set(read.bands or ()) - {*source, *target}
+        return open_scene(path, read.only({*wanted, *unknown}), needed=wanted)
+
+    wanted = tuple(dict.fromkeys((*also, *target)))
+    try:
+        if len(wanted) > len(target):
+            try:
+                return opened(wanted)
+            except BandError:
+                pass  # without the model's own bands
+        return opened(target)
+    except (BandError, UnitError) as error:
+        words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
+        words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
+        raise type(error)(f"--guide: {words}") from error
+    except InputError as error:
+        raise InputError(f"--guide: {error}") from error
+
+
+def _opened_beside(options: GuideOptions, source: Sequence[str], guide: Scene) -> Scene:
+    """Open the raster with the bands that the model takes, on the grid of the guide."""
+    assert options.beside is not None
+    path, read = options.beside
+    scene = open_scene(path, read.only(source), needed=source)
+    if not same_grid(scene.grid, guide.grid):
+        scene.close()
+        raise InputError(f"--guide {options.guide}: {path} is not on its grid")
+    return scene
+
+
+def _constant(bands: Sequence[str], low: NDArray[np.floating], high: NDArray[np.floating]) -> str:
+    """Return the name of the first band whose values are all equal."""
+    return next(name for name, a, b in zip(bands, low, high, strict=True) if not a < b)
