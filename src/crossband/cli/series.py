@@ -12,7 +12,7 @@ from crossband.core.messages import say
 from crossband.errors import SomeFailed
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesOptions
-from crossband.translate.options import TileOptions, TranslateOptions, WriteOptions
+from crossband.translate.options import GuideOptions, TileOptions, TranslateOptions, WriteOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +62,16 @@ def add_series(sub: Any) -> None:
         "--no-scenes", action="store_true", help="remove the translated scenes at the end"
     )
 
+    g = p.add_argument_group("a measurement of the same place")
+    g.add_argument(
+        "--guide",
+        metavar="RASTER",
+        help="correct each date by the bands that this raster measured, or the one nearest in time "
+        "in this folder; 'earlier': by the nearest earlier date of the series whose scene has "
+        "measured bands",
+    )
+    add_options(g, GuideOptions, ("method", "sensor", "bands"))
+
     g = p.add_argument_group("computing")
     add_options(g, TileOptions, ("device", "precision", "tile"))
 
@@ -96,6 +106,7 @@ def _series(a: argparse.Namespace) -> int:
                 parsed_options(ReadOptions, a),
                 parsed_options(TileOptions, a),
                 WriteOptions(overwrite=a.overwrite),
+                parsed_options(GuideOptions, a),
             ),
             replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
             indices=a.index or ["NDVI"],
@@ -121,6 +132,8 @@ def lines(done: Series) -> list[str]:
         out.append("TIFFTAG_DATETIME is when a file was made: some writers do not keep the date")
     if done.masked:
         out.append(f"masked as a whole, and gaps: {_some(done.masked)}")
+    if done.unguided:
+        out.append(f"not guided, as no earlier date was measured: {_some(done.unguided)}")
     if len(done.without_truth) == scenes:
         out.append("no measured bands in any scene: the columns of the truth are empty")
     elif done.without_truth:

@@ -94,7 +94,9 @@ class SceneInput:
         if own.bands is not None:
             own = replace(own, bands={k: v for k, v in own.bands.items() if k in bands})
         stated = date_cell(self.row)
-        return replace(own, scene_datetime=None if stated is None else stated[1]).over(options)
+        if own.scene_datetime is None and stated is not None:
+            own = replace(own, scene_datetime=stated[1])
+        return own.over(options)
 
 
 def stands_for_many(text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -148,26 +148,35 @@ def open_measured(
         CrossbandError: a target that cannot be read, or that is not on the source's grid.
     """
     synthetic, from_source = split_bands(model, index)
-    row = source.row
-    if row and not pd.isna(row.get("target")):
+    row = target_row(source, options)
+    if row is not None:
         scene = open_source(source, options, from_source or list(model.signature.source))
         try:
-            return MeasuredIndex(index, scene, _target(source, options, scene, model, synthetic))
+            return MeasuredIndex(index, scene, _target(source, row, scene, model, synthetic))
         except BaseException:
             scene.close()
             raise
-    if not _has(source, options, synthetic):
+    if not has_bands(source, options, synthetic):
         return None
     return MeasuredIndex(index, open_source(source, options, [*synthetic, *from_source]), None)
 
 
+def target_row(source: SceneInput, options: ReadOptions) -> dict[str, Any] | None:
+    """Return the row of a scene with a target; None where it has none.
+
+    The options of the command hold for the target, too, where its row states nothing.
+    """
+    row = source.row
+    if not row or pd.isna(row.get("target")):
+        return None
+    stated = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
+    return {k: stated[k] if k in stated and pd.isna(v) else v for k, v in row.items()}
+
+
 def _target(
-    source: SceneInput, options: ReadOptions, scene: Scene, model: Model, synthetic: list[str]
+    source: SceneInput, row: dict[str, Any], scene: Scene, model: Model, synthetic: list[str]
 ) -> Scene:
     """Open the target of a manifest's row."""
-    # The options of the command hold for the target, too, where its row states nothing.
-    stated = {k: getattr(options, k) for k in ("sensor", "scale", "offset", "nodata")}
-    row = {k: stated[k] if k in stated and pd.isna(v) else v for k, v in source.row.items()}
     target = open_side(row, "target", synthetic)
     unit = model.signature.target_unit(scene.unit)
     same = (target.grid.height, target.grid.width) == (scene.grid.height, scene.grid.width)
@@ -184,7 +193,7 @@ def _target(
     return target
 
 
-def _has(source: SceneInput, options: ReadOptions, synthetic: list[str]) -> bool:
+def has_bands(source: SceneInput, options: ReadOptions, synthetic: list[str]) -> bool:
     """Return whether a source has measured bands of these names."""
     read = source.read if source.complete else source.read.over(options)
     given = read.bands or {}

@@ -10,6 +10,9 @@ from typing import Any, Unpack
 from crossband.core.options import from_keywords, keywords, option
 from crossband.translate.options import TranslateKeywords, TranslateOptions
 
+#: In the place of a guide's path: each date is guided by the nearest earlier one that was measured.
+EARLIER = "earlier"
+
 
 @dataclass(frozen=True)
 class SeriesOptions:

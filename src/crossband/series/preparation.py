@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,8 @@ def dated_tasks(
                 f"rename one"
             )
         taken[path] = dated
-        task = Task(dated.source, path, name)
+        guide = replace(dated.source.guide, scene_datetime=str(dated.date))
+        task = Task(replace(dated.source, guide=guide), path, name)
         out.append(DatedTask(dated, task, index_paths(path, indices), part))
     return out
 

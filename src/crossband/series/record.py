@@ -63,6 +63,8 @@ def files_read(tasks: Sequence[DatedTask]) -> Iterator[str]:
             yield str(item.dated.source.path)
         if item.dated.source.row.get("target"):
             yield str(item.dated.source.row["target"])
+        if item.dated.source.guide.guide is not None:
+            yield str(item.dated.source.guide.guide)
 
 
 def facts_of(

@@ -18,9 +18,11 @@ from crossband.raster.open import open_raster
 from crossband.raster.output_paths import make_folder
 from crossband.raster.warp import check_georeference
 from crossband.series import cubes, index_stack, preparation, record
-from crossband.series.options import SeriesOptions
+from crossband.series.guides import check_earlier
+from crossband.series.options import EARLIER, SeriesOptions
 from crossband.series.places import Place, everywhere, read_places
 from crossband.series.steps import Series, SeriesSteps
+from crossband.translate.correction import check_guide_options
 from crossband.translate.options import TranslateOptions
 
 
@@ -45,7 +47,8 @@ def series(
         model: loaded model, whose pixels have the size of the source's.
         inputs: those of `jobs.inputs`, and NetCDF and Zarr data cubes.
         folder: of the results.
-        options: how scenes are read, computed and written. With `write.overwrite`, results and
+        options: how scenes are read, computed, written and guided; the guide `EARLIER` is the
+            nearest earlier date that was measured. With `write.overwrite`, results and
             scenes that are not up to date are replaced.
         series_options: dates, grid and files of the series.
         indices: names of spectral indices that need a band which the model makes.
@@ -66,6 +69,8 @@ def series(
     preparation.check_indices(model, indices)
     if series_options.align is not None and not series_options.stacked:
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
+    check_guide_options(options.guide)
+    check_earlier(options.guide)
     tasks = preparation.dated_tasks(
         model,
         [str(i) for i in inputs],
@@ -78,7 +83,9 @@ def series(
         allow_local=options.read.allow_local_references,
     )
     facts = record.facts_of(model, inputs, indices, places, options, series_options)
-    given = [p for p in (places, series_options.align) if isinstance(p, str | Path)]
+    guide = options.guide.guide
+    named = (places, series_options.align, None if guide == EARLIER else guide)
+    given = [p for p in named if isinstance(p, str | Path)]
     given += [i for i in inputs if cubes.is_cube(str(i))]
     made_from = make_fingerprint(facts, [*record.files_read(tasks), *given])
     facts["the files"] = made_from

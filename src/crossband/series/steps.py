@@ -23,10 +23,12 @@ from crossband.model import Model
 from crossband.raster.grid import Box, Grid
 from crossband.raster.warp import Readable
 from crossband.series import cubes, index_stack, maps, measure, places, preparation
+from crossband.series.guides import guided_by_earlier
+from crossband.series.options import EARLIER
 from crossband.series.places import LocatedPlace, Place
 from crossband.series.preparation import DatedTask
 from crossband.series.record import SCENES
-from crossband.translate.options import TranslateOptions
+from crossband.translate.options import GuideOptions, TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
 
@@ -46,6 +48,7 @@ class Series:
         without_truth: scenes without measured bands.
         nowhere: places in which no scene has a pixel.
         partly: places that reach beyond a scene.
+        unguided: scenes without an earlier measured one, where others are guided by theirs.
         dates_from: where dates were found -> number of scenes.
     """
 
@@ -59,6 +62,7 @@ class Series:
     without_truth: list[str] = field(default_factory=list)
     nowhere: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
+    unguided: list[str] = field(default_factory=list)
     dates_from: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,6 +92,7 @@ class SeriesSteps:
         self.model, self.folder, self.tasks, self.grids = model, folder, tasks, grids
         self.indices, self.wanted, self.options = indices, wanted, options
         self.outcome: dict[str, SummaryLine] = {}
+        self.unguided: list[str] = []
 
     def copy_cubes(self) -> None:
         """Copy the dates of data cubes to files, anew after an interruption."""
@@ -100,22 +105,26 @@ class SeriesSteps:
     def bands_of(self, part: cubes.CubeSlice) -> list[str]:
         """Return the bands to copy of a data cube: the model's source bands, and measured ones."""
         source = list(self.model.signature.source)
-        made = [b for i in self.indices for b in maps.split_bands(self.model, i)[0]]
-        more = [
-            b for b in dict.fromkeys(made) if cubes.has_bands(part.array, [b], self.options.read)
-        ]
+        made = self.model.signature.target
+        more = [b for b in made if cubes.has_bands(part.array, [b], self.options.read)]
         return [*source, *(b for b in more if b not in source)]
 
     def translate(self, observer: FleetObserver | None) -> None:
         """Translate the scenes that are not up to date; InputError where none succeeds."""
-        read = self.options.read.only(self.model.signature.source)
+        read, guide = self.options.read, self.options.guide
+        if guide.guide == EARLIER:
+            self.tasks, self.unguided = guided_by_earlier(
+                self.model, self.tasks, self.grids, read, guide.method
+            )
+            guide = GuideOptions()
+        read = read.only(self.model.signature.source)
         write = replace(self.options.write, indices=self.indices)
         seen = _LineCollector(observer or FleetObserver())
         translate_tasks(
             self.model,
             [item.task for item in self.tasks],
             self.folder / SCENES,
-            replace(self.options, read=read, write=write),
+            replace(self.options, read=read, write=write, guide=guide),
             shard=Shard(),
             observer=seen,
         )
@@ -136,7 +145,7 @@ class SeriesSteps:
     def statistics(self) -> Series:
         """Compute the statistics of all places on all dates."""
         rows: list[dict[str, Any]] = []
-        result = Series(self.folder, pd.DataFrame())
+        result = Series(self.folder, pd.DataFrame(), unguided=self.unguided)
         where: dict[tuple[Any, ...], list[LocatedPlace]] = {}
         for number, item in enumerate(self.tasks):
             label = item.dated.date_source
