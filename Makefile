@@ -16,7 +16,7 @@ help:
 	@echo "make lock        write requirements.lock: the hashes of what constraints.txt pins"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
 	@echo "make fuzz        run 20,000 hostile inputs and write docs/robustness.md (10 minutes)"
-	@echo "make benchmarks  print every table of the README again (an hour)"
+	@echo "make benchmarks  print every table of the README again (three hours)"
 
 demo: $(VENV)/.ready
 	$(BIN)/crossband demo --out out/demo
@@ -86,7 +86,8 @@ benchmarks: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/train.py --profile
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/pack_libraries.py
-	$(BIN)/python benchmarks/rgb2nir.py folds
+	$(BIN)/python benchmarks/manifests.py write
+	$(BIN)/python benchmarks/inner_folds.py rgb2nir/local-pyramid
 
 soak: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/soak.py

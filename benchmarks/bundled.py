@@ -1,157 +1,128 @@
-"""The bundled models `super-resolution-x2`, `-x4`, `sar2optical`: pairs, training, held-out error.
+"""The bundled models: their training, the one look at their vault, their cards.
 
-    python benchmarks/bundled.py fit MODEL      train and judge, by the command
-    python benchmarks/bundled.py ship MODEL     put the fitted model and its card into the package
-    python benchmarks/bundled.py table          print the held-out numbers of what was fitted
+    python benchmarks/bundled.py train NAME             fit the recipe to all outside of the vault
+    python benchmarks/bundled.py judge NAME --why TEXT  open the vault: the error at its places
+    python benchmarks/bundled.py ship NAME              put the judged model into the package
+    python benchmarks/bundled.py table NAME             print inner folds beside the vault
 
-The super-resolution models ship exactly as judged: a quarter of the places is held out and never
-trained on. `sar2optical` has seven pairs of six places: it is judged by leaving out one place at a
-time, and what ships is trained on all seven.
-
-The images lie beside the repository (`--data`); their SOURCES.md says where they come from. Only
-those whose provider allows any use are taken.
+Run `manifests.py write` before. The recipe is chosen with `inner_folds.py`, which keeps the vault
+closed. A look is written into looks.csv, in the repository. `judge` refuses a second one without
+`--again`; the table and the card then say how often the vault was open.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import inner_folds
 import pandas as pd
-from bundled_card import card, measured, ratios, table
-from rgb2nir import ROOT, crossband, fold_of
-from rgb2nir import pairs as satellite_pairs
+import vault
+from bundled_card import card, describe
+from judged import error_table, losses, ratio_table, ratios, read_places
+from project import ROOT, crossband
 
 from crossband import load
 
-MODELS = ("super-resolution-x2", "super-resolution-x4", "sar2optical")
-#: Pixels of a scene that are judged: the middle. NAIP scenes would outweigh all others.
-SIDE = 480
-RECIPES = {
-    "super-resolution-x2": "super-resolution/edsr-small",
-    "super-resolution-x4": "super-resolution/edsr-small",
-    "sar2optical": "sar2optical/local-statistics",
-}
+RUNS = Path("runs/bundled")
 
 
-def pairs(model: str, data: Path) -> pd.DataFrame:
-    """Return the manifest of a model: one row a pair, with `family`, `place`, `licence`."""
-    return _radar(data) if model == "sar2optical" else _coarse(data)
+@dataclass(frozen=True)
+class Bundled:
+    """How a bundled model is made.
+
+    Attributes:
+        recipe: its first part is the task, which has a manifest.
+        options: of `crossband fit`.
+    """
+
+    recipe: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task, whose manifest it is trained on."""
+        return self.recipe.partition("/")[0]
 
 
-def _coarse(data: Path) -> pd.DataFrame:
-    """The colours of the satellite and aerial scenes; the source is made from the target."""
-    table = satellite_pairs(data / "rgb2nir" / "satellite")
-    table = table.rename(columns={"source_bands": "colours"}).drop(columns="target_bands")
-    table = table.rename(columns={"colours": "target_bands"})
-    table["source"], table["degradation"] = None, "Bicubic"
-    fold = fold_of(table, 4)
-    table["split"] = np.where(fold == 0, "test", "train")
-    return table
+MODELS = {"rgb2nir": Bundled("rgb2nir/local-pyramid")}
 
 
-def _radar(data: Path) -> pd.DataFrame:
-    """TerraMesh and BigEarthNet: dB and reflectance of the same grid."""
-    rows = []
-    for folder, licence in (("terramesh_geo", "CC BY-SA 4.0"), ("bigearthnet_geo", "CDLA")):
-        for path in sorted((data / "sar2optical" / folder / "s1").glob("*.tif")):
-            # Two patches of one acquisition lie beside each other.
-            acquisition = path.stem.rsplit("_", 2)[0]
-            rows.append(
-                {
-                    "source": str(path.resolve()),
-                    "sensor": "sentinel-1-grd-db",
-                    "source_bands": "vv=1,vh=2",
-                    "target": str((path.parents[1] / "s2" / path.name).resolve()),
-                    "target_sensor": "sentinel-2-l2a-no-offset",
-                    "target_bands": "red=B04,green=B03,blue=B02",
-                    "group": acquisition if folder.startswith("big") else path.stem,
-                    "family": folder.split("_")[0],
-                    "gsd": 10.0,
-                    "licence": licence,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def fit(a: argparse.Namespace) -> None:
-    """Train and judge one model, unless it is there."""
-    folder = ROOT / "runs" / "bundled" / a.model
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, recipe = pairs(a.model, a.data), RECIPES[a.model]
-    if a.model != "sar2optical":
-        scale = int(a.model[-1])
-        rows["target_window"] = [middle(r) for r in rows.itertuples()]
-        manifest = folder / "pairs.csv"
-        rows.to_csv(manifest, index=False)
-        scaled = ("--method.generator.scale", scale, "--data.scale", scale, "--name", a.model)
-        _run(folder / "run", recipe, manifest, *scaled, *a.more)
-        return
-    for number, group in enumerate(sorted(rows["group"].unique())):
-        split = np.where(rows["group"] == group, "test", "train")
-        manifest = folder / f"without-{number}.csv"
-        rows.assign(split=split).to_csv(manifest, index=False)
-        _run(folder / f"without-{number}", recipe, manifest, *a.more)
-    manifest = folder / "pairs.csv"
-    rows.assign(split="train").to_csv(manifest, index=False)
-    _run(folder / "run", recipe, manifest, *a.more)
-
-
-def middle(row: Any) -> str | None:
-    """Return the window of a judged scene, as GDAL's srcwin; None: all of it."""
-    import rasterio
-
-    if row.split != "test":
-        return None
-    with rasterio.open(row.target) as d:
-        w, h = (min(SIDE, n // 12 * 12) for n in (d.width, d.height))
-        return f"{(d.width - w) // 2},{(d.height - h) // 2},{w},{h}"
-
-
-def _run(folder: Path, recipe: str, manifest: Path, *options: Any) -> None:
+def train(name: str, manifests: Path, more: list[str]) -> None:
+    """Fit the recipe to all rows outside of the vault; a run that was broken off is resumed."""
+    model, run = MODELS[name], RUNS / name / "run"
     # Relative to the repository: the model stores its configuration, and no path of a machine.
-    folder, manifest = folder.relative_to(ROOT), manifest.relative_to(ROOT)
-    if not (ROOT / folder / "model" / "baselines").is_dir():
-        crossband("fit", recipe, "--data.manifest", manifest, "-o", folder, "--overwrite", *options)
-    judged = "test" in set(pd.read_csv(ROOT / manifest)["split"])
-    if judged and not (ROOT / folder / "report" / "metrics.json").is_file():
-        _judge(folder / "model", manifest, folder / "report")
+    manifest = RUNS / name / "pairs.csv"
+    (ROOT / manifest).parent.mkdir(parents=True, exist_ok=True)
+    rows = vault.with_weights(vault.read(model.task, folder=manifests))
+    rows.assign(split="train").to_csv(ROOT / manifest, index=False)
+    begun = (ROOT / run / "checkpoints" / "last.ckpt").is_file()
+    crossband("fit", model.recipe, "--data.manifest", manifest, "-o", run, "--name", name,
+              "--resume" if begun else "--overwrite", *model.options, *more)  # fmt: skip
 
 
-def _judge(model: Path, manifest: Path, report: Path) -> None:
-    split = ("--manifest", manifest, "--split", "test")
-    crossband("evaluate", "--model", model, *split, "-o", report, "--overwrite")
+def judge(name: str, manifests: Path, why: str, again: bool) -> None:
+    """Evaluate the fitted model at the places of the vault.
+
+    Raises:
+        SystemExit: the vault was open before, and `again` is not set.
+    """
+    task = MODELS[name].task
+    before = vault.looks(task)
+    if before and not again:
+        raise SystemExit(
+            f"the vault of {task} was opened already ({'; '.join(before)}): whatever is chosen "
+            "after that is chosen with it; --again opens it, and the table will say so"
+        )
+    folder = ROOT / RUNS / name
+    model = load(folder / "run" / "model")
+    model.name = name
+    model.save(folder / "model", dtype="bfloat16")  # what is judged is what ships
+    rows = vault.read(task, folder=manifests, look=True, why=why)
+    manifest = RUNS / name / "vault.csv"
+    rows.assign(split="test").to_csv(ROOT / manifest, index=False)
+    crossband("evaluate", "--model", RUNS / name / "model", "--manifest", manifest, "--by",
+              "family", "-o", RUNS / name / "report", "--overwrite")  # fmt: skip
 
 
-def held_out(model: str) -> pd.DataFrame:
-    """Return the numbers of every judged pair, by model and baselines."""
-    folder = ROOT / "runs" / "bundled" / model
-    found = [pd.read_csv(p) for p in sorted(folder.glob("*/report/per_image.csv"))]
-    if not found:
-        raise SystemExit(f"nothing was judged in {folder}; run: bundled.py fit {model}")
-    return pd.concat(found, ignore_index=True)
+def judged(name: str) -> pd.DataFrame:
+    """Return the errors at the places of the vault."""
+    return read_places((ROOT / RUNS / name / "report").glob("per_image.csv"))
 
 
-def ship(a: argparse.Namespace) -> None:
-    """Put the fitted model, with its card, into the package."""
-    run = ROOT / "runs" / "bundled" / a.model / "run"
-    target = ROOT / "src" / "crossband" / "weights" / a.model
-    model = load(run / "model")
-    model.name = a.model
-    training = model.about
-    model.save(target, dtype="bfloat16")
-    if a.model != "sar2optical":  # what is measured is what ships: the weights as they are stored
-        _judge(target, run.parent / "pairs.csv", run / "report")
-    model, judged = load(target), held_out(a.model)
-    model.about = training
-    used = pd.read_csv(run.parent / "pairs.csv")
-    model.about |= measured(model, used, judged)
-    model.save(target, dtype="bfloat16", card=card(model, used, judged))
-    print(table(judged))
+def ship(name: str) -> None:
+    """Put the judged model and its card into the package."""
+    folder = ROOT / RUNS / name
+    target = ROOT / "src" / "crossband" / "weights" / name
+    model = load(folder / "model")
+    model.about["training"] = load(folder / "run" / "model").about["training"]
+    used, errors = pd.read_csv(folder / "pairs.csv", low_memory=False), judged(name)
+    looks = vault.looks(MODELS[name].task)
+    about = describe(model, used, ratios(errors))
+    model.about |= about
+    model.save(target, dtype="bfloat16", card=card(model, MODELS[name].recipe, used, errors, looks))
     print(target.relative_to(ROOT))
+
+
+def table(name: str, to: Path | None) -> None:
+    """Print inner folds and vault side by side, and where the model loses."""
+    model, found = MODELS[name], {}
+    folds = inner_folds.reports(inner_folds.FOLDER / model.recipe)
+    if folds:
+        found["inner folds"] = ratios(read_places(folds))
+    looks = vault.looks(model.task)
+    if looks:
+        errors = judged(name)
+        found["vault"] = ratios(errors)
+        print(error_table(errors) + "\n")
+        print(losses(errors, found["vault"]) + "\n")
+    print(ratio_table(found))
+    print(f"\nLooks at the vault: {len(looks)}" + "".join(f"\n- {why}" for why in looks))
+    if to:
+        numbers = {look: [asdict(ratio) for ratio in of] for look, of in found.items()}
+        to.write_text(json.dumps({"looks": looks, "ratios": numbers}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -159,25 +130,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["fit", "ship", "table"])
-    parser.add_argument("model", choices=MODELS, nargs="?")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--json", type=Path, help="write the numbers of every pair to FILE")
+    parser.add_argument("what", choices=["train", "judge", "ship", "table"])
+    parser.add_argument("model", choices=sorted(MODELS))
+    parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
+    parser.add_argument("--why", default="", help="what the look at the vault is for")
+    parser.add_argument("--again", action="store_true", help="open a vault that was open before")
+    parser.add_argument("--json", type=Path, help="write the numbers of the table to FILE")
     a, more = parser.parse_known_args()
-    a.more = more
-    if a.what != "table" and a.model is None:
-        parser.error(f"which model? {', '.join(MODELS)}")
-    if a.what == "fit":
-        fit(a)
+    if more and a.what != "train":
+        parser.error(f"unknown: {' '.join(more)}")
+    if a.what == "train":
+        train(a.model, a.manifests, more)
+    elif a.what == "judge":
+        judge(a.model, a.manifests, a.why, a.again)
+        table(a.model, a.json)
     elif a.what == "ship":
-        ship(a)
-    numbers = {}
-    for model in [a.model] if a.model else MODELS:
-        judged = held_out(model)
-        print(f"\n{model}\n\n{table(judged)}")
-        numbers[model] = {"ratios": ratios(judged), "pairs": judged.to_dict("records")}
-    if a.json:
-        a.json.write_text(json.dumps(numbers, indent=1, default=str) + "\n")
+        ship(a.model)
+    else:
+        table(a.model, a.json)
 
 
 if __name__ == "__main__":

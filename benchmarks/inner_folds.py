@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import vault
-from rgb2nir import ROOT, crossband, intervals, places, summary, text
+from judged import error_table, losses, ratio_table, ratios, read_places
+from project import ROOT, crossband
+
+FOLDER = ROOT / "runs" / "folds"
 
 
 def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more: list[str]) -> None:
@@ -38,6 +41,11 @@ def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more:
               "-o", folder / "report", "--pictures", 0, "--overwrite")  # fmt: skip
 
 
+def reports(output: Path) -> list[Path]:
+    """Return the numbers of the folds that are done."""
+    return sorted(output.glob("fold-*/report/per_image.csv"))
+
+
 def main() -> None:
     """Train and judge, or only print."""
     parser = argparse.ArgumentParser(
@@ -50,15 +58,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default: runs/folds/RECIPE")
     parser.add_argument("--table", action="store_true", help="train nothing")
     a, more = parser.parse_known_args()
-    output = (a.output or ROOT / "runs" / "folds" / a.recipe).resolve()
+    output = (a.output or FOLDER / a.recipe).resolve()
     if not a.table:
         for fold in range(a.folds) if a.fold is None else [a.fold]:
             run(a.recipe, fold, a.folds, a.manifests, output, more)
-    found = places(output)
-    print(text(summary(found)))
-    print("\n" + intervals(found))
-    looks = vault.looks(a.recipe.partition("/")[0], a.manifests)
-    print(f"\nInner folds by region: {found['fold'].nunique()}. Looks at the vault: {looks}.")
+    found = read_places(reports(output))
+    of_all = ratios(found)
+    print(ratio_table({"inner folds": of_all}))
+    print("\n" + error_table(found))
+    print("\n" + losses(found, of_all))
+    task = a.recipe.partition("/")[0]
+    looks = len(vault.looks(task))
+    print(f"\nInner folds by region: {len(reports(output))}. Looks at the vault: {looks}.")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ A manifest has the columns that `crossband fit --data.manifest` reads and these:
 The vault holds about a quarter of the regions of each source, chosen by a hash of the region's
 name. Its pixels are not read here and not read while anything is chosen. `vault.read` returns the
 rows outside of it that a task uses: train on these, not on the whole file. With `look=True` and a
-reason it returns the vault's rows and writes the look into runs/manifests/looks.csv. A region is in
+reason it returns the vault's rows and writes the look into benchmarks/looks.csv. A region is in
 the vault for all tasks or for none.
 
 What the vault can promise depends on what is known of a place. With coordinates, no vault place
@@ -37,8 +37,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
+from project import ROOT
 from rasterio.warp import transform as transform_points
-from rgb2nir import ROOT, family, group, radiometry
+from satellite import family, group, radiometry
 from vault import FOLDER, vault_regions, with_regions
 
 DATA = ROOT.parent / "shared" / "data"

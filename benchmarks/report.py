@@ -1,10 +1,8 @@
-"""The report that the README shows: a bundled model on places that it never saw.
+"""The picture of an evaluation that the README shows: a bundled model at the places of its vault.
 
-    python benchmarks/report.py [--model super-resolution-x2] [--output runs/report]
+    python benchmarks/report.py [--model rgb2nir]
 
-Writes the manifest of the held-out places (those of benchmarks/bundled.py), runs `crossband
-evaluate` on them, and, where there is a Chromium, takes the README's picture of the page
-(docs/report.png). The images lie beside the repository (`--data`).
+Takes a picture (docs/report.png) of the page that `bundled.py judge` wrote, with Chromium.
 """
 
 from __future__ import annotations
@@ -14,46 +12,33 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import bundled
-from rgb2nir import ROOT, crossband
+from bundled import MODELS, RUNS
+from project import ROOT
 
 #: Size of the picture in pixels, and of a pixel of the page.
 SIZE, ZOOM = (1180, 1560), 1
 
 
 def main() -> None:
-    """Evaluate, and take the picture."""
+    """Take the picture."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "report")
-    parser.add_argument(
-        "--model", default="super-resolution-x2", choices=bundled.MODELS[:2], help="held-out places"
-    )
+    parser.add_argument("--model", default="rgb2nir", choices=sorted(MODELS))
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "report.png")
     a = parser.parse_args()
-    rows = bundled.pairs(a.model, a.data)
-    rows = rows[rows["split"] == "test"].reset_index(drop=True)
-    rows["target_window"] = [bundled.middle(r) for r in rows.itertuples()]
-    a.output.mkdir(parents=True, exist_ok=True)
-    manifest = a.output / "held-out.csv"
-    rows.to_csv(manifest, index=False)
-    crossband(
-        "evaluate", "--model", a.model, "--manifest", manifest.relative_to(ROOT), "--by", "family",
-        "-o", (a.output / a.model).relative_to(ROOT), "--overwrite",
-    )  # fmt: skip
-    page = a.output / a.model / "index.html"
+    page = ROOT / RUNS / a.model / "report" / "index.html"
+    if not page.is_file():
+        raise SystemExit(f"{page}: no such page; run: bundled.py judge {a.model}")
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
-        print(f"{page}: open it; there is no Chromium here to take a picture")
-        return
+        raise SystemExit(f"{page}: open it; there is no Chromium here to take a picture")
     subprocess.run(
         [
             browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             f"--force-device-scale-factor={ZOOM}", f"--window-size={SIZE[0]},{SIZE[1]}",
-            f"--screenshot={a.picture}", page.resolve().as_uri(),
+            f"--screenshot={a.picture}", page.as_uri(),
         ],
         check=True, capture_output=True,
     )  # fmt: skip

@@ -11,6 +11,8 @@ scale of a discriminator, three quarters of a patch of 64); and what a recipe co
 tuned. Runs that are there are not run again; several processes may work on one folder (`--reverse`
 begins at the other end).
 
+Run `manifests.py write` before. Pairs are those outside of the vault; the first inner fold is judged.
+
 The images lie beside the repository (`--data`); their SOURCES.md says where they come from.
 """
 
@@ -33,8 +35,7 @@ import pandas as pd
 import rasterio
 
 sys.path.insert(0, str(Path(__file__).parent))
-import bundled
-import rgb2nir
+import vault
 from systems_budget import BATCH, BUDGET, CROP, SEEDS
 from systems_doc import write
 
@@ -81,21 +82,24 @@ def _middle(path: Path) -> str:
 
 
 def _rgb2nir(data: Path) -> pd.DataFrame:
-    """Sentinel-2 and HLS, reflectance; the first of the bundled model's folds is judged."""
-    table = rgb2nir.pairs(data / "rgb2nir" / "satellite")
-    fold = rgb2nir.fold_of(table, 4)
-    table["split"] = np.where(fold == 0, "test", "train")
-    keep = table["family"].isin(["Sentinel-2", "HLS"]) & (table["sensor"] != "display")
-    table = table[keep].reset_index(drop=True)
-    first = ~table.duplicated("group")  # of a place with many dates one is judged
-    return table[(table["split"] == "train") | first].reset_index(drop=True)
+    """Sentinel-2 and HLS, reflectance; see `_fold`."""
+    table = _fold("rgb2nir")
+    return table[table["family"].isin(["Sentinel-2", "HLS"])].reset_index(drop=True)
 
 
 def _sar2optical(data: Path) -> pd.DataFrame:
-    """TerraMesh and BigEarthNet: the pairs of the bundled model; every third place is judged."""
-    table = bundled.pairs("sar2optical", data)
-    judged = sorted(table["group"].unique())[1::3]
-    return table.assign(split=np.where(table["group"].isin(judged), "test", "train"))
+    """Sentinel-1 in decibels and Sentinel-2; see `_fold`."""
+    return _fold("sar2optical")
+
+
+def _fold(task: str) -> pd.DataFrame:
+    """Return the rows outside of the vault in a physical unit; the first inner fold is judged."""
+    table = vault.read(task)
+    # Reflectance and decibels: units are never averaged together.
+    table = table[~table["sensor"].isin(["display", "naip"])].reset_index(drop=True)
+    table["split"] = np.where(vault.inner_folds(table, 4) == 0, "test", "train")
+    first = ~table.duplicated("group")  # of a place with many dates one is judged
+    return table[(table["split"] == "train") | first].reset_index(drop=True)
 
 
 def _rgb2thermal(data: Path) -> pd.DataFrame:
@@ -126,12 +130,12 @@ def _rgb2thermal(data: Path) -> pd.DataFrame:
 
 
 def _super_resolution(data: Path) -> pd.DataFrame:
-    """The pairs of the bundled model: satellite and aerial scenes; the same fold is judged."""
-    table = bundled.pairs("super-resolution-x2", data)
-    keep = (table["sensor"] != "display") & (table["family"] != "NAIP")
-    table = table[keep]  # reflectance: units are never averaged together
-    first = ~table.duplicated("group")
-    return table[(table["split"] == "train") | first].reset_index(drop=True)
+    """The colours of satellite scenes; the source is made from the target; see `_fold`."""
+    table = _fold("super-resolution")
+    families = ["Sentinel-2", "HLS", "Landsat"]
+    return (
+        table[table["family"].isin(families)].assign(degradation="Bicubic").reset_index(drop=True)
+    )
 
 
 def options(name: str, task: str, budget: int) -> list[str]:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rgb2nir import ROOT
+from project import ROOT
 
 FOLDER = ROOT / "runs" / "manifests"
+#: Every look at a vault, in the repository: a look that is not known is none.
+LOOKS = ROOT / "benchmarks" / "looks.csv"
 SEED = "crossband-1"
 #: Places that are closer than this, from one to the next, are one region.
 KILOMETRES = 50.0
@@ -71,6 +73,7 @@ def read(
     look: bool = False,
     why: str = "",
     shipped: bool = True,
+    record: Path = LOOKS,
 ) -> pd.DataFrame:
     """Return the rows of a task that may be trained and chosen on, or with `look` the vault's.
 
@@ -80,6 +83,7 @@ def read(
         look: return the vault's rows instead, and write the look down.
         why: what the look is for; needed for a look.
         shipped: only rows on which shipped weights may be trained.
+        record: the file into which looks are written.
 
     Raises:
         ValueError: a look without a reason.
@@ -93,16 +97,17 @@ def read(
             raise ValueError("a look at the vault needs a reason: read(task, look=True, why=...)")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         seen = pd.DataFrame([{"time": now, "task": task, "why": why, "rows": len(rows)}])
-        path = folder / "looks.csv"
-        seen.to_csv(path, mode="a", header=not path.is_file(), index=False)
+        seen.to_csv(record, mode="a", header=not record.is_file(), index=False)
     rows = rows[(rows["vault"] == "yes") == look]
     return rows.reset_index(drop=True)
 
 
-def looks(task: str, folder: Path = FOLDER) -> int:
-    """Return how often the vault of a task was opened."""
-    path = folder / "looks.csv"
-    return int((pd.read_csv(path)["task"] == task).sum()) if path.is_file() else 0
+def looks(task: str, record: Path = LOOKS) -> list[str]:
+    """Return why the vault of a task was opened, each time."""
+    if not record.is_file():
+        return []
+    seen = pd.read_csv(record)
+    return [str(why) for why in seen[seen["task"] == task]["why"]]
 
 
 def inner_folds(table: pd.DataFrame, folds: int) -> pd.Series:

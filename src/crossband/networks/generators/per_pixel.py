@@ -112,7 +112,7 @@ class PerPixelMLP(Generator):
         pixels = x.movedim(1, -1).reshape(-1, self.in_channels)
         cached = x.device.type == "cpu" and not torch.is_grad_enabled()
         size = CACHED if cached else max(len(pixels), 1)
-        values = torch.cat([self._values(some) for some in pixels.split(size)])
+        values = torch.cat([self._values(some) for some in torch.split(pixels, size)])
         return values.view(x.shape[0], *x.shape[-2:], self.out_channels).movedim(-1, 1)
 
     def _values(self, pixels: Tensor) -> Tensor:
