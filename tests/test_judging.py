@@ -363,13 +363,13 @@ def test_bands_that_stay_bring_the_copy_and_finer_ones_bicubic():
     values = RNG.uniform(0, 1, (2, 6, 6)).astype(np.float32)
     mask = np.ones((6, 6), bool)
     source = Window(values, mask, Grid(6, 6), ("red", "nir"), "reflectance")
-    copied = untrained_baselines(same, 1)["copy"](source, source.grid)
+    copied = untrained_baselines(same, 1)["copy"]({}, source, source.grid)
     assert (copied.values == values[1:]).all()
     assert copied.bands == ("nir",)
-    finer = untrained_baselines(same, 2)["bicubic"](source, source.grid.zoom(2))
+    finer = untrained_baselines(same, 2)["bicubic"]({}, source, source.grid.zoom(2))
     assert finer.values.shape == (1, 12, 12)
     flat = Window(np.full_like(values, 0.3), mask, Grid(6, 6), ("red", "nir"), "reflectance")
-    even = untrained_baselines(same, 2)["bicubic"](flat, flat.grid.zoom(2))
+    even = untrained_baselines(same, 2)["bicubic"]({}, flat, flat.grid.zoom(2))
     assert even.values == pytest.approx(0.3, abs=1e-6)
     assert untrained_baselines(Signature(["red", "nir"], ["thermal"], units), 1) == {}
     kelvin = {"reflectance": UnitRange([(0.0, 1.0)] * 2, [(200.0, 300.0)], "kelvin")}

@@ -6,7 +6,7 @@ need no fitting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from crossband.translate.window import translate_window
 MAX_SIDE = 512
 
 Array = NDArray[np.float64]
-#: A baseline: (source, grid of the target) -> output on that grid.
-Baseline = Callable[[Window, Grid], Window]
+#: A baseline: (row of the manifest, source, grid of the target) -> output on that grid.
+Baseline = Callable[[Mapping[str, Any], Window, Grid], Window]
 
 
 def infer_signature(table: pd.DataFrame) -> tuple[Signature, int]:
@@ -144,7 +144,7 @@ def _middle(box: Box) -> Box:
 
 
 def _mean(signature: Signature, values: dict[str, Array]) -> Baseline:
-    def predict(source: Window, grid: Grid) -> Window:
+    def predict(row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         shape = (len(signature.target), grid.height, grid.width)
         full = np.broadcast_to(values[source.unit].T[:, :, None], shape)
         return _window(signature, source, grid, full)
@@ -153,7 +153,7 @@ def _mean(signature: Signature, values: dict[str, Array]) -> Baseline:
 
 
 def _linear(signature: Signature, weights: dict[str, Array]) -> Baseline:
-    def predict(source: Window, grid: Grid) -> Window:
+    def predict(row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         w = weights[source.unit].astype(np.float32)
         values = np.tensordot(w[:-1].T, source.values, axes=1) + w[-1][:, None, None]
         return _window(signature, source, grid, values)
@@ -177,7 +177,7 @@ def untrained_baselines(signature: Signature, scale: int) -> dict[str, Baseline]
     if not all(r.target_unit in (None, unit) for unit, r in signature.units.items()):
         return {}
     if scale == 1:
-        return {"copy": lambda source, grid: _target_bands(signature, source)}
+        return {"copy": lambda row, source, grid: _target_bands(signature, source)}
     bands, count = signature.target, len(signature.target)
     plain = {
         unit: UnitRange([(0.0, 1.0)] * count, [(0.0, 1.0)] * count) for unit in signature.units
@@ -186,7 +186,7 @@ def untrained_baselines(signature: Signature, scale: int) -> dict[str, Baseline]
     network = build(Generator, "Bicubic", options)
     model = Model(network, Signature(bands, bands, plain), name="bicubic", task="")
 
-    def bicubic(source: Window, grid: Grid) -> Window:
+    def bicubic(row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         bands = _target_bands(signature, source)
         return translate_window(model, bands, TileOptions(device="cpu", precision="fp32"))
 

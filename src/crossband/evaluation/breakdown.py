@@ -71,6 +71,9 @@ def classify(column: pd.Series[Any]) -> tuple[list[str], list[str]]:
     >>> classify(pd.Series(["wood", None, "field"]))
     (['wood', 'unknown', 'field'], ['field', 'wood', 'unknown'])
     """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        rows = [UNKNOWN if pd.isna(v) else str(v) for v in column]
+        return rows, [c for c in (*map(str, column.cat.categories), UNKNOWN) if c in rows]
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and column.nunique() > MAX_VALUES:
         return _quantile_classes(column)

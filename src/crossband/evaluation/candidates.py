@@ -62,7 +62,7 @@ class Candidate(ABC):
         """
         if name == MODEL:
             return self.predict(row, source, grid)
-        return self.baselines[name](source, grid)
+        return self.baselines[name](row, source, grid)
 
     @abstractmethod
     def predict(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
@@ -93,7 +93,7 @@ class ModelCandidate(Candidate):
             self.baselines.setdefault(name, baseline)
 
     def _baseline(self, baseline: Model) -> Baseline:
-        def predict(source: Window, grid: Grid) -> Window:
+        def predict(row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
             options = TileOptions(device=self.device, precision="fp32")
             return translate_window(baseline, source, options)
 

@@ -14,6 +14,8 @@ every number:
   group has the same weight.
 - PSNR and SSIM use the data range of the unit; indices use the guard on the true denominator. Both
   are written to `metrics.json`.
+- Where the manifest names guides, the models are guided by them: see `evaluation.guides`. Rows
+  without a guide are left out.
 - An output that is NaN or infinite is counted. The metrics of its image, group and sensor are
   undefined.
 """
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crossband.core import columns
 from crossband.core.atomic import atomic_folder, check_folder
 from crossband.core.indices import required_bands
 from crossband.core.made_from import make_fingerprint
@@ -42,6 +45,8 @@ from crossband.evaluation.baselines import fit_baselines, infer_signature
 from crossband.evaluation.candidates import Candidate, FilesCandidate, ModelCandidate
 from crossband.evaluation.comparison import compare_models
 from crossband.evaluation.evaluation import Evaluation, FeatureOptions
+from crossband.evaluation.guide_names import AGE, RATIO
+from crossband.evaluation.guides import GuidedCandidate, add_classes, guide_baselines
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
 
@@ -128,10 +133,8 @@ def evaluate(
     full = manifests.read(manifest)
     leaks = leakage(full) if "split" in full.columns else []
     rows, split = select_split(full, split)
-    paired = manifests.is_paired(rows)
-    if not paired.any():
-        raise ManifestError(f"{manifest}: no row to judge has both a source and a target")
-    left_out, rows = int((~paired).sum()), rows[paired].reset_index(drop=True)
+    rows, left_out = _judged(manifest, rows)
+    guided = "guide" in rows
     feature_options = _feature_options(features, feature_bands, device)
     labels = _labels([*(m.name for m in loaded), *(Path(p).name for p in predictions)])
     made_from = make_fingerprint(
@@ -146,13 +149,17 @@ def evaluate(
     )
     check_folder(output, overwrite, METRICS_FILE, made_from)
     candidates: list[Candidate] = [
-        ModelCandidate(m, label, device, precision)
+        (GuidedCandidate if guided else ModelCandidate)(m, label, device, precision)
         for m, label in zip(loaded, labels[: len(loaded)], strict=True)
     ]
     train = _train_rows(full)
     for candidate in candidates:
         _add_fitted_baselines(candidate, train, rows)
     candidates += _file_candidates(predictions, labels[len(loaded) :], train, rows, candidates)
+    sha256 = manifests.fingerprint(rows)
+    if guided:
+        rows = add_classes(rows, candidates[0].signature, candidates[0].scale)
+        by = [*by, AGE, RATIO]
     with atomic_folder(output, overwrite, METRICS_FILE, made_from) as folder:
         records, numbers, evaluations = [], [], []
         for candidate in candidates:
@@ -168,10 +175,10 @@ def evaluate(
             "made_from": made_from,
             "manifest": {
                 "path": str(manifest),
-                "sha256": manifests.fingerprint(rows),
+                "sha256": sha256,
                 "split": split,
                 "n_rows": len(rows),
-                "n_unpaired": left_out,
+                **left_out,
                 "n_groups": int(rows["group"].nunique()),
                 "leakage": next((asdict(k) for k in leaks if k.split == split and k.cut), None),
             },
@@ -211,6 +218,25 @@ def select_split(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, s
             f"the manifest has no row with split {split!r}: it has {', '.join(sorted(splits))}"
         )
     return rows[rows["split"] == split].reset_index(drop=True), split
+
+
+def _judged(manifest: str | Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows with source and target, and those with a guide where any row has one.
+
+    Returns:
+        The rows; they have columns about guides where they have guides. And how many rows are left
+        out because they have no counterpart, or no guide.
+    """
+    paired = manifests.is_paired(rows)
+    if not paired.any():
+        raise ManifestError(f"{manifest}: no row to judge has both a source and a target")
+    left_out, rows = {"n_unpaired": int((~paired).sum())}, rows[paired]
+    guided = rows["guide"].notna()
+    if guided.any():
+        left_out["n_unguided"], rows = int((~guided).sum()), rows[guided]
+    else:
+        rows = rows.drop(columns=list(columns.GUIDE))
+    return rows.reset_index(drop=True), left_out
 
 
 def _feature_options(
@@ -264,6 +290,8 @@ def _file_candidates(
     else:
         signature, scale = infer_signature(rows)
         baselines = fit_baselines(train, rows, signature, scale)
+        if "guide" in rows:
+            baselines = guide_baselines(signature, scale) | baselines
     candidates: list[Candidate] = []
     for folder, label in zip(predictions, labels, strict=True):
         candidate = FilesCandidate(Path(folder), label, signature, scale, dict(baselines))

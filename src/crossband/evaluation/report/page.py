@@ -62,11 +62,13 @@ def render_page(
     labels = ", ".join(m["label"] for m in models)
     breakdowns = [t for m in models for t in tables.breakdown_tables(m, several)]
     breakdowns += [t for m in models for t in tables.group_tables(m, several)]
+    guides = [t for m in models for t in tables.guide_tables(m, several)]
     features = [t for m in models for t in tables.feature_tables(m)]
     versus = tables.comparison_tables(metrics["versus"]) if metrics.get("versus") else None
     ratios = tables.ratio_table(models)
     sections = [("numbers", "Numbers")]
     sections += [("baselines", "Baselines")] if ratios.rows else []
+    sections += [("guides", "Guides")] if guides else []
     sections += [("versus", "Side by side")] if versus else []
     sections += [("pictures", "Pictures")]
     sections += [("plots", "Where it errs")] if figures else []
@@ -84,6 +86,7 @@ def render_page(
         least=MIN_GROUPS,
         numbers=[t for m in models for t in tables.sensor_tables(m, several)],
         ratios=ratios,
+        guides=guides,
         versus=versus,
         pictures=pictures,
         plots=figures,
@@ -176,6 +179,8 @@ def _how(metrics: Mapping[str, Any], seconds: float | None) -> list[tuple[str, s
         ) else ""  # fmt: skip
         bands = f"{', '.join(m['source'])} to {', '.join(m['target'])}"
         out.append((m["label"], f"{bands}; {m['precision']} on {m['device']}{weights}{files}"))
+    if about.get("n_unguided"):
+        out.append(("left out", f"{about['n_unguided']:,} pairs without a guide"))
     if about["n_unpaired"]:
         out.append(("left out", f"{about['n_unpaired']:,} rows without source or target"))
     if seconds is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from crossband.evaluation.guide_names import AGE, ENLARGED, LINE, RATIO, UNGUIDED
 from crossband.metrics import METRICS, MODEL, Metric, describe
 
 #: Number of groups in each of the tables of the best and of the worst.
@@ -319,6 +320,8 @@ def breakdown_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
     """Return a table for each column that the scores are broken down by."""
     out = []
     for breakdown in model.get("breakdowns", []):
+        if breakdown["column"] in (AGE, RATIO):  # see `guide_tables`
+            continue
         records = breakdown["values"]
         metrics = list(dict.fromkeys(m for r in records for m in main_columns(r["scores"])))
         heads = [Head(breakdown["column"]), Head("unit"), Head("groups"), Head("pairs")]
@@ -337,6 +340,42 @@ def breakdown_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
             ]
             rows.append(Row(cells))
         out.append(Table(heads, rows, _labelled(model, breakdown["column"], several)))
+    return out
+
+
+def guide_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
+    """Return a table by the age of the guides, and one by the size of their pixels."""
+    out = []
+    for breakdown in model.get("breakdowns", []):
+        if breakdown["column"] not in (AGE, RATIO):
+            continue
+        records = breakdown["values"]
+        metrics = list(
+            dict.fromkeys(
+                m for r in records for m in main_columns(r["scores"]) if m.endswith("mae")
+            )
+        )
+        rows = []
+        for record in records:
+            scores = record["scores"]
+            ways = [name for name in (MODEL, UNGUIDED, ENLARGED, LINE) if name in scores]
+            first = [
+                _text_cell(record["value"]),
+                _text_cell(record["unit"]),
+                Cell(f"{record['n_groups']:,}", record["n_groups"]),
+                Cell(f"{record['n_images']:,}", record["n_images"]),
+            ]
+            numbers = score_rows(
+                {name: scores[name]["pixels"] for name in ways},
+                metrics,
+                intervals={
+                    name: scores[name].get("intervals", {}).get("pixels", {}) for name in ways
+                },
+            )
+            rows += [Row([*first, *row.cells], own=row.own) for row in numbers]
+        heads = [Head(name) for name in (breakdown["column"], "unit", "groups", "pairs", "")]
+        heads += _metric_heads(metrics)
+        out.append(Table(heads, rows, _labelled(model, f"by {breakdown['column']}", several)))
     return out
 
 

@@ -10,6 +10,7 @@ from crossband.evaluation.report.tables import (
     Row,
     feature_table,
     format_number,
+    guide_tables,
     metric_of,
     rank_text,
     score_rows,
@@ -63,6 +64,8 @@ def evaluation_text(metrics: Mapping[str, Any]) -> str:
     about = metrics["manifest"]
     split = "all rows" if about["split"] is None else f"split {about['split']}"
     blocks = [f"{about['path']}, {split}: {about['n_rows']} pairs, {about['n_groups']} groups"]
+    if about.get("n_unguided"):
+        blocks.append(f"{about['n_unguided']} pairs without a guide are left out")
     if about.get("leakage"):
         blocks.append("! " + leakage_text(about["leakage"]))
     for model in metrics["models"]:
@@ -84,7 +87,7 @@ def leakage_text(leak: Mapping[str, Any]) -> str:
 
 
 def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
-    head = f"== {model['label']} =="
+    head = f"== {model['label']}{', guided' if model.get('guided') else ''} =="
     if model["weights_hash"]:
         head += f"  weights {model['weights_hash'][:12]}"
     blocks = [f"{head}  {model['precision']} on {model['device']}"]
@@ -107,6 +110,12 @@ def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
                     f"so its errors are undefined"
                 )
         blocks.append("\n".join(lines))
+    for table in guide_tables(model, several=False):
+        cells = [
+            [c.text + (BETTER if c.kind == BEATS else " ") for c in r.cells] for r in table.rows
+        ]
+        heads = [f"{head.name} " for head in table.heads]
+        blocks.append("\n".join([f"{table.title}:", *align([heads, *cells])]))
     if model["baselines"]:
         blocks.append("\n".join(_ratio_lines(model["ratios"])))
     else:
