@@ -602,3 +602,20 @@ def test_a_reference_in_another_unit_is_tried_without_computing_again(
     )  # fmt: skip
     assert found.computed == 0
     np.testing.assert_allclose(read(out)[0], 0.5 * values + 0.1, atol=3e-3)
+
+
+def test_arrays_take_no_guide(nir, identity_model, aerial):
+    """Neither as a result, nor as a source in memory or in chunks: a guide needs a file."""
+    import rioxarray
+
+    source, _ = nir
+    _, reference, _ = aerial
+    model = identity_model(("nir",))
+    given = {"guide": reference, "guide_method": "linear", "guide_sensor": "sentinel-2-l2a"}
+    with pytest.raises(CrossbandError, match="an array takes no guide, guide_method, guide_sensor"):
+        model.translate(source, **given)
+    for chunks in (None, {"y": 100, "x": 100}):
+        array = rioxarray.open_rasterio(source, chunks=chunks)
+        for name, value in given.items():
+            with pytest.raises(CrossbandError, match=f"takes no '{name}'; it takes bands, sensor"):
+                model.translate(array, **{name: value})

@@ -214,18 +214,48 @@ def test_a_full_disk_is_one_line_and_keeps_the_windows(make_raster, pair, tmp_pa
     np.testing.assert_array_equal(again, whole)
 
 
-def test_nothing_shows_at_the_edges_of_the_guides_pixels(make_raster, pair, tmp_path):
-    """The spectrum at the frequency of the guide's pixels is that of the truth."""
-    source, _, nir = pair
-    found, _ = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", measured(make_raster, nir))
-    power = []
-    for image in (found.filled(), nir):
-        lines = image[:, :280] - image[:, :280].mean(axis=1, keepdims=True)
-        power.append((np.abs(np.fft.rfft(lines, axis=1)) ** 2).mean(axis=0))
-    at = 280 // 8  # cycles
-    beside = np.r_[at - 6 : at - 2, at + 3 : at + 7]
-    peaks = [p[at - 1 : at + 2].mean() / p[beside].mean() for p in power]
-    assert peaks[0] < 1.3 * peaks[1]
+def natural(side, seed):
+    """Return a picture whose amplitude falls with the frequency, as that of photographs does."""
+    at = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    at[0, 0] = np.inf
+    noise = np.random.default_rng(seed).normal(size=(side, side))
+    out = np.fft.irfft2(np.fft.rfft2(noise) / at, (side, side))
+    return (0.05 + 0.45 * (out - out.min()) / np.ptp(out)).astype(np.float32)
+
+
+def peaks(image, by):
+    """Return the power at the frequency of coarse pixels, and its double, over that beside it."""
+    out = []
+    for turned in (image, image.T):
+        lines = (turned - turned.mean(axis=1, keepdims=True)) * np.hanning(turned.shape[1])
+        power = (np.abs(np.fft.rfft(lines, axis=1)) ** 2).mean(axis=0)
+        for at in (lines.shape[1] // by, 2 * lines.shape[1] // by):
+            beside = power[np.r_[at - 6 : at - 2, at + 3 : at + 7]]
+            out.append(power[at - 1 : at + 2].mean() / np.exp(np.log(beside).mean()))
+    return np.array(out)
+
+
+def steps(image, by):
+    """Return the mean step between neighbours at the edges of coarse pixels over that elsewhere."""
+    out = []
+    for turned in (image, image.T):
+        size = np.abs(np.diff(turned, axis=1)).mean(axis=0)
+        edges = np.arange(by - 1, len(size), by)
+        out.append(size[edges].mean() / np.delete(size, edges).mean())
+    return np.array(out)
+
+
+def test_nothing_shows_at_the_edges_of_the_guides_pixels(make_raster, tmp_path):
+    """Neither as a step, which squares of 8 pixels have, nor as a peak of the spectrum."""
+    green = natural(256, 0)
+    nir = (0.3 * green + 0.7 * natural(256, 50)).astype(np.float32)
+    source = make_raster("rgb.tif", np.stack([green] * 3), names=RGB, transform=FINE)
+    guide, model = measured(make_raster, nir), linear(0.3, 0.1)
+    found, _ = translated(model, source, tmp_path / "o.tif", guide)
+    assert np.all(peaks(found.filled(), 8) < 1.1 * peaks(nir, 8))
+    assert np.all(steps(found.filled(), 8) < 1.05 * steps(nir, 8))
+    squares = 0.3 * green + 0.7 * np.kron(read(guide)[0].filled(), np.ones((8, 8)))
+    assert np.all(steps(squares, 8) > 1.5)
 
 
 def test_the_kernel_has_the_transfer_of_the_sensor():
