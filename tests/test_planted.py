@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -110,12 +109,69 @@ def test_a_folder_that_no_run_has_made(source, model, tmp_path):
     folder_of(out).mkdir()
     photo = folder_of(out) / "photo.raw"
     photo.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"there is no run\.json in it, so no run has made it"):
+    with pytest.raises(OutputError, match=r"no run\.json of Crossband, so no run has made it"):
         model.translate(source, out)
     assert photo.read_bytes() == b"mine"
     photo.rename(folder_of(out) / "notes.txt")  # no name of ours: it stays where it is
     model.translate(source, out)
     assert [p.name for p in folder_of(out).iterdir()] == ["notes.txt"]
+
+
+#: Files of others under names of ours: no mark, another one, and what lies there before the mark.
+FOREIGN = [
+    *(("run.json", text) for text in ("my run", "{}", "[]", "null", '{"lr": 0.1}', "[" * 10**5)),
+    ("run.json", '{"crossband": "my notes"}'),
+    ("run.json.new", '{"lr": 0.1}'),
+    ("journal", "my journal"),
+]
+
+
+@pytest.mark.parametrize("more", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize(("name", "text"), FOREIGN, ids=lambda value: value[:20])
+def test_files_of_others_in_a_folder_of_that_name(source, model, tmp_path, name, text, more):
+    out = tmp_path / "out.tif"
+    (folder_of(out) / name).parent.mkdir()
+    (folder_of(out) / name).write_text(text)
+    with pytest.raises(OutputError, match=r"it holds files, and no run\.json of Crossband"):
+        model.translate(source, out, **more)
+    with (
+        pytest.raises(OutputError, match=r"it holds files, and no run\.json of Crossband"),
+        atomic_folder(out, overwrite=True, mark="metrics.json"),
+    ):
+        pytest.fail("it is not begun")
+    assert {p.name: p.read_text() for p in folder_of(out).iterdir()} == {name: text}
+
+
+def test_a_file_that_is_no_lock(source, model, line_pairs, tmp_path):
+    out, run = tmp_path / "out.tif", tmp_path / "run"
+    for lock in (folder_of(out) / "lock", run / ".lock"):
+        lock.parent.mkdir()
+        lock.write_text("mine")
+    with pytest.raises(OutputError, match="lock: no lock of Crossband: it is not empty"):
+        model.translate(source, out)
+    with pytest.raises(OutputError, match="lock: no lock of Crossband: it is not empty"):
+        fit(RECIPE, options(line_pairs), run, fast_run=True)
+    assert (folder_of(out) / "lock").read_text() == (run / ".lock").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json.new", ""),
+        ("run.json.new", '{\n "cross'),
+        ("run.json.new", '{\n "crossband": "the'),
+        ("run.json.new", "{\n\0\0"),
+        ("lock", ""),
+        ("run.json", '{"the version of Crossband": "0.1.0"}'),
+    ],
+)
+def test_what_a_run_leaves_that_was_killed_before_its_mark(source, model, tmp_path, name, text):
+    """Or a run of version 0.1.0, whose mark had no key of its own."""
+    out = tmp_path / "out.tif"
+    (folder_of(out) / name).parent.mkdir()
+    (folder_of(out) / name).write_text(text)
+    model.translate(source, out)
+    assert not folder_of(out).exists()
 
 
 def test_a_folder_of_another_user(tmp_path, monkeypatch):
@@ -322,16 +378,17 @@ def test_the_lock_of_a_cache(precious, tmp_path):
 # What a journal of our own may hold.
 
 
-@pytest.mark.parametrize("text", ["[]", "3", '"x"', "{", "null"])
-def test_a_run_json_that_says_nothing_begins_anew(source, model, tmp_path, text):
+@pytest.mark.parametrize("placing", ["[[1]]", "[", "[" * 10**5, "{}"])
+def test_a_journal_that_says_nothing_begins_anew(source, model, tmp_path, placing):
     out = tmp_path / "out.tif"
     hidden = HiddenFolder.open(out)
-    hidden.mark(text)
+    hidden.mark()
     (hidden.path / "journal").write_text("9" * 5000 + " 1\n")
-    (hidden.path / "placing").write_text(json.dumps([[1]]))
+    (hidden.path / "placing").write_text(placing)
     hidden.close()
-    model.translate(source, out, resume=True)
-    assert out.exists()
+    with pytest.raises(OutputError, match="cannot go on from what was begun"):
+        model.translate(source, out, resume=True)
+    model.translate(source, out)
     assert not folder_of(out).exists()
 
 

@@ -1,28 +1,34 @@
 """The hidden folder beside an output in which it is made: `.nir.tif.crossband` for `nir.tif`.
 
 It holds a file `lock`, which the process that writes the output has locked, and `run.json`, by
-which it is known to be ours. Nothing in it is deleted but files of the names that we give them.
+whose key `crossband` it is known to be ours. Nothing in it is deleted but files of the names that
+we give them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from crossband.core.json_text import read_json
 from crossband.core.locks import release_lock, take_lock
 from crossband.core.own_files import check_own_files, check_own_folder, is_own, replace_own
-from crossband.errors import OutputError
+from crossband.errors import CrossbandError, OutputError
 
 LOCK, MARK = "lock", "run.json"
 #: Folders in it: what is being made, and what it replaces.
 NEW, OLD = "new", "old"
 _FILES = re.compile(r"(run\.json|journal|placing)(\.new)?|.+\.(raw|vrt)(\..+)?", re.DOTALL)
-#: What there may be before the mark is written.
-_BEFORE = (LOCK, f"{MARK}.new")
+#: What there may be before the mark is written: a lock, and the beginning of the mark.
+_NEW_MARK = f"{MARK}.new"
+#: The first line of a mark; version 0.1.0 wrote none, but said its version among the facts.
+_OURS, _BEGINS = {"crossband": "the folder of an unfinished output"}, '{\n "crossband": "'
+_OF_0_1_0 = "the version of Crossband"
 #: How often a folder is made that other processes remove at once.
 _TRIES = 100
 
@@ -78,9 +84,13 @@ class HiddenFolder:
         assert reason is not None
         raise OutputError(f"{output}: cannot be written ({reason.strerror})") from reason
 
-    def mark(self, text: str = "{}") -> None:
-        """Write the mark; before it, nothing may be written into the folder."""
-        replace_own(self.path / MARK, text)
+    def mark(self, facts: Mapping[str, str] = {}) -> None:
+        """Write the mark; before it, nothing may be written into the folder.
+
+        Args:
+            facts: what the content of the folder depends on, as name -> value; see `read_facts`.
+        """
+        replace_own(self.path / MARK, json.dumps(_OURS | dict(facts), indent=1))
 
     def clear(self) -> None:
         """Delete what runs have left, except lock and mark."""
@@ -104,6 +114,27 @@ class HiddenFolder:
         release_lock(self._lock)
 
 
+def read_facts(folder: Path) -> dict[str, str] | None:
+    """Return the facts in the mark of a hidden folder; None where no run of ours has written it."""
+    try:
+        found = read_json(folder / MARK)
+    except CrossbandError:
+        return None
+    if not isinstance(found, dict) or not (found.items() >= _OURS.items() or _OF_0_1_0 in found):
+        return None
+    return {str(k): str(v) for k, v in found.items() if k not in _OURS}
+
+
+def _is_before_mark(path: Path) -> bool:
+    """Return whether a file may lie in a folder whose mark a run of ours had not yet written."""
+    if path.name == LOCK:
+        return True  # `take_lock` refuses one of others
+    if path.name != _NEW_MARK:
+        return False
+    begun = path.read_bytes()[: len(_BEGINS)].rstrip(b"\0")  # a power cut may leave zeros
+    return _BEGINS.encode().startswith(begun)
+
+
 def _own_entries(output: Path, folder: Path) -> Iterator[Path]:
     """Yield what is in a hidden folder under one of our names."""
     for path in sorted(folder.iterdir()):
@@ -124,11 +155,6 @@ def check_hidden_folder(output: Path, folder: Path) -> None:
         raise OutputError(
             f"{folder}: it belongs to another user; remove it, or choose another name"
         )
-    if any(p.name not in _BEFORE for p in entries) and not (folder / MARK).is_file():
-        raise OutputError(
-            f"{folder}: there is no {MARK} in it, so no run has made it; remove it, or choose "
-            f"another name"
-        )
     for path in entries:
         if path.name in (NEW, OLD):
             check_own_folder(path)
@@ -136,3 +162,8 @@ def check_hidden_folder(output: Path, folder: Path) -> None:
     for path in entries:
         if path.is_dir() and path.name not in (NEW, OLD):
             raise OutputError(f"{path}: it is to be a file, and is a folder; remove it")
+    if read_facts(folder) is None and not all(map(_is_before_mark, entries)):
+        raise OutputError(
+            f"{folder}: it holds files, and no {MARK} of Crossband, so no run has made it; remove "
+            f"it, or choose another name"
+        )

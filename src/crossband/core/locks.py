@@ -57,12 +57,14 @@ def take_lock(path: Path, output: Path, *, wait: bool = False) -> int:
         wait: until the other process has done its work.
 
     Raises:
-        OutputError: another process holds it, or a link or FIFO has its name.
+        OutputError: another process holds it, or a link, FIFO or file of others has its name.
         OSError: the system refuses to create the file.
     """
     while True:
         handle = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
+            if os.fstat(handle).st_size:
+                raise OutputError(f"{path}: no lock of Crossband: it is not empty. Remove it")
             _lock(handle, output, wait=wait)
             # The process that held it may have deleted the file that is locked now.
             if os.path.samestat(os.fstat(handle), path.stat()):

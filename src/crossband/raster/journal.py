@@ -24,9 +24,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.core.hidden_folder import MARK, HiddenFolder, check_hidden_folder, folder_of
+from crossband.core.hidden_folder import HiddenFolder, check_hidden_folder, folder_of, read_facts
+from crossband.core.json_text import read_json
 from crossband.core.own_files import flush, open_own, replace_own
-from crossband.errors import ChangedError, OutputError
+from crossband.errors import ChangedError, CrossbandError, OutputError
 from crossband.raster.grid import Box
 
 #: Seconds between two flushes; a kill or a power cut loses at most the work of so many seconds.
@@ -43,11 +44,11 @@ def names_being_placed(output: Path, facts: Mapping[str, str] | None = None) -> 
     folder = folder_of(output)
     try:
         check_hidden_folder(output, folder)
-        if facts is not None and json.loads((folder / MARK).read_bytes()) != dict(facts):
+        known = read_facts(folder)
+        if known is None or facts not in (None, known):
             return set()
-        names = json.loads((folder / "placing").read_bytes())
-        return {Path(name) for name in names}
-    except (OutputError, OSError, ValueError, TypeError):
+        return {Path(name) for name in read_json(folder / "placing")}
+    except (CrossbandError, OSError, TypeError):
         return set()
 
 
@@ -156,13 +157,13 @@ class Store:
         store = cls(HiddenFolder.open(output))
         known = None
         try:
-            known = store._known() if resume else None
+            known = read_facts(store.folder) if resume else None
             if known is not None:
                 _compare(output, known, facts, may_change)
                 store._read_journal()
             else:
                 store._hidden.clear()
-                store._hidden.mark(json.dumps(dict(facts), indent=1))
+                store._hidden.mark(facts)
             journal = store.folder / "journal"
             # Rewritten, so that no new line follows a partial one.
             replace_own(journal, _lines(store.done))
@@ -254,13 +255,6 @@ class Store:
         if self._journal >= 0:
             os.close(self._journal)
             self._journal = -1
-
-    def _known(self) -> dict[str, str] | None:
-        try:
-            facts = json.loads((self.folder / MARK).read_bytes())
-        except (OSError, ValueError):
-            return None  # the earlier run stopped before it wrote the file
-        return facts if isinstance(facts, dict) else None
 
     def _read_journal(self) -> None:
         try:
