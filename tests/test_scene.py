@@ -208,14 +208,14 @@ def test_numbers_at_the_ends_of_float32_warn_of_nothing(make_raster, dtype):
 
 def stating(path, text):
     """Write a nodata number into the tag of a GeoTIFF (42113, ASCII), as no library checks it."""
-    content = bytearray(path.read_bytes())
+    content, text = bytearray(path.read_bytes()), text.encode()
     (at,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, at)
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         if struct.unpack_from("<H", content, entry) == (42113,):
             place = entry + 8 if len(text) < 4 else len(content)  # short texts lie in the entry
             struct.pack_into("<II", content, entry + 4, len(text) + 1, place)
-            content[place : place + 4] = text.encode() + b"\0"
+            content[place : place + 4] = (text + b"\0").ljust(4, b"\0")
             path.write_bytes(content)
             return path
     raise AssertionError
@@ -247,9 +247,58 @@ def test_nodata_numbers_that_are_not_what_they_seem(make_raster, dtype, text, wo
             assert not scene.read().mask.any()
 
 
+#: GDAL reads the first characters as a number, or 0 where there are none.
+IN_PART = ("\u0663", "abc", "12abc", "1,5", "0x10", "1d1", "-nan", "NAN", "   ", "infinity", "1_0",
+           "5;6", "\uff15", "1e", "nan(7)")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", IN_PART)
+def test_a_nodata_number_that_gdal_reads_in_part(make_raster, text):
+    path = stating(make_raster(values=np.full((3, 4, 4), 7, np.float32), nodata=7), text)
+    with pytest.raises(InputError, match=r"its nodata number is .*, and no plain number"):
+        open_scene(path, needed=RGB)
+    bands = {name: f"scene.tif#{n}" for n, name in enumerate(RGB, start=1)}
+    with pytest.raises(InputError, match=r"its nodata number is .*, and no plain number"):
+        open_scene(path.parent, ReadOptions(bands=bands), needed=RGB)
+    with open_scene(path, ReadOptions(nodata=7), needed=RGB) as scene:
+        assert not scene.read().mask.any()
+
+
+@pytest.mark.parametrize("text", ["1,5", "\u0663", "2x", "1e"])
+@pytest.mark.parametrize("tag", ["NoDataValue", "Scale", "Offset", "ScaleRatio", "NODATA"])
+def test_a_number_in_xml_that_gdal_reads_in_part(make_raster, tag, text):
+    path = make_raster(values=np.full((3, 4, 4), 7, np.float32))
+    inside = f"<PAMDataset><PAMRasterBand band='1'><{tag}>{text}</{tag}></PAMRasterBand>"
+    (path.parent / "scene.tif.aux.xml").write_text(inside + "</PAMDataset>", encoding="utf-8")
+    if tag in ("Scale", "Offset"):
+        with pytest.raises(InputError, match=r"tif.aux.xml: its .* is .*, and no plain number"):
+            open_scene(path, needed=RGB)
+    (path.parent / "scene.tif.aux.xml").unlink()
+    bands = "".join(
+        f'<VRTRasterBand dataType="Float32" band="{n}"><Description>{name}</Description>'
+        f"<UnitType>reflectance</UnitType>{{0}}<ComplexSource><SourceFilename relativeToVRT='1'>"
+        f"scene.tif</SourceFilename><SourceBand>{n}</SourceBand>{{1}}</ComplexSource>"
+        f"</VRTRasterBand>"
+        for n, name in enumerate(RGB, start=1)
+    )
+    of_source = tag in ("ScaleRatio", "NODATA")
+    for word in ("2", text):
+        stated = f"<{tag}>{word}</{tag}>"
+        body = bands.format("", stated) if of_source else bands.format(stated, "")
+        vrt = f'<VRTDataset rasterXSize="4" rasterYSize="4">{body}</VRTDataset>'
+        (path.parent / "a.vrt").write_text(vrt, encoding="utf-8")
+        if word == "2":
+            open_scene(path.parent / "a.vrt", needed=RGB).close()
+    with pytest.raises(InputError, match=rf"a.vrt: its {tag.lower()} is .*, and no plain number"):
+        open_scene(path.parent / "a.vrt", needed=RGB)
+
+
 @pytest.mark.parametrize(
     ("dtype", "text", "masked"),
     [
+        ("float32", "-1.#QNAN", np.nan),
+        ("float32", " +0.5e1 ", 5),
+        ("float32", "-Inf", None),
         ("uint64", "9007199254740991", 2**53 - 1),
         ("int64", "-9007199254740991", 1 - 2**53),
         ("uint8", "-9999999", None),

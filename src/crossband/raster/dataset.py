@@ -16,6 +16,7 @@ from crossband.raster.opener import Opener, check_regular_parts
 from crossband.raster.png import check_png
 from crossband.raster.retry import RetryingRaster
 from crossband.raster.source import split_item_id
+from crossband.raster.stated_numbers import LINE, check_stated_numbers
 
 
 def check_exists(path: str | Path) -> None:
@@ -73,7 +74,9 @@ def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
             raise InputError(
                 f"{text}: a colour table, not bands; expand it first: gdal_translate -expand rgb"
             )
-        return with_labels(dataset)
+        labelled = with_labels(dataset)
+        check_stated_numbers(labelled, text, LINE)
+        return labelled
     except READ_ERRORS as error:  # GDAL reads parts of a file when they are asked for
         dataset.close()
         raise InputError(f"{text}: not a raster that can be opened: {reason(error)}") from error

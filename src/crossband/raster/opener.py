@@ -28,6 +28,7 @@ from crossband.raster.references import (
     vrt_sources,
 )
 from crossband.raster.source import LARGEST
+from crossband.raster.stated_numbers import check_numbers
 
 #: Prefix of a name of a raster with options, as `vrt://in.tif?bands=1`.
 VRT_PREFIX = "vrt://"
@@ -155,9 +156,11 @@ class Opener:
         if on_server and not self.allow_local:
             check_vrt(content, own)
         try:
-            return list(dict.fromkeys(vrt_sources(parse_vrt(content), own)))
+            root = parse_vrt(content)
         except ValueError as error:
             raise InputError(f"{name}: {error}") from error
+        check_numbers(root, name)
+        return list(dict.fromkeys(vrt_sources(root, own)))
 
     def _checked(self, dataset: Any) -> Any:
         """Return an open raster; InputError if it keeps its overviews where it must not."""

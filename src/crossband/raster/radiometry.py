@@ -12,6 +12,7 @@ from rasterio.enums import MaskFlags
 
 from crossband.core import sensors
 from crossband.errors import InputError, UnitError
+from crossband.raster.stated_numbers import NODATA, check_stated_numbers
 
 #: What helps where a file's nodata number does not.
 _SET_NODATA = "give it another one: gdal_translate -a_nodata"
@@ -172,7 +173,8 @@ def stated_nodata(dataset: Any, number: int, path: str | Path) -> float | None:
     """Return the nodata number that a file states for a band (1-based); None if it states none.
 
     Raises:
-        InputError: it states one that rasterio cannot tell, so that masked pixels would be values.
+        InputError: it states one that rasterio cannot tell, so that masked pixels would be values,
+            or one that GDAL reads in part.
     """
     value: float | None = dataset.nodatavals[number - 1]
     flags = getattr(dataset, "mask_flag_enums", None)
@@ -182,6 +184,8 @@ def stated_nodata(dataset: Any, number: int, path: str | Path) -> float | None:
             f"{path}: it states a nodata number that cannot be read as one of its type, {dtype}; "
             f"{_SET_NODATA}"
         )
+    if value is not None:
+        check_stated_numbers(dataset, path, NODATA)
     return value
 
 

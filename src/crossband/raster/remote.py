@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -125,8 +126,13 @@ def state(path: str) -> State:
     )
 
 
-def read(path: str, most: int) -> bytes:
-    """Return the first `most` bytes of a file that GDAL can read.
+def read(path: str, most: int, start: int = 0) -> bytes:
+    """Return `most` bytes of a file that GDAL can read, or those that there are.
+
+    Args:
+        path: of the file.
+        most: number of bytes.
+        start: position of the first one.
 
     Raises:
         OSError: it cannot be opened.
@@ -140,6 +146,7 @@ def read(path: str, most: int) -> bytes:
     part = ctypes.create_string_buffer(min(most, 2**20))
     content = bytearray()
     try:
+        gdal.VSIFSeekL(file, start, os.SEEK_SET)
         while len(content) < most:
             count = gdal.VSIFReadL(part, 1, min(len(part), most - len(content)), file)
             content += part.raw[:count]
@@ -210,6 +217,7 @@ def _gdal() -> ctypes.CDLL:
     gdal.VSIFOpenL.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     gdal.VSIFReadL.restype = ctypes.c_size_t
     gdal.VSIFReadL.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
+    gdal.VSIFSeekL.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]
     gdal.VSIFCloseL.restype, gdal.VSIFCloseL.argtypes = ctypes.c_int, [ctypes.c_void_p]
     gdal.VSICurlClearCache.restype, gdal.VSICurlClearCache.argtypes = None, []
     gdal.CPLErrorReset.restype, gdal.CPLErrorReset.argtypes = None, []
