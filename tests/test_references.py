@@ -367,3 +367,19 @@ def test_vrts_that_name_each_other_end(tmp_path, secret):
     (tmp_path / "a.vrt").write_text(vrt("a&b=1", relative=1))  # GDAL reads it, as `a`
     with pytest.raises(InputError, match=r"No such file"):
         read(tmp_path / "a.vrt")
+
+
+@pytest.mark.parametrize(("times", "deep", "words"), [(30, 6, "more than 1,000,000 sources"),
+                                                       (1, 33, "more than 32 deep")])  # fmt: skip
+def test_vrts_that_name_more_and_more_are_refused_before_gdal_opens_them(
+    tmp_path, secret, times, deep, words
+):
+    for n in range(deep):
+        inner = f"{n - 1}.vrt" if n else "secret.tif"
+        source = vrt(inner, relative=1)
+        source = source[source.index("<SimpleSource>") : source.index("</VRTRasterBand>")]
+        text = vrt(inner, relative=1).replace(source, source * times)
+        (tmp_path / f"{n}.vrt").write_text(text)
+    read(tmp_path / "1.vrt")
+    with pytest.raises(InputError, match=f"{deep - 1}.vrt: .*{words}"):
+        Opener(str(tmp_path / f"{deep - 1}.vrt")).look()

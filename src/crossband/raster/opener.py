@@ -6,6 +6,8 @@ import contextlib
 import os
 import posixpath
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +36,9 @@ from crossband.raster.stated_numbers import check_numbers
 VRT_PREFIX = "vrt://"
 #: Prefix of the name of a file of overviews in the same folder.
 _BESIDE = ":::BASE:::"
-#: VRTs of one raster, those inside others counted.
-_MOST_VRTS = 1000
+#: VRTs of one raster, those inside others counted, how deep these may lie, and what they all name,
+#: as often as GDAL would read it: 30 sources of 30 of 30 are 27,000.
+_MOST_VRTS, _DEEPEST, _MOST_SOURCES = 1000, 32, 1_000_000
 
 
 def check_regular_parts(name: str) -> None:
@@ -121,14 +124,41 @@ class Opener:
             InputError: one names what it must not, or no regular file.
         """
         self.vrts, self.sources = set(), []
-        waiting, seen = self._named(self.path, fetch=fetch), set()
+        root = Counter(self._named(self.path, fetch=fetch))
+        waiting, inside = list(root), dict[str, Counter[str]]()
         while waiting:
             name = waiting.pop(0)
-            key = name if remote.is_remote(name) else os.path.realpath(name)
             self.sources.append(name)
-            if key not in seen:
-                seen.add(key)
-                waiting += self._named(name, fetch=fetch)
+            if _key(name) not in inside:
+                named = Counter(self._named(name, fetch=fetch))
+                inside[_key(name)] = named
+                waiting += named
+        self._check_nesting(root, inside)
+
+    def _check_nesting(
+        self, named: Mapping[str, int], inside: Mapping[str, Mapping[str, int]]
+    ) -> None:
+        """Raise InputError where VRTs in VRTs would make GDAL read without end.
+
+        Args:
+            named: what the raster names -> how often.
+            inside: file -> what it names -> how often.
+        """
+        total, depth = 0, 0
+        while named:
+            total, depth = total + sum(named.values()), depth + 1
+            if depth > _DEEPEST:
+                raise InputError(f"{self.path}: VRTs inside VRTs, more than {_DEEPEST} deep")
+            if total > _MOST_SOURCES:
+                raise InputError(
+                    f"{self.path}: more than {_MOST_SOURCES:,} sources, those of VRTs inside VRTs "
+                    f"counted as often as they are named"
+                )
+            below: Counter[str] = Counter()
+            for name, count in named.items():
+                for inner, times in inside[_key(name)].items():
+                    below[inner] += count * times
+            named = below
 
     def _named(self, name: str, *, fetch: bool) -> list[str]:
         """Return the files that a VRT names; nothing for other files."""
@@ -160,7 +190,7 @@ class Opener:
         except ValueError as error:
             raise InputError(f"{name}: {error}") from error
         check_numbers(root, name)
-        return list(dict.fromkeys(vrt_sources(root, own)))
+        return list(vrt_sources(root, own))
 
     def _checked(self, dataset: Any) -> Any:
         """Return an open raster; InputError if it keeps its overviews where it must not."""
@@ -198,6 +228,11 @@ class Opener:
         """Raise InputError for an address that a server must not redirect to."""
         if self.strict:
             check_reference(url, remote.gdal_path(self.path))
+
+
+def _key(name: str) -> str:
+    """Return what tells a file from others, under whatever name."""
+    return name if remote.is_remote(name) else os.path.realpath(name)
 
 
 def _fetch(name: str) -> bytes:
