@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from conftest import random_values
 from fitting import RECIPE, options
 from keywords import series
@@ -208,6 +209,30 @@ def test_a_folder_where_a_side_file_goes_is_told_before_the_work(source, model, 
     (tmp_path / "nir.tif").symlink_to("nowhere")
     with pytest.raises(OutputError, match=r"nir\.tif: exists already; give --overwrite"):
         model.translate(source, tmp_path / "nir.tif")
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("kind", ["dangling link", "link", "FIFO", "folder", "deep facts"])
+def test_what_has_the_name_of_a_result_that_is_resumed(precious, source, model, tmp_path, kind):
+    """It stays, as without --resume; so it does for many scenes."""
+    out = tmp_path / "scene_nir.tif"
+    if kind == "FIFO":
+        os.mkfifo(out)
+    elif kind == "folder":
+        out.mkdir()
+    elif kind == "deep facts":
+        model.translate(source, out)
+        with rasterio.open(out, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+            file.update_tags(CROSSBAND_FACTS="[" * 10**5)
+    else:
+        out.symlink_to(precious / ("nothing.tif" if kind == "dangling link" else "thesis.tex"))
+    before = out.lstat().st_mode
+    words = r"scene_nir\.tif: exists already, and it does not say|a folder of that name exists"
+    with pytest.raises(OutputError, match=words):
+        model.translate(source, out, resume=True)
+    assert translate_many(model, [source], tmp_path).counts["failed"] == 1
+    assert out.lstat().st_mode == before
+    assert not folder_of(out).exists()
 
 
 @pytest.mark.usefixtures("untouched")

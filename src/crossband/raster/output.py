@@ -223,6 +223,8 @@ def write_error(path: Path, error: BaseException) -> OutputError:
 
 def made_from_of(path: Path) -> str | None:
     """Return the fingerprint of what a finished file was made from; None where it has none."""
+    if not path.is_file():  # GDAL would wait for the other end of a FIFO
+        return None
     try:
         with gdal(), rasterio.open(path) as file:
             tags: dict[str, str] = file.tags()

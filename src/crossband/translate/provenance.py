@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,13 +95,15 @@ def scene_facts(model: str, scene: Scene, options: Mapping[str, Any]) -> dict[st
 
 def read_facts(path: Path) -> dict[str, str] | None:
     """Return the facts that a finished file was made from; None where it has no such tag."""
+    if not path.is_file():  # GDAL would wait for the other end of a FIFO
+        return None
     try:
         with gdal(), rasterio.open(path) as file:
             tags = file.tags()
         # A PNG keeps all its tags in one text.
         text = tags.get(FACTS_TAG) or tags.get("Description", "").partition(f"{FACTS_TAG}=")[2]
         found = json.JSONDecoder().raw_decode(text)[0]
-    except (RasterioError, OSError, ValueError):
+    except (RasterioError, OSError, ValueError, RecursionError):
         return None
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else None
 
@@ -127,11 +130,11 @@ def is_up_to_date(
     """
     missing = False
     for path in paths:
-        before = read_facts(path) if path.exists() else None
+        before = read_facts(path)
         why: str | None = "it does not say what it was made from"
         if before is not None:
             why = changed_fact(before, facts, ignored)
-        if path.exists() and why is not None and not (overwrite or path in placed):
+        if os.path.lexists(path) and why is not None and not (overwrite or path in placed):
             raise ChangedError(f"{path}: exists already, and {why}; --overwrite makes it anew")
         missing |= why is not None
     return not missing
