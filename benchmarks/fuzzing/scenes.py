@@ -13,7 +13,7 @@ import logging
 import math
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
 from fuzzing import tiff
-from fuzzing.case import Draw, Files, dumped
+from fuzzing.case import Case, Draw, Files, dumped
 
 Array = NDArray[Any]
 NAMES = ("red", "green", "blue")
@@ -222,6 +222,32 @@ def georeference() -> tiff.Entries:
 def translate(name: str = "in.tif", *more: str, output: str = "out.tif") -> list[str]:
     """Return the arguments of a translation with the model of the case."""
     return ["translate", name, "-o", output, *QUIET, *more]
+
+
+def translation(
+    draw: Draw,
+    scene: Scene,
+    files: Files,
+    must: str | None,
+    meant: Callable[[Path], Line | None],
+) -> Case:
+    """Return a case that translates a scene with a model.
+
+    Args:
+        draw: how the scene is stored.
+        scene: the input.
+        files: of the model.
+        must: what the case has to end in.
+        meant: says by the folder of the case which model its files describe; None for none.
+    """
+
+    def check(folder: Path) -> str | None:
+        line = meant(folder)
+        if line is None:
+            return "answered, though the files of the model describe none that is known"
+        return compare(folder / "out.tif", scene, line)
+
+    return Case(translate(), {**files, "in.tif": scene.file(draw)}, must, check)
 
 
 def draw_layout(draw: Draw, dtype: str) -> tiff.Layout:

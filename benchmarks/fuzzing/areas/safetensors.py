@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -13,13 +12,12 @@ from fuzzing.areas.model import draw_line
 from fuzzing.case import REFUSED, RIGHT, Case, Draw, dumped, mutate_bytes, mutate_tree
 from fuzzing.scenes import (
     Line,
-    compare,
     draw_scene,
     joined,
     model_files,
     parts,
     safetensors,
-    translate,
+    translation,
 )
 
 _TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2"}
@@ -47,14 +45,7 @@ def case(draw: Draw) -> Case:
         data = mutate_bytes(draw, data) + draw.choice((b"", b"\0"))
         files["model/model.safetensors"] = data
         must = RIGHT if data == own else REFUSED
-
-    def check(folder: Path) -> str | None:
-        meant = _weights(data, line)
-        if meant is None:
-            return "answered, though the weights are no numbers for this network"
-        return compare(folder / "out.tif", scene, meant)
-
-    return Case(translate(), {**files, "in.tif": scene.file(draw)}, must, check)
+    return translation(draw, scene, files, must, lambda folder: _weights(data, line))
 
 
 def _weights(data: bytes, line: Line) -> Line | None:
