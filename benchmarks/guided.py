@@ -1,6 +1,7 @@
 """The error of guided translations, at places that were measured at both resolutions or dates.
 
     python benchmarks/guided.py [--ratios 2 8 16] [--places 40] [--json FILE]
+    python benchmarks/guided.py --speed [--side 2000] [--rounds 3]
 
 Two tables for `rgb2nir`, on the places of its manifest outside of the vault (`manifests.py write`
 writes it). The model saw many of these places in its training: compare columns, not with its card.
@@ -17,6 +18,9 @@ Each number is a mean over places: of the mean absolute error in reflectance, an
 A third table has the agreement that a guided file states: of the guides above, and of guides that
 lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide (by
 half of a small place).
+
+`--speed` prints instead how much longer a scene takes with a guide of the same date than without:
+the smallest of some rounds, through files, with the seconds for the windows and for the file.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import json
 import math
 import re
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -39,6 +44,7 @@ import rasterio
 import vault
 from affine import Affine
 from numpy.typing import NDArray
+from translate import write_scene
 
 import crossband
 from crossband import Model
@@ -48,6 +54,7 @@ from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.point_spread import read_as_seen
 from crossband.raster.warp import read_warped
+from crossband.translate.statistics import Statistics
 
 BANDS = ("red", "green", "blue", "nir")
 METHODS = ("residual", "difference", "linear", "histogram")
@@ -235,6 +242,29 @@ def stated(found: dict[str, list[float]]) -> list[str]:
     return lines
 
 
+def speed(model: Model, side: int, rounds: int, folder: Path) -> list[str]:
+    """Return the lines of the table of seconds; the measured band is the red one of the scene."""
+    write_scene(folder / "scene.tif", side, "tiles", "deflate", pixel=1.0)
+    write_scene(folder / "guide.tif", side // LIE_RATIO, "tiles", "deflate", pixel=LIE_RATIO)
+    found: dict[str, list[tuple[float, float, float]]] = {"no guide": [], "residual": []}
+    guide: dict[str, Any] = {"guide": folder / "guide.tif", "guide_bands": {"nir": 1}}
+    for _ in range(rounds):
+        for way, given in (("no guide", {}), ("residual", guide)):
+            steps, begun = Statistics(), time.perf_counter()
+            model.translate(
+                folder / "scene.tif", folder / "out.tif", overwrite=True, statistics=steps, **given
+            )
+            seconds = time.perf_counter() - begun
+            found[way].append((seconds, steps.windows, steps.finishing))
+    least = {way: min(rows) for way, rows in found.items()}
+    lines = [f"\n{side:,} x {side:,} pixels, guide {LIE_RATIO} times coarser, {rounds} rounds"]
+    lines += ["| | seconds | windows | file | of no guide |", "|---|---|---|---|---|"]
+    for way, row in least.items():
+        cells = " | ".join(f"{value:.2f}" for value in row)
+        lines.append(f"| {way} | {cells} | {row[0] / least['no guide'][0]:.2f} |")
+    return lines
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -245,8 +275,15 @@ def main() -> None:
     parser.add_argument("--model", default="rgb2nir")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--json", type=Path, help="write the numbers to FILE")
+    parser.add_argument("--speed", action="store_true", help="seconds with and without a guide")
+    parser.add_argument("--side", type=int, default=2000, help="of the scene for --speed")
+    parser.add_argument("--rounds", type=int, default=3, help="of --speed")
     a = parser.parse_args()
     warnings.simplefilter("ignore", crossband.errors.CrossbandWarning)
+    if a.speed:
+        with tempfile.TemporaryDirectory() as name:
+            print("\n".join(speed(crossband.load(a.model), a.side, a.rounds, Path(name))))
+        return
     table = vault.read("rgb2nir", folder=a.manifests, shipped=False)
     table = table.astype(object).where(table.notna(), "").astype(str)
     table = table[table["source_window"] == ""]

@@ -1,11 +1,13 @@
 """Does memory grow with the scene? Peaks of small and large scenes; a section of docs/soak.md.
 
-    python benchmarks/soak_memory.py [--only identity x4 bundled] [--share 1.0] [--folder DIR]
-                                     [--out docs/soak.md]
+    python benchmarks/soak_memory.py [--only identity x4 guided bundled] [--share 1.0]
+                                     [--folder DIR] [--out docs/soak.md]
 
 Through a network that changes nothing (`identity`), the peak at 20,000 x 20,000 pixels must lie
 within 25% of that at 5,000 x 5,000; through one that repeats each pixel 4 x 4 times (`x4`), the
-peak at 5,000 within 25% of that at 1,500; through the bundled model, the peak at 5,000 must be less
+peak at 5,000 within 25% of that at 1,500; through one that changes nothing with a guide whose
+pixels are 8 times larger (`guided`), the peak at 12,000 within 25% of that at 5,000; through the
+bundled model, the peak at 5,000 must be less
 than 1.5 GiB. Each scene is a process of its own, through files and with the options of the command.
 The largest needs 12 GB of disk.
 
@@ -55,7 +57,14 @@ class Case:
     sides: tuple[int, ...]
 
 
-CASES = (Case("identity", (5000, 20_000)), Case("x4", (1500, 5000)), Case("bundled", (5000,)))
+CASES = (
+    Case("identity", (5000, 20_000)),
+    Case("x4", (1500, 5000)),
+    Case("guided", (5000, 12_000)),
+    Case("bundled", (5000,)),
+)
+#: Size of a pixel of the guide in pixels of the scene.
+RATIO = 8
 
 
 def status(process: int, name: str) -> float:
@@ -68,7 +77,8 @@ def status(process: int, name: str) -> float:
 def one(network: str, scene: Path, model: str) -> dict[str, Any]:
     """Translate a scene in this process."""
     found, begun = Statistics(), time.time()
-    load(network, model).translate(scene, scene.with_name("out.tif"), statistics=found)
+    guide = scene.with_name("guide.tif") if network == "guided" else None
+    load(network, model).translate(scene, scene.with_name("out.tif"), statistics=found, guide=guide)
     return {
         "seconds": time.time() - begun,
         "reads": found.reads_per_block,
@@ -96,7 +106,10 @@ def measure(case: Case, share: float, model: str, folder: Path | None) -> list[d
     for side in (max(int(s * share), 64) for s in case.sides):
         with tempfile.TemporaryDirectory(dir=folder) as name:
             scene = Path(name) / "scene.tif"
-            write_scene(scene, side, "tiles", "none")
+            write_scene(scene, side, "tiles", "none", pixel=1.0)
+            if case.network == "guided":
+                guide = scene.with_name("guide.tif")
+                write_scene(guide, side // RATIO, "tiles", "none", pixel=RATIO)
             command = [sys.executable, __file__, "--scene", str(scene), "--model", model]
             row = watched([*command, "--only", case.network])
         row |= {"network": case.network, "side": side}
@@ -133,7 +146,8 @@ def section(result: dict[str, Any]) -> str:
         TITLE,
         "",
         f"Written by `python benchmarks/soak_memory.py` ({result['minutes']:.1f} minutes). "
-        "`identity` changes nothing, `x4` repeats each pixel 4 x 4 times, `bundled` is rgb2nir. "
+        "`identity` changes nothing, `x4` repeats each pixel 4 x 4 times, `guided` changes nothing "
+        f"and has a guide with pixels {RATIO} times larger, `bundled` is rgb2nir. "
         "Scenes are uint16, three bands, tiles of 512; each goes through a process of its own with "
         "the command's options. Own is the peak of the memory that no file stands behind "
         f"(RssAnon, looked at every {LOOK * 1000:.0f} ms), of the larger scene at most {GROWTH} "

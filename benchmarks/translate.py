@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import torch
+from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
 import crossband
@@ -50,6 +51,8 @@ from crossband.translate.tiling import Tiling
 
 BANDS = ("red", "green", "blue")
 NETWORKS = ("bundled", "identity", "x4")
+#: Upper left corner of scenes with a georeference, in pixels of 1 m.
+CORNER = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)
 LAYOUTS = {
     "tiles": {"tiled": True, "blockxsize": 512, "blockysize": 512},
     "strips": {"blockysize": 1},
@@ -62,8 +65,13 @@ COLUMNS = (
 TILES = 2
 
 
-def write_scene(path: Path, size: int, layout: str, compress: str) -> None:
-    """Write the sample, mirrored and repeated to size x size, some rows at a time."""
+def write_scene(
+    path: Path, size: int, layout: str, compress: str, pixel: float | None = None
+) -> None:
+    """Write the sample, mirrored and repeated to size x size, some rows at a time.
+
+    With the size of a `pixel` in metres it has a georeference; all such scenes begin at one corner.
+    """
     stored = sample()
     rgb = np.stack([stored[b] for b in BANDS])
     mirrored = np.concatenate([rgb, rgb[:, ::-1]], axis=1)
@@ -71,6 +79,8 @@ def write_scene(path: Path, size: int, layout: str, compress: str) -> None:
     side = mirrored.shape[1]
     wide = np.tile(mirrored, (1, 1, -(-size // side)))[:, :, :size]
     profile: dict[str, Any] = {"driver": "GTiff", "width": size, "height": size, "count": 3}
+    if pixel is not None:
+        profile |= {"crs": "EPSG:32633", "transform": CORNER @ Affine.scale(pixel)}
     profile |= {"dtype": "uint16", "compress": compress, "bigtiff": "IF_SAFER", **LAYOUTS[layout]}
     with rasterio.open(path, "w", **profile) as out:
         out.descriptions, out.units, out.scales = BANDS, ["reflectance"] * 3, [1e-4] * 3

@@ -85,6 +85,13 @@ def test_another_pixel_or_tag_is_noticed(make_raster, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_guide_is_read_by_windows(tmp_path):
+    result = soak_memory.run(["guided"], 0.1, "rgb2nir", tmp_path)
+    assert [row["side"] for row in result["rows"]] == [500, 1200]
+    assert all(row["files"] > row["own"] > 50 for row in result["rows"])
+
+
+@pytest.mark.slow
 def test_peaks_of_small_scenes(tmp_path):
     result = soak_memory.run(["x4"], 0.05, "rgb2nir", tmp_path)
     assert [row["side"] for row in result["rows"]] == [75, 250]
