@@ -18,8 +18,8 @@ CELL, STEP = 4, 2
 BLUR, REACH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2
 #: Largest numbers of source bands, levels and bins.
 MOST_BANDS, MOST_LEVELS, MOST_BINS = 256, 10, 256
-#: Rows computed at once at inference, so that intermediate results stay in the cache.
-ROWS = 32
+#: Pixels computed at once at inference, so that intermediate results stay in the cache.
+CACHED = 2**14
 #: Mean and standard deviation of each kind of feature over normalised satellite and aerial images,
 #: rounded; constants, so that the inputs of the first layer are always of order 1.
 USUAL = {
@@ -192,7 +192,7 @@ class LocalPyramid(Generator):
         members = cast("list[_Member]", list(self.members))
         contexts = [member.context_vectors(levels) for member in members]
         outputs = []
-        for some in _strips(rows):
+        for some in _strips(rows, columns.stop - columns.start):
             pixels = self._pixel_features(x[..., some, columns])
             total = pixels.new_zeros(())
             for member, vectors in zip(members, contexts, strict=True):
@@ -243,7 +243,7 @@ class LocalPyramid(Generator):
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
-        strips = _strips(slice(0, x.shape[-2]))
+        strips = _strips(slice(0, x.shape[-2]), x.shape[-1])
         return torch.cat([self._cells(x, rows) for rows in strips], dim=2)
 
     def _cells(self, x: Tensor, strip: slice) -> Tensor:
@@ -374,9 +374,11 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-def _strips(rows: slice) -> list[slice]:
-    starts = range(rows.start, rows.stop, ROWS)
-    return [slice(top, min(top + ROWS, rows.stop)) for top in starts]
+def _strips(rows: slice, width: int) -> list[slice]:
+    """Return parts of the rows: whole cells, and about `CACHED` pixels."""
+    count = max(CACHED // width // CELL, 1) * CELL
+    starts = range(rows.start, rows.stop, count)
+    return [slice(top, min(top + count, rows.stop)) for top in starts]
 
 
 def interpolate_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
