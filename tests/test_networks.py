@@ -373,7 +373,7 @@ def test_a_familiar_blend_answers_with_its_network_at_a_centre_and_without_it_fa
 
 
 def test_weights_of_a_familiar_blend():
-    """Between 0 and 1; above 1/2 for 95 % of what it was fitted to, and less between the kinds."""
+    """Between 0 and 1; above 1/2 for half of what it was fitted to, and less between the kinds."""
     network, known = pyramid_with_fallback()
     with torch.no_grad():
         own = network.weights(described(network.parts[0], known))
@@ -382,7 +382,7 @@ def test_weights_of_a_familiar_blend():
     for weights in (own, new, half):
         assert weights.min() >= 0
         assert weights.max() <= 1
-    assert (own >= 0.5).float().mean() == pytest.approx(0.95, abs=0.01)
+    assert 0.49 < (own >= 0.5).float().mean() < 0.6
     assert new.max() < 0.5
     assert half.max() < 0.5
 
@@ -421,8 +421,8 @@ def test_a_familiar_blend_fits_few_and_equal_samples():
         network.fit_centres(features)
         assert network.centres.isfinite().all()
         assert network.reach > 0
-        # The reach is the 95 % quantile of the distances: of five samples one may lie beyond it.
-        assert (network.weights(features[None, None]) > 0.5 - 1e-6).float().mean() > 0.79
+        # The reach is the median of the distances: of five samples two may lie beyond it.
+        assert (network.weights(features[None, None]) > 0.5 - 1e-6).float().mean() > 0.59
     with pytest.raises(RecipeError, match="needs a LocalPyramid as its first part, not PerPixel"):
         FamiliarBlend.of([PerPixelMLP(), PerPixelMLP()], [0.5, 0.5])
     with pytest.raises(RecipeError, match="at least one centre, not 0"):

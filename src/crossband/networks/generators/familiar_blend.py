@@ -13,7 +13,7 @@ from crossband.networks.generators.blend import Blend, part_output
 from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
 
 #: Share of the training samples that are closer to a centre than `reach`.
-INSIDE = 0.95
+INSIDE = 0.5
 #: The weight is 1 / (1 + (distance / reach)^STEEPNESS), which is 1/2 at `reach`.
 STEEPNESS = 6
 #: Smallest reach, in standard deviations of the features.
@@ -47,7 +47,7 @@ class FamiliarBlend(Blend):
 
     Attributes:
         centres: [centres, F], in the features of `LocalPyramid.description`.
-        reach: 95 % of the training samples are closer than this to a centre.
+        reach: half of the training samples are closer than this to a centre.
     """
 
     examples = (
