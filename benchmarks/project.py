@@ -13,6 +13,12 @@ DATA = ROOT.parent / "shared" / "data"
 
 
 def crossband(*arguments: Any) -> None:
-    """Run the real command in the repository."""
+    """Run the real command in the repository.
+
+    Raises:
+        SystemExit: it failed, and has said why.
+    """
     command = [sys.executable, "-m", "crossband", *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    code = subprocess.run(command, cwd=ROOT).returncode
+    if code:
+        raise SystemExit(code)
