@@ -79,7 +79,7 @@ def test_a_guided_model_stands_beside_what_the_guide_gives_alone(pairs, tmp_path
     days = {"datetime": ["2024-05-01", "2024-05-01"], "guide_datetime": ["2024-05-01", "20240601"]}
     model = line(0.7, 0.1)
     model.baselines = {"mean": line(0.0, 0.3, "mean")}
-    report = ev.evaluate([model], pairs(**days), tmp_path / "out", precision="fp32", pictures=0)
+    report = ev.evaluate([model], pairs(**days), tmp_path / "out", precision="fp32", pictures=1)
     found = scores(report)
     assert list(found) == [MODEL, UNGUIDED, ENLARGED, LINE, "mean"]
     assert found[MODEL] < 0.6 * min(found[UNGUIDED], found[ENLARGED])
@@ -117,6 +117,8 @@ def test_a_guided_model_stands_beside_what_the_guide_gives_alone(pairs, tmp_path
         assert words in text
         assert words in page
     assert "== line, guided ==" in text
+    for name in ("output", UNGUIDED, ENLARGED):
+        assert page.count(f'data-key="{name}"') == 2
     assert set(report.per_image["by"]) == set(found)
     assert report.per_image[AGE].iloc[-1] == "9 to 32 days"
 

@@ -73,6 +73,7 @@ def found(folder):
     }
 
 
+@pytest.mark.slow
 def test_each_row_names_the_guide_of_its_scene(scenes, make_raster, model, tmp_path, capsys):
     plain = scenes("a", 0)
     stored = (random_values(2, 10, 13) * 4000 + 1000).astype(np.uint16)

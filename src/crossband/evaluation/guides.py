@@ -83,7 +83,7 @@ class GuidedCandidate(ModelCandidate):
                 options = replace(options, bands=named)
             raster = WindowRaster(source)
             correction = stack.enter_context(
-                GuideCorrection(options, self.model, self._tile, raster, Path(row["source"]).name)
+                GuideCorrection(options, self.model, self._tile, raster, "the source")
             )
             if correction.unit != result.unit:
                 raise UnitError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class PairPreview:
         bands: bands of source and target.
         unit: unit of the target.
         index: name, true and synthetic index, and where they are defined; None without an index.
+        beside: name -> values of other outputs that are shown, too.
     """
 
     source: Array
@@ -41,9 +43,17 @@ class PairPreview:
     bands: tuple[tuple[str, ...], tuple[str, ...]]
     unit: str
     index: tuple[str, Array, Array, NDArray[np.bool_]] | None
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: Window, target: Window, output: Window, index: str | None) -> PairPreview:
+    def of(
+        cls,
+        source: Window,
+        target: Window,
+        output: Window,
+        index: str | None,
+        beside: Mapping[str, Window] | None = None,
+    ) -> PairPreview:
         """Reduce a pair; the mask of the target says which pixels are valid."""
         scale = scale_of(source, target)
         source_mask = source.mask.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -68,6 +78,10 @@ class PairPreview:
             (source.bands, target.bands),
             target.unit,
             index_layers,
+            {
+                name: _block_means(values_or_nan(window), mask, step)
+                for name, window in (beside or {}).items()
+            },
         )
 
     @property
@@ -111,9 +125,9 @@ def largest_error(pairs: list[PairPreview]) -> float:
 def layers(pair: PairPreview, top: float) -> list[dict[str, str]]:
     """Return the layers of a pair: `key`, `label`, `uri` (WebP data).
 
-    Source, and target with output, are stretched from their 2nd to their 98th percentile. The error
-    is shown from 0 to `top`. The index of both is shown from the 2nd to the 98th percentile of the
-    true one, and its error from 0 to half of that range.
+    Source, and target with output and what is beside it, are stretched from their 2nd to their 98th
+    percentile. The error is shown from 0 to `top`. The index of both is shown from the 2nd to the
+    98th percentile of the true one, and its error from 0 to half of that range.
     """
     source_bands, bands = pair.bands
     picture = _coloured(pair.source, source_bands, pair.mask)
@@ -135,6 +149,9 @@ def layers(pair: PairPreview, top: float) -> list[dict[str, str]]:
                 _mapped(np.abs(synthetic - true), defined, 0, (high - low) / 2, "inferno"),
             ),
         ]
+    for name, values in pair.beside.items():
+        picture = _coloured(values, bands, pair.mask, limits)
+        out.append(_layer(name, f"{name} ({_shown(bands)})", picture))
     return out
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crossband.evaluation.candidates import ModelCandidate
 from crossband.evaluation.evaluation import Evaluation, sensor_name
+from crossband.evaluation.guide_names import ENLARGED, UNGUIDED
 from crossband.evaluation.report import diagnostics, plots
 from crossband.evaluation.report.layers import PairPreview, largest_error, layers, residual
 from crossband.evaluation.report.page import FigureBlock, PictureBlock
@@ -74,10 +75,7 @@ def draw_candidate(
     label = evaluation.candidate.label
     for unit in dict.fromkeys(r["unit"] for r in records):
         selected = select_pairs([r for r in records if r["unit"] == unit], count)
-        pairs = [
-            PairPreview.of(*evaluation.triple(s.record["position"]), _index(evaluation, s.record))
-            for s in selected
-        ]
+        pairs = [_preview(evaluation, s.record) for s in selected]
         if not pairs:
             continue
         top = largest_error(pairs)
@@ -120,6 +118,16 @@ def select_pairs(records: Sequence[Mapping[str, Any]], count: int) -> list[Selec
 
 def _or_infinity(value: float) -> float:
     return value if np.isfinite(value) else math.inf
+
+
+def _preview(evaluation: Evaluation, record: Mapping[str, Any]) -> PairPreview:
+    """Return a pair with the output of the candidate, and what is shown beside a guided one."""
+    position = record["position"]
+    source, target, output = evaluation.triple(position)
+    names = [name for name in (UNGUIDED, ENLARGED) if name in evaluation.candidate.names]
+    row = evaluation.rows[position]
+    beside = {name: evaluation.output(name, row, source, target) for name in names}
+    return PairPreview.of(source, target, output, _index(evaluation, record), beside)
 
 
 def _index(evaluation: Evaluation, record: Mapping[str, Any]) -> str | None:
