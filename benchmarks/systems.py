@@ -11,7 +11,8 @@ scale of a discriminator, three quarters of a patch of 64); and what a recipe co
 tuned. Runs that are there are not run again; several processes may work on one folder (`--reverse`
 begins at the other end).
 
-Run `manifests.py write` before. Pairs are those outside of the vault; the first inner fold is judged.
+Run `manifests.py write` before. Pairs are those outside of the vault; the first inner fold is
+judged.
 
 The images lie beside the repository (`--data`); their SOURCES.md says where they come from.
 """
