@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from judged import (
     METRICS,
@@ -21,6 +22,8 @@ from judged import (
 
 from crossband import Model
 from crossband.cli import demo
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ WORDS = {
         ),
     ),
 }
-#: Names of the vault's promise, by how the region of a row was found.
+#: Beginnings of what the manifest says of a repository or package that held an image.
+HOLDERS = ("repo", "no licence file", "package")
+#: What the vault can promise; see `manifests.py`.
 PROMISES = (
     "No place of the vault lies within 50 km of a place of the training data, as far as "
     "coordinates are known. The HLS water chips have none: chips that share ground are kept "
@@ -101,7 +106,7 @@ def card(
         files=("target", "size"),
         places=("group", "nunique"),
         regions=("region", "nunique"),
-        licences=("licence", lambda column: "; ".join(sorted(column.unique()))),
+        licences=("licence", _licences),
     )
     data = "\n".join(
         f"| {f} | {r.files} | {r.places} | {r.regions} | {r.licences} |"
@@ -177,6 +182,15 @@ configuration is in `model.json` under `about.training`.
 """
 
 
+def _licences(column: pd.Series) -> str:
+    """Return the licences of images, without those of the repositories that held them."""
+    parts = [[p.strip() for p in str(text).split(";")] for text in column.unique()]
+    of_images = {
+        p for found in parts for p in ([q for q in found if not q.startswith(HOLDERS)] or found)
+    }
+    return "; ".join(sorted(of_images))
+
+
 def _bands(names: Sequence[str], ranges: Sequence[tuple[float, float]]) -> str:
     pairs = zip(names, ranges, strict=True)
     return ", ".join(f"{name} {low:g}..{high:g}" for name, (low, high) in pairs)
@@ -188,6 +202,13 @@ def _demo(model: Model) -> str:
         return ""
     with tempfile.TemporaryDirectory() as folder:
         scores = demo.run(folder, model)["scores"]
+    stored = demo.sample()
+    values = np.stack([stored[b] for b in model.signature.source]).astype(np.float32) * 1e-4
+    window = demo.window(values, tuple(model.signature.source))
+    fp32, bf16 = (
+        translate_window(model, window, TileOptions(precision=p)).values for p in ("fp32", "bf16")
+    )
+    difference = np.abs(fp32 - bf16)
     formats = {"mae": ".4f", "rmse": ".4f", "psnr": ".2f", "ssim": ".3f", "NDVI_mae": ".4f"}
     lines = [
         f"| {who} | " + " | ".join(format(s[k], f) for k, f in formats.items()) + " |"
@@ -200,4 +221,7 @@ not used to choose anything:
 | | MAE | RMSE | PSNR | SSIM | NDVI MAE |
 |---|---|---|---|---|---|
 {chr(10).join(lines)}
+
+bf16 against fp32 on that scene: mean difference {difference.mean():.5f} reflectance, largest
+{difference.max():.4f}.
 """

@@ -127,6 +127,6 @@ def test_bundled_models_state_what_users_need():
     assert 1e4 <= data["network"]["parameters"] <= 3.1e6
     assert set(crossband.load("rgb2nir").baselines) == {"mean", "linear", "mlp"}
     card = (folders["rgb2nir"] / "README.md").read_text()
-    command = "crossband fit rgb2nir/local-statistics"
-    for word in ("SpaceNet", "Copernicus", command, "bf16", "linear"):
+    command = "python benchmarks/bundled.py train rgb2nir"
+    for word in ("SpaceNet", "Copernicus", command, "bf16", "linear", "vault", "95 %"):
         assert word in card

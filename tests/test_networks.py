@@ -468,3 +468,12 @@ def test_a_perceptron_in_parts_is_the_same_as_at_once():
         parts = network(x)
     assert torch.allclose(parts, network(x), atol=1e-6)
     assert parts.shape == (2, 1, 61, 83)
+
+
+def test_statistics_of_a_pyramid_stay_in_fp32_under_autocast():
+    network = LocalPyramid(width=6, hidden=5, levels=2)
+    x = torch.rand(1, 3, 64, 64) * 0.01 + 0.5  # smooth: variances are small
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = network.surroundings(x)
+    for one, other in zip(rounded, network.surroundings(x), strict=True):
+        assert torch.equal(one, other)

@@ -154,8 +154,12 @@ class LocalPyramid(Generator):
             [B, h, w, F] for each level, the finest first, with H and W padded to the stride. The
             first `moments` of the F features are not of histograms.
         """
-        # The statistics stay in fp32 under autocast, which only changes matrix products.
-        sums = self._sums(self._padded(x.float()))
+        # Variances are small differences of sums, which bfloat16 does not hold.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._levels(self._sums(self._padded(x.float())))
+
+    def _levels(self, sums: Tensor) -> list[Tensor]:
+        """Return `surroundings` from the means over the finest cells."""
         count, levels = sums.shape[1], [self._standard_window(self._window(_blur(sums)))]
         if self.bins and self.levels > 1:
             sums = torch.cat([sums, self._histograms(sums)], dim=1)
