@@ -14,10 +14,11 @@ from rasterio.warp import calculate_default_transform, reproject
 
 import crossband
 from crossband.cli.fleet import Printer
-from crossband.errors import CrossbandError, InputError, OutputError
+from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
 from crossband.jobs import summary
 from crossband.jobs.inputs import expand_inputs
 from crossband.jobs.run import translate_many
+from crossband.jobs.task import FleetObserver
 from crossband.raster.grid import Grid
 from crossband.raster.warp import coverage
 
@@ -132,6 +133,41 @@ def test_a_changed_guide_is_a_changed_input(scenes, model, tmp_path):
     assert status.counts["done"] == 1
 
 
+class Told(FleetObserver):
+    """Keeps how much of a scene is done; may stop in the middle of it."""
+
+    def __init__(self, stop):
+        self.stop, self.done = stop, []
+
+    def on_scene_start(self, task):
+        def progress(done, total):
+            self.done.append(done)
+            if self.stop and done > total / 2:
+                raise KeyboardInterrupt
+
+        return progress
+
+
+def test_an_interrupted_scene_keeps_its_windows_for_another_guide(scenes, model, tmp_path):
+    options = OPTIONS | {"tile": 16}
+    (tmp_path / "list.csv").write_text("source,guide\nin/0.tif,guides/a.tif\n")
+    scenes("a", 0)
+    with pytest.raises(Interrupted):
+        translate_many(
+            model, [tmp_path / "list.csv"], tmp_path / "out", observer=Told(True), **options
+        )
+    other = scenes("another", 0)
+    (tmp_path / "list.csv").write_text("source,guide\nin/0.tif,guides/another.tif\n")
+    told = Told(False)
+    status = translate_many(
+        model, [tmp_path / "list.csv"], tmp_path / "out", observer=told, **options
+    )
+    assert status.counts["done"] == 1
+    assert told.done[0] > SHAPE[0] * SHAPE[1] / 2
+    alone = model.translate(tmp_path / "in/0.tif", tmp_path / "a.tif", guide=other, **options)
+    assert alone.read_bytes() == (tmp_path / "out" / "0_nir.tif").read_bytes()
+
+
 def test_one_wrong_guide_does_not_end_the_list(scenes, model, tmp_path):
     scenes("a", 0)
     rows = "source,guide\nin/0.tif,guides/a.tif\nin/1.tif,../none.tif\nin/2.tif,guides/a.tif\n"
@@ -149,6 +185,31 @@ def test_one_wrong_guide_does_not_end_the_list(scenes, model, tmp_path):
     (tmp_path / "list.csv").write_text("source,guide\nin/0.tif,out/1_nir.tif\nin/1.tif,\n")
     with pytest.raises(OutputError, match="or its guide"):
         translate_many(model, [tmp_path / "list.csv"], tmp_path / "out", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "/",
+        "..",
+        "guides",
+        "/dev/null",
+        "x" * 5000,
+        "x.tif" * 999,
+        "a.tif#x",
+        "in/0.tif",
+        "guides/a.tif/b",
+    ],
+)
+def test_hostile_guides_are_one_line(scenes, model, tmp_path, cell):
+    scenes("a", 0)
+    pd.DataFrame({"source": ["in/0.tif"], "guide": [cell]}).to_csv(tmp_path / "list.csv")
+    status = translate_many(model, [tmp_path / "list.csv"], tmp_path / "out", **OPTIONS)
+    assert status.counts["failed"] == 1
+    (line,) = summary.read(tmp_path / "out").values()
+    assert "\n" not in line.reason
+    assert line.error in ("InputError", "BandError")
+    assert not list((tmp_path / "out").glob("*.tif"))
 
 
 def test_items_name_guides_in_their_properties(tmp_path):

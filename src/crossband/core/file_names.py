@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -12,10 +13,15 @@ from crossband.errors import InputError, OutputError
 
 
 def check_input_name(path: str | Path) -> None:
-    """Raise InputError for a path that is not UTF-8, as GDAL, tables and pages need it."""
+    """Raise InputError for a path that is not UTF-8, as GDAL and tables need it, or too long."""
     found = not_text(str(path))
     if found is not None:
         raise InputError(f"{path}: {found}")
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise InputError(f"{str(path)[:80]}...: its name is too long") from error
 
 
 def check_output_name(path: str | Path) -> None:

@@ -37,6 +37,7 @@ from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.raster.remote import is_remote, name_of
 from crossband.raster.source import LARGEST
+from crossband.translate.guide_folder import is_guide_folder
 from crossband.translate.options import GuideOptions
 
 #: What the names of properties of an item begin with.
@@ -89,8 +90,14 @@ class SceneInput:
         Args:
             options: of the run.
             bands: that may be read of it; a row may name further bands.
+
+        Raises:
+            InputError: it is a folder of guides, which only the options of the run may name.
         """
         own = self.guide
+        if own.guide is not None and is_guide_folder(own.guide):
+            # A table of strangers could name one with all files of a machine.
+            raise InputError(f"{self.label}: its guide {own.guide} is a folder: name a raster")
         if own.bands is not None:
             own = replace(own, bands={k: v for k, v in own.bands.items() if k in bands})
         stated = date_cell(self.row)

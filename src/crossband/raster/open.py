@@ -6,6 +6,7 @@ sensor that the caller declares. They are never guessed from pixel values.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -123,7 +124,7 @@ def open_raster(path: str | Path, *, allow_local: bool = False) -> Any:
     try:
         return dataset.open_dataset(path, allow_local=allow_local)
     except InputError as error:
-        if remote.is_remote(text) or not Path(text).is_dir():
+        if remote.is_remote(text) or not os.path.isdir(text):
             raise
         raise InputError(
             f"{text}: not a raster that can be opened: of folders these are read: "

@@ -65,7 +65,7 @@ class FolderGuide:
 
 def is_guide_folder(path: str | Path) -> bool:
     """Return whether a path is a folder of guides, and not a product."""
-    return not is_remote(path) and Path(path).is_dir() and products.find(path) is None
+    return not is_remote(path) and os.path.isdir(path) and products.find(path) is None
 
 
 def choose_guide(

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from crossband.core.file_names import check_input_name
 from crossband.core.registry import available
 from crossband.errors import InputError
 from crossband.raster.products.base import Band, Product, ProductReader
 from crossband.raster.remote import address
-from crossband.raster.source import RASTERS, Source
+from crossband.raster.source import RASTERS, Source, split_item_id
 
 __all__ = [
     "Band",
@@ -52,6 +53,8 @@ def find(
     if text.lower().endswith(RASTERS) or text.startswith("pack://"):
         return None
     source = Source(text, bands or {}, allow_local=allow_local)
+    if source.is_local:
+        check_input_name(split_item_id(text)[0])
     for reader in _readers():
         found = reader.bands(source)
         if found is not None:
