@@ -114,6 +114,7 @@ def test_no_new_folder_stays_after_an_error(refused, make_raster, tmp_path, tiny
     refused(*translation("scene.tif", tiny_model, "new/folder/out.tif"))  # every pixel is masked
     refused(*translation("none.tif", tiny_model, "new/folder/out.tif"))
     refused(*translation("scene.tif", tiny_model, "new/out.png"))
+    refused("data", "degrade", "scene.tif", "--reference", "scene.tif", "-o", "new/folder")
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -375,6 +376,25 @@ def test_a_link_in_the_place_of_a_trial_stays(precious, tmp_path):
     _clear(tmp_path / "sweep")
     assert (tmp_path / "sweep" / "trial-000").is_symlink()
     (precious / "config.yaml").write_text("my config.yaml")
+
+
+def test_a_trial_that_failed_at_its_beginning_goes(tmp_path):
+    """So that the same command begins the sweep anew; what others put there stays."""
+    for name in ("trial-000", "trial-001/.config.yaml.crossband", "trial-002"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "trial-002" / "notes.txt").write_text("mine")
+    _clear(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["notes.txt", "trial-002"]
+
+
+def test_a_full_disk_leaves_no_hidden_folder(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hidden_folder, "take_lock", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        HiddenFolder.open(tmp_path / "out.tif")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("untouched")

@@ -80,6 +80,8 @@ class HiddenFolder:
                 reason = error
             except OSError as error:
                 reason = error
+                with contextlib.suppress(OSError):  # on a full disk it is empty
+                    path.rmdir()
                 break
         assert reason is not None
         raise OutputError(f"{output}: cannot be written ({reason.strerror})") from reason

@@ -28,7 +28,7 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.file_names import check_output_name
-from crossband.core.hidden_folder import folder_of
+from crossband.core.hidden_folder import folder_of, remove_leftovers
 from crossband.core.messages import say
 from crossband.core.own_files import check_own_files, check_own_folder
 from crossband.core.yaml_text import parse_yaml, read_yaml
@@ -403,8 +403,14 @@ def _prepare(folder: Path, spec: SearchSpace, base: dict[str, Any]) -> None:
 def _clear(folder: Path) -> None:
     """Delete the files of a sweep, and nothing else; what names it as a sweep comes last."""
     for trial in folder.glob("trial-*"):
-        if is_recipe(trial / CONFIG) and not trial.is_symlink():
+        if trial.is_symlink():
+            continue
+        if is_recipe(trial / CONFIG):
             shutil.rmtree(trial)
+            continue
+        remove_leftovers(trial / CONFIG)  # of a trial that failed at its beginning
+        with contextlib.suppress(OSError):  # it contains something
+            trial.rmdir()
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
 

@@ -37,7 +37,7 @@ from crossband.raster.members import member_files
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.output import MADE_FROM_TAG, OutputFile, finish_files, made_from_of
-from crossband.raster.output_paths import check_output
+from crossband.raster.output_paths import check_output, new_folders
 from crossband.raster.scene import Scene
 from crossband.raster.source import LARGEST
 from crossband.raster.warp import check_georeference, overlap, read_warped, resolution_ratio
@@ -132,6 +132,7 @@ def degrade_scene(
     paths = folder / f"{stem}_source.tif", folder / f"{stem}_target.tif"
     names = _shared(fine, bands, sensor, reference, reference_bands, reference_sensor)
     with ExitStack() as stack:
+        stack.enter_context(new_folders(folder))
         one = stack.enter_context(
             open_scene(fine, ReadOptions(_of(bands, names), sensor), needed=names)
         )
