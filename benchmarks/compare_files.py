@@ -68,6 +68,7 @@ RULES = (
     Rule(r',\s*"blend_by": "share"', "", "the same in JSON"),
     Rule(r"(?m)^rgb2nir/local-pyramid .*\n.*\n", "", "a new recipe"),
     Rule(r"--(allow-local-references|guide(-\w+)?|match(-\w+)?) ", "", "options added, renamed"),
+    Rule(r', "guide(_datetime)?": null', "", "the summary of a fleet says which guide a scene got"),
     Rule(
         r"(Turn|Write the manifest of) a dataset as it lies on a disk( into a manifest)?;",
         "Write a manifest;",
