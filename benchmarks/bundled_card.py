@@ -53,7 +53,7 @@ WORDS = {
         "what is made of it. Other units are refused.",
         (
             "8-bit pictures differ from camera to camera. Few places of the training data are "
-            "aerial, and they are of three campaigns.",
+            "aerial: NAIP over two regions, and TreeSatAI.",
             "Snow, cloud and their shadows are rare in the training data.",
         ),
     ),
@@ -169,7 +169,7 @@ units, and the vault.
 
 ## Training
 
-Recipe `{recipe}`: {t["steps"]:,} steps, {t["samples"]:,} crops, {t["seconds"] / 60:.0f} minutes on
+Recipe `{recipe}`: {t["steps"]:,} steps, {t["samples"]:,} crops{_minutes(t)}, on
 {t["device"]} ({t["precision"]}); seed {t["seed"]}, PyTorch {t["versions"]["torch"]}. The full
 configuration is in `model.json` under `about.training`.
 
@@ -180,6 +180,11 @@ configuration is in `model.json` under `about.training`.
 
 {distrust}
 """
+
+
+def _minutes(training: dict[str, Any]) -> str:
+    """Return how long a training took; of one that was broken off only the last part is known."""
+    return "" if training["resumed"] else f", {training['seconds'] / 60:.0f} minutes"
 
 
 def _licences(column: pd.Series) -> str:

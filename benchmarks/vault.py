@@ -92,13 +92,13 @@ def read(
     rows = rows[rows["left_out"].isna()]
     if shipped:
         rows = rows[rows["licence_ok"] == "yes"]
+    rows = rows[(rows["vault"] == "yes") == look]
     if look:
         if not why:
             raise ValueError("a look at the vault needs a reason: read(task, look=True, why=...)")
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         seen = pd.DataFrame([{"time": now, "task": task, "why": why, "rows": len(rows)}])
         seen.to_csv(record, mode="a", header=not record.is_file(), index=False)
-    rows = rows[(rows["vault"] == "yes") == look]
     return rows.reset_index(drop=True)
 
 
