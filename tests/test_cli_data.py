@@ -402,6 +402,8 @@ def test_wrong_options_are_one_line(capsys, scenes, tmp_path, options, words):
     [
         ("far", ["do not overlap"]),
         ("no crs", ["aerial.tif", "no georeference"]),
+        ("no inverse", ["aerial.tif", "its affine transform has no inverse"]),
+        ("endless", ["aerial.tif", "its affine transform has no inverse"]),
         ("coarser", ["reference.tif has 0.25 pixels", "finer of the two"]),
         ("missing", ["nothing.tif: no such file"]),
         ("empty", ["only 0 pixels are valid"]),
@@ -411,7 +413,12 @@ def test_wrong_options_are_one_line(capsys, scenes, tmp_path, options, words):
 )
 def test_wrong_scenes_are_one_line(capsys, scenes, tmp_path, case, words):
     far = Affine(2.5, 0, 700_000, 0, -2.5, 5_000_000)
-    options = {"far": {"transform": far}, "no crs": {"crs": None, "transform": None}}.get(case, {})
+    options = {
+        "far": {"transform": far},
+        "no crs": {"crs": None, "transform": None},
+        "no inverse": {"transform": Affine(0, 0, 5, 0, 0, 5)},
+        "endless": {"transform": Affine(1e308, 0, 1e308, 0, -1e308, 1e308)},
+    }.get(case, {})
     if case in ("empty", "nothing left"):
         options["mask"] = np.zeros((40, 40), bool)
     fine, reference = scenes(40, 40, **options)

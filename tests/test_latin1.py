@@ -135,6 +135,13 @@ def test_libtiff_prints_nothing(make_raster, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_memory_that_a_callback_of_a_c_library_lacks_is_no_traceback():
+    kept = []
+    problem = type("Problem", (), {"exc_value": MemoryError(), "object": "read_from_file_callback"})
+    unraisable_hook(kept.append)(problem)
+    assert kept == []
+
+
 def test_other_errors_reach_the_other_hooks():
     kept = []
     problem = type("Problem", (), {"exc_value": ValueError(), "object": "rasterio._err.log_error"})

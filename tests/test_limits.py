@@ -129,3 +129,13 @@ def test_a_message_does_not_list_thousands_of_bands(make_raster):
         assert file.read(window=Window(0, 0, 1, 1)).shape == (200, 1, 1)
     with pytest.raises(CrossbandError, match=r"29=\?, 30=\?, \.\.\.\); say it with"):
         open_scene(path, needed=RGB)
+
+
+def test_a_raster_of_too_many_bands(tmp_path):
+    band = '<VRTRasterBand dataType="Byte" band="{}"/>'
+    bands = "".join(band.format(n) for n in range(1, 10_002))
+    (tmp_path / "a.vrt").write_text(
+        f'<VRTDataset rasterXSize="5" rasterYSize="5">{bands}</VRTDataset>'
+    )
+    with pytest.raises(InputError, match=r"a.vrt: 10,001 bands, and at most 10,000 are read"):
+        open_raster(tmp_path / "a.vrt")

@@ -53,6 +53,18 @@ sys.exit(main())
 """
 
 
+@pytest.mark.parametrize("arguments", [["models"], ["data", "split", "a.csv", "-o", "b.csv"]])
+def test_a_current_folder_that_was_deleted(arguments, tmp_path, monkeypatch, capsys):
+    """Without one, a C library ends the process, and no relative name can be resolved."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert command.main(arguments) == 2
+    words = "the current folder: No such file or directory; change to another"
+    assert capsys.readouterr().err == f"crossband: {words}\n"
+
+
 @pytest.fixture
 def run(interpreters, make_raster, tiny_model, tmp_path):
     """Run a script before `crossband translate`; return its end, and whether the file is there."""

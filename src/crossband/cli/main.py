@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 import traceback
 import warnings
@@ -63,6 +64,14 @@ def _exit_code(argv: list[str]) -> int:
             raise
         say(f"crossband: {line}", error=True)
         return CrossbandError.exit_code
+
+
+def _check_working_folder() -> None:
+    """Raise CrossbandError where the current folder was deleted; C libraries end the process."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise CrossbandError(f"the current folder: {error.strerror}; change to another") from error
 
 
 def _line_of(error: Exception, argv: list[str]) -> str | None:
@@ -132,6 +141,7 @@ def _run(argv: list[str]) -> int:
     else:
         command.check_unknown(unknown)
     command.check_values(arguments)
+    _check_working_folder()
     result: int = arguments.run(arguments)
     return result
 

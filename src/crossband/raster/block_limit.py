@@ -1,4 +1,7 @@
-"""Refuse rasters whose blocks are too large: GDAL decodes a block (a tile or strip) as a whole."""
+"""Refuse rasters whose blocks are too large: GDAL decodes a block (a tile or strip) as a whole.
+
+And those with so many bands that to look at each takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,21 @@ from crossband.raster.labels import describe
 
 #: MiB that one decoded block may take, of all bands where these are stored together.
 MAX_BLOCK = Limit("CROSSBAND_MAX_BLOCK_MIB", 256)
+#: Bands of a raster.
+_MOST_BANDS = 10_000
 #: Drivers that decode the whole picture, whatever blocks they state.
 _WHOLE = ("WEBP", "AVIF", "HEIF", "JPEGXL", "GIF")
 
 
 def check_blocks(dataset: Any, path: str) -> None:
-    """Raise InputError for a block of a band or of the mask that is larger than `MAX_BLOCK`.
+    """Raise InputError for too many bands, or a block of one or of the mask above `MAX_BLOCK`.
 
     Args:
         dataset: of rasterio; nothing is read.
         path: for messages.
     """
+    if dataset.count > _MOST_BANDS:
+        raise InputError(f"{path}: {dataset.count:,} bands, and at most {_MOST_BANDS:,} are read")
     sizes = [np.dtype(name.replace("complex_int16", "int32")).itemsize for name in dataset.dtypes]
     shapes = list(dataset.block_shapes)
     if dataset.driver in _WHOLE:

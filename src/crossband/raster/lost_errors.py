@@ -59,6 +59,8 @@ def unraisable_hook(others: Callable[[Any], object]) -> Callable[[Any], None]:
 
     def note(problem: Any) -> None:
         error, place = problem.exc_value, str(problem.object)
+        if isinstance(error, MemoryError):
+            return  # the work that lost it fails, too, and a traceback of each says no more
         if not (isinstance(error, UnicodeDecodeError) and place.startswith("rasterio.")):
             others(problem)
         elif place.endswith(".chaining_error_handler"):  # of an error, not of a warning

@@ -72,10 +72,12 @@ class WindowRaster:
 
 
 def check_georeference(grid: Grid, path: str) -> CRS:
-    """Return the CRS; InputError for a grid without affine transform and CRS."""
+    """Return the CRS; InputError for a grid without CRS, or an affine transform with an inverse."""
     if grid.crs is None or grid.transform.is_identity:
         words = "ground-control points only" if grid.gcps else "no georeference"
         raise InputError(f"{path}: {words}; it needs an affine transform and a CRS: gdalwarp it")
+    if not 0.0 < abs(grid.transform.determinant) < math.inf:
+        raise InputError(f"{path}: its affine transform has no inverse; gdal_edit -a_ullr sets one")
     return grid.crs
 
 

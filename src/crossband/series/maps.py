@@ -214,12 +214,15 @@ def grid_difference(first: Grid, second: Grid) -> str | None:
         return f"{sizes[0]} and {sizes[1]} pixels"
     if first.crs != second.crs:
         return f"{first.crs} and {second.crs}"
-    corners = [
-        [g.transform @ (c, r) for c in (0, g.width) for r in (0, g.height)] for g in (first, second)
-    ]
-    step = np.hypot(first.transform.a, first.transform.d)
-    far = np.abs(np.array(corners[0]) - np.array(corners[1])).max() / step
-    if not far < 1e-3:
-        return f"{far:.2g} pixels apart"
+    if first.transform != second.transform:
+        corners = [
+            [g.transform @ (c, r) for c in (0, g.width) for r in (0, g.height)]
+            for g in (first, second)
+        ]
+        with np.errstate(all="ignore"):  # a transform that is none
+            step = np.hypot(first.transform.a, first.transform.d)
+            far = np.abs(np.array(corners[0]) - np.array(corners[1])).max() / step
+        if not far < 1e-3:
+            return f"{far:.2g} pixels apart"
     points = [[(p.row, p.col, p.x, p.y) for p in g.gcps] for g in (first, second)]
     return None if points[0] == points[1] else "other ground-control points"
