@@ -1,13 +1,13 @@
 """The bundled model through files, and other ways to compute a scene, in turn in one run.
 
-    python benchmarks/versus.py [--model rgb2nir] [--old FOLDER ...] [--size 3000] [--rounds 5]
+    python benchmarks/versus.py [--model rgb2nir] [--old FOLDER ...] [--size 2000] [--rounds 5]
                                 [--json FILE]
 
 - the model, and each older model folder (`--old`): `Model.translate` from file to file, all of it;
 - the same network with MONAI's sliding windows (where `monai` is installed): windows of 512 pixels
   with an overlap of a quarter, bf16 where the processor computes with it, from an array in memory
   to an array in memory;
-- the generator of NIR-GAN (a ResNet with nine blocks, 64 channels) alone: fp32, one tile of 512
+- the generator of NIR-GAN (a ResNet with nine blocks, 64 channels) alone: fp32, one tile of 256
   pixels in memory.
 
 The ways take turns, so that other work on the machine slows all of them. Speeds are pixels of the
@@ -39,7 +39,8 @@ from crossband.networks import Generator
 from crossband.raster.open import open_scene
 from crossband.translate.engine import Engine
 
-SIDE = 512
+#: Sides of MONAI's windows and of the ResNet's tile.
+SIDE, TILE = 512, 256
 #: Returns the number of pixels of the result.
 Way = Callable[[], int]
 
@@ -71,8 +72,8 @@ def sliding_windows(model: Model, scene: Path) -> int:
 def one_tile(network: torch.nn.Module) -> int:
     """Run a network on a tile."""
     with torch.inference_mode():
-        network(torch.rand(1, 3, SIDE, SIDE))
-    return SIDE * SIDE
+        network(torch.rand(1, 3, TILE, TILE))
+    return TILE * TILE
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="rgb2nir", help="name or folder")
     parser.add_argument("--old", type=Path, nargs="*", default=[], help="folders of older models")
-    parser.add_argument("--size", type=int, default=3000, help="side of the scene in pixels")
+    parser.add_argument("--size", type=int, default=2000, help="side of the scene in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
     parser.add_argument("--json", type=Path, help="write the numbers to FILE")
