@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ OPTIONS = {
     "--trainer.num_nodes=0": "trainer.num_nodes must be 1 to",
     "--trainer.max_time=tomorrow": "trainer.max_time must be DD:HH:MM:SS",
     "--trainer.keep_last=1e400": "--trainer.keep_last",
+    "--method.generator.in_channels=0": "takes 0 bands and gives 1",
 }
 
 
@@ -67,7 +69,15 @@ def test_an_option_that_makes_no_sense_is_named(option, words, monkeypatch):
     # So that no machine is large enough; the layers are refused before they are made.
     monkeypatch.setattr(recipe_parser, "total_memory", lambda: 2**30)
     given = [option, "--data.manifest=pairs.csv"]
-    assert words in refusal(*given)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        assert words in refusal(*given)
+
+
+def test_baselines_of_one_name_are_refused_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["fit", str(RECIPE), "--data.manifest=pairs.csv", "--baselines", "[linear, linear]"]
+    assert main(given) == 2
+    assert "--baselines: two are called linear" in capsys.readouterr().err
 
 
 def test_the_command_says_so_and_writes_nothing(tmp_path, monkeypatch, capsys):

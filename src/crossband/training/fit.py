@@ -58,9 +58,8 @@ def fit(
     config = recipe.load(name, overrides)
     if fast_run:
         fit_baselines.shorten(config)
+    fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
     settings = recipe_parser.parse(config)
-    for baseline in settings.baselines or []:
-        recipe.load(baseline)  # report unknown names before the training, not after it
     fit_baselines.check_blend(settings)
     loggers.check(settings.trainer.logger)
     folder = output or Path("runs") / str(settings.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,21 @@ def shorten(config: dict[str, Any]) -> None:
     if "class_path" not in config.get("data", {}) or "Pairs" in config["data"]["class_path"]:
         for key, value in (("steps", 2), ("val_windows", 1), ("val_tile", 64)):
             recipe.set_option(config, f"data.{key}", value)
+
+
+def check_names(names: Any) -> None:
+    """Raise RecipeError for a baseline that is unknown, or called as another one is.
+
+    Args:
+        names: as the recipe states them; what is no list of names is left to its parser.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return
+    twice = [name for name, count in Counter(Path(n).stem for n in names).items() if count > 1]
+    if twice:
+        raise RecipeError(f"--baselines: two are called {twice[0]}; the model stores one")
+    for name in names:
+        recipe.load(name)
 
 
 def check_blend(settings: Any) -> None:
