@@ -226,8 +226,8 @@ class GuideCorrection:
         if residual.agreement < POOR:
             warnings.warn(
                 f"{self._what}: the correlation of its structure with the result's is "
-                f"{residual.agreement:.2f}; a guide of the same place and band has 0.2 to 1. Is it "
-                f"of another place, shifted, cloudy, or another band?",
+                f"{residual.agreement:.2f}; a guide of the same place and band has more than 0.2. "
+                f"Is it of another place, shifted, cloudy, or another band?",
                 CrossbandWarning,
                 stacklevel=4,
             )
