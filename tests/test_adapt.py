@@ -326,9 +326,9 @@ def test_a_new_band_starts_at_zero_and_other_ranges_are_said(pairs, tiny, tmp_pa
 
 def test_the_bundled_blend_gives_its_member(pairs, tmp_path, capsys):  # noqa: F811
     arguments = options(pairs, "--data.crop", "16", "--data.batch", "4", "--start", "rgb2nir")
-    arguments += ["--baselines", "null", "--blend", "null", "--method.optimizer.lr", "1e-12"]
-    arguments += ["--method.optimizer.adam_lr", "1e-12"]
-    folder = fit("rgb2nir/local-statistics", arguments, tmp_path / "run", fast_run=True)
+    arguments += ["--baselines", "null", "--blend", "null", "--blend_by", "share"]
+    arguments += ["--method.optimizer.lr", "1e-12"]
+    folder = fit("rgb2nir/local-pyramid", arguments, tmp_path / "run", fast_run=True)
     x = torch.rand(3, 16, 16) * 0.3
     bundled = load("rgb2nir")
     wanted = Model(bundled.network.parts[0], bundled.signature, name="m", task="t").eval()

@@ -193,7 +193,7 @@ def test_messages_of_libraries_are_shown(tmp_path):
         (["--bands", "red=" + "1" * 5000], ["no single band is named '111"]),
         (["--guide-bands", ""], ["--guide-bands is empty"]),
         (["--compress", ""], ["--compress is empty"]),
-        (["--guide", "x" * 300], ["x: File name too long"]),
+        (["--guide", "x" * 300], ["x...: its name is too long"]),
         (["--dtype", "uint8"], ["--dtype"]),
         (["--index", "NVDI"], ["NDVI"]),
         (["--index", "NBR"], ["swir22"]),

@@ -453,7 +453,7 @@ def test_a_failure_between_the_blocks_leaves_nothing(scenes, tmp_path, monkeypat
     monkeypatch.setattr(Bicubic, "__call__", broken)
     with pytest.raises(InputError, match="broken"):
         degrade_scene(fine, reference, tmp_path / "o", degradation=Bicubic())
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists()
 
 
 def test_random_degradations_are_refused(scenes, tmp_path):

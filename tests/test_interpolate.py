@@ -149,7 +149,7 @@ def test_the_command(crossband_command, two, tmp_path):
     [
         (["{a}", "{b}", "-o", "{a}", "--overwrite"], ["the output is one of the two models"]),
         (["{a}", "{b}", "-o", "{here}", "--overwrite"], ["no model.json", "not replaced"]),
-        (["{a}", "rgb2nir", "-o", "{new}"], ["differ in network", "LocalUNet and Blend"]),
+        (["{a}", "rgb2nir", "-o", "{new}"], ["differ in network", "LocalUNet and FamiliarBlend"]),
         (["{a}", "rgb2nri", "-o", "{new}"], ["did you mean 'rgb2nir'?"]),
         (["{a}", "{b}", "-o", "{new}", "--weight", "2"], ["--weight", "0 to 1"]),
         (["{a}", "{b}", "-o", "{new}", "--wieght", "1"], ["did you mean '--weight'?"]),

@@ -18,6 +18,7 @@ from typing import Self
 from crossband.core.json_text import read_json
 from crossband.core.locks import release_lock, take_lock
 from crossband.core.own_files import check_own_files, check_own_folder, is_own, replace_own
+from crossband.core.regular_file import open_regular_file
 from crossband.errors import CrossbandError, OutputError
 
 LOCK, MARK = "lock", "run.json"
@@ -133,7 +134,11 @@ def _is_before_mark(path: Path) -> bool:
         return True  # `take_lock` refuses one of others
     if path.name != _NEW_MARK:
         return False
-    begun = path.read_bytes()[: len(_BEGINS)].rstrip(b"\0")  # a power cut may leave zeros
+    try:
+        with open_regular_file(path) as file:
+            begun = file.read(len(_BEGINS)).rstrip(b"\0")  # a power cut may leave zeros
+    except (CrossbandError, OSError):
+        return False
     return _BEGINS.encode().startswith(begun)
 
 
