@@ -200,7 +200,23 @@ def test_a_valid_value_is_not_stored_as_nodata(dtype, scale, nodata, value):
     stored = Encoding(dtype, scale, nodata=nodata).encode(values, np.array([[True, False]]))
     assert stored[0, 0, 1] == nodata
     assert stored[0, 0, 0] != nodata
-    assert float(stored[0, 0, 0]) == pytest.approx(nodata, rel=1e-6)
+    assert float(stored[0, 0, 0]) == pytest.approx(nodata, rel=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nodata", [2.0, -0.25, 0.0, 1e-30])
+def test_gdal_takes_no_valid_value_for_nodata(dtype, nodata, tmp_path):
+    mark = np.dtype(dtype).type(nodata)
+    beside = mark + abs(mark) * np.array([0, 1e-7, -1e-7, 4e-7, -4e-7, 6e-7, -6e-7, 1])
+    values = np.append(beside, np.nextafter(mark, mark - 1)).astype("f4")[None, None]
+    mask = np.ones(values.shape[1:], bool)
+    mask[0, -2] = False
+    stored = Encoding(dtype, nodata=nodata).encode(values, mask)
+    profile = {"driver": "GTiff", "count": 1, "height": 1, "width": mask.size, "dtype": dtype}
+    with rasterio.open(tmp_path / "a.tif", "w", nodata=nodata, **profile) as file:
+        file.write(stored)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert ((file.read_masks(1) > 0) == mask).all()
 
 
 def test_integers_of_64_bits_do_not_wrap_round():

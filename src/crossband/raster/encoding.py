@@ -26,6 +26,9 @@ DTYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
+#: Numbers this close to a nodata number, relative to it, are masked by GDAL, too: it compares all
+#: floating-point numbers by 2 |a + b| times the epsilon of float32.
+NEAR = 5e-7
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Encoding:
     def encode(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[Any]:
         """Convert physical values [C, H, W] with a mask [H, W] to stored numbers.
 
-        A valid value that would be stored as the nodata number is stored as the next number. One
+        A valid value that would be stored as the nodata number is stored as the next number; of a
+        floating-point type as the next one that GDAL does not take for the nodata number. One
         that a floating-point type does not hold becomes infinite, which is not valid.
         """
         with np.errstate(over="ignore", invalid="ignore"):
@@ -151,9 +155,7 @@ class Encoding:
                 stored[stored == self.nodata] += step if self.nodata < high else -step
         elif self.nodata is not None and np.isfinite(self.nodata):
             stored = stored.astype(kind, copy=False)  # a value may become nodata by its rounding
-            mark = kind.type(self.nodata)
-            toward = -np.inf if mark == np.finfo(kind).max else np.inf
-            stored[stored == mark] = np.nextafter(mark, kind.type(toward))
+            _keep_off(stored, kind.type(self.nodata))
         fill = 0.0 if self.nodata is None else self.nodata
         stored[:, ~mask] = fill
         return stored.astype(kind, copy=False)
@@ -172,6 +174,14 @@ class Encoding:
         with np.errstate(over="ignore"):  # what float32 does not hold, no value is beyond
             out = (values < low - half) | (values > high + half)
         return int(np.count_nonzero(out & mask))
+
+
+def _keep_off(stored: NDArray[Any], mark: np.floating[Any]) -> None:
+    """Move numbers away from a nodata number to which they are as good as equal for GDAL."""
+    near = type(mark)(NEAR) * abs(mark)
+    toward = -1 if mark == np.finfo(stored.dtype).max else 1
+    next_to = mark + toward * 2 * near if near else np.nextafter(mark, type(mark)(1))
+    stored[np.abs(stored - mark) <= near] = next_to
 
 
 def check_dtype(name: str) -> str:
