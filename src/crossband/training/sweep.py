@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import math
+import re
 import shutil
 import time
 import warnings
@@ -403,7 +404,7 @@ def _prepare(folder: Path, spec: SearchSpace, base: dict[str, Any]) -> None:
 def _clear(folder: Path) -> None:
     """Delete the files of a sweep, and nothing else; what names it as a sweep comes last."""
     for trial in folder.glob("trial-*"):
-        if trial.is_symlink():
+        if trial.is_symlink() or not re.fullmatch(r"trial-\d{3,}", trial.name, re.ASCII):
             continue
         if is_recipe(trial / CONFIG):
             shutil.rmtree(trial)
