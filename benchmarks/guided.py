@@ -53,7 +53,7 @@ from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.point_spread import read_as_seen
-from crossband.raster.warp import read_warped
+from crossband.raster.warp import WindowRaster, read_warped
 from crossband.translate.statistics import Statistics
 
 BANDS = ("red", "green", "blue", "nir")
@@ -79,18 +79,6 @@ class Row:
 
     errors: dict[str, tuple[float, float]]
     agreement: float
-
-
-class Pixels:
-    """A window in memory that is read like a scene."""
-
-    def __init__(self, window: Window) -> None:
-        self.grid, self.bands, self.unit = window.grid, window.bands, window.unit
-        self._window = window
-
-    def read(self, box: Any) -> Window:
-        """Return a part of it."""
-        return self._window.crop(box)
 
 
 def measured(row: Any) -> Window | None:
@@ -142,7 +130,7 @@ def scores(
     source = write(true, folder / "source.tif", BANDS[:3])
     path = write(guide, folder / "guide.tif", bands)
     known = Window(guide.values[3:], guide.mask, guide.grid, ("nir",), guide.unit)
-    enlarged = read_warped(Pixels(known), true.grid)
+    enlarged = read_warped(WindowRaster(known), true.grid)
     valid = true.mask & enlarged.mask
     if valid.mean() < 0.3:
         return None
@@ -169,7 +157,7 @@ def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> I
     """Yield the errors with guides of the same date."""
     for true in places:
         if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
-            guide = read_as_seen(Pixels(true), true.grid.shrink(ratio), ratio)
+            guide = read_as_seen(WindowRaster(true), true.grid.shrink(ratio), ratio)
             if found := scores(model, true, guide, BANDS[3:], folder):
                 yield found
 
@@ -187,7 +175,7 @@ def lies(
         moved = Window(np.roll(true.values, shift, 2), np.roll(true.mask, shift, 1), *_rest(true))
         elsewhere = Window(other.values, other.mask, *_rest(true))
         for name, window in (("another place", elsewhere), ("moved", moved)):
-            seen = read_as_seen(Pixels(window), true.grid.shrink(ratio), ratio)
+            seen = read_as_seen(WindowRaster(window), true.grid.shrink(ratio), ratio)
             source = write(true, folder / "source.tif", BANDS[:3])
             guide = write(seen, folder / "guide.tif", BANDS[3:])
             made = model.translate(

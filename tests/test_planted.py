@@ -25,7 +25,7 @@ from crossband.jobs.run import translate_many
 from crossband.training.callbacks.checkpoints import FlushedCheckpointIO
 from crossband.training.fit import fit
 from crossband.training.run_folder import check
-from crossband.training.sweep import _clear
+from crossband.training.sweep_folder import clear
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_a_link_in_the_place_of_a_trial_stays(precious, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "trial-000").symlink_to(precious)
     (precious / "config.yaml").write_text("method: {}\ndata: {}\n")
-    _clear(tmp_path / "sweep")
+    clear(tmp_path / "sweep")
     assert (tmp_path / "sweep" / "trial-000").is_symlink()
     (precious / "config.yaml").write_text("my config.yaml")
 
@@ -383,7 +383,7 @@ def test_a_trial_that_failed_at_its_beginning_goes(tmp_path):
     for name in ("trial-000", "trial-001/.config.yaml.crossband", "trial-002"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "trial-002" / "notes.txt").write_text("mine")
-    _clear(tmp_path)
+    clear(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["notes.txt", "trial-002"]
 
 

@@ -23,7 +23,8 @@ from crossband.training.fit import fit
 from crossband.training.losses.pixel import L1
 from crossband.training.methods.base import Method
 from crossband.training.search_space import Parameter, read
-from crossband.training.sweep import sweep, trials_table
+from crossband.training.sweep import sweep
+from crossband.training.trials import trials_table
 
 pytest.importorskip("optuna", reason="Optuna is not installed (the extra 'sweep')")
 
@@ -120,7 +121,7 @@ def test_the_same_seed_tries_the_same(pairs, tmp_path, monkeypatch, sampler, tri
         chosen = dict(o[2:].split("=") for o in overrides if "=" in o)
         callbacks[0].trial.report(abs(float(chosen[LR]) - 3e-3) + float(chosen[DEPTH]), 1)
 
-    monkeypatch.setattr("crossband.training.sweep.fit", formula)
+    monkeypatch.setattr("crossband.training.study.fit", formula)
     arguments = options(pairs)
     whole = spec(tmp_path, trials=trials, sampler=sampler)
     one, _ = sweep(RECIPE, whole, arguments, tmp_path / "one")
@@ -140,7 +141,7 @@ def test_the_same_seed_tries_the_same(pairs, tmp_path, monkeypatch, sampler, tri
 @pytest.mark.slow
 def test_a_grid_tries_every_point_once(pairs, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(
-        "crossband.training.sweep.fit",
+        "crossband.training.study.fit",
         lambda *a, callbacks, **k: callbacks[0].trial.report(1.0, 1),
     )
     parameters = {
@@ -189,7 +190,7 @@ def test_a_failed_trial_does_not_end_the_sweep(pairs, tmp_path, monkeypatch, cap
                 patch.setattr(L1, "forward", lambda self, p: p.output.mean((1, 2, 3)) * math.nan)
             return fit(*arguments, **keywords)
 
-    monkeypatch.setattr("crossband.training.sweep.fit", counting)
+    monkeypatch.setattr("crossband.training.study.fit", counting)
     rows, _ = sweep(RECIPE, spec(tmp_path, trials=4), options(pairs, *SHORT), tmp_path / "s")
     assert [row.state for row in rows] == ["complete", "failed", "failed", "complete"]
     err = capsys.readouterr().err
@@ -205,7 +206,7 @@ def test_a_sweep_in_which_all_fail_says_so(pairs, tmp_path, monkeypatch):  # noq
     def broken(*arguments, **keywords):
         raise TrainingError("step 1: L1 is nan")
 
-    monkeypatch.setattr("crossband.training.sweep.fit", broken)
+    monkeypatch.setattr("crossband.training.study.fit", broken)
     with pytest.raises(TrainingError, match=r"no trial gave a score; see .*trials\.csv"):
         sweep(RECIPE, spec(tmp_path), options(pairs), tmp_path / "s")
     assert (tmp_path / "s/trials.csv").read_text().count("failed") == 3

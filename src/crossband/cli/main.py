@@ -277,7 +277,8 @@ def _fit(a: argparse.Namespace) -> int:
 
 
 def _sweep(a: argparse.Namespace) -> int:
-    from crossband.training.sweep import sweep, trials_table
+    from crossband.training.sweep import sweep
+    from crossband.training.trials import trials_table
 
     if a.recipe is None:
         raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
