@@ -1,0 +1,140 @@
+"""Thresholds hold at new places: coverage on synthetic places whose pixels share an error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crossband.core.conformal import (
+    MEAN,
+    PLACES,
+    coverage,
+    highest_level,
+    interval_score,
+    subsampled_threshold,
+    threshold,
+)
+
+RUNS = 1500
+
+
+def places(rng: np.random.Generator, count: int) -> list[NDArray[np.float64]]:
+    """Return |error| of `count` places: one shift per place, its own noise and size."""
+    sizes = rng.integers(3, 40, count)
+    shift, noise = rng.normal(0, 1, count), rng.gamma(2, 0.3, count)
+    return [np.abs(rng.normal(s, n, k)) for s, n, k in zip(shift, noise, sizes, strict=True)]
+
+
+def coverages(count: int, level: float, promise: str = MEAN) -> NDArray[np.float64]:
+    """Return the covered share of one new place, for many calibrations."""
+    rng = np.random.default_rng(count)
+    return np.array(
+        [
+            coverage(places(rng, 1), threshold(places(rng, count), level, promise))[0]
+            for _ in range(RUNS)
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [9, 19, 35, 60])
+def test_a_new_place_is_covered_on_average(count: int) -> None:
+    found = coverages(count, 0.9)
+    error = found.std() / math.sqrt(RUNS)
+    # At least the level; at most 1 / (K + 1) more, plus what one pixel of a place adds.
+    assert 0.9 - 3 * error <= found.mean() <= 0.9 + 1 / (count + 1) + 3 * error
+
+
+@pytest.mark.slow
+def test_the_stricter_promise_counts_places() -> None:
+    found = coverages(30, 0.8, PLACES) >= 0.8
+    error = math.sqrt(0.8 * 0.2 / RUNS)
+    assert 0.8 - 3 * error <= found.mean() <= 0.8 + 1 / 31 + 3 * error
+
+
+def test_pooled_pixels_cover_too_little() -> None:
+    """The fault that this is made against: pixels counted as if each were a place of its own."""
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(400):
+        pixels = [np.array([score]) for place in places(rng, 6) for score in place]
+        found.append(coverage(places(rng, 1), threshold(pixels, 0.8))[0])
+    assert np.mean(found) < 0.8 - 2 * np.std(found) / 20
+
+
+@pytest.mark.slow
+def test_a_shuffled_calibration_fails() -> None:
+    """Scores dealt out among places are no longer those of places, and the promise breaks."""
+    rng = np.random.default_rng(2)
+    kept = broken = 0.0
+    for _ in range(RUNS):
+        own, new = places(rng, 20), places(rng, 1)
+        pixels = rng.permutation(np.concatenate(own))
+        dealt = np.split(pixels, np.cumsum([len(p) for p in own])[:-1])
+        kept += (coverage(new, threshold(own, 0.8, PLACES))[0] >= 0.8) / RUNS
+        broken += (coverage(new, threshold(dealt, 0.8, PLACES))[0] >= 0.8) / RUNS
+    assert kept >= 0.8 - 3 * math.sqrt(0.16 / RUNS)
+    assert broken < 0.77
+
+
+@pytest.mark.parametrize(("count", "level"), [(8, 0.9), (18, 0.95), (1, 0.6), (0, 0.5)])
+@pytest.mark.parametrize("promise", [MEAN, PLACES])
+def test_infinite_where_there_are_too_few_places(count: int, level: float, promise: str) -> None:
+    scores = places(np.random.default_rng(0), count)
+    assert math.isinf(threshold(scores, level, promise))
+    assert level > highest_level(count)
+
+
+@pytest.mark.parametrize(("count", "level"), [(9, 0.9), (19, 0.95), (4, 0.8), (99, 0.99)])
+def test_the_highest_level_is_finite(count: int, level: float) -> None:
+    scores = places(np.random.default_rng(0), count)
+    assert threshold(scores, level) == max(float(place.max()) for place in scores)
+    assert highest_level(count) == pytest.approx(level)
+
+
+@pytest.mark.parametrize("promise", [MEAN, PLACES])
+def test_monotone_in_level(promise: str) -> None:
+    scores = places(np.random.default_rng(3), 40)
+    found = [threshold(scores, level, promise) for level in np.arange(0.05, 0.97, 0.01)]
+    assert found == sorted(found) and np.isfinite(found).all()
+
+
+def test_a_place_counts_once_whatever_its_size() -> None:
+    scores = [np.full(1, 1.0), np.full(100_000, 2.0), np.full(10, 3.0), np.full(2, 4.0)]
+    assert threshold(scores, 0.5) == 3.0
+    assert threshold(scores, 0.8) == 4.0
+    assert threshold(scores, 0.4) == 2.0
+
+
+def test_one_pixel_per_place_is_ordinary_split_conformal() -> None:
+    """The exchangeable case: the ceil((n + 1) level)-th smallest score."""
+    scores = np.random.default_rng(4).normal(size=50)
+    for level in (0.1, 0.5, 0.77, 0.9, 0.98):
+        rank = math.ceil(51 * level - 1e-9)
+        alone = [np.array([score]) for score in scores]
+        assert threshold(alone, level) == np.sort(scores)[rank - 1]
+        assert (
+            subsampled_threshold(alone, level, np.random.default_rng(0))
+            == (np.sort(scores)[rank - 1])
+        )
+
+
+@pytest.mark.slow
+def test_subsampling_once_agrees_on_average() -> None:
+    rng = np.random.default_rng(5)
+    ours, theirs = [], []
+    for _ in range(RUNS):
+        own, new = places(rng, 24), places(rng, 1)
+        ours.append(coverage(new, threshold(own, 0.85))[0])
+        theirs.append(coverage(new, subsampled_threshold(own, 0.85, rng))[0])
+    assert np.mean(theirs) >= 0.85 - 3 * np.std(theirs) / math.sqrt(RUNS)
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.02)
+
+
+def test_the_interval_score_fines_what_lies_outside() -> None:
+    low, high = np.zeros(3), np.ones(3)
+    found = interval_score(low, high, np.array([-0.1, 0.5, 1.2]), 0.8)
+    np.testing.assert_allclose(found, [2.0, 1.0, 3.0])
