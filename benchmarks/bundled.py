@@ -47,7 +47,14 @@ class Bundled:
         return self.recipe.partition("/")[0]
 
 
-MODELS = {"rgb2nir": Bundled("rgb2nir/local-pyramid")}
+MODELS = {
+    "rgb2nir": Bundled("rgb2nir/local-pyramid"),
+    "super-resolution-x2": Bundled("super-resolution/subpixel"),
+    "super-resolution-x4": Bundled(
+        "super-resolution/subpixel",
+        ("--method.generator.scale=4", "--data.scale=4", "--data.crop=24", "--data.batch=20"),
+    ),
+}
 
 
 def train(name: str, manifests: Path, more: list[str]) -> None:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from crossband.core.registry import build
 from crossband.core.signature import Signature
-from crossband.data.degrade import Degradation, coarse_mask
+from crossband.data.degrade import Degradation, coarse_mask, parse_degradation
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
 from crossband.data.rows import has_own, joint_options, row_options
@@ -117,6 +116,8 @@ class PairReader:
         self._free = int(cache_mb * 2**20)
         self._kept: dict[int, Pixels] = {}
         self._info: dict[int, PairInfo] = {}
+        #: Degradations that rows name, by the text of the cell.
+        self._stated: dict[str, Degradation] = {}
         self.scenes = OpenScenes(packs or Packs())
 
     def info(self, index: int) -> PairInfo:
@@ -169,12 +170,15 @@ class PairReader:
             return None
         if self.scale < 2:
             raise ManifestError(f"{name_of(row)}: a degraded source needs data.scale of 2 or more")
-        if self.degradation is None:
+        if self.degradation is not None:
+            return self.degradation
+        cell = str(row["degradation"])
+        if cell not in self._stated:
             try:
-                self.degradation = build(Degradation, str(row["degradation"]), {})
+                self._stated[cell] = parse_degradation(cell)
             except CrossbandError as error:
                 raise ManifestError(f"{name_of(row)}: {error}") from error
-        return self.degradation
+        return self._stated[cell]
 
     def _degraded(
         self,

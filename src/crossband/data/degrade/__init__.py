@@ -1,5 +1,5 @@
 """Degradations: what a coarser sensor would have seen of a fine image."""
 
-from crossband.data.degrade.base import Degradation, coarse_mask
+from crossband.data.degrade.base import Degradation, coarse_mask, parse_degradation
 
-__all__ = ["Degradation", "coarse_mask"]
+__all__ = ["Degradation", "coarse_mask", "parse_degradation"]

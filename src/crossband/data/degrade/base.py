@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from crossband.core.registry import Registered
+from crossband.core.registry import Registered, build
 from crossband.errors import RecipeError
+
+#: `Name` or `Name(key=number, key=number)`, and one of these numbers.
+CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
+NUMBER = re.compile(r"\s*(\w+)\s*=\s*([-+.\deE]+)\s*")
 
 
 class Degradation(Registered, family="Degradation", package="crossband.data.degrade"):
@@ -40,6 +45,32 @@ class Degradation(Registered, family="Degradation", package="crossband.data.degr
             `scale` fine ones.
         """
         raise NotImplementedError
+
+
+def parse_degradation(text: str) -> Degradation:
+    """Return the degradation that a text names, with numbers as arguments in brackets.
+
+    Raises:
+        CrossbandError: another form, no such degradation, or arguments that it does not take.
+
+    >>> parse_degradation("SensorMTF(mtf=0.3, noise=0.001)").noise
+    (0.001, 0.001)
+    """
+    called = CALL.fullmatch(text)
+    cells = (called[2] or "").split(",") if called else []
+    pairs = [NUMBER.fullmatch(cell) for cell in cells if cell.strip()]
+    if called is None or None in pairs:
+        raise RecipeError(
+            f"{text!r:.80} names no degradation: expected as in SensorMTF(mtf=0.2, noise=0.001)"
+        )
+    arguments: dict[str, float] = {}
+    for pair in pairs:
+        assert pair is not None
+        try:
+            arguments[pair[1]] = int(pair[2]) if pair[2].isdigit() else float(pair[2])
+        except ValueError:
+            raise RecipeError(f"{text!r:.80}: {pair[2]} is no number") from None
+    return build(Degradation, called[1], arguments)
 
 
 def check_shape(x: Tensor, scale: int) -> None:

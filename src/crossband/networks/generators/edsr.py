@@ -21,15 +21,16 @@ class PlainResidual(WithReceptiveField):
     Args:
         channels: input and output channels.
         factor: residual scaling; 0.1 for the paper's large model, 1 for the baseline.
+        bias: whether the convolutions have biases.
     """
 
-    def __init__(self, channels: int, factor: float) -> None:
+    def __init__(self, channels: int, factor: float, *, bias: bool = True) -> None:
         super().__init__()
         self.factor = factor
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
