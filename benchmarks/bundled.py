@@ -2,6 +2,7 @@
 
     python benchmarks/bundled.py train NAME             fit the recipe to all outside of the vault
     python benchmarks/bundled.py judge NAME --why TEXT  open the vault: the error at its places
+                                  [--beside FOLDER]     the same of the weights of before
     python benchmarks/bundled.py ship NAME              put the judged model into the package
     python benchmarks/bundled.py table NAME             print inner folds beside the vault
 
@@ -17,16 +18,21 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import fidelity
 import inner_folds
 import pandas as pd
 import vault
 from bundled_card import card, describe
+from judged import MADE as BETWEEN
 from judged import Ratio, error_table, losses, ratio_table, ratios, read_places
 from project import ROOT, crossband
 
 from crossband import load
 
 RUNS = Path("runs/bundled")
+#: What lies in the folder of a run beside the model: its report, that of the weights of before, and
+#: what `fidelity.py` measured.
+REPORT, BEFORE, FIDELITY = "report", "report-before", "fidelity.csv"
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,13 @@ class Bundled:
     Attributes:
         recipe: its first part is the task, which has a manifest.
         options: of `crossband fit`.
+        made: name and degradation of each way in which the judged sources are made; empty where the
+            manifest has sources.
     """
 
     recipe: str
     options: tuple[str, ...] = ()
+    made: tuple[tuple[str, str], ...] = ()
 
     @property
     def task(self) -> str:
@@ -47,12 +56,15 @@ class Bundled:
         return self.recipe.partition("/")[0]
 
 
+#: MATLAB's bicubic resize, and a sensor as sharp as Sentinel-2 with its noise.
+MADE = (("bicubic", "Bicubic"), ("sensor", "SensorMTF(mtf=0.2, noise=0.001)"))
 MODELS = {
     "rgb2nir": Bundled("rgb2nir/local-pyramid"),
-    "super-resolution-x2": Bundled("super-resolution/subpixel"),
+    "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(
         "super-resolution/subpixel",
         ("--method.generator.scale=4", "--data.scale=4", "--data.crop=24", "--data.batch=20"),
+        MADE,
     ),
 }
 
@@ -70,33 +82,59 @@ def train(name: str, manifests: Path, more: list[str]) -> None:
               "--resume" if begun else "--overwrite", *model.options, *more)  # fmt: skip
 
 
-def judge(name: str, manifests: Path, why: str, again: bool) -> None:
+def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None) -> None:
     """Evaluate the fitted model at the places of the vault.
+
+    Args:
+        name: of the model.
+        manifests: their folder.
+        why: what the look is for.
+        again: open a vault that was open before.
+        beside: a model folder that is judged at the same places, as the weights of before.
 
     Raises:
         SystemExit: the vault was open before, and `again` is not set.
     """
-    task = MODELS[name].task
-    before = vault.looks(task)
+    before = vault.looks(name)
     if before and not again:
         raise SystemExit(
-            f"the vault of {task} was opened already ({'; '.join(before)}): whatever is chosen "
+            f"the vault was opened for {name} already ({'; '.join(before)}): whatever is chosen "
             "after that is chosen with it; --again opens it, and the table will say so"
         )
     folder = ROOT / RUNS / name
     model = load(folder / "run" / "model")
     model.name = name
     model.save(folder / "model", dtype="bfloat16")  # what is judged is what ships
-    rows = vault.read(task, folder=manifests, look=True, why=why)
+    task = MODELS[name].task
+    rows = vault.read(task, folder=manifests, look=True, model=name, why=why)
     manifest = RUNS / name / "vault.csv"
-    rows.assign(split="test").to_csv(ROOT / manifest, index=False)
-    crossband("evaluate", "--model", RUNS / name / "model", "--manifest", manifest, "--by",
-              "family", "-o", RUNS / name / "report", "--overwrite")  # fmt: skip
+    _made(rows, MODELS[name].made).assign(split="test").to_csv(ROOT / manifest, index=False)
+    models = {REPORT: RUNS / name / "model"} | ({BEFORE: beside} if beside else {})
+    for report, of in models.items():
+        crossband("evaluate", "--model", of, "--manifest", manifest, "--by", "family",
+                  "-o", RUNS / name / report, "--overwrite")  # fmt: skip
+    if MODELS[name].made:
+        fidelity.measure(model, ROOT / manifest).to_csv(folder / FIDELITY, index=False)
+
+
+def _made(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    """Return the rows once for each way in which their source is made; the family says which."""
+    ways = [
+        rows.assign(degradation=degradation, family=way + BETWEEN + rows["family"])
+        for way, degradation in made
+    ]
+    return pd.concat(ways, ignore_index=True) if ways else rows
 
 
 def judged(name: str) -> pd.DataFrame:
-    """Return the errors at the places of the vault."""
-    return read_places((ROOT / RUNS / name / "report").glob("per_image.csv"))
+    """Return the errors at the places of the vault, of the weights of before too."""
+    folder = ROOT / RUNS / name
+    errors = read_places((folder / REPORT).glob("per_image.csv"))
+    before = list((folder / BEFORE).glob("per_image.csv"))
+    if not before:
+        return errors
+    old = read_places(before)
+    return pd.concat([errors, old[old["by"] == "model"].assign(by="before")], ignore_index=True)
 
 
 def ship(name: str) -> None:
@@ -106,10 +144,12 @@ def ship(name: str) -> None:
     model = load(folder / "model")
     model.about["training"] = load(folder / "run" / "model").about["training"]
     used, errors = pd.read_csv(folder / "pairs.csv", low_memory=False), judged(name)
-    looks = vault.looks(MODELS[name].task)
+    looks = vault.looks(name)
     about = describe(model, used, ratios(errors))
     model.about |= about
-    model.save(target, dtype="bfloat16", card=card(model, MODELS[name].recipe, used, errors, looks))
+    kept = pd.read_csv(folder / FIDELITY) if (folder / FIDELITY).is_file() else None
+    text = card(model, MODELS[name].recipe, used, errors, looks, kept)
+    model.save(target, dtype="bfloat16", card=text)
     print(target.relative_to(ROOT))
 
 
@@ -119,8 +159,8 @@ def table(name: str, to: Path | None) -> None:
     folds = inner_folds.reports(inner_folds.FOLDER / model.recipe)
     if folds:
         found["inner folds"] = ratios(read_places(folds))
-    looks = vault.looks(model.task)
-    if looks and (ROOT / RUNS / name / "report" / "per_image.csv").is_file():
+    looks = vault.looks(name)
+    if looks and (ROOT / RUNS / name / REPORT / "per_image.csv").is_file():
         errors = judged(name)
         found["vault"] = ratios(errors)
         print(error_table(errors) + "\n")
@@ -144,6 +184,9 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--why", default="", help="what the look at the vault is for")
     parser.add_argument("--again", action="store_true", help="open a vault that was open before")
+    parser.add_argument(
+        "--beside", type=Path, metavar="FOLDER", help="a model that is judged with it: before"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers of the table to FILE")
     a, more = parser.parse_known_args()
     if more and a.what != "train":
@@ -151,7 +194,7 @@ def main() -> None:
     if a.what == "train":
         train(a.model, a.manifests, more)
     elif a.what == "judge":
-        judge(a.model, a.manifests, a.why, a.again)
+        judge(a.model, a.manifests, a.why, a.again, a.beside)
         table(a.model, a.json)
     elif a.what == "ship":
         ship(a.model)

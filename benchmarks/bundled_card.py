@@ -90,7 +90,12 @@ def describe(model: Model, used: pd.DataFrame, found: Sequence[Ratio]) -> dict[s
 
 
 def card(
-    model: Model, recipe: str, used: pd.DataFrame, errors: pd.DataFrame, looks: Sequence[str]
+    model: Model,
+    recipe: str,
+    used: pd.DataFrame,
+    errors: pd.DataFrame,
+    looks: Sequence[str],
+    kept: pd.DataFrame | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -100,6 +105,7 @@ def card(
         used: the manifest that it was trained on.
         errors: see `judged.read_places`.
         looks: why the vault was opened, each time.
+        kept: see `fidelity.measure`; None where there is no scale.
     """
     words, t, n, found = WORDS[model.name], model.about["training"], model.network, ratios(errors)
     counts = used.groupby("family").agg(

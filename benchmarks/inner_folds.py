@@ -67,9 +67,7 @@ def main() -> None:
     print(ratio_table({"inner folds": of_all}))
     print("\n" + error_table(found))
     print("\n" + losses(found, of_all))
-    task = a.recipe.partition("/")[0]
-    looks = len(vault.looks(task))
-    print(f"\nInner folds by region: {len(reports(output))}. Looks at the vault: {looks}.")
+    print(f"\nInner folds by region: {len(reports(output))}.")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import pandas as pd
 METRICS = {"mae": "MAE", "NDVI_mae": "NDVI MAE"}
 COUNTS = {"mae": "n_valid", "NDVI_mae": "NDVI_n", "bias": "n_valid"}
 PLACE = ["family", "region", "group", "unit"]
+#: Between the way in which a source was made and the sensors, in the name of a family.
+MADE = ": "
 DRAWS = 4000
 #: Fewer regions than this have no interval.
 FEWEST = 3
@@ -73,13 +75,19 @@ def read_places(tables: Iterable[Path]) -> pd.DataFrame:
 
 
 def ratios(table: pd.DataFrame) -> list[Ratio]:
-    """Return the ratios to each baseline: over all places, then over each family's."""
+    """Return the ratios to each baseline: over all places, then over each family's.
+
+    Where sources were made in several ways (`bicubic: HLS`), each way has a row too.
+    """
     metrics = [m for m in METRICS if m in table]
     wide = table.pivot(index=PLACE, columns="by", values=metrics)
     families = wide.index.get_level_values("family")
+    ways = families.str.partition(MADE).get_level_values(0)
+    several = sorted(set(ways)) if families.str.contains(MADE).all() else []
+    parts = {"all": wide} | {way: wide[ways == way] for way in several}
+    parts |= {name: wide[families == name] for name in sorted(set(families))}
     out = []
-    for name in ("all", *sorted(set(families))):
-        part = wide if name == "all" else wide[families == name]
+    for name, part in parts.items():
         for baseline in baselines(table):
             for metric in metrics:
                 ratio = part[metric]["model"] / part[metric][baseline]

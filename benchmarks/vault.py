@@ -72,6 +72,7 @@ def read(
     folder: Path = FOLDER,
     look: bool = False,
     why: str = "",
+    model: str = "",
     shipped: bool = True,
     record: Path = LOOKS,
 ) -> pd.DataFrame:
@@ -82,11 +83,12 @@ def read(
         folder: of the manifests.
         look: return the vault's rows instead, and write the look down.
         why: what the look is for; needed for a look.
+        model: the model that is judged; needed for a look.
         shipped: only rows on which shipped weights may be trained.
         record: the file into which looks are written.
 
     Raises:
-        ValueError: a look without a reason.
+        ValueError: a look without a reason or a model.
     """
     rows = pd.read_csv(folder / f"{task}.csv", dtype={"date": str}, keep_default_na=True)
     rows = rows[rows["left_out"].isna()]
@@ -94,20 +96,23 @@ def read(
         rows = rows[rows["licence_ok"] == "yes"]
     rows = rows[(rows["vault"] == "yes") == look]
     if look:
-        if not why:
-            raise ValueError("a look at the vault needs a reason: read(task, look=True, why=...)")
+        if not why or not model:
+            raise ValueError(
+                "a look at the vault needs a reason: read(task, look=True, model=..., why=...)"
+            )
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        seen = pd.DataFrame([{"time": now, "task": task, "why": why, "rows": len(rows)}])
+        look_at = {"time": now, "task": task, "model": model, "why": why, "rows": len(rows)}
+        seen = pd.DataFrame([look_at])
         seen.to_csv(record, mode="a", header=not record.is_file(), index=False)
     return rows.reset_index(drop=True)
 
 
-def looks(task: str, record: Path = LOOKS) -> list[str]:
-    """Return why the vault of a task was opened, each time."""
+def looks(model: str, record: Path = LOOKS) -> list[str]:
+    """Return why the vault was opened for a model, each time."""
     if not record.is_file():
         return []
     seen = pd.read_csv(record)
-    return [str(why) for why in seen[seen["task"] == task]["why"]]
+    return [str(why) for why in seen[seen["model"] == model]["why"]]
 
 
 def inner_folds(table: pd.DataFrame, folds: int) -> pd.Series:

@@ -12,7 +12,8 @@ from registered import cases
 
 from crossband.core.registry import build
 from crossband.core.resample import bicubic
-from crossband.data.degrade import Degradation, coarse_mask
+from crossband.data.degrade import Degradation, coarse_mask, parse_degradation
+from crossband.data.degrade.any_of import AnyOf
 from crossband.data.degrade.base import jpeg
 from crossband.data.degrade.blind import Blind, blur_kernel, sinc_kernel
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
@@ -220,6 +221,36 @@ def test_shape_and_purity(name, arguments, scale):
         member(x, 5, rng())
     with pytest.raises(RecipeError, match="takes floats"):
         member(x[0], 1, rng())
+
+
+def test_one_of_several_is_drawn():
+    x, both = picture(), [Bicubic(), SensorMTF(mtf=0.05)]
+    drawn = AnyOf(["Bicubic", "SensorMTF(mtf=0.05)"])
+    results = [degradation(x, 2, rng()) for degradation in both]
+    seen = {
+        next(n for n, one in enumerate(results) if torch.equal(one, drawn(x, 2, rng(seed))))
+        for seed in range(12)
+    }
+    assert seen == {0, 1}
+    assert drawn.margin == max(degradation.margin for degradation in both)
+    with pytest.raises(RecipeError, match="at least one"):
+        AnyOf([])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Bicubik", "did you mean 'Bicubic'"),
+        ("SensorMTF(mft=0.2)", "no argument 'mft'"),
+        ("SensorMTF(mtf)", "names no degradation"),
+        ("SensorMTF(mtf=1e)", "1e is no number"),
+        ("SensorMTF(mtf=0.2", "names no degradation"),
+        ("AnyOf(choices=1)", "choices must be"),
+    ],
+)
+def test_a_text_that_names_no_degradation(text, words):
+    with pytest.raises(CrossbandError, match=words):
+        parse_degradation(text)
 
 
 @pytest.mark.parametrize("member", EXACT, ids=lambda m: f"{type(m).__name__} {m.margin}")

@@ -227,6 +227,16 @@ def test_a_stopped_run_goes_on_to_the_same_model(pairs, tmp_path, monkeypatch):
     assert same_weights(parts, whole)
 
 
+def test_a_resumed_run_counts_the_time_of_all_its_processes(pairs, tmp_path):
+    fit(RECIPE, options(pairs), tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    assert 0 < state["seconds"] < 600
+    torch.save(state | {"seconds": 5000.0}, last)
+    model = load(fit(RECIPE, options(pairs), tmp_path / "run", resume=True))
+    assert model.about["training"]["seconds"] > 5000
+
+
 def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
     arguments = options(pairs)
     fit(RECIPE, arguments, tmp_path / "run", fast_run=True)

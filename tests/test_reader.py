@@ -106,6 +106,19 @@ def test_a_recipes_degradation_wins_over_source_and_manifest(fine, pairs):
     assert soft.read(0, box).source.std() < sharp.read(0, box).source.std()
 
 
+def test_each_row_has_the_degradation_that_it_names(fine):
+    stated = ["Bicubic", "SensorMTF(mtf=0.05)", "SensorMTF(mtf=0.05, noise=0.1)"]
+    table = manifest.read(fine)
+    same = table.assign(target=table["target"].iloc[0], degradation=stated)
+    reader = PairReader(same, SHARPER, 2)
+    target = torch.from_numpy(reader.read(0, reader.info(0).grid.box).target)
+    made = [Bicubic(), SensorMTF(mtf=0.05), SensorMTF(mtf=0.05, noise=0.1)]
+    for row, degradation in enumerate(made):
+        source = reader.read(row, reader.info(row).grid.box).source
+        expected = degradation(target, 2, np.random.default_rng(0)).numpy()
+        np.testing.assert_allclose(source, expected, atol=1e-6)
+
+
 def test_what_cannot_be_degraded(fine, tmp_path):
     table = manifest.read(fine)
     with pytest.raises(ManifestError, match=r"manifest row 1: .* needs data.scale of 2 or more"):

@@ -19,6 +19,7 @@ from crossband.networks.generators.edsr import EDSR
 from crossband.networks.generators.pix2pixhd import Pix2PixHD
 from crossband.networks.generators.resnet import ResNet, reflected
 from crossband.networks.generators.strided_unet import StridedUNet
+from crossband.networks.generators.subpixel_resnet import SubpixelResNet
 from crossband.networks.layers.convolution import Resize, receptive_field
 
 CRITIC = {"width": 32, "largest": 16, "bias": False}
@@ -181,6 +182,14 @@ def test_edsr_on_the_bicubic_picture_begins_as_it(scale):
     torch.testing.assert_close(network(x), Bicubic(2, 2, scale)(x) + 0.05, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="3 cannot become 1"):
         EDSR(3, 1, bicubic=True)
+
+
+def test_gain_and_offset_of_the_source_come_back():
+    network = waken(SubpixelResNet(width=8, blocks=2))
+    x = 0.2 + 0.5 * torch.rand(1, 3, 20, 21, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        changed, plain = network(0.3 * x + 0.4), network(x)
+    torch.testing.assert_close(changed, 0.3 * plain + 0.4, atol=1e-5, rtol=1e-4)
 
 
 def test_edsr_with_blocks_that_add_nothing_is_a_plain_network():

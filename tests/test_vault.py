@@ -116,7 +116,7 @@ def test_the_vault_is_not_handed_out(folder):
 
 def test_a_look_needs_a_reason_and_is_written_down(folder, tmp_path):
     record = tmp_path / "looks.csv"
-    look = partial(read, "rgb2nir", folder=folder, look=True, record=record)
+    look = partial(read, "rgb2nir", folder=folder, look=True, record=record, model="rgb2nir")
     with pytest.raises(ValueError, match="a look at the vault needs a reason"):
         look()
     assert looks("rgb2nir", record) == []

@@ -15,7 +15,7 @@ Columns (`source` and `target` are required, everything else may be missing or e
 | group | rows that a split keeps together: scene, flight, video; the file where empty |
 | lon, lat, gsd | degrees, metres; they override the georeference of the file |
 | weight | relative frequency at which a row is drawn |
-| degradation | makes the source from the target, where `source` is empty: see `data.degrade`; as in `Bicubic` or `SensorMTF(mtf=0.2, noise=0.001)` |
+| degradation | makes the source from the target, where `source` is empty: see `data.degrade` |
 | guide | path of a measurement of the target, coarser or of another date: see docs/guiding.md |
 | guide_bands, guide_sensor | as for the source |
 | guide_datetime | when the guide was taken; its metadata say it where this is empty |

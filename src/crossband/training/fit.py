@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,7 +53,6 @@ def fit(
         Interrupted: Ctrl-C; `last.ckpt` is up to date.
         Preempted: SIGTERM or SIGUSR1; `last.ckpt` is up to date, exit code 75.
     """
-    started = time.time()
     config = recipe.load(name, overrides)
     if fast_run:
         fit_baselines.shorten(config)
@@ -88,7 +86,7 @@ def fit(
             if not run.is_first_process:
                 return folder / MODEL
             model = trained_model(run, settings, trained)
-            model.about["training"] = describe(run, settings, time.time() - started)
+            model.about["training"] = describe(run, settings)
             model.about["training"]["resumed"] = resume
             model.about["training"]["start"] = begun
             model.save(folder / MODEL)

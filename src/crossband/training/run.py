@@ -185,7 +185,7 @@ def trained_model(run: TrainingRun, settings: Any, weights: dict[str, Any]) -> M
     return Model(network, run.method.signature, name=str(settings.name), task=str(settings.task))
 
 
-def describe(run: TrainingRun, settings: Any, seconds: float) -> dict[str, Any]:
+def describe(run: TrainingRun, settings: Any) -> dict[str, Any]:
     """Return the entries of the model description that are needed to train the model again."""
     import numpy
     import rasterio
@@ -194,7 +194,7 @@ def describe(run: TrainingRun, settings: Any, seconds: float) -> dict[str, Any]:
         "seed": run.method.seed,
         "steps": run.method.step,
         "samples": run.method.consumed,
-        "seconds": round(seconds, 1),
+        "seconds": round(run.method.seconds, 1),
         "device": _device_name(run.device),
         "precision": run.precision,
         "versions": {

@@ -96,7 +96,8 @@ class SubpixelResNet(Generator):
         features = self.body(self.first(detail))
         # In fp32: bfloat16 outputs have steps of 1/256 of their value.
         with torch.autocast(x.device.type, enabled=False):
-            return bicubic + self.shuffle(self.last(features.float()))
+            fine: Tensor = self.shuffle(self.last(features.float()))
+        return bicubic + fine
 
     def _receptive_field(self, interval: Interval) -> Interval:
         """Return the source pixels that output pixels depend on."""

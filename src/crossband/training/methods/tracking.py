@@ -39,6 +39,7 @@ class TrackedModule(lightning.LightningModule):
         log_lines: number of lines logged so far.
         score: mean over groups of the normalised absolute validation error; lower is better.
         stale: validations since the best score.
+        seconds_before: how long the processes took that the training was resumed from.
     """
 
     seed: int = 0
@@ -66,6 +67,12 @@ class TrackedModule(lightning.LightningModule):
         self._best: float | None = None
         self._batches = 0  # since the start of the training
         self._clock: tuple[float, int] | None = None  # time and samples at the last line of the log
+        self.seconds_before, self._built = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the training has taken, all processes that it was resumed from included."""
+        return self.seconds_before + time.monotonic() - self._built
 
     @property
     def finished(self) -> bool:
@@ -171,6 +178,7 @@ class TrackedModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the counters as plain numbers, so that the file opens with weights_only."""
+        checkpoint["seconds"] = self.seconds  # beside the counters, which a resumed run repeats
         checkpoint["crossband"] = {
             "step": self.step,
             "consumed": self.consumed,
@@ -186,6 +194,7 @@ class TrackedModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the counters."""
         state = checkpoint["crossband"]
+        self.seconds_before = float(checkpoint.get("seconds", 0.0))  # older files do not have it
         if state["seed"] != self.seed:
             raise TrainingError(
                 f"the checkpoint was made with seed {state['seed']}, this run has {self.seed}"
