@@ -37,9 +37,12 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         noise: channels of noise that the network takes for each source pixel.
         style: length of the noise vector that it takes for each sample.
         located: whether it takes the location on Earth.
+        parallel_tiles: whether several tiles at once, each in one thread, are computed faster on a
+            CPU than one tile in all threads. That is so for many small operations, and not for
+            large convolutions, which would only take more memory.
 
-    A network with one of the last three overrides `forward_conditioned`; its `forward` then works
-    as if the noise were 0 and the place unknown.
+    A network that takes noise, style or a location overrides `forward_conditioned`; its `forward`
+    then works as if the noise were 0 and the place unknown.
     """
 
     largest_number = LARGEST
@@ -51,6 +54,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     noise: int = 0
     style: int = 0
     located: bool = False
+    parallel_tiles: bool = False
 
     def fault(self, source: int, target: int) -> str | None:
         """Return why this cannot translate so many source to so many target bands, if it cannot."""

@@ -19,6 +19,7 @@ from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine, PreparedBatch
 from crossband.translate.statistics import Statistics
 from crossband.translate.threads import BackgroundWriter, DeferredInterrupt, Prefetcher
+from crossband.translate.tile_pool import TilePool
 from crossband.translate.tiling import Postprocessor, Tiling
 
 Progress = Callable[[int, int], None]
@@ -147,18 +148,21 @@ class SceneStream:
         if progress is not None:
             progress(done * finer, statistics.pixels)
         clock = _Clock()
-        for item in ready:
+
+        def waited() -> None:
             statistics.waiting_for_reading += clock.lap()
-            predictions = self._engine.compute(item)
-            statistics.computing += clock.lap()
-            self._count(item, predictions)
-            writer.put((item, predictions))
-            del predictions
-            statistics.waiting_for_writing += clock.lap()
-            if item.batch.number in self._missing:
-                done += self._pixels[item.batch.number]
-            if progress is not None:
-                progress(done * finer, statistics.pixels)
+
+        with TilePool(self._engine, len(self._tiling.batches)) as pool:
+            for item, predictions in pool.compute(ready, waited):
+                statistics.computing += clock.lap()
+                self._count(item, predictions)
+                writer.put((item, predictions))
+                del predictions
+                statistics.waiting_for_writing += clock.lap()
+                if item.batch.number in self._missing:
+                    done += self._pixels[item.batch.number]
+                if progress is not None:
+                    progress(done * finer, statistics.pixels)
 
     def _count(self, item: PreparedBatch, predictions: Tensor | None) -> None:
         statistics, tiles = self._statistics, item.batch.tiles

@@ -41,9 +41,17 @@ def core_size(tile: int, margin: int, stride: int) -> int:
 
 
 def plan_tiles(
-    height: int, width: int, tile: int, margin: int, stride: int, part: Box | None = None
+    height: int,
+    width: int,
+    tile: int,
+    margin: int,
+    stride: int,
+    part: Box | None = None,
+    rows: int = 1,
 ) -> Iterator[Tile]:
     """Cover a scene with tiles, row by row.
+
+    The cores are of nearly equal size: so tiles that are computed at the same time end together.
 
     Args:
         height: rows of the scene, in source pixels.
@@ -53,6 +61,7 @@ def plan_tiles(
         margin: the network's margin in source pixels.
         stride: the network's stride.
         part: of the scene that is covered, with its origin on the stride; all of it where None.
+        rows: rows of tiles, at least.
 
     Yields:
         Tiles whose cores cover each pixel of the part exactly once.
@@ -60,10 +69,17 @@ def plan_tiles(
     reach, step = halo(margin, stride), core_size(tile, margin, stride)
     whole = Box(0, 0, height, width)
     part = part or whole
-    for row in range(part.row, part.row + part.height, step):
-        for col in range(part.col, part.col + part.width, step):
-            core = Box(row, col, step, step).intersection(part)
+    down = _even_step(part.height, max(rows, -(-part.height // step)), stride)
+    right = _even_step(part.width, -(-part.width // step), stride)
+    for row in range(part.row, part.row + part.height, down):
+        for col in range(part.col, part.col + part.width, right):
+            core = Box(row, col, down, right).intersection(part)
             yield Tile(core.expanded(reach, whole), core)
+
+
+def _even_step(length: int, count: int, stride: int) -> int:
+    """Return the least multiple of the stride of which `count` cover a length."""
+    return -(-length // (count * stride)) * stride
 
 
 @dataclass(frozen=True)

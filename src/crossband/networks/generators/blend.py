@@ -56,6 +56,7 @@ class Blend(Generator):
         self.stride = math.lcm(*(network.stride for network in networks))
         self.noise = max(network.noise for network in networks)
         self.style = max(network.style for network in networks)
+        self.parallel_tiles = all(network.parallel_tiles for network in networks)
         self.located = any(network.located for network in networks)
 
     @classmethod

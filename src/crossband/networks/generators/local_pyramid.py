@@ -78,6 +78,7 @@ class LocalPyramid(Generator):
         {"width": 6, "hidden": 5, "levels": 2, "bins": 0},
     )
 
+    parallel_tiles = True
     own_usual: Tensor
     own_spread: Tensor
     window_usual: Tensor
@@ -310,13 +311,15 @@ class _Member(nn.Module):
 
     def context_vectors(self, levels: list[Tensor]) -> Tensor:
         """Return the context vector of each of the finest cells: [B, h, w, hidden]."""
-        rows, columns = (slice(0, length) for length in levels[0].shape[1:3])
-        total = self.levels[0](levels[0])
-        for number, features in enumerate(levels[1:], start=1):
-            values = self.levels[number](features)
-            total = total + interpolate_cells(values, rows, columns, STEP**number)
-        vectors: Tensor = self.context(total).float()
-        return vectors
+        height, width = levels[0].shape[1:3]
+        coarse = [self.levels[n](features) for n, features in enumerate(levels[1:], start=1)]
+        vectors = []
+        for rows in _strips(slice(0, height), width):
+            total = self.levels[0](levels[0][:, rows])
+            for number, values in enumerate(coarse, start=1):
+                total += interpolate_cells(values, rows, slice(0, width), STEP**number)
+            vectors.append(self.context(total).float())
+        return torch.cat(vectors, dim=1)
 
     def context_vectors_at(
         self, levels: list[Tensor], sample: Tensor, row: Tensor, column: Tensor

@@ -16,6 +16,8 @@ CACHED = 4096
 class _LinearInFeatures(Generator):
     """A network that is linear in `features(x)`, so that least squares gives its weights."""
 
+    parallel_tiles = True
+
     def features(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> [B, F, H, W], of which the output is a linear combination."""
         raise NotImplementedError
@@ -91,6 +93,8 @@ class PerPixelMLP(Generator):
         width: hidden channels.
         depth: hidden layers.
     """
+
+    parallel_tiles = True
 
     def __init__(
         self, in_channels: int = 3, out_channels: int = 1, width: int = 64, depth: int = 2
