@@ -63,7 +63,13 @@ MODELS = {
     "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(
         "super-resolution/subpixel",
-        ("--method.generator.scale=4", "--data.scale=4", "--data.crop=24", "--data.batch=20"),
+        # The chips, of which there are most, have 16 coarse pixels at this scale.
+        (
+            "--method.generator.scale=4",
+            "--data.scale=4",
+            "--data.crop=16",
+            "--method.max_steps=1200",
+        ),
         MADE,
     ),
 }

@@ -99,8 +99,8 @@ def fidelity_table(found: pd.DataFrame) -> str:
     found = found.assign(made=found["family"].str.partition(MADE)[0])
     places = found.groupby(["made", *PLACE], as_index=False).mean(numeric_only=True)
     lines = [
-        "| source made by, unit | places | noise of the source | result made coarse - source, RMS | "
-        "power above the source's Nyquist, result / truth | sharper at |",
+        "| source made by, unit | places | noise of the source | result made coarse - source, "
+        "RMS | power above the source's Nyquist, result / truth | sharper at |",
         "|" + "---|" * 6,
     ]
     for (made, unit), part in places.groupby(["made", "unit"]):

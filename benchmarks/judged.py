@@ -18,6 +18,16 @@ import pandas as pd
 #: Metrics whose ratios are told, with their names, and the column of the pixels that count.
 METRICS = {"mae": "MAE", "NDVI_mae": "NDVI MAE"}
 COUNTS = {"mae": "n_valid", "NDVI_mae": "NDVI_n", "bias": "n_valid"}
+#: What is told of structure where it was measured, with its name in a table.
+STRUCTURE = {
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "edge_f1": "edge F1",
+    "improvement": "improvement",
+    "omission": "omission",
+    "hallucination": "hallucination",
+}
+COUNTS |= dict.fromkeys(STRUCTURE, "n_valid")
 PLACE = ["family", "region", "group", "unit"]
 #: Between the way in which a source was made and the sensors, in the name of a family.
 MADE = ": "
@@ -66,7 +76,7 @@ def read_places(tables: Iterable[Path]) -> pd.DataFrame:
     for key, part in images.groupby([*PLACE, "by"]):
         row: dict[str, Any] = dict(zip([*PLACE, "by"], cast(tuple[str, ...], key), strict=True))
         for name in columns:
-            known = part[part[COUNTS[name]] > 0]
+            known = part[(part[COUNTS[name]] > 0) & part[name].notna()]
             weights = known[COUNTS[name]]
             row[name] = float(np.average(known[name], weights=weights)) if len(known) else math.nan
         if part["n_valid"].sum() > 0:
@@ -154,6 +164,21 @@ def error_table(table: pd.DataFrame) -> str:
         cells = [f"{float(means[m][w]):.4f}" for m in metrics for w in who]
         count = part[["region", "group"]].drop_duplicates().shape[0]
         lines.append(f"| {family}, {unit} | {count} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def structure_table(table: pd.DataFrame) -> str:
+    """Return means over places of `STRUCTURE` as Markdown, for each way of making the source."""
+    known = {k: v for k, v in STRUCTURE.items() if k in table}
+    ways = table["family"].str.partition(MADE)[0]
+    several = table["family"].str.contains(MADE).all()
+    lines = ["| places | by | " + " | ".join(known.values()) + " |"]
+    lines.append("|" + "---|" * (len(known) + 2))
+    for way, part in table.groupby(ways if several else pd.Series("all", index=table.index)):
+        means = part.replace(np.inf, np.nan).groupby("by")[list(known)].mean()
+        for by in ("model", *baselines(table)):
+            cells = [f"{means[m][by]:.2f}" if m == "psnr" else f"{means[m][by]:.3f}" for m in known]
+            lines.append(f"| {way} | {by} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
