@@ -60,6 +60,7 @@ class Bundled:
 MADE = (("bicubic", "Bicubic"), ("sensor", "SensorMTF(mtf=0.2, noise=0.001)"))
 MODELS = {
     "rgb2nir": Bundled("rgb2nir/local-pyramid"),
+    "sar2optical": Bundled("sar2optical/local-pyramid"),
     "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(
         "super-resolution/subpixel",

@@ -3,8 +3,8 @@
     python benchmarks/photographs.py train    fit the recipe to T91 and BSDS200, or resume that
     python benchmarks/photographs.py table    PSNR and SSIM on Set5, Set14 and BSD100, by step
 
-The protocol is `sr-classic`: MATLAB's bicubic resize, Y of BT.601, 4 pixels off each border, the mean
-over pictures. The pictures lie beside the repository (`--data`).
+The protocol is `sr-classic`: MATLAB's bicubic resize, Y of BT.601, 4 pixels off each border, the
+mean over pictures. The pictures lie beside the repository (`--data`).
 """
 
 from __future__ import annotations
