@@ -21,6 +21,7 @@ from pathlib import Path
 import fidelity
 import inner_folds
 import pandas as pd
+import rasterio
 import vault
 from bundled_card import card, describe
 from judged import MADE as BETWEEN
@@ -28,11 +29,14 @@ from judged import Ratio, error_table, losses, ratio_table, ratios, read_places
 from project import ROOT, crossband
 
 from crossband import load
+from crossband.raster.gdal import gdal
 
 RUNS = Path("runs/bundled")
 #: What lies in the folder of a run beside the model: its report, that of the weights of before, and
 #: what `fidelity.py` measured.
 REPORT, BEFORE, FIDELITY = "report", "report-before", "fidelity.csv"
+#: Largest side that is judged where the source is made, in fine pixels, a multiple of every scale.
+SIDE, WHOLE = 384, 12
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,28 @@ def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None
 
 
 def _made(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    """Return the rows once for each way in which their source is made; the family says which."""
+    """Return the rows once for each way in which their source is made; the family says which.
+
+    Of scenes larger than `SIDE` the middle is judged.
+    """
+    if not made:
+        return rows
+    whole = rows["target_window"].isna()
+    rows = rows.assign(
+        target_window=rows["target_window"].where(~whole, rows["target"].map(_middle))
+    )
     ways = [
         rows.assign(degradation=degradation, family=way + BETWEEN + rows["family"])
         for way, degradation in made
     ]
-    return pd.concat(ways, ignore_index=True) if ways else rows
+    return pd.concat(ways, ignore_index=True)
+
+
+def _middle(path: str) -> str:
+    """Return the window of at most `SIDE` pixels in the middle of a file, as GDAL's srcwin."""
+    with gdal(), rasterio.open(path) as d:
+        width, height = (min(SIDE, n) // WHOLE * WHOLE for n in (d.width, d.height))
+        return f"{(d.width - width) // 2},{(d.height - height) // 2},{width},{height}"
 
 
 def judged(name: str) -> pd.DataFrame:

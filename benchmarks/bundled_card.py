@@ -17,6 +17,7 @@ from judged import (
     constant_share,
     error_table,
     losses,
+    overall,
     ratio_table,
     ratios,
     structure_table,
@@ -72,6 +73,7 @@ def _super_resolution(scale: int) -> Words:
             "Where the source has noise and little else, so has the result.",
         ),
         PROMISES,
+        "At most 384 x 384 pixels from the middle of each scene were judged. "
         "Improvement, omission and hallucination are shares of the detail that is nearer to the "
         "truth, still as in the source, or in neither (opensr-test's definition).",
     )
@@ -94,6 +96,26 @@ WORDS = {
         ),
         PROMISES,
     ),
+    "sar2optical": Words(
+        "red, green, blue from Sentinel-1 VV and VH in decibels; a first guess of colour",
+        "Radar does not see colour. The result is what the places of the training that look alike "
+        "to the radar have on average, so it is smooth: use it to look at a cloudy scene, or as a "
+        "start for training on your own pairs (`--start sar2optical`), not to measure or to "
+        "classify. Where a clear image of another date exists, give that as `--guide`: see "
+        "docs/guiding.md.",
+        (
+            "Few places could be had under a licence for any use: three in the vault are too few "
+            "to promise anything elsewhere.",
+            "Season, crop, snow and cloud change the colour and hardly the radar. The model says "
+            "the usual colour, whichever the date.",
+            "Bright targets (ships, roofs) and radar shadow become colours of something else.",
+        ),
+        "No place of the vault lies within 50 km of a place of the training data, as far as "
+        "coordinates are known; the two BioMassters places in Finland have none.",
+        "Edge F1 compares the strongest tenth of the gradients of both images: 1 - F1 of the "
+        "strong edges of the truth are missing (omission), and as many of the result are where "
+        "the truth has none (hallucination). Edges at random would have 0.1.",
+    ),
     "super-resolution-x2": _super_resolution(2),
     "super-resolution-x4": _super_resolution(4),
 }
@@ -103,10 +125,11 @@ HOLDERS = ("repo", "no licence file", "package")
 
 def describe(model: Model, used: pd.DataFrame, found: Sequence[Ratio]) -> dict[str, Any]:
     """Return what `about` says of a model: what it does, its sensors, what was measured."""
-    overall = [r for r in found if r.places == "all"]
+    of_all = overall(found)
     words = "; ".join(
         f"{METRICS[r.metric]} {r.value:.2f} ({r.low:.2f} to {r.high:.2f}) of {r.baseline}"
-        for r in overall
+        + ("" if r.places == "all" else f" ({r.places})")
+        for r in of_all
     )
     return {
         "description": WORDS[model.name].line,
@@ -115,7 +138,7 @@ def describe(model: Model, used: pd.DataFrame, found: Sequence[Ratio]) -> dict[s
         "gsd": [float(used["gsd"].min()), float(used["gsd"].max())],
         "metrics": {"vault": [asdict(r) for r in found]},
         "measured": [
-            f"{overall[0].count} places of the vault, geometric mean of the error ratio, 95 %: "
+            f"{of_all[0].count} places of the vault, geometric mean of the error ratio, 95 %: "
             f"{words}"
         ],
     }
@@ -161,7 +184,9 @@ def card(
         f"error of a place is {constant_share(errors):.0%} of its MAE (median). Trust patterns "
         "within a scene before values between scenes."
     )
-    distrust = "\n".join(f"- {item}" for item in (bias, *words.distrust))
+    # What super-resolution adds is detail, whose mean is 0.
+    items = words.distrust if n.scale > 1 else (bias, *words.distrust)
+    distrust = "\n".join(f"- {item}" for item in items)
     return f"""\
 # {model.name}
 

@@ -26,12 +26,10 @@ from crossband.data.degrade import parse_degradation
 from crossband.data.degrade.sensor import SensorMTF
 from crossband.data.reader import PairReader
 from crossband.metrics.families.spectrum import TILE, tile_view
-from crossband.raster.grid import Box, Window
+from crossband.raster.grid import Window
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
-#: Largest side that is measured of a scene, from its middle, in fine pixels; whole tiles.
-SIDE = 384
 PLACE = ["family", "region", "group", "unit"]
 
 
@@ -41,12 +39,10 @@ def measure(model: Model, manifest: Path) -> pd.DataFrame:
     scale = model.network.scale
     reader = PairReader(table, model.signature, scale)
     for number, row in enumerate(reader.rows):
-        info, side = reader.info(number), SIDE // scale
-        height, width = min(info.grid.height, side), min(info.grid.width, side)
-        box = Box((info.grid.height - height) // 2, (info.grid.width - width) // 2, height, width)
-        pixels = reader.read(number, box)
+        info = reader.info(number)
+        pixels = reader.read(number, info.grid.box)
         bands = tuple(model.signature.source)
-        source = Window(pixels.source, pixels.source_mask, info.grid.crop(box), bands, info.unit)
+        source = Window(pixels.source, pixels.source_mask, info.grid, bands, info.unit)
         result = translate_window(model, source, TileOptions(precision="fp32")).values
         found = _compare(result, pixels.target, pixels.mask, 0.5 / scale)
         if found is None:
@@ -57,6 +53,7 @@ def measure(model: Model, manifest: Path) -> pd.DataFrame:
             degradation, noise = SensorMTF(degradation.mtf), degradation.noise[0]
         again = degradation(torch.from_numpy(result), scale, np.random.default_rng(0)).numpy()
         edge = degradation.margin
+        height, width = pixels.source_mask.shape
         inner = (slice(edge, height - edge), slice(edge, width - edge))
         difference = (again - pixels.source)[:, *inner][:, pixels.source_mask[inner]]
         if difference.size:

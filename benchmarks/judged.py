@@ -41,7 +41,7 @@ class Ratio:
     """The geometric mean over places of model error / baseline error.
 
     Attributes:
-        places: family of sensors, or "all".
+        places: family of sensors, "all", or a way in which sources were made.
         count: number of places.
         baseline: name.
         metric: a key of `METRICS`.
@@ -87,14 +87,14 @@ def read_places(tables: Iterable[Path]) -> pd.DataFrame:
 def ratios(table: pd.DataFrame) -> list[Ratio]:
     """Return the ratios to each baseline: over all places, then over each family's.
 
-    Where sources were made in several ways (`bicubic: HLS`), each way has a row too.
+    Where sources were made in several ways (`bicubic: HLS`), each way has a row in place of all.
     """
     metrics = [m for m in METRICS if m in table]
     wide = table.pivot(index=PLACE, columns="by", values=metrics)
     families = wide.index.get_level_values("family")
     ways = families.str.partition(MADE).get_level_values(0)
     several = sorted(set(ways)) if families.str.contains(MADE).all() else []
-    parts = {"all": wide} | {way: wide[ways == way] for way in several}
+    parts = {way: wide[ways == way] for way in several} or {"all": wide}
     parts |= {name: wide[families == name] for name in sorted(set(families))}
     out = []
     for name, part in parts.items():
@@ -105,6 +105,12 @@ def ratios(table: pd.DataFrame) -> list[Ratio]:
                 if len(logs):
                     out.append(_ratio(name, baseline, metric, logs))
     return out
+
+
+def overall(found: Sequence[Ratio]) -> list[Ratio]:
+    """Return the ratios over all places, for each way in which sources were made."""
+    ways = {r.places.partition(MADE)[0] for r in found if MADE in r.places} or {"all"}
+    return [r for r in found if r.places in ways]
 
 
 def baselines(table: pd.DataFrame) -> list[str]:
