@@ -10,6 +10,7 @@ from crossband.core.registry import Registered
 from crossband.core.resample import resize_to
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
+from crossband.networks.tracing import is_traced, largest
 
 #: Largest integer among a network's arguments, which are numbers of channels, layers and pixels.
 #: Loops over more would hardly end, or compute numbers with thousands of digits.
@@ -40,6 +41,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         parallel_tiles: whether several tiles at once, each in one thread, are computed faster on a
             CPU than one tile in all threads. That is so for many small operations, and not for
             large convolutions, which would only take more memory.
+        runtime: the program that computes it, on the CPU in fp32; None for torch.
 
     A network that takes noise, style or a location overrides `forward_conditioned`; its `forward`
     then works as if the noise were 0 and the place unknown.
@@ -55,6 +57,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     style: int = 0
     located: bool = False
     parallel_tiles: bool = False
+    runtime: str | None = None
 
     def fault(self, source: int, target: int) -> str | None:
         """Return why this cannot translate so many source to so many target bands, if it cannot."""
@@ -63,9 +66,9 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
                 f"takes {self.in_channels} bands and gives {self.out_channels}, the signature says "
                 f"{source} and {target}"
             )
-        for name, largest in (("stride", LARGEST_STRIDE), ("scale", LARGEST_SCALE)):
-            if not 1 <= getattr(self, name) <= largest:
-                return f"has a {name} of {getattr(self, name)}, and 1 to {largest} are possible"
+        for name, most in (("stride", LARGEST_STRIDE), ("scale", LARGEST_SCALE)):
+            if not 1 <= getattr(self, name) <= most:
+                return f"has a {name} of {getattr(self, name)}, and 1 to {most} are possible"
         return None
 
     @property
@@ -155,8 +158,9 @@ def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:
         least: smallest side that the network accepts; a multiple of the stride.
     """
     height, width = x.shape[-2:]
-    right, bottom = max(-width % stride, least - width), max(-height % stride, least - height)
-    return functional.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
+    right, bottom = (largest(-side % stride, least - side) for side in (width, height))
+    padded = is_traced() or right or bottom
+    return functional.pad(x, (0, right, 0, bottom), mode="replicate") if padded else x
 
 
 def crop_border(x: Tensor, edge: int) -> Tensor:

@@ -90,7 +90,7 @@ class FamiliarBlend(Blend):
             mean = mean + part_output(part, x, conditions) * share
         rows, columns = (slice(0, length) for length in x.shape[-2:])
         cells = self.weights(network.description(levels))
-        weight = interpolate_cells(cells, rows, columns, network.stride).movedim(-1, 1)
+        weight = interpolate_cells(cells, rows, columns, network.stride).permute(0, 3, 1, 2)
         return mean + weight * (output - mean)
 
     def weights(self, description: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
+from crossband.networks.tracing import is_traced
 
 #: Side of the finest cells, in pixels, and the ratio of the cell sizes of two successive levels.
 CELL, STEP = 4, 2
@@ -176,9 +177,9 @@ class LocalPyramid(Generator):
         """Return the moments of all levels on the cells of the coarsest: [B, h, w, F]."""
         coarse = [levels[-1][..., : self.moments]]
         for number, features in enumerate(levels[:-1]):
-            channels = features[..., : self.moments].movedim(-1, 1)
+            channels = features[..., : self.moments].permute(0, 3, 1, 2)
             pooled = functional.avg_pool2d(channels, STEP ** (self.levels - 1 - number))
-            coarse.append(pooled.movedim(1, -1))
+            coarse.append(pooled.permute(0, 2, 3, 1))
         return torch.cat(coarse, dim=-1)
 
     def _padded(self, x: Tensor) -> Tensor:
@@ -202,7 +203,7 @@ class LocalPyramid(Generator):
             total = pixels.new_zeros(())
             for member, vectors in zip(members, contexts, strict=True):
                 total = total + member.output(pixels, interpolate_cells(vectors, some, columns))
-            outputs.append((total / len(members)).movedim(-1, 1))
+            outputs.append((total / len(members)).permute(0, 3, 1, 2))
         return torch.cat(outputs, dim=2)
 
     def _train(
@@ -353,7 +354,7 @@ class _Member(nn.Module):
 def _standard(features: Tensor, usual: Tensor, spread: Tensor) -> Tensor:
     """Return standardised features: [B, F, h, w] -> [B, h, w, F]."""
     features = ((features - usual) / spread).clamp(-FARTHEST, FARTHEST)
-    return features.movedim(1, -1).contiguous()
+    return features.permute(0, 2, 3, 1).contiguous()
 
 
 def _log(x: Tensor) -> Tensor:
@@ -368,13 +369,14 @@ def _edges(light: Tensor, valid: Tensor) -> Tensor:
         length = light.shape[dim] - 1
         here, there = (light.narrow(dim, start, length) for start in (0, 1))
         both = valid.narrow(dim, 0, length) & valid.narrow(dim, 1, length)
-        total.narrow(dim, 0, length).add_((there - here).abs() * both)
+        last = (0, 0, 0, 1) if dim == 2 else (0, 1)
+        total = total + functional.pad((there - here).abs() * both, last)
     return total
 
 
 def _blur(x: Tensor) -> Tensor:
     """Smooth with binomial weights; beyond the edge are zeros, which do not count."""
-    channels, weights = x.shape[1], x.new_tensor(BLUR)
+    channels, weights = int(x.shape[1]), x.new_tensor(BLUR)
     for shape, padding in (((1, 1, -1, 1), (REACH, 0)), ((1, 1, 1, -1), (0, REACH))):
         kernel = weights.view(shape).expand(channels, -1, -1, -1).contiguous()
         x = functional.conv2d(x, kernel, padding=padding, groups=channels)
@@ -383,6 +385,8 @@ def _blur(x: Tensor) -> Tensor:
 
 def _strips(rows: slice, width: int) -> list[slice]:
     """Return parts of the rows: whole cells, and about `CACHED` pixels."""
+    if is_traced():
+        return [rows]
     count = max(CACHED // width // CELL, 1) * CELL
     starts = range(rows.start, rows.stop, count)
     return [slice(top, min(top + count, rows.stop)) for top in starts]
@@ -390,10 +394,10 @@ def _strips(rows: slice, width: int) -> list[slice]:
 
 def interpolate_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
     """Interpolate cell values to the pixels of rows and columns: [B, h, w, F] -> [B, r, c, F]."""
-    first, last = max(rows.start // cell - 1, 0), -(-rows.stop // cell) + 1
-    start, end = max(columns.start // cell - 1, 0), -(-columns.stop // cell) + 1
-    some = vectors[:, first:last, start:end].movedim(-1, 1)  # a view
-    wide = functional.interpolate(some, scale_factor=cell, mode="bilinear").movedim(1, -1)
+    first, last = max(rows.start // cell - 1, 0), (rows.stop + cell - 1) // cell + 1
+    start, end = max(columns.start // cell - 1, 0), (columns.stop + cell - 1) // cell + 1
+    some = vectors[:, first:last, start:end].permute(0, 3, 1, 2)  # a view
+    wide = functional.interpolate(some, scale_factor=cell, mode="bilinear").permute(0, 2, 3, 1)
     top, west = rows.start - first * cell, columns.start - start * cell
     return wide[:, top : top + rows.stop - rows.start, west : west + columns.stop - columns.start]
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
+from crossband.networks.tracing import is_traced, largest, smallest
 
 #: Rows processed at once at inference: the features of a whole tile would not fit the cache.
 ROWS = 64
@@ -120,11 +121,10 @@ class LocalStatistics(Generator):
             return self._train(x, cells, rows, columns, wanted)
         windows = self._windows_of_cells(cells)
         outputs = []
-        for row in range(rows.start, rows.stop, ROWS):
-            some = slice(row, min(row + ROWS, rows.stop))
+        for some in _strips(rows):
             features = self._standard(self._features(x, windows, some, columns))
             total: Tensor = sum(_run(m, features) for m in self.members)  # type: ignore[assignment]
-            outputs.append((total / len(self.members)).movedim(-1, 1))
+            outputs.append((total / len(self.members)).permute(0, 3, 1, 2))
         return torch.cat(outputs, dim=2)
 
     def _train(
@@ -162,7 +162,7 @@ class LocalStatistics(Generator):
         kind = features.device.type
         reduced = torch.is_autocast_enabled(kind)
         features = features.to(torch.get_autocast_dtype(kind) if reduced else features.dtype)
-        return features.movedim(1, -1).contiguous()
+        return features.permute(0, 2, 3, 1).contiguous()
 
     def _features(self, x: Tensor, windows: Tensor | None, rows: slice, columns: slice) -> Tensor:
         """Return the features of the pixels in some rows and columns, [B, F, h, w]."""
@@ -171,8 +171,9 @@ class LocalStatistics(Generator):
         for side in self.near:
             k = side // 2
             # The pixels that the windows cover; zeros beyond the image, which do not count.
-            up, left = max(rows.start - k, 0), max(columns.start - k, 0)
-            down, right = min(rows.stop + k, x.shape[-2]), min(columns.stop + k, x.shape[-1])
+            up, left = largest(rows.start - k, 0), largest(columns.start - k, 0)
+            down = smallest(rows.stop + k, x.shape[-2])
+            right = smallest(columns.stop + k, x.shape[-1])
             edges = (
                 left - columns.start + k,
                 columns.stop + k - right,
@@ -183,8 +184,8 @@ class LocalStatistics(Generator):
             features.append(self._window(_box(self._sums(around), side, pad=False)))
         if windows is not None:
             s = self.stride
-            first, last = rows.start // s, -(-rows.stop // s)
-            start, end = columns.start // s, -(-columns.stop // s)
+            first, last = rows.start // s, (rows.stop + s - 1) // s
+            start, end = columns.start // s, (columns.stop + s - 1) // s
             wide = windows[..., first:last, start:end]
             wide = wide.repeat_interleave(s, dim=2).repeat_interleave(s, dim=3)
             top, west = rows.start - first * s, columns.start - start * s
@@ -222,7 +223,7 @@ class LocalStatistics(Generator):
         if not self.far:
             return None
         s, sums, extremes = self.stride, [], []
-        for some in torch.split(x, SAMPLES):
+        for some in (x,) if is_traced() else torch.split(x, SAMPLES):
             sums.append(functional.avg_pool2d(self._sums(some), s) * s * s)
             both = torch.cat([-some, some], dim=1)
             extremes.append(_largest(both.masked_fill(~_valid(some), -torch.finfo(x.dtype).max), s))
@@ -321,6 +322,13 @@ def _box(x: Tensor, side: int, *, pad: bool) -> Tensor:
     k = side // 2 if pad else 0
     x = functional.avg_pool2d(x, (side, 1), 1, (k, 0), count_include_pad=True) * side
     return functional.avg_pool2d(x, (1, side), 1, (0, k), count_include_pad=True) * side
+
+
+def _strips(rows: slice) -> list[slice]:
+    if is_traced():
+        return [rows]
+    starts = range(rows.start, rows.stop, ROWS)
+    return [slice(row, min(row + ROWS, rows.stop)) for row in starts]
 
 
 def _largest(x: Tensor, side: int) -> Tensor:

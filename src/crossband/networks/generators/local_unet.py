@@ -39,7 +39,7 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         last = x.permute(0, 2, 3, 1)
-        return functional.layer_norm(last, last.shape[-1:]).permute(0, 3, 1, 2)
+        return functional.layer_norm(last, (int(last.shape[-1]),)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
+from crossband.networks.tracing import is_traced
 
 #: Pixels that an MLP computes at once on a CPU, so that its hidden layers stay in the cache.
 CACHED = 4096
@@ -114,10 +115,10 @@ class PerPixelMLP(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
         pixels = x.movedim(1, -1).reshape(-1, self.in_channels)
-        cached = x.device.type == "cpu" and not torch.is_grad_enabled()
-        size = CACHED if cached else max(len(pixels), 1)
-        values = torch.cat([self._values(some) for some in torch.split(pixels, size)])
-        return values.view(x.shape[0], *x.shape[-2:], self.out_channels).movedim(-1, 1)
+        cached = x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
+        some = torch.split(pixels, CACHED) if cached and len(pixels) else (pixels,)
+        values = torch.cat([self._values(part) for part in some])
+        return values.view(x.shape[0], *x.shape[-2:], self.out_channels).permute(0, 3, 1, 2)
 
     def _values(self, pixels: Tensor) -> Tensor:
         """[N, Cs] -> float32 [N, Ct]."""

@@ -27,6 +27,7 @@ from crossband.networks.layers.convolution import (
     upsample_layers,
     uses_image_statistics,
 )
+from crossband.networks.tracing import largest
 
 #: Total downsampling step: two halvings.
 STRIDE = 4
@@ -205,6 +206,6 @@ def reflected(x: Tensor, border: int) -> Tensor:
     for axis in (-2, -1):
         last = x.shape[axis] - 1
         at = torch.arange(-border, last + 1 + border, device=x.device)
-        at = at.remainder(2 * last) if last else at * 0
+        at = at.remainder(largest(2 * last, 1))
         x = x.index_select(axis, torch.minimum(at, 2 * last - at))
     return x

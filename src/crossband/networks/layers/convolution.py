@@ -7,9 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from crossband.core.resample import bicubic
+from crossband.core.resample import bicubic, bicubic_axis
 from crossband.networks.base import LARGEST_STRIDE
+from crossband.networks.tracing import is_traced
 
 Norm = Literal["batch", "instance", "affine", "none"]
 Upsample = Literal["transpose", "resize", "bilinear", "bicubic"]
@@ -97,11 +99,38 @@ class Resize(WithReceptiveField):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> float32 [B, C, H * scale, W * scale]."""
         with torch.autocast(x.device.type, enabled=False):
+            if is_traced():
+                return _bicubic_phases(_bicubic_phases(x.float(), self.scale, 2), self.scale, 3)
             return bicubic(x.float(), float(self.scale))
 
     def receptive_field(self, interval: Interval) -> Interval:
         """Two pixels on either side of the centre; a single pixel if the centre lies on it."""
         return _interpolated_field(interval, self.scale, 2)
+
+
+def _bicubic_phases(x: Tensor, scale: int, axis: int) -> Tensor:
+    """Resize one axis as `bicubic` does, by a convolution for each phase of the scale.
+
+    A trace cannot hold the matrices of `bicubic`: their sizes are those of the image.
+
+    Args:
+        x: float32 [B, C, H, W].
+        scale: pixels of the result per pixel.
+        axis: 2 for rows, 3 for columns.
+    """
+    reach, length, channels = 2, x.shape[axis], int(x.shape[1])
+    at = torch.arange(-reach, length + reach).remainder(torch.as_tensor(2 * length))
+    x = x.index_select(axis, torch.minimum(at, 2 * length - 1 - at))  # mirrored, the edge twice
+    # The middle rows of the matrix for five pixels, which no border folds.
+    taps = bicubic_axis(2 * reach + 1, float(scale))[reach * scale : (reach + 1) * scale]
+    kernel = torch.from_numpy(taps).to(x.dtype).repeat(channels, 1)[:, None]
+    kernel = kernel[..., None] if axis == 2 else kernel[:, :, None]
+    phases = functional.conv2d(x, kernel, groups=channels)
+    batch, _, height, width = phases.shape
+    phases = phases.reshape(batch, channels, scale, height, width)
+    if axis == 2:
+        return phases.permute(0, 1, 3, 2, 4).reshape(batch, channels, -1, width)
+    return phases.permute(0, 1, 3, 4, 2).reshape(batch, channels, height, -1)
 
 
 def _interpolated_field(interval: Interval, scale: int, reach: int) -> Interval:
