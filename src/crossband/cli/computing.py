@@ -1,4 +1,4 @@
-"""Connect to the cluster that the options --engine and --scheduler name."""
+"""Prepare what the options --engine and --scheduler name: ONNX Runtime, or a cluster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import argparse
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossband.errors import CrossbandError, nearest
+
+if TYPE_CHECKING:
+    from crossband.model import Model
+
+#: This process with torch or with ONNX Runtime, or the workers of a cluster.
+ENGINES = ("local", "onnx", "dask")
+
+
+def load_model(a: argparse.Namespace) -> Model:
+    """Return the model of --model, which ONNX Runtime computes with --engine onnx."""
+    from crossband.model import load
+
+    model = load(a.model)
+    if a.engine != "onnx":
+        return model
+    from crossband.model.exporting.onnx_file import on_onnx_runtime
+
+    return on_onnx_runtime(model)
 
 
 @contextmanager
 def connected(a: argparse.Namespace) -> Iterator[Any]:
     """Yield the cluster of --engine dask; None for this process."""
-    if a.engine not in ("local", "dask"):
-        raise CrossbandError(f"--engine {a.engine}: {nearest(a.engine, ('local', 'dask'))}")
+    if a.engine not in ENGINES:
+        raise CrossbandError(f"--engine {a.engine}: {nearest(a.engine, ENGINES)}")
     if (a.engine == "dask") != (a.scheduler is not None):
         raise CrossbandError("--engine dask and --scheduler ADDRESS go together")
     if a.scheduler is None:

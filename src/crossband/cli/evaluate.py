@@ -24,7 +24,7 @@ def add_evaluate(sub: Any) -> None:
         "--model",
         action="append",
         default=[],
-        help="bundled name, folder or hf://owner/name; repeat to compare models",
+        help="bundled name, folder, .onnx file or hf://owner/name; repeat to compare models",
     )
     p.add_argument(
         "--predictions",

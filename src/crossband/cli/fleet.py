@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from crossband.cli.computing import connected
+from crossband.cli.computing import connected, load_model
 from crossband.cli.progress import Bar, left
 from crossband.core.messages import say
 from crossband.errors import SomeFailed
@@ -14,7 +14,6 @@ from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
 from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryLine
 from crossband.jobs.task import FleetObserver, FleetStatus, Task, plan_tasks
-from crossband.model import load
 from crossband.raster.remote import name_of
 from crossband.translate.options import TranslateOptions
 from crossband.translate.stream import Progress
@@ -31,7 +30,7 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
         SomeFailed: some scenes failed; the others are finished.
     """
     with connected(a) as cluster:
-        model, folder = load(a.model), Path(a.output)
+        model, folder = load_model(a), Path(a.output)
         names = list(options.write.indices)
         tasks = plan_tasks(model, a.inputs, folder, name=a.name or PATTERN, indices=names)
         status = translate_tasks(

@@ -149,6 +149,7 @@ def _run(argv: list[str]) -> int:
 def _parser() -> Parser:
     from crossband.cli.data import add_data
     from crossband.cli.evaluate import add_evaluate
+    from crossband.cli.export import add_export
     from crossband.cli.import_ import add_import
     from crossband.cli.options import add_options
     from crossband.cli.parser import Parser
@@ -192,6 +193,7 @@ def _parser() -> Parser:
     add_evaluate(sub)
     _blending(sub)
     add_import(sub)
+    add_export(sub)
     add_data(sub)
 
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")

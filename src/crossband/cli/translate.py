@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from crossband.cli.computing import connected
+from crossband.cli.computing import connected, load_model
 from crossband.cli.options import add_options, parsed_options
 from crossband.cli.progress import Bar
 from crossband.core.messages import say
@@ -45,7 +45,9 @@ def add_translate(sub: Any) -> None:
         "STAC item collection (.json)",
     )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder (any number)")
-    p.add_argument("--model", default="rgb2nir", help="bundled name, folder or hf://owner/name")
+    p.add_argument(
+        "--model", default="rgb2nir", help="bundled name, folder, .onnx file or hf://owner/name"
+    )
     add_options(p, ReadOptions)
     add_options(p, WriteOptions, ("indices", "overwrite", "resume"))
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
@@ -65,7 +67,10 @@ def add_translate(sub: Any) -> None:
     g = p.add_argument_group("computing")
     add_options(g, TileOptions)
     g.add_argument(
-        "--engine", default="local", help="local (default), or dask for the workers of a cluster"
+        "--engine",
+        default="local",
+        help="local (default), onnx for ONNX Runtime instead of torch, or dask for the workers of "
+        "a cluster",
     )
     g.add_argument("--scheduler", help="for --engine dask: tcp://host:8786, or scheduler.json")
 
@@ -105,12 +110,11 @@ def _translate(a: argparse.Namespace) -> int:
 
 
 def _translate_one(a: argparse.Namespace, source: str, out: Path, options: TranslateOptions) -> int:
-    from crossband.model import load
     from crossband.translate.scene import translate_scene
     from crossband.translate.statistics import Statistics
 
     with connected(a) as cluster:
-        model = load(a.model)
+        model = load_model(a)
         bar, statistics = Bar(source, quiet=a.quiet), Statistics()
         try:
             path = translate_scene(

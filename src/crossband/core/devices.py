@@ -56,6 +56,26 @@ def resolve_precision(device: torch.device, name: str = "auto") -> str:
     return name
 
 
+def resolve_for(runtime: str | None, device: str, precision: str) -> tuple[torch.device, str]:
+    """Return device and precision of a network; see `resolve_device` and `resolve_precision`.
+
+    Args:
+        runtime: the program that computes it; None for torch. Others compute on the CPU in fp32.
+        device: the requested one.
+        precision: the requested one.
+
+    Raises:
+        CrossbandError: another device or precision than that of the runtime is requested.
+    """
+    if runtime is None:
+        found = resolve_device(device)
+        return found, resolve_precision(found, precision)
+    for option, given, only in (("--device", device, "cpu"), ("--precision", precision, "fp32")):
+        if given not in ("auto", only):
+            raise CrossbandError(f"{option} {given}: {runtime} computes with {only} here")
+    return resolve_device("cpu"), "fp32"
+
+
 def limit_kernel_caches() -> None:
     """Limit the number of cached CPU kernels; call this before the first layer runs on the CPU.
 

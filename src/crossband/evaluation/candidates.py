@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossband.core.devices import resolve_device, resolve_precision
+from crossband.core.devices import resolve_for
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.data.open_scenes import OpenScenes
@@ -107,7 +107,8 @@ class ModelCandidate(Candidate):
 
     def describe(self) -> dict[str, Any]:
         """Return name, task, hash, bands, device and precision."""
-        device = resolve_device(self.device)
+        runtime = self.model.network.runtime
+        device, precision = resolve_for(runtime, self.device, self.precision)
         return {
             "label": self.label,
             "name": self.model.name,
@@ -116,7 +117,7 @@ class ModelCandidate(Candidate):
             "source": list(self.signature.source),
             "target": list(self.signature.target),
             "device": device.type,
-            "precision": resolve_precision(device, self.precision),
+            "precision": precision,
             "baselines": {name: self.hashes.get(name, "") for name in self.baselines},
         }
 

@@ -82,10 +82,19 @@ def read_description(folder: Path) -> tuple[dict[str, Any], Signature]:
         raise ModelError(f"{folder}: no {DESCRIPTION}, so not a model folder")
     data = read_strict_json(path, ModelError)
     try:
-        _check(data)
-        return data, Signature.from_json(data["signature"])
+        return checked_description(data)
     except CrossbandError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def checked_description(data: Any) -> tuple[dict[str, Any], Signature]:
+    """Return the content of a model.json, and the signature in it.
+
+    Raises:
+        CrossbandError: an unknown or missing key, a value of another kind.
+    """
+    _check(data)
+    return data, Signature.from_json(data["signature"])
 
 
 def check_line(what: str, text: Any, error: type[CrossbandError] = ModelError) -> None:

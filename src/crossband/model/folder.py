@@ -16,6 +16,8 @@ from crossband.errors import ModelError, nearest
 from crossband.model.description import read_description
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, WEIGHTS
 from crossband.model.model import Model
+from crossband.model.onnx_file import SUFFIX as ONNX
+from crossband.model.onnx_file import load_onnx
 from crossband.model.weights import load_network
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -26,7 +28,7 @@ def load(name: str | Path) -> Model:
     """Load a model.
 
     Args:
-        name: a bundled name (`rgb2nir`), a model folder, or `hf://owner/name`.
+        name: a bundled name (`rgb2nir`), a model folder, an ONNX file, or `hf://owner/name`.
 
     Raises:
         ModelError: unknown name; a missing or wrong key; weights with another hash, or in a pickle
@@ -37,7 +39,8 @@ def load(name: str | Path) -> Model:
 
 def load_as(kind: type[M], name: str | Path) -> M:
     """Load a model as an instance of a subclass of `Model`; see `load`."""
-    model = _load_folder(_resolve(name), kind)
+    path = _resolve(name)
+    model = load_onnx(path, kind) if os.path.isfile(path) else _load_folder(path, kind)
     model.address = str(name)
     return model
 
@@ -56,6 +59,8 @@ def _resolve(name: str | Path) -> Path:
         return bundled()[text]
     path = Path(text)
     if os.path.isfile(path):
+        if path.suffix == ONNX:
+            return path
         if path.suffix in _PICKLES:
             raise ModelError(f"{path}: pickle files are never loaded; a model is a folder")
         raise ModelError(f"{path}: a file, but a model is a folder with {DESCRIPTION}")

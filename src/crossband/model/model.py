@@ -121,6 +121,8 @@ class Model(nn.Module):
         Raises:
             OutputError: the folder exists, is no model, or cannot be written.
         """
+        if self.network.runtime is not None:
+            raise ModelError(f"{self.name}: a model in ONNX has no weights for a model folder")
         folder = Path(folder)
         with atomic_folder(folder, overwrite, DESCRIPTION) as temporary:
             self._save_into(temporary, dtype, card)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core.devices import limit_kernel_caches, resolve_device, resolve_precision
+from crossband.core.devices import limit_kernel_caches, resolve_for
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import ModelError
 from crossband.model import Model, identity
@@ -74,8 +74,7 @@ class Engine:
         limit_kernel_caches()
         self.model = model
         self.gate: AbstractContextManager[object] = nullcontext()
-        self.device = resolve_device(device)
-        self.precision = resolve_precision(self.device, precision)
+        self.device, self.precision = resolve_for(model.network.runtime, device, precision)
         model.eval().to(self.device)
         network: Any = model.network
         network.to(memory_format=torch.channels_last)

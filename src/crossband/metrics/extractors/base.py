@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -96,24 +94,6 @@ def resized(picture: Tensor, size: int) -> Tensor:
     return functional.interpolate(
         picture[None], (size, size), mode="bilinear", align_corners=False, antialias=True
     )[0]
-
-
-def import_extra(package: str, extra: str, what: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        CrossbandError: it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        top = package.partition(".")[0]
-        other = error.name not in (None, top)  # it is installed, but one of its dependencies is not
-        why = f"cannot be imported without {error.name}" if other else "is not installed"
-        raise CrossbandError(
-            f"{what} needs the package {top.replace('_', '-')}, which {why}: pip install "
-            f"'crossband[{extra}]'"
-        ) from error
 
 
 def full_precision() -> AbstractContextManager[None]:

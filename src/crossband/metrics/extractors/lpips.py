@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crossband.core.extras import import_extra
 from crossband.metrics.extractors.base import (
     Distance,
     external_package,
     full_precision,
     hash_tensors,
-    import_extra,
 )
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crossband.core.extras import import_extra
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import ModelError
-from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features, import_extra
+from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 

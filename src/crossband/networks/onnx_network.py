@@ -1,0 +1,157 @@
+"""A generator whose graph ONNX Runtime computes, on the CPU in fp32.
+
+The class is not registered: a model folder cannot name it, and it has no weights that torch knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossband.core.extras import import_extra
+from crossband.core.memory import OUT_OF_MEMORY
+from crossband.errors import ModelError
+from crossband.networks.base import Generator
+
+RUNTIME = "onnxruntime"
+Range = NDArray[np.float32]
+
+
+def import_runtime() -> Any:
+    """Import ONNX Runtime; CrossbandError where it is not installed."""
+    return import_extra(RUNTIME, "onnx", "ONNX")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What tiles need to know of a network; see `Generator`."""
+
+    in_channels: int
+    out_channels: int
+    margin: int | None
+    stride: int
+    scale: int
+
+    @classmethod
+    def of(cls, network: Generator) -> Geometry:
+        """Return that of a network."""
+        return cls(
+            network.in_channels,
+            network.out_channels,
+            network.margin,
+            network.stride,
+            network.scale,
+        )
+
+
+@dataclass(frozen=True)
+class PhysicalRanges:
+    """low and high - low of the source and the target, [C, 1, 1], of a graph of physical values."""
+
+    source: tuple[Range, Range]
+    target: tuple[Range, Range]
+
+
+class _OnnxNetwork(Generator):
+    """A graph in ONNX, from normalised source to normalised target like any other generator.
+
+    Args:
+        graph: the file's content, one that `model.onnx_file` has checked.
+        geometry: bands, margin, stride and scale.
+        name: of the graph in messages.
+        identity: what the graph was made of; results and caches are told apart by it.
+        ranges: of a graph that takes and gives physical values; None for one of normalised values.
+    """
+
+    runtime = RUNTIME
+
+    def __init__(
+        self,
+        graph: bytes,
+        geometry: Geometry,
+        *,
+        name: str,
+        identity: str,
+        ranges: PhysicalRanges | None,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = geometry.in_channels, geometry.out_channels
+        self.margin, self.stride, self.scale = geometry.margin, geometry.stride, geometry.scale
+        self._graph, self._name, self._ranges = graph, name, ranges
+        # In place of the graph itself, which is long.
+        self.arguments = {"graph": identity, "runtime": f"{RUNTIME} {import_runtime().__version__}"}
+        self._session  # noqa: B018, a graph that ONNX Runtime does not take is refused here
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the session, for workers and copies."""
+        return {k: v for k, v in self.__dict__.items() if k != "_session"}
+
+    @cached_property
+    def _session(self) -> Any:
+        runtime = import_runtime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # errors are raised as exceptions
+        # From bytes, so that no other file is opened.
+        try:
+            session = runtime.InferenceSession(
+                self._graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _error(f"{self._name}: ONNX Runtime cannot open it", error) from error
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        one = len(inputs) == len(outputs) == 1 and inputs[0].type == "tensor(float)"
+        if not (one and len(inputs[0].shape) == 4):
+            stated = "; ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise ModelError(
+                f"{self._name}: one input of float32 [N, C, H, W] and one output are needed, not "
+                f"{stated} and {len(outputs)} outputs"
+            )
+        return session
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> float32 [B, Ct, H * scale, W * scale]."""
+        values = np.ascontiguousarray(x.detach().float().cpu().numpy())
+        if self._ranges is not None:
+            low, span = self._ranges.source
+            values = values * span + low
+        try:
+            found = self._session.run(None, {self._session.get_inputs()[0].name: values})[0]
+        except Exception as error:
+            raise _error(f"{self._name}: ONNX Runtime failed", error) from error
+        out: NDArray[np.float32] = np.asarray(found, np.float32)
+        size = (x.shape[-2] * self.scale, x.shape[-1] * self.scale)
+        if out.shape != (len(x), self.out_channels, *size):
+            raise ModelError(
+                f"{self._name}: of {list(x.shape)} it makes {list(out.shape)}, and "
+                f"{[len(x), self.out_channels, *size]} is needed"
+            )
+        if self._ranges is not None:
+            low, span = self._ranges.target
+            out = (out - low) / span
+        return torch.from_numpy(np.ascontiguousarray(out))
+
+
+def onnx_network(
+    graph: bytes, geometry: Geometry, *, name: str, identity: str, ranges: PhysicalRanges | None
+) -> Generator:
+    """Return a generator that ONNX Runtime computes; see `_OnnxNetwork`.
+
+    Raises:
+        CrossbandError: ONNX Runtime is not installed.
+        ModelError: it does not take the graph.
+    """
+    return _OnnxNetwork(graph, geometry, name=name, identity=identity, ranges=ranges)
+
+
+def _error(words: str, error: Exception) -> Exception:
+    text = str(error)
+    if OUT_OF_MEMORY.search(text) or "Failed to allocate memory" in text:
+        return MemoryError(text)
+    return ModelError(f"{words}: {text.strip().splitlines()[0][:300] if text.strip() else error!r}")
