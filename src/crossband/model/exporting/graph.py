@@ -200,15 +200,17 @@ class PhysicalUnits(nn.Module):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter: it warns of each size that a trace holds as a constant, as is meant."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    """Silence the exporter: it warns of each size that a trace holds as a constant, as is meant.
+
+    Of a network that it cannot export it prints the whole graph, thousands of lines.
+    """
+    logger, private = logging.getLogger("torch.onnx"), "_jit_onnx_log"
+    level, log = logger.level, getattr(torch._C, private, None)
     logger.setLevel(logging.CRITICAL)
+    setattr(torch._C, private, lambda *_: None)
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)
+        setattr(torch._C, private, log)

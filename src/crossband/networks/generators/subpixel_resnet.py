@@ -110,7 +110,7 @@ class SubpixelResNet(Generator):
 
 def _smooth(x: Tensor) -> Tensor:
     """Smooth each band with `WEIGHTS` along both axes; beyond the edge are zeros."""
-    channels, reach, weights = x.shape[1], len(WEIGHTS) // 2, x.new_tensor(WEIGHTS)
+    channels, reach, weights = int(x.shape[1]), len(WEIGHTS) // 2, x.new_tensor(WEIGHTS)
     for shape, padding in (((1, 1, -1, 1), (reach, 0)), ((1, 1, 1, -1), (0, reach))):
         kernel = weights.view(shape).expand(channels, -1, -1, -1).contiguous()
         x = functional.conv2d(x, kernel, padding=padding, groups=channels)
