@@ -154,6 +154,7 @@ def _parser() -> Parser:
     from crossband.cli.options import add_options
     from crossband.cli.parser import Parser
     from crossband.cli.series import add_series
+    from crossband.cli.serve import add_serve
     from crossband.cli.translate import add_translate
     from crossband.translate.options import TileOptions
 
@@ -166,6 +167,7 @@ def _parser() -> Parser:
 
     add_translate(sub)
     add_series(sub)
+    add_serve(sub)
 
     p = sub.add_parser("models", help="list the bundled models, or describe one")
     p.set_defaults(run=_models)

@@ -35,12 +35,15 @@ def check_exists(path: str | Path) -> None:
         raise InputError(f"{text}: the file is empty")
 
 
-def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
+def open_dataset(
+    path: str | Path, *, allow_local: bool = False, self_contained: bool = False
+) -> Any:
     """Open a raster with GDAL, as a dataset of rasterio.
 
     Args:
         path: as GDAL takes it, or a URL.
         allow_local: a file on a server may refer to files of this machine.
+        self_contained: use only drivers of files that name no others.
 
     Raises:
         InputError: it cannot be opened, names what it must not, or has no bands, complex numbers or
@@ -49,7 +52,7 @@ def open_dataset(path: str | Path, *, allow_local: bool = False) -> Any:
     text = remote.address(path)
     check_exists(text)
     try:
-        dataset = open_path(text, allow_local=allow_local)
+        dataset = open_path(text, allow_local=allow_local, self_contained=self_contained)
     except READ_ERRORS as error:
         words = reason(error)
         if remote.is_remote(text) and "not recognized as being in" not in words:
@@ -93,14 +96,14 @@ def _files(dataset: Any, path: str) -> list[str]:
         raise InputError(f"{path}: it names a file by {reason(error)}") from error
 
 
-def open_path(path: str, *, allow_local: bool = False) -> Any:
+def open_path(path: str, *, allow_local: bool = False, self_contained: bool = False) -> Any:
     """Open a raster as GDAL does; requests to servers are repeated. See `open_dataset`.
 
     Raises:
         InputError: it names what it must not.
         RasterioError, OSError: it cannot be opened.
     """
-    opener = Opener(path, allow_local)
+    opener = Opener(path, allow_local, self_contained)
     if not remote.is_remote(path):
         opener.look()
         if not any(map(remote.is_remote, opener.sources)):

@@ -55,21 +55,31 @@ class FileReader:
         """All files that the bands are read from, as GDAL lists them."""
         return tuple(self._dataset.files)
 
-    def stored(self, box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window: stored numbers [C, H, W] and the mask of the file [H, W]."""
-        at = box.rasterio()
+    def stored(
+        self, box: Box, shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window: stored numbers [C, H, W] and the mask of the file [H, W].
+
+        Args:
+            box: the window.
+            shape: rows and columns of the result: nearest pixels, of overviews where the file has
+                them. All pixels where None.
+        """
+        at, n, out = box.rasterio(), len(self._numbers), shape
         indexes = list(self._numbers)
         try:
             with raise_lost_errors():
                 if len(set(self.dtypes)) == 1:
-                    stored = self._dataset.read(indexes, window=at)
+                    stored = self._dataset.read(indexes, window=at, out_shape=out and (n, *out))
                 else:
-                    stored = np.stack([self._dataset.read(n, window=at) for n in indexes])
+                    stored = np.stack(
+                        [self._dataset.read(n, window=at, out_shape=out) for n in indexes]
+                    )
                 mask = np.ones(stored.shape[1:], dtype=bool)
                 if self._alpha is not None:
-                    mask &= self._dataset.read(self._alpha, window=at) > 0
+                    mask &= self._dataset.read(self._alpha, window=at, out_shape=out) > 0
                 elif self._internal:
-                    mask &= self._dataset.read_masks(indexes[0], window=at) > 0
+                    mask &= self._dataset.read_masks(indexes[0], window=at, out_shape=out) > 0
         except READ_ERRORS as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
         return stored, mask

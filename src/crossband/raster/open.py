@@ -49,7 +49,7 @@ def open_scene(
         UnitError: the physical unit is not declared anywhere.
     """
     product = None
-    if opened is None:
+    if opened is None and not options.self_contained:
         allowed = options.allow_local_references
         product = products.find(path, options.bands, allow_local=allowed)
     if product is not None:
@@ -68,7 +68,11 @@ def open_scene(
 def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], opened: Any) -> Scene:
     declared = sensors.get(options.sensor) if options.sensor is not None else None
     if opened is None:
-        opened = open_raster(path, allow_local=options.allow_local_references)
+        opened = open_raster(
+            path,
+            allow_local=options.allow_local_references,
+            self_contained=options.self_contained,
+        )
     raster = opened
     try:
         numbers = find_bands(raster, path, needed, options.bands or {}, declared)
@@ -114,7 +118,9 @@ def known_bands(
     return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
 
 
-def open_raster(path: str | Path, *, allow_local: bool = False) -> Any:
+def open_raster(
+    path: str | Path, *, allow_local: bool = False, self_contained: bool = False
+) -> Any:
     """Open a raster with GDAL; see `dataset.open_dataset`.
 
     Raises:
@@ -122,7 +128,7 @@ def open_raster(path: str | Path, *, allow_local: bool = False) -> Any:
     """
     text = remote.address(path)
     try:
-        return dataset.open_dataset(path, allow_local=allow_local)
+        return dataset.open_dataset(path, allow_local=allow_local, self_contained=self_contained)
     except InputError as error:
         if remote.is_remote(text) or not os.path.isdir(text):
             raise

@@ -71,12 +71,14 @@ class Opener:
     Attributes:
         path: as the caller gives it.
         allow_local: a file on a server may refer to files of this machine.
+        self_contained: it may refer to no file at all.
         vrts: normal paths of VRTs, as GDAL opens them, that have been looked at.
         sources: names of all files that these name.
     """
 
     path: str
     allow_local: bool = False
+    self_contained: bool = False
     vrts: set[str] = field(default_factory=set)
     sources: list[str] = field(default_factory=list)
 
@@ -92,6 +94,8 @@ class Opener:
             InputError: it names what it must not.
             RasterioError: it cannot be opened.
         """
+        if self.self_contained:
+            return self.open_seen()
         if not self.strict:
             self.look(fetch=True)
             return self.open_seen()
@@ -106,6 +110,8 @@ class Opener:
 
     def open_seen(self) -> Any:
         """Return the raster after `look`; see `open`."""
+        if self.self_contained:
+            return self._checked(open_with(self.path, SELF_CONTAINED))
         check_sidecars(self.path)
         for name in self.sources:
             check_sidecars(name)
@@ -124,6 +130,8 @@ class Opener:
             InputError: one names what it must not, or no regular file.
         """
         self.vrts, self.sources = set(), []
+        if self.self_contained:
+            return
         root = Counter(self._named(self.path, fetch=fetch))
         waiting, inside = list(root), dict[str, Counter[str]]()
         while waiting:
@@ -216,7 +224,8 @@ class Opener:
         if self.allow_local:
             return
         on_server = is_on_server(name)
-        wrong = driver not in (*SELF_CONTAINED, "VRT") or (
+        allowed = SELF_CONTAINED if self.self_contained else (*SELF_CONTAINED, "VRT")
+        wrong = driver not in allowed or (
             driver == "VRT" and posixpath.normpath(name) not in self.vrts
         )
         if (on_server and wrong) or (self.strict and not on_server):

@@ -44,6 +44,10 @@ class ReadOptions:
         "Otherwise these are refused: a server could choose which of your files are read",
         flag="--allow-local-references",
     )
+    self_contained: bool = option(
+        False,
+        "open only what names no other file: one raster as GeoTIFF, JPEG 2000, JPEG, PNG or WebP",
+    )
 
     def only(self, bands: Collection[str]) -> Self:
         """Return the same options with these bands only; a manifest may name more bands."""

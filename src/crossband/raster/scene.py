@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.errors import InputError
+from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.radiometry import Radiometry
 
@@ -116,6 +117,27 @@ class Scene:
         """
         box = box or self.grid.box
         return self.physical(*self.stored(box), box)
+
+    def read_thinned(self, box: Box, factor: int) -> Window:
+        """Read about every `factor`-th pixel of a window in physical units, to be looked at.
+
+        Overviews of the file are used. Their pixels may be means, also over what is masked.
+        """
+        if factor == 1:
+            return self.read(box)
+        rows, columns = -(-box.height // factor), -(-box.width // factor)
+        if isinstance(self._reader, FileReader):
+            stored, mask = self._reader.stored(self._placed(box), (rows, columns))
+            seen = self.physical(stored, mask, Box(0, 0, rows, columns))
+            values, mask = seen.values, seen.mask
+        else:  # a calibration may depend on the position of every pixel
+            values = np.empty((len(self.bands), rows, columns), np.float32)
+            mask = np.empty((rows, columns), bool)
+            for row in range(rows):
+                line = self.read(Box(box.row + row * factor, box.col, 1, box.width))
+                values[:, row], mask[row] = line.values[:, 0, ::factor], line.mask[0, ::factor]
+        grid = self.grid.crop(box).resized(rows, columns)
+        return Window(values, mask, grid, self.bands, self.unit)
 
     @property
     def window(self) -> Box:

@@ -1,0 +1,326 @@
+"""Whole scenes, translated one after the other; a killed job goes on from its store.
+
+A job is a folder: `job.json` says what is done, `out/` holds the files and, until they are
+finished, the store of their windows (`raster.journal`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from crossband.core.atomic import write_text_atomically
+from crossband.core.json_text import read_json
+from crossband.core.memory import is_out_of_memory
+from crossband.errors import CrossbandError, InputError, OutputError
+from crossband.raster.bands import parse_bands
+from crossband.translate.options import GuideOptions, TileOptions, TranslateOptions, WriteOptions
+from crossband.translate.scene import translate_scene
+from crossband.translate.statistics import Statistics
+from crossband.web.places import ID, Places, new_id
+from crossband.web.previews import Models
+from crossband.web.scenes import Choice, own_words
+
+#: Jobs that may wait.
+WAITING = 20
+#: States of a job; those of `OPEN` are taken up after a restart.
+OPEN = ("waiting", "running")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a visitor orders.
+
+    Attributes:
+        choice: scene, model and options of reading.
+        indices: that are written beside the result.
+        dtype: data type of the file; the source's where empty.
+        guide: a scene that corrects the result, as the page names it; none where empty.
+        guide_sensor: its sensor, or nothing.
+        guide_bands: its bands, or nothing.
+        guide_method: see `--guide-method`, or nothing.
+    """
+
+    choice: Choice
+    indices: tuple[str, ...] = ()
+    dtype: str = ""
+    guide: str = ""
+    guide_sensor: str = ""
+    guide_bands: str = ""
+    guide_method: str = ""
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Order:
+        """Read an order from JSON.
+
+        Raises:
+            InputError: it is none.
+        """
+        texts = {k: v for k, v in given.items() if isinstance(v, str) and len(v) <= 4000}
+        indices = given.get("indices", [])
+        if not isinstance(indices, list) or not all(isinstance(i, str) for i in indices):
+            raise InputError("the indices are no list of names")
+        names = ("dtype", "guide", "guide_sensor", "guide_bands", "guide_method")
+        choice = replace(Choice.of(texts), job="")
+        return cls(choice, tuple(indices[:20]), **{n: texts.get(n, "").strip() for n in names})
+
+
+@dataclass
+class Job:
+    """One scene that is, will be or was translated.
+
+    Attributes:
+        id: that nobody guesses.
+        order: what is to be done.
+        name: of the scene, for people.
+        state: waiting, running, done, failed or cancelled.
+        error: why it failed, in one line.
+        created: seconds since 1970.
+        seconds: that it has computed, in all runs.
+        resumed: tiles that an earlier run had finished.
+        done: pixels.
+        total: pixels in all; 0 before it is known.
+        files: names of the finished files.
+    """
+
+    id: str
+    order: Order
+    name: str
+    state: str = "waiting"
+    error: str = ""
+    created: float = 0.0
+    seconds: float = 0.0
+    resumed: int = 0
+    done: int = 0
+    total: int = 0
+    files: list[str] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        about = asdict(self)
+        about["order"] = asdict(self.order)
+        return about
+
+
+class _Stopped(CrossbandError):
+    """A job is cancelled, or the server ends; its windows are kept."""
+
+
+class Jobs:
+    """The jobs of the server, and the thread that works on them.
+
+    Args:
+        folder: of the jobs.
+        places: finds scenes.
+        models: whose networks compute.
+        tile: options of the computation.
+        keep: hours after which finished and failed jobs are deleted.
+    """
+
+    def __init__(
+        self, folder: Path, places: Places, models: Models, tile: TileOptions, keep: float
+    ) -> None:
+        self._folder, self._places, self._models = folder, places, models
+        self._tile, self._keep = tile, keep
+        self._jobs: dict[str, Job] = {}
+        self._queue: deque[str] = deque()
+        self._cancelled: set[str] = set()
+        self._changed, self._closed = threading.Condition(), False
+        folder.mkdir(parents=True, exist_ok=True)
+        for job in sorted(self._stored(), key=lambda j: j.created):
+            self._jobs[job.id] = job
+            if job.state in OPEN:
+                job.state = "waiting"
+                self._queue.append(job.id)
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._thread.start()
+
+    def add(self, order: Order) -> Job:
+        """Queue a job.
+
+        Raises:
+            OutputError: too many wait.
+            CrossbandError: an order that cannot be carried out.
+        """
+        place = self._places.find(order.choice.scene)
+        self._options(order)
+        self._models.get(order.choice.model)
+        job = Job(new_id(), order, place.name, created=time.time())
+        with self._changed:
+            if len(self._queue) >= WAITING:
+                raise OutputError("too many jobs wait; try again later")
+            (self._folder / job.id / "out").mkdir(parents=True)
+            self._store(job)
+            self._jobs[job.id] = job
+            self._queue.append(job.id)
+            self._changed.notify()
+        return job
+
+    def get(self, text: str) -> Job:
+        """Return a job.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        job = self._jobs.get(text) if ID.fullmatch(text) else None
+        if job is None:
+            raise InputError("there is no such job: it may have been deleted")
+        return job
+
+    def cancel(self, text: str) -> Job:
+        """Stop a job; what it has computed is kept."""
+        job = self.get(text)
+        with self._changed:
+            if job.state == "running":
+                self._cancelled.add(job.id)
+            elif job.state == "waiting":
+                self._queue.remove(job.id)
+                job.state = "cancelled"
+                self._store(job)
+        return job
+
+    def resume(self, text: str) -> Job:
+        """Go on with a job that was cancelled or has failed."""
+        job = self.get(text)
+        with self._changed:
+            if job.state in ("cancelled", "failed"):
+                job.state, job.error = "waiting", ""
+                self._store(job)
+                self._queue.append(job.id)
+                self._changed.notify()
+        return job
+
+    def file(self, job: Job, name: str = "") -> Path:
+        """Return a finished file of a job: the result, or the one of this name.
+
+        Raises:
+            InputError: there is none.
+        """
+        name = name or (job.files[0] if job.files else "")
+        if job.state != "done" or name not in job.files:
+            raise InputError("the job has no such file")
+        return self._folder / job.id / "out" / name
+
+    def used_scenes(self) -> set[str]:
+        """Return the scenes that unfinished jobs need."""
+        with self._changed:
+            open_jobs = [j.order for j in self._jobs.values() if j.state != "done"]
+        return {o.choice.scene for o in open_jobs} | {o.guide for o in open_jobs}
+
+    def remove_old(self) -> None:
+        """Delete jobs that ended before the hours that the server keeps them."""
+        with self._changed:
+            for job in list(self._jobs.values()):
+                if job.state not in OPEN and time.time() - job.created > self._keep * 3600:
+                    del self._jobs[job.id]
+                    shutil.rmtree(self._folder / job.id, ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop the running job after its window; it goes on after the next start."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                job = self._jobs[self._queue.popleft()]
+                job.state = "running"
+                self._store(job)
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        """Translate the scene of a job, and record how it ended."""
+        started, before, statistics = time.time(), job.seconds, Statistics()
+
+        def progress(done: int, total: int) -> None:
+            job.done, job.total, job.seconds = done, total, before + time.time() - started
+            if self._closed or job.id in self._cancelled:
+                raise _Stopped("stopped")
+
+        state, words, files = "done", "", []
+        try:
+            place = self._places.find(job.order.choice.scene)
+            model = self._models.get(job.order.choice.model)
+            target = model.signature.target
+            what = target[0] if len(target) == 1 else model.name
+            output = self._folder / job.id / "out" / f"{Path(place.path).stem}_{what}.tif"
+            try:
+                translate_scene(
+                    model,
+                    place.path,
+                    output,
+                    self._options(job.order),
+                    executor=self._models,
+                    progress=progress,
+                    statistics=statistics,
+                )
+            except CrossbandError as error:
+                raise own_words(error, place) from error
+            indices = [f"{output.stem}_{index}.tif" for index in job.order.indices]
+            files = [output.name, *indices]
+        except _Stopped:
+            state = "waiting" if self._closed else "cancelled"
+        except CrossbandError as error:
+            state = "failed"
+            words = str(error).replace(str(self._folder / job.id / "out") + "/", "")
+        except Exception as error:  # noqa: BLE001 (the thread must live; the visitor is told)
+            state = "failed"
+            words = "out of memory" if is_out_of_memory(error) else f"a fault of Crossband: {error}"
+        with self._changed:
+            self._cancelled.discard(job.id)
+            job.state, job.error, job.files = state, words, files
+            job.resumed = max(job.resumed, statistics.resumed)
+            job.seconds = before + time.time() - started
+            self._store(job)
+
+    def _options(self, order: Order) -> TranslateOptions:
+        place = self._places.find(order.choice.scene)
+        guide = GuideOptions()
+        if order.guide:
+            other = self._places.find(order.guide)
+            read = Choice("", "", order.guide_bands, order.guide_sensor).read_options(
+                self_contained=other.self_contained
+            )
+            guide = GuideOptions(
+                other.path,
+                order.guide_method or None,
+                order.guide_sensor or None,
+                parse_bands(order.guide_bands) if order.guide_bands else None,
+                read=read,
+            )
+        return TranslateOptions(
+            order.choice.read_options(self_contained=place.self_contained),
+            self._tile,
+            WriteOptions(dtype=order.dtype or None, indices=order.indices, resume=True),
+            guide,
+        )
+
+    def _stored(self) -> Iterator[Job]:
+        for path in self._folder.glob("*/job.json"):
+            try:
+                said = read_json(path)
+                order = dict(said.pop("order"))
+                choice = Choice(**order.pop("choice"))
+                order["indices"] = tuple(order["indices"])
+                known = {f.name for f in fields(Job)}
+                yield Job(order=Order(choice, **order), **{k: said[k] for k in said if k in known})
+            except (CrossbandError, KeyError, TypeError, AttributeError):
+                continue  # of another version, or half of one: it is deleted with the others
+
+    def _store(self, job: Job) -> None:
+        write_text_atomically(
+            self._folder / job.id / "job.json", json.dumps(job.describe(), indent=1)
+        )

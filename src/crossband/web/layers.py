@@ -1,0 +1,297 @@
+"""The layers that the page can show of a scene.
+
+A further layer joins as one function in `KINDS`: it returns the layers of its kind that a scene and
+a model have, and nothing where they have none. All else (tiles, legend, stretch, value under the
+pointer, histogram, the lists of the page) follows from what a `Layer` states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.core import indices
+from crossband.core.sensors import REFLECTANCE
+from crossband.errors import BandError
+from crossband.model import Model
+from crossband.raster.grid import Box, Window
+from crossband.translate.stream import compute_index_values
+from crossband.web.previews import Cell, Previews, cells_of
+from crossband.web.scenes import OpenResult, OpenScene
+from crossband.web.views import View
+
+Array = NDArray[np.float32]
+#: Indices that the page offers, where the bands for them are there.
+INDICES = tuple(indices.CLOSED_FORMS)
+#: Colours and values, darkest and brightest, of an index before anybody has looked.
+_INDEX_RANGE = (-0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Something that is shown of a scene, in physical units.
+
+    Attributes:
+        name: in addresses.
+        title: for people.
+        unit: of its values.
+        bands: names of its one or three bands.
+        view: how its pixels lie in the map.
+        read: returns values [C, h, w] of a box of these pixels, or every n-th of them, NaN where
+            nothing is known; None where a cell is missing.
+        ranges: of each band, before anybody has looked at its distribution.
+        colours: colour map of a single band; see `render`.
+        cells: returns the cells that must be computed before a box is read.
+        computed: its pixels are computed when they are looked at, so from near only.
+    """
+
+    name: str
+    title: str
+    unit: str
+    bands: tuple[str, ...]
+    view: View
+    read: Callable[[Box, int], Array | None]
+    ranges: tuple[tuple[float, float], ...]
+    colours: str = "grey"
+    cells: Callable[[Box], Sequence[Cell]] = field(default=lambda _: ())
+    computed: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page needs to know of it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "unit": self.unit,
+            "bands": list(self.bands),
+            "ranges": [list(pair) for pair in self.ranges],
+            "colours": self.colours,
+            "computed": self.computed,
+        }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scene, a model, and where the pixels of the result come from.
+
+    Attributes:
+        scene: the source.
+        model: of the result.
+        previews: compute it where there is no file.
+        result: the finished file of a job, open; None without one.
+    """
+
+    scene: OpenScene
+    model: Model
+    previews: Previews
+    result: OpenResult | None = None
+
+    def cells(self, box: Box) -> Sequence[Cell]:
+        """Return the cells of the result that a box needs."""
+        return () if self.result is not None else cells_of(self.scene, self.model, box)
+
+    def synthetic(self, box: Box, factor: int) -> Array | None:
+        """Return the result [C, h, w], NaN where masked; None where a cell is missing."""
+        signature = self.model.signature
+        if self.result is not None:
+            return _nan(self.result.read_thinned(box, factor))
+        return self.previews.read(
+            self.cells(box), box, self.model.network.scale, len(signature.target)
+        )
+
+    @property
+    def can_compute(self) -> bool:
+        """Whether windows can be computed on their own, or there is a file."""
+        return self.result is not None or self.model.network.margin is not None
+
+
+def source_layers(shown: Shown) -> list[Layer]:
+    """Return the source: in colours where it has them."""
+    scene, signature = shown.scene, shown.model.signature
+    names = tuple(scene.bands)
+    picked = [names.index(n) for n in ("red", "green", "blue") if n in names]
+    picked = picked if len(picked) == 3 else [0]
+
+    def read(box: Box, factor: int) -> Array:
+        return _nan(scene.read_thinned(box, factor))[picked]
+
+    ranges = signature.units[scene.unit].source
+    return [
+        Layer(
+            "source",
+            "Source, " + ("colours" if len(picked) == 3 else names[0]),
+            scene.unit,
+            tuple(names[i] for i in picked),
+            View.of(scene.grid),
+            read,
+            tuple(tuple(ranges[i]) for i in picked),  # type: ignore[misc]
+        )
+    ]
+
+
+def synthetic_layers(shown: Shown) -> list[Layer]:
+    """Return the bands that the model makes, each alone, and in colours where it makes these."""
+    if not shown.can_compute:
+        return []
+    scene, model = shown.scene, shown.model
+    target, unit = model.signature.target, model.signature.target_unit(scene.unit)
+    view = View.of(scene.grid).finer(model.network.scale)
+    ranges = model.signature.units[scene.unit].target
+    groups = [[i] for i in range(len(target))]
+    colours = [target.index(n) for n in ("red", "green", "blue") if n in target]
+    if len(colours) == 3:
+        groups = [colours]
+    computed = shown.result is None
+
+    def reader(picked: list[int]) -> Callable[[Box, int], Array | None]:
+        def read(box: Box, factor: int) -> Array | None:
+            values = shown.synthetic(box, factor)
+            return None if values is None else values[picked]
+
+        return read
+
+    return [
+        Layer(
+            "synthetic" if i == 0 else f"synthetic-{target[picked[0]]}",
+            "Synthetic " + ("colours" if len(picked) == 3 else target[picked[0]]),
+            unit,
+            tuple(target[b] for b in picked),
+            view,
+            reader(picked),
+            tuple(tuple(ranges[b]) for b in picked),  # type: ignore[misc]
+            "grey" if len(picked) == 3 else "warm" if unit == "kelvin" else "viridis",
+            shown.cells,
+            computed,
+        )
+        for i, picked in enumerate(groups)
+    ]
+
+
+def measured_layers(shown: Shown) -> list[Layer]:
+    """Return the target band where the file has measured it."""
+    scene, signature = shown.scene, shown.model.signature
+    if scene.truth is None or len(signature.target) != 1:
+        return []
+    (band,) = signature.target
+
+    def read(box: Box, factor: int) -> Array:
+        return _nan(scene.read_thinned(box, factor, measured=True))
+
+    unit = signature.target_unit(scene.unit)
+    low, high = signature.units[scene.unit].target[0]
+    return [
+        Layer(
+            "measured",
+            f"Measured {band}",
+            unit,
+            (band,),
+            View.of(scene.grid),
+            read,
+            ((low, high),),
+            "warm" if unit == "kelvin" else "viridis",
+        )
+    ]
+
+
+def index_layers(shown: Shown) -> list[Layer]:
+    """Return spectral indices of source and result, and of measured bands."""
+    scene, model = shown.scene, shown.model
+    if model.network.scale != 1:
+        return []
+    out = []
+    for name in offered_indices(scene, model):
+        if shown.can_compute:
+            read = _index_reader(shown, name, shown.synthetic)
+            title, computed = f"{name} from synthetic", shown.result is None
+            out.append(_index_layer(shown, name, f"index-{name}", title, read, computed))
+        if scene.truth is not None:
+
+            def measured(box: Box, factor: int) -> Array:
+                return _nan(scene.read_thinned(box, factor, measured=True))
+
+            read = _index_reader(shown, name, measured)
+            out.append(
+                _index_layer(shown, name, f"measured-{name}", f"{name} measured", read, False)
+            )
+    return out
+
+
+#: What can be shown, in the order of the page's lists. A further layer is one more function here.
+KINDS: tuple[Callable[[Shown], list[Layer]], ...] = (
+    source_layers,
+    synthetic_layers,
+    index_layers,
+    measured_layers,
+)
+
+
+def layers_of(shown: Shown) -> dict[str, Layer]:
+    """Return all layers of a scene by their names."""
+    return {layer.name: layer for kind in KINDS for layer in kind(shown)}
+
+
+def offered_indices(scene: OpenScene, model: Model) -> list[str]:
+    """Return the indices that source and result have the bands for, in one unit."""
+    unit, target = scene.unit, model.signature.target_unit(scene.unit)
+    known = dict.fromkeys(scene.bands, unit) | dict.fromkeys(model.signature.target, target)
+    out = []
+    for name in INDICES:
+        try:
+            indices.check(name, known)
+        except BandError:
+            continue
+        needed = indices.required_bands(name)
+        made = any(band in model.signature.target for band in needed)
+        units = {known[band] for band in needed}
+        if made and len(units) == 1 and (name in indices.BOUNDED or units == {REFLECTANCE}):
+            out.append(name)
+    return out
+
+
+def _index_layer(
+    shown: Shown,
+    index: str,
+    name: str,
+    title: str,
+    read: Callable[[Box, int], Array | None],
+    computed: bool,
+) -> Layer:
+    needs = computed or name.startswith("index-")
+    return Layer(
+        name,
+        title,
+        "1",
+        (index,),
+        View.of(shown.scene.grid),
+        read,
+        (_INDEX_RANGE,),
+        "green",
+        shown.cells if needs else lambda _: (),
+        computed,
+    )
+
+
+def _index_reader(
+    shown: Shown, index: str, target: Callable[[Box, int], Array | None]
+) -> Callable[[Box, int], Array | None]:
+    names = shown.model.signature.target
+
+    def read(box: Box, factor: int) -> Array | None:
+        made = target(box, factor)
+        if made is None:
+            return None
+        seen = shown.scene.read_thinned(box, factor)
+        mask = seen.mask & np.isfinite(made).all(axis=0)
+        known = dict(zip(seen.bands, seen.values, strict=True))
+        known |= dict(zip(names, made, strict=True))
+        values, defined = compute_index_values(index, known, mask)
+        return np.where(defined, values, np.float32(np.nan))
+
+    return read
+
+
+def _nan(window: Window) -> Array:
+    return np.where(window.mask, window.values, np.float32(np.nan))

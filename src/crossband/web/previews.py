@@ -1,0 +1,267 @@
+"""Windows of results, computed when somebody looks at them, by one thread with one network.
+
+The scene is cut into cells whose origins lie on the network's stride. Each is computed with the
+network's margin, so its pixels are those of the translated file. Cells are kept while there is
+room.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.errors import CrossbandError
+from crossband.model import Model, identity, load
+from crossband.raster.gdal import gdal
+from crossband.raster.grid import Box
+from crossband.translate.conditions import SceneConditions
+from crossband.translate.engine import Engine, EngineKey
+from crossband.translate.engine_cache import shared_engine
+from crossband.translate.executor import LocalComputer
+from crossband.translate.options import TileOptions
+from crossband.translate.tiling import Tiling
+from crossband.translate.window import compute_windows
+from crossband.web.scenes import OpenScene
+
+Array = NDArray[np.float32]
+#: Side of a cell in pixels of the result, about; bytes of cells that are kept; cells that may wait.
+SIDE, KEPT, WAITING = 256, 256 * 2**20, 512
+#: Seconds after which a cell that nobody has asked for again is not computed any more.
+PATIENCE = 10.0
+#: Scene with options and model, first row, first column.
+CellKey: TypeAlias = tuple[tuple[str, ...], int, int]
+
+
+class BusyError(CrossbandError):
+    """So many cells wait that no more are taken; the page asks again."""
+
+
+class Models:
+    """The models that are offered, each loaded once, when it is first needed.
+
+    Args:
+        addresses: bundled names, folders, `hf://owner/name`.
+        tile: device and precision.
+
+    Attributes:
+        names: of the models, as the page shows them: of a folder its last part only.
+
+    Raises:
+        CrossbandError: two have one name.
+    """
+
+    def __init__(self, addresses: Sequence[str], tile: TileOptions = TileOptions()) -> None:
+        self._tile = tile
+        self._addresses = {a if a.startswith("hf://") else Path(a).name or a: a for a in addresses}
+        if len(self._addresses) < len(addresses):
+            raise CrossbandError(f"--model: two of one name among {', '.join(addresses)}")
+        self.names = tuple(self._addresses)
+        self._loaded: dict[str, tuple[Model, str]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Model:
+        """Return a model.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            CrossbandError: it is not offered.
+        """
+        if name not in self._addresses:
+            raise CrossbandError(f"the model {name[:100]!r} is not offered")
+        return self._get(name)[0]
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of a model, which previews and jobs share."""
+        model, known = self._get(name)
+        key = EngineKey(known, self._tile.device, self._tile.precision)
+        return shared_engine(key, lambda: model)
+
+    def ready(self, model: Model, options: TileOptions) -> LocalComputer:
+        """Make a model ready; see `translate.executor.Executor`."""
+        name = next(n for n, (known, _) in self._loaded.items() if known is model)
+        return LocalComputer(self.engine(name))
+
+    def _get(self, name: str) -> tuple[Model, str]:
+        with self._lock:
+            if name not in self._loaded:
+                model = load(self._addresses[name])
+                self._loaded[name] = model, identity(model)
+            return self._loaded[name]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A part of a scene that is computed at once.
+
+    Attributes:
+        key: tells it from all others.
+        core: in pixels of the source.
+    """
+
+    key: CellKey
+    core: Box
+
+
+@dataclass
+class _Waiting:
+    """A cell that waits to be computed, and when somebody has last asked for it."""
+
+    scene: OpenScene
+    cell: Cell
+    future: Future[None]
+    asked: float
+
+
+class Previews:
+    """Computes cells one after the other, and keeps them.
+
+    Args:
+        models: whose engines compute.
+        tile: seed and other options of the computation.
+        kept: bytes of cells that are kept.
+
+    Attributes:
+        computed: cells that went through a network.
+    """
+
+    def __init__(self, models: Models, tile: TileOptions = TileOptions(), kept: int = KEPT) -> None:
+        self._models, self._tile, self._room = models, tile, kept
+        self._kept: OrderedDict[CellKey, Array] = OrderedDict()
+        self._waiting: OrderedDict[CellKey, _Waiting] = OrderedDict()
+        self._bytes, self._closed, self.computed = 0, False, 0
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="previews", daemon=True)
+        self._thread.start()
+
+    def ask(self, scene: OpenScene, cells: Sequence[Cell]) -> list[Future[None]]:
+        """Have cells computed; return a future for each that is not there yet.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        now, futures = time.monotonic(), []
+        with self._changed:
+            for cell in cells:
+                if cell.key in self._kept:
+                    self._kept.move_to_end(cell.key)
+                    continue
+                known = self._waiting.get(cell.key)
+                if known is None or known.future.cancelled():
+                    if len(self._waiting) >= WAITING:
+                        raise BusyError("many visitors look at new places now; asking again ...")
+                    known = _Waiting(scene, cell, Future(), now)
+                    self._waiting[cell.key] = known
+                    self._changed.notify()
+                known.asked = now
+                futures.append(known.future)
+        return futures
+
+    def read(self, cells: Sequence[Cell], box: Box, scale: int, bands: int) -> Array | None:
+        """Return the values [C, h, w] of a box of the result; None where a cell is not kept."""
+        out = np.full((bands, box.height, box.width), np.nan, np.float32)
+        for cell in cells:
+            with self._changed:
+                values = self._kept.get(cell.key)
+            if values is None:
+                return None
+            own = cell.core.scaled(scale)
+            both = own.intersection(box)
+            if min(both.height, both.width) > 0:
+                out[:, *both.relative_to(box).slices()] = values[:, *both.relative_to(own).slices()]
+        return out
+
+    def close(self) -> None:
+        """End the thread after the cell that it computes."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                key = next(iter(self._waiting))
+                item = self._waiting[key]
+                if time.monotonic() - item.asked > PATIENCE:
+                    del self._waiting[key]
+                    item.future.cancel()
+                    continue
+                if not item.future.set_running_or_notify_cancel():
+                    del self._waiting[key]  # of a request that was broken off
+                    continue
+            problem: Exception | None = None
+            try:
+                values = self._compute(item.scene, item.cell)
+            except Exception as error:  # noqa: BLE001 (the thread must live; the visitor is told)
+                problem = error
+            with self._changed:
+                self._waiting.pop(key, None)
+                if problem is None:
+                    self._keep(key, values)
+            if problem is None:
+                item.future.set_result(None)
+            else:
+                item.future.set_exception(problem)
+
+    def _keep(self, key: CellKey, values: Array) -> None:
+        self.computed += 1
+        self._kept[key] = values
+        self._bytes += values.nbytes
+        while self._bytes > self._room and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+    def _compute(self, scene: OpenScene, cell: Cell) -> Array:
+        engine = self._models.engine(scene.model_name)
+        grid, network = scene.grid, engine.model.network
+        tiling = Tiling.of(engine.model, grid, self._tile, part=cell.core)
+        conditions = SceneConditions(network, grid, self._tile.seed)
+        box = cell.core.scaled(network.scale)
+        shape = (len(engine.model.signature.target), box.height, box.width)
+        out = np.full(shape, np.nan, np.float32)
+        with gdal():
+            windows = compute_windows(engine, tiling, conditions, scene.read)
+            for at, values, mask in windows:
+                np.copyto(out[:, *at.relative_to(box).slices()], values, where=mask)
+        return out
+
+
+def cells_of(scene: OpenScene, model: Model, box: Box) -> list[Cell]:
+    """Return the cells under a box of the result, nearest to its middle first.
+
+    The network has a finite margin.
+    """
+    network, whole = model.network, scene.grid.box
+    stride, scale = network.stride, network.scale
+    side = -(-max(SIDE // scale, 1) // stride) * stride
+
+    def all_cells() -> Iterator[Cell]:
+        for row in range(
+            box.row // scale // side * side, -(-(box.row + box.height) // scale), side
+        ):
+            for col in range(
+                box.col // scale // side * side, -(-(box.col + box.width) // scale), side
+            ):
+                core = Box(row, col, side, side).intersection(whole)
+                if min(core.height, core.width) > 0:
+                    yield Cell((scene.key, row, col), core)
+
+    middle = box.row + box.height / 2, box.col + box.width / 2
+
+    def away(cell: Cell) -> float:
+        own = cell.core.scaled(scale)
+        return abs(own.row + own.height / 2 - middle[0]) + abs(own.col + own.width / 2 - middle[1])
+
+    return sorted(all_cells(), key=away)

@@ -1,0 +1,250 @@
+"""Scenes that are open, for the model and the options that a visitor has chosen."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossband.core.sensors import SENSORS
+from crossband.errors import BandError, CrossbandError, InputError, UnitError
+from crossband.model import Model
+from crossband.raster import dataset
+from crossband.raster.bands import named_bands, parse_bands
+from crossband.raster.gdal import gdal
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
+from crossband.raster.scene import Scene
+from crossband.translate.window import check_source
+from crossband.web.places import Place, Places
+
+#: Scenes that are kept open; the least recently used one is forgotten.
+_OPEN = 24
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a visitor has chosen.
+
+    Attributes:
+        scene: as the page names it; see `places`.
+        model: name of the model.
+        bands: as `--bands` takes them, or nothing.
+        sensor: name, or nothing.
+        scale: text of a number, or nothing.
+        offset: likewise.
+        job: whose result is looked at instead of previews, or nothing.
+    """
+
+    scene: str
+    model: str
+    bands: str = ""
+    sensor: str = ""
+    scale: str = ""
+    offset: str = ""
+    job: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Choice:
+        """Read a choice from the query of an address."""
+        names = ("scene", "model", "bands", "sensor", "scale", "offset", "job")
+        return cls(*(given.get(name, "").strip() for name in names))
+
+    def read_options(self, *, self_contained: bool) -> ReadOptions:
+        """Return the options of reading.
+
+        Raises:
+            BandError, CrossbandError: a text that is none.
+        """
+        return ReadOptions(
+            parse_bands(self.bands) if self.bands else None,
+            self.sensor or None,
+            _number("--scale", self.scale),
+            _number("--offset", self.offset),
+            self_contained=self_contained,
+        )
+
+
+class OpenResult:
+    """The finished file of a job; threads take turns to read it.
+
+    Args:
+        path: of the file.
+        bands: of the result.
+    """
+
+    def __init__(self, path: Path, bands: Sequence[str]) -> None:
+        self._lock = threading.Lock()
+        with gdal():
+            self._scene = open_scene(path, needed=bands)
+
+    def read_thinned(self, box: Box, factor: int) -> Window:
+        """Read a window, or every n-th pixel of it."""
+        with self._lock, gdal():
+            return self._scene.read_thinned(box, factor)
+
+
+class OpenScene:
+    """A scene that is open for a model; threads take turns to read it.
+
+    Args:
+        place: where it lies.
+        choice: model and options.
+        model: the model.
+        places: checks files and sizes.
+
+    Attributes:
+        key: place, version and choice.
+        grid: of the scene.
+        truth: the model's target bands as the file has them; None where it has not.
+    """
+
+    def __init__(self, place: Place, choice: Choice, model: Model, places: Places) -> None:
+        self.place, self.choice = place, choice
+        self.model_name = choice.model
+        self.key = scene_key(place, choice)
+        self._lock = threading.Lock()
+        options = choice.read_options(self_contained=place.self_contained)
+        with gdal():
+            self._scene = open_scene(place.path, options, needed=model.signature.source)
+            try:
+                if not place.self_contained:
+                    for name in self._scene.files:
+                        places.check_file(name, place.name)
+                check_source(model, self._scene.unit, self._scene.bands)
+            except BaseException:
+                self._scene.close()
+                raise
+            self.truth = self._open_truth(model, options)
+        self.grid: Grid = self._scene.grid
+        self.bands, self.unit = self._scene.bands, self._scene.unit
+
+    def _open_truth(self, model: Model, options: ReadOptions) -> Scene | None:
+        """Open the target bands; None where the file does not have them, on its own grid."""
+        target = tuple(model.signature.target)
+        if model.network.scale != 1 or set(target) & set(model.signature.source):
+            return None
+        with suppress(BandError, UnitError, InputError):
+            own = ReadOptions(
+                None,
+                options.sensor,
+                options.scale,
+                options.offset,
+                self_contained=options.self_contained,
+            )
+            truth = open_scene(self.place.path, own, needed=target)
+            if truth.grid == self._scene.grid and truth.unit == model.signature.target_unit(
+                self._scene.unit
+            ):
+                return truth
+            truth.close()
+        return None
+
+    def read(self, box: Box) -> Window:
+        """Read a window in physical units."""
+        with self._lock, gdal():
+            return self._scene.read(box)
+
+    def read_thinned(self, box: Box, factor: int, *, measured: bool = False) -> Window:
+        """Read a window of the source, or of the measured target, to be looked at."""
+        scene = self.truth if measured else self._scene
+        assert scene is not None
+        with self._lock, gdal():
+            return scene.read_thinned(box, factor)
+
+
+class Scenes:
+    """Opens scenes, and keeps those that were used last.
+
+    Args:
+        places: finds them.
+        models: returns a model by its name.
+    """
+
+    def __init__(self, places: Places, models: Callable[[str], Model]) -> None:
+        self._places, self._models = places, models
+        self._open: OrderedDict[tuple[str, ...], OpenScene] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, choice: Choice) -> OpenScene:
+        """Return an open scene.
+
+        Raises:
+            CrossbandError: what the command would say, with the name of the file as its visitor
+                knows it.
+        """
+        place = self._places.find(choice.scene)
+        key = scene_key(place, choice)
+        with self._lock:
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
+        model = self._models(choice.model)
+        try:
+            if place.self_contained:
+                with dataset.open_dataset(place.path, self_contained=True) as raster:
+                    self._places.check_size(raster, place)
+            made = OpenScene(place, choice, model, self._places)
+        except CrossbandError as error:
+            raise own_words(error, place) from error
+        with self._lock:
+            made = self._open.setdefault(key, made)
+            while len(self._open) > _OPEN:
+                # It is closed when nobody holds it any more: a cell of it may still wait.
+                self._open.popitem(last=False)
+        return made
+
+    def describe(self, choice: Choice) -> dict[str, Any]:
+        """Return size and bands of a file, whatever the model takes."""
+        place = self._places.find(choice.scene)
+        about: dict[str, Any] = {"name": place.name, "bands": [], "width": None, "height": None}
+        if place.path.endswith(".SAFE"):
+            return about
+        sensor = SENSORS.get(choice.sensor)
+        try:
+            with (
+                gdal(),
+                dataset.open_dataset(place.path, self_contained=place.self_contained) as raster,
+            ):
+                self._places.check_size(raster, place)
+                known: dict[int, str] = {}
+                for source in reversed(named_bands(raster, sensor)):
+                    known.update(source)
+                about |= {"width": raster.width, "height": raster.height}
+                about["bands"] = [
+                    {
+                        "number": n,
+                        "label": raster.descriptions[n - 1] or "",
+                        "name": known.get(n, ""),
+                        "dtype": raster.dtypes[n - 1],
+                    }
+                    for n in range(1, min(raster.count, 100) + 1)
+                ]
+        except CrossbandError as error:
+            raise own_words(error, place) from error
+        return about
+
+
+def scene_key(place: Place, choice: Choice) -> tuple[str, ...]:
+    """Return what tells an open scene from others."""
+    read = choice.bands, choice.sensor, choice.scale, choice.offset
+    return (place.path, place.version, choice.model, *read)
+
+
+def own_words(error: CrossbandError, place: Place) -> CrossbandError:
+    """Return an error that names the file as its visitor knows it."""
+    return type(error)(str(error).replace(place.path, place.name))
+
+
+def _number(flag: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise CrossbandError(f"{flag} {text[:40]}: a number is needed") from error

@@ -1,0 +1,67 @@
+"""Run the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import warnings
+
+import uvicorn
+from rasterio.errors import NotGeoreferencedWarning
+
+from crossband.core.locks import locked
+from crossband.core.messages import say
+from crossband.errors import CrossbandError
+from crossband.raster.gdal import GDAL_OPTIONS
+from crossband.web.app import create_app
+from crossband.web.settings import Settings
+
+
+def serve(settings: Settings, host: str, port: int, prefix: str | None = None) -> None:
+    """Serve the page.
+
+    Args:
+        settings: checked options.
+        host: address to listen on.
+        port: to listen on; 0 for any free one.
+        prefix: path that a reverse proxy leaves in front of the addresses.
+
+    Raises:
+        CrossbandError: the address is taken, or does not exist; another server uses the folder.
+    """
+    prefix = (prefix or "").rstrip("/")
+    # The cache of GDAL is one of the process, whatever thread has filled it.
+    os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_OPTIONS["GDAL_CACHEMAX"] // 2**20))
+    # In many threads at once, what one of them switches off comes back in another.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    query = "" if settings.token is None else "?token=..."
+    say(f"Crossband is at http://{shown}:{port}{prefix}/{query} (Ctrl-C ends it)")
+    config = uvicorn.Config(
+        create_app(settings, prefix),
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=20,
+        limit_concurrency=500,
+        ws="none",
+    )
+    with listening, locked(settings.folder / "lock", settings.folder):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "another program listens there; choose another --port" if taken else error.strerror
+        raise CrossbandError(f"{host}:{port}: {why}") from error
+    return found

@@ -1,0 +1,313 @@
+"""The page in a real browser, which reaches this machine only; see also `test_web.py`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from crossband import load
+from crossband.web.settings import Settings
+
+sync_api = pytest.importorskip("playwright.sync_api")
+uvicorn = pytest.importorskip("uvicorn")
+
+app = pytest.importorskip("crossband.web.app")
+
+CHROMIUM = os.environ.get("CROSSBAND_CHROMIUM") or shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)"),
+]
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+#: With CROSSBAND_SHOTS=FOLDER the tests leave pictures of the page there.
+SHOTS = os.environ.get("CROSSBAND_SHOTS")
+
+
+def write_scene(path, name="<script>alert(1)</script>"):
+    """Write a scene of four bands with fields, of 700 x 800 pixels of 10 m."""
+    rng = np.random.default_rng(3)
+    fields = rng.uniform(0.03, 0.35, (4, 14, 16)).repeat(50, 1).repeat(50, 2)
+    noise = rng.normal(0, 0.01, fields.shape)
+    stored = ((fields + noise).clip(0.01, 1) * 10_000).astype(np.uint16)
+    profile = {"driver": "GTiff", "count": 4, "height": 700, "width": 800, "dtype": "uint16"}
+    profile |= {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+    with rasterio.open(path, "w", **profile) as out:
+        out.write(stored)
+        out.descriptions = ("red", "green", "blue", "nir")
+        out.scales, out.units = (1e-4,) * 4, ("reflectance",) * 4
+        out.update_tags(1, DESCRIPTION=name)
+    return path
+
+
+@contextmanager
+def serving(settings, prefix=None):
+    """Serve the page in a thread; yield its address."""
+    config = uvicorn.Config(
+        app.create_app(settings, prefix), host="127.0.0.1", port=0, log_level="error", ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return Chromium, for which no other name than this machine's exists."""
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves the page until the browser has left it."""
+    with ExitStack() as stack:
+        yield lambda *given: stack.enter_context(serving(*given))
+
+
+@pytest.fixture
+def open_page(browser, serve):
+    """Return a function that opens a page; at the end it has said and asked nothing wrong."""
+    problems, contexts = [], []
+
+    def start(size, **options):
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            has_touch=size == "phone",
+            permissions=["clipboard-read", "clipboard-write"],
+            accept_downloads=True,
+            **options,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+
+        def asked(request):
+            parts = urlsplit(request.url)
+            if parts.scheme in ("http", "https", "ws") and parts.hostname != "127.0.0.1":
+                problems.append(f"outside: {request.url}")
+
+        page.on("request", asked)
+        page.on("console", lambda m: m.type in ("error", "warning") and problems.append(m.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert not problems
+
+
+@pytest.fixture
+def settings(tmp_path, tiny_model):
+    folder, root = tmp_path / "served", tmp_path / "root"
+    folder.mkdir()
+    root.mkdir()
+    write_scene(root / "fields.tif")
+    return Settings(folder, root.resolve(), models=(str(tiny_model),))
+
+
+def shot(page, name):
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS) / f"{name}.png")
+
+
+def loaded(page, side):
+    """Wait until all tiles of a side are there."""
+    page.wait_for_function(
+        """(side) => {
+            const tiles = [...document.querySelectorAll(`.leaflet-${side}-pane img`)];
+            return tiles.length > 0 && tiles.every((t) => t.complete && t.src);
+        }""",
+        arg=side,
+    )
+
+
+def border(page):
+    return page.evaluate(
+        "getComputedStyle(document.querySelector('.leaflet-right-pane')).clip.split(' ')"
+        ".pop().replace(/[^0-9.-]/g, '')"
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_visitor_uploads_looks_translates_downloads_and_shares(
+    settings, serve, open_page, tmp_path, size
+):
+    upload = write_scene(tmp_path / "<img src=x onerror=alert(1)>.tif")
+    address = serve(settings)
+    page = open_page(size)
+    page.goto(address)
+    page.set_input_files("#file", upload)
+    page.wait_for_selector("#layers:not([hidden])")
+    # Sides show source and synthetic band; the other two layers are chosen.
+    loaded(page, "left")
+    loaded(page, "right")
+    assert "<img src_x" in page.inner_text("#scene-name")
+    page.select_option("#left", "measured")
+    loaded(page, "left")
+    page.select_option("#right", "index-NDVI")
+    loaded(page, "right")
+    page.wait_for_selector("#scatter svg rect", state="attached")
+    assert "MAE" in page.inner_text("#scatter-said")
+    page.wait_for_selector("#histogram svg polygon", state="attached")
+    page.select_option("#right", "synthetic")
+    page.select_option("#left", "source")
+    loaded(page, "right")
+
+    # Swipe: by the mouse, then by the keyboard.
+    page.locator("#map").scroll_into_view_if_needed()
+    box = page.locator("#swipe").bounding_box()
+    before = float(border(page))
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, middle, steps=5)
+    page.mouse.up()
+    assert int(page.input_value("#swipe")) > 70
+    assert float(border(page)) > before
+    by_mouse = float(border(page))
+    page.focus("#swipe")
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert float(border(page)) < by_mouse
+
+    # The value under the pointer, and by the keyboard that in the middle.
+    map_box = page.locator("#map").bounding_box()
+    page.mouse.move(map_box["x"] + map_box["width"] / 2, map_box["y"] + map_box["height"] * 0.35)
+    page.wait_for_function("() => document.querySelectorAll('#values tr').length >= 4")
+    assert "reflectance" in page.inner_text("#values")
+    page.focus("#map")
+    said = page.inner_text("#pixel")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "(said) => document.querySelector('#pixel').textContent !== said", arg=said
+    )
+
+    page.fill("#opacity", "60")
+    assert page.evaluate("document.querySelector('.leaflet-right-pane').style.opacity") == "0.6"
+    page.check("input[name=stretch][value=view]")
+    loaded(page, "right")
+    shot(page, f"{size}-layers")
+
+    page.check("#indices input[value=NDVI]")
+    page.click("#translate")
+    page.wait_for_selector("#downloads a")
+    with page.expect_download() as got:
+        page.click("#downloads a >> nth=0")
+    stored = next((settings.folder / "uploads").glob("*/file/*"))
+    own = tmp_path / "own" / got.value.suggested_filename
+    own.parent.mkdir()
+    load(settings.models[0]).translate(stored, own, indices=["NDVI"])
+    assert Path(got.value.path()).read_bytes() == own.read_bytes()
+    with page.expect_download() as report:
+        page.click("#downloads a >> nth=2")
+    text = Path(report.value.path()).read_text()
+    assert "crossband translate" in text
+    assert "<img src_x" not in text
+    assert "&lt;img src_x" in text
+    loaded(page, "right")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+
+    # The link restores scene, layers, options and view.
+    page.click("#copy")
+    link = page.evaluate("navigator.clipboard.readText()")
+    other = open_page(size)
+    other.goto(link)
+    loaded(other, "right")
+    for name in ("left", "right", "opacity", "swipe"):
+        assert other.input_value(f"#{name}") == page.input_value(f"#{name}")
+    assert other.is_checked("input[name=stretch][value=view]")
+    assert other.locator("#downloads a").count() == 3
+    places = [
+        p.evaluate("Object.fromEntries(new URLSearchParams(location.hash.slice(1)))")
+        for p in (page, other)
+    ]
+    assert places[0]["z"] == places[1]["z"]
+    assert float(places[0]["x"]) == pytest.approx(float(places[1]["x"]), abs=20)
+    shot(other, f"{size}-restored")
+
+
+def test_bands_and_sensor_are_asked_for(settings, serve, open_page, tmp_path):
+    picture = tmp_path / "picture.png"
+    values = np.random.default_rng(0).integers(0, 255, (4, 300, 400)).astype(np.uint8)
+    profile = {"driver": "PNG", "count": 4, "height": 300, "width": 400, "dtype": "uint8"}
+    with rasterio.open(picture, "w", **profile) as out:
+        out.write(values)
+    address = serve(settings)
+    page = open_page("desktop")
+    page.goto(address)
+    page.set_input_files("#file", picture)
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "--sensor" in page.inner_text("#problem")
+    assert page.is_hidden("#layers")
+    page.select_option("#sensor", "display")
+    page.click("#reading button")
+    page.wait_for_selector("#layers:not([hidden])")
+    loaded(page, "right")
+    assert "pixels" in page.inner_text(".leaflet-control-scale-line")
+
+
+def test_a_file_of_the_server_behind_a_path_prefix(settings, serve, open_page):
+    address = serve(settings, "/user/me/proxy/8000")
+    page = open_page("desktop")
+    page.goto(f"{address}/user/me/proxy/8000/")
+    page.click("#root summary")
+    page.click("#files button.name")
+    page.wait_for_selector("#layers:not([hidden])")
+    loaded(page, "right")
+    page.click("#translate")
+    page.wait_for_selector("#downloads a")
+
+
+def test_a_token_is_asked_for_once(settings, serve, open_page):
+    address = serve(replace(settings, token="correct-horse", hosts=()))
+    page = open_page("phone")
+    page.route("**/favicon.ico", lambda route: route.abort())
+    page.goto(f"{address}/?token=correct-horse")
+    page.wait_for_selector("#model option", state="attached")
+    assert "token" not in page.url
+
+
+def test_everything_is_reached_by_the_keyboard(settings, serve, open_page):
+    address = serve(settings)
+    page = open_page("desktop")
+    page.goto(f"{address}/#scene=root:fields.tif")
+    loaded(page, "right")
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    wanted = {"map", "swipe", "file", "sensor", "bands", "model", "left", "right", "opacity"}
+    assert wanted | {"translate", "copy", "whole", "dtype"} <= reached
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('input, select, button, progress')].filter((e) =>
+            !e.labels?.length && !e.textContent.trim() && !e.ariaLabel).map((e) => e.id)"""
+    )
+    assert unnamed == []
