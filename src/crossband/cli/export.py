@@ -11,7 +11,7 @@ from typing import Any
 from crossband.core.messages import say
 from crossband.errors import CrossbandError, nearest
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "stac", "deepness")
 
 
 def add_export(sub: Any) -> None:
@@ -27,6 +27,13 @@ def add_export(sub: Any) -> None:
     p.add_argument("-o", "--output", required=True, help="file to write")
     p.add_argument("--overwrite", action="store_true", help="replace an existing file")
     p.add_argument("--unit", help="unit of the source (default: the model's first)")
+    p.add_argument(
+        "--with-onnx", action="store_true", help="for --to stac: a further asset, the model in ONNX"
+    )
+    g = p.add_argument_group("the QGIS plugin Deepness")
+    g.add_argument("--sensor", help="says how stored numbers become physical values")
+    g.add_argument("--gsd", type=float, metavar="METRES", help="of a pixel")
+    g.add_argument("--tile", type=int, metavar="PIXELS", help="side of a tile (default 512)")
 
 
 def _export(a: argparse.Namespace) -> int:
@@ -34,6 +41,34 @@ def _export(a: argparse.Namespace) -> int:
         raise CrossbandError(f"--to {a.to}: {nearest(a.to, FORMATS)}")
     from crossband.model import load
     from crossband.model.exporting.onnx_file import export_onnx
+    from crossband.model.exporting.stac import export_stac
 
-    say(export_onnx(load(a.model), a.output, unit=a.unit, overwrite=a.overwrite))
+    if a.with_onnx and a.to != "stac":
+        raise CrossbandError("--with-onnx is for --to stac")
+    of_deepness = {"--sensor": a.sensor, "--gsd": a.gsd, "--tile": a.tile}
+    if a.to != "deepness" and any(value is not None for value in of_deepness.values()):
+        raise CrossbandError(f"{', '.join(of_deepness)} are for --to deepness")
+    if a.to == "deepness" and (a.sensor is None or a.gsd is None):
+        raise CrossbandError("--to deepness needs --sensor NAME and --gsd METRES")
+    if a.to == "deepness" and a.unit is not None:
+        raise CrossbandError("--unit: the sensor says it; leave it out with --to deepness")
+    model = load(a.model)
+    if a.to == "deepness":
+        from crossband.model.exporting.deepness import TILE, export_deepness
+
+        path = export_deepness(
+            model,
+            a.output,
+            sensor=a.sensor,
+            gsd=a.gsd,
+            tile=TILE if a.tile is None else a.tile,
+            overwrite=a.overwrite,
+        )
+    elif a.to == "stac":
+        path = export_stac(
+            model, a.output, unit=a.unit, with_onnx=a.with_onnx, overwrite=a.overwrite
+        )
+    else:
+        path = export_onnx(model, a.output, unit=a.unit, overwrite=a.overwrite)
+    say(path)
     return 0

@@ -50,6 +50,11 @@ def add_translate(sub: Any) -> None:
     )
     add_options(p, ReadOptions)
     add_options(p, WriteOptions, ("indices", "overwrite", "resume"))
+    p.add_argument(
+        "--stac-item",
+        action="store_true",
+        help="also write a STAC item of the result beside it, that names model and source",
+    )
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
     g = p.add_argument_group("many scenes")
@@ -94,6 +99,8 @@ def _translate(a: argparse.Namespace) -> int:
     out = Path(a.output)
     several = len(a.inputs) > 1 or stands_for_many(a.inputs[0])
     if several or a.output.endswith(("/", "\\")) or out.is_dir():
+        if a.stac_item:
+            raise OutputError("--stac-item is for one scene: give a file as -o")
         if out.is_file():
             raise OutputError(f"{out}: several inputs need a folder, and this is a file")
         from crossband.cli.fleet import translate_fleet
@@ -128,6 +135,10 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
             )
         finally:
             bar.close()
+        if a.stac_item:
+            from crossband.translate.result_item import write_result_item
+
+            write_result_item(model, source, path)
     if statistics.skipped:
         if not a.quiet:
             say(f"{path}  is done already")

@@ -18,6 +18,8 @@ from crossband.model.files import BASELINES, CARD, DESCRIPTION, WEIGHTS
 from crossband.model.model import Model
 from crossband.model.onnx_file import SUFFIX as ONNX
 from crossband.model.onnx_file import load_onnx
+from crossband.model.stac_item import SUFFIX as ITEM
+from crossband.model.stac_item import model_of_item
 from crossband.model.weights import load_network
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -61,6 +63,8 @@ def _resolve(name: str | Path) -> Path:
     if os.path.isfile(path):
         if path.suffix == ONNX:
             return path
+        if path.suffix == ITEM:
+            return model_of_item(path)
         if path.suffix in _PICKLES:
             raise ModelError(f"{path}: pickle files are never loaded; a model is a folder")
         raise ModelError(f"{path}: a file, but a model is a folder with {DESCRIPTION}")

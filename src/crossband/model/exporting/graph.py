@@ -14,7 +14,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -55,13 +55,22 @@ def check_exportable(name: str, network: Generator) -> None:
         raise ModelError(f"{name}: {type(network).__name__} cannot be exported to ONNX: {reason}")
 
 
-def trace(module: nn.Module, network: Generator, name: str) -> Any:
+def trace(
+    module: nn.Module,
+    network: Generator,
+    name: str,
+    *,
+    example: Tensor | None = None,
+    outputs: Sequence[str] = (OUTPUT,),
+) -> Any:
     """Return the ModelProto of a module, with symbolic batch, height and width.
 
     Args:
         module: what is traced: the network, or the network in physical units.
         network: says of which size the example is.
         name: of the model, for messages.
+        example: an input whose sizes are those of the graph, which then has no symbols.
+        outputs: names of the results.
 
     Raises:
         ModelError: the network has an operation that ONNX has not.
@@ -69,7 +78,7 @@ def trace(module: nn.Module, network: Generator, name: str) -> Any:
     onnx = import_onnx()
     file: Any = io.BytesIO()  # whose type the hints of torch do not have
     # Neither side is a multiple of the stride, so that padding is recorded.
-    example = torch.rand(
+    odd = torch.rand(
         2, network.in_channels, 2 * network.stride + 5, 3 * network.stride + 3, dtype=torch.float32
     )
     sizes = {0: "batch", 2: "height", 3: "width"}
@@ -78,13 +87,13 @@ def trace(module: nn.Module, network: Generator, name: str) -> Any:
         with _quiet(), torch.inference_mode(False), torch.no_grad():
             torch.onnx.export(
                 _plain(module).eval(),
-                (example,),
+                (odd if example is None else example,),
                 file,
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: sizes, OUTPUT: enlarged},
+                output_names=list(outputs),
+                dynamic_axes={INPUT: sizes, OUTPUT: enlarged} if example is None else None,
             )
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

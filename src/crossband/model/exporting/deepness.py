@@ -1,0 +1,165 @@
+"""Write a model for Deepness, a plugin of QGIS (PUTvision/qgis-plugin-deepness 0.7).
+
+What its code does with a file of ONNX, and so what this one has:
+
+- It divides stored numbers by 255, whatever their type is. So the graph multiplies by 255 and then
+  has scale, offset and nodata of the sensor.
+- Its tiles are squares of one size, which the input states.
+- It reads the metadata as JSON: `model_type`, `resolution` (cm per pixel), `tile_size`,
+  `tiles_overlap` (percent), `class_names`, `reg_output_scaling`.
+- A `Regressor` takes channel 0 of each output, so that each band is an output. It puts NaN to 0.
+- A `Superresolution` has one output. Its tiles must not overlap, so they differ at their borders.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from crossband.core.atomic import atomic_file, check_file
+from crossband.core.sensors import Sensor, get
+from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.model.exporting.graph import FARTHEST, check_exportable, trace
+from crossband.model.exporting.onnx_file import one_unit, physical
+from crossband.model.model import Model
+from crossband.model.onnx_file import SUFFIX
+from crossband.networks import Generator
+from crossband.networks.onnx_network import import_runtime
+
+TILE = 512
+#: Types of stored numbers, in the order in which one is looked for that the sensor has.
+STORED = ("uint8", "uint16")
+#: Overlaps that are looked at, in percent.
+_LARGEST_OVERLAP = 90
+
+
+class StoredNumbers(nn.Module):
+    """A network of physical values for stored numbers divided by 255; each band is an output.
+
+    Args:
+        inner: the network in physical units.
+        scale: physical = stored x scale + offset.
+        offset: see scale.
+        nodata: stored number of masked pixels.
+        split: give each band as an output.
+    """
+
+    def __init__(
+        self, inner: nn.Module, scale: float, offset: float, nodata: float | None, split: bool
+    ) -> None:
+        super().__init__()
+        self.inner, self.scale, self.offset = inner, scale, offset
+        self.nodata, self.split = nodata, split
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """[1, Cs, T, T] -> [1, 1, T, T] for each band, or [1, Ct, T * scale, T * scale]."""
+        stored = (x * 255.0).round()
+        values = stored * self.scale + self.offset
+        if self.nodata is not None:
+            values = torch.where(stored == self.nodata, torch.full_like(values, torch.nan), values)
+        out: Tensor = self.inner(values)
+        return tuple(torch.split(out, 1, dim=1)) if self.split else out
+
+
+def export_deepness(
+    model: Model,
+    output: str | Path,
+    *,
+    sensor: str,
+    gsd: float,
+    tile: int = TILE,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model as an ONNX file for Deepness.
+
+    Args:
+        model: loaded model.
+        output: file with the suffix .onnx.
+        sensor: says how stored numbers become physical ones.
+        gsd: metres per pixel; Deepness resamples what it reads to it.
+        tile: side of a tile in pixels, a multiple of the network's stride.
+        overwrite: replace an existing file.
+
+    Raises:
+        ModelError: the network is no graph; see `graph.obstacle`.
+        CrossbandError: a sensor or tile that does not fit the model.
+        OutputError: the file exists or cannot be written.
+    """
+    path, found, network = Path(output), get(sensor), model.network
+    if path.suffix != SUFFIX:
+        raise OutputError(f"{path}: give the file the suffix {SUFFIX}")
+    check_file(path, overwrite)
+    check_exportable(model.name, network)
+    if not 0 < gsd < 10_000:
+        raise CrossbandError(f"--gsd {gsd:g}: metres per pixel, above 0 and below 10,000")
+    if found.power:
+        raise CrossbandError(f"--sensor {sensor}: linear power is not stored as whole numbers")
+    overlap = _overlap(network, tile)
+    signature = one_unit(model.signature, found.unit)
+    split = network.scale == 1
+    wrapped = StoredNumbers(
+        physical(network, signature), _scale(found), found.offset, found.nodata, split
+    ).eval()
+    names = [f"target_{band}" for band in signature.target] if split else ["target"]
+    example = torch.rand(1, network.in_channels, tile, tile, generator=torch.Generator())
+    graph = trace(wrapped, network, model.name, example=example, outputs=names)
+    values = {
+        "model_type": "Regressor" if split else "Superresolution",
+        "resolution": gsd * 100,
+        "tile_size": tile,
+        "tiles_overlap": overlap,
+        "class_names": [{"0": band} for band in signature.target],
+        "reg_output_scaling": 1.0,
+    }
+    for key, value in values.items():
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    graph.doc_string = f"{model.name} for {found.name}, for Deepness. Synthetic: no measurement."
+    content = graph.SerializeToString(deterministic=True)
+    _check_same(model.name, wrapped, content, example)
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _scale(sensor: Sensor) -> float:
+    known = [dtype for dtype in STORED if dtype in sensor.scale]
+    return sensor.scale_for(known[0] if known else STORED[0])
+
+
+def _overlap(network: Generator, tile: int) -> int:
+    """Return the percentage by which tiles overlap, so that their seams are exact.
+
+    Deepness keeps a tile without half of the overlap on each side. That must be the margin at
+    least, and the distance of tiles a multiple of the stride.
+    """
+    stride, margin = network.stride, network.margin or 0
+    if tile < stride or tile % stride:
+        raise CrossbandError(f"--tile {tile}: a multiple of the network's stride, {stride}")
+    if network.scale > 1:
+        return 0  # Deepness cannot crop enlarged tiles
+    for percent in range(_LARGEST_OVERLAP):
+        pixels = int(tile * percent / 100 * 2) // 2  # as Deepness computes it
+        if pixels % 2 == 0 and pixels // 2 >= margin and (tile - pixels) % stride == 0:
+            return percent
+    raise CrossbandError(
+        f"--tile {tile}: no overlap covers the network's margin of {margin} pixels and fits its "
+        f"stride of {stride}; a larger tile, as {stride * 2**6}, has one"
+    )
+
+
+@torch.inference_mode()
+def _check_same(name: str, wrapped: StoredNumbers, content: bytes, example: Tensor) -> None:
+    """Raise ModelError where the graph gives other numbers than torch."""
+    session = import_runtime().InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    expected = wrapped(example)
+    for one, other in zip(
+        found, expected if isinstance(expected, tuple) else (expected,), strict=True
+    ):
+        worst = float((torch.from_numpy(one) - other).nan_to_num().abs().max())
+        if not worst <= FARTHEST * max(1.0, float(other.nan_to_num().abs().max())):
+            raise ModelError(f"{name}: the graph differs from torch by {worst:.2g}")
