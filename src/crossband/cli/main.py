@@ -153,6 +153,7 @@ def _parser() -> Parser:
     from crossband.cli.import_ import add_import
     from crossband.cli.options import add_options
     from crossband.cli.parser import Parser
+    from crossband.cli.push import add_push
     from crossband.cli.series import add_series
     from crossband.cli.serve import add_serve
     from crossband.cli.translate import add_translate
@@ -196,6 +197,7 @@ def _parser() -> Parser:
     _blending(sub)
     add_import(sub)
     add_export(sub)
+    add_push(sub)
     add_data(sub)
 
     p = sub.add_parser("demo", help="translate a real Sentinel-2 scene and measure the error")

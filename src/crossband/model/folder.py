@@ -14,7 +14,9 @@ from typing import TypeVar
 
 from crossband.errors import ModelError, nearest
 from crossband.model.description import read_description
-from crossband.model.files import BASELINES, CARD, DESCRIPTION, WEIGHTS
+from crossband.model.files import BASELINES, DESCRIPTION, WEIGHTS
+from crossband.model.hub import PREFIX as HUB
+from crossband.model.hub import fetch
 from crossband.model.model import Model
 from crossband.model.onnx_file import SUFFIX as ONNX
 from crossband.model.onnx_file import load_onnx
@@ -30,7 +32,8 @@ def load(name: str | Path) -> Model:
     """Load a model.
 
     Args:
-        name: a bundled name (`rgb2nir`), a model folder, an ONNX file, or `hf://owner/name`.
+        name: a bundled name (`rgb2nir`), a model folder, an ONNX file, a STAC item of a model, or
+            `hf://owner/name@revision`.
 
     Raises:
         ModelError: unknown name; a missing or wrong key; weights with another hash, or in a pickle
@@ -55,8 +58,8 @@ def bundled() -> dict[str, Path]:
 
 def _resolve(name: str | Path) -> Path:
     text = str(name)
-    if text.startswith("hf://"):
-        return _from_hub(text)
+    if text.startswith(HUB):
+        return fetch(text)
     if text in bundled() and not isinstance(name, Path):
         return bundled()[text]
     path = Path(text)
@@ -71,21 +74,6 @@ def _resolve(name: str | Path) -> Path:
     if not os.path.isdir(path):
         raise ModelError(f"unknown model {text!r}: no such folder; {nearest(text, bundled())}")
     return path
-
-
-def _from_hub(address: str) -> Path:
-    parts = address.removeprefix("hf://").split("/")
-    if len(parts) != 2 or not all(parts):
-        raise ModelError(f"{address}: a model on the hub is named hf://owner/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        # Only the files of a model folder: executable or pickled files are not even downloaded.
-        wanted = [WEIGHTS, DESCRIPTION, CARD, f"{BASELINES}/*"]
-        return Path(snapshot_download("/".join(parts), allow_patterns=wanted))
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{address}: cannot be fetched: {first}") from error
 
 
 def _load_folder(folder: Path, kind: type[M], *, baselines: bool = True) -> M:
