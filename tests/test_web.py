@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -24,6 +28,7 @@ from crossband.raster.grid import Box, Grid
 from crossband.translate.engine import Engine
 from crossband.translate.options import TileOptions
 from crossband.web import jobs as job_module
+from crossband.web import scenes as scene_module
 from crossband.web.app import Server, create_app
 from crossband.web.previews import Models, Previews, cells_of
 from crossband.web.scenes import Choice
@@ -159,6 +164,7 @@ def test_a_preview_has_the_pixels_of_the_file(settings, scene, tmp_path):
     server.previews.close()
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_kept_is_not_computed_again(client, settings, scene, monkeypatch):
     calls = []
     compute = Engine.compute
@@ -178,6 +184,7 @@ def test_a_cell_that_is_kept_is_not_computed_again(client, settings, scene, monk
     assert len(calls) == len(set(calls))
 
 
+@pytest.mark.slow
 def test_cells_are_kept_within_their_room(settings, scene, tiny_model):
     server = Server(settings)
     shown = server.shown(Choice.of(scene))
@@ -200,6 +207,21 @@ def test_tiles_far_away_are_not_computed_but_show_the_source(client, make_raster
     far = get(client, f"/api/tile/synthetic/{z}/{x}/{y}", query)
     assert far.headers["x-crossband-far"] == "1"
     assert pixels(get(client, f"/api/tile/source/{z}/{x}/{y}", query))[..., 3].any()
+
+
+def test_a_large_scene_without_overviews_is_read_from_afar_once(
+    client, make_raster, settings, monkeypatch
+):
+    monkeypatch.setattr(scene_module, "_COARSE", 64)
+    values = smooth(3, 500, 700)
+    make_raster("root/big.tif", values, names=NAMES[:3], tiled=True, blockxsize=64, blockysize=64)
+    query = {"scene": "root:big.tif", "model": "tiny"}
+    about = get(client, "/api/scene", query).json()
+    z, x, y = tile_at(about, about["view"]["native_zoom"] - 4)
+    seen = pixels(get(client, f"/api/tile/source/{z}/{x}/{y}", query, ranges="0,0.5,0,0.5,0,0.5"))
+    opaque = seen[seen[..., 3] > 0]
+    assert len(opaque) > 300
+    np.testing.assert_allclose(opaque[:, :3].mean(axis=0), values.mean((1, 2)) * 2 * 255, atol=12)
 
 
 def write(path, values, **profile):
@@ -260,6 +282,7 @@ def test_every_kind_of_raster_is_displayed(client, settings, tmp_path, kind):
         assert found["layers"][0]["values"] == [None] * 3
 
 
+@pytest.mark.slow
 def test_the_value_under_the_pointer_is_physical_and_of_that_pixel(client, scene, tmp_path):
     about = get(client, "/api/scene", scene).json()
     z, x, y = tile_at(about)
@@ -278,6 +301,7 @@ def test_the_value_under_the_pointer_is_physical_and_of_that_pixel(client, scene
     assert get(client, "/api/values", scene, x=0, y=0).json() == {"pixel": None, "layers": []}
 
 
+@pytest.mark.slow
 def test_the_stretch_is_that_of_the_view_or_of_the_scene(client, scene):
     about = get(client, "/api/scene", scene).json()
     bounds = ",".join(map(str, about["view"]["bounds"]))
@@ -333,6 +357,7 @@ def test_the_download_is_the_file_of_the_command(client, scene, settings, tmp_pa
     assert "data:image/png;base64" in report
 
 
+@pytest.mark.slow
 def test_layers_come_from_the_file_once_it_is_there(client, scene, settings):
     job = order(client, scene)
     finished(client, job)
@@ -347,6 +372,7 @@ def test_layers_come_from_the_file_once_it_is_there(client, scene, settings):
     get(client, "/api/scene", with_other, 400)
 
 
+@pytest.mark.slow
 def test_an_upload_is_translated_under_its_own_name(client, scene, settings, tmp_path):
     content = (tmp_path / "root/s.tif").read_bytes()
     answer = client.post(
@@ -362,6 +388,7 @@ def test_an_upload_is_translated_under_its_own_name(client, scene, settings, tmp
         assert file.tags()["CROSSBAND_SOURCE"] == "my field.tif"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -435,6 +462,60 @@ def test_a_server_that_ends_takes_its_job_up_again(settings, scene, monkeypatch,
         assert other.get(f"/api/jobs/{job}/file").content == own.read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process by its signal")
+def test_a_job_of_a_killed_server_goes_on_from_its_store(make_raster, tiny_model, tmp_path):
+    (tmp_path / "root").mkdir()
+    stored = (smooth(3, 1200, 1200) * 10_000).astype(np.uint16)
+    make_raster("root/s.tif", stored, names=NAMES[:3], scale=1e-4)
+    words = ["--port", "0", "--root", tmp_path / "root", "--folder", tmp_path / "served"]
+    words += ["--model", tiny_model, "--tile", "128"]
+
+    def start():
+        running = subprocess.Popen(
+            [sys.executable, "-m", "crossband", "serve", *map(str, words)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert running.stdout is not None
+        return running, running.stdout.readline().split()[3].rstrip("/")
+
+    def ask(address, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(f"{address}/api/{path}", data, OWN), timeout=60) as answer:
+            return answer.read()
+
+    def until(reached):
+        while not reached(about := json.loads(ask(address, f"jobs/{job}"))):
+            threading.Event().wait(0.05)
+        return about
+
+    running, address = start()
+    try:
+        job = json.loads(ask(address, "jobs", {"scene": "root:s.tif", "model": "tiny"}))["id"]
+        journal = tmp_path / "served/jobs" / job / "out/.s_nir.tif.crossband/journal"
+        until(lambda about: journal.exists() and journal.stat().st_size)
+    finally:
+        running.kill()
+        running.wait(30)
+    assert json.loads((journal.parents[2] / "job.json").read_text())["state"] == "running"
+    running, address = start()
+    try:
+        about = until(lambda about: about["state"] in ("done", "failed"))
+        assert about["state"] == "done"
+        assert about["resumed"] > 0
+        found = ask(address, f"jobs/{job}/file")
+    finally:
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    own = tmp_path / "own" / "s_nir.tif"
+    own.parent.mkdir()
+    load(tiny_model).translate(tmp_path / "root/s.tif", own, tile=128)
+    assert found == own.read_bytes()
+
+
+@pytest.mark.slow
 def test_a_guide_corrects_the_file(client, scene, make_raster, tmp_path):
     coarse = (smooth(1, 30, 34, 0.8) * 10_000).astype(np.uint16)
     make_raster(

@@ -51,6 +51,11 @@ class FileReader:
         return int(rows), int(cols)
 
     @property
+    def has_overviews(self) -> bool:
+        """Whether the file has coarser versions of the bands."""
+        return bool(self._dataset.overviews(self._numbers[0]))
+
+    @property
     def files(self) -> tuple[str, ...]:
         """All files that the bands are read from, as GDAL lists them."""
         return tuple(self._dataset.files)

@@ -140,6 +140,11 @@ class Scene:
         return Window(values, mask, grid, self.bands, self.unit)
 
     @property
+    def has_overviews(self) -> bool:
+        """Whether the file has coarser versions of its bands."""
+        return isinstance(self._reader, FileReader) and self._reader.has_overviews
+
+    @property
     def window(self) -> Box:
         """The rectangle of the file that the scene shows: see `part`."""
         return self._at

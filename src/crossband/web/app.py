@@ -38,9 +38,9 @@ from crossband.web.guard import App, Guard
 from crossband.web.jobs import Jobs, Order
 from crossband.web.layers import Layer, Shown, layers_of, offered_indices
 from crossband.web.places import Places
-from crossband.web.previews import BusyError, Cell, Models, Previews
+from crossband.web.previews import Cell, Models, Previews
 from crossband.web.report import report_page
-from crossband.web.scenes import Choice, OpenResult, OpenScene, Scenes
+from crossband.web.scenes import BusyError, Choice, OpenResult, OpenScene, Scenes
 from crossband.web.settings import Settings
 from crossband.web.views import FINEST, Bounds, View
 
@@ -491,6 +491,7 @@ async def _resume(server: Server, request: Request) -> dict[str, Any]:
 async def _report(server: Server, request: Request) -> Response:
     job = server.jobs.get(request.path_params["id"])
     shown = await _thread(lambda: server.shown(replace(job.order.choice, job=job.id)))
+    await _thread(shown.scene.wait)
     text = await _thread(lambda: report_page(job, shown, server.jobs.file(job)))
     return HTMLResponse(text, headers={"content-disposition": _attachment("report.html")})
 

@@ -1,4 +1,4 @@
-"""Windows of results, computed when somebody looks at them, by one thread with one network.
+"""Windows of results, computed when somebody looks at them, with one network in memory.
 
 The scene is cut into cells whose origins lie on the network's stride. Each is computed with the
 network's margin, so its pixels are those of the translated file. Cells are kept while there is
@@ -17,32 +17,31 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from crossband.core.devices import resolve_device
 from crossband.errors import CrossbandError
-from crossband.model import Model, identity, load
+from crossband.model import Model, load
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.engine import Engine, EngineKey
-from crossband.translate.engine_cache import shared_engine
-from crossband.translate.executor import LocalComputer
+from crossband.translate.engine import Engine
+from crossband.translate.executor import LocalComputer, LocalExecutor
 from crossband.translate.options import TileOptions
 from crossband.translate.tiling import Tiling
 from crossband.translate.window import compute_windows
-from crossband.web.scenes import OpenScene
+from crossband.web.scenes import BusyError, OpenScene
 
 Array = NDArray[np.float32]
 #: Side of a cell in pixels of the result, about; bytes of cells that are kept; cells that may wait.
 SIDE, KEPT, WAITING = 256, 256 * 2**20, 512
+#: Cells that are computed at once on a CPU, at most, each by one thread of torch.
+AT_ONCE = 4
 #: Seconds after which a cell that nobody has asked for again is not computed any more.
 PATIENCE = 10.0
 #: Scene with options and model, first row, first column.
 CellKey: TypeAlias = tuple[tuple[str, ...], int, int]
-
-
-class BusyError(CrossbandError):
-    """So many cells wait that no more are taken; the page asks again."""
 
 
 class Models:
@@ -65,7 +64,8 @@ class Models:
         if len(self._addresses) < len(addresses):
             raise CrossbandError(f"--model: two of one name among {', '.join(addresses)}")
         self.names = tuple(self._addresses)
-        self._loaded: dict[str, tuple[Model, str]] = {}
+        self._loaded: dict[str, Model] = {}
+        self._executor = LocalExecutor()
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Model:
@@ -77,25 +77,19 @@ class Models:
         """
         if name not in self._addresses:
             raise CrossbandError(f"the model {name[:100]!r} is not offered")
-        return self._get(name)[0]
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load(self._addresses[name])
+            return self._loaded[name]
 
     def engine(self, name: str) -> Engine:
         """Return the engine of a model, which previews and jobs share."""
-        model, known = self._get(name)
-        key = EngineKey(known, self._tile.device, self._tile.precision)
-        return shared_engine(key, lambda: model)
+        return self.ready(self.get(name), self._tile).engine
 
     def ready(self, model: Model, options: TileOptions) -> LocalComputer:
         """Make a model ready; see `translate.executor.Executor`."""
-        name = next(n for n, (known, _) in self._loaded.items() if known is model)
-        return LocalComputer(self.engine(name))
-
-    def _get(self, name: str) -> tuple[Model, str]:
         with self._lock:
-            if name not in self._loaded:
-                model = load(self._addresses[name])
-                self._loaded[name] = model, identity(model)
-            return self._loaded[name]
+            return self._executor.ready(model, options)
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,10 @@ class _Waiting:
 
 
 class Previews:
-    """Computes cells one after the other, and keeps them.
+    """Computes cells, and keeps them.
+
+    On a CPU each is computed by one thread of torch, and as many at once as torch has threads:
+    cells are small, and many are asked for.
 
     Args:
         models: whose engines compute.
@@ -137,10 +134,18 @@ class Previews:
         self._models, self._tile, self._room = models, tile, kept
         self._kept: OrderedDict[CellKey, Array] = OrderedDict()
         self._waiting: OrderedDict[CellKey, _Waiting] = OrderedDict()
+        self._running: dict[CellKey, _Waiting] = {}
         self._bytes, self._closed, self.computed = 0, False, 0
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="previews", daemon=True)
-        self._thread.start()
+        cpu = resolve_device(tile.device).type == "cpu"
+        threads = torch.get_num_threads()
+        count = min(threads, AT_ONCE) if cpu else 1
+        self._threads = [
+            threading.Thread(target=self._work, args=(cpu,), name="previews", daemon=True)
+            for _ in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, scene: OpenScene, cells: Sequence[Cell]) -> list[Future[None]]:
         """Have cells computed; return a future for each that is not there yet.
@@ -154,7 +159,7 @@ class Previews:
                 if cell.key in self._kept:
                     self._kept.move_to_end(cell.key)
                     continue
-                known = self._waiting.get(cell.key)
+                known = self._running.get(cell.key) or self._waiting.get(cell.key)
                 if known is None or known.future.cancelled():
                     if len(self._waiting) >= WAITING:
                         raise BusyError("many visitors look at new places now; asking again ...")
@@ -180,35 +185,37 @@ class Previews:
         return out
 
     def close(self) -> None:
-        """End the thread after the cell that it computes."""
+        """End the threads after the cells that they compute."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout=5)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=2)
 
-    def _work(self) -> None:
+    def _work(self, single: bool) -> None:
+        torch.get_num_threads()  # its first call in a thread sets the number of the whole process
+        if single:
+            torch.set_num_threads(1)
         while True:
             with self._changed:
                 while not self._waiting and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     return
-                key = next(iter(self._waiting))
-                item = self._waiting[key]
+                key, item = self._waiting.popitem(last=False)
                 if time.monotonic() - item.asked > PATIENCE:
-                    del self._waiting[key]
                     item.future.cancel()
                     continue
                 if not item.future.set_running_or_notify_cancel():
-                    del self._waiting[key]  # of a request that was broken off
-                    continue
+                    continue  # of a request that was broken off
+                self._running[key] = item
             problem: Exception | None = None
             try:
                 values = self._compute(item.scene, item.cell)
             except Exception as error:  # noqa: BLE001 (the thread must live; the visitor is told)
                 problem = error
             with self._changed:
-                self._waiting.pop(key, None)
+                del self._running[key]
                 if problem is None:
                     self._keep(key, values)
             if problem is None:

@@ -78,8 +78,8 @@ def command(order: Order, name: str, output: str) -> str:
 
 def _thinned(layer: Layer, side: int) -> Any:
     grid = layer.view.grid
-    factor = max(-(-max(grid.height, grid.width) // side), 1)
-    return layer.read(grid.box, factor)
+    factor = max((max(grid.height, grid.width) - 1) // side, 0)
+    return layer.read(grid.box, 2 ** factor.bit_length())
 
 
 def _pictures(layers: dict[str, Layer]) -> Iterator[dict[str, str]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crossband.core.sensors import SENSORS
 from crossband.errors import BandError, CrossbandError, InputError, UnitError
 from crossband.model import Model
@@ -25,6 +27,8 @@ from crossband.web.places import Place, Places
 
 #: Scenes that are kept open; the least recently used one is forgotten.
 _OPEN = 24
+#: Pixels along a side of a scene that is looked at from afar, about.
+_COARSE = 1024
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,76 @@ class Choice:
             _number("--offset", self.offset),
             self_contained=self_contained,
         )
+
+
+class BusyError(CrossbandError):
+    """What is asked for is being made; the page asks again."""
+
+
+class Coarse:
+    """A whole scene at coarse pixels, read once strip by strip, where the file has no overviews.
+
+    Args:
+        scene: is read.
+        lock: is held for each strip only, so that others read in between.
+    """
+
+    def __init__(self, scene: Scene, lock: threading.Lock) -> None:
+        self._scene, self._lock = scene, lock
+        grid = scene.grid
+        side = max(grid.height, grid.width)
+        self.factor = 2 ** max((side - 1) // _COARSE, 1).bit_length()
+        shape = -(-grid.height // self.factor), -(-grid.width // self.factor)
+        self._values = np.full((len(scene.bands), *shape), np.nan, np.float32)
+        self._thread = threading.Thread(target=self._read, name="overview", daemon=True)
+        self._error: CrossbandError | None = None
+        self._started = False
+
+    def read(self, box: Box, factor: int) -> Window:
+        """Return every n-th pixel of a window.
+
+        Raises:
+            BusyError: the scene is still being read.
+            InputError: it cannot be read.
+        """
+        with self._lock:
+            if not self._started:
+                self._started = True
+                self._thread.start()
+        if self._thread.is_alive():
+            raise BusyError("the scene is being read from afar")
+        if self._error is not None:
+            raise self._error
+        step, own = factor // self.factor, self.factor
+        rows = slice(box.row // own, -(-(box.row + box.height) // own), step)
+        columns = slice(box.col // own, -(-(box.col + box.width) // own), step)
+        values = self._values[:, rows, columns]
+        mask = np.asarray(np.isfinite(values).all(axis=0))
+        grid = self._scene.grid.crop(box).resized(*mask.shape)
+        filled = np.where(mask, values, np.float32(0.0))
+        return Window(filled, mask, grid, self._scene.bands, self._scene.unit)
+
+    def wait(self) -> None:
+        """Wait until the scene is read."""
+        with self._lock:
+            if not self._started:
+                self._started = True
+                self._thread.start()
+        self._thread.join()
+
+    def _read(self) -> None:
+        whole, factor = self._scene.grid.box, self.factor
+        step = -(-512 // factor) * factor
+        try:
+            for row in range(0, whole.height, step):
+                box = Box(row, 0, step, whole.width).intersection(whole)
+                with self._lock, gdal():
+                    seen = self._scene.read_thinned(box, factor)
+                first = row // factor
+                part = self._values[:, first : first + seen.mask.shape[0]]
+                np.copyto(part, seen.values, where=seen.mask)
+        except CrossbandError as error:
+            self._error = error
 
 
 class OpenResult:
@@ -123,6 +197,13 @@ class OpenScene:
             self.truth = self._open_truth(model, options)
         self.grid: Grid = self._scene.grid
         self.bands, self.unit = self._scene.bands, self._scene.unit
+        self._coarse = {
+            measured: Coarse(scene, self._lock)
+            for measured, scene in ((False, self._scene), (True, self.truth))
+            if scene is not None and max(self.grid.height, self.grid.width) > 4 * _COARSE
+        }
+        if self._scene.has_overviews:
+            self._coarse = {}
 
     def _open_truth(self, model: Model, options: ReadOptions) -> Scene | None:
         """Open the target bands; None where the file does not have them, on its own grid."""
@@ -150,8 +231,16 @@ class OpenScene:
         with self._lock, gdal():
             return self._scene.read(box)
 
+    def wait(self) -> None:
+        """Wait until the scene can be read from afar."""
+        for coarse in self._coarse.values():
+            coarse.wait()
+
     def read_thinned(self, box: Box, factor: int, *, measured: bool = False) -> Window:
         """Read a window of the source, or of the measured target, to be looked at."""
+        coarse = self._coarse.get(measured)
+        if coarse is not None and factor >= coarse.factor:
+            return coarse.read(box, factor)
         scene = self.truth if measured else self._scene
         assert scene is not None
         with self._lock, gdal():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+import threading
 import warnings
 
 import uvicorn
@@ -39,7 +41,6 @@ def serve(settings: Settings, host: str, port: int, prefix: str | None = None) -
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     query = "" if settings.token is None else "?token=..."
-    say(f"Crossband is at http://{shown}:{port}{prefix}/{query} (Ctrl-C ends it)")
     config = uvicorn.Config(
         create_app(settings, prefix),
         log_level="warning",
@@ -50,8 +51,14 @@ def serve(settings: Settings, host: str, port: int, prefix: str | None = None) -
         limit_concurrency=500,
         ws="none",
     )
-    with listening, locked(settings.folder / "lock", settings.folder):
+    # Ctrl-C is how it ends; jobs are kept.
+    stopped = contextlib.suppress(KeyboardInterrupt)
+    with listening, locked(settings.folder / "lock", settings.folder), stopped:
+        say(f"Crossband is at http://{shown}:{port}{prefix}/{query} (Ctrl-C ends it)")
         uvicorn.Server(config).run(sockets=[listening])
+    if any(thread.name in ("jobs", "previews") for thread in threading.enumerate()):
+        # One is inside a long computation, which cannot be broken off; its store is on disk.
+        os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -60,6 +67,7 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
+        found.listen(128)  # who asks from now on waits until the server has started
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         why = "another program listens there; choose another --port" if taken else error.strerror
