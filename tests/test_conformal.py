@@ -99,7 +99,8 @@ def test_the_highest_level_is_finite(count: int, level: float) -> None:
 def test_monotone_in_level(promise: str) -> None:
     scores = places(np.random.default_rng(3), 40)
     found = [threshold(scores, level, promise) for level in np.arange(0.05, 0.97, 0.01)]
-    assert found == sorted(found) and np.isfinite(found).all()
+    assert found == sorted(found)
+    assert np.isfinite(found).all()
 
 
 def test_a_place_counts_once_whatever_its_size() -> None:

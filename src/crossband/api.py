@@ -12,7 +12,12 @@ from crossband.errors import CrossbandError
 from crossband.model.folder import load_as
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesKeywords
-from crossband.translate.options import TileOptions, TranslateKeywords, TranslateOptions
+from crossband.translate.options import (
+    IntervalOptions,
+    TileOptions,
+    TranslateKeywords,
+    TranslateOptions,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,9 +56,10 @@ class Model(models.Model):
             **options: how the scene is read (`bands`, `sensor`, `scale`, `offset`,
                 `source_nodata`, `window`), computed (`device`, `precision`, `tile`, `batch`,
                 `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`, `nodata`,
-                `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and brought to a
-                guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`). They are documented
-                in `raster.options.ReadOptions` and in the classes of `translate.options`.
+                `compress`, `blocksize`, `indices`, `overwrite`, `resume`), brought to a guide
+                (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and how sure it is
+                (`interval`, `promise`, `familiarity`). They are documented in
+                `raster.options.ReadOptions` and in the classes of `translate.options`.
 
         Returns:
             With `output` its path. Without it a rioxarray-compatible DataArray (band, y, x) in
@@ -81,12 +87,13 @@ class Model(models.Model):
                 raise CrossbandError(
                     "indices are files: give an output, or compute them from the array"
                 )
-            known = {"indices", *keywords(ReadOptions), *keywords(TileOptions)}
+            values = (ReadOptions, TileOptions, IntervalOptions)
+            known = {"indices", *(name for kind in values for name in keywords(kind))}
             others = [name for name in options if name not in known]
             if others:
                 raise CrossbandError(f"translate to an array takes no {', '.join(others)}")
             every = TranslateOptions.of(**options)
-            return translate_to_array(self, source, every.read, every.tile)
+            return translate_to_array(self, source, every.read, every.tile, every.interval)
         from crossband.translate.scene import translate_scene
 
         return translate_scene(

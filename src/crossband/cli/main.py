@@ -147,6 +147,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
+    from crossband.cli.calibrate import add_calibrate
     from crossband.cli.data import add_data
     from crossband.cli.evaluate import add_evaluate
     from crossband.cli.export import add_export
@@ -194,6 +195,7 @@ def _parser() -> Parser:
     p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
 
     add_evaluate(sub)
+    add_calibrate(sub)
     _blending(sub)
     add_import(sub)
     add_export(sub)

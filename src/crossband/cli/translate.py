@@ -17,6 +17,7 @@ from crossband.errors import OutputError
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import (
     GuideOptions,
+    IntervalOptions,
     TileOptions,
     TranslateOptions,
     WriteOptions,
@@ -69,6 +70,9 @@ def add_translate(sub: Any) -> None:
     g = p.add_argument_group("a reference of the same place")
     add_options(g, GuideOptions)
 
+    g = p.add_argument_group("how sure it is")
+    add_options(g, IntervalOptions)
+
     g = p.add_argument_group("computing")
     add_options(g, TileOptions)
     g.add_argument(
@@ -87,6 +91,7 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
         parsed_options(TileOptions, a),
         parsed_options(WriteOptions, a),
         parsed_options(GuideOptions, a),
+        parsed_options(IntervalOptions, a),
     )
 
 
@@ -144,4 +149,6 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
             say(f"{path}  is done already")
         return 0
     bar.finish(path)
+    if statistics.unfamiliar_cause and not a.quiet:
+        say(f"crossband: {source}: {statistics.unfamiliar_cause}", error=True)
     return 0

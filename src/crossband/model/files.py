@@ -7,6 +7,7 @@ from pathlib import Path
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD, BASELINES = "model.safetensors", "model.json", "README.md", "baselines"
+CALIBRATION = "calibration.json"
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossband.errors import ModelError, nearest
+from crossband.model.calibration import read_calibration
 from crossband.model.description import read_description
 from crossband.model.files import BASELINES, DESCRIPTION, WEIGHTS
 from crossband.model.hub import PREFIX as HUB
@@ -93,6 +94,7 @@ def _load_folder(folder: Path, kind: type[M], *, baselines: bool = True) -> M:
         about=data["about"],
     )
     model.weights_hash, model.folder = found, folder
+    model.calibration = read_calibration(folder, found)
     for child in sorted((folder / BASELINES).glob(f"*/{DESCRIPTION}")) if baselines else []:
         model.baselines[child.parent.name] = _load_folder(child.parent, kind, baselines=False)
     return model.eval().requires_grad_(False)

@@ -17,6 +17,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.model.calibration import Calibration
 from crossband.model.card import make_card
 from crossband.model.description import DTYPES, check_line
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
@@ -42,6 +43,8 @@ class Model(nn.Module):
         weights_hash: SHA-256 of the weights file; empty for a model that was never saved.
         folder: folder it was loaded from.
         address: argument of `load`; None for a model that was not loaded.
+        calibration: what is known of its errors; None where nothing is. It is of these weights: a
+            model that was trained further has none.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Model(nn.Module):
         self.weights_hash = ""
         self.folder: Path | None = None
         self.address: str | None = None
+        self.calibration: Calibration | None = None
 
     @property
     def parameters_total(self) -> int:
@@ -145,6 +149,8 @@ class Model(nn.Module):
             json.dumps(self.describe(dtype), indent=2) + "\n", encoding="utf-8"
         )
         (folder / CARD).write_text(card or make_card(self.describe(dtype)), encoding="utf-8")
+        if self.calibration is not None and self.calibration.weights == self.weights_hash:
+            self.calibration.save(folder)
         for name, baseline in self.baselines.items():
             inner = folder / BASELINES / name
             inner.mkdir(parents=True)

@@ -57,6 +57,7 @@ class OutputFile:
         valid: number of valid pixels written so far.
         cut: number of valid values written by this process that the data type cannot hold.
         band_tags: tags of each band; the band's name as `common_name` where empty.
+        content: what it holds beside the bands of the result; for who computes it.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class OutputFile:
     valid: int = 0
     cut: int = 0
     band_tags: Sequence[Mapping[str, str]] = ()
+    content: Any = None
 
     def __post_init__(self) -> None:
         self.picture = self.path.suffix.lower() in PNG

@@ -87,6 +87,11 @@ class Engine:
         return EngineKey(identity(self.model), self.device.type, self.precision)
 
     @property
+    def channels(self) -> int:
+        """Channels of the network's output: the target bands, widths and dissimilarity."""
+        return len(self.model.signature.target) + int(getattr(self.model.network, "extra", 0))
+
+    @property
     def margin(self) -> int | None:
         """The network's margin in source pixels; None where it sees the whole image."""
         return self.model.network.margin
@@ -166,21 +171,26 @@ class Engine:
         """Turn normalised predictions into physical values.
 
         Args:
-            normal: predictions [Ct, h, w].
+            normal: predictions [C, h, w], further channels of an uncertain model included.
             mask: where the source is valid, [h, w].
             unit: of the source.
 
         Returns:
-            Values [Ct, h, w] clipped to the unit's valid range, 0 where masked; and the mask, which
-            also leaves out pixels whose prediction is not finite.
+            Values [C, h, w], those of the target bands clipped to the unit's valid range, 0 where
+            masked; and the mask, which also leaves out pixels whose prediction is not finite.
         """
         low, span = self._range(unit, "target")
+        normal, further = normal[: len(span)], normal[len(span) :]
         with np.errstate(invalid="ignore", over="ignore"):
             values = normal * span
             values += low
         # Clipping would turn an infinite prediction into a value that looks valid.
         mask = mask & np.isfinite(values).all(axis=0)
         np.clip(values, *VALID_RANGE[self.model.signature.target_unit(unit)], out=values)
+        if len(further):
+            values = np.concatenate([values, further])
+            widths = slice(len(span), 3 * len(span))  # two of each band come first
+            values[widths] *= np.repeat(span, 2, axis=0)
         values[:, ~mask] = 0.0
         return values, mask
 

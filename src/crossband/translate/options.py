@@ -152,6 +152,37 @@ class GuideOptions:
         return replace(others, **stated)
 
 
+@dataclass(frozen=True)
+class IntervalOptions:
+    """Intervals and familiarity beside the result; see docs/uncertainty.md."""
+
+    interval: float | None = option(
+        None,
+        "also write lower and upper values that hold the truth with this probability, as 0.9, for "
+        "a model that is calibrated; of each --index, too",
+        flag="--interval",
+    )
+    promise: str = option(
+        "mean",
+        "what the probability means: mean (default): over new places on average; places: that "
+        "share of places has that share of its pixels covered",
+        flag="--promise",
+    )
+    familiarity: bool = option(
+        False,
+        "also write how unlike the training places each pixel's surroundings are",
+        flag="--familiarity",
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the network computes more than the result."""
+        return self.interval is not None or self.familiarity
+
+
+NO_INTERVALS = IntervalOptions()
+
+
 class TranslateKeywords(TypedDict, total=False):
     """The keyword arguments of `Model.translate`; each is documented at its field above."""
 
@@ -185,6 +216,10 @@ class TranslateKeywords(TypedDict, total=False):
     guide_method: str | None
     guide_sensor: str | None
     guide_bands: Mapping[str, int | str] | None
+    # IntervalOptions
+    interval: float | None
+    promise: str
+    familiarity: bool
 
 
 @dataclass(frozen=True)
@@ -196,12 +231,14 @@ class TranslateOptions:
         tile: device, precision and tiles.
         write: data type and layout of the file.
         guide: a measurement that the result is corrected by.
+        interval: intervals and familiarity beside the result.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
     tile: TileOptions = field(default_factory=TileOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
     guide: GuideOptions = field(default_factory=GuideOptions)
+    interval: IntervalOptions = field(default_factory=IntervalOptions)
 
     @classmethod
     def of(cls, **keywords: Unpack[TranslateKeywords]) -> Self:
@@ -216,4 +253,5 @@ class TranslateOptions:
             from_keywords(TileOptions, given),
             from_keywords(WriteOptions, given),
             from_keywords(GuideOptions, given),
+            from_keywords(IntervalOptions, given),
         )

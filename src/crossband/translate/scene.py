@@ -14,7 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from crossband.errors import CrossbandWarning, FinishError, MaskedError, ModelError, OutputError
+from crossband.errors import (
+    CrossbandWarning,
+    FinishError,
+    MaskedError,
+    ModelError,
+    OutputError,
+)
 from crossband.model import Model
 from crossband.raster.blocks import ChunkShape
 from crossband.raster.cog import Cog
@@ -28,6 +34,7 @@ from crossband.raster.output_paths import check_not_source, check_output, new_fo
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
+from crossband.translate.familiarity import scene_familiarity
 from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
 from crossband.translate.options import TranslateOptions
@@ -37,6 +44,12 @@ from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
+from crossband.translate.uncertain_files import (
+    interval_facts,
+    ready_model,
+    uncertain_outputs,
+    uncertain_paths,
+)
 from crossband.translate.window import check_source
 
 
@@ -76,8 +89,9 @@ def translate_scene(
         Interrupted, ClusterError: Ctrl-C or a lost cluster; finished windows are kept for `resume`.
     """
     output, read, tile, write = Path(output), options.read, options.tile, options.write
-    extra = index_paths(output, write.indices)
-    paths = (output, *extra.values())
+    extra, sure, plain = index_paths(output, write.indices), options.interval, model
+    paths = (output, *extra.values(), *uncertain_paths(output, extra, sure))
+    model = ready_model(model, sure, options.guide.guide)
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
     statistics = statistics if statistics is not None else Statistics()
@@ -116,13 +130,19 @@ def translate_scene(
             "--precision": computer.key.precision,
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
+            **interval_facts(sure),
         }
         known = scene_facts(computer.key.identity, scene, {**dependencies, **correction.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         requested = {"the device": tile.device, "--precision": tile.precision}
         left_to_machine = [name for name, value in requested.items() if value == "auto"]
         result.tags = tags | {FACTS_TAG: json.dumps(known | layout)}
-        outputs = [result, *index_outputs(result, extra)]
+        _tell_familiarity(plain if sure.wanted else None, scene, result, statistics)
+        outputs = [
+            result,
+            *index_outputs(result, extra),
+            *uncertain_outputs(model, result, extra, sure, scene.unit, read.sensor),
+        ]
         before = [path.exists() for path in paths]
         if skip and is_up_to_date(
             paths, known | layout, left_to_machine, overwrite=write.overwrite, placed=placed
@@ -142,14 +162,28 @@ def translate_scene(
             computer.run(job, streamed, store, statistics, progress)
             if not streamed[0].valid:
                 store.done.clear()  # so that the store is removed
-                if statistics.computed:
-                    raise ModelError(
-                        f"{model.name}: the model answers NaN or infinity in every valid pixel of "
-                        f"{source}"
-                    )
-                raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+                raise _no_pixel(model, source, statistics)
             statistics.finishing = _finish(correction, outputs, scene, store)
     return output
+
+
+def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> ModelError | MaskedError:
+    """Return the error for a result without any valid pixel."""
+    if statistics.computed:
+        return ModelError(
+            f"{model.name}: the model answers NaN or infinity in every valid pixel of {source}"
+        )
+    return MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+
+
+def _tell_familiarity(
+    model: Model | None, scene: Scene, result: OutputFile, statistics: Statistics
+) -> None:
+    """Write into tags and statistics how familiar a scene is; without a model nothing."""
+    found = None if model is None else scene_familiarity(model, scene)
+    if found is not None:
+        result.tags = {**result.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
+        statistics.unfamiliar, statistics.unfamiliar_cause = found.share, found.line
 
 
 def _columns(model: Model, scene: Scene) -> int:

@@ -28,6 +28,8 @@ class Statistics:
         finishing: seconds for making the final file.
         guide: path of the guide that the result was corrected by; None without one.
         guide_datetime: when it was taken, where that was stated or looked for.
+        unfamiliar: share of the scene that is unlike the training places; None where unknown.
+        unfamiliar_cause: what its numbers show, where it is more than a tenth.
         skipped: the finished file existed and was up to date, so nothing was done.
     """
 
@@ -47,6 +49,8 @@ class Statistics:
     finishing: float = 0.0
     guide: str | None = None
     guide_datetime: str | None = None
+    unfamiliar: float | None = None
+    unfamiliar_cause: str = ""
     skipped: bool = False
 
     @property

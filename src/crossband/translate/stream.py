@@ -78,7 +78,7 @@ class SceneStream:
         tiling: how the scene is cut.
         conditions: noise, style and places.
         scene: the source; from now on only the reading thread uses it.
-        outputs: the result, followed by the indices.
+        outputs: the result, followed by the indices, intervals and familiarity.
         store: says which batches are finished.
         statistics: is filled in.
     """
@@ -176,12 +176,17 @@ class SceneStream:
     def _write(self, item: tuple[PreparedBatch, Tensor | None]) -> None:
         outputs, target = self._outputs, self._engine.model.signature.target
         valid = [0] * len(outputs)
-        for box, values, mask, core in self._postprocess(*item):
+        for box, every, mask, core in self._postprocess(*item):
+            values, further = every[: len(target)], every[len(target) :]
             valid[0] += outputs[0].write(box, values, mask)
             known = dict(zip(core.bands, core.values, strict=True))
             known |= dict(zip(target, values, strict=True))
             for i, output in enumerate(outputs[1:], start=1):
-                valid[i] += output.write(box, *compute_index_values(output.bands[0], known, mask))
+                if output.content is None:
+                    computed = compute_index_values(output.bands[0], known, mask)
+                else:
+                    computed = output.content(known, further, mask)
+                valid[i] += output.write(box, *computed)
         if item[0].batch.number in self._missing:
             try:
                 self._store.mark_done(item[0].batch.number, valid)

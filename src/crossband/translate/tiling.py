@@ -193,7 +193,7 @@ class Postprocessor:
             outputs: of the network for it, see `Engine.compute`; None where nothing was computed.
 
         Yields:
-            Box on the target's grid, physical values [Ct, h, w], mask [h, w], source window.
+            Box on the target's grid, physical values [C, h, w], mask [h, w], source window.
         """
         wanted = self._wanted is None or prepared.batch.number in self._wanted
         for i, (tile, core) in enumerate(zip(prepared.batch.tiles, prepared.cores, strict=True)):
@@ -206,7 +206,7 @@ class Postprocessor:
             assert isinstance(tile, BlendedTile)
             if output is None:
                 box = tile.source.scaled(self._scale)
-                bands = len(self._engine.model.signature.target)
+                bands = self._engine.channels
                 return self._blender(tile, np.zeros((bands, box.height, box.width), np.float32))
             return self._blender(tile, output.float().numpy())
         if output is None:
@@ -226,7 +226,7 @@ class Postprocessor:
             source = core.crop(part)
             mask = source.mask.repeat(s, 0).repeat(s, 1)
             if normal is None:
-                bands = len(self._engine.model.signature.target)
+                bands = self._engine.channels
                 values = np.zeros((bands, box.height, box.width), np.float32)
             else:
                 part_of = normal[:, row * s : (row + part.height) * s]

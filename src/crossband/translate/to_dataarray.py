@@ -13,9 +13,10 @@ from crossband.model import Model
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.options import TileOptions
+from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling
+from crossband.translate.uncertain_files import ready_model, with_intervals
 from crossband.translate.window import check_source, translate_window
 
 
@@ -24,6 +25,7 @@ def translate_to_array(
     source: str | Path,
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
+    sure: IntervalOptions = NO_INTERVALS,
 ) -> xr.DataArray:
     """Translate a scene and return it as a DataArray.
 
@@ -32,6 +34,7 @@ def translate_to_array(
         source: what `translate.scene.translate_scene` takes.
         read: how the scene is read.
         tile: how it is computed.
+        sure: intervals and familiarity, as further bands.
 
     Returns:
         float32 (band, y, x) in physical units, NaN where masked, with `rio.crs`, `rio.transform`
@@ -41,6 +44,7 @@ def translate_to_array(
         InputError, BandError, UnitError: the scene cannot be read, or not by this model.
         MaskedError: every pixel is masked.
     """
+    model = ready_model(model, sure)
     with open_scene(source, read, needed=model.signature.source) as scene:
         check_source(model, scene.unit, scene.bands)
         window = scene.read()
@@ -51,6 +55,9 @@ def translate_to_array(
     if not window.mask.any():
         raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
     result = translate_window(model, window, tile)
+    if sure.wanted:
+        result, more = with_intervals(model, result, window.unit, sure, read.sensor)
+        tags |= more
     grid = result.grid
     array = xr.DataArray(
         np.where(result.mask, result.values, np.float32("nan")),

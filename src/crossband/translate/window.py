@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crossband.errors import CrossbandError
 from crossband.model import Model
+from crossband.model.uncertain import channel_names
 from crossband.raster.grid import Box, Window
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine
@@ -29,7 +30,8 @@ def translate_window(
         options: device, precision, tiles and seed.
 
     Returns:
-        Values [Ct, H * scale, W * scale] in physical units, 0 where masked.
+        Values [Ct, H * scale, W * scale] in physical units, 0 where masked. For an uncertain model
+        its further channels follow, see `model.uncertain.channel_names`.
 
     Raises:
         UnitError: the model does not take this unit.
@@ -40,13 +42,13 @@ def translate_window(
     tiling = Tiling.of(model, window.grid, options)
     conditions = SceneConditions(model.network, window.grid, options.seed, options.whole)
     grid = window.grid.zoom(model.network.scale)
-    out = np.zeros((len(model.signature.target), grid.height, grid.width), np.float32)
+    out = np.zeros((engine.channels, grid.height, grid.width), np.float32)
     mask = np.zeros((grid.height, grid.width), bool)
     for box, values, valid in compute_windows(engine, tiling, conditions, window.crop):
         rows, cols = box.slices()
         out[:, rows, cols], mask[rows, cols] = values, valid
     unit = model.signature.target_unit(window.unit)
-    return Window(out, mask, grid, tuple(model.signature.target), unit)
+    return Window(out, mask, grid, channel_names(model), unit)
 
 
 def compute_windows(

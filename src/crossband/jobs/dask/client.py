@@ -31,6 +31,7 @@ from crossband.jobs.dask.worker import (
     probe_model,
 )
 from crossband.model import Model, identity
+from crossband.networks.uncertainty import UncertainGenerator
 from crossband.raster.journal import Store
 from crossband.raster.output import OutputFile, write_error
 from crossband.raster.remote import address, is_remote
@@ -91,6 +92,10 @@ class Connection:
             CrossbandError: the worker cannot load the model, finds another one, or has another
                 version of Crossband.
         """
+        if isinstance(model.network, UncertainGenerator):
+            raise CrossbandError(
+                "--interval and --familiarity are computed in this process: leave out --engine dask"
+            )
         key = (_model_address(model), identity(model), options.device, options.precision)
         if key not in self._ready:
             self._ready[key] = self._probed(*key)

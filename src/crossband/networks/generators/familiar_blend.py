@@ -81,8 +81,11 @@ class FamiliarBlend(Blend):
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
         """Translate; the surroundings are computed once, for the output and for its weight."""
+        return self.blended(x, cast(LocalPyramid, self.parts[0]).surroundings(x), conditions)
+
+    def blended(self, x: Tensor, levels: list[Tensor], conditions: Conditions) -> Tensor:
+        """Translate, from the surroundings of x that the first part computes."""
         network = cast(LocalPyramid, self.parts[0])
-        levels = network.surroundings(x)
         output = network.predict(x, levels).float()
         first, *others = self.shares
         mean = output * first

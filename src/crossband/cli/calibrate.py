@@ -1,0 +1,80 @@
+"""The command `crossband calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from crossband.core.messages import say
+from crossband.errors import CrossbandError, OutputError
+
+
+def add_calibrate(sub: Any) -> None:
+    """Add the command."""
+    p = sub.add_parser(
+        "calibrate",
+        help="fit a model's intervals and familiarity on places that it was not trained on",
+        epilog="The model gets a calibration.json; its weights stay as they are. A level needs "
+        "K places with K / (K + 1) >= level: 9 for 0.9, 19 for 0.95. Exit codes: 0 done, 2 an "
+        "error.",
+    )
+    p.set_defaults(run=_calibrate)
+    p.add_argument("model", metavar="MODEL", help="bundled name, folder or hf://owner/name")
+    p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
+    p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
+    p.add_argument("--index", action="append", help="index with its own interval (default: NDVI)")
+    p.add_argument(
+        "--by",
+        default="sensor",
+        metavar="COLUMN",
+        help="calibrate each value of a column by itself where it has 40 places (default: sensor)",
+    )
+    p.add_argument("-o", "--output", required=True, help="model folder; MODEL's own, or a new one")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing calibration")
+
+
+def _calibrate(a: argparse.Namespace) -> int:
+    import shutil
+
+    from crossband.core.atomic import atomic_folder
+    from crossband.evaluation.calibrate import calibrate, summary
+    from crossband.model import load
+    from crossband.model.files import CALIBRATION, DESCRIPTION
+
+    model, output = load(a.model), Path(a.output)
+    own = model.folder is not None and output.exists() and output.samefile(model.folder)
+    if own and model.calibration is not None and not a.overwrite:
+        raise OutputError(f"{output / CALIBRATION}: is there already; --overwrite replaces it")
+    if not own and output.exists() and not a.overwrite:
+        raise OutputError(f"{output}: is there already; --overwrite replaces it")
+    if model.network.scale != 1:
+        raise CrossbandError(f"{model.name} makes pixels finer, which is not calibrated")
+    calibration = calibrate(
+        model, a.manifest, split=a.split, index=a.index or _indices(model), by=a.by
+    )
+    if not own:
+        assert model.folder is not None
+        with atomic_folder(output, a.overwrite, DESCRIPTION) as folder:
+            shutil.copytree(model.folder, folder, dirs_exist_ok=True)
+            calibration.save(folder)
+    else:
+        calibration.save(output)
+    for name, places in summary(calibration).items():
+        say(f"{name}: {places} places, at most {_highest(places)}")
+    say(output / CALIBRATION)
+    return 0
+
+
+def _indices(model: Any) -> list[str]:
+    from crossband.core.indices import required_bands
+
+    bands = {*model.signature.source, *model.signature.target}
+    return ["NDVI"] if set(required_bands("NDVI")) <= bands else []
+
+
+def _highest(places: int) -> str:
+    from crossband.core.conformal import highest_level
+
+    level = int(highest_level(places) * 100) / 100
+    return f"{level:.0%} can be promised" if level > 0 else "nothing can be promised"

@@ -1,0 +1,195 @@
+"""Widths of errors and the familiarity of surroundings, as further channels of a generator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossband.errors import ModelError
+from crossband.networks.base import Generator
+from crossband.networks.conditions import Conditions
+from crossband.networks.generators.familiar_blend import FamiliarBlend
+from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
+
+#: Logarithms of widths, in normalised units of the target, are clipped here.
+NARROWEST, WIDEST = -7.0, 3.0
+#: Normalised sources and outputs are clipped here: the head knows none beyond.
+LEAST, MOST = -1.0, 4.0
+#: Rows of pixels computed at once at inference, in pixels.
+CACHED = 2**16
+
+
+class WidthHead(nn.Module):
+    """A small MLP: the surroundings on cells, the pixel's colours and output -> widths.
+
+    The first layer is linear in the surroundings, so it is computed on their cells and
+    interpolated, as in `LocalPyramid`.
+
+    Args:
+        features: of the surroundings.
+        seen: features of a pixel, see `pixel_features`.
+        hidden: units.
+        outputs: widths; two for each quantity.
+    """
+
+    def __init__(self, features: int, seen: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(features, hidden)
+        self.pixels = nn.Linear(seen, hidden, bias=False)
+        self.out = nn.Linear(hidden, outputs)
+
+    def forward(self, cells: Tensor, pixels: Tensor) -> Tensor:
+        """[..., hidden] from `cells`, [..., seen] -> widths [..., outputs]."""
+        hidden = torch.tanh(cells + self.pixels(pixels))
+        widths: Tensor = self.out(hidden).clamp(NARROWEST, WIDEST).exp()
+        return widths
+
+
+def pixel_features(x: Tensor, output: Tensor) -> Tensor:
+    """Return what the head sees of each pixel: [B, Cs, h, w], [B, Ct, h, w] -> [B, h, w, P]."""
+    values = torch.cat([x, output], dim=1).clamp(LEAST, MOST)
+    squares = output.clamp(LEAST, MOST).square()
+    return torch.cat([values, squares], dim=1).movedim(1, -1)
+
+
+def cells_at(cells: Tensor, rows: Tensor, columns: Tensor, cell: int) -> Tensor:
+    """Interpolate cell values at N pixels, as `interpolate_cells` does: [B, h, w, F] -> [B, N, F].
+
+    Args:
+        cells: values of cells.
+        rows: of the pixels, [N].
+        columns: of the pixels, [N].
+        cell: side of a cell in pixels.
+    """
+    height, width = cells.shape[1:3]
+    x = (2 * columns + 1) / (width * cell) - 1
+    y = (2 * rows + 1) / (height * cell) - 1
+    where = torch.stack([x, y], dim=-1).to(cells.dtype).expand(len(cells), 1, -1, -1)
+    planes = cells.movedim(-1, 1)
+    found = functional.grid_sample(planes, where, padding_mode="border", align_corners=False)
+    return found[:, :, 0].movedim(1, -1)
+
+
+class Dissimilarity(nn.Module):
+    """The dissimilarity index of surroundings (Meyer, Pebesma 2021): distance / usual distance.
+
+    Args:
+        features: of the surroundings.
+        directions: kept directions of equal spread.
+        centres: number of centres of the training places.
+    """
+
+    turn: Tensor
+    usual: Tensor
+    centres: Tensor
+    distance: Tensor
+
+    def __init__(self, features: int, directions: int, centres: int) -> None:
+        super().__init__()
+        self.register_buffer("turn", torch.zeros(directions, features))
+        self.register_buffer("usual", torch.zeros(features))
+        self.register_buffer("centres", torch.zeros(centres, directions))
+        self.register_buffer("distance", torch.ones(()))
+
+    def forward(self, description: Tensor) -> Tensor:
+        """[..., F] -> [...]; 1 is usual."""
+        turned = (description - self.usual) @ self.turn.T
+        squares = (
+            turned.square().sum(dim=-1, keepdim=True)
+            + self.centres.square().sum(dim=1)
+            - 2.0 * (turned @ self.centres.T)
+        )
+        return squares.clamp_min(0.0).amin(dim=-1).sqrt() / self.distance
+
+
+class UncertainGenerator(nn.Module):
+    """A generator whose output has further channels: widths, then the dissimilarity.
+
+    It is strictly local where the generator is: the surroundings are those of `LocalPyramid`, and
+    those of a `FamiliarBlend` are computed once for both.
+
+    Args:
+        network: the generator.
+        head: of the widths; constant ones of 1 where None.
+        dissimilarity: None leaves its channel out.
+        widths: number of channels of widths.
+
+    Attributes:
+        extra: number of further channels.
+    """
+
+    margin: int | None
+    stride: int
+
+    def __init__(
+        self,
+        network: Generator,
+        head: WidthHead | None,
+        dissimilarity: Dissimilarity | None,
+        widths: int,
+    ) -> None:
+        super().__init__()
+        if (head is not None or dissimilarity is not None) and network.scale != 1:
+            raise ModelError("widths by surroundings need a network that keeps the pixel size")
+        self.network, self.head, self.dissimilarity = network, head, dissimilarity
+        self.widths, self.extra = widths, widths + (dissimilarity is not None)
+        for name in Generator.__annotations__:  # margin, stride, scale and all the others
+            setattr(self, name, getattr(network, name))
+        self.conditioned = network.conditioned
+        self.around = surroundings_of(network)
+        if head is not None or dissimilarity is not None:
+            self.stride = math.lcm(self.stride, self.around.stride)
+            if self.margin is not None and self.around.margin is not None:
+                self.margin = max(self.margin, self.around.margin)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What identifies the network beside its weights."""
+        return {"class": type(self.network).__name__, "arguments": self.network.arguments}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> [B, Ct + extra, H * scale, W * scale]."""
+        return self.forward_conditioned(x, Conditions())
+
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate, and return widths and dissimilarity beside the output."""
+        if self.head is None and self.dissimilarity is None:
+            out = self.network.forward_conditioned(x, conditions).float()
+            return torch.cat([out, out.new_ones(len(out), self.widths, *out.shape[-2:])], dim=1)
+        levels = self.around.surroundings(x)
+        if isinstance(self.network, FamiliarBlend):
+            out = self.network.blended(x, levels, conditions).float()
+        else:
+            out = self.network.forward_conditioned(x, conditions).float()
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.cat([out, self._further(x.float(), out, levels)], dim=1)
+
+    def _further(self, x: Tensor, out: Tensor, levels: list[Tensor]) -> Tensor:
+        description = self.around.description(levels).float()
+        hidden = None if self.head is None else self.head.cells(description)
+        far = None if self.dissimilarity is None else self.dissimilarity(description)[..., None]
+        height, width = x.shape[-2:]
+        step = max(CACHED // width, 1)
+        rows = [slice(top, min(top + step, height)) for top in range(0, height, step)]
+        result = x.new_ones(len(x), self.extra, height, width)
+        for some in rows:
+            where, cell = (some, slice(0, width)), self.around.stride
+            if self.head is not None and hidden is not None:
+                pixels = pixel_features(x[..., some, :], out[..., some, :])
+                widths = self.head(interpolate_cells(hidden, *where, cell), pixels)
+                result[:, : self.widths, some] = widths.movedim(-1, 1)
+            if far is not None:
+                result[:, -1, some] = interpolate_cells(far, *where, cell)[..., 0]
+        return result
+
+
+def surroundings_of(network: Generator) -> LocalPyramid:
+    """Return what computes the surroundings: the network's own, or one that has no weights."""
+    parts = network.parts if isinstance(network, FamiliarBlend) else [network]
+    first = parts[0]
+    if isinstance(first, LocalPyramid):
+        return first
+    return LocalPyramid(network.in_channels, 1, width=1, depth=1, hidden=1, levels=3, bins=0)

@@ -1,0 +1,83 @@
+"""`crossband calibrate`: a model's errors at places become its calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from crossband import load
+from crossband.api import Model
+from crossband.cli.main import main
+from crossband.core.conformal import coverage
+from crossband.core.signature import Signature
+from crossband.evaluation import calibrate
+from crossband.networks.generators.small_cnn import SmallCNN
+
+RANGE = [[0.0, 0.5]]
+SIGNATURE = {
+    "source": ["red", "green", "blue"],
+    "target": ["nir"],
+    "units": {"reflectance": {"source": RANGE * 3, "target": RANGE, "target_unit": None}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a model of random weights and pairs of eleven places."""
+    monkeypatch.setattr(calibrate, "STEPS", 5)
+    monkeypatch.setattr(calibrate, "CENTRES", 4)
+    torch.manual_seed(0)
+    made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
+    made.save(tmp_path / "model")
+    rng = np.random.default_rng(0)
+    lines = ["source,target,source_bands,target_bands,sensor,group"]
+    for n in range(11):
+        path = tmp_path / f"{n}.tif"
+        values = rng.uniform(0.05, 0.4, (4, 32, 32)).astype(np.float32)
+        profile = {"driver": "GTiff", "height": 32, "width": 32, "count": 4, "dtype": "float32"}
+        with rasterio.open(path, "w", **profile) as out:
+            out.write(values)
+        lines.append(f'{path},{path},"red=1,green=2,blue=3",nir=4,reflectance,place-{n}')
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_calibrate_writes_what_translate_reads(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["calibrate", str(folder / "model"), "--manifest", str(folder / "pairs.csv")]
+    assert main([*command, "-o", str(folder / "model")]) == 0
+    assert "nir, reflectance: 11 places, at most 91%" in capsys.readouterr().out
+    model = load(folder / "model")
+    assert model.calibration is not None
+    assert model.calibration.quantities == ("nir", "NDVI")
+    made = model.translate(
+        folder / "0.tif",
+        bands={"red": 1, "green": 2, "blue": 3},
+        sensor="reflectance",
+        interval=0.9,
+    )
+    assert list(made.band.values) == ["nir", "nir_lower", "nir_upper"]
+    assert main([*command, "-o", str(folder / "model")]) == 2  # --overwrite replaces it
+    assert main([*command, "-o", str(folder / "other")]) == 0
+    weights = [(folder / name / "model.safetensors").read_bytes() for name in ("model", "other")]
+    assert weights[0] == weights[1]
+
+
+def test_constant_widths_are_the_plain_thresholds(folder: Path) -> None:
+    from crossband.data import manifest as manifests
+
+    model = load(folder / "model")
+    places = calibrate.collect(model, manifests.read(folder / "pairs.csv"), ["nir"])
+    found = calibrate.fit(
+        places, model, ["nir"], fitted="x", sources=[], constant=True, familiarity=False
+    )
+    factor, factors = found.factor("nir", "reflectance", 0.9)
+    scores = [np.abs(np.stack(place.samples[1].errors))[:, 0] for place in places]
+    assert factors.places == 11
+    # Ten places would weigh 10 / 11 of all: the largest scores of some places are needed.
+    assert 0.9 * 12 / 11 <= coverage(scores, factor).mean() <= 1.0

@@ -1,0 +1,247 @@
+"""Intervals and familiarity beside a translated scene, and the file that they come from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from crossband import load
+from crossband.api import Model
+from crossband.core.signature import Signature
+from crossband.errors import CrossbandError, ModelError
+from crossband.model.calibration import (
+    LEVELS,
+    Calibration,
+    Factors,
+    Familiar,
+    Head,
+    read_calibration,
+)
+from crossband.model.files import CALIBRATION
+from crossband.model.uncertain import uncertain_model
+from crossband.networks.generators.local_pyramid import interpolate_cells
+from crossband.networks.generators.small_cnn import SmallCNN
+from crossband.networks.uncertainty import cells_at, surroundings_of
+
+BANDS = {"red": 1, "green": 2, "blue": 3}
+SIGNATURE = {
+    "source": ["red", "green", "blue"],
+    "target": ["nir"],
+    "units": {
+        "reflectance": {
+            "source": [[0.0, 0.35], [0.0, 0.3], [0.0, 0.25]],
+            "target": [[0.0, 0.6]],
+            "target_unit": None,
+        }
+    },
+}
+
+
+def arrays(seed: int, *shape: int) -> Any:
+    """Return small random weights."""
+    return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
+
+
+def calibration(weights: str, places: int = 60) -> Calibration:
+    """Return a calibration with random widths."""
+    scores = [np.random.default_rng(n).gamma(2, 0.5, 30) for n in range(places)]
+    found = [
+        Factors.of(q, "reflectance", 1, group, ("naip",), scores)
+        for q in ("nir", "NDVI")
+        for group in ("", "naip")
+    ]
+    return Calibration(
+        weights,
+        ("nir", "NDVI"),
+        tuple(found),
+        "random",
+        ("a test",),
+        Head(arrays(1, 8, 39), arrays(2, 8, 5), arrays(3, 8), arrays(4, 4, 8), arrays(5, 4) - 2),
+        Familiar(
+            arrays(6, 10, 39),
+            arrays(7, 39),
+            arrays(8, 5, 10),
+            1.0,
+            2.0,
+            {"reflectance": dict.fromkeys(BANDS, (0.02, 0.1, 0.3))},
+        ),
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    """Return a calibrated model with random weights."""
+    torch.manual_seed(0)
+    made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
+    made.save(tmp_path / "model")
+    calibration(made.weights_hash).save(tmp_path / "model")
+    return load(tmp_path / "model")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """Return a scene of 150 x 130 pixels with a masked corner."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.02, 0.4, (3, 150, 130)).astype(np.float32)
+    values[:, :20, :20] = np.nan
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=150, width=130, count=3, dtype="float32", nodata=np.nan
+    ) as out:
+        out.write(values)
+    return path
+
+
+def test_files_tags_and_values(model: Model, scene: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "indices": ["NDVI"]}
+    model.translate(scene, tmp_path / "plain.tif", **options)
+    model.translate(scene, tmp_path / "nir.tif", interval=0.9, familiarity=True, **options)
+    read: dict[str, Any] = {}
+    for name in ("plain", "nir", "nir.interval", "nir_NDVI.interval", "nir_NDVI"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            read[name], tags = file.read(masked=True), file.tags()
+            if name.endswith("interval"):
+                assert tags["CROSSBAND_INTERVAL"] == "0.9"
+                assert "60" in tags["CROSSBAND_INTERVAL_CALIBRATION"]
+                quantity = "NDVI" if "NDVI" in name else "nir"
+                assert file.descriptions == (f"{quantity}_lower", f"{quantity}_upper")
+    np.testing.assert_allclose(read["nir"], read["plain"], atol=1e-5)
+    for values, bounds in (
+        (read["nir"][0], "nir.interval"),
+        (read["nir_NDVI"][0], "nir_NDVI.interval"),
+    ):
+        low, high = read[bounds]
+        assert (low <= values + 1e-6).all()
+        assert (values <= high + 1e-6).all()
+    assert read["nir.interval"].min() >= 0
+    assert abs(read["nir_NDVI.interval"]).max() <= 1
+    assert read["nir.interval"].mask[:, :20, :20].all()
+    assert (tmp_path / "nir.familiarity.tif").exists()
+
+
+def test_tiles_equal_the_whole(model: Model, scene: Path) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "interval": 0.8}
+    whole = model.translate(scene, whole=True, familiarity=True, **options)
+    tiled = model.translate(scene, tile=128, familiarity=True, **options)
+    assert list(whole.band.values) == ["nir", "nir_lower", "nir_upper", "dissimilarity"]
+    np.testing.assert_allclose(tiled.values, whole.values, atol=2e-5)
+
+
+def test_wider_at_a_higher_level_and_a_stricter_promise(model: Model, scene: Path) -> None:
+    def width(**how: Any) -> float:
+        a = model.translate(scene, bands=BANDS, sensor="reflectance", **how)
+        return float(np.nanmean(a.sel(band="nir_upper") - a.sel(band="nir_lower")))
+
+    low, high = width(interval=0.5), width(interval=0.95)
+    assert 0 < low < high < width(interval=0.95, promise="places") + 1e-9
+
+
+def test_cells_at_pixels_are_those_interpolated() -> None:
+    cells = torch.randn(1, 4, 5, 3)
+    every = interpolate_cells(cells, slice(0, 64), slice(0, 80), 16)
+    rows, columns = torch.tensor([0, 7, 8, 33, 63]), torch.tensor([0, 9, 79, 40, 71])
+    found = cells_at(cells, rows, columns, 16)
+    torch.testing.assert_close(found[0], every[0, rows, columns], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"interval": 0.99}, "promise at most 0.98"),
+        ({"interval": 1.5}, "between 0 and 1"),
+        ({"interval": 0.9, "promise": "all"}, "mean or places"),
+    ],
+)
+def test_a_level_that_cannot_be_promised(
+    model: Model, scene: Path, how: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CrossbandError, match=words):
+        model.translate(scene, bands=BANDS, sensor="reflectance", **how)
+
+
+def test_an_index_that_was_not_calibrated(model: Model, scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(CrossbandError, match="EVI of a reflectance source was not calibrated"):
+        model.translate(
+            scene, tmp_path / "o.tif", bands=BANDS, sensor="reflectance", interval=0.9,
+            indices=["EVI"],
+        )  # fmt: skip
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_a_model_without_calibration(model: Model, scene: Path) -> None:
+    model.calibration = None
+    with pytest.raises(ModelError, match="crossband calibrate"):
+        model.translate(scene, bands=BANDS, sensor="reflectance", interval=0.9)
+
+
+def test_a_file_of_other_weights_is_refused(model: Model, tmp_path: Path) -> None:
+    replace(calibration("0" * 64)).save(tmp_path / "model")
+    with pytest.raises(ModelError, match="other weights"):
+        load(tmp_path / "model")
+
+
+def test_saved_and_read_again(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "copy")
+    again = load(tmp_path / "copy").calibration
+    assert again is not None
+    assert model.calibration is not None
+    assert again.factors == model.calibration.factors
+    model.network.load_state_dict({k: v + 1 for k, v in model.network.state_dict().items()})
+    model.save(tmp_path / "changed")
+    assert load(tmp_path / "changed").calibration is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["format"], 2),
+        (["quantities"], "nir"),
+        (["factors", 0, "mean"], [1.0]),
+        (["factors", 0, "mean", 3], 1e9),
+        (["factors", 0, "places"], -1),
+        (["factors", 0, "window"], 7),
+        (["factors", 0, "quantity"], "red"),
+        (["head", "bias"], [0.0]),
+        (["head", "out", 0, 0], True),
+        (["head", "cells", 0], [1.0]),
+        (["familiar", "distance"], 0),
+        (["familiar", "usual"], ["a"]),
+        (["familiar", "bands"], []),
+        (["sources"], [["x"]]),
+        (["weights"], None),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_line(
+    model: Model, tmp_path: Path, path: list[Any], value: Any
+) -> None:
+    file = tmp_path / "model" / CALIBRATION
+    data = json.loads(file.read_text())
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file.write_text(json.dumps(data))
+    with pytest.raises(ModelError) as error:
+        read_calibration(tmp_path / "model", model.weights_hash)
+    assert "\n" not in str(error.value)
+
+
+def test_factors_rise_with_the_level() -> None:
+    for factors in calibration("0" * 64).factors:
+        assert list(factors.mean) == sorted(factors.mean)
+        assert len(factors.mean) == len(LEVELS)
+
+
+def test_further_channels_do_not_change_the_result(model: Model) -> None:
+    x = torch.rand(1, 3, 48, 64)
+    sure = uncertain_model(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(sure.network(x)[:, :1], model.network(x).float())
+    assert surroundings_of(model.network).stride == sure.network.stride
