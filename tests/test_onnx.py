@@ -457,3 +457,29 @@ def test_without_the_package(small, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(CrossbandError, match=r"onnxruntime.*pip install 'crossband\[onnx\]'"):
         on_onnx_runtime(small)
+
+
+def test_a_file_of_another_program_is_described(small, small_file, make_raster, tmp_path, capsys):
+    """With its bands and units stated, a graph without our metadata is a model."""
+    held, foreign = onnx.load(small_file), tmp_path / "foreign.onnx"
+    held.ClearField("metadata_props")
+    onnx.save(held, foreign)
+    named = tmp_path / "named.onnx"
+    given = ["import", str(foreign), "-o", str(named), "--task", "rgb2nir", "--unit", "reflectance"]
+    bands = ["--source-bands", "red,green,blue", "--target-bands", "nir"]
+    tiles = ["--margin", str(small.network.margin), "--stride", "4"]
+    assert main([*given, *bands, *tiles]) == 0
+    x = 0.5 * torch.rand(1, 3, 45, 33)
+    with torch.no_grad():
+        assert (load(named)(x) - small(x)).abs().max() <= 1e-5
+    capsys.readouterr()
+    for options, words in (
+        ([*bands, "--scale", "2"], "and [1, 1, 16, 16] is needed"),
+        (["--source-bands", "red", "--target-bands", "nir"], "ONNX Runtime failed"),
+        ([*bands, "--stride", "0"], "--stride 0: 1 to 4096"),
+        ([*bands, "--part", "g"], "--part is not for an ONNX file"),
+    ):
+        assert main([*given, *options, "--overwrite"]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1

@@ -64,6 +64,11 @@ def add_import(sub: Any) -> None:
         help="of a decoder that enlarges and then convolves",
     )
 
+    g = p.add_argument_group("an ONNX file (.onnx) of physical values; -o is a copy that says so")
+    g.add_argument("--margin", type=int, help="how far a result sees, in pixels (default: unknown)")
+    g.add_argument("--stride", type=int, help="total downsampling (default 1)")
+    g.add_argument("--scale", type=int, help="target pixels per source pixel (default 1)")
+
     g = p.add_argument_group("the card")
     g.add_argument("--licence", help="of the weights, as their page states it")
     g.add_argument("--source-url", metavar="URL", help="where the file is published")
@@ -71,6 +76,15 @@ def add_import(sub: Any) -> None:
 
 def _import(a: argparse.Namespace) -> int:
     source, target = _names(a.source_bands, "source"), _names(a.target_bands, "target")
+
+    of_onnx = {"--margin": a.margin, "--stride": a.stride, "--scale": a.scale}
+    others = {"--part": a.part, "--statistics": a.statistics, "--upsample": a.upsample}
+    onnx = a.file.endswith(".onnx")
+    for option, value in (others if onnx else of_onnx).items():
+        if value is not None:
+            raise CrossbandError(f"{option} is {'not ' if onnx else ''}for an ONNX file")
+    if onnx:
+        return _import_onnx(a, source, target)
 
     from crossband.model.importing import BandSpec, ImportOptions, Origin, import_checkpoint
 
@@ -89,6 +103,32 @@ def _import(a: argparse.Namespace) -> int:
     for line in lines:
         say(line, error=True)
     say(folder)
+    return 0
+
+
+def _import_onnx(a: argparse.Namespace, source: list[str], target: list[str]) -> int:
+    from crossband.model.importing import BandSpec, Origin
+    from crossband.model.importing.onnx_graph import Tiles, describe_onnx
+
+    for option, value, least in (
+        ("--margin", a.margin, 0),
+        ("--stride", a.stride, 1),
+        ("--scale", a.scale, 1),
+    ):
+        if value is not None and not least <= value <= 4096:
+            raise CrossbandError(f"{option} {value}: {least} to 4096")
+    path = describe_onnx(
+        a.file,
+        Path(a.output),
+        task=a.task,
+        source=BandSpec(source, a.unit, _pairs(a.source_range)),
+        target=BandSpec(target, a.target_unit or a.unit, _pairs(a.target_range)),
+        tiles=Tiles(a.margin, a.stride or 1, a.scale or 1),
+        name=a.name,
+        origin=Origin(a.licence, a.source_url),
+        overwrite=a.overwrite,
+    )
+    say(path)
     return 0
 
 

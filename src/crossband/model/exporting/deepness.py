@@ -32,6 +32,8 @@ from crossband.networks.onnx_network import import_runtime
 TILE = 512
 #: Types of stored numbers, in the order in which one is looked for that the sensor has.
 STORED = ("uint8", "uint16")
+#: Difference from nodata that dividing by 255 and multiplying again may make, for 16 bits.
+_SAME = 0.01
 #: Overlaps that are looked at, in percent.
 _LARGEST_OVERLAP = 90
 
@@ -56,10 +58,10 @@ class StoredNumbers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """[1, Cs, T, T] -> [1, 1, T, T] for each band, or [1, Ct, T * scale, T * scale]."""
-        stored = (x * 255.0).round()
+        stored = x * 255.0
         values = stored * self.scale + self.offset
         if self.nodata is not None:
-            values = torch.where(stored == self.nodata, torch.full_like(values, torch.nan), values)
+            values = torch.where((stored - self.nodata).abs() < _SAME, torch.nan, values)
         out: Tensor = self.inner(values)
         return tuple(torch.split(out, 1, dim=1)) if self.split else out
 
