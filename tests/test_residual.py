@@ -23,6 +23,7 @@ from crossband.raster import compare
 from crossband.raster.open import open_scene
 from crossband.raster.point_spread import kernel, read_as_seen
 from crossband.translate import guiding
+from crossband.translate.difference import add, subtract
 from crossband.translate.residual import _REACH, fill, sharpen
 
 FINE = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)
@@ -49,7 +50,7 @@ def linear(gain, constant):
 def pair(make_raster):
     """Return a scene, its green band, and a near infrared that no line in green can know."""
     green, other = smooth(240, 280), smooth(240, 280, 1, (20, 40))
-    nir = (0.8 * green + 0.4 * other + 0.05).astype(np.float32)
+    nir = (green * (0.7 + 1.2 * other)).astype(np.float32)
     source = make_raster("rgb.tif", np.stack([green] * 3), names=RGB, transform=FINE)
     return source, green, nir
 
@@ -88,14 +89,14 @@ def test_the_result_agrees_with_its_guide_and_is_better_than_both(make_raster, p
     with open_nir(tmp_path / "o.tif") as scene, open_nir(guide) as coarse:
         again = read_as_seen(scene, coarse.grid, 8).values
         enlarged = np.kron(coarse.read(coarse.grid.box).values[0], np.ones((8, 8)))
-        assert np.abs(again - coarse.read(coarse.grid.box).values).mean() < 1e-3
+        assert np.abs(again - coarse.read(coarse.grid.box).values).mean() < 2e-3
     error = [np.abs(x - nir).mean() for x in (found, alone, enlarged)]
-    assert error[0] < 0.15 * error[1]
+    assert error[0] < 0.2 * error[1]
     assert error[0] < 0.35 * error[2]
     name, method, count, agreement, remaining = tags["CROSSBAND_GUIDED"].split(", ")
     assert (name, method, count) == ("guide.tif", "difference", "1050 pixels")
     assert float(agreement.removeprefix("agreement ")) > 0.9
-    assert float(remaining.removeprefix("remaining difference ")) < 1e-3
+    assert float(remaining.removeprefix("remaining difference ")) < 2e-3
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
@@ -112,13 +113,14 @@ def test_the_windows_do_not_show(make_raster, pair, tmp_path, monkeypatch):
 
 def test_holes_are_filled_from_around_and_far_away_the_model_answers(make_raster, pair, tmp_path):
     source, green, _ = pair
-    guide = measured(make_raster, np.where(np.arange(280) < 100, green + 0.2, np.nan), by=4)
+    more = add(green, np.float32(0.4), "reflectance")
+    guide = measured(make_raster, np.where(np.arange(280) < 100, more, np.nan), by=4)
     found, _ = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)
-    added = (found - green).mean(axis=0)
+    gain = subtract(found.filled(0), green, "reflectance").mean(axis=0)
     assert found.count() == green.size
-    np.testing.assert_allclose(added[:90], 0.2, atol=5e-3)
-    assert np.all(np.diff(added[96:].reshape(-1, 4).mean(axis=1)) < 1e-3)  # it falls
-    np.testing.assert_allclose(added[100 + 4 * _REACH :], 0, atol=1e-6)
+    np.testing.assert_allclose(gain[:90], 0.4, atol=5e-3)
+    assert np.all(np.diff(gain[96:].reshape(-1, 4).mean(axis=1)) < 1e-3)  # it falls
+    np.testing.assert_allclose(gain[100 + 4 * _REACH :], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("crs", [slow("EPSG:32633"), "EPSG:4326"])
@@ -127,15 +129,16 @@ def test_a_guide_in_another_projection_and_turned(make_raster, pair, tmp_path, c
     turned = Affine.translation(499_900, 5_000_060) @ Affine.rotation(-20) @ Affine.scale(6, -6)
     transform = turned if crs == "EPSG:32633" else Affine(6e-5, 0, 14.999, 0, -6e-5, 45.1535)
     seen = np.zeros((90, 110), np.float32)
+    more = add(green, np.float32(0.4), "reflectance")
     reproject(
-        green + 0.1, seen, src_transform=FINE, src_crs="EPSG:32633", dst_transform=transform,
+        more, seen, src_transform=FINE, src_crs="EPSG:32633", dst_transform=transform,
         dst_crs=crs, resampling=Resampling.average,
     )  # fmt: skip
     guide = make_raster("g.tif", seen[None], names=("nir",), crs=crs, transform=transform, nodata=0)
     found, tags = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)
     assert "remaining difference" in tags["CROSSBAND_GUIDED"]
-    inner = np.abs(found - green - 0.1)[40:-40, 40:-40]
-    assert inner.mean() < 0.012
+    inner = np.abs(found - more)[40:-40, 40:-40]
+    assert inner.mean() < 0.015
 
 
 def test_a_guide_that_is_finer(make_raster, pair, tmp_path):
@@ -152,10 +155,10 @@ def test_a_guide_that_is_finer(make_raster, pair, tmp_path):
 def test_a_guide_of_another_date_with_colours_gives_the_models_error(make_raster, pair, tmp_path):
     """Then the field was bare: what the model does wrong is the same, what grows is not."""
     source, green, _ = pair
-    bias = 0.3 * smooth(240, 280, 5, (30,))
+    error = smooth(240, 280, 5, (30,))  # gains of 5 to 65 per cent
     then = (green * (1 + 0.3 * smooth(240, 280, 7))).astype(np.float32)
-    guide = measured(make_raster, np.stack([then, then, then, 0.9 * then + 0.05 + bias]))
-    model, now = linear(0.9, 0.05), 0.9 * green + 0.05 + bias
+    nir, now = (add(0.9 * x + np.float32(0.05), error, "reflectance") for x in (then, green))
+    guide, model = measured(make_raster, np.stack([then, then, then, nir])), linear(0.9, 0.05)
     found, tags = translated(model, source, tmp_path / "o.tif", guide)
     assert tags["CROSSBAND_GUIDED"].startswith("guide.tif, residual, ")
     # Taken for a measurement of the same state, it pulls towards that.
@@ -169,10 +172,36 @@ def test_what_has_changed_since_is_not_carried_over(make_raster, pair, tmp_path)
     source, green, _ = pair
     then = green.copy()
     then[:, :120] = 0.9
-    guide = measured(make_raster, np.stack([then, then, then, then + 0.1]))
-    added = (translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)[0] - green).mean(0)
-    np.testing.assert_allclose(added[170:], 0.1, atol=2e-3)
-    assert np.all(added[:100] < 0.02)
+    more = add(then, np.float32(0.4), "reflectance")
+    guide = measured(make_raster, np.stack([then, then, then, more]))
+    found = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)[0].filled(0)
+    gain = subtract(found, green, "reflectance").mean(axis=0)
+    np.testing.assert_allclose(gain[170:], 0.4, atol=5e-3)
+    assert np.all(gain[:100] < 0.1)
+
+
+def test_gains_in_reflectance_and_differences_in_other_units():
+    computed, true = np.float32([0.1, 0.0, 0.3]), np.float32([0.2, 0.3, 0.0])
+    for unit in ("reflectance", "kelvin", "decibel"):
+        found = add(computed, subtract(true, computed, unit), unit)
+        np.testing.assert_allclose(found, true, atol=1e-6)
+        zero = np.zeros(3, np.float32)
+        assert add(computed, zero, unit).tobytes() == computed.tobytes()
+    level = subtract(np.float32([300.0]), np.float32([290.0]), "kelvin")
+    assert add(np.float32([10.0]), level, "kelvin") == 20
+    gain = subtract(np.float32([0.4]), np.float32([0.2]), "reflectance")
+    assert 0.015 < add(np.float32([0.01]), gain, "reflectance") < 0.04  # and not 0.21
+    # Neither a negative nor a tiny value makes a gain without bound.
+    assert np.isfinite(subtract(np.float32([5, -1]), np.float32([-1, 5]), "reflectance")).all()
+
+
+def test_a_dark_surface_beside_a_bright_one_gets_its_share(make_raster, pair, tmp_path):
+    """The difference of a bright field would make the water beside it as bright as land."""
+    source, green, _ = pair
+    guide = measured(make_raster, 1.5 * green, by=16)
+    found = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)[0]
+    dark = green < np.quantile(green, 0.1)
+    assert np.abs(found - 1.5 * green)[dark].mean() < 0.1 * green[dark].mean()
 
 
 def test_a_guide_of_another_place_is_said(make_raster, pair, tmp_path):

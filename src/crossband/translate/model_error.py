@@ -7,6 +7,7 @@ import numpy as np
 from crossband.model import Model
 from crossband.raster.grid import Box, Window
 from crossband.raster.warp import BandView, Readable
+from crossband.translate.difference import subtract
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
@@ -15,7 +16,9 @@ _SURROUNDINGS = 64
 
 
 class ModelError:
-    """Measured minus computed values of a scene, read by window.
+    """How far measured values of a scene are from computed ones, read by window.
+
+    See `difference` for what that is in each unit.
 
     Args:
         model: with one output pixel for each source pixel.
@@ -48,5 +51,5 @@ class ModelError:
         found = computed.crop(box.relative_to(outer))
         measured = self._target.read(box)
         mask = found.mask & measured.mask
-        values = np.where(mask, measured.values - found.values, np.float32(0.0))
+        values = np.where(mask, subtract(measured.values, found.values, self.unit), np.float32(0.0))
         return Window(values, mask, found.grid, self.bands, self.unit)

@@ -1,17 +1,17 @@
 """Correct a result by a measurement: add what the measurement says more than the model.
 
 At the pixels of a coarser measurement (the guide) the result is averaged as the guide's sensor
-would have seen it. The difference between guide and average is enlarged and added to the result. So
-the result keeps its own fine detail, and averaged again it agrees with the guide. This is the
-injection of a pansharpening by multiresolution analysis (Aiazzi et al. 2006) with the network's
-output as the sharp image.
+would have seen it. The difference between guide and average is enlarged and added to the result; in
+reflectance it is a gain, see `difference`. So the result keeps its own fine detail, and averaged
+again it agrees with the guide. This is the injection of a pansharpening by multiresolution analysis
+(Aiazzi et al. 2006) with the network's output as the sharp image.
 
 A guide of another date shows another state of the ground, with which the result must not agree.
 Where the guide has the bands that the model takes, they say what has changed since, pixel by pixel:
 
 - nothing: the difference between guide and result is added, as above;
-- a little: the model's own error at the guide's date is added, measured minus computed from the
-  guide's bands: a place at which the model is too dark in May is most likely too dark in June;
+- a little: most of the model's own error at the guide's date is added, measured against computed
+  from the guide's bands: where the model is too dark in May, it most likely is in June;
 - much: nothing is added. A field that was bare in May is another surface in June.
 """
 
@@ -35,6 +35,7 @@ from crossband.raster.float_raster import FloatRaster
 from crossband.raster.grid import Box, Window
 from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
 from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
+from crossband.translate.difference import add, subtract
 
 Array = NDArray[np.float32]
 #: Takes a rectangle of a result and its values [C, h, w]; returns the corrected values.
@@ -52,7 +53,9 @@ _REACH = math.ceil(3 * _FAR) + _STEPS * _TAPS
 _EDGE = 4
 #: Relative change of the source's bands at which half of the difference gives way to the model's
 #: error, and at which half of that is carried over.
-_SAME, _CHANGED = 0.08, 0.25
+_SAME, _CHANGED = 0.04, 0.25
+#: Share of the model's error that is carried over: a part of it belongs to that date alone.
+_CARRIED = 0.75
 #: Blocks on which it is measured how well the corrected result agrees with the guide.
 _CHECKED = 8
 
@@ -83,7 +86,7 @@ class OwnBands:
     """How wrong a model is on a guide that has the bands which it takes.
 
     Attributes:
-        error: measured minus computed, on the grid of the guide.
+        error: how far measured is from computed, on the grid of the guide; see `difference`.
         then: the bands that the model takes, as the guide has them.
         now: the same bands of the scene that is translated, on the grid of the result.
     """
@@ -135,16 +138,19 @@ class Residual:
             for box in self._blocks():
                 outer = box.expanded(_REACH, self._grid.box)
                 window = difference.read(outer)
-                filled = sharpen(fill(window.values, window.mask))
+                filled = fill(window.values, window.mask)
+                if self._on_guide:  # else nothing is enlarged
+                    filled = sharpen(filled)
                 self._ready.write(box, filled[:, *box.relative_to(outer).slices()])
             stack.pop_all()
             difference.close()
 
     def apply(self, box: Box, values: Array) -> Array:
         """Add the enlarged difference to the values [C, h, w] of a rectangle of the result."""
-        if not self._on_guide:
-            return values + self._ready.read(box).values
-        return values + read_warped(self._ready, self._result.grid.crop(box), exact=True).values
+        grid = self._result.grid.crop(box)
+        ready = self._ready
+        enlarged = read_warped(ready, grid, exact=True) if self._on_guide else ready.read(box)
+        return add(values, enlarged.values, self._guide.unit)
 
     @property
     def agreement(self) -> float:
@@ -187,14 +193,14 @@ class Residual:
         both = found.mask & measured.mask
         self.count += int(both.sum())
         self._sums += _products(found.values, measured.values, both)
-        difference = measured.values - found.values
+        difference = subtract(measured.values, found.values, self._guide.unit)
         if self._own is not None:
             error = self._measured(self._own.error, box)
             now, then = self._seen(self._own.now, box), self._measured(self._own.then, box)
             both &= error.mask & now.mask & then.mask
             change = relative_change(now.values, then.values)
             same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (_SAME, _CHANGED))
-            difference = same * difference + (1.0 - same) * alike * error.values
+            difference = same * difference + (1.0 - same) * alike * _CARRIED * error.values
         return np.where(both, difference, np.float32(np.nan))
 
     def _seen(self, result: Readable, box: Box) -> Window:
