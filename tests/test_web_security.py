@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from crossband.cli.main import main
 from crossband.errors import CrossbandError, InputError
+from crossband.raster.dataset import open_dataset
 from crossband.web import addresses
 from crossband.web.addresses import check_address, filtered_requests, public_addresses
 from crossband.web.app import create_app
@@ -455,6 +456,37 @@ def test_the_proxy_refuses_private_servers_and_passes_permitted_ones(server):
         # The second address of the loopback net is not among the permitted ones.
         assert through(proxy, f"http://127.0.0.9:{port}/a")[0] == 403
     assert "GDAL_HTTP_PROXY" not in os.environ
+
+
+def test_a_tunnel_leads_to_permitted_servers_only(server):
+    handler, port = server
+    handler.content = b"pixels"
+    request = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode()
+    for networks, status in (((), b"403"), (LOCAL, b"200")):
+        with (
+            filtered_requests(networks) as proxy,
+            socket.create_connection(proxy.server_address, timeout=10) as tunnel,
+        ):
+            tunnel.sendall(request)
+            assert tunnel.recv(1000).split()[1] == status
+            if networks:
+                tunnel.sendall(b"GET /a HTTP/1.0\r\n\r\n")
+                assert tunnel.recv(1000).startswith(b"HTTP/1.0 200")
+
+
+def test_gdal_asks_by_https_through_the_proxy_too(monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    monkeypatch.setenv("no_proxy", "*")
+    asked = []
+
+    def refuse(host, port, networks):
+        asked.append((host, port))
+        raise InputError("refused")
+
+    monkeypatch.setattr(addresses, "public_addresses", refuse)
+    with filtered_requests(), pytest.raises(InputError):
+        open_dataset("https://rasters.example/a.tif", self_contained=True)
+    assert set(asked) == {("rasters.example", 443)}
 
 
 def test_a_name_that_means_another_address_later_reaches_nobody(server, monkeypatch):
