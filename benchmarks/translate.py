@@ -1,6 +1,6 @@
 """Translation speed, memory and reads: scenes through files, compared with the network alone.
 
-    python benchmarks/translate.py [--network bundled identity x4] [--sizes 2000 4000]
+    python benchmarks/translate.py [--network bundled onnx identity x4] [--sizes 2000 4000]
                                    [--layout tiles strips] [--compress none] [--batches 1 2 4]
                                    [--model rgb2nir] [--threads N] [--json FILE]
 
@@ -40,6 +40,7 @@ import crossband
 from crossband import Model
 from crossband.cli.demo import sample
 from crossband.core.signature import Signature, UnitRange
+from crossband.model.exporting.onnx_file import on_onnx_runtime
 from crossband.networks.generators.identity import Identity
 from crossband.raster.open import open_scene
 from crossband.translate.conditions import SceneConditions
@@ -50,7 +51,9 @@ from crossband.translate.tiles import TileBatch
 from crossband.translate.tiling import Tiling
 
 BANDS = ("red", "green", "blue")
-NETWORKS = ("bundled", "identity", "x4")
+NETWORKS = ("bundled", "onnx", "identity", "x4")
+#: The model, computed by torch and by ONNX Runtime; the others only copy memory.
+REAL = ("bundled", "onnx")
 #: Upper left corner of scenes with a georeference, in pixels of 1 m.
 CORNER = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)
 LAYOUTS = {
@@ -95,6 +98,8 @@ def load(network: str, name: str) -> Model:
     """Return a model to time."""
     if network == "bundled":
         return crossband.load(name)
+    if network == "onnx":
+        return on_onnx_runtime(crossband.load(name))
     whole = UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)] * 3)
     signature = Signature(list(BANDS), list(BANDS), {"reflectance": whole})
     scale = 4 if network == "x4" else 1
@@ -157,13 +162,14 @@ def row(a: argparse.Namespace) -> dict[str, Any]:
     if a.threads:
         torch.set_num_threads(a.threads)
     network, size, layout, batch = a.network[0], a.sizes[0], a.layout[0], a.batches[0]
-    model, eager = load(network, a.model), load(network, a.model)
+    eager = load("bundled" if network == "onnx" else network, a.model)
+    model = load(network, a.model)
     engine, found = Engine(model), Statistics()
     path = a.scene
     with open_scene(path, needed=BANDS) as scene:
         grid = scene.grid
     times = References(engine, eager.eval(), path, Tiling.of(model, grid, TileOptions(batch=batch)))
-    rounds = a.rounds if network == "bundled" else 5 * a.rounds
+    rounds = a.rounds if network in REAL else 5 * a.rounds
     # The fp32 tiles come last: they need more memory, which would be counted for the scene.
     times.time(rounds, eager=False)
     start = time.perf_counter()
@@ -206,7 +212,7 @@ def cells(found: dict[str, Any]) -> str:
         "halo": ".1%", "finishing": ".1%", "peak MiB": ".0f", "reads per block": ".2f",
     }  # fmt: skip
     texts = {name: format(found[name], form.get(name, "")) for name in COLUMNS}
-    if found["network"] != "bundled":
+    if found["network"] not in REAL:
         # The other networks only copy memory, so these two numbers would mean nothing.
         texts |= {"share of raw network speed": "-", "speed-up over fp32 tiles": "-"}
     return " | ".join(texts.values())
