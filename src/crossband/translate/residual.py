@@ -200,7 +200,8 @@ class Residual:
             both &= error.mask & now.mask & then.mask
             change = relative_change(now.values, then.values)
             same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (_SAME, _CHANGED))
-            difference = same * difference + (1.0 - same) * alike * _CARRIED * error.values
+            carried = np.float32(_CARRIED) * alike * error.values
+            difference = np.asarray(same * difference + (1.0 - same) * carried)
         return np.where(both, difference, np.float32(np.nan))
 
     def _seen(self, result: Readable, box: Box) -> Window:
