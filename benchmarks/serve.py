@@ -128,7 +128,9 @@ def pan(visitor: Visitor, view: dict[str, object], seed: int, seconds: float) ->
 
 def main() -> None:
     """Run everything, print it, and write it as JSON."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     p.add_argument("--side", type=int, default=10_980, help="rows and columns of the scene")
     p.add_argument("--visitors", type=int, default=10)
     p.add_argument("--seconds", type=float, default=60.0, help="that the visitors stay")

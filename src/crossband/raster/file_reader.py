@@ -70,21 +70,21 @@ class FileReader:
             shape: rows and columns of the result: nearest pixels, of overviews where the file has
                 them. All pixels where None.
         """
-        at, n, out = box.rasterio(), len(self._numbers), shape
-        indexes = list(self._numbers)
+        at, indexes = box.rasterio(), list(self._numbers)
+        # Packed rasters are never thinned, and do not know the argument.
+        one: dict[str, Any] = {} if shape is None else {"out_shape": shape}
+        several = {} if shape is None else {"out_shape": (len(indexes), *shape)}
         try:
             with raise_lost_errors():
                 if len(set(self.dtypes)) == 1:
-                    stored = self._dataset.read(indexes, window=at, out_shape=out and (n, *out))
+                    stored = self._dataset.read(indexes, window=at, **several)
                 else:
-                    stored = np.stack(
-                        [self._dataset.read(n, window=at, out_shape=out) for n in indexes]
-                    )
+                    stored = np.stack([self._dataset.read(n, window=at, **one) for n in indexes])
                 mask = np.ones(stored.shape[1:], dtype=bool)
                 if self._alpha is not None:
-                    mask &= self._dataset.read(self._alpha, window=at, out_shape=out) > 0
+                    mask &= self._dataset.read(self._alpha, window=at, **one) > 0
                 elif self._internal:
-                    mask &= self._dataset.read_masks(indexes[0], window=at, out_shape=out) > 0
+                    mask &= self._dataset.read_masks(indexes[0], window=at, **one) > 0
         except READ_ERRORS as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
         return stored, mask
