@@ -30,7 +30,8 @@ from crossband import load
 from crossband.core.conformal import MEAN, interval_score
 from crossband.data import manifest as manifests
 from crossband.errors import CrossbandError
-from crossband.evaluation.calibrate import PlaceErrors, collect, fit
+from crossband.evaluation.calibrate import fit
+from crossband.evaluation.place_errors import PlaceErrors, collect
 from crossband.model.calibration import WINDOWS, Calibration
 from crossband.model.uncertain import uncertain_model
 

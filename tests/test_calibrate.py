@@ -14,7 +14,7 @@ from crossband.api import Model
 from crossband.cli.main import main
 from crossband.core.conformal import coverage
 from crossband.core.signature import Signature
-from crossband.evaluation import calibrate
+from crossband.evaluation import calibrate, fit_familiarity, fit_widths, place_errors
 from crossband.networks.generators.small_cnn import SmallCNN
 
 RANGE = [[0.0, 0.5]]
@@ -28,8 +28,8 @@ SIGNATURE = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a model of random weights and pairs of eleven places."""
-    monkeypatch.setattr(calibrate, "STEPS", 5)
-    monkeypatch.setattr(calibrate, "CENTRES", 4)
+    monkeypatch.setattr(fit_widths, "STEPS", 5)
+    monkeypatch.setattr(fit_familiarity, "CENTRES", 4)
     torch.manual_seed(0)
     made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
     made.save(tmp_path / "model")
@@ -72,7 +72,7 @@ def test_constant_widths_are_the_plain_thresholds(folder: Path) -> None:
     from crossband.data import manifest as manifests
 
     model = load(folder / "model")
-    places = calibrate.collect(model, manifests.read(folder / "pairs.csv"), ["nir"])
+    places = place_errors.collect(model, manifests.read(folder / "pairs.csv"), ["nir"])
     found = calibrate.fit(
         places, model, ["nir"], fitted="x", sources=[], constant=True, familiarity=False
     )

@@ -192,9 +192,9 @@ def read_warped(scene: Readable, grid: Grid, exact: bool = False) -> Window:
     seen = scene.read(Box(top, left, bottom - top, right - left))
     source = np.where(seen.mask, seen.values, np.nan).astype(np.float32)
     valid = seen.mask.astype(np.float32)
-    _reproject(source, values, seen.grid, grid, Resampling.cubic, tolerance)
+    reproject_array(source, values, seen.grid, grid, Resampling.cubic, tolerance)
     share = np.zeros_like(mask, dtype=np.float32)
-    _reproject(valid, share, seen.grid, grid, Resampling.bilinear, tolerance)
+    reproject_array(valid, share, seen.grid, grid, Resampling.bilinear, tolerance)
     mask = (share > 0.999) & np.isfinite(values).all(axis=0)
     values[:, ~mask] = 0.0
     return Window(values, mask, grid, scene.bands, scene.unit)
@@ -224,8 +224,8 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
             linear = 10.0 ** (seen.values / 10.0) if power else seen.values
             source = np.where(seen.mask, linear, np.nan).astype(np.float32)
             valid = seen.mask.astype(np.float32)
-            _reproject(source, values, seen.grid, grid, Resampling.average)
-            _reproject(valid, share, seen.grid, grid, Resampling.average)
+            reproject_array(source, values, seen.grid, grid, Resampling.average)
+            reproject_array(valid, share, seen.grid, grid, Resampling.average)
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)
@@ -234,7 +234,7 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
     return Window(values, mask, grid, scene.bands, scene.unit)
 
 
-def _reproject(
+def reproject_array(
     source: NDArray[np.float32],
     out: NDArray[np.float32],
     of: Grid,
@@ -242,6 +242,19 @@ def _reproject(
     resampling: Resampling,
     tolerance: float = 0.125,
 ) -> None:
+    """Bring pixels of one grid onto another, where NaN is nodata on both sides.
+
+    Args:
+        source: pixels [..., h, w] of the grid `of`.
+        out: filled in place, [..., H, W] of the grid `to`.
+        of: the grid of `source`.
+        to: the grid of `out`.
+        resampling: as GDAL does it.
+        tolerance: largest error of the approximated coordinates, in pixels of `of`.
+
+    Raises:
+        InputError: GDAL cannot transform one grid's coordinates into the other's.
+    """
     try:
         with gdal():
             reproject(

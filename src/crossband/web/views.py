@@ -15,11 +15,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.warp import Resampling, reproject, transform
+from rasterio.warp import Resampling, transform
 
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box, Grid
+from crossband.raster.warp import reproject_array
 
 #: Side of a map tile, half of the Web Mercator world in metres, its latitude limit.
 TILE, _HALF, _NORTH = 256, 20037508.342789244, 85.0
@@ -114,18 +115,7 @@ class View:
         """Bring values [C, h, w] of a box onto a tile, by the nearest pixel; NaN beside them."""
         source = self.placed.crop(box).resized(*values.shape[1:])
         out = np.full((len(values), tile.height, tile.width), np.nan, np.float32)
-        with gdal():
-            reproject(
-                values,
-                out,
-                src_transform=source.transform,
-                src_crs=source.crs,
-                dst_transform=tile.transform,
-                dst_crs=tile.crs,
-                src_nodata=np.nan,
-                dst_nodata=np.nan,
-                resampling=Resampling.nearest,
-            )
+        reproject_array(values, out, source, tile, Resampling.nearest)
         return out
 
     def outline(self) -> Bounds:

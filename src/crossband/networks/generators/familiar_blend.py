@@ -11,6 +11,7 @@ from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.blend import Blend, part_output
 from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
+from crossband.networks.k_means import k_means, squared_distances
 
 #: Share of the training samples that are closer to a centre than `reach`.
 INSIDE = 0.5
@@ -103,7 +104,7 @@ class FamiliarBlend(Blend):
 
     def _distances(self, features: Tensor) -> Tensor:
         """Return the distance of features to the nearest centre: [..., F] -> [...]."""
-        return _squares(features, self.centres).amin(dim=-1).sqrt()
+        return squared_distances(features, self.centres).amin(dim=-1).sqrt()
 
     @torch.no_grad()
     def fit_centres(self, features: Tensor, seed: int = 0) -> None:
@@ -119,20 +120,6 @@ class FamiliarBlend(Blend):
         # centres are equal.
         start = order[: max(len(order) // FOR_EACH, 1)]
         centres = features[start[torch.arange(count) % len(start)]].clone()
-        for _ in range(ROUNDS):
-            nearest = _squares(features, centres).argmin(dim=1)
-            sums = torch.zeros_like(centres).index_add_(0, nearest, features)
-            sizes = torch.bincount(nearest, minlength=count)[:, None]
-            centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
-        self.centres.copy_(centres)
+        self.centres.copy_(k_means(features, centres, ROUNDS))
         # If all samples are equal, rounding errors would decide what is near.
         self.reach.copy_(torch.quantile(self._distances(features), INSIDE).clamp_min(LEAST))
-
-
-def _squares(features: Tensor, centres: Tensor) -> Tensor:
-    """Return squared distances in fp32, as one product: [..., F], [K, F] -> [..., K]."""
-    with torch.autocast(features.device.type, enabled=False):
-        features, centres = features.float(), centres.float()
-        own = features.square().sum(dim=-1, keepdim=True)
-        both = centres.square().sum(dim=1) - 2.0 * (features @ centres.T)
-        return (own + both).clamp_min(0.0)

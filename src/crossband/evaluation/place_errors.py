@@ -1,0 +1,200 @@
+"""Errors of a model at places that it was not trained on, in samples of pixels and of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossband.core import indices
+from crossband.errors import ManifestError
+from crossband.evaluation.candidates import ModelCandidate
+from crossband.evaluation.evaluation import (
+    Evaluation,
+    allowed_indices,
+    index_maps,
+    sensor_name,
+    valid_mask,
+)
+from crossband.model import Model
+from crossband.model.calibration import WINDOWS
+from crossband.networks.uncertainty import cells_at, pixel_features, surroundings_of
+from crossband.raster.grid import Window
+
+#: Pixels of a place that are looked at, and windows of each size with pixels of each.
+PIXELS, WINDOWS_EACH, PIXELS_OF_WINDOW = 256, 8, 16
+
+
+@dataclass
+class Sample:
+    """Pixels or windows of one place.
+
+    Attributes:
+        cells: [n, k, F] surroundings of k pixels of each.
+        pixels: [n, k, P] what the head sees of these pixels.
+        errors: [n, Q] truth - output in normalised units, of an index as it is; NaN where unknown.
+    """
+
+    cells: list[NDArray[np.float32]] = field(default_factory=list)
+    pixels: list[NDArray[np.float32]] = field(default_factory=list)
+    errors: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+@dataclass
+class PlaceErrors:
+    """The errors at one place: a group of the manifest in one unit.
+
+    Attributes:
+        place: name of the group.
+        region: what is never cut in cross-fitting.
+        unit: of the source.
+        group: by which calibrations are told apart.
+        sensors: of its rows.
+        samples: side of the windows, 1 for pixels -> samples.
+        values: [n, Cs] source values, for the quantiles of the bands.
+    """
+
+    place: str
+    region: str
+    unit: str
+    group: str
+    sensors: set[str] = field(default_factory=set)
+    samples: dict[int, Sample] = field(default_factory=lambda: {n: Sample() for n in WINDOWS})
+    values: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+def collect(
+    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor", seed: int = 0
+) -> list[PlaceErrors]:
+    """Return the errors of a model at places that it was not trained on.
+
+    Args:
+        model: whose errors are measured.
+        rows: of a manifest.
+        quantities: target bands, then indices.
+        by: column by which calibrations are told apart.
+        seed: of the choice of pixels.
+    """
+    evaluation = Evaluation(ModelCandidate(model, model.name, "cpu", "fp32"), rows, ())
+    rng, found = np.random.default_rng(seed), dict[tuple[str, str], PlaceErrors]()
+    for position, row in enumerate(evaluation.rows):
+        source, target, output = evaluation.triple(position)
+        sensor = sensor_name(row)
+        region = str(row.get("region") or row["group"])
+        key = str(row["group"]), source.unit
+        group = sensor if by == "sensor" else str(row.get(by, ""))
+        place = found.setdefault(key, PlaceErrors(key[0], region, source.unit, group))
+        place.sensors.add(sensor)
+        _add(place, model, quantities, (source, target, output), rng)
+    return [place for place in found.values() if place.samples[1].errors]
+
+
+def _add(
+    place: PlaceErrors,
+    model: Model,
+    quantities: Sequence[str],
+    windows: tuple[Window, Window, Window],
+    rng: np.random.Generator,
+) -> None:
+    source, target, output = windows
+    if target.grid.height != source.grid.height:
+        raise ManifestError(f"{model.name} makes pixels finer, which is not calibrated")
+    mask = valid_mask(source, target) & output.mask
+    errors = error_maps(quantities, windows, model)
+    with torch.inference_mode():
+        x = model.signature.normalise(
+            torch.from_numpy(source.values)[None], [source.unit], "source"
+        )
+        x = x.float() * torch.from_numpy(source.mask)
+        around = surroundings_of(model.network)
+        description = around.description(around.surroundings(x)).float()
+        low, span = model.signature.ranges([source.unit], "target", torch.zeros(0))
+        normal = (torch.from_numpy(output.values)[None] - low) / span
+        seen = pixel_features(x, normal)[0]
+    for side in WINDOWS:
+        for rows, columns in _windows(mask, side, rng):
+            inside = mask[rows, columns]
+            own = errors[:, rows, columns][:, inside]
+            with np.errstate(invalid="ignore"):
+                mean = own.mean(axis=1)
+            at = np.argwhere(inside)
+            at = at[rng.integers(len(at), size=PIXELS_OF_WINDOW if side > 1 else 1)]
+            r, c = torch.from_numpy(at.T + np.array([[rows.start], [columns.start]]))
+            sample = place.samples[side]
+            sample.cells.append(cells_at(description, r, c, around.stride)[0].numpy())
+            sample.pixels.append(seen[r, c].numpy())
+            sample.errors.append(mean.astype(np.float32))
+            if side == 1:
+                place.values.append(source.values[:, rows, columns][:, 0, 0])
+
+
+def error_maps(
+    quantities: Sequence[str], windows: tuple[Window, Window, Window], model: Model
+) -> NDArray[np.float32]:
+    """Return truth - output [Q, h, w] of each quantity; NaN where it is not defined.
+
+    Bands are in normalised units; the target of a band is divided by its range.
+    """
+    source, target, output = windows
+    _, span = model.signature.ranges([source.unit], "target", torch.zeros(0))
+    bands = (target.values - output.values) / span[0].numpy()
+    allowed = allowed_indices([q for q in quantities if q not in target.bands], source, target)
+    maps = []
+    for name in quantities:
+        if name in target.bands:
+            maps.append(bands[target.bands.index(name)])
+        elif name in allowed:
+            true, made, defined = index_maps(name, source, target, output)
+            usable = defined & np.isfinite(made)
+            maps.append(np.where(usable, true - _bounded(name, made), np.nan))
+        else:
+            maps.append(np.full(bands.shape[1:], np.nan, np.float32))
+    return np.stack(maps).astype(np.float32)
+
+
+def _bounded(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    return np.clip(values, -1, 1) if name in indices.BOUNDED else values
+
+
+def _windows(
+    mask: NDArray[np.bool_], side: int, rng: np.random.Generator
+) -> Iterable[tuple[slice, slice]]:
+    """Yield windows on a lattice whose pixels are valid for nine tenths."""
+    down, across = (length // side for length in mask.shape)
+    kept = mask[: down * side, : across * side].reshape(down, side, across, side)
+    good = np.argwhere(kept.mean(axis=(1, 3)) >= 0.9)
+    count = PIXELS if side == 1 else WINDOWS_EACH
+    for row, column in rng.permutation(good)[:count]:
+        yield slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """The samples of all places in arrays."""
+
+    cells: Tensor
+    pixels: Tensor
+    errors: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, places: Sequence[PlaceErrors], side: int) -> Self:
+        """Collect the samples of one size of windows."""
+        chosen = [(n, p.samples[side]) for n, p in enumerate(places) if p.samples[side].errors]
+        numbers = np.concatenate([np.full(len(s.errors), n) for n, s in chosen])
+        cells, pixels, errors = (
+            torch.from_numpy(np.concatenate([np.stack(getattr(s, name)) for _, s in chosen]))
+            for name in ("cells", "pixels", "errors")
+        )
+        return cls(cells, pixels, errors, torch.from_numpy(numbers))
+
+    def of_places(self, numbers: Sequence[int]) -> Self:
+        """Return the samples of some places."""
+        kept = torch.isin(self.place, torch.tensor(list(numbers)))
+        return type(self)(self.cells[kept], self.pixels[kept], self.errors[kept], self.place[kept])
