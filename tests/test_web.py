@@ -29,9 +29,10 @@ from crossband.translate.engine import Engine
 from crossband.translate.options import TileOptions
 from crossband.web import jobs as job_module
 from crossband.web import scenes as scene_module
-from crossband.web.app import Server, create_app
+from crossband.web.app import create_app
 from crossband.web.previews import Models, Previews, cells_of
 from crossband.web.scenes import Choice
+from crossband.web.server import Server
 from crossband.web.settings import Settings
 from crossband.web.views import Bounds, View
 

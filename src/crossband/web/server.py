@@ -1,0 +1,134 @@
+"""What the answers of the page are made from, each made when it is first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import anyio.to_thread
+
+from crossband.errors import InputError
+from crossband.web.jobs import Jobs
+from crossband.web.layers import Layer, Shown, layers_of
+from crossband.web.places import Places
+from crossband.web.previews import Cell, Models, Previews
+from crossband.web.scenes import BusyError, Choice, OpenResult, OpenScene, Scenes
+from crossband.web.settings import Settings
+
+T = TypeVar("T")
+#: Seconds that a request waits for cells.
+PATIENCE = 4.0
+
+
+@dataclass
+class Server:
+    """What the answers are made from.
+
+    Attributes:
+        settings: of the server.
+    """
+
+    settings: Settings
+
+    @cached_property
+    def places(self) -> Places:
+        """Files that are offered."""
+        return Places(self.settings)
+
+    @cached_property
+    def models(self) -> Models:
+        """Models that are offered."""
+        return Models(self.settings.models, self.settings.tile)
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """Open scenes."""
+        return Scenes(self.places, self.models.get)
+
+    @cached_property
+    def previews(self) -> Previews:
+        """Computes what is looked at."""
+        return Previews(self.models, self.settings.tile)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Whole scenes."""
+        s = self.settings
+        return Jobs(s.folder / "jobs", self.places, self.models, s.tile, s.keep)
+
+    @cached_property
+    def results(self) -> dict[str, OpenResult]:
+        """Open files of finished jobs."""
+        return {}
+
+    def shown(self, choice: Choice) -> Shown:
+        """Return a scene with its model, and the result of a job where one is chosen."""
+        scene, model = self.scenes.get(choice), self.models.get(choice.model)
+        return Shown(scene, model, self.previews, self._result(choice, model.signature.target))
+
+    def _result(self, choice: Choice, bands: Sequence[str]) -> OpenResult | None:
+        if not choice.job:
+            return None
+        job = self.jobs.get(choice.job)
+        ordered = job.order.choice
+        if job.state != "done" or (ordered.scene, ordered.model) != (choice.scene, choice.model):
+            return None
+        if job.id not in self.results:
+            while len(self.results) >= 8:
+                self.results.pop(next(iter(self.results)), None)
+            self.results[job.id] = OpenResult(self.jobs.file(job), bands)
+        return self.results[job.id]
+
+    def layer(self, choice: Choice, name: str) -> tuple[Shown, Layer]:
+        """Return one layer of a scene."""
+        shown = self.shown(choice)
+        layers = layers_of(shown)
+        if name not in layers:
+            raise InputError(f"there is no layer {name[:60]!r} of this scene and model")
+        return shown, layers[name]
+
+    async def ready(self, scene: OpenScene, cells: Sequence[Cell]) -> bool:
+        """Wait for cells to be computed, for a few seconds; return whether all are there."""
+        try:
+            futures = self.previews.ask(scene, cells)
+        except BusyError:
+            return False
+        if not futures:
+            return True
+        waiting = [asyncio.wrap_future(future) for future in futures]
+        end = time.monotonic() + PATIENCE
+        while waiting:
+            done, left = await asyncio.wait(waiting, timeout=max(end - time.monotonic(), 0.01))
+            for one in done:
+                if one.cancelled():
+                    return False
+                one.result()
+            waiting = list(left)
+            if waiting and time.monotonic() >= end:
+                for one in waiting:
+                    one.add_done_callback(_forget)
+                return False
+        return True
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return what a call returns that takes time."""
+    return await anyio.to_thread.run_sync(call)
+
+
+async def clean(server: Server) -> None:
+    """Delete what is too old, at the start and every ten minutes."""
+    while True:
+        await in_thread(server.jobs.remove_old)
+        await in_thread(lambda: server.places.remove_old(server.jobs.used_scenes()))
+        await asyncio.sleep(600)
+
+
+def _forget(future: asyncio.Future[None]) -> None:
+    """Take the error of a cell that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,63 @@
+// What can be chosen: a model, files on the server and of the visitor, a guide.
+
+import { Refused, askJson, upload } from "./api.js";
+import { $, guarded, say } from "./page.js";
+import { choose } from "./scene.js";
+import { keep, shared, state } from "./state.js";
+
+export function tellModel() {
+  const model = shared.offer.models.find((m) => m.name === state.model);
+  $("model-about").textContent = `${model.about || model.task}. It takes ${model.units.join(" or ")}.` + (model.windows ? "" : " It sees the whole image: translate the scene to see its result.");
+}
+
+export async function list(folder) {
+  const found = await askJson("files", { folder });
+  $("folder").textContent = found.folder || "/";
+  const rows = [];
+  const row = (...buttons) => {
+    const line = document.createElement("li");
+    line.append(...buttons);
+    rows.push(line);
+  };
+  const button = (text, label, press, kind = "") => {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.textContent = text;
+    if (label) made.setAttribute("aria-label", label);
+    if (kind) made.className = kind;
+    made.addEventListener("click", guarded(press));
+    return made;
+  };
+  if (found.folder) row(button("↑ up", "", () => list(found.folder.split("/").slice(0, -1).join("/")), "name"));
+  for (const { name, folder: below } of found.folders) row(button(`${name}/`, "", () => list(below), "name"));
+  for (const { name, scene } of found.files)
+    row(
+      button(name, "", () => choose(scene), "name"),
+      button("guide", `Take ${name} as the guide`, () => setGuide(scene, name)),
+    );
+  if (!rows.length) row(document.createTextNode("no rasters here"));
+  $("files").replaceChildren(...rows);
+}
+
+export async function sendFile(input) {
+  const file = input.files[0];
+  if (!file) return null;
+  const bar = $("upload-progress");
+  bar.hidden = false;
+  say(`sending ${file.name}`);
+  try {
+    if (file.size > shared.offer.max_upload) throw new Refused(`${file.name} is larger than ${shared.offer.max_upload / 1e6} MB, the most`);
+    return await upload(file, (share) => (bar.value = share));
+  } finally {
+    bar.hidden = true;
+    input.value = "";
+  }
+}
+
+export function setGuide(scene, name) {
+  state.guide = scene;
+  $("guide-name").textContent = scene ? `guide: ${name}` : "";
+  $("no-guide").hidden = !scene;
+  say(scene ? `${name} guides the whole scene` : "without a guide");
+  keep();
+}
