@@ -11,78 +11,25 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from calibrated import BANDS, calibrated_model, calibration
 
 from crossband import load
 from crossband.api import Model
-from crossband.core.signature import Signature
 from crossband.errors import CrossbandError, ModelError
 from crossband.model.calibration import (
     LEVELS,
-    Calibration,
-    Factors,
-    Familiar,
-    Head,
     read_calibration,
 )
 from crossband.model.files import CALIBRATION
 from crossband.model.uncertain import uncertain_model
 from crossband.networks.generators.local_pyramid import interpolate_cells
-from crossband.networks.generators.small_cnn import SmallCNN
 from crossband.networks.uncertainty import cells_at, surroundings_of
-
-BANDS = {"red": 1, "green": 2, "blue": 3}
-SIGNATURE = {
-    "source": ["red", "green", "blue"],
-    "target": ["nir"],
-    "units": {
-        "reflectance": {
-            "source": [[0.0, 0.35], [0.0, 0.3], [0.0, 0.25]],
-            "target": [[0.0, 0.6]],
-            "target_unit": None,
-        }
-    },
-}
-
-
-def arrays(seed: int, *shape: int) -> Any:
-    """Return small random weights."""
-    return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
-
-
-def calibration(weights: str, places: int = 60) -> Calibration:
-    """Return a calibration with random widths."""
-    scores = [np.random.default_rng(n).gamma(2, 0.5, 30) for n in range(places)]
-    found = [
-        Factors.of(q, "reflectance", 1, group, ("naip",), scores)
-        for q in ("nir", "NDVI")
-        for group in ("", "naip")
-    ]
-    return Calibration(
-        weights,
-        ("nir", "NDVI"),
-        tuple(found),
-        "random",
-        ("a test",),
-        Head(arrays(1, 8, 39), arrays(2, 8, 5), arrays(3, 8), arrays(4, 4, 8), arrays(5, 4) - 2),
-        Familiar(
-            arrays(6, 10, 39),
-            arrays(7, 39),
-            arrays(8, 5, 10),
-            1.0,
-            2.0,
-            {"reflectance": dict.fromkeys(BANDS, (0.02, 0.1, 0.3))},
-        ),
-    )
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
     """Return a calibrated model with random weights."""
-    torch.manual_seed(0)
-    made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
-    made.save(tmp_path / "model")
-    calibration(made.weights_hash).save(tmp_path / "model")
-    return load(tmp_path / "model")
+    return calibrated_model(tmp_path / "model")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 from crossband.cli.options import add_options
 from crossband.core.messages import say
 from crossband.errors import CrossbandError
-from crossband.translate.options import TileOptions
+from crossband.translate.options import IntervalOptions, TileOptions
 
 
 def add_evaluate(sub: Any) -> None:
@@ -65,6 +65,14 @@ def add_evaluate(sub: Any) -> None:
         "--workers", type=int, default=2, help="threads that read ahead and score (default 2)"
     )
     p.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    p.add_argument(
+        "--interval",
+        type=float,
+        metavar="LEVEL",
+        help="also judge the intervals of this level, as 0.9: coverage, width and interval score "
+        "by place, and the error by familiarity; for models that are calibrated",
+    )
+    add_options(p, IntervalOptions, ("promise",))
     add_options(p, TileOptions, ("device", "precision"))
 
 
@@ -85,6 +93,8 @@ def _evaluate(a: argparse.Namespace) -> int:
         by=a.by,
         features=a.features,
         feature_bands=a.feature_bands.split(",") if a.feature_bands else None,
+        interval=a.interval,
+        promise=a.promise,
         device=a.device,
         precision=a.precision,
         workers=a.workers,

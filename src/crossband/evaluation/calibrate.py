@@ -19,11 +19,11 @@ from torch import Tensor
 from crossband.core import indices
 from crossband.data import manifest as manifests
 from crossband.errors import ManifestError
-from crossband.evaluation.evaluate import select_split
 from crossband.evaluation.fit_familiarity import fit_familiar
 from crossband.evaluation.fit_widths import arrays, fit_head
 from crossband.evaluation.fit_widths import scores as scores_of
 from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect
+from crossband.evaluation.rows import select_split
 from crossband.model import Model
 from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors
 

@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from crossband.core import columns
 from crossband.core.atomic import atomic_folder, check_folder
+from crossband.core.conformal import MEAN
 from crossband.core.indices import required_bands
 from crossband.core.made_from import make_fingerprint
 from crossband.core.version import __version__
@@ -47,8 +47,11 @@ from crossband.evaluation.comparison import compare_models
 from crossband.evaluation.evaluation import Evaluation, FeatureOptions
 from crossband.evaluation.guide_names import AGE, RATIO
 from crossband.evaluation.guides import GuidedCandidate, add_classes, guide_baselines
+from crossband.evaluation.place_intervals import PlaceIntervals
+from crossband.evaluation.rows import judged_rows, select_split, train_rows
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
+from crossband.translate.options import IntervalOptions
 
 if TYPE_CHECKING:
     from crossband.evaluation.report.page import FigureBlock, PictureBlock
@@ -89,6 +92,8 @@ def evaluate(
     by: Sequence[str] = (),
     features: str | Path | None = None,
     feature_bands: Sequence[str] | None = None,
+    interval: float | None = None,
+    promise: str = MEAN,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 1,
@@ -110,6 +115,8 @@ def evaluate(
         by: columns of the manifest to break the scores down by.
         features: an extractor for FID and KID, see `metrics.extractors.load`; None: no extractor.
         feature_bands: one or three target bands for the extractor.
+        interval: also judge the intervals of this level, for models that are calibrated.
+        promise: of the intervals, see `translate.options.IntervalOptions`.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16; of the models. Baselines always run in fp32.
         workers: threads that read ahead and score; they do not change the results.
@@ -133,8 +140,11 @@ def evaluate(
     full = manifests.read(manifest)
     leaks = leakage(full) if "split" in full.columns else []
     rows, split = select_split(full, split)
-    rows, left_out = _judged(manifest, rows)
+    rows, left_out = judged_rows(manifest, rows)
     guided = "guide" in rows
+    judges = _interval_judges(
+        loaded, IntervalOptions(interval, promise), device, precision, guided=guided
+    )
     feature_options = _feature_options(features, feature_bands, device)
     labels = _labels([*(m.name for m in loaded), *(Path(p).name for p in predictions)])
     made_from = make_fingerprint(
@@ -144,6 +154,7 @@ def evaluate(
             "rows": manifests.input_fingerprint(full, {"split": split}),
             "options": (*map(tuple, (indices, by, feature_bands or ())), device, precision),
             "pictures": pictures,
+            **({} if interval is None else {"interval": (interval, promise)}),
         },
         [*predictions, *([] if features is None else [features])],
     )
@@ -152,7 +163,7 @@ def evaluate(
         (GuidedCandidate if guided else ModelCandidate)(m, label, device, precision)
         for m, label in zip(loaded, labels[: len(loaded)], strict=True)
     ]
-    train = _train_rows(full)
+    train = train_rows(full)
     for candidate in candidates:
         _add_fitted_baselines(candidate, train, rows)
     candidates += _file_candidates(predictions, labels[len(loaded) :], train, rows, candidates)
@@ -162,9 +173,16 @@ def evaluate(
         by = [*by, AGE, RATIO]
     with atomic_folder(output, overwrite, METRICS_FILE, made_from) as folder:
         records, numbers, evaluations = [], [], []
-        for candidate in candidates:
+        judged = [*judges, *(None for _ in predictions)]
+        for candidate, judge in zip(candidates, judged, strict=True):
             evaluation = Evaluation(
-                candidate, rows, indices, by=by, features=feature_options, workers=workers
+                candidate,
+                rows,
+                indices,
+                by=by,
+                features=feature_options,
+                intervals=judge,
+                workers=workers,
             )
             numbers += evaluation.run()
             records.append(evaluation.record())
@@ -202,41 +220,19 @@ def report_text(report: Report) -> str:
     return evaluation_text(as_json(report.metrics))
 
 
-def select_split(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, str | None]:
-    """Return the rows to evaluate, and the name of their split (None: all rows)."""
-    if "split" not in rows.columns:
-        if split is not None:
-            raise ManifestError(f"the manifest has no column 'split', so no split {split!r}")
-        return rows, None
-    splits = set(rows["split"])
-    if split is None:
-        split = next((s for s in ("test", "val") if s in splits), None)
-        if split is None:
-            return rows, None
-    if split not in splits:
+def _interval_judges(
+    models: Sequence[Model], options: IntervalOptions, device: str, precision: str, *, guided: bool
+) -> list[PlaceIntervals | None]:
+    """Return what judges the intervals of each model; None where none are asked for."""
+    if options.interval is None:
+        return [None for _ in models]
+    if not models:
+        raise ManifestError("--interval judges models; files of another tool have no intervals")
+    if guided:
         raise ManifestError(
-            f"the manifest has no row with split {split!r}: it has {', '.join(sorted(splits))}"
+            "--interval: models are calibrated without a guide; remove the column 'guide'"
         )
-    return rows[rows["split"] == split].reset_index(drop=True), split
-
-
-def _judged(manifest: str | Path, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the rows with source and target, and those with a guide where any row has one.
-
-    Returns:
-        The rows; they have columns about guides where they have guides. And how many rows are left
-        out because they have no counterpart, or no guide.
-    """
-    paired = manifests.is_paired(rows)
-    if not paired.any():
-        raise ManifestError(f"{manifest}: no row to judge has both a source and a target")
-    left_out, rows = {"n_unpaired": int((~paired).sum())}, rows[paired]
-    guided = rows["guide"].notna()
-    if guided.any():
-        left_out["n_unguided"], rows = int((~guided).sum()), rows[guided]
-    else:
-        rows = rows.drop(columns=list(columns.GUIDE))
-    return rows.reset_index(drop=True), left_out
+    return [PlaceIntervals(model, options, device, precision) for model in models]
 
 
 def _feature_options(
@@ -249,12 +245,6 @@ def _feature_options(
     from crossband.metrics import extractors
 
     return FeatureOptions(extractors.load(features, device=device), bands or None)
-
-
-def _train_rows(full: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of the split `train`, to which baselines are fitted."""
-    train = full[full["split"] == "train"] if "split" in full.columns else full[:0]
-    return train[manifests.is_paired(train)].reset_index(drop=True)
 
 
 def _add_fitted_baselines(candidate: Candidate, train: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,19 @@ class FeatureOptions:
     bands: Sequence[str] | None = None
 
 
+class IntervalJudge(Protocol):
+    """Holds intervals against the truth; see `place_intervals`."""
+
+    def add(self, group: str, sensor: str, source: Window, target: Window) -> None:
+        """Add a pair."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the record for metrics.json."""
+
+    def maps(self, source: Window) -> Mapping[str, tuple[NDArray[np.float32], float]]:
+        """Return maps [h, w] to draw, by their names, each with the upper end of its colours."""
+
+
 class Evaluation:
     """Scores a candidate and its baselines on every pair.
 
@@ -47,6 +60,7 @@ class Evaluation:
         indices: spyndex names; they are compared where the bands of a pair allow them.
         by: columns of the table to break the scores down by.
         features: options of FID, KID and similar distances; None: they are not computed.
+        intervals: holds the candidate's intervals against the truth; None: they are not judged.
         workers: threads that read ahead and score; they do not change the results.
     """
 
@@ -58,10 +72,11 @@ class Evaluation:
         *,
         by: Sequence[str] = (),
         features: FeatureOptions | None = None,
+        intervals: IntervalJudge | None = None,
         workers: int = 1,
     ) -> None:
         self.candidate, self.table, self.indices = candidate, table, indices
-        self.features, self.workers = features, workers
+        self.features, self.intervals, self.workers = features, intervals, workers
         self.reader = self._make_reader()
         self.rows = self.reader.rows
         self.aggregate = Aggregate(list(candidate.baselines))
@@ -87,6 +102,8 @@ class Evaluation:
                 self.aggregate.add(GroupKey(sensor_name(row), target.unit, group), scores)
                 self.breakdowns.add(position, target.unit, group, scores)
                 self._add_features(group, source, target, values)
+                if self.intervals is not None:
+                    self.intervals.add(group, sensor_name(row), source, target)
                 records += [
                     {
                         "position": position,
@@ -174,6 +191,7 @@ class Evaluation:
             "features": [
                 {"unit": unit, **pictures.result()} for unit, pictures in self.picture_sets.items()
             ],
+            **({} if self.intervals is None else {"intervals": self.intervals.record()}),
         }
 
 

@@ -34,6 +34,7 @@ class PairPreview:
         unit: unit of the target.
         index: name, true and synthetic index, and where they are defined; None without an index.
         beside: name -> values of other outputs that are shown, too.
+        maps: name -> values [h, w] that are shown from 0 to an upper end, and this end.
     """
 
     source: Array
@@ -44,6 +45,7 @@ class PairPreview:
     unit: str
     index: tuple[str, Array, Array, NDArray[np.bool_]] | None
     beside: Mapping[str, Array] = field(default_factory=dict)
+    maps: Mapping[str, tuple[Array, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class PairPreview:
         output: Window,
         index: str | None,
         beside: Mapping[str, Window] | None = None,
+        maps: Mapping[str, tuple[Array, float]] | None = None,
     ) -> PairPreview:
         """Reduce a pair; the mask of the target says which pixels are valid."""
         scale = scale_of(source, target)
@@ -81,6 +84,10 @@ class PairPreview:
             {
                 name: _block_means(values_or_nan(window), mask, step)
                 for name, window in (beside or {}).items()
+            },
+            {
+                name: (_block_means(values[None], mask, step)[0], top)
+                for name, (values, top) in (maps or {}).items()
             },
         )
 
@@ -152,6 +159,8 @@ def layers(pair: PairPreview, top: float) -> list[dict[str, str]]:
     for name, values in pair.beside.items():
         picture = _coloured(values, bands, pair.mask, limits)
         out.append(_layer(name, f"{name} ({_shown(bands)})", picture))
+    for name, (values, end) in pair.maps.items():
+        out.append(_layer(name, name, _mapped(values, pair.mask, 0, end, "viridis")))
     return out
 
 

@@ -13,6 +13,7 @@ from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.evaluation.intervals import MIN_GROUPS
 from crossband.evaluation.report import plots, tables
+from crossband.evaluation.report.interval_tables import interval_tables
 from crossband.evaluation.report.text import leakage_text
 from crossband.metrics import MODEL
 
@@ -58,6 +59,8 @@ def render_page(
     """
     models = metrics["models"]
     several = len(models) > 1
+    sure = [t for m in models for t in interval_tables(m, several)]
+    sure_figures = [block for m in models for block in _interval_figures(m)]
     figures = [block for m in profiles for block in _profile_figures(m)] + list(figures)
     labels = ", ".join(m["label"] for m in models)
     breakdowns = [t for m in models for t in tables.breakdown_tables(m, several)]
@@ -69,6 +72,7 @@ def render_page(
     sections = [("numbers", "Numbers")]
     sections += [("baselines", "Baselines")] if ratios.rows else []
     sections += [("guides", "Guides")] if guides else []
+    sections += [("intervals", "Intervals")] if sure else []
     sections += [("versus", "Side by side")] if versus else []
     sections += [("pictures", "Pictures")]
     sections += [("plots", "Where it errs")] if figures else []
@@ -87,6 +91,8 @@ def render_page(
         numbers=[t for m in models for t in tables.sensor_tables(m, several)],
         ratios=ratios,
         guides=guides,
+        sure=sure,
+        sure_plots=sure_figures,
         versus=versus,
         pictures=pictures,
         plots=figures,
@@ -160,6 +166,27 @@ def _profile_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
             name = title if len(record["bands"]) == 1 else f"{title}, {band}"
             figures = plots.profile_figures(profile, band=band, unit=record["unit"])
             out.append(FigureBlock(name, figures))
+    return [block for block in out if block.figures]
+
+
+def _interval_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
+    """Return the plots of observed coverage, and of the error by familiarity, for each unit."""
+    about, out = model.get("intervals") or {"quantities": []}, []
+    for unit in dict.fromkeys(q["unit"] for q in about["quantities"]):
+        records = {
+            q["quantity"]: q["levels"]
+            for q in about["quantities"]
+            if (q["unit"], q["window"]) == (unit, 1) and q["levels"]
+        }
+        figures = []
+        if records:
+            words = "how much of a place lies in its interval, mean over places"
+            figures.append({"caption": words, **plots.coverage_by_level(records)})
+        for record in about["familiarity"]:
+            if record["unit"] == unit:
+                words = f"{record['quantity']}: right of the dotted line it is unfamiliar"
+                figures.append({"caption": words, **plots.error_by_familiarity(record)})
+        out.append(FigureBlock(f"{model['label']}: intervals ({unit})", figures))
     return [block for block in out if block.figures]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -229,6 +230,65 @@ def index_over_time(
     figure.autofmt_xdate(rotation=30)
     figure.tight_layout()
     return _svg(figure, f"{index} of {place}")
+
+
+def coverage_by_level(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> FigureData:
+    """Draw the observed share of covered pixels over the nominal level, with the band of chance.
+
+    Args:
+        records: name -> `level`, `observed`, `chance` and `places` of each level. The band of
+            chance and the range of places are those of the first.
+    """
+    figure, axis = _new_figure()
+    first = next(iter(records.values()))
+    levels = [r["level"] for r in first]
+    ranges = [("places", _LINE, "80 % of places"), ("chance", "#9db8d9", "chance, if it holds")]
+    for key, colour, words in ranges:
+        low, high = zip(*(r[key] for r in first), strict=True)
+        axis.fill_between(levels, low, high, color=colour, label=words, linewidth=0)
+    axis.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--")
+    for (name, own), colour in zip(records.items(), _colours(records), strict=True):
+        observed = [r["observed"] for r in own]
+        axis.plot([r["level"] for r in own], observed, "o-", color=colour, markersize=3, label=name)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("nominal level")
+    axis.set_ylabel("covered, mean over places")
+    axis.legend(fontsize=8, frameon=False)
+    return _svg(figure, "Nominal against observed coverage")
+
+
+def error_by_familiarity(record: Mapping[str, Any]) -> FigureData:
+    """Draw the error by class of dissimilarity, beside the share that the interval covers.
+
+    Args:
+        record: `quantity` and `error_unit`; `ends`, `mae`, `coverage`, `n_places` of each class.
+    """
+    unit = record["error_unit"]
+    figure, axis = _new_figure()
+    ends = record["ends"]
+    labels = [f"below {ends[0]:g}", *(f"{a:g}..{b:g}" for a, b in pairwise(ends))]
+    labels.append(f"{ends[-1]:g} and up")
+    shown = [n for n, count in enumerate(record["n_places"]) if count]
+    places = range(len(shown))
+    errors = axis.plot(
+        places, [record["mae"][n] for n in shown], "o-", color=COLOURS[0], markersize=4, label="MAE"
+    )
+    names = [f"{labels[n]}\n({record['n_places'][n]})" for n in shown]
+    axis.set_xticks(places, names, rotation=40, ha="right")
+    axis.axvline(
+        sum(n <= ends.index(1.0) for n in shown) - 0.5, color=_SOFT, linewidth=1, linestyle=":"
+    )
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("dissimilarity / limit (number of places)")
+    axis.set_ylabel(f"MAE{'' if unit == '1' else f' ({unit})'}, mean over places")
+    other = axis.twinx()
+    _style(other)
+    covered = [record["coverage"][n] for n in shown]
+    lines = other.plot(places, covered, "s--", color=COLOURS[1], markersize=4, label="covered")
+    other.set_ylim(0, 1)
+    other.legend(handles=[*errors, *lines], fontsize=8, frameon=False)
+    return _svg(figure, f"Error of {record['quantity']} by familiarity")
 
 
 def _new_figure() -> tuple[Figure, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossband.evaluation.report.interval_tables import interval_tables
 from crossband.evaluation.report.tables import (
     BEATS,
     Row,
@@ -116,6 +117,12 @@ def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
         ]
         heads = [f"{head.name} " for head in table.heads]
         blocks.append("\n".join([f"{table.title}:", *align([heads, *cells])]))
+    for table in interval_tables(model, several=False)[:1]:
+        cells = [
+            [f"{c.text} ({c.small})" if c.small else c.text for c in r.cells] for r in table.rows
+        ]
+        lines = align([[head.name for head in table.heads], *cells])
+        blocks.append("\n".join([f"{table.title}:", *lines]))
     if model["baselines"]:
         blocks.append("\n".join(_ratio_lines(model["ratios"])))
     else:

@@ -1,0 +1,69 @@
+"""A calibrated model with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crossband import load
+from crossband.api import Model
+from crossband.core.signature import Signature
+from crossband.model.calibration import Calibration, Factors, Familiar, Head
+from crossband.networks.generators.small_cnn import SmallCNN
+
+BANDS = {"red": 1, "green": 2, "blue": 3}
+SIGNATURE = {
+    "source": ["red", "green", "blue"],
+    "target": ["nir"],
+    "units": {
+        "reflectance": {
+            "source": [[0.0, 0.35], [0.0, 0.3], [0.0, 0.25]],
+            "target": [[0.0, 0.6]],
+            "target_unit": None,
+        }
+    },
+}
+
+
+def arrays(seed: int, *shape: int) -> Any:
+    """Return small random weights."""
+    return np.random.default_rng(seed).normal(0, 0.3, shape).astype(np.float32)
+
+
+def calibration(weights: str, places: int = 60) -> Calibration:
+    """Return a calibration with random widths."""
+    scores = [np.random.default_rng(n).gamma(2, 0.5, 30) for n in range(places)]
+    found = [
+        Factors.of(q, "reflectance", window, group, ("naip",), scores)
+        for q in ("nir", "NDVI")
+        for window in (1, 10)
+        for group in ("", "naip")
+    ]
+    return Calibration(
+        weights,
+        ("nir", "NDVI"),
+        tuple(found),
+        "random",
+        ("a test",),
+        Head(arrays(1, 8, 39), arrays(2, 8, 5), arrays(3, 8), arrays(4, 4, 8), arrays(5, 4) - 2),
+        Familiar(
+            arrays(6, 10, 39),
+            arrays(7, 39),
+            arrays(8, 5, 10),
+            1.0,
+            2.0,
+            {"reflectance": dict.fromkeys(BANDS, (0.02, 0.1, 0.3))},
+        ),
+    )
+
+
+def calibrated_model(folder: Path) -> Model:
+    """Save a calibrated model, and load it."""
+    torch.manual_seed(0)
+    made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
+    made.save(folder)
+    calibration(made.weights_hash).save(folder)
+    return load(folder)
