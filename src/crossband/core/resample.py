@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from crossband.core.cubic import cubic_weights
 from crossband.errors import CrossbandError
 
 Array = NDArray[np.float64]
@@ -113,14 +114,6 @@ def bicubic_axis(length: int, scale: float) -> Array:
     widened = min(scale, 1.0)
 
     def weight(distance: Array) -> Array:
-        return _keys(distance * widened)
+        return cubic_weights(distance * widened)
 
     return resize_matrix(length, scale, weight, 2.0 / widened)
-
-
-def _keys(distance: Array) -> Array:
-    """Cubic convolution with a = -0.5, at distances of 0 and above."""
-    x = distance
-    near = (1.5 * x - 2.5) * x**2 + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return np.where(x <= 1.0, near, np.where(x <= 2.0, far, 0.0))

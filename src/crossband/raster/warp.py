@@ -16,6 +16,7 @@ from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
 from crossband.raster.gdal import gdal, reason
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.separable import average, axes_of, enlarge
 
 Array = NDArray[np.float64]
 
@@ -190,6 +191,9 @@ def read_warped(scene: Readable, grid: Grid, exact: bool = False) -> Window:
     if bottom <= top or right <= left:
         return empty
     seen = scene.read(Box(top, left, bottom - top, right - left))
+    axes = axes_of(grid, seen.grid)
+    if axes is not None and max(axes[0].step, axes[1].step) <= 1.0:
+        return Window(*enlarge(seen.values, seen.mask, *axes), grid, scene.bands, scene.unit)
     source = np.where(seen.mask, seen.values, np.nan).astype(np.float32)
     valid = seen.mask.astype(np.float32)
     reproject_array(source, values, seen.grid, grid, Resampling.cubic, tolerance)
@@ -222,10 +226,14 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
         seen, power = read_padded(scene, Box(top, left, *size)), scene.unit == DECIBEL
         if seen.mask.any():
             linear = 10.0 ** (seen.values / 10.0) if power else seen.values
-            source = np.where(seen.mask, linear, np.nan).astype(np.float32)
-            valid = seen.mask.astype(np.float32)
-            reproject_array(source, values, seen.grid, grid, Resampling.average)
-            reproject_array(valid, share, seen.grid, grid, Resampling.average)
+            axes = axes_of(grid, seen.grid)
+            if axes is not None and min(axes[0].step, axes[1].step) >= 1.0:
+                values, share = average(linear, seen.mask, *axes)
+            else:
+                source = np.where(seen.mask, linear, np.nan).astype(np.float32)
+                valid = seen.mask.astype(np.float32)
+                reproject_array(source, values, seen.grid, grid, Resampling.average)
+                reproject_array(valid, share, seen.grid, grid, Resampling.average)
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, gaussian_filter
 
+from crossband.core.cubic import cubic_weights
 from crossband.core.sensors import VALID_RANGE
 from crossband.raster.compare import SIDE
 from crossband.raster.float_raster import FloatRaster
@@ -260,17 +261,12 @@ def sharpen(values: Array) -> Array:
 
 @functools.cache
 def _round_trip() -> Array:
-    """Return the weights by which pixels around it make up a pixel that was enlarged and averaged.
-
-    The cubic convolution is that of Keys 1981 with a = -0.5, as GDAL has it.
-    """
+    """Return the weights by which pixels make up one that was enlarged and averaged."""
     width = gaussian_width(MTF)
     x = np.arange(-_TAPS - 1, _TAPS + 1, 1 / 64) + 1 / 128
     spread = np.exp(-0.5 * (x / width) ** 2)
     at = np.abs(x[:, None] - np.arange(-_TAPS, _TAPS + 1))
-    near = (1.5 * at - 2.5) * at**2 + 1
-    far = ((-0.5 * at + 2.5) * at - 4) * at + 2
-    weights = spread @ np.where(at < 1, near, np.where(at < 2, far, 0.0))
+    weights = spread @ cubic_weights(at)
     return np.asarray(weights / weights.sum(), dtype=np.float32)
 
 
