@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint types contract quick slow format wheel locked lock benchmarks soak fuzz clean help
+.PHONY: demo docs test test-all lint types contract quick slow format wheel locked lock benchmarks soak fuzz clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
 	@echo "make test        lint, types, the direction of imports, the quick tests (6 minutes)"
 	@echo "make test-all    the same, and the slow tests"
 	@echo "make format      rewrite the code in the house style"
+	@echo "make docs        build the site into build/site (its tutorials run: 10 minutes at first)"
 	@echo "make wheel       build dist/*.whl"
 	@echo "make locked      install into .venv what requirements.lock has the hashes of"
 	@echo "make lock        write requirements.lock: the hashes of what constraints.txt pins"
@@ -48,6 +49,12 @@ slow: $(VENV)/.ready-test
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What a page or its code changed is built again, and a tutorial that changed runs again. Without the
+# tutorials' results: CROSSBAND_TUTORIALS=off make docs
+docs: $(VENV)/.ready-docs
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
+	@echo "open build/site/index.html"
 
 wheel: $(VENV)/.ready
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
@@ -105,6 +112,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@# torch first and pinned, so that no other package asks for its newest build.
 	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready

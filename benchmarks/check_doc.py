@@ -7,7 +7,7 @@ from typing import Any
 
 from crossband.data.check import KINDS, across_rows, edge_patterns, registration, rules
 
-INTRO = """# `crossband data check`
+INTRO = """# What is wrong with my pairs? `crossband data check`
 
 Written by `python benchmarks/check_shared.py --doc docs/data-check.md`.
 

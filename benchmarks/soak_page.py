@@ -8,7 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-HEAD = "# Long checks\n\nWritten by `make soak`; each check also runs alone, and says how.\n"
+HEAD = (
+    "# Does it leak, and does it survive a kill?\n\n"
+    "Written by `make soak`; each check also runs alone, and says how.\n"
+)
 
 
 def put(page: str, new: str) -> str:

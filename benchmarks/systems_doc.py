@@ -232,7 +232,7 @@ def _middle(values: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
 
 def _head(crop: int, batch: int, seeds: tuple[int, ...]) -> str:
     return f"""\
-# Every system, small and alike
+# How do the recipes compare? Every system, small and alike
 
 Each bundled recipe, trained for a few minutes on a CPU on real pairs of its task, and judged on
 pairs that it never saw. It answers two questions: does every system train, save and translate on
