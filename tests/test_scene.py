@@ -13,12 +13,12 @@ from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from crossband.errors import BandError, InputError, OutputError, UnitError
+from crossband.errors import BandError, CrossbandError, InputError, OutputError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_scene
-from crossband.raster.options import ReadOptions
+from crossband.raster.options import ReadOptions, parse_extent
 
 RGB = ("red", "green", "blue")
 
@@ -422,6 +422,42 @@ def test_windows_and_grids(make_raster):
         lon, lat = scene.grid.lonlat()
         assert 14 < lon < 16
         assert 44 < lat < 46
+
+
+@pytest.mark.parametrize(
+    ("extent", "window"),
+    [
+        ((500_100, 4_999_700, 500_200, 4_999_800), "10,20,10,10"),  # edges between pixels
+        ((500_101, 4_999_701, 500_199, 4_999_799), "10,20,10,10"),
+        ((500_095, 4_999_700, 500_200, 4_999_800.1), "9,19,11,11"),
+        ((500_490, 4_990_000, 1e300, 4_999_610), "49,39,1,1"),
+        ((0, 0, 1e9, 1e9), "0,0,50,40"),
+    ],
+)
+def test_an_extent_takes_the_pixels_that_it_touches(make_raster, extent, window):
+    path = make_raster()
+    with open_scene(path, ReadOptions(extent=extent), needed=RGB) as scene:
+        assert scene.window.srcwin() == window
+
+
+def test_extents_that_are_refused(make_raster):
+    def opened(path, extent):
+        open_scene(path, ReadOptions(extent=parse_extent(extent)), needed=RGB)
+
+    with pytest.raises(
+        InputError, match=r"does not touch it: it has 500000,4999600,500500,5000000"
+    ):
+        opened(make_raster(), "0,0,1,1")
+    with pytest.raises(InputError, match="in map coordinates, and it has none"):
+        opened(make_raster("p.tif", transform=Affine.identity(), crs=None), "0,0,1,1")
+    for text, why in (
+        ("1,2,3", "not XMIN"),
+        ("1,2,3,x", "not XMIN"),
+        ("1,2,nan,4", "finite"),
+        ("3,2,1,4", "below"),
+    ):
+        with pytest.raises(CrossbandError, match=why):
+            parse_extent(text)
 
 
 def test_rotated_affine_and_control_points(make_raster):

@@ -54,10 +54,10 @@ class Model(models.Model):
             progress: called with (pixels done, pixels in all).
             statistics: is filled in.
             **options: how the scene is read (`bands`, `sensor`, `scale`, `offset`,
-                `source_nodata`, `window`), computed (`device`, `precision`, `tile`, `batch`,
-                `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`, `nodata`,
-                `compress`, `blocksize`, `indices`, `overwrite`, `resume`), brought to a guide
-                (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and how sure it is
+                `source_nodata`, `extent`, `window`), computed (`device`, `precision`, `tile`,
+                `batch`, `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`,
+                `nodata`, `compress`, `blocksize`, `indices`, `overwrite`, `resume`), brought to a
+                guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and how sure it is
                 (`interval`, `promise`, `familiarity`). They are documented in
                 `raster.options.ReadOptions` and in the classes of `translate.options`.
 

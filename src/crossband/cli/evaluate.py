@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from crossband.cli.data.progress import RowProgress
+from crossband.cli.events import add_progress_option, tell_files
 from crossband.cli.options import add_options
 from crossband.core.messages import say
 from crossband.errors import CrossbandError
 from crossband.translate.options import IntervalOptions, TileOptions
+
+if TYPE_CHECKING:
+    from crossband.evaluation.evaluate import Report
 
 
 def add_evaluate(sub: Any) -> None:
@@ -73,17 +78,29 @@ def add_evaluate(sub: Any) -> None:
         "by place, and the error by familiarity; for models that are calibrated",
     )
     add_options(p, IntervalOptions, ("promise",))
+    add_progress_option(p)
     add_options(p, TileOptions, ("device", "precision"))
 
 
 def _evaluate(a: argparse.Namespace) -> int:
-    from crossband.evaluation.evaluate import INDICES, PAGE, evaluate, report_text
+    from crossband.evaluation.evaluate import METRICS_FILE, PAGE, report_text
 
     if not a.model and not a.predictions:
         raise CrossbandError("give --model, --predictions, or both")
     if a.pictures < 0:
         raise CrossbandError(f"--pictures {a.pictures}: at least 0")
-    report = evaluate(
+    with RowProgress("scored") as progress:
+        report = _report(a, progress)
+    tell_files([report.output / PAGE, report.output / METRICS_FILE])
+    say(report_text(report))
+    say(f"\n{report.output / PAGE}")
+    return 0
+
+
+def _report(a: argparse.Namespace, progress: RowProgress) -> Report:
+    from crossband.evaluation.evaluate import INDICES, evaluate
+
+    return evaluate(
         a.model,
         Path(a.manifest),
         Path(a.output),
@@ -100,7 +117,5 @@ def _evaluate(a: argparse.Namespace) -> int:
         workers=a.workers,
         pictures=a.pictures,
         overwrite=a.overwrite,
+        progress=progress,
     )
-    say(report_text(report))
-    say(f"\n{report.output / PAGE}")
-    return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossband.cli.computing import connected, load_model
 from crossband.cli.progress import Bar, left
-from crossband.core.messages import say
+from crossband.core.messages import say, tell
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
@@ -69,7 +69,7 @@ class Printer(FleetObserver):
     def gap(self, line: SummaryLine, status: FleetStatus) -> None:
         """Print that a scene is masked as a whole, which is no failure in a series."""
         self._close(line)
-        if not self._quiet:
+        if not self._quiet and not _tell(line, status, "masked"):
             say(f"[{status.finished}/{status.total}] {line.output}  masked")
 
     def _close(self, line: SummaryLine) -> None:
@@ -80,6 +80,8 @@ class Printer(FleetObserver):
     def on_scene_end(self, line: SummaryLine, status: FleetStatus) -> None:
         """Print the outcome of a scene, how many are finished, and the time left."""
         self._close(line)
+        if _tell(line, status, line.status):
+            return
         where = f"[{status.finished}/{status.total}]"
         if line.status == FAILED:
             say(f"crossband: {where} {line.output}: {line.reason}", error=True)
@@ -95,3 +97,9 @@ class Printer(FleetObserver):
         if worked and rest:
             words += f"; about {left((time.monotonic() - self._start) / worked * rest)} left"
         say(words)
+
+
+def _tell(line: SummaryLine, status: FleetStatus, how: str) -> bool:
+    """Tell a program the outcome of a scene; False where none listens."""
+    known = {"output": line.output, "input": line.input, "status": how, "reason": line.reason}
+    return tell("scene", **known, finished=status.finished, total=status.total)

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from crossband.cli.events import wants_events, with_events
 from crossband.cli.streams import exit_code, lasting_streams
 from crossband.core.file_names import not_text
 from crossband.core.memory import is_out_of_memory, memory_words
-from crossband.core.messages import printable, say
+from crossband.core.messages import printable, say, say_warning, tell
 from crossband.core.signals import ignore_signals, interrupts_after_imports, preempted
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, CrossbandWarning, Interrupted
+from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, UpToDate
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None for those of the process, which then ends with this command.
     """
     with lasting_streams() as out, interrupts_after_imports(), _plain_warnings():
-        code = exit_code(_exit_code(list(sys.argv[1:] if argv is None else argv)), out)
+        words = list(sys.argv[1:] if argv is None else argv)
+        if wants_events(words):
+            code = with_events(_exit_code, words, sys.stdout)
+        else:
+            code = _exit_code(words)
+        code = exit_code(code, out)
     if argv is None:
         # The work is done, and its exit code stands; the interpreter takes a while to end.
         ignore_signals()
@@ -53,17 +59,24 @@ def _exit_code(argv: list[str]) -> int:
     except SystemExit as end:  # --help, --version; a further process of a training
         return end.code if isinstance(end.code, int) else 0
     except CrossbandError as error:
-        say(f"crossband: {error}", error=True)
+        _say_error(type(error), str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        say("crossband: interrupted; nothing half-written was left", error=True)
+        _say_error(Interrupted, "interrupted; nothing half-written was left")
         return Interrupted.exit_code
     except Exception as error:
         line = _line_of(error, argv)
         if line is None:
             raise
-        say(f"crossband: {line}", error=True)
+        _say_error(type(error), line)
         return CrossbandError.exit_code
+
+
+def _say_error(kind: type[BaseException], text: str) -> None:
+    """Print why a command ends; that all is done already is no error for a program."""
+    event = "message" if issubclass(kind, UpToDate) else "error"
+    if not tell(event, kind=kind.__name__, text=printable(text)):
+        say(f"crossband: {text}", error=True)
 
 
 def _check_working_folder() -> None:
@@ -121,7 +134,7 @@ def _plain_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, CrossbandWarning):
-                say(f"crossband: {message}", error=True)
+                say_warning(message)
             else:
                 others(printable(message), category, filename, lineno, file, line)
 

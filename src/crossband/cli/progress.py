@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from crossband.core.messages import is_terminal, printable, say
+from crossband.core.messages import is_terminal, printable, say, tell
 from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress without a terminal.
@@ -29,7 +29,7 @@ class Bar:
             self.first = done
             self.start = time.monotonic()
         self.pixels = done - self.first
-        if self.quiet:
+        if self.quiet or tell("progress", name=self.name, done=done, total=total, unit="pixels"):
             return
         if is_terminal():
             self._draw(done, total)

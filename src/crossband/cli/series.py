@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossband.cli.events import add_progress_option, tell_files
 from crossband.cli.options import add_options, parsed_options
 from crossband.core.messages import say
 from crossband.errors import SomeFailed
@@ -54,6 +55,7 @@ def add_series(sub: Any) -> None:
     add_options(p, ReadOptions, ("sensor", "scale", "offset", "allow_local_references"))
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_progress_option(p)
 
     g = p.add_argument_group("the files")
     add_options(g, SeriesOptions, ("compared", "align"))
@@ -113,6 +115,7 @@ def _series(a: argparse.Namespace) -> int:
             places=a.places,
             observer=SeriesPrinter(quiet=a.quiet),
         )
+    tell_files(done.files)
     if not a.quiet:
         say("\n".join(lines(done)))
     if done.failed:

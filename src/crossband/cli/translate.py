@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from crossband.cli.computing import connected, load_model
+from crossband.cli.events import add_progress_option, tell_files
 from crossband.cli.options import add_options, parsed_options
 from crossband.cli.progress import Bar
-from crossband.core.messages import say
+from crossband.core.messages import say, say_warning
 from crossband.errors import OutputError
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import (
@@ -57,6 +58,7 @@ def add_translate(sub: Any) -> None:
         help="also write a STAC item of the result beside it, that names model and source",
     )
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_progress_option(p)
 
     g = p.add_argument_group("many scenes")
     g.add_argument("--name", help="names of the outputs in the folder (default {stem}_{target})")
@@ -143,12 +145,13 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
         if a.stac_item:
             from crossband.translate.result_item import write_result_item
 
-            write_result_item(model, source, path)
+            statistics.files += (write_result_item(model, source, path),)
+    tell_files(statistics.files)
     if statistics.skipped:
         if not a.quiet:
             say(f"{path}  is done already")
         return 0
     bar.finish(path)
     if statistics.unfamiliar_cause and not a.quiet:
-        say(f"crossband: {source}: {statistics.unfamiliar_cause}", error=True)
+        say_warning(f"{source}: {statistics.unfamiliar_cause}")
     return 0

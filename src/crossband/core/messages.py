@@ -6,8 +6,11 @@ would obey the control characters in them: clear the screen, or replace a line t
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
+from typing import Protocol
 
 #: Control characters except tab and newline, characters that turn the direction of text, other
 #: line ends, the mark of byte order, and surrogates, which stand for bytes of names that are not
@@ -26,17 +29,59 @@ def printable(text: object) -> str:
     return _UNSAFE.sub(_escaped, str(text))
 
 
+class Listener(Protocol):
+    """A program that is told what happens as events, and people are not."""
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Take an event."""
+
+
+#: Standard streams are one for the process, and so is who takes their place.
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def telling(listener: Listener) -> Iterator[None]:
+    """Have all events, and all messages as events, told to a program in this context."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def tell(event: str, **fields: object) -> bool:
+    """Tell an event to the program that listens; False where none does, and words are needed.
+
+    Args:
+        event: its kind, see docs/progress.md.
+        fields: what JSON can hold.
+    """
+    if _listeners:
+        _listeners[-1](event, **fields)
+    return bool(_listeners)
+
+
 def say(text: object, *, error: bool = False) -> None:
     """Print a message to stdout, or with `error` to stderr; a closed stream takes nothing.
 
-    Characters that the stream's encoding lacks, as an ASCII terminal, are escaped, too.
+    Characters that the stream's encoding lacks, as an ASCII terminal, are escaped, too. Where a
+    program listens, it is told the event `message`.
     """
+    if tell("message", text=printable(text)):
+        return
     stream = sys.stderr if error else sys.stdout
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     known = printable(text).encode(encoding, "backslashreplace").decode(encoding)
     print(known, file=stream, flush=True)
+
+
+def say_warning(text: object) -> None:
+    """Print what a user should know, though the work goes on, to stderr."""
+    if not tell("warning", text=printable(text)):
+        say(f"crossband: {text}", error=True)
 
 
 def is_terminal() -> bool:

@@ -22,6 +22,7 @@ every number:
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import warnings
@@ -52,6 +53,7 @@ from crossband.evaluation.rows import judged_rows, select_split, train_rows
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
 from crossband.translate.options import IntervalOptions
+from crossband.translate.stream import Progress
 
 if TYPE_CHECKING:
     from crossband.evaluation.report.page import FigureBlock, PictureBlock
@@ -99,6 +101,7 @@ def evaluate(
     workers: int = 1,
     pictures: int = 10,
     overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
     """Evaluate models on the pairs of a manifest and write the report.
 
@@ -122,6 +125,7 @@ def evaluate(
         workers: threads that read ahead and score; they do not change the results.
         pictures: number of pairs to draw in each unit, of the worst and of those near the median.
         overwrite: replace an existing report.
+        progress: called with (pairs scored, pairs in all) after each; each model has its own.
 
     Raises:
         ManifestError: there are no pairs, or a pair does not fit; the message names the row.
@@ -171,6 +175,11 @@ def evaluate(
     if guided:
         rows = add_classes(rows, candidates[0].signature, candidates[0].scale)
         by = [*by, AGE, RATIO]
+    count, total = itertools.count(1), len(candidates) * len(rows)
+
+    def scored() -> None:
+        progress(next(count), total)
+
     with atomic_folder(output, overwrite, METRICS_FILE, made_from) as folder:
         records, numbers, evaluations = [], [], []
         judged = [*judges, *(None for _ in predictions)]
@@ -184,7 +193,7 @@ def evaluate(
                 intervals=judge,
                 workers=workers,
             )
-            numbers += evaluation.run()
+            numbers += evaluation.run(scored)
             records.append(evaluation.record())
             evaluations.append(evaluation)
         metrics = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,8 +86,12 @@ class Evaluation:
     def _make_reader(self) -> PairReader:
         return PairReader(self.table, self.candidate.signature, self.candidate.scale)
 
-    def run(self) -> list[dict[str, Any]]:
-        """Score every pair; returns a record for each pair and each of model and baselines."""
+    def run(self, scored: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+        """Score every pair; returns a record for each pair and each of model and baselines.
+
+        Args:
+            scored: is called after each pair.
+        """
         records = []
         with ThreadPoolExecutor(self.workers, "crossband-score") as pool:
             for position, (source, target) in enumerate(self._pairs()):
@@ -115,6 +119,7 @@ class Evaluation:
                     }
                     for name, score in scores.items()
                 ]
+                scored()
         return records
 
     def output(self, name: str, row: Mapping[str, Any], source: Window, target: Window) -> Window:

@@ -127,6 +127,27 @@ class Grid:
             box.height, box.width, to, lambda p: (p.row - box.row, p.col - box.col)
         )
 
+    def touched(self, extent: tuple[float, float, float, float]) -> Box:
+        """Return the smallest rectangle with all pixels that an extent touches.
+
+        A side below 1 means that it touches none.
+
+        Args:
+            extent: least x and y, greatest x and y, in map coordinates.
+        """
+        left, bottom, right, top = extent
+        corners = [~self.transform @ (x, y) for x in (left, right) for y in (bottom, top)]
+        # An edge between two pixels, up to rounding, touches only those on its inner side.
+        (col, row), (to_col, to_row) = (
+            np.rint(np.where(np.abs(side - np.rint(side)) < 1e-6, side, beyond(side)))
+            for side, beyond in (
+                (np.min(corners, axis=0), np.floor),
+                (np.max(corners, axis=0), np.ceil),
+            )
+        )
+        box = Box(int(row), int(col), int(to_row - row), int(to_col - col))
+        return box.intersection(self.box)
+
     def _changed(
         self, height: int, width: int, to: Affine, move: Callable[[Any], tuple[float, float]]
     ) -> Grid:

@@ -20,6 +20,7 @@ from crossband.raster import dataset, products, remote
 from crossband.raster.bands import find_bands, named_bands
 from crossband.raster.file_reader import FileReader
 from crossband.raster.gdal import READ_ERRORS, reason
+from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.raster.products.band_stack import open_band_stack
 from crossband.raster.radiometry import radiometry_of
@@ -37,7 +38,7 @@ def open_scene(
 
     Args:
         path: anything that GDAL reads, or a product of several files: see `raster.products`.
-        options: bands, sensor, scale, offset, nodata and window as the caller states them; they
+        options: bands, sensor, scale, offset, nodata and part as the caller states them; they
             override what the file says. Beside a mask, the nodata number of the file is ignored,
             and the caller's is used.
         needed: common names, in the order that `Scene.read` returns.
@@ -56,13 +57,29 @@ def open_scene(
         scene = open_band_stack(product, options, needed)
     else:
         scene = _open_file(path, options, needed, opened)
-    if options.window is None:
-        return scene
     try:
-        return scene.part(options.window)
+        if options.window is not None:
+            scene.part(options.window)
+        if options.extent is not None:
+            scene.part(_touched(scene, options.extent))
+        return scene
     except BaseException:
         scene.close()
         raise
+
+
+def _touched(scene: Scene, extent: tuple[float, float, float, float]) -> Box:
+    """Return the pixels that an extent touches; InputError where there are none."""
+    grid, asked = scene.grid, ",".join(f"{side:.10g}" for side in extent)
+    if grid.transform.is_identity:
+        raise InputError(f"{scene.path}: --extent is in map coordinates, and it has none")
+    box = grid.touched(extent)
+    if min(box.height, box.width) < 1:
+        corners = [grid.transform @ (x, y) for x in (0, grid.width) for y in (0, grid.height)]
+        xs, ys = zip(*corners, strict=True)
+        own = ",".join(f"{side:.10g}" for side in (min(xs), min(ys), max(xs), max(ys)))
+        raise InputError(f"{scene.path}: --extent {asked} does not touch it: it has {own}")
+    return box
 
 
 def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], opened: Any) -> Scene:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Self
 
 from crossband.core.options import option
+from crossband.errors import CrossbandError
 from crossband.raster.bands import parse_bands
 
 if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
     from crossband.raster.grid import Box
+
+
+def parse_extent(text: str) -> tuple[float, float, float, float]:
+    """Parse `XMIN,YMIN,XMAX,YMAX`.
+
+    >>> parse_extent("0,-1.5,10,2e3")
+    (0.0, -1.5, 10.0, 2000.0)
+    """
+    try:
+        left, bottom, right, top = (float(part) for part in text.split(","))
+    except ValueError:
+        raise CrossbandError(f"--extent {text}: not XMIN,YMIN,XMAX,YMAX") from None
+    if not (isfinite(right - left) and isfinite(top - bottom)):
+        raise CrossbandError(f"--extent {text}: not finite")
+    if left >= right or bottom >= top:
+        raise CrossbandError(f"--extent {text}: XMIN is below XMAX, and YMIN below YMAX")
+    return left, bottom, right, top
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,13 @@ class ReadOptions:
         keyword="source_nodata",
     )
     window: Box | None = option(None, "part of the source; all of it where None")
+    extent: tuple[float, float, float, float] | None = option(
+        None,
+        "XMIN,YMIN,XMAX,YMAX: only the pixels that touch this rectangle, in the scene's CRS "
+        "(written --extent=-3.5,48,-3,48.4 where it begins with a minus)",
+        flag="--extent",
+        parse=parse_extent,
+    )
     allow_local_references: bool = option(
         False,
         "read files of this machine and of its local network where a STAC item or a VRT on a "

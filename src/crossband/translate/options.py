@@ -192,6 +192,7 @@ class TranslateKeywords(TypedDict, total=False):
     scale: float | None
     offset: float | None
     source_nodata: float | None
+    extent: tuple[float, float, float, float] | None
     window: Box | None
     # TileOptions
     device: str

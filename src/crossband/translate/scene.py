@@ -107,7 +107,11 @@ def translate_scene(
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
         correction = stack.enter_context(guided(options.guide, model, tile, scene))
         _check_not_guide(paths, correction)
-        statistics.guide, statistics.guide_datetime = correction.guide, correction.guide_datetime
+        statistics.files, statistics.guide, statistics.guide_datetime = (
+            paths,
+            correction.guide,
+            correction.guide_datetime,
+        )
         check_indices(model, scene, extra, correction.unit)
         encoding = Encoding.of_scene(
             scene,

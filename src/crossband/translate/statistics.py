@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crossband.raster.blocks import ReadStats
 
@@ -30,6 +31,7 @@ class Statistics:
         guide_datetime: when it was taken, where that was stated or looked for.
         unfamiliar: share of the scene that is unlike the training places; None where unknown.
         unfamiliar_cause: what its numbers show, where it is more than a tenth.
+        files: the result and those beside it: indices, intervals, familiarity.
         skipped: the finished file existed and was up to date, so nothing was done.
     """
 
@@ -51,6 +53,7 @@ class Statistics:
     guide_datetime: str | None = None
     unfamiliar: float | None = None
     unfamiliar_cause: str = ""
+    files: tuple[Path, ...] = ()
     skipped: bool = False
 
     @property

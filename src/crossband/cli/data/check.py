@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.cli.data.progress import RowProgress
+from crossband.cli.events import add_progress_option, tell_files
 from crossband.core.messages import say
 
 
@@ -44,6 +45,7 @@ def add_options(sub: Any) -> None:
     p.add_argument("--workers", type=int, metavar="N", help="processes (default: all processors)")
     p.add_argument("--quiet", action="store_true", help="one line at the end, no progress")
     p.add_argument("--overwrite", action="store_true", help="replace existing files")
+    add_progress_option(p)
 
 
 def _check(a: argparse.Namespace) -> int:
@@ -84,6 +86,7 @@ def _check(a: argparse.Namespace) -> int:
         kept = check.usable_rows(report)
         manifest.write(kept, a.fix, overwrite=a.overwrite)
         say(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
+    tell_files(path for path in (a.output, a.json, a.fix) if path)
     return 0 if report.clean else 1
 
 

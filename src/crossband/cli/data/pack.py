@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from crossband.cli.data.progress import RowProgress
+from crossband.cli.events import add_progress_option, tell_files
 from crossband.core.messages import say
 
 
@@ -24,6 +25,7 @@ def add_options(sub: Any) -> None:
     p.add_argument("--shard-mb", type=float, default=32.0, help="MiB of a shard (default 32)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_progress_option(p)
 
 
 def _pack(a: argparse.Namespace) -> int:
@@ -38,6 +40,7 @@ def _pack(a: argparse.Namespace) -> int:
             overwrite=a.overwrite,
             progress=progress,
         )
+    tell_files([made.output])
     if not a.quiet:
         say(
             f"{made.output}  {made.rows} rows, {made.files} files, {made.blocks} blocks in "

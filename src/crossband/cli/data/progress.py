@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from crossband.core.messages import is_terminal, say
+from crossband.core.messages import is_terminal, say, tell
 
 
 class RowProgress:
@@ -15,13 +15,13 @@ class RowProgress:
         quiet: print nothing.
     """
 
-    def __init__(self, what: str, *, quiet: bool) -> None:
+    def __init__(self, what: str, *, quiet: bool = False) -> None:
         self.what, self.quiet, self.terminal = what, quiet, is_terminal()
         self.bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         """Report the number of rows done."""
-        if self.quiet:
+        if self.quiet or tell("progress", name=self.what, done=done, total=total, unit="rows"):
             return
         if self.terminal:
             if self.bar is None:
