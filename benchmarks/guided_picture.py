@@ -1,0 +1,91 @@
+"""The picture of the README: a guided near infrared beside the measured one; docs/guided.png.
+
+    python benchmarks/guided_picture.py [--out docs/guided.png]
+
+The scene is the Sentinel-2 sample of the demo. Its guide is its own near infrared, averaged to
+pixels of 80 m. A guide must lie at a place and the sample has none, so coordinates are made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+
+import crossband
+from crossband.cli.demo import sample
+from crossband.core.atomic import atomic_file
+
+Array = NDArray[np.float32]
+#: Pixels of the scene (10 m) for each pixel of the guide, along one side.
+COARSER = 8
+#: Rows and columns that are shown: the part of the scene that whole pixels of the guide cover.
+SIDE = 296
+
+
+def main() -> None:
+    """Draw the picture, and print the errors that its caption names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/guided.png"))
+    stored = sample()
+    scene = {name: (band[:SIDE, :SIDE] * 1e-4).astype(np.float32) for name, band in stored.items()}
+    out = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as folder:
+        alone, guided = translate(Path(folder), scene)
+    for name, made in (("colours alone", alone), ("guided", guided)):
+        print(f"{name}: MAE {np.abs(made - scene['nir']).mean():.4f}")
+    draw(out, scene, guided)
+
+
+def translate(folder: Path, scene: dict[str, Array]) -> tuple[Array, Array]:
+    """Return the near infrared from colours alone, and with a guide of coarse pixels."""
+    colours = write(folder / "scene.tif", {b: scene[b] for b in ("red", "green", "blue")}, 10.0)
+    blocks = scene["nir"].reshape(SIDE // COARSER, COARSER, SIDE // COARSER, COARSER)
+    guide = write(folder / "guide.tif", {"nir": blocks.mean((1, 3))}, 10.0 * COARSER)
+    model = crossband.load("rgb2nir")
+    made = []
+    for name, given in (("alone.tif", None), ("guided.tif", guide)):
+        path = model.translate(colours, folder / name, guide=given, dtype="float32")
+        with rasterio.open(str(path)) as file:
+            made.append(file.read(1))
+    return made[0], made[1]
+
+
+def write(path: Path, bands: dict[str, Array], size: float) -> Path:
+    """Write bands in reflectance as a GeoTIFF with pixels of a size in metres."""
+    values = np.stack(list(bands.values()))
+    profile = {"driver": "GTiff", "dtype": "float32", "count": len(values), "crs": "EPSG:32633"}
+    profile |= {"height": values.shape[1], "width": values.shape[2]}
+    profile["transform"] = Affine(size, 0, 5e5, 0, -size, 5e6)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+        file.descriptions = tuple(bands)
+        file.units = ("reflectance",) * len(values)
+    return path
+
+
+def draw(out: Path, scene: dict[str, Array], made: Array) -> None:
+    """Draw colours, measured and made near infrared side by side."""
+    colours = np.stack([scene[b] for b in ("red", "green", "blue")], axis=-1)
+    low, high = np.percentile(colours, (1, 99))
+    grey = np.percentile(scene["nir"], (1, 99))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained")
+    axes[0].imshow(((colours - low) / (high - low)).clip(0, 1))
+    for axis, band in zip(axes[1:], (scene["nir"], made), strict=True):
+        axis.imshow(band, cmap="gray", vmin=grey[0], vmax=grey[1])
+    titles = ("given: red, green, blue", "near infrared, measured", "near infrared, made")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=13)
+        axis.set_axis_off()
+    with atomic_file(out) as new:
+        figure.savefig(new, dpi=90, format="png", bbox_inches="tight", pad_inches=0.03)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The package as others get it: wheel and sdist, without the repository, with its types."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+#: A program of somebody else. Each `ignore` is an error that a type checker must find.
+CLIENT = """\
+from pathlib import Path
+from typing import assert_type
+
+import crossband
+from crossband.errors import CrossbandError
+from crossband.raster.options import ReadOptions
+from crossband.translate.options import TranslateOptions
+
+
+def nir(scene: Path) -> list[str]:
+    model = crossband.load("rgb2nir")
+    assert_type(model, crossband.Model)
+    assert_type(model.signature.target, list[str])
+    model.translate(scene, scene.with_suffix(".nir.tif"), sensor="naip", interval=0.9)
+    model.translate(scene, sensr="naip")  # type: ignore[call-arg]
+    model.translate(scene, overwrite="yes")  # type: ignore[arg-type]
+    return model.signature.target
+
+
+options = TranslateOptions.of(sensor="naip")
+assert_type(options.read, ReadOptions)
+assert_type(ReadOptions(sensor="hls").sensor, str | None)
+try:
+    nir(3)  # type: ignore[arg-type]
+except CrossbandError as error:
+    print(error)
+"""
+
+
+def build(source: Path, target: str, out: Path) -> Path:
+    """Build one distribution with the project's own backend, without the network."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (made,) = out.glob("*.whl" if target == "wheel" else "*.tar.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("hatchling")
+    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def contents(wheel: Path) -> dict[str, str]:
+    """Return name -> hash of the files of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("RECORD")]
+        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return an environment in which the wheel is installed, and the repository is unknown."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    (packages,) = (folder / "env").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    return packages
+
+
+def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
+    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (path for path in tmp_path.iterdir() if (path / "pyproject.toml").exists())
+    again = build(source, "wheel", tmp_path / "again")
+    assert contents(again) == contents(wheel)
+    assert (source / "docs/index.md").exists()
+
+
+def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    code = "import crossband; from crossband.cli.main import main; print(crossband.__file__); "
+    code += "raise SystemExit(main(['demo']) or main(['models', '--recipes']))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed))
+    assert "per-pixel MLP" in done.stdout
+    assert (tmp_path / "out/demo/comparison.png").is_file()
+
+
+def test_a_program_of_others_is_checked_against_our_types(installed, tmp_path):
+    assert (installed / "crossband/py.typed").is_file()
+    (tmp_path / "client.py").write_text(CLIENT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental"]
+    command += ["--python-executable", str(installed.parents[2] / "bin/python"), "client.py"]
+    env = {key: value for key, value in os.environ.items() if key != "MYPYPATH"}
+    env.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("Success"), done.stdout
