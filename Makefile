@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo docs test test-all lint types contract quick slow format wheel locked lock benchmarks soak fuzz clean help
+.PHONY: qgis demo docs test test-all lint types contract quick slow format wheel locked lock benchmarks soak fuzz clean help
 help:
 	@echo "make demo        translate a real Sentinel-2 scene and measure the error (out/demo)"
 	@echo "make test        lint, types, the direction of imports, the quick tests (6 minutes)"
 	@echo "make test-all    the same, and the slow tests"
 	@echo "make format      rewrite the code in the house style"
 	@echo "make docs        build the site into build/site (its tutorials run: 10 minutes at first)"
+	@echo "make qgis        build the plugin for QGIS: dist/crossband_provider-*.zip"
 	@echo "make wheel       build dist/*.whl"
 	@echo "make locked      install into .venv what requirements.lock has the hashes of"
 	@echo "make lock        write requirements.lock: the hashes of what constraints.txt pins"
@@ -58,6 +59,10 @@ docs: $(VENV)/.ready-docs
 
 wheel: $(VENV)/.ready
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# The wheel lies in the plugin, so that its button installs the Crossband that it was tested with.
+qgis: wheel
+	$(BIN)/python qgis/package.py dist
 
 # pip prefers files whose hash the index states, so torch goes first: the build that pip takes here may
 # come from elsewhere, as one for CPUs does.
