@@ -24,6 +24,8 @@ from crossband.networks.generators.local_statistics import LocalStatistics
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMLP
 from crossband.networks.generators.thermal_gan import TwoStepThermal
+from crossband.training import recipe
+from crossband.training.fine_tune_defaults import set_fine_tuning
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
@@ -281,7 +283,7 @@ STILL = ["--method.max_steps", "1", "--method.optimizer.lr", "0", "--data.steps"
 
 @pytest.mark.parametrize("kind", ["plain", "blended"])
 def test_training_begins_with_the_models_weights(pairs, tiny, tmp_path, capsys, kind):  # noqa: F811
-    arguments = options(pairs, *STILL, "--start", str(tiny / kind))
+    arguments = options(pairs, *STILL, "--start", str(tiny / kind), "--weights", "last")
     folder = fit(RECIPE, arguments, tmp_path / "run")
     old, new = load(tiny / "plain"), load(folder)
     x = torch.rand(1, 3, 16, 16) * 0.3
@@ -424,3 +426,40 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     again = fit(RECIPE, arguments + start * said, tmp_path / "run", resume=True)
     assert same_weights(whole, again)
     assert load(again).about["training"]["start"] == load(whole).about["training"]["start"]
+
+
+def test_a_start_is_the_model_to_beat(pairs, tiny, tmp_path, capsys):  # noqa: F811
+    """Where every step is worse, the model has the weights of the start."""
+    arguments = options(pairs, "--start", str(tiny / "plain"), "--method.max_steps", "4")
+    arguments += ["--data.steps", "2", "--method.optimizer.lr", "0.01"]
+    arguments += ["--trainer.mode", "max"]  # a smaller error counts as worse
+    folder = fit(RECIPE, arguments, tmp_path / "run")
+    old, new = load(tiny / "plain"), load(folder)
+    x = torch.rand(1, 3, 16, 16) * 0.3
+    expected = physical(old.network, old, x.flip(1))
+    torch.testing.assert_close(physical(new.network, new, x), expected, atol=1e-6, rtol=0)
+    assert "training tiny: step 0/4 val " in capsys.readouterr().err
+
+
+def test_a_blend_that_is_better_as_a_whole_stays(pairs, tiny, tmp_path, capsys):  # noqa: F811
+    folder = fit(RECIPE, options(pairs, *STILL, "--start", str(tiny / "blended")), tmp_path / "run")
+    assert isinstance(load(folder).network, Blend)
+    assert load(folder).about["training"]["start"]["kept"]
+    assert "the start is better, and becomes the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ([], (0.0003, 200, 20, 25, "best")),
+        (["--method.optimizer.lr", "0.1", "--weights", "last"], (0.1, 200, 20, 25, "last")),
+        (["--method.max_steps", "80", "--data.steps", "7"], (0.0003, 80, 8, 7, "best")),
+        (["--method.schedule.warmup", "3"], (0.0003, 200, 3, 25, "best")),
+    ],
+)
+def test_a_start_sets_what_the_user_has_not(given, wanted):
+    config = recipe.load("rgb2nir/local-pyramid", given)
+    set_fine_tuning(config, recipe.given_options(given))
+    method, data = config["method"]["init_args"], config["data"]["init_args"]
+    rate, warmup = method["optimizer"]["init_args"]["lr"], method["schedule"]["init_args"]["warmup"]
+    assert (rate, method["max_steps"], warmup, data["steps"], config["weights"]) == wanted

@@ -13,6 +13,7 @@ from fitting import RECIPE, options, same_weights
 from tiers import slow
 
 from crossband import load
+from crossband.cli.main import main
 from crossband.core.hidden_folder import HiddenFolder
 from crossband.data import manifest
 from crossband.errors import (
@@ -24,7 +25,7 @@ from crossband.errors import (
     TrainingError,
 )
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.training import recipe, recipe_parser
+from crossband.training import fit_baselines, recipe, recipe_parser
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
 
@@ -84,6 +85,26 @@ def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
     torch.testing.assert_close(model.baselines["linear"](source), expected, atol=1e-4, rtol=0)
     assert model.baselines["mean"](source).unique().numel() == 1
     assert model.baselines["mean"](source).mean().item() == pytest.approx(0.21, abs=0.01)
+
+
+def test_without_baselines_there_is_no_blend_and_the_end_says_what_to_type(
+    line_pairs, tmp_path, capsys
+):
+    """Also that a baseline is a phase with a name."""
+    words = ["fit", "rgb2nir/linear", "--data.manifest", str(line_pairs), "--method.max_steps", "1"]
+    words += ["--baselines", "[rgb2nir/mean]", "--blend", "{mean: 0.5}", "-o", str(tmp_path / "a")]
+    assert main([*words, "--no-baselines"]) == 2
+    assert "'mean' is no baseline of this run" in capsys.readouterr().err
+    config = {"baselines": ["rgb2nir/mean"], "blend": {"mean": 0.5}}
+    fit_baselines.leave_out(config, [])
+    assert config == {"baselines": None, "blend": None}
+    assert "the model is the network alone" in capsys.readouterr().err
+    assert main([*words[:6], "-o", str(tmp_path / "b"), "--fast-run"]) == 0
+    model, pairs = tmp_path / "b/model", tmp_path / "b/pairs.csv"
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"next: crossband evaluate --model {model} --manifest {pairs} -o {tmp_path / 'b/report'}",
+        f"next: crossband translate SCENE.tif -o RESULT.tif --model {model}",
+    ]
 
 
 # Overrides and their names.

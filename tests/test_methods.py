@@ -828,6 +828,15 @@ def test_the_bar_says_where_training_is(capsys):
     assert "val " in lines[1]
 
 
+def test_without_a_terminal_a_long_phase_prints_lines_of_its_own(capsys, monkeypatch):
+    """A baseline has no validation, and no other line."""
+    monkeypatch.setattr("crossband.training.callbacks.progress.LINE_SECONDS", 0.0)
+    run(make(max_steps=2), Data(steps=2), [TrainingProgress("fitting baseline mlp")])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("fitting baseline mlp: step 1/2")
+    assert lines[0].endswith(" left")
+
+
 # Other tests go over the registries, which are for the package's own classes.
 for _class in (Wobbly, Flat, Watched, BreaksAt):
     _class.known.pop(_class.__name__)

@@ -148,6 +148,17 @@ main()
 """
 
 
+def test_a_stop_names_the_phase():
+    """A step of a baseline is not one of the training."""
+    stop_request = StopRequest()
+    with stop_request.during_training("while fitting baseline mlp (1 of 3)"):
+        error = stop_request.error(3)
+    assert (
+        str(error)
+        == "stopped while fitting baseline mlp (1 of 3) after step 3; go on with --resume"
+    )
+
+
 def test_a_second_sigterm_ends_at_once(start, command, tmp_path):
     line = command(tmp_path / "run")
     script = Path(line[0])

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from crossband.cli.computing import connected, load_model
-from crossband.cli.progress import Bar, left
-from crossband.core.messages import say, tell
+from crossband.cli.progress import Bar
+from crossband.core.messages import duration, say, tell
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
@@ -90,12 +90,12 @@ class Printer(FleetObserver):
             return
         words = f"{where} {line.output}  {line.status}"
         if line.status == DONE:
-            words += f", {line.pixels / 1e6:.2f} MPix in {left(line.seconds)}"
+            words += f", {line.pixels / 1e6:.2f} MPix in {duration(line.seconds)}"
             words += "" if line.guide is None else f", guide {name_of(line.guide)}"
         # Skipped scenes do not count for the estimate of the time left.
         worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished
         if worked and rest:
-            words += f"; about {left((time.monotonic() - self._start) / worked * rest)} left"
+            words += f"; about {duration((time.monotonic() - self._start) / worked * rest)} left"
         say(words)
 
 

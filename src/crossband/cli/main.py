@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -205,6 +206,11 @@ def _parser() -> Parser:
     p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    p.add_argument(
+        "--no-baselines",
+        action="store_true",
+        help="fit the network only, without baselines and without a blend with them",
+    )
     p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
 
     add_evaluate(sub)
@@ -292,9 +298,25 @@ def _fit(a: argparse.Namespace) -> int:
         resume=a.resume,
         overwrite=a.overwrite,
         fast_run=a.fast_run,
+        baselines=not a.no_baselines,
     )
     say(folder)
+    _say_next(folder)
     return 0
+
+
+def _say_next(model: Path) -> None:
+    """Print what to do with a trained model."""
+    from crossband.training.run_folder import PAIRS
+
+    name, pairs = shlex.quote(str(model)), model.parent / PAIRS
+    if pairs.is_file():
+        report = shlex.quote(str(model.parent / "report"))
+        manifest = shlex.quote(str(pairs))
+        say(
+            f"next: crossband evaluate --model {name} --manifest {manifest} -o {report}", error=True
+        )
+    say(f"next: crossband translate SCENE.tif -o RESULT.tif --model {name}", error=True)
 
 
 def _sweep(a: argparse.Namespace) -> int:
@@ -303,6 +325,8 @@ def _sweep(a: argparse.Namespace) -> int:
 
     if a.recipe is None:
         raise CrossbandError("--sweep needs a recipe; 'crossband fit' lists them")
+    if a.no_baselines:
+        raise CrossbandError("--sweep fits no baselines: leave out --no-baselines")
     rows, best = sweep(
         a.recipe,
         Path(a.sweep),

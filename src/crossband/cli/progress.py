@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from crossband.core.messages import is_terminal, printable, say, tell
+from crossband.core.messages import duration, is_terminal, printable, say, tell
 from crossband.raster.remote import name_of
 
 #: Seconds between two lines of progress without a terminal.
@@ -38,7 +38,7 @@ class Bar:
             rate = max(self.pixels, 1) / max(self.printed - self.start, 1e-9)
             say(
                 f"{self.name}: {done / total:.0%} of {total / 1e6:.1f} MPix, "
-                f"{rate / 1e6:.2f} MPix/s, {left((total - done) / rate)} left",
+                f"{rate / 1e6:.2f} MPix/s, {duration((total - done) / rate)} left",
                 error=True,
             )
 
@@ -67,14 +67,3 @@ class Bar:
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
             say(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
-
-
-def left(seconds: float) -> str:
-    """Return a duration as text.
-
-    >>> [left(s) for s in (8, 200, 9000)]
-    ['8 s', '3 min', '2.5 h']
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -277,6 +277,11 @@ class Pairs(lightning.LightningDataModule):
         mine = [(rank + i * world) % len(self._val) for i in range(rounds)]
         return self._loader(self._val, batch_sampler=[[i] for i in mine])
 
+    def validation_batches(self) -> DataLoader[Any]:
+        """Return all validation windows, one a batch; after `load`."""
+        assert self._val is not None
+        return self._loader(self._val, [[i] for i in range(len(self._val))])
+
     def _loader(self, dataset: Any, batch_sampler: Any) -> DataLoader[Any]:
         return DataLoader(
             dataset,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def load_start(
     if resume and newest(folder, quiet=True) is not None:
         return _resumed(folder, name)
     if resume and name is None:  # killed before the first checkpoint: it begins anew
-        name = _begun_from(folder)
+        name = begun_from(folder)
     if name is None:
         return None
     if isinstance(method, LeastSquares):
@@ -73,6 +74,20 @@ def load_start(
     return begun
 
 
+def knows_targets(targets: Sequence[str], name: str, folder: Path, *, resume: bool = False) -> bool:
+    """Return whether a model makes all target bands of a recipe, so that it can be fine-tuned.
+
+    Args:
+        targets: names of the bands.
+        name: a bundled model, a folder or `hf://owner/name`.
+        folder: folder of the run's checkpoints.
+        resume: the record of the run says it if there is one, as the model may be gone.
+    """
+    begun = _begun(folder) if resume else None
+    known = begun["target"] if begun else models.load(name).signature.target
+    return set(targets) <= set(known)
+
+
 def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
     """Write the record of a start beside the checkpoints, for a resumed run."""
     if begun is not None:
@@ -81,7 +96,7 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:
     begun = _begun(folder)
-    before = _begun_from(folder)
+    before = begun_from(folder)
     if name is not None and name != before:
         raise RecipeError(
             f"--start {name}: the run that --resume goes on with began from "
@@ -96,7 +111,8 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     return begun
 
 
-def _begun_from(folder: Path) -> str | None:
+def begun_from(folder: Path) -> str | None:
+    """Return the model that the run with these checkpoints began from."""
     begun = _begun(folder)
     return str(begun["name"]) if begun else None
 

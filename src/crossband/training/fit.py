@@ -7,16 +7,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
 from crossband.core.atomic import atomic_file, write_text_atomically
+from crossband.core.messages import say
 from crossband.data.module import Pairs
 from crossband.training import fine_tune as start
 from crossband.training import fit_baselines, loggers, recipe, recipe_parser, run_folder
 from crossband.training.callbacks.stopping import StopRequest
+from crossband.training.fine_tune_defaults import set_fine_tuning
 from crossband.training.run import TrainingRun, describe, trained_model
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
+from crossband.training.start_to_beat import keep_start_if_better
 
 
 def fit(
@@ -27,6 +31,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     fast_run: bool = False,
+    baselines: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train a recipe and save the model with its baselines.
@@ -39,6 +44,7 @@ def fit(
         resume: resume from `checkpoints/last.ckpt`, or from the newest readable checkpoint.
         overwrite: replace an existing run.
         fast_run: two steps only, to test the recipe.
+        baselines: also fit the recipe's baselines; without them there is no blend either.
         callbacks: further callbacks of the Trainer, not used for the baselines.
 
     Returns:
@@ -54,13 +60,21 @@ def fit(
         Preempted: SIGTERM or SIGUSR1; `last.ckpt` is up to date, exit code 75.
     """
     config = recipe.load(name, overrides)
+    given = recipe.given_options(overrides)
+    if not baselines:
+        fit_baselines.leave_out(config, given)
     if fast_run:
         fit_baselines.shorten(config)
     fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
+    folder = output or Path("runs") / str(config.get("name", "model"))
+    if resume and config.get("start") is None:
+        config["start"] = start.begun_from(folder / CHECKPOINTS)
     settings = recipe_parser.parse(config)
+    # A file that names a start has rates for it; a run's own config.yaml is such a file.
+    if settings.start and not fast_run and not recipe.load(name).get("start"):
+        settings = _for_fine_tuning(config, given, settings, folder / CHECKPOINTS, resume)
     fit_baselines.check_blend(settings)
     loggers.check(settings.trainer.logger)
-    folder = output or Path("runs") / str(settings.name)
     run_folder.check(folder, resume, overwrite)
     stop_request = StopRequest()
     run = TrainingRun(settings, str(settings.name), folder, stop_request, callbacks)
@@ -90,18 +104,32 @@ def fit(
             model.about["training"]["resumed"] = resume
             model.about["training"]["start"] = begun
             model.save(folder / MODEL)
-            for baseline in settings.baselines or []:
-                short = Path(baseline).stem
-                model.baselines[short] = fit_baselines.fit_baseline(
-                    baseline, config, settings, fast_run, stop_request
-                )
+            model.baselines = fit_baselines.fit_baselines(config, settings, fast_run, stop_request)
             if settings.blend:
+                say(f"blending {settings.name} with {', '.join(settings.blend)}", error=True)
                 model = fit_baselines.blended_model(model, settings, run.data, run.method.seed)
-            if model.baselines:
+            if begun and settings.weights == "best" and isinstance(run.data, Pairs):
+                whole = "member" not in begun and not settings.blend  # the checkpoints compared it
+                model = model if whole else keep_start_if_better(model, begun["name"], run.data)
+            if model.baselines or begun:
                 model.save(folder / MODEL)
     except KeyboardInterrupt:
         raise stop_request.error() from None
     return folder / MODEL
+
+
+def _for_fine_tuning(
+    config: dict[str, Any], given: Sequence[str], settings: Any, checkpoints: Path, resume: bool
+) -> Any:
+    """Return the settings with defaults for fine-tuning, where the start can be fine-tuned."""
+    targets = settings.method.init_args.signature.target
+    if start.knows_targets(targets, settings.start, checkpoints, resume=resume):
+        said = set_fine_tuning(config, given)
+    else:
+        said = "the start does not make all target bands: rates and steps are the recipe's"
+    if said and is_first_process():
+        say(said, error=True)
+    return recipe_parser.parse(config)
 
 
 @contextmanager

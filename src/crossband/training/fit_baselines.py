@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from crossband.core.messages import say
 from crossband.data.module import Pairs
 from crossband.errors import RecipeError, nearest
 from crossband.model import Model
@@ -46,8 +48,48 @@ FAMILIARITY = "familiarity"
 SAMPLES, PIXELS = 16_384, 4
 
 
-def fit_baseline(
-    name: str, config: dict[str, Any], settings: Any, fast_run: bool, stop_request: StopRequest
+def leave_out(config: dict[str, Any], given: Collection[str]) -> None:
+    """Remove the baselines of a recipe, and its own blend with them.
+
+    Args:
+        config: a checked recipe; changed in place.
+        given: dotted names of the options that the user has given; a blend among them is refused
+            later, as it names no baseline.
+    """
+    config["baselines"] = None
+    if (
+        config.get("blend")
+        and "blend" not in given
+        and not any(g.startswith("blend.") for g in given)
+    ):
+        config["blend"] = None
+        say(
+            "--no-baselines: the recipe's blend needs them: the model is the network alone",
+            error=True,
+        )
+
+
+def fit_baselines(
+    config: dict[str, Any], settings: Any, fast_run: bool, stop_request: StopRequest
+) -> dict[str, Model]:
+    """Return the baselines of a recipe by name, each fitted in a phase of its own."""
+    names = list(settings.baselines or [])
+    fitted = {}
+    for number, name in enumerate(names, start=1):
+        title = f"fitting baseline {Path(name).stem} ({number} of {len(names)})"
+        fitted[Path(name).stem] = _fit_baseline(
+            name, title, config, settings, fast_run, stop_request
+        )
+    return fitted
+
+
+def _fit_baseline(
+    name: str,
+    title: str,
+    config: dict[str, Any],
+    settings: Any,
+    fast_run: bool,
+    stop_request: StopRequest,
 ) -> Model:
     """Fit a baseline on the same pairs, with the same inputs, normalisation and seed."""
     own = recipe.load(name)
@@ -70,7 +112,7 @@ def fit_baseline(
     if fast_run:
         shorten(own)
     parsed = recipe_parser.parse(own)
-    run = TrainingRun(parsed, f"baseline {Path(name).stem}", None, stop_request)
+    run = TrainingRun(parsed, title, None, stop_request)
     run.prepare()
     return trained_model(run, parsed, run.train())
 

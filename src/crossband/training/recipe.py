@@ -70,6 +70,11 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
+def given_options(overrides: Sequence[str]) -> list[str]:
+    """Return the dotted names of the options among overrides."""
+    return [key for key, _ in _pairs(overrides)]
+
+
 def set_option(config: dict[str, Any], key: str, value: Any) -> None:
     """Set one option of a recipe by its dotted name."""
     node: Any = config

@@ -44,7 +44,7 @@ class TrainingRun:
 
     Args:
         settings: the parsed recipe.
-        title: name for the progress bar and the loggers.
+        title: what is trained, for the loggers and the progress bar, as `fitting baseline mlp`.
         folder: the run folder; None for a baseline, which writes no checkpoints and no logs.
         stop_request: made by signals.
         callbacks: further callbacks of the Trainer.
@@ -108,17 +108,30 @@ class TrainingRun:
             self._load_weights(*found)
             self.method.on_load_checkpoint(found[1])
         if not self.method.finished:
-            self._fit(found[0] if found else None)
+            self._fit(found[0] if found else None, validate=found is None and self._has_start)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
             self._load_weights(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
 
-    def _fit(self, checkpoint: Path | None) -> None:
+    @property
+    def _has_start(self) -> bool:
+        return self.folder is not None and self.settings.start is not None
+
+    def _fit(self, checkpoint: Path | None, *, validate: bool = False) -> None:
+        """Train, from a checkpoint if there is one.
+
+        Args:
+            checkpoint: to go on from.
+            validate: validate before the first step, too: the start is a model to beat.
+        """
         memory = OutOfMemoryAdvice()
+        phase = "" if self.folder else f"while {self.title}"
         trainer = self._trainer(memory)
         try:
-            with self.stop_request.during_training(), memory.explained():
+            with self.stop_request.during_training(phase), memory.explained():
+                if validate:
+                    trainer.validate(self.method, self.data, verbose=False)
                 trainer.fit(self.method, self.data, ckpt_path=checkpoint, weights_only=True)
         except (Interrupted, Preempted):
             if was_launched(trainer):
@@ -161,7 +174,7 @@ class TrainingRun:
             callbacks=[
                 memory,
                 self.checkpoints,
-                TrainingProgress(self.title),
+                TrainingProgress(f"training {self.title}" if self.folder else self.title),
                 Health(),
                 self.skipped,
                 *self.callbacks,

@@ -91,8 +91,10 @@ class Checkpoints(MethodCallback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Replace Lightning's signal handlers by ours."""
+        """Replace Lightning's signal handlers by ours; save a start that was validated."""
         self.stop_request.install_handlers(trainer)
+        if self._new_value is not None:
+            self._save_validated(trainer, method_of(pl_module))
 
     def after_batch(self, trainer: lightning.Trainer, method: Method) -> None:
         """Save every `every` steps, and after a stop request."""
@@ -122,11 +124,7 @@ class Checkpoints(MethodCallback):
         method = method_of(pl_module)
         if not method.between_steps:
             return
-        better = self._new_value is not None and self._is_better(self._new_value)
-        if better:
-            self.best = self._new_value
-        self._new_value = None
-        self._save(trainer, method, better=better)
+        self._save_validated(trainer, method)
         if self.stop_request.agreed(method.step, now=True):
             raise self.stop_request.error(method.step)
 
@@ -144,6 +142,13 @@ class Checkpoints(MethodCallback):
         alone = trainer.world_size == 1
         if isinstance(exception, UnreadableError) and alone and method.between_steps:
             self._save(trainer, method)
+
+    def _save_validated(self, trainer: lightning.Trainer, method: Method) -> None:
+        better = self._new_value is not None and self._is_better(self._new_value)
+        if better:
+            self.best = self._new_value
+        self._new_value = None
+        self._save(trainer, method, better=better)
 
     def _is_better(self, value: float) -> bool:
         if self.best is None:

@@ -42,6 +42,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal = 0
         self.training = False
+        self._phase = ""
         self._seen: set[int] = set()
         self._first = 0.0
         self._group: Any = None
@@ -70,7 +71,8 @@ class StopRequest:
 
     def error(self, step: int | None = None) -> Interrupted | Preempted:
         """Return the exception to raise; its exit code depends on the signal."""
-        after = "" if step is None else f" after step {step}"
+        after = f" {self._phase}" if self._phase else ""
+        after += "" if step is None else f" after step {step}"
         if self.signal in (0, signal.SIGINT):
             return Interrupted(f"stopped{after}; go on with --resume")
         name = signal.Signals(self.signal).name
@@ -99,9 +101,14 @@ class StopRequest:
                 self._installed = False
 
     @contextlib.contextmanager
-    def during_training(self) -> Iterator[None]:
-        """Return the context of a training, in which a signal takes effect after the step."""
-        self.training, self._group, self._launcher = True, None, None
+    def during_training(self, phase: str = "") -> Iterator[None]:
+        """Return the context of a training, in which a signal takes effect after the step.
+
+        Args:
+            phase: what is trained, for the message, as `while fitting baseline mlp`; empty for the
+                model itself.
+        """
+        self._phase, self.training, self._group, self._launcher = phase, True, None, None
         try:
             yield
         finally:
