@@ -48,22 +48,25 @@ class Bundled:
         options: of `crossband fit`.
         made: name and degradation of each way in which the judged sources are made; empty where the
             manifest has sources.
+        manifest: name of the manifest; that of the task where empty.
     """
 
     recipe: str
     options: tuple[str, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
+    manifest: str = ""
 
     @property
     def task(self) -> str:
-        """The task, whose manifest it is trained on."""
-        return self.recipe.partition("/")[0]
+        """The name of the manifest that it is trained on."""
+        return self.manifest or self.recipe.partition("/")[0]
 
 
 #: MATLAB's bicubic resize, and a sensor as sharp as Sentinel-2 with its noise.
 MADE = (("bicubic", "Bicubic"), ("sensor", "SensorMTF(mtf=0.2, noise=0.001)"))
 MODELS = {
     "rgb2nir": Bundled("rgb2nir/local-pyramid"),
+    "rgb2nir-guided": Bundled("rgb2nir/guided", manifest="rgb2nir-guided"),
     "sar2optical": Bundled("sar2optical/local-pyramid"),
     "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(

@@ -1,6 +1,7 @@
 """The error of guided translations, at places that were measured at both resolutions or dates.
 
     python benchmarks/guided.py [--ratios 2 8 16] [--places 40] [--json FILE]
+    python benchmarks/guided.py --trained runs/x/model --rows fold.csv
     python benchmarks/guided.py --speed [--side 2000] [--rounds 3]
 
 Two tables for `rgb2nir`, on the places of its manifest outside of the vault (`manifests.py write`
@@ -14,6 +15,10 @@ writes it). The model saw many of these places in its training: compare columns,
 
 Each number is a mean over places: of the mean absolute error in reflectance, and of the NDVI.
 "worse" is the share of places at which the error is more than 2 % above that without a guide.
+
+`--trained` adds a model that takes a guide, and `--rows` names the manifest that it was trained
+with: only its rows of split `test` are taken. Where one is given, every guide has all four bands,
+and only `residual` stands beside it.
 
 A third table has the agreement that a guided file states: of the guides above, and of guides that
 lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide (by
@@ -124,9 +129,15 @@ def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float
 
 
 def scores(
-    model: Model, true: Window, guide: Window, bands: tuple[str, ...], folder: Path
+    model: Model,
+    trained: Model | None,
+    true: Window,
+    guide: Window,
+    bands: tuple[str, ...],
+    folder: Path,
 ) -> Row | None:
     """Translate a place without a guide and with it, in each way."""
+    bands = bands if trained is None else BANDS
     source = write(true, folder / "source.tif", BANDS[:3])
     path = write(guide, folder / "guide.tif", bands)
     known = Window(guide.values[3:], guide.mask, guide.grid, ("nir",), guide.unit)
@@ -135,8 +146,15 @@ def scores(
     if valid.mean() < 0.3:
         return None
     stated, out = math.nan, {"guide enlarged": errors(enlarged.values[0], true, valid)}
-    for method in (None, *METHODS):
-        made = model.translate(
+    ways: list[tuple[Model, str | None]] = [(model, None)]
+    if trained is None:
+        ways += [(model, method) for method in METHODS]
+    else:
+        # A guide of the same date without colours is what `difference` takes it for.
+        same = "difference" if guide.values.shape[-1] != true.values.shape[-1] else "residual"
+        ways += [(model, same), (trained, "trained")]
+    for by, method in ways:
+        made = by.translate(
             source, folder / "out.tif", overwrite=True, precision="fp32",
             guide=path if method else None, guide_method=method,
         )  # fmt: skip
@@ -153,12 +171,14 @@ def agreement(file: rasterio.DatasetReader) -> float:
     return float(stated[1]) if stated else math.nan
 
 
-def same_date(places: list[Window], ratio: int, model: Model, folder: Path) -> Iterator[Row]:
+def same_date(
+    places: list[Window], ratio: int, model: Model, trained: Model | None, folder: Path
+) -> Iterator[Row]:
     """Yield the errors with guides of the same date."""
     for true in places:
         if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
             guide = read_as_seen(WindowRaster(true), true.grid.shrink(ratio), ratio)
-            if found := scores(model, true, guide, BANDS[3:], folder):
+            if found := scores(model, trained, true, guide, BANDS[3:], folder):
                 yield found
 
 
@@ -189,14 +209,16 @@ def _rest(window: Window) -> tuple[Grid, tuple[str, ...], str]:
     return window.grid, window.bands, window.unit
 
 
-def other_date(table: pd.DataFrame, model: Model, folder: Path) -> Iterator[Row]:
+def other_date(
+    table: pd.DataFrame, model: Model, trained: Model | None, folder: Path
+) -> Iterator[Row]:
     """Yield the errors with guides of another date of the same place, all bands."""
     names = [re.sub(DATES, "", re.sub(DATES, "", Path(p).name)) for p in table["source"]]
     for _, rows in table.groupby(np.array(names)):
         images = [w for w in (measured(r) for _, r in rows.iterrows()) if w is not None]
         for true, guide in permutations(images[:5], 2):
             fits = true.mask.shape == guide.mask.shape and min(true.mask.shape) >= 64
-            if fits and (found := scores(model, true, guide, BANDS, folder)):
+            if fits and (found := scores(model, trained, true, guide, BANDS, folder)):
                 yield found
 
 
@@ -266,6 +288,8 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="seconds with and without a guide")
     parser.add_argument("--side", type=int, default=2000, help="of the scene for --speed")
     parser.add_argument("--rounds", type=int, default=3, help="of --speed")
+    parser.add_argument("--trained", help="a model that takes a guide")
+    parser.add_argument("--rows", type=Path, help="manifest with a split: take its test rows")
     a = parser.parse_args()
     warnings.simplefilter("ignore", crossband.errors.CrossbandWarning)
     if a.speed:
@@ -275,7 +299,11 @@ def main() -> None:
     table = vault.read("rgb2nir", folder=a.manifests, shipped=False)
     table = table.astype(object).where(table.notna(), "").astype(str)
     table = table[table["source_window"] == ""]
+    if a.rows is not None:
+        split = pd.read_csv(a.rows)
+        table = table[table["source"].isin(split.loc[split["split"] == "test", "source"])]
     model = crossband.load(a.model)
+    trained = None if a.trained is None else crossband.load(a.trained)
     found: dict[str, list[Row]] = {}
     first = table.drop_duplicates("region").sample(frac=1.0, random_state=0)
     with tempfile.TemporaryDirectory() as name:
@@ -284,11 +312,11 @@ def main() -> None:
         places = [w for w in seen if w is not None and min(w.mask.shape) >= 64][: a.places]
         for ratio in a.ratios:
             key = f"same date, pixels {ratio} times larger"
-            found[key] = list(same_date(places, ratio, model, folder))
+            found[key] = list(same_date(places, ratio, model, trained, folder))
             print("\n".join(text(key, found[key])), flush=True)
         pairs = "s2_l2a_ca_|earthnet|landsat_c2_|ftw-austria"
         several = table[table["source"].str.contains(pairs)]
-        found["another date"] = list(other_date(several, model, folder))
+        found["another date"] = list(other_date(several, model, trained, folder))
         print("\n".join(text("another date", found["another date"])), flush=True)
         agreements = {key: [row.agreement for row in rows] for key, rows in found.items()}
         for wrong, value in lies(places, LIE_RATIO, model, folder):

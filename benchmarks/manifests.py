@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ from rasterio.warp import transform as transform_points
 from satellite import family, group, radiometry
 from vault import FOLDER, vault_regions, with_regions
 
+from crossband.core.sensors import REFLECTANCE, SENSORS
+
 DATA = ROOT.parent / "shared" / "data"
-TASKS = ("rgb2nir", "sar2optical", "rgb2thermal", "super-resolution")
+TASKS = ("rgb2nir", "rgb2nir-guided", "sar2optical", "rgb2thermal", "super-resolution")
+GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
 #: Imagery whose provider does not allow any use, or whose licence is not known.
 NOT_FREE = ("s2_earthnet_", "ikonos_", "geoeye1_", "worldview2_", "rapideye-like_")
 REASONS = {
@@ -58,6 +62,7 @@ COLUMNS = (
     *RADIOMETRY,
     *(f"target_{name}" for name in RADIOMETRY),
     *("degradation", "campaign", "family", "group", "region", "region_by", "lon", "lat", "gsd"),
+    *GUIDE,
     *("date", "licence", "licence_ok", "left_out", "vault", "split", "split_by"),
 )
 
@@ -74,12 +79,33 @@ def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
     table["split_by"] = "benchmarks/manifests.py"
     tables = {task: table[table["task"] == task] for task in TASKS}
     colours = tables["rgb2nir"]
+    measured = colours[colours["sensor"].map(lambda name: SENSORS[name].unit == REFLECTANCE)]
+    tables["rgb2nir-guided"] = pd.concat([measured, _dated(measured)])
     tables["super-resolution"] = pd.concat([_coarse(colours), tables["super-resolution"]])
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         tables[task] = tables[task].reindex(columns=COLUMNS).reset_index(drop=True)
         tables[task].to_csv(folder / f"{task}.csv", index=False)
     return tables
+
+
+def _dated(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each ordered pair of dates of a place, the other one as its guide."""
+    several = table[table["sensor"].str.startswith(("sentinel-2", "hls"))]
+    rows = []
+    for _, place in several.groupby("group"):
+        for (_, row), (_, other) in permutations(place.iterrows(), 2):
+            bands = f"{other['source_bands']},{other['target_bands']}"
+            guide = {"guide": other["source"], "guide_bands": bands}
+            guide |= {"guide_sensor": other["sensor"], "guide_datetime": _day(other["date"])}
+            rows.append({**row, **guide, "date": _day(row["date"])})
+    return pd.DataFrame(rows)
+
+
+def _day(text: Any) -> str | None:
+    """Return the day with which a date begins, as in `20240715 (mosaic)`; None for none."""
+    day = re.match(r"(\d{4})-?(\d{2})-?(\d{2})(?!\d)", str(text))
+    return None if day is None else "-".join(day.groups())
 
 
 def satellite(data: Path) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def batch(edge=0):
 
 def test_a_batch_gives_what_a_network_takes():
     network, b = _Noisy(), batch()
-    found = conditions_of(network, b)
+    found = conditions_of(SIGNATURE, network, b)
     assert found.noise.shape == (2, 1, 8, 8)
     assert torch.equal(found.noise[0], found.noise[1])  # validation: always the same
     assert found.style.shape == (2, 2)
@@ -87,7 +87,7 @@ def test_a_batch_gives_what_a_network_takes():
     output = predict(SIGNATURE, network, b, found).output
     expected = b["source"] + found.noise + found.style[:, :1, None, None]
     torch.testing.assert_close(output, expected)
-    drawn = conditions_of(network, b, lambda *shape: torch.ones(shape))
+    drawn = conditions_of(SIGNATURE, network, b, lambda *shape: torch.ones(shape))
     assert drawn.noise.eq(1).all()
     assert drawn.style.eq(1).all()
     with pytest.raises(RecipeError, match=r"needs data\.context 0"):

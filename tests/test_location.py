@@ -436,7 +436,7 @@ def test_training_learns_from_places_and_validation_sees_the_same(kind):
         "source": torch.rand(3, 1, 16, 16), "target": torch.rand(3, 1, 16, 16),
         "lonlat": torch.tensor([[8.0, 50.0], [math.nan, math.nan], [-70.0, -33.0]]),
     }  # fmt: skip
-    conditions = conditions_of(network, batch)
+    conditions = conditions_of(SIGNATURE, network, batch)
     with torch.no_grad():
         answers = predict(SIGNATURE, network, batch, conditions).output
     network.train()

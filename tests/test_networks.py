@@ -87,9 +87,11 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
         pytest.skip("sees the whole image, and says so")
     bands = [f"b{i}" for i in range(network.in_channels)]
     outs = [f"t{i}" for i in range(network.out_channels)]
-    ranges = UnitRange([(0.0, 1.0)] * len(bands), [(0.0, 1.0)] * len(outs))
+    guide = [f"g{i}" for i in range(network.guide)]
+    one = [(0.0, 1.0)]
+    ranges = UnitRange(one * len(bands), one * len(outs), None, one * len(guide))
     # Decibels may be negative: nothing is clipped, so that no difference can hide.
-    model = Model(network, Signature(bands, outs, {"db": ranges}), name="m", task="t")
+    model = Model(network, Signature(bands, outs, {"db": ranges}, guide), name="m", task="t")
     rng = np.random.default_rng(2)
     mask = rng.random(shape) > 0.05
     values = rng.random((len(bands), *shape), np.float32) * mask

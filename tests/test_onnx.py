@@ -43,6 +43,7 @@ REFUSED = {
     "LocatedResNet": "it takes the place on Earth",
     "DiscoUNet": "depends on the whole image",
     "UNITViT": "depends on the whole image",
+    "GuidedUNet": "takes a guide",
 }
 #: Classes of a thousand operators.
 LONG = frozenset({"FamiliarBlend", "LocalPyramid", "LocalStatistics", "ProgressiveUNet"})
@@ -54,8 +55,10 @@ def model_of(network, low=0.0, high=1.0):
     """A model in decibels, which may be negative, so that clipping hides no difference."""
     bands = [f"b{i}" for i in range(network.in_channels)]
     outs = [f"t{i}" for i in range(network.out_channels)]
-    ranges = UnitRange([(low, high)] * len(bands), [(low, high)] * len(outs))
-    return Model(network, Signature(bands, outs, {"db": ranges}), name="m", task="t")
+    guide = [f"g{i}" for i in range(network.guide)]
+    one = [(low, high)]
+    ranges = UnitRange(one * len(bands), one * len(outs), None, one * len(guide))
+    return Model(network, Signature(bands, outs, {"db": ranges}, guide), name="m", task="t")
 
 
 def _tiers():

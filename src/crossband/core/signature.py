@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,13 @@ class UnitRange:
         source: (low, high) in physical units for each source band; low -> 0, high -> 1.
         target: (low, high) for each target band.
         target_unit: unit of the target; the source's own where None.
+        guide: (low, high) for each guide band, in the unit of the target.
     """
 
     source: list[tuple[float, float]]
     target: list[tuple[float, float]]
     target_unit: str | None = None
+    guide: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Signature:
         source: common names of the source bands, in the network's channel order.
         target: common names of the target bands.
         units: source unit -> ranges. A unit that is not here is refused.
+        guide: common names of the bands of a measurement that the network takes beside the source,
+            in the unit of the target; empty for a network that takes none.
     """
 
     source: list[str]
     target: list[str]
     units: dict[str, UnitRange]
+    guide: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check the units, and that each band has a range with low < high."""
@@ -52,9 +57,15 @@ class Signature:
             raise ModelError("a signature needs at least one unit")
         if not all(isinstance(r.target_unit, str | None) for r in self.units.values()):
             raise ModelError("the unit of a target is no text")
-        for what, bands in (("source", self.source), ("target", self.target)):
-            if not 1 <= len(bands) <= MOST_BANDS:
-                raise ModelError(f"1 to {MOST_BANDS} {what} bands are possible, not {len(bands)}")
+        for what, bands, least in (
+            ("source", self.source, 1),
+            ("target", self.target, 1),
+            ("guide", self.guide, 0),
+        ):
+            if not least <= len(bands) <= MOST_BANDS:
+                raise ModelError(
+                    f"{least} to {MOST_BANDS} {what} bands are possible, not {len(bands)}"
+                )
             if not all(0 < len(band) <= 80 and band.isprintable() for band in bands):
                 raise ModelError(f"a {what} band needs a name of 1 to 80 characters in one line")
         for unit, r in self.units.items():
@@ -64,6 +75,7 @@ class Signature:
             for what, bands, ranges in (
                 ("source", self.source, r.source),
                 ("target", self.target, r.target),
+                ("guide", self.guide, r.guide),
             ):
                 if len(bands) != len(ranges):
                     raise ModelError(
@@ -104,25 +116,45 @@ class Signature:
         wide = values if values.dtype == torch.float64 else values.float()
         return wide * span + low
 
+    def normalise_guide(self, guide: Tensor, units: Sequence[str]) -> Tensor:
+        """Normalise the bands of guides [B, G + F, H, W]; invalid pixels become 0.
+
+        Behind the G bands follow where they are valid, and further facts that stay as they are.
+        """
+        bands = len(self.guide)
+        low, span = self.ranges(units, "guide", guide)
+        valid = guide[:, bands : bands + 1]
+        return torch.cat([(guide[:, :bands] - low) / span * valid, guide[:, bands:]], dim=1)
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `model.json`."""
-        return asdict(self)
+        """Return plain data for `model.json`; a model without a guide says nothing of one."""
+        data = asdict(self)
+        if not self.guide:
+            del data["guide"]
+            for ranges in data["units"].values():
+                del ranges["guide"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Signature:
         """Rebuild from plain data; ModelError if keys are missing or have wrong values."""
         try:
             units = {
-                unit: UnitRange(_ranges(r["source"]), _ranges(r["target"]), r.get("target_unit"))
+                unit: UnitRange(
+                    _ranges(r["source"]),
+                    _ranges(r["target"]),
+                    r.get("target_unit"),
+                    _ranges(r.get("guide", [])),
+                )
                 for unit, r in data["units"].items()
             }
-            source, target = data["source"], data["target"]
+            source, target, guide = data["source"], data["target"], data.get("guide", [])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"the signature is malformed: {error!r}") from error
-        for bands in (source, target):
+        for bands in (source, target, guide):
             if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
                 raise ModelError("the signature is malformed: its bands are no list of names")
-        return cls(source, target, units)
+        return cls(source, target, units, guide)
 
 
 def _ranges(data: Any) -> list[tuple[float, float]]:

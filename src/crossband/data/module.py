@@ -15,6 +15,7 @@ from crossband.core.signature import Signature
 from crossband.data import manifest as manifests
 from crossband.data import splits
 from crossband.data.degrade import Degradation
+from crossband.data.made_guide import MadeGuide
 from crossband.data.packed.read import Packs
 from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
@@ -48,6 +49,8 @@ class Pairs(lightning.LightningDataModule):
         mix: share of the crops that are mixed with another one; see `PairDataset`.
         min_valid: share of valid pixels that a crop should have.
         pixels: compute the loss at this many random valid pixels of a crop; 0 means all.
+        guide: makes guides for a network that takes one, from the target or from the manifest's
+            column `guide`.
         paired: False draws source and target independently, for unpaired methods; a row then needs
             only one of them. Rows with both are used for validation.
         degradation: makes every source from its target, whatever the manifest states.
@@ -89,6 +92,7 @@ class Pairs(lightning.LightningDataModule):
         mix: float = 0.0,
         min_valid: float = 0.3,
         pixels: int = 0,
+        guide: MadeGuide | None = None,
         paired: bool = True,
         degradation: Degradation | None = None,
         resize: tuple[int, int] | None = None,
@@ -142,7 +146,7 @@ class Pairs(lightning.LightningDataModule):
         self.gsd, self.degradation, self.on_error = gsd, degradation, on_error
         self.resize = resize
         self.mix, self.min_valid, self.paired = mix, min_valid, paired
-        self.pixels = pixels
+        self.pixels, self.guide = pixels, guide
         self.val_fraction, self.fold, self.folds = val_fraction, fold, folds
         self.stratify = stratify or []
         self.val_tile, self.val_windows = val_tile, val_windows
@@ -222,11 +226,14 @@ class Pairs(lightning.LightningDataModule):
             mix=self.mix,
             min_valid=self.min_valid,
             pixels=self.pixels,
+            guide=self.guide,
             on_error=self.on_error,
         )
         validated = val if self.degradation is not None else val[manifests.is_paired(val)]
         reader = self._reader(validated, signature, paired=True)
-        self._val = WindowDataset(reader, self.val_tile, self.val_windows, self.on_error)
+        self._val = WindowDataset(
+            reader, self.val_tile, self.val_windows, self.on_error, self.guide
+        )
 
     def _reader(self, table: pd.DataFrame, signature: Signature, *, paired: bool) -> PairReader:
         return PairReader(

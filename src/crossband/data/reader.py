@@ -18,10 +18,11 @@ from crossband.core.signature import Signature
 from crossband.data.degrade import Degradation, coarse_mask, parse_degradation
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import has_own, joint_options, row_options
+from crossband.data.rows import guide_age, has_own, joint_options, open_guide, row_options
 from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
+from crossband.raster.warp import read_warped, resolution_ratio, same_grid
 
 T = TypeVar("T")
 #: A resized pixel is valid if this share of the weight of its input pixels is.
@@ -59,6 +60,23 @@ class Pixels:
             self.source_mask[rows, cols],
             self.mask[fine_rows, fine_cols],
         )
+
+
+@dataclass(frozen=True)
+class Then:
+    """A window of the guide that a row names, on the pixels of its source.
+
+    Attributes:
+        values: float32 [G, h, w] in physical units, 0 where masked.
+        mask: bool [h, w].
+        days: between guide and source; NaN where unknown.
+        ratio: size of a pixel of the guide's file in pixels of the source.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    days: float
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,33 @@ class PairReader:
         wide = box.expanded(made_by.margin, self.info(index).grid.box)
         whole = self._degraded(index, made_by, self._stored(index, wide), rng)
         return whole.crop(box.relative_to(wide), self.scale)
+
+    def read_then(self, index: int, box: Box) -> Then | None:
+        """Read a window of the guide that a row names; None where it names none.
+
+        Raises:
+            UnreadableError, ManifestError: the guide cannot be read, or has another unit.
+        """
+        row = self.rows[index]
+        if pd.isna(row["guide"]):
+            return None
+        info = self.info(index)
+        try:
+            with open_guide(row, list(self.signature.guide)) as guide:
+                if guide.unit != info.target_unit:
+                    raise ManifestError(
+                        f"guide {row['guide']}: it is {guide.unit}, the target {info.target_unit}"
+                    )
+                if same_grid(guide.grid, info.grid):
+                    seen, ratio = guide.read(box), 1.0
+                else:
+                    seen = read_warped(guide, info.grid.crop(box))
+                    ratio = resolution_ratio(info.grid, guide.grid, guide.grid.box)
+            return Then(seen.values, seen.mask, guide_age(row), ratio)
+        except InputError as error:
+            raise UnreadableError(f"{name_of(row)}: guide: {error}") from error
+        except CrossbandError as error:
+            raise ManifestError(f"{name_of(row)}: guide: {error}") from error
 
     def check(self, limit: int = 1000, *, skip: bool = False) -> None:
         """Open the first pairs, so that wrong bands or units are errors before training starts.

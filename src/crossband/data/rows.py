@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.core.dates import Date, date_cell
 from crossband.data.manifest import TARGET_OWN
-from crossband.errors import ManifestError
+from crossband.errors import InputError, ManifestError
+from crossband.raster.acquired import acquisition_date
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
 from crossband.raster.open import open_scene
@@ -43,6 +45,25 @@ def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
     sensor = None if pd.isna(row["guide_sensor"]) else row["guide_sensor"]
     options = ReadOptions(_bands(row, "guide_bands", needed), sensor)
     return open_scene(row["guide"], options, needed=needed)
+
+
+def guide_age(row: Mapping[str, Any]) -> float:
+    """Return the days between the guide and the source of a row; NaN where not both are known.
+
+    Raises:
+        InputError: a date that is none.
+    """
+    stated = date_cell(row)
+    path = row["target"] if pd.isna(row["source"]) else row["source"]
+    try:
+        taken = Date.parse(stated[1]) if stated is not None else acquisition_date(path)
+    except ValueError:
+        raise InputError(f"{stated and stated[0]} {stated and stated[1]!r} is no date") from None
+    text = row["guide_datetime"]
+    guide = Date.parse(text) if isinstance(text, str) else acquisition_date(row["guide"])
+    if taken is None or guide is None:
+        return float("nan")
+    return float(abs((taken.time.date() - guide.time.date()).days))
 
 
 def row_options(

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from crossband.core.signature import Signature
 from crossband.data.balance import build_balances
-from crossband.data.reader import PairReader, Pixels, name_of, resize_masked
+from crossband.data.made_guide import MadeGuide
+from crossband.data.reader import PairReader, Pixels, Then, name_of, resize_masked
 from crossband.data.transforms import SPATIAL, Sample, Transform
 from crossband.errors import ManifestError, RecipeError, UnreadableError
 from crossband.networks.base import crop_border
@@ -45,6 +47,7 @@ class PairDataset(Dataset[Sample]):
             of 50 to 100% for the first, as coarse pixels average. Valid pixels are valid in both.
         min_valid: share of valid pixels that a crop should have.
         pixels: compute the loss at this many random valid pixels of a crop; 0 means all.
+        guide: makes the guides of a network that takes one.
         on_error: `skip` draws another row if a file cannot be read, and lists the error in the
             sample under `skipped`; `raise` raises UnreadableError.
 
@@ -68,6 +71,7 @@ class PairDataset(Dataset[Sample]):
         mix: float = 0.0,
         min_valid: float = 0.3,
         pixels: int = 0,
+        guide: MadeGuide | None = None,
         on_error: OnError = "raise",
     ) -> None:
         for name, (low, high) in (("resolution", resolution), ("gsd", gsd or (1.0, 1.0))):
@@ -84,6 +88,9 @@ class PairDataset(Dataset[Sample]):
         self.transforms, self.pixels = list(transforms), pixels
         self.resolution, self.gsd, self.probability = resolution, gsd, resolution_probability
         self.mix, self.min_valid, self.on_error = mix, min_valid, on_error
+        self.guide = checked_guide(guide, reader)
+        if guide is not None and mix:
+            raise RecipeError("data.guide excludes data.mix")
 
     def __getitem__(self, position: int) -> Sample:
         """Return the sample at a position, any integer >= 0.
@@ -142,11 +149,13 @@ class PairDataset(Dataset[Sample]):
         box, pixels = self._place(index, grid, size, rng)
         scale = self.reader.scale
         edge = round(self.context * size / self.crop)
-        sample = (
-            self._around(index, grid, box, size, edge, rng)
-            if edge
-            else _sample(pixels, size, scale)
-        )
+        then = None
+        if self.guide is not None and rng.random() < self.guide.other_dates:
+            then = self.reader.read_then(index, box)
+        if edge:
+            sample = self._around(index, grid, box, size, edge, rng)
+        else:
+            sample = _sample(pixels, size, scale, then)
         if size != self.crop:
             sample = _resample(sample, self.crop + 2 * self.context, scale)
         row = self.reader.rows[index]
@@ -156,6 +165,8 @@ class PairDataset(Dataset[Sample]):
         sample["position"] = position
         for transform in self.transforms:
             sample = transform(sample, rng)
+        if self.guide is not None:
+            sample = _guided(sample, self.guide, self.reader.signature, rng, size / self.crop)
         return sample
 
     def _around(
@@ -169,7 +180,7 @@ class PairDataset(Dataset[Sample]):
         bottom, right = box.row + size + edge, box.col + size + edge
         pad = [inside.col - left, right - inside.col - inside.width]
         pad += [inside.row - top, bottom - inside.row - inside.height]
-        for key in SPATIAL:
+        for key in SPATIAL[:4]:
             scale = self.reader.scale if key in ("target", "mask") else 1
             sample[key] = functional.pad(sample[key], [n * scale for n in pad])
         return sample
@@ -226,12 +237,19 @@ class WindowDataset(Dataset[Sample]):
         per_pair: largest number of windows of a pair, evenly spread.
         on_error: `skip` leaves out files that cannot be opened, and masks windows that cannot be
             read.
+        guide: makes the guides of a network that takes one; that of a window is always the same.
     """
 
     def __init__(
-        self, reader: PairReader, tile: int = 512, per_pair: int = 4, on_error: OnError = "raise"
+        self,
+        reader: PairReader,
+        tile: int = 512,
+        per_pair: int = 4,
+        on_error: OnError = "raise",
+        guide: MadeGuide | None = None,
     ) -> None:
         self.reader, self.on_error = reader, on_error
+        self.guide = checked_guide(guide, reader)
         self.windows: list[tuple[int, Box]] = []
         for index in range(len(reader.rows)):
             try:
@@ -256,11 +274,25 @@ class WindowDataset(Dataset[Sample]):
         index, box = self.windows[number]
         info = self.reader.info(index)
         row = self.reader.rows[index]
-        sample = _sample(self._read(index, box), 0, self.reader.scale)
+        rng = np.random.default_rng([index, box.row, box.col, 1])
+        then = None
+        if self.guide is not None and rng.random() < self.guide.other_dates:
+            then = self._then(index, box)
+        sample = _sample(self._read(index, box), 0, self.reader.scale, then)
+        if self.guide is not None:
+            sample = _guided(sample, self.guide, self.reader.signature, rng, 1.0)
         sample |= location_of(row, info.grid, box, 1.0)
         sample |= {"unit": info.unit, "group": str(row["group"]), "row": int(row["row"])}
         sample["window"] = number
         return _filled(sample)
+
+    def _then(self, index: int, box: Box) -> Then | None:
+        try:
+            return self.reader.read_then(index, box)
+        except UnreadableError:
+            if self.on_error == "raise":
+                raise
+        return None
 
     def _read(self, index: int, box: Box) -> Pixels:
         # Its own generator: a random degradation is the same in every validation.
@@ -299,7 +331,42 @@ def pixel_size_of(row: dict[str, Any], grid: Grid) -> float:
     return float(row["gsd"]) if np.isfinite(row["gsd"]) else grid.pixel_size()
 
 
-def _sample(pixels: Pixels, size: int, scale: int) -> Sample:
+def checked_guide(guide: MadeGuide | None, reader: PairReader) -> MadeGuide | None:
+    """Return what makes guides; RecipeError where the signature and the data do not agree on it."""
+    bands = reader.signature.guide
+    if (guide is not None) != bool(bands):
+        raise RecipeError(
+            "the signature names guide bands: data.guide says how guides are made"
+            if bands
+            else "data.guide makes guides, but the signature names no guide bands"
+        )
+    if guide is not None and (reader.scale != 1 or not reader.paired):
+        raise RecipeError("data.guide needs pairs, and data.scale 1")
+    return guide
+
+
+def _guided(
+    sample: Sample,
+    guide: MadeGuide,
+    signature: Signature,
+    rng: np.random.Generator,
+    coarser: float,
+) -> Sample:
+    """Add a guide to a sample: of its own pixels, or of those of another date."""
+    out = {k: v for k, v in sample.items() if not k.startswith("then")}
+    if "then" in sample:
+        fine, mask = sample["then"].numpy(), sample["then_mask"][0].numpy()
+        made = guide(fine, mask, rng, sample["then_days"], sample["then_ratio"] / coarser)
+    else:
+        every = torch.cat([sample["target"], sample["source"]]).numpy()
+        names = [*signature.target, *signature.source]
+        mask = (sample["mask"] & sample["source_mask"])[0].numpy()
+        made = guide(every[[names.index(band) for band in signature.guide]], mask, rng)
+    out["guide"] = torch.from_numpy(made)
+    return out
+
+
+def _sample(pixels: Pixels, size: int, scale: int, then: Then | None = None) -> Sample:
     """Make tensors, padded on the bottom and the right to `size` (never resized)."""
     sample: Sample = {
         "source": torch.from_numpy(np.ascontiguousarray(pixels.source)),
@@ -307,7 +374,11 @@ def _sample(pixels: Pixels, size: int, scale: int) -> Sample:
         "mask": torch.from_numpy(np.ascontiguousarray(pixels.mask))[None],
         "source_mask": torch.from_numpy(np.ascontiguousarray(pixels.source_mask))[None],
     }
-    for key in SPATIAL:
+    if then is not None:
+        sample["then"] = torch.from_numpy(np.ascontiguousarray(then.values))
+        sample["then_mask"] = torch.from_numpy(np.ascontiguousarray(then.mask))[None]
+        sample |= {"then_days": then.days, "then_ratio": then.ratio}
+    for key in [key for key in SPATIAL if key in sample]:
         x: Tensor = sample[key]
         side = size * (scale if key in ("target", "mask") else 1)
         down, right = max(side - x.shape[-2], 0), max(side - x.shape[-1], 0)
@@ -319,7 +390,10 @@ def _sample(pixels: Pixels, size: int, scale: int) -> Sample:
 def _resample(sample: Sample, crop: int, scale: int) -> Sample:
     """Change the resolution: bilinear and anti-aliased; see `resize_masked`."""
     out = dict(sample)
-    for key, mask, side in (("source", "source_mask", crop), ("target", "mask", crop * scale)):
+    sides = [("source", "source_mask", crop), ("target", "mask", crop * scale)]
+    if "then" in sample:
+        sides.append(("then", "then_mask", crop))
+    for key, mask, side in sides:
         out[key], out[mask] = resize_masked(sample[key], sample[mask], side, side)
     return out
 

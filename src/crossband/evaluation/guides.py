@@ -19,17 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crossband.core.dates import Date, date_cell
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.data.reader import PairReader, name_of
-from crossband.data.rows import open_guide
+from crossband.data.rows import guide_age, open_guide
 from crossband.errors import CrossbandError, InputError, ManifestError, UnitError
 from crossband.evaluation.baselines import Baseline
 from crossband.evaluation.candidates import ModelCandidate
 from crossband.evaluation.guide_names import AGE, ENLARGED, LINE, RATIO, UNGUIDED
 from crossband.model import Model
-from crossband.raster.acquired import acquisition_date
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Grid, Window
 from crossband.raster.point_spread import read_as_seen
@@ -44,6 +42,7 @@ from crossband.raster.warp import (
 from crossband.translate.correction import FEWEST, RESIDUAL, GuideCorrection
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.residual import fill
+from crossband.translate.trained_guide import TRAINED, TrainedGuide
 from crossband.translate.window import translate_window
 
 #: Ends of the classes of the age in days, and of the ratio of pixel sizes.
@@ -74,6 +73,8 @@ class GuidedCandidate(ModelCandidate):
 
     def predict(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Translate the source, and correct the result by the guide."""
+        if self.signature.guide:
+            return self._by_network(row, source)
         result = self._unguided(row, source, grid)
         known = {*self.signature.source, *self.signature.target}
         with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -92,6 +93,15 @@ class GuidedCandidate(ModelCandidate):
             made, _ = correction.corrected(WindowRaster(result), stack, Path(folder))
             return made.read(result.grid.box)
 
+    def _by_network(self, row: Mapping[str, Any], source: Window) -> Window:
+        """Translate with a network that takes the guide of the row."""
+        with _row_errors(row):
+            # The window in memory has no date, and the row may state one.
+            options = replace(GuideOptions.of_row(row), days=guide_age(row))
+            raster = WindowRaster(source)
+            with TrainedGuide(options, self.model, raster, "the source") as guide:
+                return translate_window(self.model, source, self._tile, guide.at)
+
     def _unguided(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Translate the source; the last result is kept, as the guided one is made of it."""
         if self._last is None or self._last[0] is not source:
@@ -100,7 +110,7 @@ class GuidedCandidate(ModelCandidate):
 
     def describe(self) -> dict[str, Any]:
         """See `ModelCandidate.describe`; also that the model is guided, and how."""
-        return {**super().describe(), "guided": RESIDUAL}
+        return {**super().describe(), "guided": TRAINED if self.signature.guide else RESIDUAL}
 
 
 def guide_baselines(signature: Signature, scale: int) -> dict[str, Baseline]:
@@ -184,7 +194,7 @@ def add_classes(table: pd.DataFrame, signature: Signature, scale: int) -> pd.Dat
         grid = reader.info(position).grid.zoom(scale)
         with _row_errors(row), open_guide(row, list(signature.target)) as guide:
             ratios.append(_ratio(grid, guide.grid, row))
-            ages.append(_age(row))
+            ages.append(guide_age(row))
     return table.assign(
         **{
             AGE: _classes(ages, _DAYS, "{} days", "{} to {} days", "{} days or more", 1),
@@ -202,21 +212,6 @@ def _classes(
     at = np.searchsorted(ends, values, side="right")
     found = [names[i] if np.isfinite(v) else None for i, v in zip(at, values, strict=True)]
     return pd.Categorical(found, categories=names, ordered=True)
-
-
-def _age(row: Mapping[str, Any]) -> float:
-    """Return the days between the guide and the source of a row; NaN where not both are known."""
-    stated = date_cell(row)
-    path = row["target"] if pd.isna(row["source"]) else row["source"]
-    try:
-        taken = Date.parse(stated[1]) if stated is not None else acquisition_date(path)
-    except ValueError:
-        raise InputError(f"{stated and stated[0]} {stated and stated[1]!r} is no date") from None
-    text = row["guide_datetime"]
-    guide = Date.parse(text) if isinstance(text, str) else acquisition_date(row["guide"])
-    if taken is None or guide is None:
-        return float("nan")
-    return float(abs((taken.time.date() - guide.time.date()).days))
 
 
 def _ratio(grid: Grid, guide: Grid, row: Mapping[str, Any]) -> float:

@@ -59,7 +59,7 @@ class Model(nn.Module):
         super().__init__()
         check_line("the name of a model", name)
         check_line("the task of a model", task)
-        fault = network.fault(len(signature.source), len(signature.target))
+        fault = network.fault(len(signature.source), len(signature.target), len(signature.guide))
         if fault is not None:
             raise ModelError(f"{name}: the network {fault}")
         self.network, self.signature = network, signature
@@ -74,6 +74,13 @@ class Model(nn.Module):
     def parameters_total(self) -> int:
         """Number of parameters of the network."""
         return parameter_count(self.network)
+
+    def check_unguided(self, what: str) -> None:
+        """Raise CrossbandError if the network takes a guide, and `what` can give none."""
+        if self.signature.guide:
+            raise CrossbandError(
+                f"{self.name} takes a guide, and {what} none: translate a file with --guide"
+            )
 
     def forward(
         self, source: Tensor, unit: str | None = None, conditions: Conditions | None = None

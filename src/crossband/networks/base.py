@@ -38,13 +38,14 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         noise: channels of noise that the network takes for each source pixel.
         style: length of the noise vector that it takes for each sample.
         located: whether it takes the location on Earth.
+        guide: bands of a measurement that it takes beside its source.
         parallel_tiles: whether several tiles at once, each in one thread, are computed faster on a
             CPU than one tile in all threads. That is so for many small operations, and not for
             large convolutions, which would only take more memory.
         runtime: the program that computes it, on the CPU in fp32; None for torch.
 
-    A network that takes noise, style or a location overrides `forward_conditioned`; its `forward`
-    then works as if the noise were 0 and the place unknown.
+    A network that takes noise, style, a location or a guide overrides `forward_conditioned`; its
+    `forward` then works as if the noise were 0, the place unknown and the guide invalid.
     """
 
     largest_number = LARGEST
@@ -56,16 +57,19 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     noise: int = 0
     style: int = 0
     located: bool = False
+    guide: int = 0
     parallel_tiles: bool = False
     runtime: str | None = None
 
-    def fault(self, source: int, target: int) -> str | None:
+    def fault(self, source: int, target: int, guide: int = 0) -> str | None:
         """Return why this cannot translate so many source to so many target bands, if it cannot."""
         if (self.in_channels, self.out_channels) != (source, target):
             return (
                 f"takes {self.in_channels} bands and gives {self.out_channels}, the signature says "
                 f"{source} and {target}"
             )
+        if self.guide != guide:
+            return f"takes a guide of {self.guide} bands, the signature says {guide}"
         for name, most in (("stride", LARGEST_STRIDE), ("scale", LARGEST_SCALE)):
             if not 1 <= getattr(self, name) <= most:
                 return f"has a {name} of {getattr(self, name)}, and 1 to {most} are possible"
@@ -74,14 +78,14 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     @property
     def conditioned(self) -> bool:
         """Whether the network takes more than its source."""
-        return bool(self.noise or self.style or self.located)
+        return bool(self.noise or self.style or self.located or self.guide)
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate a batch of normalised sources."""
         raise NotImplementedError
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate with noise, style or location; most networks take none of them."""
+        """Translate with noise, style, location or guide; most networks take none of them."""
         out: Tensor = self(x)
         return out
 

@@ -1,4 +1,4 @@
-"""Conditions that a generator may take beside its source: location, noise and style.
+"""Conditions that a generator may take beside its source: location, noise, style and a guide.
 
 They depend only on the seed and the position in the scene. So tiles agree, and a scene is the same
 when it is resumed or split among several machines.
@@ -6,6 +6,7 @@ when it is resumed or split among several machines.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,12 +86,33 @@ class Conditions:
         lattice: location of the pixels.
         whole: whether the source is a complete image and not a tile of a scene; then a solver may
             adapt its steps to the whole image.
+        guide: float32 [B, generator.guide + FACTS, H, W]: a measurement on the source's pixels,
+            normalised and 0 where it is invalid, and what is known of it; see `guide_facts`.
     """
 
     noise: Tensor | None = None
     style: Tensor | None = None
     lattice: Lattice | None = None
     whole: bool = False
+    guide: Tensor | None = None
+
+
+#: Channels that say something of a guide: where it is valid, the size of its pixels, its age.
+FACTS = 3
+
+
+def guide_facts(ratio: float, days: float) -> tuple[float, float]:
+    """Return what a network is told of a guide beside its mask, as numbers of order 1.
+
+    Args:
+        ratio: size of a pixel of the guide in pixels of the source.
+        days: between guide and source; NaN where unknown.
+
+    >>> guide_facts(16.0, float("nan"))
+    (1.0, -1.0)
+    """
+    age = -1.0 if math.isnan(days) else math.log1p(abs(days)) / 6.0
+    return math.log2(max(ratio, 1.0)) / 4.0, age
 
 
 def noise_at(

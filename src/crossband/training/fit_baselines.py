@@ -95,7 +95,7 @@ def _fit_baseline(
     own = recipe.load(name)
     arguments = own["method"].setdefault("init_args", {})
     signature = settings.method.init_args.signature
-    arguments["signature"] = config["method"]["init_args"]["signature"]
+    arguments["signature"] = _without_guide(config["method"]["init_args"]["signature"])
     recipe.set_option(own, "method.generator.in_channels", len(signature.source))
     recipe.set_option(own, "method.generator.out_channels", len(signature.target))
     if "scale" in (own["method"]["init_args"]["generator"].get("init_args") or {}):
@@ -115,6 +115,16 @@ def _fit_baseline(
     run = TrainingRun(parsed, title, None, stop_request)
     run.prepare()
     return trained_model(run, parsed, run.train())
+
+
+def _without_guide(signature: dict[str, Any]) -> dict[str, Any]:
+    """Return the signature of a network that takes only the source, as data of a recipe."""
+    plain = {key: value for key, value in signature.items() if key != "guide"}
+    units = {
+        unit: {key: value for key, value in ranges.items() if key != "guide"}
+        for unit, ranges in signature["units"].items()
+    }
+    return {**plain, "units": units}
 
 
 def _scale(config: dict[str, Any]) -> int:

@@ -77,7 +77,7 @@ def _errors(tried: Model, trained: Model, data: Pairs) -> dict[str, float]:
     bands = [trained.signature.source.index(band) for band in tried.signature.source]
     for number, batch in enumerate(data.validation_batches()):
         seen = batch | {"source": batch["source"][:, bands]}
-        conditions = conditions_of(tried.network, seen)
+        conditions = conditions_of(tried.signature, tried.network, seen)
         prediction = predict(tried.signature, tried.network, seen, conditions)
         validation.add(prediction, [str(group) for group in batch["group"]], [number])
     numbers, _ = validation.finish()

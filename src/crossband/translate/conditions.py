@@ -1,12 +1,13 @@
-"""The conditions of a network in a scene: noise, a style and the geographic place."""
+"""The conditions of a network in a scene: noise, a style, the geographic place and a guide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crossband.errors import CrossbandError
 from crossband.networks.base import Generator
@@ -18,20 +19,27 @@ LATTICE_STEP = 512
 
 
 class SceneConditions:
-    """Noise, style and place of every window of a scene.
+    """Noise, style, place and guide of every window of a scene.
 
     Args:
         network: states which conditions it takes.
         grid: the scene's.
         seed: of noise and style; 0 where None.
         whole: the scene is computed in one tile, so that a solver may adapt its steps to it.
+        guide: returns the guides of windows of one shape; see `TrainedGuide.at`. Without one, a
+            network that takes a guide computes as where it is invalid.
 
     Raises:
         CrossbandError: a seed for a network that draws no random numbers, or a negative one.
     """
 
     def __init__(
-        self, network: Generator, grid: Grid, seed: int | None = None, whole: bool = False
+        self,
+        network: Generator,
+        grid: Grid,
+        seed: int | None = None,
+        whole: bool = False,
+        guide: Callable[[Sequence[Box]], Tensor] | None = None,
     ) -> None:
         self.draws = bool(network.noise or network.style)
         if seed is not None and not self.draws:
@@ -41,7 +49,7 @@ class SceneConditions:
         if seed is not None and seed < 0:
             raise CrossbandError(f"--seed {seed}: must be at least 0")
         self.seed = seed or 0
-        self._network, self._whole = network, whole
+        self._network, self._whole, self._guide = network, whole, guide
         self._nodes = lattice(grid) if network.located else None
 
     def at(self, boxes: Sequence[Box]) -> Conditions | None:
@@ -64,8 +72,9 @@ class SceneConditions:
         if self._nodes is not None:
             (box,) = boxes
             places = _around(self._nodes, box)
+        guide = None if self._guide is None else self._guide(boxes)
         # `whole` is set by the user only, not where the scene happens to fit one tile.
-        return Conditions(noise, style, places, self._whole)
+        return Conditions(noise, style, places, self._whole, guide)
 
 
 def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from crossband.core import sensors
 from crossband.core.sensors import DISPLAY
 from crossband.errors import (
-    BandError,
     CrossbandError,
     CrossbandWarning,
     GuideError,
@@ -42,6 +41,7 @@ from crossband.raster.output import write_error
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.warp import BandView, Readable, check_georeference, same_grid
+from crossband.translate.guide_file import POOR, open_guide_file
 from crossband.translate.model_error import ModelError
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.provenance import source_fingerprint
@@ -53,8 +53,6 @@ RESIDUAL, DIFFERENCE = "residual", "difference"
 FEWEST = {RESIDUAL: 16, DIFFERENCE: 16, "histogram": 100, "linear": 100}
 #: Largest gain, and the inverse of the smallest, by which a display result gets its guide's unit.
 LARGEST_GAIN = 4.0
-#: Below this correlation of result and guide (see `Residual.agreement`) the run ends with a line.
-POOR = 0.1
 
 
 def check_guide_options(options: GuideOptions) -> None:
@@ -107,7 +105,7 @@ class GuideCorrection:
             own = tuple(model.signature.source)
             alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
             wanted = () if alone or options.beside is not None else own
-            opened = stack.enter_context(_opened(options, bands, own, wanted))
+            opened = stack.enter_context(open_guide_file(options, bands, own, wanted))
             if self.given not in (DISPLAY, opened.unit):
                 raise UnitError(
                     f"{self._what}: it is {opened.unit}, the result is {self.given}; their units "
@@ -261,41 +259,6 @@ class GuideCorrection:
                 offset = mapping.reference[i][0] - gain * mapping.image[i][0]
                 words.append(f"{name}: gain {gain:.6g} offset {offset:.6g}")
         return mapping, ", ".join(words)
-
-
-def _opened(
-    options: GuideOptions, target: Sequence[str], source: Sequence[str], also: Sequence[str]
-) -> Scene:
-    """Open the guide; errors name the options of the guide, as --guide-sensor.
-
-    Args:
-        options: the guide, and how it is read.
-        target: bands that it must have.
-        source: bands of the model, which the options may name.
-        also: bands that are taken too, if it has all of them.
-    """
-    assert options.guide is not None
-    path, read = options.guide, options.read_options
-
-    def opened(wanted: Sequence[str]) -> Scene:
-        # A name that the model does not know stays, and is refused.
-        unknown = set(read.bands or ()) - {*source, *target}
-        return open_scene(path, read.only({*wanted, *unknown}), needed=wanted)
-
-    wanted = tuple(dict.fromkeys((*also, *target)))
-    try:
-        if len(wanted) > len(target):
-            try:
-                return opened(wanted)
-            except BandError:
-                pass  # without the model's own bands
-        return opened(target)
-    except (BandError, UnitError) as error:
-        words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
-        words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
-        raise type(error)(f"--guide: {words}") from error
-    except InputError as error:
-        raise InputError(f"--guide: {error}") from error
 
 
 def _opened_beside(options: GuideOptions, source: Sequence[str], guide: Scene) -> Scene:

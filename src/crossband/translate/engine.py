@@ -204,9 +204,11 @@ class Engine:
 
 def _to_device(conditions: Conditions, device: torch.device) -> Conditions:
     noise, style, places = conditions.noise, conditions.style, conditions.lattice
+    guide = conditions.guide
     return replace(
         conditions,
         noise=None if noise is None else noise.to(device),
         style=None if style is None else style.to(device),
+        guide=None if guide is None else guide.to(device),
         lattice=None if places is None else replace(places, lonlat=places.lonlat.to(device)),
     )

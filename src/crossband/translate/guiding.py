@@ -11,12 +11,13 @@ tried without computing the scene again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Self
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crossband.core.own_files import replace_own
 from crossband.errors import CrossbandError, GuideError
@@ -24,6 +25,7 @@ from crossband.model import Model
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal
+from crossband.raster.grid import Box
 from crossband.raster.journal import Store
 from crossband.raster.open import open_scene
 from crossband.raster.output import OutputFile, write_error
@@ -36,6 +38,7 @@ from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.residual import Corrected
 from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
+from crossband.translate.trained_guide import TRAINED, TrainedGuide
 
 #: Side in pixels of the windows that are corrected at once.
 SIDE = 1024
@@ -66,6 +69,8 @@ class Unguided:
     guide_files: Sequence[str] = ()
     facts: Mapping[str, str] = {}
     may_change: Sequence[str] = ()
+    #: What a network that takes a guide gets of it; see `SceneConditions`.
+    inputs: Callable[[Sequence[Box]], Tensor] | None = None
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
@@ -115,16 +120,58 @@ def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene)
         given = [flag for flag, value in how.items() if value is not None]
         if given:
             raise CrossbandError(f"{given[0]} says how to use a guide: give --guide, too")
+        if model.signature.guide:
+            raise CrossbandError(
+                f"{model.name} takes a measurement of {', '.join(model.signature.guide)} as guide: "
+                "give --guide"
+            )
         return Unguided(model.signature.target_unit(scene.unit))
-    check_guide_options(options)
+    if not model.signature.guide:
+        check_guide_options(options)
     if is_guide_folder(options.guide):
-        read = options.read_options.only(model.signature.target)
-        found = choose_guide(
-            options.guide, scene, model.signature.target, read, options.scene_datetime
-        )
+        wanted = model.signature.guide or model.signature.target
+        read = options.read_options.only(wanted)
+        found = choose_guide(options.guide, scene, wanted, read, options.scene_datetime)
         date = None if found.date is None else str(found.date)
         options = replace(options, guide=found.path, datetime=date)
-    return Guided(options, model, tile, scene)
+    return (
+        GuidedByNetwork(options, model, scene)
+        if model.signature.guide
+        else Guided(options, model, tile, scene)
+    )
+
+
+class GuidedByNetwork(Unguided):
+    """Writes windows of a network that takes the guide as input.
+
+    Args:
+        options: the guide.
+        model: whose signature names the guide's bands.
+        source: the scene that is translated.
+
+    Raises:
+        CrossbandError: the guide cannot be used; see `TrainedGuide`.
+    """
+
+    def __init__(self, options: GuideOptions, model: Model, source: Scene) -> None:
+        super().__init__(model.signature.target_unit(source.unit))
+        self._guide = TrainedGuide(options, model, source, name_of(source.path))
+        self.inputs = self._guide.at
+        self.guide, self.guide_datetime = str(options.guide), options.datetime
+        self.guide_files = self._guide.files
+        self.facts = {"--guide": self._guide.fact}
+
+    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
+        """Compare guide and source, and create the raw files."""
+        agreement, count = self._guide.check()
+        words = f"{name_of(self._guide.scene.path)}, {TRAINED}, {count} pixels, "
+        for output in outputs:
+            output.tags = {**output.tags, GUIDED_TAG: f"{words}agreement {agreement:.2f}"}
+        return super().begin(outputs, store)
+
+    def close(self) -> None:
+        """Close the guide."""
+        self._guide.close()
 
 
 class Guided(Unguided):

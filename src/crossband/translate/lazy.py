@@ -80,6 +80,7 @@ def translate_array(
         CrossbandError: an array in dask chunks for a network that sees the whole image.
         InputError, BandError, UnitError: see `ArrayReader.of`.
     """
+    model.check_unguided("a DataArray has")
     reader = ArrayReader.of(array, model.signature.source, read)
     model.signature.check_unit(reader.radiometry.unit)
     conditions = SceneConditions(model.network, reader.grid, tile.seed)

@@ -124,6 +124,7 @@ class GuideOptions:
     beside: tuple[str, ReadOptions] | None = option(
         None, "raster on its grid with the bands that the model takes, where RASTER lacks them"
     )
+    days: float | None = option(None, "between RASTER and the scene, where dates do not say it")
     scene_datetime: str | None = option(
         None, "when the scene was taken, by which RASTER is chosen; it says so itself where None"
     )

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from crossband.raster.float_raster import FloatRaster
 from crossband.raster.grid import Box, Window
 from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
 from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
+from crossband.translate.agreement import Agreement
 from crossband.translate.difference import add, subtract
 
 Array = NDArray[np.float32]
@@ -129,7 +129,7 @@ class Residual:
         grid = guide.grid if self._on_guide else result.grid
         self._part = around(result.grid, grid, _EDGE) if self._on_guide else grid.box
         self._grid = grid.crop(self._part)
-        self.count, self._sums = 0, np.zeros(3)
+        self._agreement = Agreement()
         with ExitStack() as stack:
             difference = stack.enter_context(self._raster(folder))
             for box in self._blocks():
@@ -156,8 +156,12 @@ class Residual:
     @property
     def agreement(self) -> float:
         """Correlation of what is beside each other in both; see the class."""
-        xy, xx, yy = self._sums
-        return float(xy / math.sqrt(xx * yy)) if xx > 0 and yy > 0 else math.nan
+        return self._agreement.correlation
+
+    @property
+    def count(self) -> int:
+        """Pixels that are valid in both."""
+        return self._agreement.count
 
     def remaining(self, corrected: Readable) -> float:
         """Return the mean absolute difference between a corrected result and the guide.
@@ -192,8 +196,7 @@ class Residual:
         """Return what the guide says more than the model, [C, h, w]; NaN where unknown."""
         found, measured = self._seen(self._result, box), self._measured(self._guide, box)
         both = found.mask & measured.mask
-        self.count += int(both.sum())
-        self._sums += _products(found.values, measured.values, both)
+        self._agreement.add(found.values, measured.values, both)
         difference = subtract(measured.values, found.values, self._guide.unit)
         if self._own is not None:
             error = self._measured(self._own.error, box)
@@ -274,22 +277,3 @@ def _blurred(values: Array, width: float) -> Array:
     """Return a Gaussian blur of the last two axes; outside is 0."""
     widths = (*(0,) * (values.ndim - 2), width, width)
     return np.asarray(gaussian_filter(values, widths, mode="constant", truncate=3.0))
-
-
-def _products(one: Array, other: Array, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the sums of x y, x x and y y over differences of neighbours x and y in all bands."""
-    sums = np.zeros(3)
-    for axis in (0, 1):
-        both = np.logical_and(*_beside(mask, axis))
-        x, y = (
-            (np.subtract(*_beside(values, axis + 1))[:, both]).astype(np.float64)
-            for values in (one, other)
-        )
-        sums += [np.vdot(x, y), np.vdot(x, x), np.vdot(y, y)]
-    return sums
-
-
-def _beside(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return all but the first and all but the last along an axis."""
-    moved = np.moveaxis(values, axis, 0)
-    return np.moveaxis(moved[1:], 0, axis), np.moveaxis(moved[:-1], 0, axis)

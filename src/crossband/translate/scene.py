@@ -102,10 +102,12 @@ def translate_scene(
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
         tiling = Tiling.of(model, scene.grid, tile, _columns(model, scene))
-        conditions = SceneConditions(model.network, scene.grid, tile.seed, tile.whole)
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
         correction = stack.enter_context(guided(options.guide, model, tile, scene))
+        conditions = SceneConditions(
+            model.network, scene.grid, tile.seed, tile.whole, correction.inputs
+        )
         _check_not_guide(paths, correction)
         statistics.files, statistics.guide, statistics.guide_datetime = (
             paths,

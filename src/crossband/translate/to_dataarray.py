@@ -44,6 +44,7 @@ def translate_to_array(
         InputError, BandError, UnitError: the scene cannot be read, or not by this model.
         MaskedError: every pixel is masked.
     """
+    model.check_unguided("a DataArray as result takes")
     model = ready_model(model, sure)
     with open_scene(source, read, needed=model.signature.source) as scene:
         check_source(model, scene.unit, scene.bands)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crossband.errors import CrossbandError
 from crossband.model import Model
@@ -21,6 +22,7 @@ def translate_window(
     model: Model,
     window: Window,
     options: TileOptions = TileOptions(),
+    guide: Callable[[Sequence[Box]], Tensor] | None = None,
 ) -> Window:
     """Translate pixels in memory; the window is treated as a whole scene.
 
@@ -28,6 +30,7 @@ def translate_window(
         model: loaded model.
         window: values [C, H, W] in physical units, with the model's source bands.
         options: device, precision, tiles and seed.
+        guide: of a network that takes one; see `SceneConditions`.
 
     Returns:
         Values [Ct, H * scale, W * scale] in physical units, 0 where masked. For an uncertain model
@@ -40,7 +43,7 @@ def translate_window(
     check_source(model, window.unit, window.bands)
     engine = Engine(model, options.device, options.precision)
     tiling = Tiling.of(model, window.grid, options)
-    conditions = SceneConditions(model.network, window.grid, options.seed, options.whole)
+    conditions = SceneConditions(model.network, window.grid, options.seed, options.whole, guide)
     grid = window.grid.zoom(model.network.scale)
     out = np.zeros((engine.channels, grid.height, grid.width), np.float32)
     mask = np.zeros((grid.height, grid.width), bool)

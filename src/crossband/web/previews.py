@@ -79,7 +79,9 @@ class Models:
             raise CrossbandError(f"the model {name[:100]!r} is not offered")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = load(self._addresses[name])
+                model = load(self._addresses[name])
+                model.check_unguided("the page gives it")
+                self._loaded[name] = model
             return self._loaded[name]
 
     def engine(self, name: str) -> Engine:

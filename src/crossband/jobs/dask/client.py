@@ -96,6 +96,7 @@ class Connection:
             raise CrossbandError(
                 "--interval and --familiarity are computed in this process: leave out --engine dask"
             )
+        model.check_unguided("--engine dask gives it")
         key = (_model_address(model), identity(model), options.device, options.precision)
         if key not in self._ready:
             self._ready[key] = self._probed(*key)

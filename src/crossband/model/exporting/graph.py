@@ -41,6 +41,8 @@ def obstacle(network: Generator) -> str | None:
         return "it draws random numbers for each scene, and a graph has none"
     if network.located:
         return "it takes the place on Earth, and a graph has only its source"
+    if network.guide:
+        return "it takes a guide, and a graph has only its source"
     if network.margin is None:
         return (
             "each of its pixels depends on the whole image, so other programs' tiles would disagree"

@@ -127,7 +127,7 @@ class Method(
             pictures=pictures,
         )
         self.automatic_optimization = False
-        fault = generator.fault(len(signature.source), len(signature.target))
+        fault = generator.fault(len(signature.source), len(signature.target), len(signature.guide))
         if fault is not None:
             raise RecipeError(f"the generator {fault}")
         counts = {
@@ -197,7 +197,7 @@ class Method(
         In training, new noise is drawn for each sample; in validation it is always the same.
         """
         normal = self.normal if self.training else None
-        conditions = conditions_of(network, batch, normal)
+        conditions = conditions_of(self.signature, network, batch, normal)
         return predict(self.signature, network, batch, conditions)
 
     def fp32(self) -> Any:

@@ -52,13 +52,17 @@ def normalise_same_size(signature: Signature, batch: Batch) -> tuple[Tensor, Ten
 
 
 def conditions_of(
-    network: Generator, batch: Batch, normal: Callable[..., Tensor] | None = None
+    signature: Signature,
+    network: Generator,
+    batch: Batch,
+    normal: Callable[..., Tensor] | None = None,
 ) -> Conditions | None:
     """Return the conditions of a network for a batch; None if it takes only the source.
 
     Args:
+        signature: ranges of the guide.
         network: the generator.
-        batch: samples, with `lonlat` [B, 2] where locations are known.
+        batch: samples, with `lonlat` [B, 2] where locations are known, and `guide`.
         normal: (count, *shape) -> standard normal numbers, one row for each sample. Where None, as
             in validation, the noise of a window at the origin of a scene with seed 0.
     """
@@ -84,7 +88,16 @@ def conditions_of(
         None if noise is None else noise.to(**place),
         None if style is None else style.to(**place),
         lattice,
+        guide=_guide(signature, batch) if network.guide else None,
     )
+
+
+def _guide(signature: Signature, batch: Batch) -> Tensor | None:
+    guide: Tensor | None = batch.get("guide")
+    if guide is None:
+        return None
+    units = list(batch.get("unit") or [next(iter(signature.units))] * len(guide))
+    return signature.normalise_guide(guide, units)
 
 
 def predict(
@@ -106,7 +119,9 @@ def predict(
     with record_function("crossband/generator"):
         if generator.conditioned:
             if context:
-                raise RecipeError("a network that takes noise or a place needs data.context 0")
+                raise RecipeError(
+                    "a network that takes noise, a place or a guide needs data.context 0"
+                )
             output = generator.forward_conditioned(source, conditions or Conditions()).float()
         else:
             output = generator.forward_cropped(source, context, wanted).float()

@@ -1,0 +1,117 @@
+"""GuidedUNet: a local U-Net that finds the gains by which a measurement is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crossband.errors import RecipeError
+from crossband.networks.base import Generator
+from crossband.networks.conditions import FACTS, Conditions
+from crossband.networks.generators.local_unet import LocalUNet
+
+#: Added to normalised values before their logarithm: dark water is below it.
+LEVEL = 0.06
+#: Normalised value from which a target without a guide is counted, and the largest logarithm of a
+#: gain.
+USUAL, LARGEST = 0.4, 4.0
+
+
+class GuidedUNet(Generator):
+    """A `LocalUNet` on source and guide, whose output is a gain of the guide.
+
+    A band of the target is the enlarged guide's band, multiplied by a gain that the network finds
+    from the source's detail; so the gain is 1 where the source has none. That is the high-pass
+    modulation of pansharpening (Vivone et al. 2015) with a trained gain. Where the guide is
+    invalid, or has no such band, the gain is of a constant.
+
+    Source and guide are seen as values and as logarithms, in which a gain is a difference. The
+    network also gets where the guide is valid, the size of its pixels and its age.
+
+    Args:
+        in_channels: source bands.
+        out_channels: target bands.
+        guide: bands of the guide.
+        carried: for each target band, the number of the guide's band that is multiplied, from 0;
+            -1 where the guide has none.
+        width: channels of the residual blocks.
+        depth: residual blocks.
+        hidden: channels of the per-pixel part.
+        members: number of members, trained at the same time.
+    """
+
+    examples = (
+        {"guide": 2, "carried": [1], "width": 6, "depth": 1, "hidden": 4},
+        {
+            "guide": 1,
+            "carried": [-1, 0],
+            "out_channels": 2,
+            "width": 6,
+            "depth": 1,
+            "hidden": 4,
+            "members": 2,
+        },
+    )
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        *,
+        guide: int = 4,
+        carried: list[int],
+        width: int = 48,
+        depth: int = 4,
+        hidden: int = 32,
+        members: int = 1,
+    ) -> None:
+        super().__init__()
+        if guide < 1 or len(carried) != out_channels:
+            raise RecipeError(
+                "GuidedUNet needs a guide of at least 1 band, and one number in carried for each "
+                "target band"
+            )
+        if not all(-1 <= number < guide for number in carried):
+            raise RecipeError(f"GuidedUNet: carried must be -1 to {guide - 1}, not {carried}")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.guide, self.carried = guide, carried
+        seen = 2 * (in_channels + guide) + FACTS
+        options: dict[str, Any] = {"width": width, "depth": depth, "hidden": hidden}
+        self.gains = LocalUNet(seen, out_channels, **options, members=members)
+        self.margin, self.stride = self.gains.margin, self.gains.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, Cs, H, W] -> float32 [B, Ct, H, W], as without a guide."""
+        return self.forward_conditioned(x, Conditions())
+
+    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """Translate; a guide that is missing is invalid everywhere."""
+        guide = conditions.guide
+        if guide is None:
+            guide = x.new_zeros(len(x), self.guide + FACTS, *x.shape[-2:])
+        with torch.autocast(x.device.type, enabled=False):
+            values = torch.cat([x, guide[:, : self.guide]], dim=1).float()
+            logs = _log(values)
+            seen = torch.cat([values, logs, guide[:, self.guide :].float()], dim=1)
+        # A local U-Net begins at the middle of its range.
+        gains = (self.gains(seen) - 0.5).clamp(-LARGEST, LARGEST)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.exp(self._base(logs, guide) + gains.float()) - LEVEL
+
+    def _base(self, logs: Tensor, guide: Tensor) -> Tensor:
+        """Return the logarithms that the gains are added to, [B, Ct, H, W]."""
+        valid = guide[:, self.guide : self.guide + 1] > 0
+        usual = _log(logs.new_tensor(USUAL))
+        bases = [
+            usual.expand_as(valid)
+            if number < 0
+            else torch.where(valid, logs[:, self.in_channels + number, None], usual)
+            for number in self.carried
+        ]
+        return torch.cat(bases, dim=1)
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x.clamp(-LEVEL / 2, 1e3) + LEVEL)

@@ -1,0 +1,187 @@
+"""A guide that a trained network takes as input, read window by window on the pixels of a scene."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossband.core.dates import Date
+from crossband.core.sensors import DISPLAY
+from crossband.errors import CrossbandError, CrossbandWarning, InputError, UnitError
+from crossband.model import Model
+from crossband.networks.conditions import guide_facts
+from crossband.raster.acquired import acquisition_date
+from crossband.raster.compare import Overlap
+from crossband.raster.grid import Box
+from crossband.raster.members import member_files
+from crossband.raster.point_spread import read_as_seen
+from crossband.raster.remote import name_of
+from crossband.raster.scene import Scene
+from crossband.raster.warp import (
+    BandView,
+    Readable,
+    check_georeference,
+    read_averaged,
+    read_padded,
+    read_warped,
+)
+from crossband.translate.agreement import Agreement
+from crossband.translate.guide_file import POOR, open_guide_file
+from crossband.translate.options import GuideOptions
+from crossband.translate.provenance import source_fingerprint
+
+#: The method of a model that was trained with a guide.
+TRAINED = "trained"
+#: A guide whose pixels are below this size in pixels of the source is averaged.
+_FINER = 2 / 3
+#: Blocks on which it is measured how well guide and source agree.
+_CHECKED = 8
+_FEWEST = 16
+
+
+class TrainedGuide:
+    """An open guide of a network that takes one; use as a context manager.
+
+    Args:
+        options: the guide.
+        model: whose signature names the guide's bands.
+        source: what is translated.
+        name: of the source, for messages.
+
+    Attributes:
+        scene: the open guide.
+        ratio: size of its pixels in pixels of the source.
+        days: between guide and source; NaN where unknown.
+
+    Raises:
+        InputError: no georeference or no common ground.
+        BandError: the guide lacks a band.
+        UnitError: the guide has another unit than the result, or states none.
+    """
+
+    def __init__(self, options: GuideOptions, model: Model, source: Readable, name: str) -> None:
+        if options.method not in (None, TRAINED):
+            raise CrossbandError(
+                f"--guide-method {options.method}: {model.name} was trained with a guide; leave it "
+                "out"
+            )
+        what = f"--guide {options.guide}"
+        self._signature, self._source, self._what = model.signature, source, what
+        unit = model.signature.target_unit(source.unit)
+        with ExitStack() as stack:
+            bands = tuple(model.signature.guide)
+            self.scene: Scene = stack.enter_context(open_guide_file(options, bands, bands))
+            if self.scene.unit != unit or unit == DISPLAY:
+                raise UnitError(
+                    f"{what}: it is {self.scene.unit}, the result is {unit}; their units must agree"
+                )
+            check_georeference(source.grid, name)
+            check_georeference(self.scene.grid, what)
+            try:
+                self._ground = Overlap.of(source.grid, self.scene.grid)
+            except InputError as error:
+                raise InputError(f"{what}: {name} and it: {error}") from error
+            self.ratio = self._ground.ratio if self._ground.coarser else 1 / self._ground.ratio
+            self.days = _days(options, source)
+            self._open = stack.pop_all()
+
+    @property
+    def files(self) -> list[str]:
+        """The files that the guide is read from."""
+        return list(member_files(self.scene.files))
+
+    @property
+    def fact(self) -> str:
+        """The guide, how it is read and how old it is, in words that change with each of these."""
+        scene = self.scene
+        return (
+            f"{TRAINED}, {name_of(scene.path)}, {source_fingerprint(scene)}, ({scene.numbers!r}, "
+            f"{scene.radiometry.fact()}), {self.days:g} days"
+        )
+
+    def at(self, boxes: Sequence[Box]) -> Tensor:
+        """Return the normalised guide of windows of one shape; see `Conditions.guide`."""
+        windows = torch.from_numpy(np.stack([self._window(box) for box in boxes]))
+        return self._signature.normalise_guide(windows, [self._source.unit])
+
+    def check(self) -> tuple[float, int]:
+        """Return how well the structure of guide and source agrees, and on how many pixels.
+
+        It is the correlation of differences between neighbouring pixels, of the bands that both
+        have, else of the mean of all bands; NaN where there are too few. A poor one is warned of.
+
+        Raises:
+            InputError: fewer than 16 pixels are valid in both.
+        """
+        bands = [band for band in self._source.bands if band in self.scene.bands]
+        pair: tuple[Readable, Readable] = self._source, self.scene
+        if bands:
+            pair = BandView(pair[0], tuple(bands)), BandView(pair[1], tuple(bands))
+        found = Agreement()
+        parts = list(self._ground.blocks())
+        for part in parts[:: max(len(parts) // _CHECKED, 1)]:
+            grid = self._ground.grid.crop(part)
+            if self._ground.coarser:
+                one = read_as_seen(pair[0], grid, self.ratio)
+                other = self._ground.window(pair[1], 1, part)
+            else:
+                one = self._ground.window(pair[0], 0, part)
+                other = read_averaged(pair[1], grid)
+            values = [w.values if bands else w.values.mean(axis=0)[None] for w in (one, other)]
+            found.add(values[0], values[1], one.mask & other.mask)
+        if found.count < _FEWEST:
+            raise InputError(f"{self._what}: {found.count} pixels are valid in it and in the scene")
+        if found.correlation < POOR:
+            warnings.warn(
+                f"{self._what}: the correlation of its structure with the scene's is "
+                f"{found.correlation:.2f}; a guide of the same place has more than 0.2. Is it of "
+                f"another place, shifted, or cloudy?",
+                CrossbandWarning,
+                stacklevel=4,
+            )
+        return found.correlation, found.count
+
+    def _window(self, box: Box) -> NDArray[np.float32]:
+        """Return bands and facts on the pixels of a window, 0 where the guide is invalid."""
+        grid = self._source.grid.crop(box)
+        if self.ratio < _FINER:
+            seen = read_averaged(self.scene, grid)
+        elif grid.transform == self.scene.grid.transform:
+            seen = read_padded(self.scene, box)
+        else:
+            seen = read_warped(self.scene, grid, exact=True)
+        facts = np.array([1.0, *guide_facts(self.ratio, self.days)], np.float32)
+        known = seen.mask * facts[:, None, None]
+        return np.concatenate([np.where(seen.mask, seen.values, 0.0), known]).astype(np.float32)
+
+    def close(self) -> None:
+        """Close the guide."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _days(options: GuideOptions, source: Readable) -> float:
+    """Return the days between guide and scene; NaN where not both dates are known."""
+    if options.days is not None:
+        return options.days
+    path = getattr(source, "path", None)
+    taken = [
+        Date.parse(stated) if stated else (None if file is None else acquisition_date(file))
+        for stated, file in ((options.datetime, options.guide), (options.scene_datetime, path))
+    ]
+    if taken[0] is None or taken[1] is None:
+        return math.nan
+    return float(abs((taken[0].time.date() - taken[1].time.date()).days))
