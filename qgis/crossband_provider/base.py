@@ -158,6 +158,7 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
         """Return the option of a number; nothing where it is not given."""
         if parameters.get(name) in (None, ""):
             return []
+        check_number(name, parameters[name])
         return [f"{flag}={self.parameterAsDouble(parameters, name, context)!r}"]
 
     def text(
@@ -166,6 +167,15 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
         """Return the option of a text; nothing where it is not given."""
         value = self.parameterAsString(parameters, name, context)
         return [f"{flag}={value}"] if value else []
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise QgsProcessingException for a text that is no number, which QGIS takes for 0."""
+    try:
+        if isinstance(value, str):
+            float(value)
+    except ValueError:
+        raise QgsProcessingException(f"{name} {value}: not a number") from None
 
 
 def raster_path(layer: QgsRasterLayer | None, title: str) -> str:

@@ -16,6 +16,18 @@ from qgis.core import (
 
 from .styling import style
 
+#: Tags of a file that its layer's metadata repeat.
+_TOLD = (
+    *("CROSSBAND_MODEL", "CROSSBAND_WEIGHTS_SHA256", "CROSSBAND_SOURCE", "CROSSBAND_VERSION"),
+    *(
+        "CROSSBAND_EXACT",
+        "CROSSBAND_SEED",
+        "CROSSBAND_UNFAMILIAR",
+        "CROSSBAND_GUIDED",
+        "CROSSBAND_INTERVAL",
+    ),
+)
+
 
 class Finisher(QgsProcessingLayerPostProcessorInterface):
     """Styles a layer when QGIS has loaded it.
@@ -97,9 +109,7 @@ def _describe(
     metadata.setType("dataset")
     metadata.setTitle(layer.name())
     lines = [f"Synthetic: {', '.join(bands)}. No sensor measured these values."]
-    lines += [
-        f"{name}: {value}" for name, value in sorted(tags.items()) if name.startswith("CROSSBAND")
-    ]
+    lines += [f"{name}: {value}" for name, value in sorted(tags.items()) if name in _TOLD]
     metadata.setAbstract("\n".join(line[:500] for line in lines))
     metadata.setKeywords({"crossband": ["synthetic", tags.get("CROSSBAND_MODEL", model), *bands]})
     metadata.addHistoryItem(f"Made by Crossband {tags.get('CROSSBAND_VERSION', '')}".strip())

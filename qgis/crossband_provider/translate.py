@@ -16,7 +16,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
 )
 
-from .base import CrossbandAlgorithm, raster_path
+from .base import CrossbandAlgorithm, check_number, raster_path
 from .catalogue import BANDS, FROM_FILE, GUIDE_METHODS, PROMISES, SENSORS
 from .layers import show
 from .run import run_crossband
@@ -142,6 +142,7 @@ class Translate(CrossbandAlgorithm):
         for band in BANDS:
             name = f"BAND_{band.upper()}"
             if parameters.get(name) not in (None, ""):
+                check_number(name, parameters[name])
                 chosen.append(f"{band}={self.parameterAsInt(parameters, name, context)}")
         return [f"--bands={','.join(chosen)}"] if chosen else []
 
