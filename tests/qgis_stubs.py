@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import zipfile
 
 #: Enum members that the plugin uses, as (class, scope, member) of QGIS 4 and (class, member) of 3.
 SCOPED = (
@@ -69,3 +70,20 @@ def forget():
     """Remove the plugin's modules, so that they are imported anew."""
     for name in [n for n in sys.modules if n.partition(".")[0] == "crossband_provider"]:
         del sys.modules[name]
+
+
+def wheel_of_a_stand_in(folder):
+    """Write a wheel named crossband without any dependency; return its path."""
+    path, info = folder / "crossband-9.9-py3-none-any.whl", "crossband-9.9.dist-info"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("crossband/__init__.py", "")
+        made.writestr("crossband/__main__.py", "def main():\n    print('crossband 9.9')\nmain()\n")
+        made.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: crossband\nVersion: 9.9\n")
+        made.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        made.writestr(
+            f"{info}/entry_points.txt", "[console_scripts]\ncrossband=crossband.__main__:main\n"
+        )
+        made.writestr(f"{info}/RECORD", "")
+    return path

@@ -179,28 +179,11 @@ def test_a_python_that_does_not_fit_is_not_taken(pure, monkeypatch):
         environment.find_python()
 
 
-def wheel_of_a_stand_in(folder):
-    """Write a wheel named crossband without any dependency; return its path."""
-    path, info = folder / "crossband-9.9-py3-none-any.whl", "crossband-9.9.dist-info"
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("crossband/__init__.py", "")
-        made.writestr("crossband/__main__.py", "def main():\n    print('crossband 9.9')\nmain()\n")
-        made.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: crossband\nVersion: 9.9\n")
-        made.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        made.writestr(
-            f"{info}/entry_points.txt", "[console_scripts]\ncrossband=crossband.__main__:main\n"
-        )
-        made.writestr(f"{info}/RECORD", "")
-    return path
-
-
 @pytest.mark.slow
 def test_the_steps_of_the_button_make_an_environment(pure, tmp_path):
     environment, child_module = pure("environment"), pure("child")
     folder, said = tmp_path / "own", []
-    wheel = str(wheel_of_a_stand_in(tmp_path))
+    wheel = str(qgis_stubs.wheel_of_a_stand_in(tmp_path))
     for _, command in environment.installation(environment.find_python(), str(folder), wheel):
         child = child_module.Child(command, lambda: False)
         said += child.lines()

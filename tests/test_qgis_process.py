@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from qgis_stubs import wheel_of_a_stand_in
 
 pytestmark = pytest.mark.slow
 
@@ -272,3 +273,14 @@ def test_a_cancelled_run_leaves_nothing(session, make_raster, pairs, tmp_path, a
     assert not list(out.parent.iterdir())
     left = {path for path in tmp_path.iterdir() if not path.name.endswith(".aux.xml")}
     assert left - before == {out.parent}
+
+
+def test_the_button_installs_with_visible_progress_and_can_be_cancelled(home, tmp_path):
+    words = [PYTHON, ROOT / "tests" / "qgis_install.py", wheel_of_a_stand_in(tmp_path)]
+    said = json.loads(called(words, home).stdout.splitlines()[-1])
+    assert said["state"].startswith(f"Crossband is at {said['own']}/bin/crossband.")
+    assert said["log"].endswith("crossband 9.9")
+    assert said["highest"] == 100
+    said = json.loads(called([*words, "--cancel"], home).stdout.splitlines()[-1])
+    assert said["state"] == "cancelled; nothing was installed"
+    assert not said["exists"]
