@@ -80,7 +80,7 @@ def judged(
     """Return coverage, width and interval score at each place, of each quantity and window."""
     model = load("rgb2nir")
     model.calibration = calibration
-    network: Any = uncertain_model(model).network
+    network: Any = uncertain_model(model, "reflectance").network
     head = network.head
     found = []
     for place in places:

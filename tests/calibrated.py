@@ -11,7 +11,7 @@ import torch
 from crossband import load
 from crossband.api import Model
 from crossband.core.signature import Signature
-from crossband.model.calibration import Calibration, Factors, Familiar, Head
+from crossband.model.calibration import Calibration, Factors, Familiar, Head, Wrong
 from crossband.networks.generators.small_cnn import SmallCNN
 
 BANDS = {"red": 1, "green": 2, "blue": 3}
@@ -56,6 +56,16 @@ def calibration(weights: str, places: int = 60) -> Calibration:
             1.0,
             2.0,
             {"reflectance": dict.fromkeys(BANDS, (0.02, 0.1, 0.3))},
+            Wrong(
+                "reflectance",
+                ("bands", "offset"),
+                arrays(9, 6, 39),
+                arrays(10, 6),
+                arrays(11, 2, 6),
+                arrays(12, 2),
+                3.0,
+                1.0,
+            ),
         ),
     )
 

@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a model of random weights and pairs of eleven places."""
     monkeypatch.setattr(fit_widths, "STEPS", 5)
     monkeypatch.setattr(fit_familiarity, "CENTRES", 4)
+    monkeypatch.setattr(fit_familiarity, "STEPS", 5)
     torch.manual_seed(0)
     made = Model(SmallCNN(3, 1), Signature.from_json(SIGNATURE), name="tiny", task="rgb2nir")
     made.save(tmp_path / "model")
@@ -55,6 +56,10 @@ def test_calibrate_writes_what_translate_reads(
     model = load(folder / "model")
     assert model.calibration is not None
     assert model.calibration.quantities == ("nir", "NDVI")
+    familiar = model.calibration.familiar
+    assert familiar is not None
+    assert familiar.wrong is not None
+    assert familiar.wrong.kinds == ("bands", "haze", "night", "offset")
     made = model.translate(
         folder / "0.tif",
         bands={"red": 1, "green": 2, "blue": 3},

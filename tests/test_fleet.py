@@ -682,6 +682,7 @@ def test_a_torn_summary_goes_on(scenes, model, tmp_path):
     assert keys == {
         *("output", "input", "status", "reason", "error"),
         *("pixels", "seconds", "model", "version", "time", "guide", "guide_datetime"),
+        *("unfamiliar", "unfamiliar_line"),
     }
 
 

@@ -15,7 +15,9 @@ from calibrated import BANDS, calibrated_model, calibration
 
 from crossband import load
 from crossband.api import Model
+from crossband.cli.main import main
 from crossband.errors import CrossbandError, ModelError
+from crossband.jobs import summary
 from crossband.model.calibration import (
     LEVELS,
     read_calibration,
@@ -24,6 +26,10 @@ from crossband.model.files import CALIBRATION
 from crossband.model.uncertain import uncertain_model
 from crossband.networks.generators.local_pyramid import interpolate_cells
 from crossband.networks.uncertainty import cells_at, surroundings_of
+from crossband.raster.grid import Grid, Window
+from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
+from crossband.translate.statistics import Statistics
+from crossband.translate.unfamiliar_causes import WORDS, likely_cause
 
 
 @pytest.fixture
@@ -161,6 +167,9 @@ def test_saved_and_read_again(model: Model, tmp_path: Path) -> None:
         (["familiar", "distance"], 0),
         (["familiar", "usual"], ["a"]),
         (["familiar", "bands"], []),
+        (["familiar", "wrong", "kinds"], ["bands", "other"]),
+        (["familiar", "wrong", "out_bias"], [0.0]),
+        (["familiar", "wrong", "spread"], 0),
         (["sources"], [["x"]]),
         (["weights"], None),
     ],
@@ -188,7 +197,87 @@ def test_factors_rise_with_the_level() -> None:
 
 def test_further_channels_do_not_change_the_result(model: Model) -> None:
     x = torch.rand(1, 3, 48, 64)
-    sure = uncertain_model(model)
+    sure = uncertain_model(model, "reflectance")
     with torch.inference_mode():
         torch.testing.assert_close(sure.network(x)[:, :1], model.network(x).float())
     assert surroundings_of(model.network).stride == sure.network.stride
+
+
+def test_every_translation_says_how_familiar_its_scene_is(
+    model: Model, scene: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "indices": ["NDVI"]}
+    statistics = Statistics()
+    model.translate(scene, tmp_path / "nir.tif", statistics=statistics, **options)
+    assert statistics.unfamiliar is not None
+    for name in ("nir", "nir_NDVI"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert file.tags()["CROSSBAND_UNFAMILIAR"] == f"{statistics.unfamiliar:.3f}"
+    again = Statistics()
+    model.translate(scene, tmp_path / "nir.tif", statistics=again, skip=True, **options)
+    assert again.skipped
+    assert again.unfamiliar is None
+    model.calibration = None
+    model.translate(scene, tmp_path / "plain.tif", statistics=again, **options)
+    with rasterio.open(tmp_path / "plain.tif") as file:
+        assert "CROSSBAND_UNFAMILIAR" not in file.tags()
+
+
+def test_a_fleet_says_which_scenes_are_unfamiliar(
+    model: Model, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with rasterio.open(scene) as file:
+        profile, values = file.profile, file.read()
+    other = tmp_path / "other.tif"
+    with rasterio.open(other, "w", **profile) as out:
+        out.write(values * 10_000)
+    command = ["translate", str(scene), str(other), "-o", f"{tmp_path}/out/", "--model"]
+    command += [str(tmp_path / "model"), "--bands", "red=1,green=2,blue=3"]
+    assert main([*command, "--sensor", "reflectance"]) == 0
+    lines = {line.input: line for line in summary.read(tmp_path / "out").values()}
+    assert lines[str(other)].unfamiliar == 1.0
+    said = capsys.readouterr().err
+    assert "other_nir.tif: 100% of the scene is unlike" in said
+    assert "likely: a missing --scale" in said
+    assert "of 2 scenes are unlike what the model was trained on" in said
+
+
+def test_what_looks_wrong_is_unfamiliar_in_its_unit_only(model: Model) -> None:
+    known: Any = model.calibration
+    wrong = replace(known.familiar.wrong, limit=-100.0)
+    model.calibration = replace(known, familiar=replace(known.familiar, wrong=wrong))
+    window = Window(
+        np.full((3, 64, 64), 0.1, np.float32), np.ones((64, 64), bool), Grid(64, 64), tuple(BANDS),
+        "reflectance",
+    )  # fmt: skip
+    found: Any = window_familiarity(model, [window])
+    assert found.share == 1.0
+    assert found.cause in WORDS.values()
+    without = uncertain_model(model, "display").network
+    assert without.dissimilarity.classifier is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([900.0, 1000.0, 1100.0], "missing --scale"),
+        ([0.001, 0.002, 0.001], "night, or a wrong --scale"),
+        ([0.0, 0.5, 1.0], "display stretch"),
+        ([0.55, 0.56, 0.57], "snow or clouds"),
+        ([0.05, 0.1, 0.2], "bands in another order"),
+    ],
+)
+def test_the_likely_cause_is_named(model: Model, values: list[float], words: str) -> None:
+    known: Any = model.calibration
+    seen = np.array(values * 20, np.float32)
+    bands = dict.fromkeys(BANDS, seen)
+    looks = {"bands": 0.5} if words.startswith("bands") else {}
+    assert words in likely_cause(known.familiar, bands, "reflectance", looks)
+
+
+def test_a_familiar_scene_costs_a_few_small_windows() -> None:
+    for side in (100, 511, 4000, 20_000):
+        boxes = sample_boxes(Grid(side, side))
+        pixels = sum(box.height * box.width for box in boxes)
+        assert pixels <= max(side * side // 8, SIDE * SIDE)
+        assert all(box.row + box.height <= side for box in boxes)

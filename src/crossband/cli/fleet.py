@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossband.cli.computing import connected, load_model
 from crossband.cli.progress import Bar
-from crossband.core.messages import duration, say, tell
+from crossband.core.messages import duration, say, say_warning, tell
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
@@ -33,19 +33,23 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
         model, folder = load_model(a), Path(a.output)
         names = list(options.write.indices)
         tasks = plan_tasks(model, a.inputs, folder, name=a.name or PATTERN, indices=names)
+        printer = Printer(quiet=a.quiet)
         status = translate_tasks(
             model,
             tasks,
             folder,
             options,
             shard=a.shard,
-            observer=Printer(quiet=a.quiet),
+            observer=printer,
             executor=cluster,
         )
     counts = status.counts
     if not a.quiet:
         words = ", ".join(f"{counts[name]} {name}" for name in (DONE, SKIPPED, FAILED))
         say(f"{words}; {status.summary}")
+        if printer.unfamiliar:
+            of = f"{printer.unfamiliar} of {counts[DONE]} scenes"
+            say_warning(f"{of} are unlike what the model was trained on")
     if counts[FAILED]:
         raise SomeFailed(
             f"{counts[FAILED]} of {status.total} scenes failed; {status.summary} says which and why"
@@ -54,10 +58,14 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
 
 
 class Printer(FleetObserver):
-    """Prints a line for each scene, and a progress bar while it is translated."""
+    """Prints a line for each scene, and a progress bar while it is translated.
+
+    Attributes:
+        unfamiliar: number of scenes of which more than a tenth is unlike the training places.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+        self._quiet, self.unfamiliar = quiet, 0
         self._start = time.monotonic()
         self._bars: dict[str, Bar] = {}
 
@@ -97,6 +105,9 @@ class Printer(FleetObserver):
         if worked and rest:
             words += f"; about {duration((time.monotonic() - self._start) / worked * rest)} left"
         say(words)
+        if line.unfamiliar_line:
+            self.unfamiliar += 1
+            say_warning(f"{where} {line.output}: {line.unfamiliar_line}")
 
 
 def _tell(line: SummaryLine, status: FleetStatus, how: str) -> bool:

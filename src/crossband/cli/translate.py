@@ -152,6 +152,6 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
             say(f"{path}  is done already")
         return 0
     bar.finish(path)
-    if statistics.unfamiliar_cause and not a.quiet:
-        say_warning(f"{source}: {statistics.unfamiliar_cause}")
+    if statistics.unfamiliar_line and not a.quiet:
+        say_warning(f"{source}: {statistics.unfamiliar_line}")
     return 0

@@ -85,7 +85,7 @@ def fit(
         fitted,
         tuple(sources),
         None if head is None else arrays(head),
-        fit_familiar(places, tables[1], folds, model) if familiarity else None,
+        fit_familiar(places, tables[1], folds, weights, model) if familiarity else None,
     )
 
 

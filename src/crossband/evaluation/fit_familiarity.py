@@ -1,31 +1,48 @@
-"""Find the centres of the places' surroundings, and from where on a place is unfamiliar."""
+"""Find what surroundings are familiar, what wrong inputs look like, and the limits of both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from crossband.core.conformal import threshold
 from crossband.evaluation.place_errors import PlaceErrors, SampleTable
 from crossband.model import Model
-from crossband.model.calibration import Familiar
+from crossband.model.calibration import Familiar, Wrong
 from crossband.networks.k_means import k_means, squared_distances
 
 #: Centres of the surroundings, iterations of k-means, and the ridge of their covariance.
 CENTRES, ROUNDS, RIDGE = 128, 6, 0.02
 #: Samples from which the centres are found.
 SAMPLES = 20_000
-#: Share of untouched new places that may have more unfamiliar pixels than `UNFAMILIAR`.
-ALARMS, UNFAMILIAR = 0.05, 0.1
+#: Share of untouched new places that may have more unfamiliar pixels than `UNFAMILIAR`: by their
+#: distance, and because they look wrong.
+FAR, WRONG, UNFAMILIAR = 0.02, 0.03, 0.1
+#: Hidden units, steps, samples of a step, learning rate and weight decay of the classifier.
+HIDDEN, STEPS, BATCH, RATE, DECAY = 32, 1000, 512, 0.01, 0.01
 
 
 def fit_familiar(
-    places: Sequence[PlaceErrors], table: SampleTable, folds: Sequence[int], model: Model
+    places: Sequence[PlaceErrors],
+    table: SampleTable,
+    folds: Sequence[int],
+    weights: Tensor,
+    model: Model,
 ) -> Familiar:
-    """Return the centres of the places' surroundings, with the limit by cross-validation."""
+    """Return what is familiar, with limits by cross-validation over regions.
+
+    Args:
+        places: whose surroundings are familiar.
+        table: their samples of pixels.
+        folds: part of each place in cross-validation.
+        weights: how much each place counts.
+        model: whose surroundings these are.
+    """
     cells = table.cells[:, 0]
     usual = cells.mean(dim=0)
     covariance = torch.cov((cells - usual).T)
@@ -41,15 +58,127 @@ def fit_familiar(
         far[held] = _distances(turned[held], _centres(others))
     centres = _centres(turned)
     distance = float(_distances(turned, centres).mean().clamp_min(1e-3))
-    # All but `ALARMS` of new places have less than `UNFAMILIAR` of their pixels above the limit.
-    shares = [
-        np.quantile(own, [1 - UNFAMILIAR])
-        for n in range(len(places))
-        if len(own := far[table.place == n].numpy())
+    limit = _limit(table, far, weights, FAR) / distance
+    wrong = _fit_wrong(places, table, folds, weights)
+    bands = _quantiles(places, model)
+    return Familiar(turn.numpy(), usual.numpy(), centres.numpy(), distance, limit, bands, wrong)
+
+
+def _limit(table: SampleTable, values: Tensor, weights: Tensor, alarms: float) -> float:
+    """Return the limit that at most a share `alarms` of places has more than `UNFAMILIAR` above.
+
+    Args:
+        table: samples of the places.
+        values: of each sample.
+        weights: how much each place counts, so that not one sensor decides alone.
+        alarms: share of the places, a further one included that is above.
+    """
+    found = [
+        (float(np.quantile(own, 1 - UNFAMILIAR)), float(weights[n]))
+        for n in range(len(weights))
+        if len(own := values[table.place == n].numpy())
     ]
-    limit = threshold(shares, 1 - ALARMS)
-    if not np.isfinite(limit):
-        limit = float(max(share[0] for share in shares))
+    ordered = np.array(sorted(found))
+    reached = ordered[:, 1].cumsum() >= (1 - alarms) * (ordered[:, 1].sum() + ordered[:, 1].mean())
+    return float(ordered[reached.argmax() if reached.any() else -1, 0])
+
+
+def _fit_wrong(
+    places: Sequence[PlaceErrors], table: SampleTable, folds: Sequence[int], weights: Tensor
+) -> Wrong | None:
+    """Fit the classifier of wrong inputs in the most common unit; with its limit."""
+    units = [place.unit for place in places]
+    unit = max(sorted(set(units)), key=units.count)
+    inside = [n for n, place in enumerate(places) if place.unit == unit]
+    table, weights = table.of_places(inside), weights * torch.tensor([u == unit for u in units])
+    kinds = tuple(sorted({kind for n in inside for kind in places[n].wrong}))
+    if not kinds:
+        return None
+    bad = [_WrongSamples.of(places, kind, unit) for kind in kinds]
+    of_sample, odds = torch.tensor(folds), torch.zeros(len(table.place))
+    for fold in sorted(set(folds)):
+        held = of_sample == fold
+        network = _classifier(table, bad, weights * ~held if (~held).any() else weights)
+        some = held[table.place]
+        odds[some] = torch.logsumexp(network(table.cells[some, 0]), dim=1)
+    network = _classifier(table, bad, weights)
+    first, out = network[0], network[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(out, nn.Linear)
+    cells, bias, weight, out_bias = (
+        a.numpy() for a in (first.weight, first.bias, out.weight, out.bias)
+    )
+    limit, spread = _limit(table, odds, weights, WRONG), float(odds.std().clamp_min(1e-3))
+    return Wrong(unit, kinds, cells, bias, weight, out_bias, limit, spread)
+
+
+@dataclass(frozen=True)
+class _WrongSamples:
+    """Surroundings [N, F] of one kind of wrong input, and the number of each one's place."""
+
+    cells: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, places: Sequence[PlaceErrors], kind: str, unit: str) -> Self:
+        """Collect the samples of the places in a unit."""
+        own = [(n, p) for n, p in enumerate(places) if p.unit == unit]
+        found = [(n, cells) for n, p in own for cells in p.wrong.get(kind, [])]
+        numbers = np.concatenate([np.full(len(cells), n) for n, cells in found])
+        cells = np.concatenate([cells for _, cells in found])
+        return cls(torch.from_numpy(cells), torch.from_numpy(numbers))
+
+
+def _classifier(table: SampleTable, bad: Sequence[_WrongSamples], weights: Tensor) -> nn.Sequential:
+    """Fit log-odds of each kind of wrong inputs against right ones."""
+    good = _WrongSamples(table.cells[:, 0], table.place)
+    cells = torch.cat([s.cells for s in (good, *bad)])
+    usual, spread = cells.mean(dim=0), cells.std(dim=0) + 1e-3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Linear(cells.shape[1], HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, len(bad))]
+        network = nn.Sequential(*layers)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+        chances = [_chances(samples, weights) for samples in (good, *bad)]
+        for _ in range(STEPS):
+            right, *wrong = (
+                network((s.cells[_drawn(c)] - usual) / spread)
+                for s, c in zip((good, *bad), chances, strict=True)
+            )
+            loss = functional.softplus(torch.logsumexp(right, dim=1)).mean()
+            for number, scores in enumerate(wrong):
+                odds = torch.cat([scores, torch.zeros(len(scores), 1)], dim=1)
+                kind = torch.full((len(scores),), number)
+                loss = loss + functional.cross_entropy(odds, kind) / len(bad)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    with torch.no_grad():
+        first.weight.div_(spread)
+        first.bias.sub_(first.weight @ usual)
+    return network.eval().requires_grad_(False)
+
+
+def _chances(samples: _WrongSamples, weights: Tensor) -> Tensor:
+    """Return the distribution function of the samples, in which a place counts by its weight."""
+    sizes = torch.bincount(samples.place, minlength=len(weights)).clamp_min(1)
+    return (weights / sizes)[samples.place].double().cumsum(dim=0)
+
+
+def _drawn(chances: Tensor) -> Tensor:
+    """Return the numbers of `BATCH` random samples."""
+    at = torch.searchsorted(chances, torch.rand(BATCH, dtype=torch.double) * chances[-1])
+    return at.clamp_max(len(chances) - 1)
+
+
+def _quantiles(
+    places: Sequence[PlaceErrors], model: Model
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Return the 1 %, 50 % and 99 % quantile of each source band, by unit."""
     bands = {}
     for unit in sorted({p.unit for p in places}):
         own_values = np.concatenate([np.stack(p.values) for p in places if p.unit == unit])
@@ -58,7 +187,7 @@ def fit_familiar(
             band: (float(q[0]), float(q[1]), float(q[2]))
             for band, q in zip(model.signature.source, three, strict=True)
         }
-    return Familiar(turn.numpy(), usual.numpy(), centres.numpy(), distance, limit / distance, bands)
+    return bands
 
 
 def _centres(samples: Tensor, seed: int = 0) -> Tensor:

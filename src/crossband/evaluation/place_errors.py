@@ -22,6 +22,7 @@ from crossband.evaluation.evaluation import (
     sensor_name,
     valid_mask,
 )
+from crossband.evaluation.wrong_inputs import wrong_cells
 from crossband.model import Model
 from crossband.model.calibration import WINDOWS
 from crossband.networks.uncertainty import cells_at, pixel_features, surroundings_of
@@ -58,6 +59,7 @@ class PlaceErrors:
         sensors: of its rows.
         samples: side of the windows, 1 for pixels -> samples.
         values: [n, Cs] source values, for the quantiles of the bands.
+        wrong: kind of a wrong input -> [n, F] surroundings that it has here.
     """
 
     place: str
@@ -67,6 +69,7 @@ class PlaceErrors:
     sensors: set[str] = field(default_factory=set)
     samples: dict[int, Sample] = field(default_factory=lambda: {n: Sample() for n in WINDOWS})
     values: list[NDArray[np.float32]] = field(default_factory=list)
+    wrong: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
 
 
 def collect(
@@ -83,6 +86,7 @@ def collect(
     """
     evaluation = Evaluation(ModelCandidate(model, model.name, "cpu", "fp32"), rows, ())
     rng, found = np.random.default_rng(seed), dict[tuple[str, str], PlaceErrors]()
+    other = np.random.default_rng([seed, 1])
     for position, row in enumerate(evaluation.rows):
         source, target, output = evaluation.triple(position)
         sensor = sensor_name(row)
@@ -92,6 +96,8 @@ def collect(
         place = found.setdefault(key, PlaceErrors(key[0], region, source.unit, group))
         place.sensors.add(sensor)
         _add(place, model, quantities, (source, target, output), rng)
+        for kind, cells in wrong_cells(model, source, other):
+            place.wrong.setdefault(kind, []).append(cells)
     return [place for place in found.values() if place.samples[1].errors]
 
 

@@ -89,14 +89,15 @@ class PlaceIntervals:
     def __init__(
         self, model: Model, options: IntervalOptions, device: str = "auto", precision: str = "auto"
     ) -> None:
-        self.model, self.options = uncertain_model(model), options
+        self.model, self.options = model, options
         self.calibration = calibration_of(model)
         self._tile = TileOptions(device=device, precision=precision)
         self._places: dict[tuple[str, str, int, str], _Place] = {}
 
     def translate(self, source: Window) -> tuple[Window, NDArray[np.float32]]:
         """Return the output of a source, and its further channels."""
-        made, count = translate_window(self.model, source, self._tile), self.bands
+        sure = uncertain_model(self.model, source.unit)
+        made, count = translate_window(sure, source, self._tile), self.bands
         names = tuple(self.model.signature.target)
         return replace(made, values=made.values[:count], bands=names), made.values[count:]
 
@@ -114,7 +115,7 @@ class PlaceIntervals:
         output, further = self.translate(source)
         far = None
         if self.calibration.familiar is not None:
-            far = further[-1] / self.calibration.familiar.limit
+            far = further[-1]
         names = self.calibration.quantities
         allowed = allowed_indices(names[self.bands :], source, target)
         for number, name in enumerate(names):
@@ -148,8 +149,7 @@ class PlaceIntervals:
             top = float(np.quantile(seen, 0.98)) if len(seen) else 1.0
             maps[f"{band}: width of the {level:.0%} interval, up to {top:.3g}"] = width, top
         if self.calibration.familiar is not None:
-            far = further[-1] / np.float32(self.calibration.familiar.limit)
-            maps["unfamiliar above 1 (half of the colours)"] = far, 2.0
+            maps["unfamiliar above 1 (half of the colours)"] = further[-1], 2.0
         return maps
 
     def _add(

@@ -114,6 +114,8 @@ def summary_line(
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
         guide=statistics.guide,
         guide_datetime=statistics.guide_datetime,
+        unfamiliar=statistics.unfamiliar,
+        unfamiliar_line=statistics.unfamiliar_line,
     )
 
 

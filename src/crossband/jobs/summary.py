@@ -14,6 +14,8 @@
 | time | when it ended, UTC, ISO 8601 |
 | guide | path of the guide that the scene got; null without one |
 | guide_datetime | when it was taken, where that is known |
+| unfamiliar | share of the scene that is unlike the training places; null where unknown |
+| unfamiliar_line | above a tenth, what that means and the likely cause; else empty |
 
 Of two lines with one output the later one counts. Each line is appended by one write, and flushed
 to disk before the next scene starts. A shard has its own file, as `summary-3-of-10.jsonl`, so that
@@ -51,6 +53,8 @@ class SummaryLine:
     time: str
     guide: str | None = None
     guide_datetime: str | None = None
+    unfamiliar: float | None = None
+    unfamiliar_line: str = ""
 
 
 def summary_path(folder: Path, shard: Shard) -> Path:

@@ -34,6 +34,8 @@ WINDOWS = (1, 10, 50)
 OWN = 40
 #: Largest numbers of one list, and of lists in a list.
 _MOST, _ROWS = 4096, 1024
+#: Kinds of wrong and unusual inputs that familiarity is shown.
+BANDS, OFFSET, HAZE, NIGHT = "bands", "offset", "haze", "night"
 GUARANTEE = (
     "On average over places like those of the calibration, at least the stated share of a new "
     "place's pixels lies between lower and upper value. Nothing is promised for a single place, "
@@ -124,6 +126,31 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Wrong:
+    """A small network that tells wrong inputs from right ones by their surroundings.
+
+    Attributes:
+        unit: of the sources that it knows.
+        kinds: of wrong inputs: `BANDS`, `OFFSET`, `HAZE`, `NIGHT`.
+        cells: [hidden, F] weights of the surroundings.
+        bias: [hidden].
+        out: [kinds, hidden].
+        out_bias: [kinds]; log-odds of each kind against right inputs.
+        limit: log-odds of all kinds together above which an input looks wrong.
+        spread: of these log-odds, over right inputs.
+    """
+
+    unit: str
+    kinds: tuple[str, ...]
+    cells: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    out: NDArray[np.float32]
+    out_bias: NDArray[np.float32]
+    limit: float
+    spread: float
+
+
+@dataclass(frozen=True)
 class Familiar:
     """The surroundings of the training places, by which others are familiar or not.
 
@@ -134,6 +161,7 @@ class Familiar:
         distance: mean distance of a training sample to the nearest centre, the unit of the index.
         limit: dissimilarity above which surroundings are unfamiliar.
         bands: name -> 1 %, 50 % and 99 % quantile of the source's values, for each unit.
+        wrong: None where no wrong inputs were shown.
     """
 
     turn: NDArray[np.float32]
@@ -142,6 +170,7 @@ class Familiar:
     distance: float
     limit: float
     bands: dict[str, dict[str, tuple[float, float, float]]]
+    wrong: Wrong | None = None
 
 
 @dataclass(frozen=True)
@@ -329,7 +358,24 @@ def _familiar(data: Any) -> Familiar:
         _text(unit): {_text(name): _three(q) for name, q in dict(of).items()}
         for unit, of in data["bands"].items()
     }
-    return Familiar(turn, usual, centres, distance, limit, bands)
+    wrong = data.get("wrong")
+    of = None if wrong is None else _wrong(wrong, len(usual))
+    return Familiar(turn, usual, centres, distance, limit, bands, of)
+
+
+def _wrong(data: Any, features: int) -> Wrong:
+    kinds = tuple(_text(k) for k in _list(data["kinds"], 4))
+    cells, out = _matrix(data["cells"]), _matrix(data["out"])
+    bias, out_bias = _vector(data["bias"]), _vector(data["out_bias"])
+    sizes = cells.shape, len(bias), out.shape, len(out_bias)
+    if sizes != ((len(bias), features), len(bias), (len(kinds), len(bias)), len(kinds)):
+        raise ValueError("the sizes of the network for wrong inputs do not fit each other")
+    if not set(kinds) <= {BANDS, OFFSET, HAZE, NIGHT}:
+        raise ValueError(f"wrong inputs of kinds {kinds!r:.60}")
+    limit, spread = _number(data["limit"]), _number(data["spread"])
+    if spread <= 0:
+        raise ValueError("a spread that is not positive")
+    return Wrong(_text(data["unit"]), kinds, cells, bias, out, out_bias, limit, spread)
 
 
 def _three(value: Any) -> tuple[float, float, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,17 +23,30 @@ from crossband.networks.uncertainty import (
 )
 
 M = TypeVar("M", bound=Model)
+#: Made of each model, by unit: who keeps engines by their models must get the same one.
+_MADE: WeakKeyDictionary[Model, dict[str, Model]] = WeakKeyDictionary()
 #: Name of the channel of the dissimilarity.
 DISSIMILARITY = "dissimilarity"
 
 
-def uncertain_model(model: M) -> M:
-    """Return the model with the further channels of `UncertainGenerator`.
+def uncertain_model(model: M, unit: str) -> M:
+    """Return the model with the further channels of `UncertainGenerator`, the same one each time.
+
+    Args:
+        model: calibrated.
+        unit: of the sources that it will be given.
 
     Raises:
         ModelError: there is no calibration, or it does not fit the network.
     """
     calibration = calibration_of(model)
+    made = _MADE.setdefault(model, {})
+    if unit not in made or made[unit].calibration is not calibration:
+        made[unit] = _uncertain(model, calibration, unit)
+    return cast(M, made[unit])
+
+
+def _uncertain(model: M, calibration: Calibration, unit: str) -> M:
     if calibration.quantities[: len(model.signature.target)] != tuple(model.signature.target):
         raise ModelError(f"{model.name}: the calibration is of other bands")
     network: Generator = model.network
@@ -47,7 +61,7 @@ def uncertain_model(model: M) -> M:
     wrapped = UncertainGenerator(
         network,
         None if head is None else _head(head),
-        None if familiar is None else _dissimilarity(familiar),
+        None if familiar is None else _dissimilarity(familiar, unit),
         2 * len(calibration.quantities),
     )
     clone = copy.copy(model)
@@ -99,16 +113,23 @@ def _head(head: Head) -> WidthHead:
     return module
 
 
-def _dissimilarity(familiar: Familiar) -> Dissimilarity:
+def _dissimilarity(familiar: Familiar, unit: str) -> Dissimilarity:
     directions, features = familiar.turn.shape
-    module = Dissimilarity(features, directions, len(familiar.centres))
+    wrong = familiar.wrong if familiar.wrong is not None and familiar.wrong.unit == unit else None
+    sizes = (0, 0) if wrong is None else (len(wrong.bias), len(wrong.kinds))
+    module = Dissimilarity(features, directions, len(familiar.centres), *sizes)
     parts = {
         "turn": familiar.turn,
         "usual": familiar.usual,
         "centres": familiar.centres,
-        "distance": np.float32(familiar.distance),
+        "distance": np.float32(familiar.distance * familiar.limit),
     }
-    module.load_state_dict({name: _tensor(np.asarray(array)) for name, array in parts.items()})
+    if wrong is not None:
+        parts |= {"classifier.0.weight": wrong.cells, "classifier.0.bias": wrong.bias}
+        parts |= {"classifier.2.weight": wrong.out, "classifier.2.bias": wrong.out_bias}
+        parts["odds"] = np.array([wrong.limit, wrong.spread], np.float32)
+    tensors = {name: _tensor(np.asarray(array)) for name, array in parts.items()}
+    module.load_state_dict(module.state_dict() | tensors)
     return module
 
 

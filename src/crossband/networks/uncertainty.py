@@ -74,28 +74,51 @@ def cells_at(cells: Tensor, rows: Tensor, columns: Tensor, cell: int) -> Tensor:
 
 
 class Dissimilarity(nn.Module):
-    """The dissimilarity index of surroundings (Meyer, Pebesma 2021): distance / usual distance.
+    """The dissimilarity of surroundings, in units of the limit above which they are unfamiliar.
+
+    It is the larger one of two: the dissimilarity index (Meyer, Pebesma 2021), which is the
+    distance to the nearest centre of training places; and how much the surroundings look like those
+    of wrong inputs, by a small classifier.
 
     Args:
         features: of the surroundings.
         directions: kept directions of equal spread.
         centres: number of centres of the training places.
+        hidden: units of the classifier.
+        kinds: of wrong inputs.
     """
 
     turn: Tensor
     usual: Tensor
     centres: Tensor
     distance: Tensor
+    odds: Tensor
 
-    def __init__(self, features: int, directions: int, centres: int) -> None:
+    def __init__(
+        self, features: int, directions: int, centres: int, hidden: int = 0, kinds: int = 0
+    ) -> None:
         super().__init__()
+        self.classifier = None
+        if kinds:
+            layers = [nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, kinds)]
+            self.classifier = nn.Sequential(*layers)
         self.register_buffer("turn", torch.zeros(directions, features))
         self.register_buffer("usual", torch.zeros(features))
         self.register_buffer("centres", torch.zeros(centres, directions))
         self.register_buffer("distance", torch.ones(()))
+        self.register_buffer("odds", torch.tensor([0.0, 1.0]))  # limit and spread
 
     def forward(self, description: Tensor) -> Tensor:
-        """[..., F] -> [...]; 1 is usual."""
+        """[..., F] -> [...]; above 1 is unfamiliar."""
+        far = self.far(description)
+        if self.classifier is None:
+            return far
+        limit, spread = self.odds
+        odds = torch.logsumexp(self.classifier(description), dim=-1)
+        return torch.maximum(far, 1 + (odds - limit) / spread)
+
+    def far(self, description: Tensor) -> Tensor:
+        """Return the distance to the nearest centre: [..., F] -> [...]."""
         turned = (description - self.usual) @ self.turn.T
         squares = (
             turned.square().sum(dim=-1, keepdim=True)

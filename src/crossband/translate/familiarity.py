@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from crossband.core.sensors import REFLECTANCE
 from crossband.model import Model
 from crossband.model.calibration import Familiar
-from crossband.model.uncertain import uncertain_model
+from crossband.model.uncertain import calibration_of, uncertain_model
 from crossband.networks.uncertainty import UncertainGenerator
-from crossband.raster.grid import Box, Grid
+from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene
+from crossband.translate.unfamiliar_causes import likely_cause
 
-#: Windows along each side of a scene that are looked at, and their side in pixels.
-WINDOWS, SIDE = 4, 256
+#: Windows along each side of a scene that are looked at, at most and in a length of so many pixels,
+#: and their side in pixels: few, as every translation pays for them.
+WINDOWS, APART, SIDE = 4, 512, 128
 #: A scene is told to be unfamiliar above this share of its pixels.
 SHARE = 0.1
-#: A band's median this many times beyond the usual 99 % quantile is of another scale.
-BEYOND = 3.0
-#: Share of pixels in a clearer state that names a cause.
-MOST = 0.3
 
 
 @dataclass(frozen=True)
@@ -56,46 +56,64 @@ def scene_familiarity(model: Model, scene: Scene) -> SceneFamiliarity | None:
         model: loaded model.
         scene: with the bands that the model takes.
     """
-    familiar = None if model.calibration is None else model.calibration.familiar
-    if familiar is None:
+    if model.calibration is None or model.calibration.familiar is None:
         return None
-    network = uncertain_model(model).network
-    assert isinstance(network, UncertainGenerator)
-    far, values = [], []
-    for box in sample_boxes(scene.grid):
-        window = scene.read(box)
-        if window.mask.any():
-            found = dissimilarity(model, network, window.values, window.mask, window.unit)
-            far.append(found[window.mask])
-            values.append(window.values[:, window.mask])
-    if not far:
+    return window_familiarity(model, (scene.read(box) for box in sample_boxes(scene.grid)))
+
+
+def window_familiarity(model: Model, windows: Iterable[Window]) -> SceneFamiliarity | None:
+    """Return how familiar windows of one scene are; None where every pixel is masked."""
+    familiar = calibration_of(model).familiar
+    assert familiar is not None
+    network: UncertainGenerator | None = None
+    found, values, seen = [], [], None
+    with torch.inference_mode():
+        for window in windows:
+            if window.mask.any():
+                if network is None:
+                    network = cast(UncertainGenerator, uncertain_model(model, window.unit).network)
+                found.append(_cells(model, network, window))
+                values.append(window.values[:, window.mask])
+                seen = window
+    if seen is None:
         return None
-    share = float(np.mean(np.concatenate(far) > familiar.limit))
-    bands = dict(zip(scene.bands, np.concatenate(values, axis=1), strict=True))
-    cause = likely_cause(familiar, bands, scene.unit) if share > SHARE else ""
+    far, odds = (torch.cat(parts) for parts in zip(*found, strict=True))
+    share, cause = float((far > 1).float().mean()), ""
+    if share > SHARE:
+        bands = dict(zip(seen.bands, np.concatenate(values, axis=1), strict=True))
+        cause = likely_cause(familiar, bands, seen.unit, _looks(familiar, odds))
     return SceneFamiliarity(share, cause)
 
 
-def dissimilarity(
-    model: Model,
-    network: UncertainGenerator,
-    values: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    unit: str,
-) -> NDArray[np.float32]:
-    """Return the dissimilarity of pixels: [Cs, h, w] -> [h, w]."""
-    assert network.dissimilarity is not None
-    height, width = mask.shape
-    parameter = next(model.parameters(), torch.zeros(()))
-    with torch.inference_mode():
-        x = model.signature.normalise(torch.from_numpy(values)[None], [unit], "source").float()
-        x = (x * torch.from_numpy(mask)).to(parameter.device)
-        around = network.around.to(parameter.device)
-        description = around.description(around.surroundings(x)).float()
-        far = network.dissimilarity.to(parameter.device)(description)[0].cpu().numpy()
-    cell = around.stride
-    pixels = far.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
-    return np.asarray(pixels, np.float32)
+def _cells(model: Model, network: UncertainGenerator, window: Window) -> tuple[Tensor, Tensor]:
+    """Return the dissimilarity [n] of cells, and their log-odds [n, kinds] of wrong inputs."""
+    measure, around = network.dissimilarity, network.around
+    assert measure is not None
+    device = next(model.parameters(), torch.zeros(())).device
+    x = model.signature.normalise(torch.from_numpy(window.values)[None], [window.unit], "source")
+    x = (x.float() * torch.from_numpy(window.mask)).to(device)
+    description = around.to(device).description(around.surroundings(x)).float()[0]
+    height, width = window.mask.shape
+    mask = torch.from_numpy(window.mask).float()[None, None]
+    mask = functional.pad(mask, (0, -width % around.stride, 0, -height % around.stride))
+    valid = functional.avg_pool2d(mask, around.stride)[0, 0] > 0
+    seen = description[valid.to(device)]
+    measure = measure.to(device)
+    odds = seen.new_zeros(len(seen), 0) if measure.classifier is None else measure.classifier(seen)
+    return measure(seen).cpu(), odds.cpu()
+
+
+def _looks(familiar: Familiar, odds: Tensor) -> dict[str, float]:
+    """Return the share of cells that look like each kind of wrong input."""
+    wrong = familiar.wrong
+    if wrong is None or not odds.shape[1]:
+        return {}
+    above = torch.logsumexp(odds, dim=1) > wrong.limit
+    kinds = odds.argmax(dim=1)
+    return {
+        kind: float((above & (kinds == number)).float().mean())
+        for number, kind in enumerate(wrong.kinds)
+    }
 
 
 def sample_boxes(grid: Grid) -> list[Box]:
@@ -109,69 +127,7 @@ def sample_boxes(grid: Grid) -> list[Box]:
 
 
 def _starts(length: int) -> list[int]:
-    count = min(WINDOWS, -(-length // SIDE))
+    count = min(WINDOWS, max(length // APART, 1))
     if count == 1:
         return [max(length - SIDE, 0) // 2]
     return [round(n * (length - SIDE) / (count - 1)) for n in range(count)]
-
-
-def likely_cause(familiar: Familiar, bands: dict[str, NDArray[np.float32]], unit: str) -> str:
-    """Return the likely cause of an unfamiliar scene, as far as its numbers show it.
-
-    Args:
-        familiar: of the model.
-        bands: source band -> values of valid pixels.
-        unit: of the source.
-    """
-    usual = familiar.bands.get(unit, {})
-    known = [name for name in bands if name in usual]
-    if not known:
-        return ""
-    medians = {name: float(np.median(bands[name])) for name in known}
-    top = max(usual[name][2] for name in known)
-    largest = max(float(np.quantile(bands[name], 0.99)) for name in known)
-    brightness = np.mean([bands[name] for name in known], axis=0)
-    colour = np.std([bands[name] for name in known], axis=0)
-    white = float(np.mean((brightness > 0.8 * top) & (colour < 0.15 * brightness)))
-    dark = float(np.mean(brightness < 0.1 * np.mean([usual[n][1] for n in known])))
-    rules = (
-        (
-            min(medians.values()) > BEYOND * top or largest > 10 * max(top, 1.0),
-            f"a missing --scale: the values reach {largest:.4g}, and usual are up to {top:.2g}",
-        ),
-        (
-            0 < largest < 0.02 * top,
-            f"a wrong --scale, or night: the values reach only {largest:.2g}",
-        ),
-        (
-            unit == REFLECTANCE and _shifted(bands, usual, known),
-            "a missing --offset: even the darkest pixels of every band are bright",
-        ),
-        (white > MOST, "snow or clouds: much of the scene is bright and white"),
-        (
-            _colours_swapped(medians, usual),
-            "swapped bands (--bands), haze or water: blue and red are unusually related",
-        ),
-        (dark > MOST, "night or shadow: much of the scene is very dark"),
-    )
-    return next((words for found, words in rules if found), "")
-
-
-def _colours_swapped(
-    medians: dict[str, float], usual: dict[str, tuple[float, float, float]]
-) -> bool:
-    """Return whether blue is to red what it is nowhere usual."""
-    red, blue = (medians.get(name, 0.0) for name in ("red", "blue"))
-    if red <= 0 or blue <= 0:
-        return False
-    expected = max(usual["blue"][1], 1e-3) / max(usual["red"][1], 1e-3)
-    return bool(abs(np.log(blue / red / expected)) > 0.6)
-
-
-def _shifted(
-    bands: dict[str, NDArray[np.float32]],
-    usual: dict[str, tuple[float, float, float]],
-    known: list[str],
-) -> bool:
-    """Return whether every band's darkest pixels are about 0.1 above what is usual."""
-    return all(float(np.quantile(bands[name], 0.01)) - usual[name][0] > 0.06 for name in known)

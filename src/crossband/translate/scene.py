@@ -91,7 +91,6 @@ def translate_scene(
     output, read, tile, write = Path(output), options.read, options.tile, options.write
     extra, sure, plain = index_paths(output, write.indices), options.interval, model
     paths = (output, *extra.values(), *uncertain_paths(output, extra, sure))
-    model = ready_model(model, sure, options.guide.guide)
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
     statistics = statistics if statistics is not None else Statistics()
@@ -101,6 +100,7 @@ def translate_scene(
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
+        model = ready_model(model, sure, scene.unit, options.guide.guide)
         tiling = Tiling.of(model, scene.grid, tile, _columns(model, scene))
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
@@ -143,7 +143,6 @@ def translate_scene(
         requested = {"the device": tile.device, "--precision": tile.precision}
         left_to_machine = [name for name, value in requested.items() if value == "auto"]
         result.tags = tags | {FACTS_TAG: json.dumps(known | layout)}
-        _tell_familiarity(plain if sure.wanted else None, scene, result, statistics)
         outputs = [
             result,
             *index_outputs(result, extra),
@@ -156,6 +155,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
+        _tell_familiarity(plain, scene, outputs, statistics)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -183,13 +183,14 @@ def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> Model
 
 
 def _tell_familiarity(
-    model: Model | None, scene: Scene, result: OutputFile, statistics: Statistics
+    model: Model, scene: Scene, outputs: Sequence[OutputFile], statistics: Statistics
 ) -> None:
-    """Write into tags and statistics how familiar a scene is; without a model nothing."""
-    found = None if model is None else scene_familiarity(model, scene)
+    """Write into tags and statistics how familiar a scene is, for a model that knows."""
+    found = scene_familiarity(model, scene)
     if found is not None:
-        result.tags = {**result.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
-        statistics.unfamiliar, statistics.unfamiliar_cause = found.share, found.line
+        for output in outputs:
+            output.tags = {**output.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
+        statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
 
 
 def _columns(model: Model, scene: Scene) -> int:

@@ -30,7 +30,7 @@ class Statistics:
         guide: path of the guide that the result was corrected by; None without one.
         guide_datetime: when it was taken, where that was stated or looked for.
         unfamiliar: share of the scene that is unlike the training places; None where unknown.
-        unfamiliar_cause: what its numbers show, where it is more than a tenth.
+        unfamiliar_line: what to tell people, where it is more than a tenth, with the likely cause.
         files: the result and those beside it: indices, intervals, familiarity.
         skipped: the finished file existed and was up to date, so nothing was done.
     """
@@ -52,7 +52,7 @@ class Statistics:
     guide: str | None = None
     guide_datetime: str | None = None
     unfamiliar: float | None = None
-    unfamiliar_cause: str = ""
+    unfamiliar_line: str = ""
     files: tuple[Path, ...] = ()
     skipped: bool = False
 

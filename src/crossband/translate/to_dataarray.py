@@ -45,9 +45,9 @@ def translate_to_array(
         MaskedError: every pixel is masked.
     """
     model.check_unguided("a DataArray as result takes")
-    model = ready_model(model, sure)
     with open_scene(source, read, needed=model.signature.source) as scene:
         check_source(model, scene.unit, scene.bands)
+        model = ready_model(model, sure, scene.unit)
         window = scene.read()
         tiling = Tiling.of(model, scene.grid, tile)
         conditions = SceneConditions(model.network, scene.grid, tile.seed)

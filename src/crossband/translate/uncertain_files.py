@@ -104,8 +104,6 @@ class BandIntervals:
 class FamiliarityBand:
     """The content of a familiarity file: dissimilarity in units of its limit."""
 
-    limit: float
-
     def __call__(
         self,
         known: Mapping[str, NDArray[np.float32]],
@@ -113,11 +111,13 @@ class FamiliarityBand:
         mask: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return values [1, h, w] and the mask."""
-        return np.where(mask, further[-1:] / np.float32(self.limit), np.float32(0)), mask
+        return np.where(mask, further[-1:], np.float32(0)), mask
 
 
-def ready_model(model: Model, options: IntervalOptions, guide: str | Path | None = None) -> Model:
-    """Return the model that computes what the options ask for.
+def ready_model(
+    model: Model, options: IntervalOptions, unit: str, guide: str | Path | None = None
+) -> Model:
+    """Return the model that computes what the options ask for, of sources in a unit.
 
     Raises:
         CrossbandError: the model has no calibration, or knows no familiarity; or there is a guide.
@@ -131,7 +131,7 @@ def ready_model(model: Model, options: IntervalOptions, guide: str | Path | None
     familiar = calibration_of(model).familiar
     if options.familiarity and familiar is None:
         raise CrossbandError(f"--familiarity: {model.name} was calibrated without it")
-    return uncertain_model(model)
+    return uncertain_model(model, unit)
 
 
 def interval_facts(options: IntervalOptions) -> dict[str, str]:
@@ -184,7 +184,7 @@ def uncertain_outputs(
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
         tags = {**result.tags, "CROSSBAND_FAMILIARITY": "above 1: unlike the training places"}
-        band = FamiliarityBand(familiar.limit)
+        band = FamiliarityBand()
         outputs.append(_beside(result, paths[-1], (DISSIMILARITY,), PLAIN, tags, band))
     return outputs
 
@@ -212,7 +212,7 @@ def with_intervals(
         tags = interval_tags(model, bounds, options)
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
-        parts.append(FamiliarityBand(familiar.limit)({}, further, result.mask)[0])
+        parts.append(FamiliarityBand()({}, further, result.mask)[0])
         names.append(DISSIMILARITY)
     return replace(result, values=np.concatenate(parts), bands=tuple(names)), tags
 

@@ -1,0 +1,76 @@
+"""The likely cause why a scene is unfamiliar, as far as its numbers show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.core.sensors import REFLECTANCE
+from crossband.model.calibration import BANDS, HAZE, NIGHT, OFFSET, Familiar
+
+#: A band's median this many times beyond the usual 99 % quantile is of another scale.
+BEYOND = 3.0
+#: Share of pixels in a clearer state that names a cause, and of surroundings that look wrong.
+MOST, LOOKS = 0.3, 0.1
+#: What the classifier of wrong inputs finds, in words.
+WORDS = {
+    BANDS: "bands in another order (--bands): its colours are those of no place",
+    OFFSET: "a missing --offset: even its dark parts are bright",
+    HAZE: "haze or thin clouds",
+    NIGHT: "night or shadow: it is darker than the places of the training",
+}
+
+
+def likely_cause(
+    familiar: Familiar,
+    bands: Mapping[str, NDArray[np.float32]],
+    unit: str,
+    looks: Mapping[str, float],
+) -> str:
+    """Return the likely cause in a few words; empty where nothing shows one.
+
+    Args:
+        familiar: of the model.
+        bands: source band -> values of valid pixels.
+        unit: of the source.
+        looks: kind of a wrong input -> share of the surroundings that look like it.
+    """
+    usual = familiar.bands.get(unit, {})
+    known = [name for name in bands if name in usual]
+    if not known:
+        return ""
+    top = max(usual[name][2] for name in known)
+    low, middle, high = (
+        {name: float(np.quantile(bands[name], q)) for name in known} for q in (0.01, 0.5, 0.99)
+    )
+    brightness = np.mean([bands[name] for name in known], axis=0)
+    colour = np.std([bands[name] for name in known], axis=0)
+    white = float(np.mean((brightness > 0.8 * top) & (colour < 0.15 * brightness)))
+    dark = float(np.mean(brightness < 0.1 * np.mean([usual[n][1] for n in known])))
+    largest = max(high.values())
+    kind = max(looks, key=lambda name: looks[name], default="")
+    rules = (
+        (
+            min(middle.values()) > BEYOND * top or largest > 10 * max(top, 1.0),
+            f"a missing --scale: the values reach {largest:.4g}, and usual are up to {top:.2g}",
+        ),
+        (
+            0 < largest < 0.05 * top,
+            f"night, or a wrong --scale: the values reach only {largest:.2g}",
+        ),
+        (
+            unit == REFLECTANCE and _is_stretched(low, high),
+            "a display stretch: every band reaches from 0 to 1, as reflectance does nowhere",
+        ),
+        (white > MOST, "snow or clouds: much of the scene is bright and white"),
+        (looks.get(kind, 0.0) > LOOKS, WORDS.get(kind, "")),
+        (dark > MOST, "night or shadow: much of the scene is very dark"),
+    )
+    return next((words for found, words in rules if found), "")
+
+
+def _is_stretched(low: Mapping[str, float], high: Mapping[str, float]) -> bool:
+    """Return whether every band is cut at 0 and at 1."""
+    return max(low.values()) < 0.005 and min(high.values()) > 0.98 and max(high.values()) <= 1.0
