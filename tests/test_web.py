@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 
 pytest.importorskip("starlette")
 
+from calibrated import calibration
 from starlette.testclient import TestClient
 
 from crossband import load
@@ -568,3 +571,30 @@ def test_a_tile_of_the_plane_is_that_of_leaflet():
     assert view.pixel(799.5, -599.5) == (599, 799)
     assert view.pixel(800.5, -1.0) is None
     assert view.window(Bounds(0, -600, 800, 0), 100).transform.a == 8.0
+
+
+@pytest.mark.slow
+def test_intervals_and_familiarity_are_those_of_the_file(scene, settings, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "tiny")
+    calibration(load(folder).weights_hash).save(folder)
+    with TestClient(
+        create_app(replace(settings, models=(str(folder),))), base_url="http://127.0.0.1:8000"
+    ) as client:
+        about = get(client, "/api/scene", scene).json()
+        layers = {layer["name"]: layer for layer in about["layers"]}
+        assert {"lower-nir", "upper-nir", "width-nir", "familiarity"} <= set(layers)
+        assert layers["familiarity"]["unit"] == "1"
+        z, x, y = tile_at(about)
+        assert (pixels(get(client, f"/api/tile/width-nir/{z}/{x}/{y}", scene))[..., 3] > 0).any()
+        left, bottom, right, top = about["view"]["bounds"]
+        at = {"x": (left + right) / 2, "y": (bottom + top) / 2}
+        get(client, "/api/distribution/familiarity", scene, of="scene")
+        found = get(client, "/api/values", scene, **at).json()
+    values = {layer["name"]: layer["values"][0] for layer in found["layers"]}
+    made = load(folder).translate(settings.root / "s.tif", interval=0.9, familiarity=True)
+    pixel = made[:, *found["pixel"]]
+    for name, band in (("lower-nir", "nir_lower"), ("upper-nir", "nir_upper")):
+        assert values[name] == pytest.approx(float(pixel.sel(band=band)), abs=1e-5)
+    far = float(pixel.sel(band="dissimilarity"))
+    assert values["familiarity"] == pytest.approx(far, rel=1e-4)
+    assert values["width-nir"] == pytest.approx(values["upper-nir"] - values["lower-nir"], abs=1e-5)

@@ -8,7 +8,7 @@ pointer, histogram, the lists of the page) follows from what a `Layer` states.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from crossband.core import indices
 from crossband.core.sensors import REFLECTANCE
-from crossband.errors import BandError
+from crossband.errors import BandError, CrossbandError
 from crossband.model import Model
+from crossband.model.uncertain import DISSIMILARITY, channel_names, uncertain_model
 from crossband.raster.grid import Box, Window
+from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
+from crossband.translate.uncertain_files import Bounds
 from crossband.web.previews import Cell, Previews, cells_of
 from crossband.web.scenes import OpenResult, OpenScene
 from crossband.web.views import View
@@ -29,6 +32,8 @@ Array = NDArray[np.float32]
 INDICES = tuple(indices.CLOSED_FORMS)
 #: Colours and values, darkest and brightest, of an index before anybody has looked.
 _INDEX_RANGE = (-0.2, 1.0)
+#: Level and promise of the intervals that are shown.
+INTERVAL = IntervalOptions(0.9)
 
 
 @dataclass(frozen=True)
@@ -219,12 +224,97 @@ def index_layers(shown: Shown) -> list[Layer]:
     return out
 
 
+def interval_layers(shown: Shown) -> list[Layer]:
+    """Return lower and upper value and width of the interval of each band, of a calibrated model.
+
+    They are computed, also beside a finished file, which does not hold them.
+    """
+    calibration = shown.model.calibration
+    if calibration is None or shown.model.network.margin is None:
+        return []
+    out = []
+    for number, band in enumerate(shown.model.signature.target):
+        try:
+            bounds = Bounds.of(
+                shown.model, band, shown.scene.unit, INTERVAL, shown.scene.choice.sensor or None
+            )
+        except CrossbandError:  # too few places for this level, or none in this unit
+            continue
+        low, high = shown.model.signature.units[shown.scene.unit].target[number]
+        for what, ends in (("lower", (low, high)), ("upper", (low, high)), ("width", (0.0, high))):
+            read = _bounds_reader(shown, number, bounds, what)
+            title = f"{INTERVAL.interval:.0%} interval of {band}: {what}"
+            out.append(_sure_layer(shown, f"{what}-{band}", title, band, read, ends))
+    return out
+
+
+def familiarity_layers(shown: Shown) -> list[Layer]:
+    """Return how unlike the training places the surroundings of each pixel are."""
+    calibration = shown.model.calibration
+    if calibration is None or calibration.familiar is None or shown.model.network.margin is None:
+        return []
+
+    def read(box: Box, _: int) -> Array | None:
+        values = _sure_values(shown, box)
+        return None if values is None else values[-1:]
+
+    title = "Unfamiliar (above 1)"
+    layer = _sure_layer(shown, "familiarity", title, DISSIMILARITY, read, (0.0, 2.0))
+    return [replace(layer, unit="1", colours="warm")]
+
+
+def _bounds_reader(
+    shown: Shown, number: int, bounds: Bounds, what: str
+) -> Callable[[Box, int], Array | None]:
+    def read(box: Box, _: int) -> Array | None:
+        values = _sure_values(shown, box)
+        if values is None:
+            return None
+        low, high = bounds.apply(values[number], values[len(shown.model.signature.target) :])
+        return np.asarray({"lower": low, "upper": high, "width": high - low}[what][None])
+
+    return read
+
+
+def _sure_values(shown: Shown, box: Box) -> Array | None:
+    """Return the result with its further channels; None where a cell is missing."""
+    scene, model = shown.scene, shown.model
+    count = len(channel_names(uncertain_model(model, scene.unit)))
+    cells = cells_of(scene, model, box, sure=True)
+    return shown.previews.read(cells, box, model.network.scale, count)
+
+
+def _sure_layer(
+    shown: Shown,
+    name: str,
+    title: str,
+    band: str,
+    read: Callable[[Box, int], Array | None],
+    ends: tuple[float, float],
+) -> Layer:
+    scene, model = shown.scene, shown.model
+    return Layer(
+        name,
+        title,
+        model.signature.target_unit(scene.unit),
+        (band,),
+        View.of(scene.grid).finer(model.network.scale),
+        read,
+        (ends,),
+        "viridis",
+        lambda box: cells_of(scene, model, box, sure=True),
+        computed=True,
+    )
+
+
 #: What can be shown, in the order of the page's lists. A further layer is one more function here.
 KINDS: tuple[Callable[[Shown], list[Layer]], ...] = (
     source_layers,
     synthetic_layers,
     index_layers,
     measured_layers,
+    interval_layers,
+    familiarity_layers,
 )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from crossband.core.devices import resolve_device
 from crossband.errors import CrossbandError
 from crossband.model import Model, load
+from crossband.model.uncertain import uncertain_model
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box
 from crossband.translate.conditions import SceneConditions
@@ -88,6 +89,10 @@ class Models:
         """Return the engine of a model, which previews and jobs share."""
         return self.ready(self.get(name), self._tile).engine
 
+    def sure_engine(self, name: str, unit: str) -> Engine:
+        """Return the engine of a calibrated model with its further channels."""
+        return self.ready(uncertain_model(self.get(name), unit), self._tile).engine
+
     def ready(self, model: Model, options: TileOptions) -> LocalComputer:
         """Make a model ready; see `translate.executor.Executor`."""
         with self._lock:
@@ -101,10 +106,12 @@ class Cell:
     Attributes:
         key: tells it from all others.
         core: in pixels of the source.
+        sure: with widths and dissimilarity, of a calibrated model.
     """
 
     key: CellKey
     core: Box
+    sure: bool = False
 
 
 @dataclass
@@ -233,12 +240,15 @@ class Previews:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
     def _compute(self, scene: OpenScene, cell: Cell) -> Array:
-        engine = self._models.engine(scene.model_name)
+        name = scene.model_name
+        engine = (
+            self._models.sure_engine(name, scene.unit) if cell.sure else self._models.engine(name)
+        )
         grid, network = scene.grid, engine.model.network
         tiling = Tiling.of(engine.model, grid, self._tile, part=cell.core)
         conditions = SceneConditions(network, grid, self._tile.seed)
         box = cell.core.scaled(network.scale)
-        shape = (len(engine.model.signature.target), box.height, box.width)
+        shape = (engine.channels, box.height, box.width)
         out = np.full(shape, np.nan, np.float32)
         with gdal():
             windows = compute_windows(engine, tiling, conditions, scene.read)
@@ -247,12 +257,14 @@ class Previews:
         return out
 
 
-def cells_of(scene: OpenScene, model: Model, box: Box) -> list[Cell]:
+def cells_of(scene: OpenScene, model: Model, box: Box, *, sure: bool = False) -> list[Cell]:
     """Return the cells under a box of the result, nearest to its middle first.
 
-    The network has a finite margin.
+    The network has a finite margin. Those of `sure` have the further channels of a calibrated
+    model.
     """
-    network, whole = model.network, scene.grid.box
+    network, whole = (uncertain_model(model, scene.unit) if sure else model).network, scene.grid.box
+    what = (*scene.key, "sure") if sure else scene.key
     stride, scale = network.stride, network.scale
     side = -(-max(SIDE // scale, 1) // stride) * stride
 
@@ -265,7 +277,7 @@ def cells_of(scene: OpenScene, model: Model, box: Box) -> list[Cell]:
             ):
                 core = Box(row, col, side, side).intersection(whole)
                 if min(core.height, core.width) > 0:
-                    yield Cell((scene.key, row, col), core)
+                    yield Cell((what, row, col), core, sure)
 
     middle = box.row + box.height / 2, box.col + box.width / 2
 
