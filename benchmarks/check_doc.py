@@ -53,6 +53,8 @@ same for programs (schema `crossband-check-1`).
 WHY = {
     "unreadable": "A block of the part that the row names cannot be decoded. This includes a file "
     "that crashes the process that reads it; the check of the other rows continues.",
+    "column-unknown": "A column has no name of a manifest, is much like one (also "
+    "with `src_` or `tgt_`), and that one is not there. It would be kept and not read.",
     "bands-unnamed": "The reader of training data cannot identify the bands. Its message is shown.",
     "unit-unknown": "No sensor, scale or unit is declared, or the sensor has no scale for the "
     "file's data type. The message of the reader of training data is shown.",

@@ -648,3 +648,11 @@ def test_real_traps(real_data, tmp_path):
         "nodata-heavy": {*listed["half nodata"].files, *listed["255 outside a polygon"].files},
         "offset-undeclared": set(listed["offset +1000 not in the file"].files),
     }
+
+
+def test_a_column_of_a_name_that_is_nearly_known_is_a_finding(scene, pairs):
+    table = pairs({"source": scene("0.tif", stored(1)), "src_bands": "red=1", "site": "a"})
+    report = check(table)
+    unknown = [f.text for f in report.findings if f.kind == "column-unknown"]
+    assert unknown == ["column 'src_bands' is not read: 'source_bands' may be meant"]
+    assert not report.clean

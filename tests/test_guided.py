@@ -30,8 +30,10 @@ from crossband.errors import (
 from crossband.raster import compare, match
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Grid
-from crossband.raster.open import open_scene
+from crossband.raster.open import is_one_unnamed_band, open_scene
 from crossband.raster.warp import read_averaged
+from crossband.translate import guide_file
+from crossband.translate.options import GuideOptions
 from crossband.translate.statistics import Statistics
 
 #: 600 x 640 pixels of 1 m; a reference of 10 m, 60 x 64 of them, begins 5 of its pixels before.
@@ -619,3 +621,14 @@ def test_arrays_take_no_guide(nir, identity_model, aerial):
         for name, value in given.items():
             with pytest.raises(CrossbandError, match=f"takes no '{name}'; it takes bands, sensor"):
                 model.translate(array, **{name: value})
+
+
+def test_a_guide_of_one_unnamed_band_is_the_one_that_is_made(make_raster, tmp_path):
+    """Three unnamed bands are not: each might be it."""
+    path = make_raster("one.tif", random_values(1, 8, 9), names=(None,))
+    assert is_one_unnamed_band(path)
+    with guide_file.open_guide_file(GuideOptions(guide=path), ["nir"], ["red"]) as guide:
+        assert guide.bands == ("nir",)
+    three = make_raster("three.tif", random_values(3, 8, 9), names=(None,) * 3)
+    with pytest.raises(BandError, match="--guide-bands nir=NUMBER"):
+        guide_file.open_guide_file(GuideOptions(guide=three), ["nir"], ["red"])

@@ -308,3 +308,14 @@ def test_a_window_that_cannot_be_read_counts_nothing(pairs, tmp_path):
     assert windows[0]["mask"].all()
     assert not windows[1]["mask"].any()
     assert windows[1]["source"].shape == windows[0]["source"].shape
+
+
+def test_pairs_of_another_target_than_the_models_are_said(line_pairs):
+    table = manifest.read(line_pairs).assign(target_bands="thermal=1")
+    signature = Signature(["red"], ["swir"], {"reflectance": UnitRange([(0, 1)], [(0, 1)])})
+    said = "row 1: the manifest's target is thermal, the model makes swir: take a model"
+    with pytest.raises(ManifestError, match=said):
+        PairReader(table, signature).info(0)
+    unnamed = manifest.read(line_pairs)
+    with pytest.raises(ManifestError, match="source_bands or target_bands, as red=3,swir=NUMBER"):
+        PairReader(unnamed, signature).info(0)

@@ -403,6 +403,24 @@ def test_unnamed_bands_are_not_guessed(make_raster):
         open_scene(path, ReadOptions(sensor="sentinel-2-l2a-no-offset", scale=1.0), needed=RGB)
 
 
+@pytest.mark.parametrize(
+    ("names", "needed", "advice"),
+    [
+        (("B02", "B03", "B04", "B08"), RGB, "--bands red=3,green=2,blue=1 "),
+        (("B2", "B3", "B4", "B5"), ["nir"], "--bands nir=NUMBER "),  # 3 or 4 in Landsat
+        ((None, None, None), RGB, "--bands red=NUMBER,green=NUMBER,blue=NUMBER "),
+        ((None, None, None), ["nir"], "--bands nir=NUMBER "),
+        ((None,), ["nir"], "--bands nir=1 "),
+    ],
+)
+def test_advice_on_bands_has_numbers_only_where_they_are_certain(
+    make_raster, names, needed, advice
+):
+    path = make_raster(values=random_values(len(names), 8, 9), names=names)
+    with pytest.raises(BandError, match=advice):
+        open_scene(path, ReadOptions(scale=1.0), needed=needed)
+
+
 def test_two_bands_of_one_name(make_raster):
     path = make_raster(values=random_values(4, 8, 9), names=("red", "red", "green", "blue"))
     with pytest.raises(BandError, match="--bands red="):

@@ -141,7 +141,7 @@ def test_what_the_file_does_not_say_is_asked_in_the_words_of_the_command(
     make_raster("root/p.tif", picture, names=(), unit=None, photometric="minisblack")
     query = {"scene": "root:p.tif", "model": "tiny"}
     about = get(client, "/api/scene", query).json()
-    assert "say it with --bands red=1,green=2,blue=3" in about["problem"]
+    assert "say it with --bands red=NUMBER,green=NUMBER,blue=NUMBER" in about["problem"]
     assert "/root/" not in about["problem"]
     query["bands"] = "red=1,green=2,blue=3"
     assert "--sensor" in get(client, "/api/scene", query).json()["problem"]

@@ -194,7 +194,7 @@ def check_writable(path: str | Path, overwrite: bool) -> None:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        return {"source", "target"} <= {*map(str, _load(path).columns)}
+        return {"source", "target"} <= {*map(str, load_table(path).columns)}
     except ManifestError:
         return False
 
@@ -255,7 +255,7 @@ def _read(
     sources: bool = False,
 ) -> pd.DataFrame:
     """Read a manifest; `prefix` is put before the groups of rows that state none."""
-    table = _load(path)
+    table = load_table(path)
     if sources and "target" not in table.columns:
         table["target"] = None
     for column in ("source", "target"):
@@ -307,7 +307,8 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
     table["guide_datetime"] = pd.Series(dates, dtype=object)
 
 
-def _load(path: Path) -> pd.DataFrame:
+def load_table(path: Path) -> pd.DataFrame:
+    """Return the table of a manifest or a pack as the file has it."""
     if not os.path.exists(path) or path.is_dir():
         from crossband.data.packed import read as packs
 

@@ -18,8 +18,21 @@ from crossband.core.signature import Signature
 from crossband.data.degrade import Degradation, coarse_mask, parse_degradation
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
-from crossband.data.rows import guide_age, has_own, joint_options, open_guide, row_options
-from crossband.errors import CrossbandError, InputError, ManifestError, UnreadableError
+from crossband.data.rows import (
+    explain_bands,
+    guide_age,
+    has_own,
+    joint_options,
+    open_guide,
+    row_options,
+)
+from crossband.errors import (
+    BandError,
+    CrossbandError,
+    InputError,
+    ManifestError,
+    UnreadableError,
+)
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
 from crossband.raster.warp import read_warped, resolution_ratio, same_grid
@@ -292,6 +305,10 @@ class PairReader:
                     return use(one, two)
         except InputError as error:
             raise UnreadableError(f"{name_of(row)}: {error}") from error
+        except BandError as error:
+            needed = {"source": self.signature.source, "target": self.signature.target}
+            words = explain_bands(error, row, needed)
+            raise ManifestError(f"{name_of(row)}: {words}") from error
         except CrossbandError as error:
             raise ManifestError(f"{name_of(row)}: {error}") from error
 

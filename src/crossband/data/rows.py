@@ -13,7 +13,7 @@ import pandas as pd
 
 from crossband.core.dates import Date, date_cell
 from crossband.data.manifest import TARGET_OWN
-from crossband.errors import InputError, ManifestError
+from crossband.errors import BandError, InputError, ManifestError
 from crossband.raster.acquired import acquisition_date
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
@@ -37,7 +37,34 @@ def open_side(
         InputError, BandError, UnitError: see `open_scene`.
         ManifestError: a window that cannot be parsed.
     """
-    return open_scene(row[side], row_options(row, side, needed, alone=alone), needed=needed)
+    options = row_options(row, side, needed, alone=alone)
+    try:
+        return open_scene(row[side], options, needed=needed)
+    except BandError as error:
+        raise BandError(explain_bands(error, row, {side: needed})) from error
+
+
+def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str, list[str]]) -> str:
+    """Return the message of missing bands for a manifest, which has columns and no options.
+
+    Args:
+        error: of opening a side, or both.
+        row: of the table that `manifest.read` returns.
+        needed: side -> common names of the bands that are read.
+    """
+    for side, bands in needed.items():
+        cell = row[f"{side}_bands"]
+        named = [] if pd.isna(cell) else list(parse_bands(cell))
+        if named and not set(named) & set(bands):
+            verb = "takes" if side == "source" else "makes"
+            return (
+                f"the manifest's {side} is {', '.join(named)}, the model {verb} "
+                f"{', '.join(bands)}: take a model for these pairs, or pairs for this model"
+            )
+    columns = " or ".join(f"{side}_bands" for side in needed)
+    words = str(error).partition("; in Python")[0]
+    words = words.replace("--bands ", f"the column {columns}, as ")
+    return words.replace("--sensor", "the column sensor")
 
 
 def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:

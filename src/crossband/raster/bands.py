@@ -86,15 +86,39 @@ def find_bands(
         labels = dataset.descriptions[:_LISTED]
         names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(labels, start=1))
         names += ", ..." * (dataset.count > _LISTED)
-        example = ",".join(f"{n}={i}" for i, n in enumerate(needed, start=1))
         raise BandError(
             f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
-            f"say it with --bands {example} (numbers or names) or --sensor"
+            f"say it with --bands {_example(dataset, needed, numbers)} (numbers or names) or "
+            f"--sensor; in Python bands={{...}} or sensor=..."
         )
     numbers_used = list(numbers.values())
     if len(set(numbers_used)) < len(numbers_used):
         raise BandError(f"{path}: one band is chosen twice: {numbers}")
     return numbers
+
+
+def _example(dataset: Any, needed: Sequence[str], known: Mapping[str, int]) -> str:
+    """Return the text of `--bands` for a message, with numbers only where they are certain.
+
+    A number is certain where the file's names mean one band in every sensor whose names they are,
+    or where one band is wanted and the file has one. A line that looks right and is wrong would
+    swap bands.
+    """
+    labels = {n: d for n, d in enumerate(dataset.descriptions, start=1) if d}
+    if len(needed) == dataset.count == 1 and not labels:
+        return f"{needed[0]}=1"
+    readings = []
+    for sensor in sensors.SENSORS.values():
+        named = {n: sensor.common_name(label) for n, label in labels.items()}
+        if labels and all(named.values()):
+            readings.append(named)
+    words = []
+    for name in needed:
+        numbers = {tuple(n for n, meant in named.items() if meant == name) for named in readings}
+        only = next(iter(numbers)) if len(numbers) == 1 else ()
+        certain = known.get(name) or (only[0] if len(only) == 1 else "NUMBER")
+        words.append(f"{name}={certain}")
+    return ",".join(words)
 
 
 def named_bands(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:

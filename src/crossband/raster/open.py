@@ -135,6 +135,14 @@ def known_bands(
     return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
 
 
+def is_one_unnamed_band(path: str | Path, sensor: str | None = None) -> bool:
+    """Return whether a file has a single band, and nothing says which one it is."""
+    if products.find(path) is not None or known_bands(path, sensor):
+        return False
+    with open_raster(path) as opened:
+        return bool(opened.count == 1)
+
+
 def open_raster(
     path: str | Path, *, allow_local: bool = False, self_contained: bool = False
 ) -> Any:

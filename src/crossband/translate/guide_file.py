@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from crossband.errors import BandError, InputError, UnitError
-from crossband.raster.open import open_scene
+from crossband.raster.open import is_one_unnamed_band, open_scene
 from crossband.raster.scene import Scene
 from crossband.translate.options import GuideOptions
 
@@ -30,6 +31,15 @@ def open_guide_file(
     assert options.guide is not None
     path, read = options.guide, options.read_options
 
+    def opened_alone() -> Scene:
+        try:
+            return opened(target)
+        except BandError:
+            # One band can only be the one that is asked for.
+            if len(target) > 1 or read.bands or not is_one_unnamed_band(path, read.sensor):
+                raise
+            return open_scene(path, replace(read, bands={target[0]: 1}), needed=target)
+
     def opened(wanted: Sequence[str]) -> Scene:
         # A name that the model does not know stays, and is refused.
         unknown = set(read.bands or ()) - {*source, *target}
@@ -42,9 +52,10 @@ def open_guide_file(
                 return opened(wanted)
             except BandError:
                 pass  # without the model's own bands
-        return opened(target)
+        return opened_alone()
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
+        words = words.replace("bands={...} or sensor", "guide_bands={...} or guide_sensor")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
         raise type(error)(f"--guide: {words}") from error
     except InputError as error:

@@ -38,6 +38,13 @@ KINDS: dict[str, FindingKind] = {
             "fetch the file again, or leave the row out",
         ),
         FindingKind(
+            "column-unknown",
+            FINDING,
+            False,
+            "column of an unknown name",
+            "rename it as docs/data.md names it; a column of another name is not read",
+        ),
+        FindingKind(
             "bands-unnamed",
             FINDING,
             True,
@@ -162,7 +169,7 @@ class Finding:
         kind: a name of `KINDS`.
         severity: `finding` or `suspicion`.
         rows: numbers of the affected rows.
-        side: `source`, `target`, `guide`, `pair` or `split`.
+        side: `source`, `target`, `guide`, `pair`, `split` or `manifest`.
         file: the affected file, or the first of several.
         text: a description in one line.
         measure: the number that was compared with the threshold, if there is one.

@@ -19,9 +19,10 @@ import pandas as pd
 
 from crossband.data import manifest
 from crossband.data.check import across_rows
-from crossband.data.check.findings import KINDS, Finding
+from crossband.data.check.findings import KINDS, Finding, make_finding
 from crossband.data.check.row_stats import DAMAGED, Bands, RowStats, row_stats
 from crossband.data.check.rules import Limits, check_row
+from crossband.data.column_names import misspelt_columns
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.gdal import gdal
 
@@ -116,6 +117,16 @@ def check(
     known = [one for one in measured if one is not None]
     for one in known:
         findings += check_row(one, limits)
+    findings += [
+        make_finding(
+            "column-unknown",
+            int(table["row"].iloc[0]),
+            "manifest",
+            Path(path).name,
+            f"column {name!r} is not read: {meant!r} may be meant",
+        )
+        for name, meant in misspelt_columns(path).items()
+    ]
     findings += across_rows.check_across_rows(table, known)
     findings = [f for f in findings if f.kind not in ignore]
     order = list(KINDS)
