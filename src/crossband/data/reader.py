@@ -306,8 +306,8 @@ class PairReader:
         except InputError as error:
             raise UnreadableError(f"{name_of(row)}: {error}") from error
         except BandError as error:
-            needed = {"source": self.signature.source, "target": self.signature.target}
-            words = explain_bands(error, row, needed)
+            sides = {"source": self.signature.source, "target": self.signature.target}
+            words = explain_bands(error, row, sides)
             raise ManifestError(f"{name_of(row)}: {words}") from error
         except CrossbandError as error:
             raise ManifestError(f"{name_of(row)}: {error}") from error
