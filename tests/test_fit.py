@@ -101,10 +101,15 @@ def test_without_baselines_there_is_no_blend_and_the_end_says_what_to_type(
     assert "the model is the network alone" in capsys.readouterr().err
     assert main([*words[:6], "-o", str(tmp_path / "b"), "--fast-run"]) == 0
     model, pairs = tmp_path / "b/model", tmp_path / "b/pairs.csv"
-    assert capsys.readouterr().err.splitlines()[-2:] == [
+    err = capsys.readouterr().err
+    assert "no pair to validate on" not in err
+    assert err.splitlines()[-2:] == [
         f"next: crossband evaluate --model {model} --manifest {pairs} -o {tmp_path / 'b/report'}",
         f"next: crossband translate SCENE.tif -o RESULT.tif --model {model}",
     ]
+    alone = [*words[:6], "-o", str(tmp_path / "c"), "--fast-run", "--data.val_fraction", "0"]
+    assert main(alone) == 0
+    assert "crossband: no pair to validate on" in capsys.readouterr().err
 
 
 # Overrides and their names.

@@ -181,3 +181,23 @@ def test_the_command_splits_by_regions(tmp_path):
     table = manifest.read(out)
     assert sorted(table["group"].unique()) == ["region_+0_+2", "region_+1_+2", "region_+2_+2"]
     assert set(table["split"]) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (["one"] * 15, "all rows are one group, which a split does not cut"),
+        ([f"g{i}" for i in range(10)], "of 10 groups, 20% were asked for: a hash of each group"),
+        ([f"g{i}" for i in range(3)], None),
+    ],
+)
+def test_a_split_far_from_what_was_asked_is_said(groups, said):
+    seed = next(  # 4 of 10 groups in val
+        s
+        for s in range(50)
+        if said is None
+        or "one" in groups
+        or (splits.by_group(table_of(groups), 0.2, 0.2, s) == "val").sum() > 3
+    )
+    _, lines = splits.new_split(table_of(groups), 0.2, 0.2, seed)
+    assert len(lines) == 3 if said is None else said in lines[3]

@@ -284,6 +284,12 @@ class Pairs(lightning.LightningDataModule):
         mine = [(rank + i * world) % len(self._val) for i in range(rounds)]
         return self._loader(self._val, batch_sampler=[[i] for i in mine])
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are windows to validate on; after `load`."""
+        assert self._val is not None
+        return len(self._val) > 0
+
     def validation_batches(self) -> DataLoader[Any]:
         """Return all validation windows, one a batch; after `load`."""
         assert self._val is not None

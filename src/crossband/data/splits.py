@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,34 @@ def new_split(
     for side in SPLITS:
         part = out[split == side]
         lines.append(f"{side:5}  {len(part):,} rows of {part['group'].nunique():,} groups")
-    return out, lines
+    return out, lines + _far_from(out, {"val": val, "test": test})
+
+
+def _far_from(table: pd.DataFrame, wanted: Mapping[str, float]) -> list[str]:
+    """Return a line for each part of a split whose share of the groups is far from what was asked.
+
+    The hash of each group decides, so that further rows move none; few groups give other shares.
+    """
+    groups = table["group"].nunique()
+    lines = []
+    for side, share in wanted.items():
+        count = table.loc[table["split"] == side, "group"].nunique()
+        if abs(count - share * groups) < 1:
+            continue
+        said = f"{side} has {count} of {groups} groups, {share:.0%} were asked for: "
+        if not count:
+            lines.append(
+                f"{said}a split cuts no group; give rows of different places different groups "
+                "(--by COLUMN, --region DEGREES)"
+            )
+        else:
+            lines.append(f"{said}a hash of each group decides; try another --seed")
+    if groups == 1 and not lines and any(wanted.values()):
+        lines.append(
+            "all rows are one group, which a split does not cut: val and test are empty; give rows "
+            "of different places different groups (--by COLUMN, --region DEGREES)"
+        )
+    return lines
 
 
 def _values(table: pd.DataFrame, column: str) -> pd.Series:

@@ -89,12 +89,18 @@ class TrainingRun:
         self.is_first_process = True
 
     def prepare(self) -> None:
-        """Read the manifest, before anything is written; print group leaks between the splits."""
+        """Read the manifest, before anything is written; print what a split lacks."""
         if isinstance(self.data, Pairs):
             self.data.load(self.method.signature, self.method.seed)
             if is_first_process():
                 for leak in self.data.leaks(self.method.seed):
                     say(f"crossband: {leak}", error=True)
+                if self.folder and not self.data.has_validation:
+                    say(
+                        "crossband: no pair to validate on, so no checkpoint is the best: make "
+                        "some with 'crossband data split', or give --data.val_fraction",
+                        error=True,
+                    )
 
     def train(self, resume: bool = False) -> dict[str, Any]:
         """Train to the last step and return the weights of the model."""
