@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -25,7 +27,7 @@ pytest.importorskip("starlette")
 from calibrated import calibration
 from starlette.testclient import TestClient
 
-from crossband import load
+from crossband import load, web
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box, Grid
 from crossband.translate.engine import Engine
@@ -598,3 +600,26 @@ def test_intervals_and_familiarity_are_those_of_the_file(scene, settings, tiny_m
     far = float(pixel.sel(band="dissimilarity"))
     assert values["familiarity"] == pytest.approx(far, rel=1e-4)
     assert values["width-nir"] == pytest.approx(values["upper-nir"] - values["lower-nir"], abs=1e-5)
+
+
+def test_a_proxy_that_removes_its_prefix(settings):
+    """As Jupyter's does: the application sees no prefix, so no address may begin at the root."""
+    inner, prefix = create_app(settings), "/user/ann/proxy/8000"
+
+    async def proxy(scope, receive, send):
+        if scope["type"] == "http":
+            assert scope["path"].startswith(f"{prefix}/")
+            path = scope["path"].removeprefix(prefix)
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await inner(scope, receive, send)
+
+    with TestClient(proxy, base_url="http://127.0.0.1:8000") as client:
+        page = client.get(f"{prefix}/").text
+        named = re.findall(r'(?:src|href)="([^"#]+)"', page)
+        assert "static/main.js" in named
+        for address in named:
+            if not address.startswith("data:"):
+                assert client.get(f"{prefix}/{address}").status_code == 200
+        assert client.get(f"{prefix}/api/offer").json()["models"]
+    for script in Path(web.__file__).parent.glob("static/*.js"):
+        assert not re.search(r'(?:fetch|open|from|href =) ?\(?[`"]/', script.read_text()), script
