@@ -21,28 +21,11 @@ import yaml
 
 import crossband
 
-NETWORK = '''
-from torch import Tensor, nn
-
-from crossband.networks.base import Generator
-
-
-class ThrowawayGenerator(Generator):
-    """A convolution, and its answer shifted."""
-
-    examples = ({"width": 2}, {"width": 3, "shift": 0.5})
-
-    def __init__(
-        self, in_channels: int = 3, out_channels: int = 1, width: int = 64, shift: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels, self.margin = in_channels, out_channels, 1
-        self.first = nn.Conv2d(in_channels, width, 1)
-        self.last, self.shift = nn.Conv2d(width, out_channels, 3, padding=1), shift
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.first(x)) + self.shift
-'''
+#: The worked example of CONTRIBUTING.md.
+_PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+NETWORK = re.search(r"```python\n(.*?)```", _PAGE, re.DOTALL)[1].replace(
+    "ShiftedConvolution", "ThrowawayGenerator"
+)
 DISCRIMINATOR = '''
 from torch import Tensor, nn
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from crossband.core.version import __version__
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
+#: Names of packages that conda calls otherwise.
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 #: A program of somebody else. Each `ignore` is an error that a type checker must find.
 CLIENT = """\
@@ -44,6 +51,29 @@ try:
 except CrossbandError as error:
     print(error)
 """
+
+
+def test_the_recipe_of_conda_and_the_citation_are_of_this_package():
+    recipe = (ROOT / "deploy/conda/meta.yaml").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for needed in project["dependencies"]:
+        name, bounds = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(.*)", needed).groups()
+        assert f"    - {CONDA.get(name, name)} {bounds}\n" in recipe
+    assert (
+        f"python {','.join(sorted(project['requires-python'].split(','), reverse=True))}" in recipe
+    )
+    assert f'version = "{__version__}"' in recipe
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    for form in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(form.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("conda-build") is None, reason="conda-build is not installed")
+def test_the_recipe_of_conda_builds(tmp_path):
+    command = ["conda-build", str(ROOT / "deploy/conda"), "--output-folder", str(tmp_path)]
+    subprocess.run(command, check=True)
 
 
 def build(source: Path, target: str, out: Path) -> Path:
@@ -78,6 +108,7 @@ def installed(wheel, tmp_path_factory):
     return packages
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -87,6 +118,7 @@ def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     assert (source / "docs/index.md").exists()
 
 
+@pytest.mark.slow
 def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     code = "import crossband; from crossband.cli.main import main; print(crossband.__file__); "
@@ -101,6 +133,7 @@ def test_the_wheel_works_in_an_empty_folder(installed, tmp_path):
     assert (tmp_path / "out/demo/comparison.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_program_of_others_is_checked_against_our_types(installed, tmp_path):
     assert (installed / "crossband/py.typed").is_file()
     (tmp_path / "client.py").write_text(CLIENT)
