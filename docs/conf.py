@@ -50,7 +50,9 @@ myst_heading_anchors = 3
 
 # Tutorials run once for each change of theirs; the results are kept beside the site.
 nb_execution_mode = os.environ.get("CROSSBAND_TUTORIALS", "cache")
-nb_execution_timeout = 300
+if nb_execution_mode == "off":
+    suppress_warnings.append("myst-nb.lexer")  # only a kernel says which language it speaks
+nb_execution_timeout = 600
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True

@@ -31,7 +31,7 @@ PAGES: dict[str, tuple[str, str, dict[str, type[Registered]]]] = {
         "Which networks are there?",
         "Every network is one file. A recipe names one by its class, and its arguments are options "
         "of `crossband fit`, as `--method.generator.width 32`. `margin` and `stride` are explained "
-        "in [translating](../translating.md). Parameters are counted with the default arguments, "
+        "in [tiles](../concepts/tiles.md). Parameters are counted with the default arguments, "
         "from three bands to one.",
         {
             "Generators": Generator,

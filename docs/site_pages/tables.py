@@ -44,7 +44,7 @@ def _sensors() -> str:
         "# Which sensors does Crossband know?\n\n"
         "`--sensor NAME` says how stored numbers become physical values: physical = stored x scale "
         "+ offset. What a file states itself goes before. Nothing is guessed from the pixels; "
-        "`crossband sensors` prints this "
+        "[units](../concepts/units.md) say why. `crossband sensors` prints this "
         "list.\n\n"
     )
     rows = []
