@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: A hint lists all known names up to so many, and the three nearest of more.
+MOST_NAMES = 40
+
 
 class CrossbandError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -112,13 +115,35 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'known: a, b'
     >>> nearest("NVDI", ["NMDI", "NDVI"])
     "did you mean 'NDVI'?"
+    >>> nearest("rgb2nir/cmm", ["rgb2nir/cnn", "rgb2nir/mlp"])
+    "did you mean 'rgb2nir/cnn'?"
+    >>> nearest("FOO", [*(f"X{n}" for n in range(40)), "NDVI", "FAI", "BOB"])
+    'nearest of 43: BOB, FAI, X9'
     """
     names = sorted(known)
     lowered = {n.lower(): n for n in names}
     wanted = name.lower()[:80]  # comparing with a longer one would take long
     close = difflib.get_close_matches(wanted, list(lowered), n=5, cutoff=0.6)
+    if close:  # of those that are equally close, the one with the same beginning
+        best = [c for c in close if _likeness(wanted, c) == _likeness(wanted, close[0])]
+        start = max(best, key=lambda c: _common(wanted, c))
+        close = [start, *(c for c in close if c != start)]
     if close:
         # Two letters swapped is the most common slip; difflib does not count it as one.
         swapped = [c for c in close if sorted(c) == sorted(wanted)]
         return f"did you mean {lowered[(swapped or close)[0]]!r}?"
+    if len(names) > MOST_NAMES:
+        some = difflib.get_close_matches(wanted, list(lowered), n=3, cutoff=0.0)
+        return f"nearest of {len(names)}: {', '.join(sorted(lowered[s] for s in some))}"
     return f"known: {', '.join(names)}" if names else "none is known"
+
+
+def _likeness(wanted: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, wanted).ratio()
+
+
+def _common(wanted: str, name: str) -> int:
+    """Return how many letters at the beginning are the same."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(wanted, name, strict=False)) if a != b), len(name)
+    )
