@@ -67,6 +67,7 @@ MADE = (("bicubic", "Bicubic"), ("sensor", "SensorMTF(mtf=0.2, noise=0.001)"))
 MODELS = {
     "rgb2nir": Bundled("rgb2nir/local-pyramid"),
     "rgb2nir-guided": Bundled("rgb2nir/guided", manifest="rgb2nir-guided"),
+    "sentinel-2-sharpen": Bundled("super-resolution/sharpen", manifest="sharpen"),
     "sar2optical": Bundled("sar2optical/local-pyramid"),
     "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(

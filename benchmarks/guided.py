@@ -244,6 +244,8 @@ def stated(found: dict[str, list[float]]) -> list[str]:
     lines.append("|---|---|---|---|---|---|")
     for name, values in found.items():
         known = np.array([v for v in values if not math.isnan(v)])
+        if not known.size:
+            continue
         low, middle, high = np.quantile(known, [0, 0.5, 1])
         lines.append(
             f"| {name} | {len(values)} | {low:.2f} | {middle:.2f} | {high:.2f} | "

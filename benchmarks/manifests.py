@@ -46,7 +46,10 @@ from vault import FOLDER, vault_regions, with_regions
 from crossband.core.sensors import REFLECTANCE, SENSORS
 
 DATA = ROOT.parent / "shared" / "data"
-TASKS = ("rgb2nir", "rgb2nir-guided", "sar2optical", "rgb2thermal", "super-resolution")
+TASKS = ("rgb2nir", "rgb2nir-guided", "sharpen", "sar2optical", "rgb2thermal", "super-resolution")
+#: The bands of 10 and of 20 m in files of all twelve bands of Sentinel-2.
+TEN = "red=4,green=3,blue=2,nir=8"
+TWENTY = "rededge071=5,rededge075=6,rededge078=7,nir08=9,swir16=11,swir22=12"
 GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
 #: Imagery whose provider does not allow any use, or whose licence is not known.
 NOT_FREE = ("s2_earthnet_", "ikonos_", "geoeye1_", "worldview2_", "rapideye-like_")
@@ -81,6 +84,8 @@ def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
     colours = tables["rgb2nir"]
     measured = colours[colours["sensor"].map(lambda name: SENSORS[name].unit == REFLECTANCE)]
     tables["rgb2nir-guided"] = pd.concat([measured, _dated(measured)])
+    twelve = colours[colours["source"].str.contains("12bands")]
+    tables["sharpen"] = twelve.assign(source_bands=TEN, target_bands=TWENTY)
     tables["super-resolution"] = pd.concat([_coarse(colours), tables["super-resolution"]])
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:

@@ -29,6 +29,9 @@ from crossband.errors import (
 )
 from crossband.model.exporting.graph import check_exportable
 from crossband.networks.generators.guided_unet import GuidedUNet
+from crossband.training import recipe
+from crossband.training.fit import fit
+from crossband.training.methods.batches import conditions_of, predict
 
 BANDS = ["red", "green", "blue", "nir"]
 RANGE = [[0.0, 0.5]]
@@ -307,13 +310,82 @@ def test_signature_and_data_agree_on_guides(manifest):
             Pairs(manifest, guide=guide).load(signature, 0)
 
 
+TWENTY = ["rededge071", "rededge075", "rededge078", "nir08", "swir16", "swir22"]
+GUIDED = ["rgb2nir/guided", "super-resolution/sharpen"]
+
+
+def test_every_recipe_with_a_guide_is_tested_here():
+    made = {name: recipe.load(name) for name in recipe.available()}
+    guided = [n for n, c in made.items() if "guide" in c["method"]["init_args"]["signature"]]
+    assert sorted(guided) == GUIDED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GUIDED)
+def test_a_training_that_is_resumed_equals_a_whole_one(name, tmp_path):
+    rows = []
+    for number in range(4):
+        values = np.concatenate([field(seed=number, size=64), field(seed=9 + number, size=64)])
+        bands = (*BANDS, *TWENTY[:4]) if name == GUIDED[0] else (*BANDS, *TWENTY)
+        more = field(seed=20, size=64)[: len(bands) - 8]
+        write(tmp_path / f"{number}.tif", np.concatenate([values, more]), bands=bands)
+        path = f"{number}.tif"
+        rows.append({"source": path, "target": path, "group": number, "sensor": "reflectance"})
+    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
+    words = [f"--data.manifest={tmp_path / 'pairs.csv'}", "--data.batch=2", "--data.steps=2"]
+    words += ["--method.schedule=Constant", "--baselines=null", "--data.val_fraction=0.3"]
+    fit(name, [*words, "--method.max_steps=2"], tmp_path / "run")
+    resumed = fit(name, [*words, "--method.max_steps=4"], tmp_path / "run", resume=True)
+    whole = fit(name, [*words, "--method.max_steps=4"], tmp_path / "whole")
+    one, other = (crossband.load(f).network.state_dict() for f in (resumed, whole))
+    assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+@pytest.mark.slow
+def test_a_gain_is_learned(tmp_path):
+    """The near infrared is the green band's detail upon a level that only the guide knows."""
+    for number in range(6):
+        values = field(seed=number, size=64)
+        values[3] = values[1] * (0.5 + 0.2 * number)
+        write(tmp_path / f"{number}.tif", values)
+    names = [f"{number}.tif" for number in range(6)]
+    table = pd.DataFrame({"source": names, "target": names, "sensor": "reflectance"})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    data = Pairs(
+        tmp_path / "pairs.csv",
+        crop=32,
+        batch=8,
+        guide=MadeGuide(absent=0.0, holes=0.0, changed=0.0),
+    )
+    signature = Signature.from_json(SIGNATURE)
+    data.load(signature, 0)
+    assert data._train is not None
+    network = GuidedUNet(3, 1, guide=4, carried=[3], width=12, depth=1, hidden=8).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.01)
+    errors = []
+    for step in range(60):
+        batch = torch.utils.data.default_collate([data._train[8 * step + i] for i in range(8)])
+        guide = batch["guide"]
+        conditions = conditions_of(signature, network, batch)
+        made = predict(signature, network, batch, conditions)
+        loss = (made.output - made.target).abs()[made.mask].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        valid = (guide[:, 4:5] > 0) & made.mask
+        enlarged = (guide[:, 3:4] - batch["target"]).abs()[valid].mean() / 0.5
+        errors.append((loss.item(), enlarged.item()))
+    found, plain = np.array(errors[-15:]).mean(axis=0)
+    assert found < 0.9 * plain
+
+
 @pytest.mark.slow
 def test_fit_and_evaluate_by_command(manifest, capsys):
     folder = manifest.parent
     small = ["--method.max_steps=4", "--data.steps=2", "--data.batch=2", "--data.crop=32"]
     run = folder / "run"
-    fit = ["fit", "rgb2nir/guided", "--data.manifest", str(manifest), "-o", str(run), *small]
-    assert main(fit) == 0
+    words = ["fit", "rgb2nir/guided", "--data.manifest", str(manifest), "-o", str(run), *small]
+    assert main(words) == 0
     table = pd.read_csv(manifest)
     table = table[table["guide"].notna()]
     table["split"] = "test"
