@@ -31,7 +31,7 @@ SIDE = 296
 
 def main() -> None:
     """Draw the picture, and print the errors that its caption names."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/guided.png"))
     stored = sample()
     scene = {name: (band[:SIDE, :SIDE] * 1e-4).astype(np.float32) for name, band in stored.items()}

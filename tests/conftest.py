@@ -26,6 +26,9 @@ from crossband.networks.generators.identity import Identity
 from crossband.networks.generators.local_unet import LocalUNet
 from crossband.training import recipe
 
+#: Started by QGIS' Python, which alone has what they import.
+collect_ignore = ["qgis_install.py", "qgis_session.py"]
+
 #: Seconds that a test of the slow tier may take, unless its own marker says otherwise.
 SLOW_TIMEOUT = 1200
 # A shell that starts the suite in the background has it ignore Ctrl-C; tests of Ctrl-C need it.

@@ -19,6 +19,7 @@ from crossband.errors import CrossbandError, ModelError, RecipeError
 from crossband.model.adapt import ModelBands, adapt, first_difference
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
+from crossband.networks.generators.guided_unet import GuidedUNet
 from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.generators.local_statistics import LocalStatistics
 from crossband.networks.generators.local_unet import LocalUNet
@@ -72,11 +73,19 @@ def case(request):
         pytest.skip(f"{name} has no weights")
     if name in ("LocalStatistics", "LocalPyramid", "FamiliarBlend"):
         pytest.skip("its features mix bands: see test_bands_that_cannot_be_told_apart")
+    if name == "GuidedUNet":
+        pytest.skip("refused: see test_bands_of_a_guided_network_are_not_changed")
     if name == "TwoStepThermal":
         pytest.skip("target bands go in again: see test_bands_that_cannot_be_told_apart")
     if arguments.get("bicubic") or name in ("SharpenedBicubic", "SubpixelResNet"):
         pytest.skip("its bands come back, so that they cannot change on one side")
     return name, arguments
+
+
+def test_bands_of_a_guided_network_are_not_changed():
+    old, new = (GuidedUNet(n, 1, width=4, depth=0, hidden=4) for n in (3, 4))
+    with pytest.raises(ModelError, match="it takes a guide"):
+        adapt(old, ModelBands(names(3), ["t"]), new, ModelBands(names(4), ["t"]))
 
 
 def answers(network, x):

@@ -151,7 +151,7 @@ def raster_of(case, make_raster, tmp_path):
         ("truncated jpeg", []),
         ("zero bands", ["vector.gpkg"]),
         ("few bands", ["it has 2 bands", "red, green, blue"]),
-        ("unknown bands", ["--bands red=1,green=2,blue=3", "--sensor"]),
+        ("unknown bands", ["--bands red=NUMBER,green=NUMBER,blue=NUMBER", "--sensor"]),
         ("all nodata", ["masked"]),
         ("all nan", ["masked"]),
         ("complex", ["complex"]),

@@ -196,6 +196,11 @@ def _label(length: int, owners: dict[int, tuple[str, int]], bands: ModelBands) -
 def _axes(network: Generator, side: str) -> dict[tuple[str, int], int]:
     """Return the axes that depend on the bands of one side: (tensor, axis) -> indices per band."""
     cls, count = type(network).__name__, COUNTS[side]
+    if network.guide:
+        raise ModelError(
+            f"{cls}: it takes a guide, whose bands are tied to those of source and "
+            "target, so its bands cannot be changed"
+        )
     if count not in network.arguments:
         raise ModelError(f"{cls}: has no argument {count}, so its bands cannot be changed")
     more = {**network.arguments, count: network.arguments[count] + 1}

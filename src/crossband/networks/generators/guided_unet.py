@@ -35,7 +35,7 @@ class GuidedUNet(Generator):
         out_channels: target bands.
         guide: bands of the guide.
         carried: for each target band, the number of the guide's band that is multiplied, from 0;
-            -1 where the guide has none.
+            -1 where the guide has none, as for all where None.
         width: channels of the residual blocks.
         depth: residual blocks.
         hidden: channels of the per-pixel part.
@@ -43,7 +43,7 @@ class GuidedUNet(Generator):
     """
 
     examples = (
-        {"guide": 2, "carried": [1], "width": 6, "depth": 1, "hidden": 4},
+        {"guide": 2, "width": 6, "depth": 1, "hidden": 4},
         {
             "guide": 1,
             "carried": [-1, 0],
@@ -61,13 +61,14 @@ class GuidedUNet(Generator):
         out_channels: int = 1,
         *,
         guide: int = 4,
-        carried: list[int],
+        carried: list[int] | None = None,
         width: int = 48,
         depth: int = 4,
         hidden: int = 32,
         members: int = 1,
     ) -> None:
         super().__init__()
+        carried = [-1] * out_channels if carried is None else carried
         if guide < 1 or len(carried) != out_channels:
             raise RecipeError(
                 "GuidedUNet needs a guide of at least 1 band, and one number in carried for each "
