@@ -1,24 +1,25 @@
 """The error of guided translations, at places that were measured at both resolutions or dates.
 
     python benchmarks/guided.py [--ratios 2 8 16] [--places 40] [--json FILE]
-    python benchmarks/guided.py --trained runs/x/model --rows fold.csv
+    python benchmarks/guided.py --folds runs/folds/rgb2nir/local-pyramid [--trained runs/folds/x]
     python benchmarks/guided.py --speed [--side 2000] [--rounds 3]
 
-Two tables for `rgb2nir`, on the places of its manifest outside of the vault (`manifests.py write`
-writes it). The model saw many of these places in its training: compare columns, not with its card.
+Two tables for `rgb2nir`, on the places of its manifests outside of the vault (`manifests.py write`
+writes them). The bundled model saw many of these places in its training. So give `--folds`, the
+folder in which `inner_folds.py` left the model of each fold: a place is then translated by the
+model that did not see its region.
 
 - Same date: the guide is the place's own near infrared as a sensor with `ratio` times larger pixels
   would have seen it. Columns: the model without a guide, the guide enlarged by cubic convolution,
   and every method of `--guide-method`.
 - Another date: the guide has all four bands of the same place at another date, in pixels of the
-  same size. Every ordered pair of dates of a place is one row of the mean.
+  same size. The errors of at most 8 ordered pairs of dates of a place are averaged.
 
 Each number is a mean over places: of the mean absolute error in reflectance, and of the NDVI.
 "worse" is the share of places at which the error is more than 2 % above that without a guide.
 
-`--trained` adds a model that takes a guide, and `--rows` names the manifest that it was trained
-with: only its rows of split `test` are taken. Where one is given, every guide has all four bands,
-and only `residual` stands beside it.
+`--trained` adds a model that takes a guide, or with `--folds` the folder with the model of each
+fold. Where one is given, every guide has all four bands, and only `residual` stands beside it.
 
 A third table has the agreement that a guided file states: of the guides above, and of guides that
 lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide (by
@@ -37,9 +38,8 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,14 @@ METHODS = ("residual", "difference", "linear", "histogram")
 SIDE = 512
 #: Pixel ratio of guides that lie.
 LIE_RATIO = 8
-#: Parts of a name that tell the dates of one place apart.
-DATES = r"_(pre|post|[tc]\d\d|(19|20)\d{6}|win(a|b|dow_[ab]))(?=[_.])"
+#: Ordered pairs of dates of a place, at most.
+PAIRS = 8
 #: Where a file has no georeference: a grid of its own.
 SOMEWHERE = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
 Floats = NDArray[np.float32]
+Places = dict[str, Window]
+#: Inner folds.
+FOLDS = 4
 
 
 @dataclass
@@ -78,22 +81,41 @@ class Row:
     """A place with a guide.
 
     Attributes:
+        place: its name.
         errors: of near infrared and NDVI, for each way.
         agreement: as the file of the residual method states it.
     """
 
+    place: str
     errors: dict[str, tuple[float, float]]
     agreement: float
 
 
-def measured(row: Any) -> Window | None:
-    """Read a place of the manifest: four bands in reflectance, at most 512 x 512 pixels."""
-    bands = parse_bands(f"{row['source_bands']},{row['target_bands']}")
+@dataclass(frozen=True)
+class Part:
+    """Places, and the models that judge them.
+
+    Attributes:
+        model: without a guide of its own.
+        trained: a model that takes a guide.
+        places: their rows.
+        dated: rows with a guide of another date.
+    """
+
+    model: Model
+    trained: Model | None
+    places: pd.DataFrame
+    dated: pd.DataFrame
+
+
+def measured(source: str, bands: str, radiometry: Mapping[Hashable, Any]) -> Window | None:
+    """Read a place of a manifest: four bands in reflectance, at most 512 x 512 pixels."""
     scale, offset, nodata = (
-        float(row[k]) if row[k] else None for k in ("scale", "offset", "nodata")
+        float(radiometry[k]) if radiometry.get(k, "") else None
+        for k in ("scale", "offset", "nodata")
     )
-    options = ReadOptions(bands, row["sensor"], scale, offset, nodata)
-    with open_scene(row["source"], options, needed=BANDS) as scene:
+    options = ReadOptions(parse_bands(bands), radiometry["sensor"], scale, offset, nodata)
+    with open_scene(source, options, needed=BANDS) as scene:
         if scene.unit != "reflectance":
             return None
         window = scene.read(scene.grid.box.intersection(Box(0, 0, SIDE, SIDE)))
@@ -102,6 +124,11 @@ def measured(row: Any) -> Window | None:
         crs = rasterio.CRS.from_epsg(32633)
         grid = Grid(grid.height, grid.width, SOMEWHERE, crs)
     return Window(window.values, window.mask, grid, window.bands, window.unit)
+
+
+def place_of(row: Mapping[Hashable, Any]) -> Window | None:
+    """Read the place of a row."""
+    return measured(row["source"], f"{row['source_bands']},{row['target_bands']}", row)
 
 
 def write(window: Window, path: Path, bands: tuple[str, ...]) -> Path:
@@ -129,14 +156,10 @@ def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float
 
 
 def scores(
-    model: Model,
-    trained: Model | None,
-    true: Window,
-    guide: Window,
-    bands: tuple[str, ...],
-    folder: Path,
+    part: Part, name: str, true: Window, guide: Window, bands: tuple[str, ...], folder: Path
 ) -> Row | None:
     """Translate a place without a guide and with it, in each way."""
+    model, trained = part.model, part.trained
     bands = bands if trained is None else BANDS
     source = write(true, folder / "source.tif", BANDS[:3])
     path = write(guide, folder / "guide.tif", bands)
@@ -162,7 +185,7 @@ def scores(
             out[method or "no guide"] = errors(file.read(1), true, valid)
             if method == "residual":
                 stated = agreement(file)
-    return Row(out, stated)
+    return Row(name, out, stated)
 
 
 def agreement(file: rasterio.DatasetReader) -> float:
@@ -171,21 +194,18 @@ def agreement(file: rasterio.DatasetReader) -> float:
     return float(stated[1]) if stated else math.nan
 
 
-def same_date(
-    places: list[Window], ratio: int, model: Model, trained: Model | None, folder: Path
-) -> Iterator[Row]:
+def same_date(part: Part, places: Places, ratio: int, folder: Path) -> Iterator[Row]:
     """Yield the errors with guides of the same date."""
-    for true in places:
+    for name, true in places.items():
         if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
             guide = read_as_seen(WindowRaster(true), true.grid.shrink(ratio), ratio)
-            if found := scores(model, trained, true, guide, BANDS[3:], folder):
+            if found := scores(part, name, true, guide, BANDS[3:], folder):
                 yield found
 
 
-def lies(
-    places: list[Window], ratio: int, model: Model, folder: Path
-) -> Iterator[tuple[str, float]]:
+def lies(named: Places, ratio: int, model: Model, folder: Path) -> Iterator[tuple[str, float]]:
     """Yield what is wrong with a guide, and the agreement that its file states."""
+    places = list(named.values())
     for number, true in enumerate(places):
         around = places[number + 1 :] + places[:number]
         other = next((w for w in around if w.mask.shape == true.mask.shape), None)
@@ -209,26 +229,32 @@ def _rest(window: Window) -> tuple[Grid, tuple[str, ...], str]:
     return window.grid, window.bands, window.unit
 
 
-def other_date(
-    table: pd.DataFrame, model: Model, trained: Model | None, folder: Path
-) -> Iterator[Row]:
+def other_date(part: Part, folder: Path) -> Iterator[Row]:
     """Yield the errors with guides of another date of the same place, all bands."""
-    names = [re.sub(DATES, "", re.sub(DATES, "", Path(p).name)) for p in table["source"]]
-    for _, rows in table.groupby(np.array(names)):
-        images = [w for w in (measured(r) for _, r in rows.iterrows()) if w is not None]
-        for true, guide in permutations(images[:5], 2):
-            fits = true.mask.shape == guide.mask.shape and min(true.mask.shape) >= 64
-            if fits and (found := scores(model, trained, true, guide, BANDS, folder)):
+    for name, rows in part.dated.groupby("group"):
+        for row in rows.sample(frac=1.0, random_state=0).head(PAIRS).to_dict("records"):
+            true = place_of(row)
+            radiometry = {**row, "sensor": row["guide_sensor"]}
+            guide = measured(row["guide"], row["guide_bands"], radiometry)
+            if true is None or guide is None or true.mask.shape != guide.mask.shape:
+                continue
+            if min(true.mask.shape) >= 64 and (
+                found := scores(part, str(name), true, guide, BANDS, folder)
+            ):
                 yield found
 
 
 def text(name: str, rows: list[Row]) -> list[str]:
     """Return the lines of a table: a way a line."""
-    lines = [f"\n{name}, {len(rows)} rows", "| | MAE | NDVI MAE | of no guide | worse |"]
-    lines.append("|---|---|---|---|---|")
-    base = np.array([r.errors["no guide"] for r in rows])
-    for way in rows[0].errors:
-        found = np.array([r.errors[way] for r in rows])
+    places = pd.Series([r.place for r in rows])
+    lines = [f"\n{name}, {places.nunique()} places, {len(rows)} guides"]
+    lines += ["| | MAE | NDVI MAE | of no guide | worse |", "|---|---|---|---|---|"]
+    errors = {
+        way: pd.DataFrame([r.errors[way] for r in rows]).groupby(places).mean().to_numpy()
+        for way in (rows[0].errors if rows else ())
+    }
+    for way, found in errors.items():
+        base = errors["no guide"]
         mean, share = found.mean(axis=0), found.mean(axis=0) / base.mean(axis=0)
         worse = (found > 1.02 * base).mean(axis=0)
         lines.append(
@@ -290,43 +316,75 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="seconds with and without a guide")
     parser.add_argument("--side", type=int, default=2000, help="of the scene for --speed")
     parser.add_argument("--rounds", type=int, default=3, help="of --speed")
-    parser.add_argument("--trained", help="a model that takes a guide")
-    parser.add_argument("--rows", type=Path, help="manifest with a split: take its test rows")
+    parser.add_argument("--folds", type=Path, help="of inner_folds.py: the model of each fold")
+    parser.add_argument("--fold", type=int, help="of --folds: only this one")
+    parser.add_argument("--trained", type=Path, help="a model that takes a guide, or its folds")
     a = parser.parse_args()
     warnings.simplefilter("ignore", crossband.errors.CrossbandWarning)
     if a.speed:
         with tempfile.TemporaryDirectory() as name:
             print("\n".join(speed(crossband.load(a.model), a.side, a.rounds, Path(name))))
         return
-    table = vault.read("rgb2nir", folder=a.manifests, shipped=False)
-    table = table.astype(object).where(table.notna(), "").astype(str)
-    table = table[table["source_window"] == ""]
-    if a.rows is not None:
-        split = pd.read_csv(a.rows)
-        table = table[table["source"].isin(split.loc[split["split"] == "test", "source"])]
-    model = crossband.load(a.model)
-    trained = None if a.trained is None else crossband.load(a.trained)
-    found: dict[str, list[Row]] = {}
-    first = table.drop_duplicates("region").sample(frac=1.0, random_state=0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        seen = (measured(row) for _, row in first.iterrows())
-        places = [w for w in seen if w is not None and min(w.mask.shape) >= 64][: a.places]
-        for ratio in a.ratios:
-            key = f"same date, pixels {ratio} times larger"
-            found[key] = list(same_date(places, ratio, model, trained, folder))
-            print("\n".join(text(key, found[key])), flush=True)
-        pairs = "s2_l2a_ca_|earthnet|landsat_c2_|ftw-austria"
-        several = table[table["source"].str.contains(pairs)]
-        found["another date"] = list(other_date(several, model, trained, folder))
-        print("\n".join(text("another date", found["another date"])), flush=True)
-        agreements = {key: [row.agreement for row in rows] for key, rows in found.items()}
-        for wrong, value in lies(places, LIE_RATIO, model, folder):
-            agreements.setdefault(wrong, []).append(value)
-        print("\n".join(stated(agreements)))
+        found, agreements = judge(list(parts(a)), a.ratios, a.places, Path(name))
     if a.json:
         rows = {key: [asdict(row) for row in rows] for key, rows in found.items()}
         a.json.write_text(json.dumps({"rows": rows, "agreements": agreements}, indent=1) + "\n")
+
+
+def parts(a: argparse.Namespace) -> Iterator[Part]:
+    """Yield the places with the models that judge them: all, or those of each fold."""
+    tables = []
+    for task in ("rgb2nir", "rgb2nir-guided"):
+        table = vault.read(task, folder=a.manifests, shipped=False)
+        tables.append(table.astype(object).where(table.notna(), "").astype(str))
+    places, dated = tables
+    dated, whole = dated[dated["guide"] != ""], places["source_window"] == ""
+    if a.folds is None:
+        trained = None if a.trained is None else crossband.load(a.trained)
+        yield Part(crossband.load(a.model), trained, places[whole], dated)
+        return
+    fold = vault.inner_folds(vault.read("rgb2nir", folder=a.manifests), FOLDS)
+    of_region = dict(zip(vault.read("rgb2nir", folder=a.manifests)["region"], fold, strict=True))
+    for number in range(FOLDS) if a.fold is None else [a.fold]:
+        model = crossband.load(a.folds / f"fold-{number}" / "model")
+        trained = a.trained and crossband.load(a.trained / f"fold-{number}" / "model")
+        # A region whose licence allows no training was in no fold.
+        mine = [t["region"].map(of_region).fillna(0) == number for t in (places, dated)]
+        yield Part(model, trained, places[whole & mine[0]], dated[mine[1]])
+
+
+def judge(
+    of: list[Part], ratios: list[int], count: int, folder: Path
+) -> tuple[dict[str, list[Row]], dict[str, list[float]]]:
+    """Print the tables; return the errors and the agreements."""
+    found: dict[str, list[Row]] = {}
+    chosen = [some_places(part.places, count // len(of)) for part in of]
+    for ratio in ratios:
+        key = f"same date, pixels {ratio} times larger"
+        pairs = zip(of, chosen, strict=True)
+        found[key] = [row for p, places in pairs for row in same_date(p, places, ratio, folder)]
+        print("\n".join(text(key, found[key])), flush=True)
+    found["another date"] = [row for part in of for row in other_date(part, folder)]
+    print("\n".join(text("another date", found["another date"])), flush=True)
+    agreements = {key: [row.agreement for row in rows] for key, rows in found.items()}
+    for part, places in zip(of, chosen, strict=True):
+        for wrong, value in lies(places, LIE_RATIO, part.model, folder):
+            agreements.setdefault(wrong, []).append(value)
+    print("\n".join(stated(agreements)))
+    return found, agreements
+
+
+def some_places(table: pd.DataFrame, count: int) -> Places:
+    """Read some places of at least 64 pixels, one a region first."""
+    mixed = table.sample(frac=1.0, random_state=0)
+    first = ~mixed["region"].duplicated()
+    out: Places = {}
+    for row in pd.concat([mixed[first], mixed[~first]]).to_dict("records"):
+        window = place_of(row) if len(out) < count else None
+        if window is not None and min(window.mask.shape) >= 64:
+            out.setdefault(str(row["group"]), window)
+    return out
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
     python benchmarks/inner_folds.py rgb2nir/local-pyramid               all folds, then the table
     python benchmarks/inner_folds.py rgb2nir/local-pyramid --fold 0      one fold
     python benchmarks/inner_folds.py rgb2nir/local-pyramid --table       the table again
+    python benchmarks/inner_folds.py rgb2nir/guided --manifest rgb2nir-guided --unguided FOLDER
 
 Run `manifests.py write` before. Folds are cut by region, and the vault stays closed. Other options
-go to `crossband fit`. A run that was broken off is resumed; one that is done is not repeated.
+go to `crossband fit`, with the number of the fold for `{fold}`. A run that was broken off is
+resumed; one that is done is not repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import vault
 from judged import error_table, losses, ratio_table, ratios, read_places
 from project import ROOT, crossband
@@ -21,10 +24,9 @@ from project import ROOT, crossband
 FOLDER = ROOT / "runs" / "folds"
 
 
-def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more: list[str]) -> None:
+def run(recipe: str, fold: int, table: pd.DataFrame, output: Path, more: list[str]) -> None:
     """Fit a recipe without one fold, unless that is done, and evaluate it there."""
-    table = vault.read(recipe.partition("/")[0], folder=manifests)
-    split = np.where(vault.inner_folds(table, folds) == fold, "test", "train")
+    split = np.where(table["fold"] == fold, "test", "train")
     table["split"] = split
     weighted = vault.with_weights(table[split == "train"])["weight"]
     table["weight"] = weighted.reindex(table.index).fillna(1.0)
@@ -36,9 +38,17 @@ def run(recipe: str, fold: int, folds: int, manifests: Path, output: Path, more:
     begun = (folder / "checkpoints" / "last.ckpt").is_file()
     if not (folder / "model" / "baselines").is_dir():  # they are fitted at the end
         crossband("fit", recipe, "--data.manifest", manifest, "-o", folder,
-                  "--resume" if begun else "--overwrite", *more)  # fmt: skip
+                  "--resume" if begun else "--overwrite",
+                  *(word.replace("{fold}", str(fold)) for word in more))  # fmt: skip
     crossband("evaluate", "--model", folder / "model", "--manifest", manifest, "--split", "test",
               "-o", folder / "report", "--pictures", 0, "--overwrite")  # fmt: skip
+
+
+def read(task: str, manifest: str, folder: Path, folds: int) -> pd.DataFrame:
+    """Return the rows of a manifest with their fold, in which their region is in the task's."""
+    rows, table = (vault.read(name, folder=folder) for name in (task, manifest))
+    fold = dict(zip(rows["region"], vault.inner_folds(rows, folds), strict=True))
+    return table.assign(fold=table["region"].map(fold))
 
 
 def reports(output: Path) -> list[Path]:
@@ -54,14 +64,17 @@ def main() -> None:
     parser.add_argument("recipe", help="as in rgb2nir/local-pyramid")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--fold", type=int, help="only this one")
+    parser.add_argument("--manifest", help="name of the manifest; default: that of the task")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--output", type=Path, help="default: runs/folds/RECIPE")
     parser.add_argument("--table", action="store_true", help="train nothing")
     a, more = parser.parse_known_args()
     output = (a.output or FOLDER / a.recipe).resolve()
     if not a.table:
+        task = a.recipe.partition("/")[0]
+        table = read(task, a.manifest or task, a.manifests, a.folds)
         for fold in range(a.folds) if a.fold is None else [a.fold]:
-            run(a.recipe, fold, a.folds, a.manifests, output, more)
+            run(a.recipe, fold, table, output, more)
     found = read_places(reports(output))
     of_all = ratios(found)
     print(ratio_table({"inner folds": of_all}))

@@ -95,8 +95,12 @@ def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _dated(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each ordered pair of dates of a place, the other one as its guide."""
-    several = table[table["sensor"].str.startswith(("sentinel-2", "hls"))]
+    """Return a row for each ordered pair of dates of a place, the other one as its guide.
+
+    The HLS chips of a group are parts of one region, and no two of them are known to show the same
+    ground.
+    """
+    several = table[table["sensor"].str.startswith("sentinel-2")]
     rows = []
     for _, place in several.groupby("group"):
         for (_, row), (_, other) in permutations(place.iterrows(), 2):

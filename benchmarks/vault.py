@@ -62,6 +62,9 @@ SHARES = {
     "aerial": 0.06,
     "WorldView": 0.01,
 }
+#: Share of the draws that places with a guide of another date have, where some have one: there are
+#: few of them.
+DATED = 0.4
 #: Rows without coordinates in the table that are one region each.
 NAMED = {"naip_wv": "West Virginia, one quad", "landsat7_dn_pa": "Pennsylvania"}
 
@@ -141,12 +144,18 @@ def with_weights(table: pd.DataFrame) -> pd.DataFrame:
 
     Each family of `SHARES` has its share, whichever number of places it has, and other families as
     much as the smallest of these. In a family a region counts as the square root of its places:
-    more places say more, but not as many times more.
+    more places say more, but not as many times more. Then places with a guide of another date get
+    `DATED` of the whole.
     """
     places = table.drop_duplicates("group")
     each = places.groupby(["family", "region"])["group"].transform("nunique") ** -0.5
     shares = places["family"].map(SHARES).fillna(min(SHARES.values()))
     weight = shares * each / each.groupby(places["family"]).transform("sum")
+    guide = table.get("guide", pd.Series(index=table.index, dtype=object))
+    dated = places["group"].isin(table.loc[guide.notna(), "group"])
+    if dated.any() and not dated.all():
+        share = dated.map({True: DATED, False: 1 - DATED})
+        weight *= share / weight.groupby(dated).transform("sum")
     of_place = dict(zip(places["group"], weight, strict=True))
     return table.assign(weight=table["group"].map(of_place))
 

@@ -44,6 +44,7 @@ REFUSED = {
     "DiscoUNet": "depends on the whole image",
     "UNITViT": "depends on the whole image",
     "GuidedUNet": "takes a guide",
+    "GuidedResidual": "takes a guide",
 }
 #: Classes of a thousand operators.
 LONG = frozenset({"FamiliarBlend", "LocalPyramid", "LocalStatistics", "ProgressiveUNet"})

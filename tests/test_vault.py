@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from vault import (
+    DATED,
     KILOMETRES,
     SHARES,
     inner_folds,
@@ -70,6 +71,13 @@ def test_places_are_drawn_by_family_and_the_square_root_of_their_region():
     assert weights.filter(like="four").sum() == pytest.approx(2 * weights["one-0"])
     assert weights["new-0"] == pytest.approx(min(SHARES.values()))
     assert with_weights(table)["weight"].notna().all()
+
+
+def test_places_with_a_guide_of_another_date_get_their_share():
+    table = rows({"one": 8}).assign(guide=["then.tif", *[None] * 7])
+    table = pd.concat([table, table.iloc[:1].assign(guide=None)])  # the same place, alone
+    weights = with_weights(table).drop_duplicates("group")["weight"]
+    assert weights.iloc[0] / weights.sum() == pytest.approx(DATED)
 
 
 def test_a_quarter_of_each_source_and_no_region_that_holds_much():

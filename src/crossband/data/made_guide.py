@@ -26,7 +26,8 @@ class MadeGuide:
         ratio: range of the size of its pixels, in pixels of the source.
         mtf: range of the modulation transfer function at the Nyquist frequency of its pixels.
         noise: largest standard deviation of its noise, in physical units.
-        shift: largest misregistration, in pixels of the guide.
+        shift: largest misregistration, in pixels of the guide; its square root is drawn evenly, as
+            most guides are well aligned.
         holes: share of the guides with clouds: discs that are invalid.
         absent: share of the crops without a guide.
         other_dates: share of the crops whose guide is of the date that the manifest's column
@@ -86,7 +87,8 @@ class MadeGuide:
         low, high = (math.log(max(bound, ratio)) for bound in self.ratio)
         coarse = math.exp(rng.uniform(low, high))
         mtf, noise = rng.uniform(*self.mtf), rng.uniform(0.0, self.noise)
-        moved = rng.uniform(-self.shift, self.shift, 2)
+        drawn = rng.uniform(-1.0, 1.0, 2)
+        moved = self.shift * drawn * np.abs(drawn)
         begins = -rng.uniform(0.0, 1.0, 2)
         has_holes, is_absent = rng.random() < self.holes, rng.random() < self.absent
         told = math.nan if rng.random() < self.undated else days

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.messages import say
 from crossband.data.module import Pairs
+from crossband.model import Model
 from crossband.training import fine_tune as start
 from crossband.training import fit_baselines, loggers, recipe, recipe_parser, run_folder
 from crossband.training.callbacks.stopping import StopRequest
@@ -21,6 +22,7 @@ from crossband.training.fine_tune_defaults import set_fine_tuning
 from crossband.training.run import TrainingRun, describe, trained_model
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
 from crossband.training.start_to_beat import keep_start_if_better
+from crossband.training.unguided import set_unguided_network, take_unguided
 
 
 def fit(
@@ -69,6 +71,7 @@ def fit(
     folder = output or Path("runs") / str(config.get("name", "model"))
     if resume and config.get("start") is None:
         config["start"] = start.begun_from(folder / CHECKPOINTS)
+    unguided = set_unguided_network(config)
     settings = recipe_parser.parse(config)
     # A file that names a start has rates for it; a run's own config.yaml is such a file.
     if settings.start and not fast_run and not recipe.load(name).get("start"):
@@ -78,13 +81,7 @@ def fit(
     run_folder.check(folder, resume, overwrite)
     stop_request = StopRequest()
     run = TrainingRun(settings, str(settings.name), folder, stop_request, callbacks)
-    begun = start.load_start(
-        run.method,
-        settings.start,
-        folder / CHECKPOINTS,
-        resume=resume,
-        quiet=not is_first_process(),
-    )
+    begun = _begin(run, unguided, folder / CHECKPOINTS, resume)
     try:
         with stop_request.handle_signals(), _quiet(), ExitStack() as stack:
             run.prepare()
@@ -116,6 +113,15 @@ def fit(
     except KeyboardInterrupt:
         raise stop_request.error() from None
     return folder / MODEL
+
+
+def _begin(
+    run: TrainingRun, unguided: Model | None, checkpoints: Path, resume: bool
+) -> dict[str, Any] | None:
+    """Take the weights of other models; return the record of the start, if there is one."""
+    take_unguided(run.method, unguided)
+    quiet = not is_first_process()
+    return start.load_start(run.method, run.settings.start, checkpoints, resume=resume, quiet=quiet)
 
 
 def _for_fine_tuning(

@@ -60,6 +60,11 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "precision": (Literal[PRECISIONS], "auto", "auto uses bf16 if the device supports it"),
     "weights": (Literal["last", "best"], "last", "which checkpoint becomes the model"),
     "start": (str | None, None, "model whose weights training starts from: name, folder, hf://"),
+    "unguided": (
+        str | None,
+        None,
+        "model whose network, unchanged, is the one that a GuidedResidual corrects",
+    ),
     "method": (Method, None, "the training method and its networks"),
     "data": (lightning.LightningDataModule, None, "the pairs"),
     "trainer": (TrainerOptions, None, "a few options of the Trainer"),

@@ -94,7 +94,7 @@ class GuidedUNet(Generator):
             guide = x.new_zeros(len(x), self.guide + FACTS, *x.shape[-2:])
         with torch.autocast(x.device.type, enabled=False):
             values = torch.cat([x, guide[:, : self.guide]], dim=1).float()
-            logs = _log(values)
+            logs = logarithm(values)
             seen = torch.cat([values, logs, guide[:, self.guide :].float()], dim=1)
         # A local U-Net begins at the middle of its range.
         gains = (self.gains(seen) - 0.5).clamp(-LARGEST, LARGEST)
@@ -104,7 +104,7 @@ class GuidedUNet(Generator):
     def _base(self, logs: Tensor, guide: Tensor) -> Tensor:
         """Return the logarithms that the gains are added to, [B, Ct, H, W]."""
         valid = guide[:, self.guide : self.guide + 1] > 0
-        usual = _log(logs.new_tensor(USUAL))
+        usual = logarithm(logs.new_tensor(USUAL))
         bases = [
             usual.expand_as(valid)
             if number < 0
@@ -114,5 +114,6 @@ class GuidedUNet(Generator):
         return torch.cat(bases, dim=1)
 
 
-def _log(x: Tensor) -> Tensor:
+def logarithm(x: Tensor) -> Tensor:
+    """Return the logarithm of normalised values, finite for dark and negative ones, too."""
     return torch.log(x.clamp(-LEVEL / 2, 1e3) + LEVEL)

@@ -1,0 +1,144 @@
+"""GuidedResidual: an unguided network that is corrected by its own error at the guide."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+import crossband
+from crossband.errors import RecipeError
+from crossband.networks.conditions import FACTS, Conditions
+from crossband.networks.generators.guided_residual import GuidedResidual
+from crossband.networks.generators.guided_unet import LEVEL
+from crossband.training.fit import fit
+from crossband.training.run_folder import MODEL
+
+SMALL = {"width": 6, "depth": 1, "hidden": 4}
+
+
+@pytest.fixture
+def plain():
+    """A network whose gains are 1, and which trusts the guide."""
+    torch.manual_seed(0)
+    network = GuidedResidual(guide=4, **SMALL).eval()
+    torch.nn.init.constant_(network.unguided.line.bias, 1.0)
+    for member in network.gains.members:
+        torch.nn.init.zeros_(member.pixel_out.weight)
+    return network
+
+
+def guided(values, valid=1.0):
+    facts = torch.zeros(len(values), FACTS, *values.shape[-2:])
+    facts[:, 0] = valid
+    return torch.cat([values, facts], dim=1)
+
+
+@torch.no_grad()
+def test_an_untrained_one_carries_the_gain_that_the_unguided_network_lacks(plain):
+    x, guide = torch.rand(2, 3, 32, 32), torch.rand(2, 4, 32, 32)
+    made = plain.forward_conditioned(x, Conditions(guide=guided(guide)))
+    here, there = plain.unguided(x), plain.unguided(guide[:, :3])
+    gain = (guide[:, 3:] + LEVEL) / (there + LEVEL)
+    torch.testing.assert_close(made, (here + LEVEL) * gain - LEVEL, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_a_guide_it_is_the_unguided_network(plain):
+    x = torch.rand(1, 3, 32, 32)
+    nothing = Conditions(guide=guided(torch.zeros(1, 4, 32, 32), valid=0.0))
+    for made in (plain(x), plain.forward_conditioned(x, nothing)):
+        torch.testing.assert_close(made, plain.unguided(x), rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_bands_of_the_guide_are_taken_by_number(plain):
+    other = GuidedResidual(guide=4, seen=[3, 1, 0], carried=[2], **SMALL).eval()
+    other.unguided.load_state_dict(plain.unguided.state_dict())
+    for member in other.gains.members:
+        torch.nn.init.zeros_(member.pixel_out.weight)
+    x, guide = torch.rand(1, 3, 16, 16), torch.rand(1, 4, 16, 16)
+    one = plain.forward_conditioned(x, Conditions(guide=guided(guide)))
+    moved = guided(guide[:, [2, 1, 3, 0]])
+    torch.testing.assert_close(other.forward_conditioned(x, Conditions(guide=moved)), one)
+
+
+def test_the_network_of_a_model_is_not_trained(plain):
+    other = GuidedResidual(guide=4, **SMALL)
+    other.set_unguided(plain.unguided)
+    other.train()
+    assert other.gains.training
+    assert not other.unguided.training
+    loss = other.forward_conditioned(
+        torch.rand(1, 3, 16, 16), Conditions(guide=guided(torch.rand(1, 4, 16, 16)))
+    ).mean()
+    loss.backward()
+    assert all(p.grad is None for p in other.unguided.parameters())
+    assert all(p.grad is not None for p in other.gains.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seen": [0, 1]}, "one number in seen"),
+        ({"carried": [4]}, "0 to 3"),
+        ({"unguided": {"class": "PerPixelMLP"}}, "a class and arguments"),
+        (
+            {"unguided": {"class": "PerPixelMLP", "arguments": {"in_channels": 4}}},
+            "PerPixelMLP takes 4 bands",
+        ),
+        (
+            {"unguided": {"class": "ResNet", "arguments": {"width": 4, "norm": "instance"}}},
+            "must be local",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(RecipeError, match=words):
+        GuidedResidual(guide=4, **SMALL, **arguments)
+
+
+@pytest.fixture
+def manifest(make_raster, tmp_path):
+    values = torch.rand(4, 40, 40).numpy() / 2
+    path = make_raster("place.tif", values, names=("red", "green", "blue", "nir"))
+    row = {"source": path, "target": path, "sensor": "reflectance"}
+    pd.DataFrame([row | {"group": n} for n in range(3)]).to_csv(tmp_path / "pairs.csv")
+    return tmp_path / "pairs.csv"
+
+
+def options(manifest, *more):
+    small = ("--data.batch=2", "--data.crop=32", "--data.steps=2", "--method.max_steps=2")
+    sizes = tuple(f"--method.generator.{k}={v}" for k, v in SMALL.items())
+    return [f"--data.manifest={manifest}", "--data.val_fraction=0.3", *small, *sizes, *more]
+
+
+@pytest.mark.slow
+def test_a_recipe_takes_it_from_a_model_which_is_kept_bit_for_bit(manifest, tmp_path):
+    run = tmp_path / "run"
+    fit("rgb2nir/guided", options(manifest), run, baselines=False)
+    words = options(manifest, "--method.max_steps=4")
+    fit("rgb2nir/guided", words, run, baselines=False, resume=True)
+    made = crossband.load(run / MODEL).network
+    bundled = crossband.load("rgb2nir").network.state_dict()
+    assert all(torch.equal(v, bundled[k]) for k, v in made.unguided.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("rgb2nir/local-unet", ("--unguided=rgb2nir",), "only a GuidedResidual takes"),
+        ("rgb2nir/guided", ("--unguided=sar2optical",), "takes 2 bands and gives 3"),
+        (
+            "rgb2nir/guided",
+            ("--method.signature.units.reflectance.target=[[0,0.5]]",),
+            "its ranges of reflectance",
+        ),
+        ("rgb2nir/guided", ("--method.generator.seen=[2,1,0]",), "guide's source bands are blue"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(name, more, words, manifest, tmp_path):
+    given = options(manifest, *more) if name == "rgb2nir/guided" else [*more]
+    with pytest.raises(RecipeError, match=words):
+        fit(name, [f"--data.manifest={manifest}", *given], tmp_path / "run", baselines=False)
+    assert not (tmp_path / "run").exists()
