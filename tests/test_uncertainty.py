@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import xarray as xr
 from calibrated import BANDS, calibrated_model, calibration
 
 from crossband import load
@@ -85,6 +86,24 @@ def test_tiles_equal_the_whole(model: Model, scene: Path) -> None:
     tiled = model.translate(scene, tile=128, familiarity=True, **options)
     assert list(whole.band.values) == ["nir", "nir_lower", "nir_upper", "dissimilarity"]
     np.testing.assert_allclose(tiled.values, whole.values, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [None, 64])
+def test_an_array_has_the_bands_of_a_file(model: Model, scene: Path, chunks: int | None) -> None:
+    with rasterio.open(scene) as file:
+        values = file.read()
+    array = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": list(BANDS)})
+    array = array if chunks is None else array.chunk({"y": chunks, "x": chunks})
+    options: dict[str, Any] = {"sensor": "reflectance", "interval": 0.9, "familiarity": True}
+    made = model.translate(array, **options)
+    assert (made.chunks is None) == (chunks is None)
+    whole = model.translate(scene, bands=BANDS, **options)
+    assert list(made.band.values) == list(whole.band.values)
+    assert made.attrs["CROSSBAND_INTERVAL"] == "0.9"
+    np.testing.assert_allclose(made.values, whole.values, atol=2e-5)
+    with pytest.raises(CrossbandError, match="takes no 'interval'"):
+        model.series(array, interval=0.9)
 
 
 def test_wider_at_a_higher_level_and_a_stricter_promise(model: Model, scene: Path) -> None:

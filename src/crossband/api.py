@@ -79,7 +79,7 @@ class Model(models.Model):
                 )
             lazy.check_keywords(source, options)
             every = TranslateOptions.of(**options)
-            return lazy.translate_array(self, source, every.read, every.tile)
+            return lazy.translate_array(self, source, every.read, every.tile, every.interval)
         if output is None:
             from crossband.translate.to_dataarray import translate_to_array
 

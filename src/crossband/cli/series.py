@@ -13,7 +13,13 @@ from crossband.core.messages import say
 from crossband.errors import SomeFailed
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesOptions
-from crossband.translate.options import GuideOptions, TileOptions, TranslateOptions, WriteOptions
+from crossband.translate.options import (
+    GuideOptions,
+    IntervalOptions,
+    TileOptions,
+    TranslateOptions,
+    WriteOptions,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +70,9 @@ def add_series(sub: Any) -> None:
         "--no-scenes", action="store_true", help="remove the translated scenes at the end"
     )
 
+    g = p.add_argument_group("how sure it is")
+    add_options(g, IntervalOptions, ("interval", "promise"))
+
     g = p.add_argument_group("a measurement of the same place")
     g.add_argument(
         "--guide",
@@ -109,6 +118,7 @@ def _series(a: argparse.Namespace) -> int:
                 parsed_options(TileOptions, a),
                 WriteOptions(overwrite=a.overwrite),
                 parsed_options(GuideOptions, a),
+                parsed_options(IntervalOptions, a),
             ),
             replace(what, compared=a.compare, stacked=not a.no_stack, keep_scenes=not a.no_scenes),
             indices=a.index or ["NDVI"],

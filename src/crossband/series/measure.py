@@ -14,6 +14,7 @@ from crossband.core.indices import BOUNDED
 from crossband.metrics.moments import Moments
 from crossband.raster.grid import Window
 from crossband.raster.warp import Readable
+from crossband.series.field_widths import FieldWidths
 from crossband.series.places import LocatedPlace
 
 #: Columns of the table, in order; see docs/series.md.
@@ -32,6 +33,8 @@ COLUMNS = (
     "compared",
     "scene",
 )
+#: Further columns with intervals.
+BOUNDS = ("lower", "upper")
 
 
 def place_row(
@@ -40,6 +43,7 @@ def place_row(
     scene: str,
     synthetic: Readable,
     true: Readable | None,
+    widths: FieldWidths | None = None,
 ) -> dict[str, Any] | None:
     """Compute the statistics of a place on a date; None where no pixel of it lies in the scene.
 
@@ -49,8 +53,9 @@ def place_row(
         scene: name of the scene.
         synthetic: the index of synthetic bands.
         true: the index of measured bands, on the same grid; None where there is none.
+        widths: of the index; None without intervals.
     """
-    index = synthetic.bands[0]
+    index, wide = synthetic.bands[0], np.zeros(2)
     inside, own, both = 0, Moments(), Moments()
     for box, mask in found.parts():
         count = int(np.count_nonzero(mask))
@@ -60,12 +65,17 @@ def place_row(
         made_window = synthetic.read(box)
         valid = _valid(made_window, index) & mask
         own += Moments.of(made_window.values[0], made_window.values[0], valid)
+        if widths is not None:
+            wide += widths.sums(box, valid)
         if true is not None:
             known = true.read(box)
             both += Moments.of(made_window.values[0], known.values[0], valid & _valid(known, index))
     if not inside:
         return None
     pixels = inside if found.total is None else max(found.total, inside)
+    bounds = math.nan, math.nan
+    if widths is not None and own.n:
+        bounds = widths.bounds(own.mean_p, wide / own.n, own.n)
     return {
         "place": found.place.name,
         "date": date,
@@ -80,6 +90,7 @@ def place_row(
         "difference": both.error / both.n if both.n else math.nan,
         "compared": pd.NA if true is None else both.n,
         "scene": scene,
+        **dict(zip(BOUNDS, bounds, strict=True)),
     }
 
 
@@ -96,7 +107,11 @@ def _valid(window: Window, index: str) -> NDArray[np.bool_]:
 
 
 def place_table(
-    rows: Sequence[dict[str, Any]], places: Sequence[str], indices: Sequence[str]
+    rows: Sequence[dict[str, Any]],
+    places: Sequence[str],
+    indices: Sequence[str],
+    *,
+    bounds: bool = False,
 ) -> pd.DataFrame:
     """Return rows as a table, sorted by place and index in the orders given.
 
@@ -104,11 +119,12 @@ def place_table(
         rows: of `place_row`, in the order of their dates.
         places: names.
         indices: names.
+        bounds: with the columns `BOUNDS`.
     """
     first = {name: number for number, name in enumerate(places)}
     # The sort is stable, so that dates keep their order.
     ordered = sorted(rows, key=lambda r: (first[r["place"]], list(indices).index(r["index"])))
-    out = pd.DataFrame(ordered, columns=list(COLUMNS))
+    out = pd.DataFrame(ordered, columns=[*COLUMNS, *(BOUNDS if bounds else ())])
     for column in ("valid", "pixels", "compared"):
         out[column] = out[column].astype("Int64")
     for column in ("synthetic", "synthetic_std", "share", "true", "true_std", "difference"):

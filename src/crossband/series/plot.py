@@ -22,7 +22,8 @@ HALF = 0.5
 _INK, _SYNTHETIC, _GAP = "#1f2430", "#1b7f4d", "#b6322c"
 _WIDTH = 12.0
 _SPREAD, _PARTLY, _MASKED = "± 1 standard deviation", "less than half valid", "masked"
-_LEGEND = ("synthetic", "true", _PARTLY, _SPREAD, _MASKED)
+_BOUNDS = "interval of the mean"
+_LEGEND = ("synthetic", "true", _PARTLY, _SPREAD, _BOUNDS, _MASKED)
 
 
 def plot_series(path: str | Path, table: pd.DataFrame, index: str, *, title: str) -> Path:
@@ -89,6 +90,9 @@ def _draw(axis: Any, rows: pd.DataFrame) -> None:
             linewidth=0,
             label=_SPREAD,
         )
+    if "lower" in rows and rows["lower"].notna().any():
+        ends = rows["lower"].to_numpy(float), rows["upper"].to_numpy(float)
+        axis.vlines(when, *ends, color=_SYNTHETIC, linewidth=1.0, label=_BOUNDS)
     if np.isfinite(true).any():
         axis.plot(when, true, color=_INK, linewidth=1.4, linestyle="--")
         _points(axis, when, true, share, _INK, "s", "true")

@@ -39,7 +39,7 @@ def series_result(
         if output is not None:
             raise CrossbandError("a DataArray gives a Dataset or a table: leave the output out")
         own = {"place_name"} if places is not None else set()
-        lazy.check_keywords(scenes, [name for name in options if name not in own])
+        lazy.check_keywords(scenes, [name for name in options if name not in own], intervals=False)
         read, tile = translate.read, translate.tile
         if places is None:
             return array_series.index_dataset(model, scenes, indices, read, tile)

@@ -18,6 +18,7 @@ from crossband.raster.open import open_raster
 from crossband.raster.output_paths import make_folder
 from crossband.raster.warp import check_georeference
 from crossband.series import cubes, index_stack, preparation, record
+from crossband.series.field_widths import with_field_intervals
 from crossband.series.guides import check_earlier
 from crossband.series.options import EARLIER, SeriesOptions
 from crossband.series.places import Place, everywhere, read_places
@@ -71,6 +72,7 @@ def series(
         raise CrossbandError("--align is for the stack, and --no-stack leaves it out")
     check_guide_options(options.guide)
     check_earlier(options.guide)
+    options = with_field_intervals(model, list(indices), options)
     tasks = preparation.dated_tasks(
         model,
         [str(i) for i in inputs],

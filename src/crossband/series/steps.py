@@ -23,6 +23,7 @@ from crossband.model import Model
 from crossband.raster.grid import Box, Grid
 from crossband.raster.warp import Readable
 from crossband.series import cubes, index_stack, maps, measure, places, preparation
+from crossband.series.field_widths import FieldWidths
 from crossband.series.guides import guided_by_earlier
 from crossband.series.options import EARLIER
 from crossband.series.places import LocatedPlace, Place
@@ -31,6 +32,7 @@ from crossband.series.record import SCENES
 from crossband.translate.options import GuideOptions, TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
+from crossband.translate.uncertain_files import uncertain_paths, widths_path
 
 
 @dataclass
@@ -170,14 +172,19 @@ class SeriesSteps:
                     key = (grid.height, grid.width, grid.transform, grid.crs)
                     if key not in where:
                         where[key] = self._located(grid, item)
+                    widths = self._widths(item, index)
+                    if widths is not None:
+                        files.enter_context(widths)
                     for place in where[key]:
-                        row = measure.place_row(place, item.label, item.scene, made, true)
+                        row = measure.place_row(place, item.label, item.scene, made, true, widths)
                         if row is not None:
                             rows.append(row)
         result.labels = [
             i.label for i in self.tasks if self._is_translated(i) or self._is_masked(i)
         ]
-        result.table = measure.place_table(rows, [p.name for p in self.wanted], self.indices)
+        sure = self.options.interval.interval is not None
+        names = [p.name for p in self.wanted]
+        result.table = measure.place_table(rows, names, self.indices, bounds=sure)
         known = set(result.table["place"])
         beyond = {
             f.place.name for located in where.values() for f in located if f.total is not None
@@ -190,6 +197,12 @@ class SeriesSteps:
         label = item.dated.source.label
         found = [places.locate_place(place, grid, label) for place in self.wanted]
         return [f for f in found if f is not None]
+
+    def _widths(self, item: DatedTask, index: str) -> FieldWidths | None:
+        """Open the widths of an index; None without intervals, and for a masked scene."""
+        if self.options.interval.interval is None or self._is_masked(item):
+            return None
+        return FieldWidths.open(widths_path(item.indices[index]), index)
 
     def _synthetic(self, number: int, index: str) -> AbstractContextManager[Readable]:
         """Open the index of a scene; all of it is masked where the scene is."""
@@ -266,7 +279,8 @@ class SeriesSteps:
         """Remove the translated scenes; other files in their folder are kept."""
         scenes = self.folder / SCENES
         for item in filter(self._is_translated, self.tasks):
-            for path in (item.task.output, *item.indices.values()):
+            beside = uncertain_paths(item.task.output, item.indices, self.options.interval)
+            for path in (item.task.output, *item.indices.values(), *beside):
                 path.unlink(missing_ok=True)
         (scenes / "summary.jsonl").unlink(missing_ok=True)
         preparation.remove_if_empty(scenes)

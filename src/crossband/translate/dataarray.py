@@ -111,7 +111,12 @@ class ArrayReader:
 
 
 def result_array(
-    model: Model, array: xr.DataArray, reader: ArrayReader, data: Any, tags: Mapping[str, str]
+    model: Model,
+    array: xr.DataArray,
+    reader: ArrayReader,
+    data: Any,
+    bands: Sequence[str],
+    tags: Mapping[str, str],
 ) -> xr.DataArray:
     """Label computed values like the source.
 
@@ -120,6 +125,7 @@ def result_array(
         array: the source.
         reader: of the source.
         data: physical values (..., band, y, x), NaN where masked.
+        bands: their names.
         tags: further attributes beside those of `synthetic_tags`.
 
     Returns:
@@ -127,7 +133,7 @@ def result_array(
         Coordinates along the bands are left out. Where the model makes pixels finer, those along y
         and x are left out, too, except y and x themselves, which get new values.
     """
-    scale, target = model.network.scale, list(model.signature.target)
+    scale, target = model.network.scale, list(bands)
     replaced = {reader.band} if scale == 1 else {reader.band, reader.y, reader.x}
     coords = {name: c for name, c in array.coords.items() if not replaced & set(c.dims)}
     lead = [d for d in array.dims if d not in (reader.band, reader.y, reader.x)]

@@ -7,6 +7,7 @@ equals the result of the whole array at once.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from crossband.core.options import keywords
 from crossband.errors import CrossbandError
 from crossband.model import Model, identity
 from crossband.raster.grid import Box, Grid
@@ -24,9 +26,10 @@ from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import ArrayReader, result_array
 from crossband.translate.engine import EngineKey
 from crossband.translate.engine_cache import shared_engine
-from crossband.translate.options import TileOptions
+from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
+from crossband.translate.uncertain_files import SureBands, ready_model
 from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:
@@ -38,17 +41,28 @@ KEYWORDS = (
     *("device", "precision", "tile", "seed"),
 )
 EAGER_KEYWORDS = ("batch", "overlap")
+INTERVAL_KEYWORDS = tuple(keywords(IntervalOptions))
 
 
-def check_keywords(array: xr.DataArray, names: Iterable[str]) -> None:
-    """Raise CrossbandError for keyword arguments that cannot be used with this array."""
+def check_keywords(array: xr.DataArray, names: Iterable[str], *, intervals: bool = True) -> None:
+    """Raise CrossbandError for keyword arguments that cannot be used with this array.
+
+    Args:
+        array: that is translated.
+        names: of the arguments.
+        intervals: those of `IntervalOptions` are possible.
+    """
     if not isinstance(array, xr.DataArray):
         raise CrossbandError(
             f"translate takes a path or a DataArray, not {type(array).__name__}; of a Dataset, "
             f"dataset.to_array('band') makes one"
         )
     lazy = array.chunks is not None
-    known = (*KEYWORDS, *(() if lazy else EAGER_KEYWORDS))
+    known = (
+        *KEYWORDS,
+        *(() if lazy else EAGER_KEYWORDS),
+        *(INTERVAL_KEYWORDS if intervals else ()),
+    )
     for name in names:
         if name not in known:
             raise CrossbandError(
@@ -62,6 +76,7 @@ def translate_array(
     array: xr.DataArray,
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
+    sure: IntervalOptions = NO_INTERVALS,
 ) -> xr.DataArray:
     """Translate a DataArray.
 
@@ -71,6 +86,7 @@ def translate_array(
             chunks.
         read: bands, sensor, scale, offset and nodata.
         tile: device, precision, tile and seed; for an array in memory also batch and overlap.
+        sure: intervals and familiarity, as further bands.
 
     Returns:
         float32 in physical units, NaN where masked, labelled as `dataarray.result_array` says. It
@@ -84,33 +100,37 @@ def translate_array(
     reader = ArrayReader.of(array, model.signature.source, read)
     model.signature.check_unit(reader.radiometry.unit)
     conditions = SceneConditions(model.network, reader.grid, tile.seed)
+    model = ready_model(model, sure, reader.radiometry.unit)
+    bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor)
     tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
     numbers = reader.stored(array)
     if array.chunks is not None:
-        data = _lazy(model, numbers.data, reader, tile)
+        data = _lazy(model, numbers.data, reader, tile, bands)
         tags["CROSSBAND_EXACT"] = "YES"
     else:
-        data = _eager(model, numbers.values, reader, tile)
+        data = _eager(model, numbers.values, reader, tile, bands)
         exact = Tiling.of(model, reader.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
-    return result_array(model, array, reader, data, tags)
+    return result_array(model, array, reader, data, bands.names, {**tags, **bands.tags})
 
 
 def _eager(
-    model: Model, stored: NDArray[Any], reader: ArrayReader, tile: TileOptions
+    model: Model, stored: NDArray[Any], reader: ArrayReader, tile: TileOptions, bands: SureBands
 ) -> NDArray[np.float32]:
     """Translate numbers (..., band, y, x) in memory."""
     scale, (height, width) = model.network.scale, stored.shape[-2:]
     lead = stored.shape[:-3]
-    shape = (*lead, len(model.signature.target), height * scale, width * scale)
+    shape = (*lead, len(bands.names), height * scale, width * scale)
     out = np.full(shape, np.nan, np.float32)
     for index in np.ndindex(lead):
         made = translate_window(model, reader.window(stored[index], reader.grid), tile)
-        np.copyto(out[index], made.values, where=made.mask)
+        np.copyto(out[index], bands.apply(made.values, made.mask), where=made.mask)
     return out
 
 
-def _lazy(model: Model, stored: da.Array, reader: ArrayReader, tile: TileOptions) -> da.Array:
+def _lazy(
+    model: Model, stored: da.Array, reader: ArrayReader, tile: TileOptions, bands: SureBands
+) -> da.Array:
     """Translate numbers (..., band, y, x) of dask, block by block."""
     import dask
     import dask.array as da
@@ -134,7 +154,7 @@ def _lazy(model: Model, stored: da.Array, reader: ArrayReader, tile: TileOptions
         stored.ndim - 1: reach if len(cols) > 1 else 0,
     }
     padded = da.overlap.overlap(whole, depth=around, boundary="none", allow_rechunk=False)
-    translation = BlockTranslation.of(model, reader, tile)
+    translation = BlockTranslation.of(model, reader, tile, bands)
     # As one key of the graph, it is sent to each worker once, and not with each block.
     name = dask.base.tokenize(translation)
     shared = dask.delayed(translation, name=f"crossband-{name}", traverse=False)
@@ -147,7 +167,7 @@ def _lazy(model: Model, stored: da.Array, reader: ArrayReader, tile: TileOptions
         dtype=np.float32,
         chunks=(
             *lead,
-            (len(model.signature.target),),
+            (len(bands.names),),
             tuple(n * scale for n in rows),
             tuple(n * scale for n in cols),
         ),
@@ -193,21 +213,25 @@ class BlockTranslation:
         key: of the engine that the blocks of a process share.
         reader: of the array.
         tile: tile and seed.
+        bands: of the result.
     """
 
     model: Model
     key: EngineKey
     reader: ArrayReader
     tile: TileOptions
+    bands: SureBands
 
     @classmethod
-    def of(cls, model: Model, reader: ArrayReader, tile: TileOptions) -> Self:
+    def of(cls, model: Model, reader: ArrayReader, tile: TileOptions, bands: SureBands) -> Self:
         """Collect what the blocks of an array need."""
-        bare = Model(model.network, model.signature, name=model.name, task=model.task)
-        return cls(bare, EngineKey(identity(model), tile.device, tile.precision), reader, tile)
+        bare = copy.copy(model)
+        bare.baselines = {}
+        key = EngineKey(identity(model), tile.device, tile.precision)
+        return cls(bare, key, reader, tile, bands)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
-        return self.key.identity, repr(self.reader), repr(self.tile)
+        return self.key.identity, repr(self.reader), repr(self.tile), repr(self.bands)
 
 
 def translate_block(
@@ -239,8 +263,8 @@ def translate_block(
     tiling = Tiling.of(engine.model, reader.grid, translation.tile, part=core)
     conditions = SceneConditions(network, reader.grid, translation.tile.seed)
     seen, target = core.expanded(reach, whole), core.scaled(network.scale)
-    bands = len(engine.model.signature.target)
-    out = np.full((*lead, bands, target.height, target.width), np.nan, np.float32)
+    bands = translation.bands
+    out = np.full((*lead, len(bands.names), target.height, target.width), np.nan, np.float32)
     for index in np.ndindex(lead):
         window = reader.window(block[index], reader.grid.crop(seen))
         finished_boxes = compute_windows(
@@ -250,5 +274,6 @@ def translate_block(
             lambda box, window=window: window.crop(box.relative_to(seen)),  # type: ignore[misc]
         )
         for box, values, mask in finished_boxes:
-            np.copyto(out[index][:, *box.relative_to(target).slices()], values, where=mask)
+            made = bands.apply(values, mask)
+            np.copyto(out[index][:, *box.relative_to(target).slices()], made, where=mask)
     return out

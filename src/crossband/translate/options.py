@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 
 from crossband.core import columns
 from crossband.core.options import from_keywords, option
@@ -157,6 +157,8 @@ class GuideOptions:
 class IntervalOptions:
     """Intervals and familiarity beside the result; see docs/uncertainty.md."""
 
+    #: Whether the widths of each index are written, too.
+    widths: ClassVar[bool] = False
     interval: float | None = option(
         None,
         "also write lower and upper values that hold the truth with this probability, as 0.9, for "
@@ -179,6 +181,13 @@ class IntervalOptions:
     def wanted(self) -> bool:
         """Whether the network computes more than the result."""
         return self.interval is not None or self.familiarity
+
+
+@dataclass(frozen=True)
+class FieldIntervalOptions(IntervalOptions):
+    """Intervals, and the widths of each index, of which intervals of means over fields are made."""
+
+    widths: ClassVar[bool] = True
 
 
 NO_INTERVALS = IntervalOptions()

@@ -16,7 +16,7 @@ from crossband.translate.conditions import SceneConditions
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling
-from crossband.translate.uncertain_files import ready_model, with_intervals
+from crossband.translate.uncertain_files import SureBands, ready_model
 from crossband.translate.window import check_source, translate_window
 
 
@@ -48,6 +48,7 @@ def translate_to_array(
     with open_scene(source, read, needed=model.signature.source) as scene:
         check_source(model, scene.unit, scene.bands)
         model = ready_model(model, sure, scene.unit)
+        bands = SureBands.of(model, sure, scene.unit, read.sensor)
         window = scene.read()
         tiling = Tiling.of(model, scene.grid, tile)
         conditions = SceneConditions(model.network, scene.grid, tile.seed)
@@ -56,16 +57,13 @@ def translate_to_array(
     if not window.mask.any():
         raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
     result = translate_window(model, window, tile)
-    if sure.wanted:
-        result, more = with_intervals(model, result, window.unit, sure, read.sensor)
-        tags |= more
-    grid = result.grid
+    values, grid = bands.apply(result.values, result.mask), result.grid
     array = xr.DataArray(
-        np.where(result.mask, result.values, np.float32("nan")),
+        np.where(result.mask, values, np.float32("nan")),
         dims=("band", "y", "x"),
-        coords={"band": list(result.bands)},
-        name=result.bands[0] if len(result.bands) == 1 else model.name,
-        attrs={"units": result.unit, "long_name": list(result.bands), **tags},
+        coords={"band": list(bands.names)},
+        name=bands.names[0] if len(bands.names) == 1 else model.name,
+        attrs={"units": result.unit, "long_name": list(bands.names), **tags, **bands.tags},
     )
     if not grid.transform.is_identity and grid.transform.is_rectilinear:
         cols, rows = np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5

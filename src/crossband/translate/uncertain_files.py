@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 from crossband.core import indices
 from crossband.errors import CrossbandError
 from crossband.model import Model
-from crossband.model.calibration import GUARANTEE, Factors, limits
+from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, limits
 from crossband.model.uncertain import DISSIMILARITY, calibration_of, uncertain_model
 from crossband.raster.encoding import Encoding
-from crossband.raster.grid import Window
 from crossband.raster.output import OutputFile
 from crossband.translate.options import IntervalOptions
 
 #: Unit of what has none.
 PLAIN = "1"
+#: Tag of a file of widths: side of the windows -> what widths are multiplied by for their means.
+FACTORS = "CROSSBAND_INTERVAL_FACTORS"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,26 @@ class BandIntervals:
 
 
 @dataclass(frozen=True)
+class IndexWidths:
+    """The content of a file of widths: lower and upper widths of an index, before any factor.
+
+    Attributes:
+        channel: of the lower width among the further channels; the upper one is the next.
+    """
+
+    channel: int
+
+    def __call__(
+        self,
+        known: Mapping[str, NDArray[np.float32]],
+        further: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return values [2, h, w] and the mask."""
+        return np.where(mask, further[self.channel : self.channel + 2], np.float32(0)), mask
+
+
+@dataclass(frozen=True)
 class FamiliarityBand:
     """The content of a familiarity file: dissimilarity in units of its limit."""
 
@@ -138,7 +160,8 @@ def interval_facts(options: IntervalOptions) -> dict[str, str]:
     """Return what files depend on by these options; nothing where they ask for nothing."""
     if not options.wanted:
         return {}
-    return {"--interval": f"{options.interval} {options.promise} {options.familiarity}"}
+    widths = " widths" if options.widths else ""
+    return {"--interval": f"{options.interval} {options.promise} {options.familiarity}{widths}"}
 
 
 def uncertain_paths(
@@ -147,9 +170,43 @@ def uncertain_paths(
     """Return the files beside a result: `nir.interval.tif`, those of indices, familiarity."""
     named = [output, *extra.values()] if options.interval is not None else []
     paths = [path.with_name(f"{path.stem}.interval.tif") for path in named]
+    if options.widths:
+        paths += [widths_path(path) for path in extra.values()]
     if options.familiarity:
         paths.append(output.with_name(f"{output.stem}.familiarity.tif"))
     return paths
+
+
+def widths_path(index: Path) -> Path:
+    """Return the path of the widths beside an index."""
+    return index.with_name(f"{index.stem}.widths.tif")
+
+
+def calibrated_windows(
+    model: Model, index: str, options: IntervalOptions, unit: str, sensor: str | None = None
+) -> dict[int, float]:
+    """Return what the widths of an index are multiplied by, by the side of windows in pixels.
+
+    Args:
+        model: calibrated.
+        index: name.
+        options: level and promise.
+        unit: of the source.
+        sensor: of the source, where it was declared.
+
+    Raises:
+        CrossbandError: the index was not calibrated for single pixels, or not at this level.
+    """
+    calibration, found = calibration_of(model), dict[int, float]()
+    assert options.interval is not None
+    for side in WINDOWS:
+        try:
+            how = (options.interval, options.promise, sensor, side)
+            found[side] = calibration.factor(index, unit, *how)[0]
+        except CrossbandError:
+            if side == 1:
+                raise
+    return found
 
 
 def uncertain_outputs(
@@ -181,6 +238,12 @@ def uncertain_outputs(
             content = BandIntervals(bounds)
             outputs.append(_beside(result, path, names, of_unit, tags, content))
         result.tags = {**result.tags, **outputs[0].tags}
+        for name, index in extra.items() if options.widths else ():
+            factors = json.dumps(calibrated_windows(model, name, options, unit, sensor))
+            names = (f"{name}_below", f"{name}_above")
+            widths = IndexWidths(2 * calibration_of(model).quantities.index(name))
+            tags = {**result.tags, FACTORS: factors}
+            outputs.append(_beside(result, widths_path(index), names, PLAIN, tags, widths))
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
         tags = {**result.tags, "CROSSBAND_FAMILIARITY": "above 1: unlike the training places"}
@@ -189,32 +252,57 @@ def uncertain_outputs(
     return outputs
 
 
-def with_intervals(
-    model: Model, result: Window, unit: str, options: IntervalOptions, sensor: str | None
-) -> tuple[Window, dict[str, str]]:
-    """Return a window with the bounds of each band as further bands, and the tags of these.
+@dataclass(frozen=True)
+class SureBands:
+    """The bands of a result in memory: the target's, the bounds of each, and the dissimilarity.
 
-    Args:
-        model: from `ready_model`.
-        result: of `translate_window`, with the model's further channels.
-        unit: of the source.
-        options: level, promise, familiarity.
-        sensor: of the source, where it was declared.
+    Attributes:
+        target: bands that the model makes.
+        bounds: of each of them; none without intervals.
+        familiarity: whether the dissimilarity follows.
+        tags: of the bounds.
     """
-    count = len(model.signature.target)
-    names, further = list(result.bands[:count]), result.values[count:]
-    parts, tags = [result.values[:count]], dict[str, str]()
-    if options.interval is not None:
-        bounds = tuple(Bounds.of(model, q, unit, options, sensor) for q in result.bands[:count])
-        known = dict(zip(names, result.values, strict=False))
-        parts.append(BandIntervals(bounds)(known, further, result.mask)[0])
-        names += [f"{b.quantity}_{side}" for b in bounds for side in ("lower", "upper")]
-        tags = interval_tags(model, bounds, options)
-    familiar = calibration_of(model).familiar if options.familiarity else None
-    if familiar is not None:
-        parts.append(FamiliarityBand()({}, further, result.mask)[0])
-        names.append(DISSIMILARITY)
-    return replace(result, values=np.concatenate(parts), bands=tuple(names)), tags
+
+    target: tuple[str, ...]
+    bounds: tuple[Bounds, ...]
+    familiarity: bool
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, model: Model, options: IntervalOptions, unit: str, sensor: str | None) -> Self:
+        """Return the bands that the options ask for.
+
+        Args:
+            model: from `ready_model`.
+            options: level, promise, familiarity.
+            unit: of the source.
+            sensor: of the source, where it was declared.
+
+        Raises:
+            CrossbandError: a band was not calibrated, or not for this level.
+        """
+        target, bounds, tags = tuple(model.signature.target), tuple[Bounds, ...](), {}
+        if options.interval is not None:
+            bounds = tuple(Bounds.of(model, q, unit, options, sensor) for q in target)
+            tags = interval_tags(model, bounds, options)
+        return cls(target, bounds, options.familiarity, tags)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the bands."""
+        sides = [f"{b.quantity}_{side}" for b in self.bounds for side in ("lower", "upper")]
+        return (*self.target, *sides, *([DISSIMILARITY] if self.familiarity else []))
+
+    def apply(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the bands [n, h, w] of all channels [C, h, w] of the model's output."""
+        made, further = values[: len(self.target)], values[len(self.target) :]
+        parts = [made]
+        if self.bounds:
+            known = dict(zip(self.target, made, strict=True))
+            parts.append(BandIntervals(self.bounds)(known, further, mask)[0])
+        if self.familiarity:
+            parts.append(FamiliarityBand()({}, further, mask)[0])
+        return np.concatenate(parts)
 
 
 def _beside(
@@ -223,7 +311,7 @@ def _beside(
     bands: tuple[str, ...],
     unit: str,
     tags: Mapping[str, str],
-    content: BandIntervals | FamiliarityBand,
+    content: BandIntervals | FamiliarityBand | IndexWidths,
 ) -> OutputFile:
     plain = Encoding("float32", nodata=float("nan"))
     return replace(
