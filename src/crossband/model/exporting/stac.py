@@ -91,6 +91,11 @@ def mlm_item(
     if not licence:
         raise ModelError(f"{model.name}: it does not state its licence, which an item needs")
     world = [[-180.0, -90.0], [180.0, -90.0], [180.0, 90.0], [-180.0, 90.0], [-180.0, -90.0]]
+    properties = mlm_properties(model, signature, str(licence))
+    assets = {name: _asset(model, name, path, base) for name, path in files.items()}
+    for asset in assets.values():
+        if MODEL_ROLE in asset["roles"]:  # STAC lets an item state bands only where an asset does
+            asset["bands"] = properties["bands"]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -98,9 +103,9 @@ def mlm_item(
         "id": model.name,
         "geometry": {"type": "Polygon", "coordinates": [world]},
         "bbox": [-180.0, -90.0, 180.0, 90.0],
-        "properties": mlm_properties(model, signature, str(licence)),
+        "properties": properties,
         "links": [],
-        "assets": {name: _asset(model, name, path, base) for name, path in files.items()},
+        "assets": assets,
     }
 
 
