@@ -110,12 +110,7 @@ def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None
     Raises:
         SystemExit: the vault was open before, and `again` is not set.
     """
-    before = vault.looks(name)
-    if before and not again:
-        raise SystemExit(
-            f"the vault was opened for {name} already ({'; '.join(before)}): whatever is chosen "
-            "after that is chosen with it; --again opens it, and the table will say so"
-        )
+    vault.check_unopened(name, again)
     folder = ROOT / RUNS / name
     model = load(folder / "run" / "model")
     model.name = name

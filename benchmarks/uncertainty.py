@@ -8,7 +8,8 @@
     python benchmarks/uncertainty.py table                    print the judged numbers again
 
 FOLDER is that of `inner_folds.py`. Each place's errors come from a model that was not trained on
-its region. `inner` and `fit` never read the vault. `judge` writes its look into looks.csv.
+its region. `inner` and `fit` never read the vault. `judge` writes its look into looks.csv, and
+refuses a second one without `--again`. It collects errors as `collect` does for one fold.
 """
 
 from __future__ import annotations
@@ -18,29 +19,42 @@ import json
 import pickle
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import vault
+from judged_intervals import (
+    LEAST_SPREAD,
+    QUANTITIES,
+    ByFamiliarity,
+    Rival,
+    Widths,
+    constant_widths,
+    families,
+    head_widths,
+    joined,
+    judged,
+    spread_widths,
+    table,
+)
 from project import ROOT
 
 from crossband import load
-from crossband.core.conformal import MEAN, interval_score
+from crossband.api import Model
 from crossband.data import manifest as manifests
-from crossband.errors import CrossbandError
-from crossband.evaluation.calibrate import fit
-from crossband.evaluation.place_errors import PlaceErrors, collect
+from crossband.evaluation.calibrate import factors_of, fit
+from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect
 from crossband.model.calibration import WINDOWS, Calibration
-from crossband.model.uncertain import uncertain_model
 
 RUNS = ROOT / "runs" / "uncertainty"
 WEIGHTS = ROOT / "src" / "crossband" / "weights" / "rgb2nir"
 NUMBERS = ROOT / "docs" / "uncertainty.json"
-QUANTITIES = ("nir", "NDVI", "EVI")
+#: Under which looks at the vault for these numbers are counted.
+LOOK = "rgb2nir-intervals"
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-HELD, DRAWS = 3, 2000
+HELD = 3
 FITTED = (
     "cross-fitted: the errors of each place are those of a model of the same recipe that was not "
     "trained on its region, not of the shipped weights. So the formal guarantee at a level 1 - a "
@@ -74,122 +88,6 @@ def collect_folds(folder: Path) -> None:
             )
 
 
-def judged(
-    calibration: Calibration, places: Sequence[PlaceErrors], level: float = 0.9
-) -> list[dict[str, Any]]:
-    """Return coverage, width and interval score at each place, of each quantity and window."""
-    model = load("rgb2nir")
-    model.calibration = calibration
-    network: Any = uncertain_model(model, "reflectance").network
-    head = network.head
-    found = []
-    for place in places:
-        for side in WINDOWS:
-            sample = place.samples[side]
-            if not sample.errors:
-                continue
-            errors = np.stack(sample.errors)
-            widths = np.ones((len(errors), 2 * len(QUANTITIES)), np.float32)
-            if head is not None:
-                cells, pixels = (
-                    torch.from_numpy(np.stack(a)) for a in (sample.cells, sample.pixels)
-                )
-                widths = head(head.cells(cells), pixels).mean(dim=1).numpy()
-            for number, quantity in enumerate(QUANTITIES):
-                known = np.isfinite(errors[:, number])
-                row = _row(calibration, place, quantity, side, level)
-                if row is None or not known.any():
-                    continue
-                low, high, e = (
-                    a[known]
-                    for a in (
-                        -row["factor"] * widths[:, 2 * number],
-                        row["factor"] * widths[:, 2 * number + 1],
-                        errors[:, number],
-                    )
-                )
-                row["coverage"] = float(np.mean((low <= e) & (e <= high)))
-                row["width"] = float(np.mean(high - low))
-                row["score"] = float(np.mean(interval_score(low, high, e, level)))
-                found.append(row)
-    return found
-
-
-def _row(
-    calibration: Calibration, place: PlaceErrors, quantity: str, side: int, level: float
-) -> dict[str, Any] | None:
-    """Return what identifies a place, with the factor of its family; None without a promise."""
-    try:
-        every = calibration.find(quantity, place.unit, window=side)
-        own = [f for f in every if f.group == place.group]
-        factor = own[0].at(level, MEAN) if own else max(f.at(level, MEAN) for f in every)
-    except CrossbandError:  # too few places of the unit
-        return None
-    return {
-        "quantity": quantity,
-        "window": side,
-        "unit": place.unit,
-        "family": place.group,
-        "region": place.region,
-        "place": place.place,
-        "factor": factor,
-    }
-
-
-def table(rows: Sequence[dict[str, Any]], constant: Sequence[dict[str, Any]]) -> str:
-    """Return the means over places as Markdown, beside those of a constant width."""
-    lines = [
-        "| quantity | mean over | places | coverage | under 80 % | width | interval score "
-        "| constant width's | ratio |",
-        "|" + "---|" * 9,
-    ]
-    for quantity in QUANTITIES:
-        for side in WINDOWS:
-            own, other = (
-                [r for r in of if (r["quantity"], r["window"]) == (quantity, side)]
-                for of in (rows, constant)
-            )
-            if own and other:
-                cover = np.array([r["coverage"] for r in own])
-                low, high = _bootstrap(cover, [r["region"] for r in own])
-                score, others = (float(np.mean([r["score"] for r in of])) for of in (own, other))
-                width = float(np.mean([r["width"] for r in own]))
-                under = float(np.mean(cover < 0.8))
-                what = "pixels" if side == 1 else f"{side} x {side}"
-                lines.append(
-                    f"| {quantity} | {what} | {len(own)} | {cover.mean():.3f} ({low:.3f} to "
-                    f"{high:.3f}) | {under:.0%} | {width:.3f} | {score:.3f} | {others:.3f} | "
-                    f"{score / others:.2f} |"
-                )
-    return "\n".join(lines)
-
-
-def families(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the coverage of pixels by family and quantity as Markdown."""
-    names = sorted({r["family"] for r in rows})
-    lines = ["| places | n | " + " | ".join(QUANTITIES) + " |", "|---|---|" + "---|" * 3]
-    for name in names:
-        own = [r for r in rows if r["family"] == name and r["window"] == 1]
-        cells = []
-        for quantity in QUANTITIES:
-            covers = [r["coverage"] for r in own if r["quantity"] == quantity]
-            cells.append(f"{np.mean(covers):.2f}" if covers else "-")
-        count = len({r["place"] for r in own})
-        lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _bootstrap(values: np.ndarray, regions: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over places, by regions."""
-    names = {name: n for n, name in enumerate(dict.fromkeys(regions))}
-    numbers = np.array([names[r] for r in regions])
-    sums, sizes = (np.bincount(numbers, w) for w in (values, np.ones(len(values))))
-    drawn = np.random.default_rng(0).integers(len(names), size=(DRAWS, len(names)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def fitted(
     places: Sequence[PlaceErrors], *, constant: bool = False, familiarity: bool = False
 ) -> Calibration:
@@ -207,25 +105,64 @@ def fitted(
     )
 
 
+def with_calibration(calibration: Calibration) -> Model:
+    """Return the bundled model with another calibration."""
+    model = load("rgb2nir")
+    model.calibration = calibration
+    return model
+
+
+def rivals(kept: Sequence[PlaceErrors], new: Sequence[PlaceErrors]) -> list[Rival]:
+    """Return how other widths do at new places, calibrated on the kept ones in the same way."""
+    plain = fitted(kept, constant=True)
+    tables = {side: SampleTable.of(kept, side) for side in WINDOWS}
+    scores = {
+        side: t.errors.abs() / t.spread.mean(dim=1, keepdim=True).clamp_min(LEAST_SPREAD)
+        for side, t in tables.items()
+    }
+    spread = replace(plain, factors=factors_of(kept, QUANTITIES, tables, scores))
+    ways: list[tuple[str, Calibration, Widths]] = [
+        ("constant width", plain, constant_widths),
+        ("members' spread", spread, spread_widths),
+    ]
+    return [Rival(name, judged(of, new, widths)) for name, of, widths in ways]
+
+
 def inner(parts: Sequence[int]) -> None:
     """Hold out parts of the regions in turn; fit on the rest, with a head and without."""
     places = places_of(folds_there())
     part = [zlib.crc32(f"held {p.region}".encode()) % HELD for p in places]
-    rows, constant = [], []
+    rows: list[dict[str, Any]] = []
+    others: list[Rival] = []
+    familiar = []
     for held in parts:
         kept = [p for p, n in zip(places, part, strict=True) if n != held]
         new = [p for p, n in zip(places, part, strict=True) if n == held]
-        rows += judged(fitted(kept), new)
-        constant += judged(fitted(kept, constant=True), new)
-    print(table(rows, constant) + "\n\n" + families(rows))
+        model = with_calibration(fitted(kept, familiarity=True))
+        assert model.calibration is not None
+        rows += judged(model.calibration, new, head_widths(model))
+        found = rivals(kept, new)
+        others = (
+            [
+                Rival(new_rival.name, [*old.rows, *new_rival.rows])
+                for old, new_rival in zip(others, found, strict=True)
+            ]
+            if others
+            else found
+        )
+        familiar.append(ByFamiliarity.of(model, new))
+    print("\n\n".join([table(rows, others), families(rows), joined(familiar).table()]))
 
 
-def judge(manifests_folder: Path, why: str) -> None:
+def judge(manifests_folder: Path, why: str, again: bool) -> None:
     """Measure the shipped calibration at the places of the vault: one look, counted."""
     model = load("rgb2nir")
     if model.calibration is None:
         raise SystemExit("fit first")
-    read = vault.read("rgb2nir", folder=manifests_folder, look=True, why=why)
+    if not folds_there():
+        raise SystemExit("collect first: other widths are calibrated on the errors of the folds")
+    vault.check_unopened(LOOK, again)
+    read = vault.read("rgb2nir", folder=manifests_folder, look=True, model=LOOK, why=why)
     RUNS.mkdir(parents=True, exist_ok=True)
     path = RUNS / "vault.csv"
     read.assign(split="test").to_csv(path, index=False)
@@ -235,20 +172,28 @@ def judge(manifests_folder: Path, why: str) -> None:
 
 def print_table() -> None:
     """Print the judged numbers, and write them to docs/uncertainty.json."""
-    calibration, places = load("rgb2nir").calibration, places_of(["vault"])
+    model, places = load("rgb2nir"), places_of(["vault"])
+    calibration, widths = model.calibration, head_widths(model)
     assert calibration is not None
-    plain = fitted(places_of(folds_there()), constant=True)
-    rows, constant = judged(calibration, places), judged(plain, places)
+    rows = judged(calibration, places, widths)
     levels = {}
     for level in LEVELS:
-        at = judged(calibration, places, level)
+        at = judged(calibration, places, widths, level)
         levels[str(level)] = {
             q: float(np.mean([r["coverage"] for r in at if (r["quantity"], r["window"]) == (q, 1)]))
             for q in QUANTITIES
         }
-    text = table(rows, constant)
-    NUMBERS.write_text(json.dumps({"levels": levels, "table": text.splitlines()}, indent=1) + "\n")
-    print(text + "\n\n" + families(rows) + "\n\nlevels: " + json.dumps(levels))
+    looks = vault.looks(LOOK)
+    texts = {
+        "table": table(rows, rivals(places_of(folds_there()), places)),
+        "families": families(rows),
+        "familiarity": ByFamiliarity.of(model, places).table(),
+    }
+    found = {"looks": looks, "levels": levels}
+    found |= {name: text.splitlines() for name, text in texts.items()}
+    NUMBERS.write_text(json.dumps(found, indent=1) + "\n")
+    print("\n\n".join([*texts.values(), "levels: " + json.dumps(levels)]))
+    print(f"\nLooks at the vault: {len(looks)}")
 
 
 def main() -> None:
@@ -261,6 +206,7 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--part", type=int, choices=range(HELD), help="for inner: only this one")
     parser.add_argument("--why", default="", help="what the look at the vault is for")
+    parser.add_argument("--again", action="store_true", help="open a vault that was open before")
     a = parser.parse_args()
     if a.what == "collect":
         collect_folds(a.folds)
@@ -269,7 +215,7 @@ def main() -> None:
     elif a.what == "fit":
         print(fitted(places_of(folds_there()), familiarity=True).save(WEIGHTS))
     elif a.what == "judge":
-        judge(a.manifests, a.why)
+        judge(a.manifests, a.why, a.again)
         print_table()
     else:
         print_table()

@@ -118,6 +118,16 @@ def looks(model: str, record: Path = LOOKS) -> list[str]:
     return [str(why) for why in seen[seen["model"] == model]["why"]]
 
 
+def check_unopened(model: str, again: bool, record: Path = LOOKS) -> None:
+    """Raise SystemExit where the vault was open before and is not wanted `again`."""
+    before = looks(model, record)
+    if before and not again:
+        raise SystemExit(
+            f"the vault was opened for {model} already ({'; '.join(before)}): whatever is chosen "
+            "after that is chosen with it; --again opens it, and the table will say so"
+        )
+
+
 def inner_folds(table: pd.DataFrame, folds: int) -> pd.Series:
     """Return the fold of each row: regions dealt out in each family, the largest first.
 

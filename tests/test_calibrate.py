@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from crossband.cli.main import main
 from crossband.core.conformal import coverage
 from crossband.core.signature import Signature
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths, place_errors
+from crossband.evaluation.place_intervals import PlaceIntervals
 from crossband.networks.generators.small_cnn import SmallCNN
+from crossband.raster.grid import Grid, Window
+from crossband.translate.options import IntervalOptions
 
 RANGE = [[0.0, 0.5]]
 SIGNATURE = {
@@ -86,3 +90,25 @@ def test_constant_widths_are_the_plain_thresholds(folder: Path) -> None:
     assert factors.places == 11
     # Ten places would weigh 10 / 11 of all: the largest scores of some places are needed.
     assert 0.9 * 12 / 11 <= coverage(scores, factor).mean() <= 1.0
+
+
+@pytest.mark.slow
+def test_the_error_rises_with_what_is_unfamiliar(folder: Path) -> None:
+    """Scenes ever brighter than those of the calibration, with errors that grow alike."""
+    made = calibrate.calibrate(load(folder / "model"), folder / "pairs.csv")
+    model = load(folder / "model")
+    model.calibration = made
+    judge = PlaceIntervals(model, IntervalOptions(0.8))
+    rng = np.random.default_rng(1)
+    for number, bright in enumerate((1.0, 1.2, 1.5, 2.0, 3.0)):
+        values = (bright * rng.uniform(0.05, 0.4, (3, 64, 64))).astype(np.float32)
+        bands = tuple(model.signature.source)
+        source = Window(values, np.ones((64, 64), bool), Grid(64, 64), bands, "reflectance")
+        found = judge.translate(source)[0]
+        truth = found.values + np.float32(0.02 * bright)
+        judge.add(f"{number}", "tiny", source, replace(found, values=truth))
+    classes = judge.record()["familiarity"][0]
+    errors = np.array([mae for mae in classes["mae"] if np.isfinite(mae)])
+    assert len(errors) >= 3
+    assert (np.diff(errors) > -1e-6).all()
+    assert errors[-1] > 1.5 * errors[0]

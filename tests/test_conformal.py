@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from crossband.core.conformal import (
     coverage,
     highest_level,
     interval_score,
+    mean_threshold,
+    place_threshold,
+    poor_below,
     subsampled_threshold,
     threshold,
 )
@@ -28,29 +32,46 @@ def places(rng: np.random.Generator, count: int) -> list[NDArray[np.float64]]:
     return [np.abs(rng.normal(s, n, k)) for s, n, k in zip(shift, noise, sizes, strict=True)]
 
 
-def coverages(count: int, level: float, promise: str = MEAN) -> NDArray[np.float64]:
+def coverages(
+    count: int, limit: Callable[[list[NDArray[np.float64]]], float]
+) -> NDArray[np.float64]:
     """Return the covered share of one new place, for many calibrations."""
     rng = np.random.default_rng(count)
-    return np.array(
-        [
-            coverage(places(rng, 1), threshold(places(rng, count), level, promise))[0]
-            for _ in range(RUNS)
-        ]
-    )
+    return np.array([coverage(places(rng, 1), limit(places(rng, count)))[0] for _ in range(RUNS)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [9, 19, 35, 60])
 def test_a_new_place_is_covered_on_average(count: int) -> None:
-    found = coverages(count, 0.9)
+    found = coverages(count, lambda own: mean_threshold(own, 0.9))
     error = found.std() / math.sqrt(RUNS)
     # At least the level; at most 1 / (K + 1) more, plus what one pixel of a place adds.
     assert 0.9 - 3 * error <= found.mean() <= 0.9 + 1 / (count + 1) + 3 * error
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [9, 19, 35, 60])
+def test_few_new_places_are_covered_poorly(count: int) -> None:
+    found = coverages(count, lambda own: threshold(own, 0.9))
+    error = math.sqrt(0.9 * 0.1 / RUNS)
+    assert np.mean(found < poor_below(0.9) - 1e-9) <= 0.1 + 3 * error
+    assert found.mean() >= 0.9 - 3 * found.std() / math.sqrt(RUNS)
+
+
+def test_a_mean_alone_leaves_places_covered_poorly() -> None:
+    """The fault that the second risk is made against: one place in seven has half of its pixels."""
+    scores = [np.array([1.0, 1.0])] * 60 + [np.array([1.0, 2.0])] * 10
+    alone, both = mean_threshold(scores, 0.9), threshold(scores, 0.9)
+    assert (alone, both) == (1.0, 2.0)
+    assert np.mean(coverage(scores, alone) < poor_below(0.9)) > 0.1
+    assert both == place_threshold(scores, 0.9, 0.8)
+    # Below a half no place can miss twice as much as the level allows.
+    assert threshold(scores, 0.5) == mean_threshold(scores, 0.5)
+
+
+@pytest.mark.slow
 def test_the_stricter_promise_counts_places() -> None:
-    found = coverages(30, 0.8, PLACES) >= 0.8
+    found = coverages(30, lambda own: threshold(own, 0.8, PLACES)) >= 0.8
     error = math.sqrt(0.8 * 0.2 / RUNS)
     assert 0.8 - 3 * error <= found.mean() <= 0.8 + 1 / 31 + 3 * error
 
@@ -61,7 +82,7 @@ def test_pooled_pixels_cover_too_little() -> None:
     found = []
     for _ in range(400):
         pixels = [np.array([score]) for place in places(rng, 6) for score in place]
-        found.append(coverage(places(rng, 1), threshold(pixels, 0.8))[0])
+        found.append(coverage(places(rng, 1), mean_threshold(pixels, 0.8))[0])
     assert np.mean(found) < 0.8 - 2 * np.std(found) / 20
 
 
@@ -129,7 +150,7 @@ def test_subsampling_once_agrees_on_average() -> None:
     ours, theirs = [], []
     for _ in range(RUNS):
         own, new = places(rng, 24), places(rng, 1)
-        ours.append(coverage(new, threshold(own, 0.85))[0])
+        ours.append(coverage(new, mean_threshold(own, 0.85))[0])
         theirs.append(coverage(new, subsampled_threshold(own, 0.85, rng))[0])
     assert np.mean(theirs) >= 0.85 - 3 * np.std(theirs) / math.sqrt(RUNS)
     assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.02)

@@ -173,7 +173,7 @@ def test_saved_and_read_again(model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (["format"], 2),
+        (["format"], 1),
         (["quantities"], "nir"),
         (["factors", 0, "mean"], [1.0]),
         (["factors", 0, "mean", 3], 1e9),

@@ -11,6 +11,7 @@ from vault import (
     DATED,
     KILOMETRES,
     SHARES,
+    check_unopened,
     inner_folds,
     linked,
     looks,
@@ -132,3 +133,7 @@ def test_a_look_needs_a_reason_and_is_written_down(folder, tmp_path):
     look(why="again")
     assert looks("rgb2nir", record) == ["the final table", "again"]
     assert looks("sar2optical", record) == []
+    check_unopened("sar2optical", again=False, record=record)
+    check_unopened("rgb2nir", again=True, record=record)
+    with pytest.raises(SystemExit, match="the final table; again"):
+        check_unopened("rgb2nir", again=False, record=record)

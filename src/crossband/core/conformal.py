@@ -5,6 +5,10 @@ K places has the weight 1 / (K + 1), whatever number of pixels it has, and the n
 scores nobody knows, has the rest, at infinity (Lee, Barber, Willett 2023, arXiv 2306.06342). This
 equals conformal risk control with the uncovered share of a place as its loss (Angelopoulos et al.
 2022, arXiv 2208.02814).
+
+A mean leaves open that a few places are hardly covered at all. So a second risk is controlled with
+it: that a place is covered poorly, which is missing more than twice what the level allows. Both
+risks only fall with a larger threshold, so the larger of their two thresholds controls both.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: What a threshold promises: the level on average over new places, or at that share of them.
+#: What a threshold promises: the level on average over new places, and at most as many of them
+#: covered poorly as the level lets be missed; or the level at that share of new places.
 MEAN, PLACES = "mean", "places"
 PROMISES = (MEAN, PLACES)
 #: Rounding errors of a sum of weights.
@@ -33,26 +38,45 @@ def highest_level(places: int) -> float:
     return places / (places + 1)
 
 
+def poor_below(level: float) -> float:
+    """Return the covered share below which a place is covered poorly; 0 where no place can be.
+
+    >>> round(poor_below(0.9), 9)
+    0.8
+    """
+    return max(2 * level - 1, 0.0)
+
+
 def threshold(scores: Scores, level: float, promise: str = MEAN) -> float:
     """Return the smallest threshold that keeps a promise at a new place; infinite for few places.
 
     Args:
         scores: the scores of the pixels of each place; the larger, the worse.
-        level: share of the pixels of a new place whose score is at most the threshold, on average
-            over places.
-        promise: `MEAN`, or `PLACES`: a share `level` of places has a share `level` of its pixels
-            below the threshold.
+        level: share of the pixels of a new place whose score is at most the threshold.
+        promise: `MEAN`: that share on average over places, and at most a share 1 - `level` of
+            places has less than `poor_below` of its pixels below the threshold. `PLACES`: a share
+            `level` of places has a share `level` of its pixels below it.
     """
-    kept = [np.asarray(place, float) for place in scores if len(place)]
-    if level > highest_level(len(kept)) + _ROUNDING:
-        return math.inf
     if promise == PLACES:
-        kept = [np.array([_covering(np.sort(place), level)]) for place in kept]
-    values = np.concatenate(kept)
-    weights = np.concatenate([np.full(len(p), 1 / ((len(kept) + 1) * len(p))) for p in kept])
+        return place_threshold(scores, level, level)
+    mean, poor = mean_threshold(scores, level), poor_below(level)
+    return max(mean, place_threshold(scores, level, poor)) if poor else mean
+
+
+def mean_threshold(scores: Scores, level: float) -> float:
+    """Return the smallest threshold that covers a share `level` on average over new places."""
+    kept = [np.asarray(place, float) for place in scores if len(place)]
+    values = np.concatenate([*kept, [math.inf]])
+    weights = [np.full(len(place), 1 / ((len(kept) + 1) * len(place))) for place in kept]
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order]) >= level - _ROUNDING
-    return float(values[order][reached.argmax()]) if reached.any() else math.inf
+    reached = np.cumsum(np.concatenate([*weights, [1.0]])[order]) >= level - _ROUNDING
+    return float(values[order][reached.argmax()])
+
+
+def place_threshold(scores: Scores, level: float, covered: float) -> float:
+    """Return the smallest threshold at which a share `level` of new places has a covered share."""
+    kept = [_covering(np.sort(np.asarray(place, float)), covered) for place in scores if len(place)]
+    return mean_threshold([np.array([score]) for score in kept], level)
 
 
 def subsampled_threshold(scores: Scores, level: float, rng: np.random.Generator) -> float:

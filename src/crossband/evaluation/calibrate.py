@@ -72,20 +72,36 @@ def fit(
                 )
                 scores[side][held] = scores_of(table, own)[held]
         head = fit_head(tables[1], weights)
-    factors = [
-        found
-        for side, table in tables.items()
-        for number, name in enumerate(quantities)
-        for found in _factors(places, name, side, scores[side][:, number], table.place)
-    ]
     return Calibration(
         model.weights_hash,
         tuple(quantities),
-        tuple(factors),
+        factors_of(places, quantities, tables, scores),
         fitted,
         tuple(sources),
         None if head is None else arrays(head),
         fit_familiar(places, tables[1], folds, weights, model) if familiarity else None,
+    )
+
+
+def factors_of(
+    places: Sequence[PlaceErrors],
+    quantities: Sequence[str],
+    tables: Mapping[int, SampleTable],
+    scores: Mapping[int, Tensor],
+) -> tuple[Factors, ...]:
+    """Return the factors of all quantities, units, windows and groups.
+
+    Args:
+        places: that are calibrated on.
+        quantities: columns of the scores.
+        tables: samples of the places, by side of the windows.
+        scores: [N, Q] of the samples of each table; NaN where unknown.
+    """
+    return tuple(
+        found
+        for side, table in tables.items()
+        for number, name in enumerate(quantities)
+        for found in _factors(places, name, side, scores[side][:, number], table.place)
     )
 
 

@@ -25,11 +25,13 @@ from crossband.evaluation.evaluation import (
 from crossband.evaluation.wrong_inputs import wrong_cells
 from crossband.model import Model
 from crossband.model.calibration import WINDOWS
+from crossband.networks.generators.local_pyramid import member_spread
 from crossband.networks.uncertainty import cells_at, pixel_features, surroundings_of
 from crossband.raster.grid import Window
 
-#: Pixels of a place that are looked at, and windows of each size with pixels of each.
-PIXELS, WINDOWS_EACH, PIXELS_OF_WINDOW = 256, 8, 16
+#: Pixels of a row that are looked at, and windows of each size with pixels of each: of few windows
+#: the share that an interval covers is mostly chance.
+PIXELS, WINDOWS_EACH, PIXELS_OF_WINDOW = 256, 32, 8
 
 
 @dataclass
@@ -40,11 +42,13 @@ class Sample:
         cells: [n, k, F] surroundings of k pixels of each.
         pixels: [n, k, P] what the head sees of these pixels.
         errors: [n, Q] truth - output in normalised units, of an index as it is; NaN where unknown.
+        spread: [n, k] standard deviation of the outputs of the network's members; 0 without any.
     """
 
     cells: list[NDArray[np.float32]] = field(default_factory=list)
     pixels: list[NDArray[np.float32]] = field(default_factory=list)
     errors: list[NDArray[np.float32]] = field(default_factory=list)
+    spread: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 @dataclass
@@ -119,7 +123,8 @@ def _add(
         )
         x = x.float() * torch.from_numpy(source.mask)
         around = surroundings_of(model.network)
-        description = around.description(around.surroundings(x)).float()
+        levels = around.surroundings(x)
+        description, spread = around.description(levels).float(), member_spread(around, x, levels)
         low, span = model.signature.ranges([source.unit], "target", torch.zeros(0))
         normal = (torch.from_numpy(output.values)[None] - low) / span
         seen = pixel_features(x, normal)[0]
@@ -136,6 +141,7 @@ def _add(
             sample.cells.append(cells_at(description, r, c, around.stride)[0].numpy())
             sample.pixels.append(seen[r, c].numpy())
             sample.errors.append(mean.astype(np.float32))
+            sample.spread.append(spread[r, c].numpy())
             if side == 1:
                 place.values.append(source.values[:, rows, columns][:, 0, 0])
 
@@ -187,6 +193,7 @@ class SampleTable:
     cells: Tensor
     pixels: Tensor
     errors: Tensor
+    spread: Tensor
     place: Tensor
 
     @classmethod
@@ -194,13 +201,14 @@ class SampleTable:
         """Collect the samples of one size of windows."""
         chosen = [(n, p.samples[side]) for n, p in enumerate(places) if p.samples[side].errors]
         numbers = np.concatenate([np.full(len(s.errors), n) for n, s in chosen])
-        cells, pixels, errors = (
+        cells, pixels, errors, spread = (
             torch.from_numpy(np.concatenate([np.stack(getattr(s, name)) for _, s in chosen]))
-            for name in ("cells", "pixels", "errors")
+            for name in ("cells", "pixels", "errors", "spread")
         )
-        return cls(cells, pixels, errors, torch.from_numpy(numbers))
+        return cls(cells, pixels, errors, spread, torch.from_numpy(numbers))
 
     def of_places(self, numbers: Sequence[int]) -> Self:
         """Return the samples of some places."""
         kept = torch.isin(self.place, torch.tensor(list(numbers)))
-        return type(self)(self.cells[kept], self.pixels[kept], self.errors[kept], self.place[kept])
+        parts = (self.cells, self.pixels, self.errors, self.spread, self.place)
+        return type(self)(*(part[kept] for part in parts))

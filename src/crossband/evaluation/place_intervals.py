@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.core.conformal import interval_score
+from crossband.core.conformal import interval_score, poor_below
 from crossband.errors import CrossbandError
 from crossband.evaluation.evaluation import allowed_indices, index_maps, valid_mask
 from crossband.evaluation.intervals import MIN_GROUPS, bootstrap_weights, percentile_interval
@@ -31,8 +31,6 @@ Array = NDArray[np.float64]
 TEN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 #: Ends of the classes of dissimilarity, in units of its limit.
 ENDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-#: A place is poorly covered this far below the level.
-POOR = 0.1
 #: Smallest share of valid pixels of a window whose mean is judged.
 FILLED = 0.9
 
@@ -221,7 +219,7 @@ class PlaceIntervals:
             "n_calibrated": calibrated,
             "coverage": float(means[:, 0].mean()),
             "interval": _interval(means[:, 0]),
-            "under": float(np.mean(means[:, 0] < self.options.interval - POOR)),
+            "under": float(np.mean(means[:, 0] < poor_below(self.options.interval) - 1e-9)),
             "width": float(means[:, 1].mean()),
             "score": float(means[:, 2].mean()),
             "levels": [found for found in levels if found is not None],

@@ -25,7 +25,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.errors import CrossbandError, ModelError
 from crossband.model.files import CALIBRATION
 
-FORMAT = 1
+FORMAT = 2
 #: Levels of the stored factors; a level between two of them takes the higher one.
 LEVELS = tuple(round(0.01 * n, 2) for n in range(5, 100))
 #: Sides in pixels of the windows whose means are calibrated beside single pixels.
@@ -38,8 +38,9 @@ _MOST, _ROWS = 4096, 1024
 BANDS, OFFSET, HAZE, NIGHT = "bands", "offset", "haze", "night"
 GUARANTEE = (
     "On average over places like those of the calibration, at least the stated share of a new "
-    "place's pixels lies between lower and upper value. Nothing is promised for a single place, "
-    "for a single pixel, or for places unlike these."
+    "place's pixels lies between lower and upper value; and no larger share of new places than may "
+    "be missed misses more than twice as much (at 90 %: at most 10 % of places are covered to less "
+    "than 80 %). Nothing is promised for one place, one pixel, or places unlike these."
 )
 
 
@@ -54,7 +55,8 @@ class Factors:
         group: whose places these are, as a sensor; empty for all places.
         sensors: of the places.
         places: number of places of the calibration.
-        mean: the factor at each level, on average over places; infinite where there are too few.
+        mean: the factor at each level for the promise `mean`, see `conformal.threshold`; infinite
+            where there are too few places.
         strict: the same for the promise `places`.
     """
 
@@ -294,7 +296,7 @@ def read_calibration(folder: Path, weights: str) -> Calibration | None:
 
 def _parsed(data: Any) -> Calibration:
     if not isinstance(data, dict) or data["format"] != FORMAT:
-        raise ValueError(f"not of format {FORMAT}")
+        raise ValueError(f"not of format {FORMAT}; crossband calibrate makes a new one")
     quantities = tuple(_text(q) for q in _list(data["quantities"], 64))
     factors = tuple(_factors(f, quantities) for f in _list(data["factors"], _MOST))
     head, familiar = data["head"], data["familiar"]

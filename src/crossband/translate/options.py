@@ -167,8 +167,8 @@ class IntervalOptions:
     )
     promise: str = option(
         "mean",
-        "what the probability means: mean (default): over new places on average; places: that "
-        "share of places has that share of its pixels covered",
+        "what the probability means: mean (default): over new places on average, and few miss more "
+        "than twice as much; places: that share of places has that share of its pixels covered",
         flag="--promise",
     )
     familiarity: bool = option(

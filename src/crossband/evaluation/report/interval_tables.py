@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crossband.core.conformal import poor_below
 from crossband.evaluation.report.tables import Cell, Head, Note, Row, Table, known
 
 #: Places of the table of the worst covered ones.
@@ -18,7 +19,7 @@ def interval_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
         return []
     level, label = about["level"], f"{model['label']}: " if several else ""
     heads = ["", "source", "mean over", "places", f"covered, of {level:.0%}"]
-    heads += [f"places under {level - 0.1:.0%}", "width", "interval score"]
+    heads += [f"places under {poor_below(level):.0%}", "width", "interval score"]
     rows = [_summary_row(q) for q in about["quantities"]]
     notes = [
         Note(

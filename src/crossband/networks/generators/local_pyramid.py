@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import combinations
 from typing import cast
 
@@ -289,6 +290,26 @@ class LocalPyramid(Generator):
         """Return the logarithms of neighbouring bands' ratios, and of the brightness."""
         logs = _log(x)
         return torch.cat([logs[:, 1:] - logs[:, :-1], _log(x.mean(dim=1, keepdim=True))], dim=1)
+
+
+def member_spread(network: LocalPyramid, x: Tensor, levels: list[Tensor]) -> Tensor:
+    """Return how far the members of a network disagree: the standard deviation of their outputs.
+
+    Args:
+        network: whose members these are.
+        x: [1, Cs, H, W].
+        levels: its surroundings.
+
+    Returns:
+        [H, W], of the first band; 0 for a network with one member.
+    """
+    if len(network.members) == 1:
+        return x.new_zeros(x.shape[-2:])
+    outputs, alone = [], copy.copy(network)
+    for member in network.members:
+        alone._modules = network._modules | {"members": nn.ModuleList([member])}
+        outputs.append(alone.predict(x, levels)[0, 0, : x.shape[-2], : x.shape[-1]].float())
+    return torch.stack(outputs).std(dim=0, correction=0)
 
 
 class _Member(nn.Module):
