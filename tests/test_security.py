@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossband.core.limits import Limit
+from crossband.core.onnx_session import MAX_MEMORY
 from crossband.data.table_file import MAX_MIB, MAX_ROWS
 from crossband.model.weights import MAX_WEIGHTS
 from crossband.raster.block_limit import MAX_BLOCK
@@ -19,7 +20,7 @@ from crossband.translate.tiling import MAX_TILES
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 OURS = re.compile("CROSSBAND_")
-LIMITS = (MAX_BLOCK, MAX_TILES, MAX_WEIGHTS, MAX_ROWS, MAX_MIB)
+LIMITS = (MAX_BLOCK, MAX_TILES, MAX_WEIGHTS, MAX_MEMORY, MAX_ROWS, MAX_MIB)
 
 
 #: Functions that run what they are given, or unpack any object: module -> names.

@@ -14,18 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core.extras import import_extra
-from crossband.core.memory import OUT_OF_MEMORY
+from crossband.core.onnx_session import RUNTIME, failure, import_runtime, open_session
 from crossband.errors import ModelError
 from crossband.networks.base import Generator
 
-RUNTIME = "onnxruntime"
 Range = NDArray[np.float32]
-
-
-def import_runtime() -> Any:
-    """Import ONNX Runtime; CrossbandError where it is not installed."""
-    return import_extra(RUNTIME, "onnx", "ONNX")
 
 
 @dataclass(frozen=True)
@@ -94,17 +87,7 @@ class _OnnxNetwork(Generator):
 
     @cached_property
     def _session(self) -> Any:
-        runtime = import_runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # errors are raised as exceptions
-        # From bytes, so that no other file is opened.
-        try:
-            session = runtime.InferenceSession(
-                self._graph, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise _error(f"{self._name}: ONNX Runtime cannot open it", error) from error
+        session = open_session(self._graph, self._name)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         one = len(inputs) == len(outputs) == 1 and inputs[0].type == "tensor(float)"
         if not (one and len(inputs[0].shape) == 4):
@@ -124,7 +107,7 @@ class _OnnxNetwork(Generator):
         try:
             found = self._session.run(None, {self._session.get_inputs()[0].name: values})[0]
         except Exception as error:
-            raise _error(f"{self._name}: ONNX Runtime failed", error) from error
+            raise failure(f"{self._name}: ONNX Runtime failed", error) from error
         out: NDArray[np.float32] = np.asarray(found, np.float32)
         size = (x.shape[-2] * self.scale, x.shape[-1] * self.scale)
         if out.shape != (len(x), self.out_channels, *size):
@@ -148,10 +131,3 @@ def onnx_network(
         ModelError: it does not take the graph.
     """
     return _OnnxNetwork(graph, geometry, name=name, identity=identity, ranges=ranges)
-
-
-def _error(words: str, error: Exception) -> Exception:
-    text = str(error)
-    if OUT_OF_MEMORY.search(text) or "Failed to allocate memory" in text:
-        return MemoryError(text)
-    return ModelError(f"{words}: {text.strip().splitlines()[0][:300] if text.strip() else error!r}")

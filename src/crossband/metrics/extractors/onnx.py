@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.core.extras import import_extra
+from crossband.core.onnx_session import failure, import_runtime, open_session
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import ModelError
 from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features
@@ -37,19 +37,10 @@ class Onnx(Extractor):
     """
 
     def __init__(self, path: Path) -> None:
-        runtime = import_extra("onnxruntime", "onnx", f"{path.name}: running an ONNX file")
+        import_runtime(f"{path.name}: running an ONNX file")
         with open_regular_file(path, ModelError) as file:
             data = file.read()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # errors are raised as exceptions
-        try:
-            # From bytes, so that no other file is opened and the hash covers everything that runs.
-            self.session = runtime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ModelError(f"{path}: ONNX Runtime cannot open it: {error}") from error
+        self.session = open_session(data, str(path))
         self.path, self.name = path, f"onnx {path.name}"
         self.weights_hash = hashlib.sha256(data).hexdigest()
         self.batch = self._check_input()
@@ -100,7 +91,7 @@ class Onnx(Extractor):
         try:
             outputs = self.session.run(self.outputs, {self.input: full})
         except Exception as error:
-            raise ModelError(f"{self.path}: ONNX Runtime failed: {error}") from error
+            raise failure(f"{self.path}: ONNX Runtime failed", error) from error
         for name, output in zip(self.outputs, outputs, strict=True):
             if output.ndim != 2 or len(output) != step:
                 raise ModelError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.core.atomic import atomic_file, check_file
+from crossband.core.onnx_session import open_session
 from crossband.core.sensors import Sensor, get
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.exporting.graph import FARTHEST, check_exportable, trace
@@ -27,7 +28,6 @@ from crossband.model.exporting.onnx_file import one_unit, physical
 from crossband.model.model import Model
 from crossband.model.onnx_file import SUFFIX
 from crossband.networks import Generator
-from crossband.networks.onnx_network import import_runtime
 
 TILE = 512
 #: Types of stored numbers, in the order in which one is looked for that the sensor has.
@@ -156,7 +156,7 @@ def _overlap(network: Generator, tile: int) -> int:
 @torch.inference_mode()
 def _check_same(name: str, wrapped: StoredNumbers, content: bytes, example: Tensor) -> None:
     """Raise ModelError where the graph gives other numbers than torch."""
-    session = import_runtime().InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(content, name)
     found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
     expected = wrapped(example)
     for one, other in zip(
