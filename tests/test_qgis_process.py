@@ -184,13 +184,25 @@ def test_evaluate_and_check_data(run, pairs, tmp_path):
         ("translate", {"GUIDE": "/no/such.tif"}, "Could not load source layer"),
         ("translate", {"INTERVAL": "1.5"}, "1.5"),
         ("translate", {"DEVICE": "tpu"}, "DEVICE"),
+        ("translate", {"OFFSET": "much"}, "OFFSET much: not a number"),
+        ("translate", {"PROMISE": "some", "INTERVAL": "0.9"}, "PROMISE"),
+        ("translate", {"GUIDE": "scene", "GUIDE_SENSOR": "spot-99"}, "GUIDE_SENSOR"),
+        ("translate", {"GUIDE": "scene", "GUIDE_METHOD": "best"}, "GUIDE_METHOD"),
+        ("translate", {"GUIDE": "scene", "GUIDE_BANDS": "nir=9"}, "9"),
+        ("translate", {"GUIDE_BANDS": "nir=1"}, "--guide"),
         ("translate", {"OUTPUT": "/proc/x.tif"}, "/proc"),
         ("series", {"DATE_PATTERN": "%Q"}, "%Q"),
         ("series", {"BANDS": "red"}, "red"),
         ("series", {"PLACES": "/no/such.geojson"}, "such"),
+        ("series", {"PLACES": "places", "PLACE_NAME": "street"}, "street"),
+        ("series", {"INPUT": "/no/such.tif"}, "such.tif"),
+        ("series", {"MODEL": "rgb2nri"}, "MODEL"),
+        ("series", {"SENSOR": "spot-99"}, "SENSOR"),
+        ("series", {"INDEX": "NDFI"}, "INDEX"),
         ("evaluate", {"MANIFEST": "/no/such.csv"}, "such.csv"),
         ("evaluate", {"SPLIT": "tset"}, "tset"),
         ("checkdata", {"MANIFEST": "/no/such.csv"}, "such.csv"),
+        ("evaluate", {"MODEL": "rgb2nri"}, "MODEL"),
         ("checkdata", {"MAX_SHIFT": "much"}, "MAX_SHIFT much: not a number"),
     ],
 )
@@ -204,11 +216,22 @@ def test_a_wrong_parameter_gives_a_message(
     }.get(algorithm)
     if given is None:
         given = {"MANIFEST": pairs(2), "OUTPUT": out}
+    held = {"scene": scene, "places": make_places(tmp_path / "places.geojson")}
+    wrong = {name: held.get(value, value) for name, value in wrong.items()}
     done = run(algorithm, **{**given, **wrong})
     assert done.returncode == 1, done.stdout
     assert said in done.stdout + done.stderr
     assert not list(tmp_path.glob("out*"))
     assert not list(tmp_path.glob(".out*"))
+
+
+def make_places(path):
+    """Write a place of the field `name`."""
+    ring = [[15.0, 45.1], [15.01, 45.1], [15.01, 45.11], [15.0, 45.1]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    place = {"type": "Feature", "properties": {"name": "field"}, "geometry": shape}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [place]}))
+    return path
 
 
 def test_broken_modules_in_the_python_of_qgis_do_no_harm(run, make_raster, tmp_path):

@@ -160,15 +160,16 @@ class Translate(CrossbandAlgorithm):
         return [f"--extent={','.join(repr(side) for side in sides)}"]
 
     def _guide(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        bands = self.text(parameters, "GUIDE_BANDS", "--guide-bands", context)
         if parameters.get("GUIDE") in (None, ""):
-            return []
+            return bands  # the command says that they need a guide
         guide = raster_path(self.parameterAsRasterLayer(parameters, "GUIDE", context), "Guide")
         sensor = self.parameterAsEnumString(parameters, "GUIDE_SENSOR", context)
         return [
             f"--guide={guide}",
             f"--guide-method={self.parameterAsEnumString(parameters, 'GUIDE_METHOD', context)}",
             *([f"--guide-sensor={sensor}"] if sensor and sensor != FROM_FILE else []),
-            *self.text(parameters, "GUIDE_BANDS", "--guide-bands", context),
+            *bands,
         ]
 
     def _interval(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
