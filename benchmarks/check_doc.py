@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossband.data import unit_suspicions
 from crossband.data.check import KINDS, across_rows, edge_patterns, registration, rules
 
 INTRO = """# What is wrong with my pairs? `crossband data check`
@@ -111,6 +112,8 @@ WHY = {
     "display-numbers": "Declared reflectance has at most 256 different values up to 255 or 1; or "
     "more than {CLIPPED:.0%} of every band is at its largest value, as after a contrast stretch "
     "that clips.",
+    "measurement-as-display": "Declared display in 16 bits, and no value is above {DARK:.0%} of "
+    "the range: reflectance times 10,000 reaches 15%.",
 }
 
 
@@ -118,7 +121,7 @@ def page(record: Mapping[str, Any]) -> str:
     """Return the page."""
     from crossband.data.check.page import PICTURED
 
-    modules = registration, edge_patterns, across_rows, rules
+    modules = registration, edge_patterns, across_rows, rules, unit_suspicions
     numbers = {
         **{k: v for m in modules for k, v in vars(m).items() if k.isupper()},
         "blocks": registration.ALONG**2,

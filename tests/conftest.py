@@ -21,6 +21,7 @@ from preloaded import Fresh, Server
 from samples import NAMES, values
 
 from crossband import Model
+from crossband.core.python_words import naming_options
 from crossband.core.signature import Signature, UnitRange
 from crossband.networks.generators.identity import Identity
 from crossband.networks.generators.local_unet import LocalUNet
@@ -49,6 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _few_threads() -> None:
     """Tests run side by side; one thread each keeps them from fighting."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _words_of_the_command() -> Iterator[None]:
+    """Messages name options of the command, as `main` has it; test_python_words.py has the rest."""
+    with naming_options():
+        yield
 
 
 @pytest.fixture(scope="session")

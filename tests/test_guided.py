@@ -565,7 +565,10 @@ def test_an_index_needs_its_bands_in_one_unit(
         *words,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "NDVI needs its bands in one unit, but nir is reflectance, red is display" in done.stderr
+    assert (
+        "NDVI needs its bands in one unit, but nir is reflectance, red is display: if"
+        in done.stderr
+    )
     assert not (tmp_path / "o.tif").exists()
     model = identity_model(("red", "nir"))  # both come out of it, and are matched
     stack = np.stack([means(values, 10) * 0.3, means(values, 10)]).astype(np.float32)

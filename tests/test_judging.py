@@ -16,6 +16,7 @@ from crossband.evaluation.baselines import fit_baselines, infer_signature, untra
 from crossband.evaluation.breakdown import classify
 from crossband.evaluation.comparison import compare_models, difference, ratio
 from crossband.evaluation.evaluate import evaluate, report_text
+from crossband.evaluation.report.tables import rank_text, undecided
 from crossband.metrics import MODEL, PairScorer, Score, Target
 from crossband.raster.grid import Grid, Window
 
@@ -121,7 +122,7 @@ def test_a_paired_difference_with_its_sign_test():
     assert ratio(one, one).verdict == "tie"
     assert ratio(one, one).p == 1.0
     few = difference(one[:4], one[:4] + 1)
-    assert (few.interval, few.verdict) == (None, "tie")
+    assert (few.interval, few.verdict) == (None, "undecided")
 
 
 def record(label, errors, n_valid=100):
@@ -165,6 +166,14 @@ def test_a_ranking_says_when_it_is_a_tie():
     assert pair["unit"] == "reflectance"
     assert pair["value"] == pytest.approx(-base.mean())
     assert pair["verdict"] == "worse"
+
+
+def test_few_groups_decide_nothing():
+    """Two groups cannot tell models apart, and that is no tie."""
+    found = compare_models([record("far", [0.2, 0.2]), record("near", [0.1, 0.1])], BETTER)
+    assert {pair["verdict"] for pair in found["pairs"]} == {"undecided"}
+    assert undecided(found) == "undecided: 2 groups, a comparison needs 6"
+    assert rank_text(found["ranking"][0], found) == "-"
 
 
 def test_only_common_groups_are_compared_and_an_undefined_model_has_no_rank():

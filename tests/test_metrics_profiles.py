@@ -12,6 +12,7 @@ import pytest
 from crossband import metrics
 from crossband.evaluation.aggregate import Aggregate, GroupKey
 from crossband.evaluation.evaluation import profile_records
+from crossband.evaluation.report import plots
 from crossband.metrics import MODEL, PairScorer, Target
 from crossband.metrics.families.profiles import NDVI_EDGES, error_edges, value_edges
 
@@ -152,3 +153,10 @@ def test_the_benchmark_times_every_family(tmp_path):
     assert seen == set(metrics.known_families())
     assert all(load["wall"] > 0 for load in loads.values())
     assert "| 1,000 pairs, elapsed |" in done.stdout
+
+
+def test_a_constant_output_does_not_flatten_the_spectrum_of_others():
+    powers = {"true": [1e-2, 1e-4], "model": [1e-3, 2e-5], "mean": [1e-2, 1e-60]}
+    low, high = plots._power_range([*powers.values()])
+    assert 1e-6 < low < 2e-5
+    assert 1e-2 < high < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -130,3 +131,21 @@ def test_bundled_models_state_what_users_need():
     command = "python benchmarks/bundled.py train rgb2nir"
     for word in ("SpaceNet", "Copernicus", command, "bf16", "linear", "vault", "95 %"):
         assert word in card
+
+
+def test_values_out_of_range_are_said_once(identity_model):
+    model = identity_model()
+    with warnings.catch_warnings(record=True) as quiet:
+        warnings.simplefilter("always")
+        model(torch.rand(3, 4, 4))
+    assert not quiet
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model(torch.full((3, 4, 4), 10_000.0))
+        model(torch.full((3, 4, 4), 10_000.0))
+    assert [str(w.message) for w in said] == [
+        "identity takes reflectance from 0 to 2, and these values reach from 1e+04 to 1e+04: "
+        "convert stored numbers (physical = stored x scale + offset), or let model.translate(path) "
+        "do it"
+    ]
+    assert said[0].filename == __file__

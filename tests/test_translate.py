@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,14 @@ from rio_cogeo.cogeo import cog_validate
 
 import crossband
 from crossband.cli.main import main
-from crossband.errors import CrossbandError, InputError, ModelError, OutputError, UnitError
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    ModelError,
+    OutputError,
+    UnitError,
+)
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box
 
@@ -422,3 +430,25 @@ def test_infinite_answers_are_masked_and_not_clipped(make_raster, identity_model
     infinite = (values > 0.5).any(axis=0)
     assert 0 < infinite.sum() < infinite.size
     assert np.array_equal(np.isnan(array.values).all(axis=0), infinite)
+
+
+@pytest.mark.parametrize(
+    ("offset", "sensor", "said"),
+    [
+        (0, "display", "a measurement were declared as display"),
+        (0, "sentinel-2-l2a", "offset of -0.1 had been taken off before"),
+        (1000, "sentinel-2-l2a-no-offset", "offset of -0.1 were not declared"),
+        (1000, "sentinel-2-l2a", None),
+    ],
+)
+def test_a_scene_of_another_unit_is_told(
+    make_raster, identity_model, tmp_path, offset, sensor, said
+):
+    ground = np.clip(random_values(3, 64, 64) * 0.2, 0.02, 0.5) * 1e4 + offset
+    source = make_raster("a.tif", ground.astype("u2"), unit=None)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", CrossbandWarning)
+        identity_model().translate(source, tmp_path / "b.tif", sensor=sensor)
+    lines = [str(w.message) for w in found if issubclass(w.category, CrossbandWarning)]
+    assert len(lines) == bool(said)
+    assert not said or said in lines[0]

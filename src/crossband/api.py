@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from crossband import model as models
 from crossband.core.options import keywords
+from crossband.core.python_words import in_python_words
 from crossband.errors import CrossbandError
 from crossband.model.folder import load_as
 from crossband.raster.options import ReadOptions
-from crossband.series.options import SeriesKeywords
+from crossband.series.options import SeriesKeywords, SeriesOptions
 from crossband.translate.options import (
+    CLASSES,
     IntervalOptions,
     TileOptions,
     TranslateKeywords,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 class Model(models.Model):
     """A model that translates tensors (`model(tensor)`), scenes, arrays and series of scenes."""
 
+    @in_python_words(*CLASSES)
     def translate(
         self,
         source: str | Path | xr.DataArray,
@@ -107,6 +110,7 @@ class Model(models.Model):
             statistics=statistics,
         )
 
+    @in_python_words(*CLASSES, SeriesOptions)
     def series(
         self,
         scenes: Sequence[str | Path] | str | Path | xr.DataArray,

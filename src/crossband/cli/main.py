@@ -22,6 +22,7 @@ from crossband.cli.streams import exit_code, lasting_streams
 from crossband.core.file_names import not_text
 from crossband.core.memory import is_out_of_memory, memory_words
 from crossband.core.messages import printable, say, say_warning, tell
+from crossband.core.python_words import naming_options
 from crossband.core.signals import ignore_signals, interrupts_after_imports, preempted
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, UpToDate
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments; None for those of the process, which then ends with this command.
     """
-    with lasting_streams() as out, interrupts_after_imports(), _plain_warnings():
+    with lasting_streams() as out, interrupts_after_imports(), _plain_warnings(), naming_options():
         words = list(sys.argv[1:] if argv is None else argv)
         if wants_events(words):
             code = with_events(_exit_code, words, sys.stdout)

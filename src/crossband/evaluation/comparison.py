@@ -19,6 +19,11 @@ from crossband.metrics import MODEL
 RANKING_METRIC = "mae"
 #: Two models differ if the sign test's p is below this, and the interval agrees.
 SIGNIFICANCE = 0.05
+#: Groups that a comparison needs: with fewer, even a model that is better in each of them has a p
+#: above `SIGNIFICANCE`.
+NEEDED_GROUPS = 6
+#: Verdicts on two models that share a rank.
+EQUAL = ("tie", "undecided")
 
 Group = TypeVar("Group", bound=Hashable)
 #: Sensor, unit and name of a group.
@@ -130,7 +135,12 @@ class PairedComparison:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `tie`. It is a tie unless interval and sign test both agree."""
+        """`better`, `worse`, `tie`, or `undecided` where the groups are too few for any of these.
+
+        It is a tie unless interval and sign test both agree.
+        """
+        if self.n_groups < NEEDED_GROUPS:
+            return "undecided"
         if self.interval is None or self.interval[0] <= self.even <= self.interval[1]:
             return "tie"
         if self.p >= SIGNIFICANCE:
@@ -200,6 +210,7 @@ def compare_models(
         pairs += _compare_two(first, second, by_label, common, better)
     return {
         "n_groups": len(common),
+        "needed_groups": NEEDED_GROUPS,
         "n_left_out": sum(len(g) for g in by_label.values()) - len(common) * len(by_label),
         "same_pixels": all(len(c) == 1 for c in counts),
         "pairs": pairs,
@@ -263,8 +274,8 @@ def _ranking(
 ) -> list[dict[str, Any]]:
     """Rank models by the geometric mean of their MAE, relative to the best model.
 
-    A model shares a rank if `ratio` finds a tie with the best model of that rank. A model whose
-    output is not finite somewhere has no rank.
+    A model shares a rank if `ratio` does not tell it from the best model of that rank. A model
+    whose output is not finite somewhere has no rank.
     """
     errors = {
         label: [groups[k][RANKING_METRIC] for k in common] for label, groups in by_label.items()
@@ -276,7 +287,7 @@ def _ranking(
     for place, label in enumerate(order, start=1):
         over_best = math.exp(mean_log[label] - mean_log[order[0]])
         leader = next((r["label"] for r in out if r["rank"] == out[-1]["rank"]), None)
-        tie = leader is not None and ratio(ranked[label], ranked[leader]).verdict == "tie"
+        tie = leader is not None and ratio(ranked[label], ranked[leader]).verdict in EQUAL
         rank = out[-1]["rank"] if tie else place
         out.append({"rank": rank, "label": label, "mae_over_best": over_best})
     out += [{"rank": None, "label": k, "mae_over_best": None} for k in errors if k not in ranked]

@@ -37,6 +37,7 @@ from crossband.core.atomic import atomic_folder, check_folder
 from crossband.core.conformal import MEAN
 from crossband.core.indices import required_bands
 from crossband.core.made_from import make_fingerprint
+from crossband.core.python_words import in_python_words
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.splits import leakage
@@ -52,7 +53,7 @@ from crossband.evaluation.place_intervals import PlaceIntervals
 from crossband.evaluation.rows import judged_rows, select_split, train_rows
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
-from crossband.translate.options import IntervalOptions
+from crossband.translate.options import IntervalOptions, WriteOptions
 from crossband.translate.stream import Progress
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Report:
         return self.metrics["manifest"]["split"] or "all rows"
 
 
+@in_python_words(WriteOptions)
 def evaluate(
     models: Sequence[str | Path | Model],
     manifest: str | Path,
@@ -150,7 +152,12 @@ def evaluate(
         loaded, IntervalOptions(interval, promise), device, precision, guided=guided
     )
     feature_options = _feature_options(features, feature_bands, device)
-    labels = _labels([*(m.name for m in loaded), *(Path(p).name for p in predictions)])
+    labels = _labels(
+        [
+            *((m.name, m.address or "") for m in loaded),
+            *((Path(p).name, str(p)) for p in predictions),
+        ]
+    )
     made_from = make_fingerprint(
         {
             "models": [identity(m) for m in loaded],
@@ -332,14 +339,18 @@ def _draw(
     return picture_blocks, figure_blocks
 
 
-def _labels(names: Sequence[str]) -> list[str]:
-    """Return a label for each name; equal names are numbered."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if names.count(name) == 1 else f"{name} ({seen[name]})")
-    return out
+def _labels(names: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a label for each (name, path): equal names have their paths, equal paths a number.
+
+    >>> _labels([("rgb2nir", "runs/a/model"), ("rgb2nir", "runs/b/model"), ("other", "o")])
+    ['rgb2nir (runs/a/model)', 'rgb2nir (runs/b/model)', 'other']
+    """
+    plain = [name for name, _ in names]
+    longer = [f"{n} ({path})" if plain.count(n) > 1 and path else n for n, path in names]
+    return [
+        f"{label} ({longer[: i + 1].count(label)})" if longer.count(label) > 1 else label
+        for i, label in enumerate(longer)
+    ]
 
 
 def _per_image(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from crossband.core import indices, sensors
+from crossband.core.python_words import in_python_words
 from crossband.errors import Interrupted
 from crossband.jobs import names
 from crossband.jobs.fleet_executor import FleetExecutor, LocalFleet
@@ -21,10 +22,11 @@ from crossband.raster.grid import Grid
 from crossband.raster.output_paths import make_folder
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.correction import check_guide_options
-from crossband.translate.options import TranslateKeywords, TranslateOptions
+from crossband.translate.options import CLASSES, TranslateKeywords, TranslateOptions
 from crossband.translate.tiling import Tiling
 
 
+@in_python_words(*CLASSES)
 def translate_many(
     model: Model,
     inputs: Sequence[str | Path],

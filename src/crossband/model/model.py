@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, ModelError, OutputError
+from crossband.errors import CrossbandError, CrossbandWarning, ModelError, OutputError
 from crossband.model.calibration import Calibration
 from crossband.model.card import make_card
 from crossband.model.description import DTYPES, check_line
@@ -25,6 +26,8 @@ from crossband.networks import Generator, parameter_count
 from crossband.networks.conditions import Conditions
 
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
+#: How far beyond the valid range of its unit, as a share of it, values pass without a warning.
+_ROOM = 0.25
 
 
 class Model(nn.Module):
@@ -69,6 +72,7 @@ class Model(nn.Module):
         self.folder: Path | None = None
         self.address: str | None = None
         self.calibration: Calibration | None = None
+        self._range_warned = False
 
     @property
     def parameters_total(self) -> int:
@@ -104,6 +108,7 @@ class Model(nn.Module):
                 f"{self.name} takes [B, {len(self.signature.source)}, H, W] "
                 f"({', '.join(self.signature.source)}), not {list(source.shape)}"
             )
+        self._check_range(batch, unit)
         normal = self.signature.normalise(batch, [unit], "source")
         if conditions is not None and self.network.conditioned:
             answer = self.network.forward_conditioned(normal, conditions)
@@ -112,6 +117,23 @@ class Model(nn.Module):
         out = self.signature.denormalise(answer, [unit], "target")
         out = out.clamp(*VALID_RANGE[self.signature.target_unit(unit)])
         return out if source.ndim == 4 else out[0]
+
+    def _check_range(self, batch: Tensor, unit: str) -> None:
+        """Warn once of values that are no physical values of their unit, as stored numbers."""
+        if self._range_warned or not batch.numel() or torch.compiler.is_compiling():
+            return
+        low, high = VALID_RANGE[unit]
+        least, most = (float(v) for v in torch.aminmax(batch.detach()))
+        room = (high - low) * _ROOM
+        if least < low - room or most > high + room:
+            self._range_warned = True
+            warnings.warn(
+                f"{self.name} takes {unit} from {low:g} to {high:g}, and these values reach from "
+                f"{least:.4g} to {most:.4g}: convert stored numbers (physical = stored x scale + "
+                f"offset), or let model.translate(path) do it",
+                CrossbandWarning,
+                stacklevel=5,
+            )
 
     def save(
         self,

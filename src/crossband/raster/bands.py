@@ -89,7 +89,7 @@ def find_bands(
         raise BandError(
             f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
             f"say it with --bands {_example(dataset, needed, numbers)} (numbers or names) or "
-            f"--sensor; in Python bands={{...}} or sensor=..."
+            f"--sensor"
         )
     numbers_used = list(numbers.values())
     if len(set(numbers_used)) < len(numbers_used):

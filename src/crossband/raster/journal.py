@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -318,7 +319,7 @@ def changed_fact(
     for name in [*facts, *(n for n in known if n not in facts)]:
         before, now = known.get(name), facts.get(name)
         if before != now and name not in ignoring:
-            return f"{name} changed ({_short(before)} before, {_short(now)} now)"
+            return f"{name} changed{_before_and_now(before, now)}"
     return None
 
 
@@ -337,6 +338,27 @@ def _lines(done: Mapping[int, Sequence[int]]) -> str:
     return "".join(f"{batch} {' '.join(map(str, valid))}\n" for batch, valid in done.items())
 
 
-def _short(value: str | None) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+#: A hash, or what holds one: it tells people nothing.
+_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,}")
+
+
+def _before_and_now(before: str | None, now: str | None) -> str:
+    """Return two values of a fact for a message, from where they begin to differ.
+
+    >>> _before_and_now("128", "512"), _before_and_now("9 bytes, " + "ab" * 12, None)
+    (' (128 before, 512 now)', '')
+    """
+    texts = ["nothing" if value is None else str(value) for value in (before, now)]
+    if any(map(_HASH.search, texts)):
+        return ""
+    if all(len(text) > _SHOWN for text in texts):
+        pairs = enumerate(zip(*texts, strict=False))
+        same = next((n for n, (one, other) in pairs if one != other), 0)
+        start = max((texts[0].rfind(mark, 0, same) + 1 for mark in " ,[{"), default=0)
+        texts = [f"...{text[start:].strip()}" for text in texts]
+    short = [text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..." for text in texts]
+    return f" ({short[0]} before, {short[1]} now)"
+
+
+#: Letters of a value that a message shows.
+_SHOWN = 40

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.messages import say
+from crossband.core.python_words import in_python_words
 from crossband.data.module import Pairs
 from crossband.model import Model
 from crossband.training import fine_tune as start
@@ -23,8 +24,10 @@ from crossband.training.run import TrainingRun, describe, trained_model
 from crossband.training.run_folder import CHECKPOINTS, CONFIG, MODEL, PAIRS, is_first_process
 from crossband.training.start_to_beat import keep_start_if_better
 from crossband.training.unguided import set_unguided_network, take_unguided
+from crossband.translate.options import WriteOptions
 
 
+@in_python_words(WriteOptions)
 def fit(
     name: str | Path,
     overrides: Sequence[str] = (),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossband.core.python_words import in_python_words
 from crossband.core.yaml_text import parse_yaml
 from crossband.errors import CrossbandError, RecipeError, TrainingError
 from crossband.training import recipe, recipe_parser
@@ -28,8 +29,10 @@ from crossband.training.sweep_folder import (
     removed_if_empty,
 )
 from crossband.training.trials import Trial, best_trial
+from crossband.translate.options import WriteOptions
 
 
+@in_python_words(WriteOptions)
 def sweep(
     name: str | Path,
     spec: Path,

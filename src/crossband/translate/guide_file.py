@@ -55,7 +55,6 @@ def open_guide_file(
         return opened_alone()
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
-        words = words.replace("bands={...} or sensor", "guide_bands={...} or guide_sensor")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
         raise type(error)(f"--guide: {words}") from error
     except InputError as error:

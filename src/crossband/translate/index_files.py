@@ -42,11 +42,25 @@ def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: s
         found = {units[band] for band in needed}
         if len(found) > 1:
             stated = ", ".join(f"{band} is {units[band]}" for band in needed)
-            raise UnitError(f"index {name} needs its bands in one unit, but {stated}")
+            raise UnitError(
+                f"index {name} needs its bands in one unit, but {stated}: {_way_out(found)}"
+            )
         if name not in indices.BOUNDED and found != {REFLECTANCE}:
             raise UnitError(
-                f"index {name} has constants that mean reflectance; its bands are {found.pop()}"
+                f"index {name} has constants that mean reflectance; its bands are {found.pop()}: "
+                f"choose one of {', '.join(sorted(indices.BOUNDED))}, or declare reflectance with "
+                f"--sensor reflectance, --scale and --offset"
             )
+
+
+def _way_out(units: set[str]) -> str:
+    """Return what to do where the bands of an index have several units."""
+    if "display" in units:
+        return (
+            "if the scene holds reflectance, say so with --sensor reflectance, --scale and "
+            "--offset; otherwise leave out --guide, or --index"
+        )
+    return "leave out --index, and compute it from bands that were all made or all measured"
 
 
 def index_outputs(result: OutputFile, paths: Mapping[str, Path]) -> list[OutputFile]:

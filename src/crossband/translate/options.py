@@ -191,6 +191,8 @@ class FieldIntervalOptions(IntervalOptions):
 
 
 NO_INTERVALS = IntervalOptions()
+#: The classes of `TranslateOptions`.
+CLASSES = (ReadOptions, TileOptions, WriteOptions, GuideOptions, IntervalOptions)
 
 
 class TranslateKeywords(TypedDict, total=False):

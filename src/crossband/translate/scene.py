@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.errors import (
     CrossbandWarning,
     FinishError,
@@ -50,6 +51,7 @@ from crossband.translate.uncertain_files import (
     uncertain_outputs,
     uncertain_paths,
 )
+from crossband.translate.unit_check import unit_suspicion
 from crossband.translate.window import check_source
 
 
@@ -155,7 +157,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        _tell_familiarity(plain, scene, outputs, statistics)
+        _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -182,15 +184,25 @@ def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> Model
     return MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
 
 
-def _tell_familiarity(
-    model: Model, scene: Scene, outputs: Sequence[OutputFile], statistics: Statistics
+def _tell_what_is_unlike(
+    model: Model,
+    scene: Scene,
+    sensor: str | None,
+    outputs: Sequence[OutputFile],
+    statistics: Statistics,
 ) -> None:
-    """Write into tags and statistics how familiar a scene is, for a model that knows."""
+    """Write into tags and statistics how familiar a scene is, for a model that knows.
+
+    Warn in one line where the numbers of the scene look unlike its declared unit.
+    """
     found = scene_familiarity(model, scene)
     if found is not None:
         for output in outputs:
             output.tags = {**output.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
         statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
+    words = unit_suspicion(scene, sensor) if scene.unit in (REFLECTANCE, DISPLAY) else ""
+    if words:
+        warnings.warn(f"{scene.path}: {words}", CrossbandWarning, stacklevel=3)
 
 
 def _columns(model: Model, scene: Scene) -> int:

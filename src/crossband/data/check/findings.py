@@ -157,6 +157,13 @@ KINDS: dict[str, FindingKind] = {
             "looks like a picture, declared as a measurement",
             "sensor display",
         ),
+        FindingKind(
+            "measurement-as-display",
+            SUSPICION,
+            False,
+            "looks like a measurement, declared as a picture",
+            "give the sensor, or sensor reflectance with scale and offset",
+        ),
     )
 }
 

@@ -20,8 +20,8 @@ from crossband.data.check.findings import KINDS, Finding
 from crossband.data.check.registration import edges
 from crossband.data.check.row_stats import DAMAGED, Bands, open_as_training
 from crossband.data.check.run import Report
-from crossband.data.check.spectra import VISIBLE
 from crossband.data.check.strips import preview
+from crossband.data.spectra import VISIBLE
 from crossband.errors import CrossbandError
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box

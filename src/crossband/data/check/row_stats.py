@@ -18,9 +18,9 @@ from rasterio.errors import RasterioError
 from crossband.core.sensors import VALID_RANGE
 from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
-from crossband.data.check.spectra import Spectra, spectra
 from crossband.data.check.strips import strips
 from crossband.data.rows import has_own, joint_options, open_guide, open_side, row_options
+from crossband.data.spectra import Spectra, spectra
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
 from crossband.raster.compare import Overlap

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crossband.core.sensors import REFLECTANCE, VALID_RANGE
+from crossband.data import unit_suspicions as suspicions
 from crossband.data.check.findings import Finding, make_finding
 from crossband.data.check.row_stats import RowStats, SideStats
-from crossband.data.check.spectra import VISIBLE, Spectra
+from crossband.data.spectra import VISIBLE
+from crossband.data.unit_suspicions import EIGHT_BITS, UPPER_HALF
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def empty(stats: RowStats, limits: Limits) -> Iterator[Finding]:
 #: A band of 8-bit numbers beside 16-bit ones never exceeds 255, but exceeds 127. Stored reflectance
 #: x 10000 below 255 means below 0.0255 in the whole scene, which is not land; a median above 0.1 in
 #: another band is land.
-EIGHT_BITS, UPPER_HALF, LAND = 255, 127, 1020
+LAND = 1020
 
 
 def two_scalings(stats: RowStats, limits: Limits) -> Iterator[Finding]:
@@ -265,91 +267,20 @@ def swapped(stats: RowStats, limits: Limits) -> Iterator[Finding]:
             )
 
 
-#: With an offset that is not declared, the darkest pixels of all visible bands lie just above 0.1,
-#: by no more than haze and shadow add, at about the same value. Real ground differs: shadow and
-#: water are darker, and sand is far brighter in red than in blue.
-FLOOR, ROOM, LEVEL = 0.094, 0.16, 0.03
-#: A median above this in the darkest visible band means cloud, snow or ice: no dark pixels.
-BRIGHT = 0.3
-#: 1st percentile of reflectance that is too low: corrected water is only slightly negative.
-NEGATIVE = -0.03
-
-
 def offsets(stats: RowStats, limits: Limits) -> Iterator[Finding]:
     """Report BOA_ADD_OFFSET and RADIO_ADD_OFFSET of Sentinel-2, not declared or applied twice."""
     for s in stats.spectra:
-        seen = [s.at(b) for b in VISIBLE if b in s.bands]
-        sentinel = s.sensor is None or s.sensor.startswith(("sentinel-2", "reflectance"))
-        if s.unit != REFLECTANCE or s.n < 1024 or not sentinel or len(seen) < 3:
-            continue
-        if not np.isclose(s.scale, 1e-4):
-            continue
-        floors = [s.floor[i] for i in seen]
-        dark = min(s.median[i] for i in seen) < BRIGHT
-        level = max(floors) - min(floors) < LEVEL
-        inside = all(FLOOR < f < ROOM for f in floors)
-        if s.offset == 0 and inside and level and dark:
-            yield make_finding(
-                "offset-undeclared",
-                stats.row,
-                "pair",
-                s.path,
-                f"looks as if the offset of -0.1 were not declared: the darkest pixels have "
-                f"{min(floors):.3f} to {max(floors):.3f} in red, green and blue",
-                min(floors),
-            )
-        low = min(s.first[i] for i in seen)
-        if s.offset < 0 and low < NEGATIVE:
-            yield make_finding(
-                "offset-twice",
-                stats.row,
-                "pair",
-                s.path,
-                f"looks as if the offset of {s.offset:g} had been taken off before: a hundredth of "
-                f"the pixels is below {low:.3f}",
-                low,
-            )
-
-
-#: Share of pixels at the largest number: a contrast stretch clips values there, a measurement
-#: does not.
-CLIPPED = 0.02
+        for found in suspicions.offsets(s):
+            yield make_finding(found.kind, stats.row, "pair", s.path, found.text, found.measure)
 
 
 def display_numbers(stats: RowStats, limits: Limits) -> Iterator[Finding]:
-    """Report 8-bit or stretched pictures that are declared as a measurement."""
+    """Report pictures that are declared as a measurement, and a measurement declared as one."""
     if stats.blank > BLANK or any(side.single > HALF for _, side in _sides(stats)):
         return  # most pixels hold one number, which `empty` reports
     for s in stats.spectra:
-        if s.unit != REFLECTANCE or s.n < 1024:
-            continue
-        wide = s.dtype != "uint8"
-        eight = wide and all(n <= 256 for n in s.steps) and _grid_of_255(s)
-        if eight:
-            yield make_finding(
-                "display-numbers",
-                stats.row,
-                "pair",
-                s.path,
-                f"looks like an 8-bit picture: at most {max(s.steps)} different numbers, up to "
-                f"{max(s.top):g}, in {s.dtype}",
-            )
-        elif len(s.bands) > 1 and all(c > CLIPPED for c in s.clipped):
-            yield make_finding(
-                "display-numbers",
-                stats.row,
-                "pair",
-                s.path,
-                f"looks like a stretched picture: {min(s.clipped):.0%} or more of each band is at "
-                f"its largest number",
-                min(s.clipped),
-            )
-
-
-def _grid_of_255(s: Spectra) -> bool:
-    """Return whether numbers are whole and up to 255, or 0 to 1 in steps of 1/255."""
-    top = max(s.top)
-    return UPPER_HALF < top <= EIGHT_BITS or (s.dtype.startswith("float") and 0.5 < top <= 1.0)
+        for found in suspicions.display_numbers(s):
+            yield make_finding(found.kind, stats.row, "pair", s.path, found.text, found.measure)
 
 
 def _sides(stats: RowStats) -> Iterator[tuple[str, SideStats]]:

@@ -112,11 +112,14 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     for model in metrics["models"]:
         for record in model["sensors"]:
             out.append(_verdict(model, record))
-    for record in (metrics.get("versus") or {}).get("ranking", [])[:1]:
-        if not record["tie"]:
+    versus = metrics.get("versus") or {}
+    for record in versus.get("ranking", [])[:1]:
+        if tables.undecided(versus):
+            out.append({"kind": "doubt", "text": f"The models are {tables.undecided(versus)}."})
+        elif not record["tie"]:
             out.append({"kind": "good", "text": f"Best of the models: {record['label']}."})
         else:
-            tied = [r["label"] for r in metrics["versus"]["ranking"] if r["rank"] == record["rank"]]
+            tied = [r["label"] for r in versus["ranking"] if r["rank"] == record["rank"]]
             words = f"A tie: {' and '.join(tied)} cannot be told apart on these groups."
             out.append({"kind": "doubt", "text": words})
     return out

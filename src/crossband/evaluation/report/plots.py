@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -152,6 +153,10 @@ def error_by_class(
     return _svg(figure, f"Error by {what}")
 
 
+#: Powers below this share of the largest one are rounding; the axis leaves them out.
+_LEAST_POWER = 1e-9
+
+
 def spectrum(
     frequencies: Sequence[float], power: Mapping[str, Sequence[float]], *, band: str
 ) -> FigureData:
@@ -175,10 +180,20 @@ def spectrum(
             label=name,
         )
     axis.set_yscale("log")
+    axis.set_ylim(*_power_range([*power.values()]))
     axis.set_xlabel("cycles per pixel")
     axis.set_ylabel(f"power of {band}")
     axis.legend(fontsize=8, frameon=False)
     return _svg(figure, "Power by frequency")
+
+
+def _power_range(curves: Sequence[Sequence[float]]) -> tuple[float, float] | tuple[()]:
+    """Return the range of the axis; a constant output has powers of 0 but for rounding."""
+    known = [value for curve in curves for value in curve if value > 0 and math.isfinite(value)]
+    if not known:
+        return ()
+    shown = [value for value in known if value >= max(known) * _LEAST_POWER]
+    return min(shown) / 2, max(shown) * 2
 
 
 def curves(columns: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> FigureData:

@@ -261,8 +261,18 @@ def _ratio_cell(ratio: Mapping[str, Any] | None) -> Cell:
     return Cell(text, "" if value is None else value, small, kind)
 
 
-def rank_text(record: Mapping[str, Any]) -> str:
-    """Return the rank of a model, with `=` if it is shared; `-` if it has none."""
+def undecided(versus: Mapping[str, Any]) -> str:
+    """Return why models cannot be told apart whatever their errors; empty where they could be."""
+    count, needed = versus["n_groups"], versus["needed_groups"]
+    if count >= needed:
+        return ""
+    return f"undecided: {count} group{'s' * (count != 1)}, a comparison needs {needed}"
+
+
+def rank_text(record: Mapping[str, Any], versus: Mapping[str, Any]) -> str:
+    """Return the rank of a model, with `=` if it is shared; `-` if there is none."""
+    if undecided(versus):
+        return "-"
     return "-" if record["rank"] is None else f"{record['rank']}{'=' if record['tie'] else ''}"
 
 
@@ -273,16 +283,18 @@ def comparison_tables(versus: Mapping[str, Any]) -> tuple[Table, Table]:
         f"of MAE; equal ranks (=) cannot be told apart: the interval of their ratio holds 1, or a "
         f"sign test does not agree (p of 0.05 or more)."
     ]
+    if undecided(versus):
+        notes = [f"On the {versus['n_groups']:,} groups that all models have: {undecided(versus)}."]
     if not versus["same_pixels"]:
         notes.append("Not the same pixels count for all: their sources are masked differently.")
     ranking = [
         Row(
             [
                 _text_cell(r["label"]),
-                Cell(rank_text(r), "" if r["rank"] is None else r["rank"]),
+                Cell(rank_text(r, versus), "" if r["rank"] is None else r["rank"]),
                 _number_cell(r["mae_over_best"], ".3f"),
             ],
-            own=r["rank"] == 1,
+            own=r["rank"] == 1 and not undecided(versus),
         )
         for r in versus["ranking"]
     ]

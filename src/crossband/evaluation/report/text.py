@@ -15,6 +15,7 @@ from crossband.evaluation.report.tables import (
     metric_of,
     rank_text,
     score_rows,
+    undecided,
 )
 from crossband.metrics import METRICS, MODEL
 
@@ -166,11 +167,14 @@ def _feature_lines(record: Mapping[str, Any]) -> list[str]:
 
 def _comparison_lines(versus: Mapping[str, Any]) -> list[str]:
     """Return the ranking of the models, and a line for each two models."""
-    lines = [f"models on the {versus['n_groups']:,} groups that all have (= is a tie):"]
+    about = undecided(versus) or "= is a tie"
+    lines = [f"models on the {versus['n_groups']:,} groups that all have ({about}):"]
     rows = [["", "rank ", "MAE / best"]]
     for r in versus["ranking"]:
-        padding = "" if r["tie"] or r["rank"] is None else " "
-        rows.append([r["label"], rank_text(r) + padding, format_number(r["mae_over_best"], ".3f")])
+        padding = "" if rank_text(r, versus).endswith(("=", "-")) else " "
+        rows.append(
+            [r["label"], rank_text(r, versus) + padding, format_number(r["mae_over_best"], ".3f")]
+        )
     lines += align(rows)
     for r in versus["pairs"]:
         if r["kind"] == "ratio" and r["metric"] == "mae":

@@ -1,0 +1,124 @@
+"""Messages name the options of the command; to a caller in Python they name its keywords."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import Field, fields
+from typing import Any, ParamSpec, TypeVar
+
+from crossband.core.sensors import SENSORS
+from crossband.errors import CrossbandError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: True in the command, whose messages name its options.
+_in_command: ContextVar[bool] = ContextVar("in_command", default=False)
+#: A band's number or name, as in `red=3`.
+_PAIR = r"[\w-]+=[^\s,;()]+"
+#: An option and what follows it: pairs, numbers, a word before a colon, or one of known names.
+_OPTION = re.compile(
+    rf"(--[a-z][a-z-]*)(?:[ =]({_PAIR}(?:,{_PAIR})*|-?[\d.][\d.,e+-]*\b|[\w.-]+))?"
+)
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Keep the names of the command's options in messages."""
+    token = _in_command.set(True)
+    try:
+        yield
+    finally:
+        _in_command.reset(token)
+
+
+def in_python_words(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator of a public function: its errors name keywords, as `overwrite=True`.
+
+    Args:
+        *options: classes whose fields are keywords of the function, see `core.options`.
+    """
+
+    def decorator(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except CrossbandError as error:
+                if not _in_command.get() and error.args:
+                    error.args = (python_words(str(error.args[0]), *options), *error.args[1:])
+                raise
+
+        return wrapper
+
+    return decorator
+
+
+def python_words(text: str, *options: type[Any]) -> str:
+    """Return a message with keywords of Python instead of options of the command.
+
+    Args:
+        text: the message.
+        *options: see `in_python_words`.
+
+    >>> from crossband.translate.options import WriteOptions
+    >>> python_words("a.tif: exists; give --overwrite", WriteOptions)
+    'a.tif: exists; give overwrite=True'
+    """
+    flags = {
+        field.metadata["flag"]: field
+        for kind in options
+        for field in fields(kind)
+        if field.metadata.get("flag")
+    }
+
+    def replaced(match: re.Match[str]) -> str:
+        flag, value = match.groups()
+        if flag not in flags:
+            return match[0]
+        keyword, between = _keyword(flags[flag]), match[0][len(flag) : len(flag) + 1]
+        if isinstance(flags[flag].default, bool):
+            return f"{keyword}=True{between}{value or ''}"
+        before_colon = text[match.end() : match.end() + 1] == ":"
+        if value is None or not (before_colon or _is_value(value)):
+            return f"{keyword}{between}{value or ''}"
+        return f"{keyword}={_literal(value)}"
+
+    return _OPTION.sub(replaced, text)
+
+
+def _keyword(field: Field[Any]) -> str:
+    return field.metadata.get("keyword") or field.name
+
+
+def _is_value(value: str) -> bool:
+    """Return whether a word is a value, as a sensor or `float32`, and no word of a sentence."""
+    return value in SENSORS or any(letter in "=0123456789" for letter in value)
+
+
+def _literal(value: str) -> str:
+    """Return the value of an option as Python writes it.
+
+    >>> _literal("red=3,nir=B08"), _literal("naip"), _literal("0.5")
+    ('{"red": 3, "nir": "B08"}', '"naip"', '0.5')
+    """
+    if "=" in value:
+        pairs: Mapping[str, str] = dict(part.split("=", 1) for part in value.split(","))
+        items = (f'"{name}": {_literal(one)}' for name, one in pairs.items())
+        return "{" + ", ".join(items) + "}"
+    if "," in value:
+        return f"({', '.join(value.split(','))})"
+    # NUMBER and NAME stand for what the caller has to fill in.
+    return value if _is_number(value) or value in ("NUMBER", "NAME") else f'"{value}"'
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
