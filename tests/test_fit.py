@@ -26,8 +26,10 @@ from crossband.errors import (
 )
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.training import fit_baselines, recipe, recipe_parser
+from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
+from crossband.training.run import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +405,30 @@ def test_a_run_that_is_being_replaced_stays_a_run(line_pairs, tmp_path, monkeypa
         with pytest.raises(CrossbandError):
             fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)
     fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)
+
+
+def test_a_resumed_run_takes_the_baselines_that_are_finished(
+    line_pairs, linear, tmp_path, monkeypatch
+):
+    """A run that was stopped within its baselines once began each of them anew."""
+    words = ["--method.max_steps=2", "--data.steps=2", f"--baselines=[{linear}]"]
+    folder = fit(RECIPE, options(line_pairs, *words), tmp_path / "run")
+    before = (folder / "baselines" / "linear" / "model.safetensors").read_bytes()
+    trained = []
+    monkeypatch.setattr(TrainingRun, "train", lambda run, resume=False: trained.append(run.title))
+    settings = recipe_parser.parse(recipe.load(tmp_path / "run" / "config.yaml"))
+    config = recipe.load(tmp_path / "run" / "config.yaml")
+    kept = tmp_path / "run" / "checkpoints" / "baselines"
+    found = fit_baselines.fit_baselines(config, settings, False, StopRequest(), kept)
+    assert not trained
+    found["linear"].save(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
+
+
+def test_help_of_a_recipe_has_its_options_and_defaults(capsys):
+    assert main(["fit", "rgb2nir/linear", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "usage: crossband fit" in said
+    assert "--method.max_steps " in said
+    assert "--data.manifest MANIFEST" in said
+    assert "`00:00:01:00` is one minute" in said

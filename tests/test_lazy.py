@@ -385,3 +385,14 @@ def test_the_bundled_model_on_a_real_scene(real_data):
     straight = model.translate(array, **options)
     lazy = model.translate(array.chunk({"y": 110, "x": 125}), **options)
     same(lazy.compute(), straight)
+
+
+def test_colours_of_the_file_name_bands_that_nothing_else_names(make_raster, identity_model):
+    path = make_raster(names=(None,) * 3, unit=None, photometric="RGB")
+    array = rioxarray.open_rasterio(path, chunks={"y": 16, "x": 16})
+    whole = identity_model().translate(path, sensor="reflectance").values
+    np.testing.assert_array_equal(identity_model().translate(array, sensor="reflectance"), whole)
+    two = array.isel(band=[2, 1, 0])  # the labels say which band is which
+    np.testing.assert_array_equal(identity_model().translate(two, sensor="reflectance"), whole)
+    with pytest.raises(BandError, match="cannot tell which band"):
+        identity_model().translate(array.drop_vars("band"), sensor="reflectance")

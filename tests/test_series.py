@@ -125,6 +125,7 @@ def test_what_is_no_date_is_refused(text):
     ("name", "pattern", "said"),
     [
         ("s2_20240501", "%Y%m%d", "2024-05-01"),
+        ("ndvi_201909_v2", "_%Y%m_", "2019-09"),
         ("a_2024-05-01_b", "%Y-%m-%d", "2024-05-01"),
         ("HLS.S30.T17SKU.2024122T161530.v2", "%Y%jT%H%M%S", "2024-05-01T16:15:30Z"),
         ("LC08_008059_20191201_20200825", "_%Y%m%d_", "2019-12-01"),
@@ -142,7 +143,7 @@ def test_dates_in_names(name, pattern, said):
         ("tile_202405013", "%Y%m%d", "no date"),  # inside of a longer number
         ("s2_20240501", "%Y-%m-%d", "no date"),
         ("s2_20240501", "%y%m%d", "%y is not known"),
-        ("s2_20240501", "%Y%m", "must say the day"),
+        ("s2_20240501", "%Y%m%H", "must say the day"),
         ("s2_20240501", "%Y%m%d%M", "must say the day"),
     ],
 )

@@ -150,6 +150,8 @@ def _run(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.chosen(argv)
+    if argv[0] == "fit" and {"-h", "--help"} & set(argv) and not argv[1].startswith("-"):
+        return _recipe_help(argv[1])
     arguments, unknown = parser.parse_known_args(argv)
     if getattr(arguments, "run", None) is _fit:
         arguments.overrides = unknown
@@ -198,7 +200,9 @@ def _parser() -> Parser:
         "fit",
         help="train a recipe on a manifest of pairs",
         epilog="Any constructor argument is an option, as in --data.manifest pairs.csv "
-        "--method.max_steps 5000 --method.generator.width 32. Exit codes: 0 done, 2 an error, 130 "
+        "--method.max_steps 5000 --method.generator.width 32; 'crossband fit RECIPE --help' lists "
+        "those of a recipe with their defaults. --trainer.max_time 00:00:01:00 stops after one "
+        "minute. Exit codes: 0 done, 2 an error, 130 "
         "Ctrl-C, 75 stopped by SIGTERM or SIGUSR1: the state is saved, go on with --resume.",
     )
     p.set_defaults(run=_fit)
@@ -303,6 +307,16 @@ def _fit(a: argparse.Namespace) -> int:
     )
     say(folder)
     _say_next(folder)
+    return 0
+
+
+def _recipe_help(name: str) -> int:
+    """Print the options of `fit`, then those of a recipe."""
+    from crossband.training.recipe_help import recipe_help
+
+    text = recipe_help(name)
+    _parser().commands["fit"].print_help()
+    say(f"\n{text}")
     return 0
 
 

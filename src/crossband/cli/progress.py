@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,11 @@ class Bar:
         if self.bar is not None:
             self.bar.close()
 
-    def finish(self, path: Path) -> None:
-        """Print the finished file, and the pixels per second."""
+    def finish(self, path: Path, beside: Iterable[Path] = ()) -> None:
+        """Print the finished file with the pixels per second, and the files beside it."""
         self.close()
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
             say(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
+            for other in beside:
+                say(other)

@@ -151,7 +151,7 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
         if not a.quiet:
             say(f"{path}  is done already")
         return 0
-    bar.finish(path)
+    bar.finish(path, [file for file in statistics.files if file != path])
     if statistics.unfamiliar_line and not a.quiet:
         say_warning(f"{source}: {statistics.unfamiliar_line}")
     return 0

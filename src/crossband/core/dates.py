@@ -14,26 +14,42 @@ COLUMNS = ("datetime", "date")
 
 @dataclass(frozen=True, order=True)
 class Date:
-    """The time of acquisition, or the day where no time is known.
+    """The time of acquisition, or the day or month where no more is known.
 
     Attributes:
         time: in UTC.
         day: only the day is known; `time` is its midnight.
+        month: only the month is known; `time` is in the middle of it, midnight of the 15th.
     """
 
     time: datetime
     day: bool = False
+    month: bool = False
+
+    @classmethod
+    def of_month(cls, year: int, month: int) -> Date:
+        """Return the date of what is of a month, as a composite.
+
+        Raises:
+            ValueError: there is no such month.
+        """
+        return cls(datetime(year, month, 15, tzinfo=UTC), month=True)
 
     @classmethod
     def parse(cls, text: str) -> Date:
-        """Parse ISO 8601, or TIFF's and EXIF's `2024:05:01 10:30:00`.
+        """Parse ISO 8601, a month as `2024-05` or `202405`, or EXIF's `2024:05:01 10:30:00`.
 
         >>> str(Date.parse("20240501")), str(Date.parse("2024-05-01T12:00:00+02:00"))
         ('2024-05-01', '2024-05-01T10:00:00Z')
+        >>> str(Date.parse("201909"))
+        '2019-09'
 
         Raises:
             ValueError: anything else.
         """
+        month = re.fullmatch(r"(\d{4})-?(\d\d)", text.strip())
+        if month is not None:
+            return cls.of_month(int(month[1]), int(month[2]))
         words = re.sub(r"^(\d{4})[:/](\d\d)[:/](\d\d)", r"\1-\2-\3", text.strip())
         found = datetime.fromisoformat(words)
         day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", words) is not None
@@ -41,6 +57,8 @@ class Date:
         return cls(zoned.astimezone(UTC), day)
 
     def __str__(self) -> str:
+        if self.month:
+            return self.time.strftime("%Y-%m")
         if self.day:
             return self.time.strftime("%Y-%m-%d")
         words = self.time.replace(tzinfo=None).isoformat()

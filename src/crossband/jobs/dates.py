@@ -93,14 +93,16 @@ def in_name(name: str, pattern: str, label: str) -> Date:
     for match in expression.finditer(name):
         words = dict(zip(codes, match.groups(), strict=True))
         # %j replaces month and day. A missing time means midnight.
-        day = "%Y" + ("%j" if "%j" in words else "%m%d")
+        whole_month = "%j" not in words and "%d" not in words
+        day = "%Y" + ("%j" if "%j" in words else "%m" if whole_month else "%m%d")
         form = day + "".join(c for c in ("%H", "%M", "%S") if c in words)
         text = "".join(words[c] for c in re.findall(r"%\w", form))
         try:
             time = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue  # digits that are not a date, as a month 13
-        found.add(Date(time, day="%H" not in words))
+        month = Date.of_month(time.year, time.month)
+        found.add(month if whole_month else Date(time, day="%H" not in words))
     if len(found) != 1:
         many = " and ".join(map(str, sorted(found)))
         raise InputError(
@@ -119,12 +121,14 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], list[str]]:
         raise CrossbandError(
             f"--date-pattern {pattern}: {unknown} is not known, only {', '.join(CODES)}"
         )
-    enough = "%Y" in codes and ("%j" in codes or {"%m", "%d"} <= set(codes))
     times = [c for c in ("%H", "%M", "%S") if c in codes]
+    enough = "%Y" in codes and ("%j" in codes or "%m" in codes)
+    if times and "%j" not in codes and "%d" not in codes:
+        enough = False
     if not enough or len(set(codes)) < len(codes) or times != ["%H", "%M", "%S"][: len(times)]:
         raise CrossbandError(
-            f"--date-pattern {pattern}: it must say the day once, as %Y%m%d or %Y%j, and may say "
-            f"%H, %H%M or %H%M%S"
+            f"--date-pattern {pattern}: it must say the day once, as %Y%m%d or %Y%j, or the month "
+            f"as %Y%m; after a day it may say %H, %H%M or %H%M%S"
         )
     words = {"*": ".*?", "?": "."}
     text = "".join(
@@ -141,5 +145,6 @@ def _parsed(text: str, label: str, key: str) -> Date:
         return Date.parse(text)
     except ValueError:
         raise InputError(
-            f"{label}: {key} says {text!r}, which is no date as 2024-05-01 or 2024-05-01T10:30:00Z"
+            f"{label}: {key} says {text!r}, which is no date as 2024-05-01, 2024-05 or "
+            f"2024-05-01T10:30:00Z"
         ) from None

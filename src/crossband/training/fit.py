@@ -16,6 +16,7 @@ from crossband.core.messages import say
 from crossband.core.python_words import in_python_words
 from crossband.data.module import Pairs
 from crossband.model import Model
+from crossband.model.files import BASELINES
 from crossband.training import fine_tune as start
 from crossband.training import fit_baselines, loggers, recipe, recipe_parser, run_folder
 from crossband.training.callbacks.stopping import StopRequest
@@ -104,7 +105,9 @@ def fit(
             model.about["training"]["resumed"] = resume
             model.about["training"]["start"] = begun
             model.save(folder / MODEL)
-            model.baselines = fit_baselines.fit_baselines(config, settings, fast_run, stop_request)
+            model.baselines = fit_baselines.fit_baselines(
+                config, settings, fast_run, stop_request, folder / CHECKPOINTS / BASELINES
+            )
             if settings.blend:
                 say(f"blending {settings.name} with {', '.join(settings.blend)}", error=True)
                 model = fit_baselines.blended_model(model, settings, run.data, run.method.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Collection
@@ -15,13 +16,15 @@ from crossband.core.messages import say
 from crossband.data.module import Pairs
 from crossband.errors import RecipeError, nearest
 from crossband.model import Model
+from crossband.model import folder as models
+from crossband.model.files import DESCRIPTION
 from crossband.networks.generators.blend import Blend
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.training import recipe, recipe_parser
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.batches import normalise_batch
-from crossband.training.run import TrainingRun, trained_model
+from crossband.training.run import TrainingRun, describe, trained_model
 
 #: Data options that a baseline takes from the main run: which pairs it uses, not their crops.
 SHARED_DATA_OPTIONS = (
@@ -70,15 +73,27 @@ def leave_out(config: dict[str, Any], given: Collection[str]) -> None:
 
 
 def fit_baselines(
-    config: dict[str, Any], settings: Any, fast_run: bool, stop_request: StopRequest
+    config: dict[str, Any],
+    settings: Any,
+    fast_run: bool,
+    stop_request: StopRequest,
+    kept: Path,
 ) -> dict[str, Model]:
-    """Return the baselines of a recipe by name, each fitted in a phase of its own."""
+    """Return the baselines of a recipe by name, each fitted in a phase of its own.
+
+    Args:
+        config: the recipe.
+        settings: the parsed recipe.
+        fast_run: two steps each.
+        stop_request: made by signals.
+        kept: folder that keeps each one when it is finished, for a resumed run.
+    """
     names = list(settings.baselines or [])
     fitted = {}
     for number, name in enumerate(names, start=1):
         title = f"fitting baseline {Path(name).stem} ({number} of {len(names)})"
         fitted[Path(name).stem] = _fit_baseline(
-            name, title, config, settings, fast_run, stop_request
+            name, title, config, settings, fast_run, stop_request, kept / Path(name).stem
         )
     return fitted
 
@@ -90,8 +105,12 @@ def _fit_baseline(
     settings: Any,
     fast_run: bool,
     stop_request: StopRequest,
+    kept: Path,
 ) -> Model:
-    """Fit a baseline on the same pairs, with the same inputs, normalisation and seed."""
+    """Fit a baseline on the same pairs, with the same inputs, normalisation and seed.
+
+    One that lies in `kept` and was fitted with the same options on the same pairs is taken.
+    """
     own = recipe.load(name)
     arguments = own["method"].setdefault("init_args", {})
     signature = settings.method.init_args.signature
@@ -114,7 +133,19 @@ def _fit_baseline(
     parsed = recipe_parser.parse(own)
     run = TrainingRun(parsed, title, None, stop_request)
     run.prepare()
-    return trained_model(run, parsed, run.train())
+    made_from = describe(run, parsed)
+    known = {key: made_from.get(key) for key in ("config", "data", "versions")}
+    about = {"fitted_from": json.loads(json.dumps(known))}
+    if (kept / DESCRIPTION).is_file():
+        fitted = models.load(kept)
+        if fitted.about == about:
+            fitted.about = {}
+            return fitted
+    fitted = trained_model(run, parsed, run.train())
+    fitted.about = about
+    fitted.save(kept)
+    fitted.about = {}
+    return fitted
 
 
 def _without_guide(signature: dict[str, Any]) -> dict[str, Any]:

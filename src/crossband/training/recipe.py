@@ -156,7 +156,11 @@ def _check_plain(value: Any, path: str) -> None:
             _value(value)
         except TooMuchError as error:
             raise RecipeError(f"--{path}: {error}") from error
+        if value.lower().lstrip("+-.") in ("inf", "infinity"):
+            raise RecipeError(f"--{path} must be a finite number, not {value}")
     elif isinstance(value, float) and math.isnan(value):
         raise RecipeError(f"--{path} is no number")
+    elif isinstance(value, float) and math.isinf(value):
+        raise RecipeError(f"--{path} must be a finite number, not {value}")
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise RecipeError(f"--{path} is too large a number")

@@ -24,7 +24,7 @@ class TrainerOptions:
     Attributes:
         devices: processes on one machine; more than one trains with DDP.
         num_nodes: number of machines.
-        max_time: stop after `DD:HH:MM:SS`.
+        max_time: stop after days, hours, minutes and seconds: `00:00:01:00` is one minute.
         logger: logger of metrics and images; one name or a list.
         checkpoint_every: generator steps between two checkpoints.
         keep_last: number of checkpoints kept under the name of their step, beside the last one.

@@ -1,18 +1,21 @@
 """Read the bands of a DataArray in physical units, and label the result like its source.
 
 Bands are identified by the labels of the band dimension, by a coordinate `common_name` along it, or
-by the descriptions that rioxarray keeps in `long_name`. Stored numbers are converted to physical
+by the descriptions that rioxarray keeps in `long_name`, or by the colours of the file that it read.
+Stored numbers are converted to physical
 values by `units`, `scale_factor` and `add_offset`. NaN and `rio.nodata` are masked. As with files,
 the caller's options take precedence, and nothing is guessed.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import rasterio
 import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 from affine import Affine
@@ -23,6 +26,7 @@ from crossband.core import sensors
 from crossband.errors import BandError, InputError, UnitError
 from crossband.model import Model
 from crossband.raster.bands import find_bands
+from crossband.raster.gdal import READ_ERRORS, gdal
 from crossband.raster.grid import Grid, Window
 from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry, radiometry_of
@@ -215,10 +219,10 @@ class _BandDescriptions:
 
     def __init__(self, array: xr.DataArray, band: str) -> None:
         self.count = array.sizes[band]
-        self.colorinterp: list[Any] = []
         labels = array.coords[band].values.tolist() if band in array.coords else []
         self._numbered = bool(labels) and all(isinstance(n, int) for n in labels)
         self._labels = labels
+        self.colorinterp = self._colours(array.encoding.get("source"))
         names = self._each(array.attrs.get("long_name"), quiet=True)
         if labels and not self._numbered:
             names = [str(n) for n in labels]
@@ -238,6 +242,19 @@ class _BandDescriptions:
         self.offsets = [0.0 if o is None else float(o) for o in offsets]
         nodata = array.rio.nodata
         self.nodatavals = [None if nodata is None else float(nodata)] * self.count
+
+    def _colours(self, source: Any) -> list[Any]:
+        """Return the colours of the file that rioxarray read, for its bands that the array has."""
+        if not self._numbered or not isinstance(source, str) or not os.path.isfile(source):
+            return []
+        try:
+            with gdal(), rasterio.open(source) as file:
+                colours = file.colorinterp
+        except READ_ERRORS:
+            return []
+        if not all(1 <= label <= len(colours) for label in self._labels):
+            return []
+        return [colours[label - 1] for label in self._labels]
 
     def tags(self, number: int) -> dict[str, str]:
         """Return the band's tags."""
