@@ -135,12 +135,12 @@ class Pairs(lightning.LightningDataModule):
             if value is not None and not least <= value <= most:
                 words = f"at least {least}" if value < least else f"at most {most}"
                 raise RecipeError(f"data.{name} must be {words}, not {value}")
-        most, side = total_memory(), crop + 2 * context
-        needed = 4 * batch * side**2 * (1 + scale**2)  # float32, a band of source and of target
-        if most is not None and needed > most:
+        memory, width = total_memory(), crop + 2 * context
+        needed = 4 * batch * width**2 * (1 + scale**2)  # float32, a band of source and of target
+        if memory is not None and needed > memory:
             raise RecipeError(
-                f"data.batch {batch}: its crops of {side} pixels take {needed / 2**30:,.0f} GiB or "
-                f"more, and this machine has {most / 2**30:,.0f}: give a smaller data.batch"
+                f"data.batch {batch}: its crops of {width} pixels take {needed / 2**30:,.0f} GiB or "
+                f"more, and this machine has {memory / 2**30:,.0f}: give a smaller data.batch"
             )
         if resize is not None and not all(1 <= side <= LARGEST for side in resize):
             raise RecipeError(f"data.resize must be two sides of 1 to {LARGEST}")
