@@ -139,7 +139,7 @@ class Pairs(lightning.LightningDataModule):
         needed = 4 * batch * width**2 * (1 + scale**2)  # float32, a band of source and of target
         if memory is not None and needed > memory:
             raise RecipeError(
-                f"data.batch {batch}: its crops of {width} pixels take {needed / 2**30:,.0f} GiB or "
+                f"data.batch {batch}: crops of {width} pixels take {needed / 2**30:,.0f} GiB or "
                 f"more, and this machine has {memory / 2**30:,.0f}: give a smaller data.batch"
             )
         if resize is not None and not all(1 <= side <= LARGEST for side in resize):
