@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -79,6 +80,10 @@ def test_the_dialogs_offer_what_this_version_has(pure):
     parser = configparser.ConfigParser()  # as QGIS reads it
     parser.read(PLUGIN / "metadata.txt", encoding="utf-8")
     assert parser["general"]["version"] == crossband.__version__
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    address = project["project"]["urls"]["Documentation"]
+    for key in ("homepage", "repository", "tracker"):
+        assert parser["general"][key].startswith(address)
     for key in (
         "name",
         "qgisMinimumVersion",
@@ -130,6 +135,24 @@ def test_a_cancelled_child_has_ended(pure, stubborn):
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
     assert child.exit_code in ((-signal.SIGKILL,) if stubborn else (1, -signal.SIGINT))
+
+
+def test_what_a_cancelled_child_has_started_has_ended_too(pure, tmp_path):
+    """The last process that holds the pipe open for writing has ended when the pipe ends."""
+    child_module, pipe = pure("child"), tmp_path / "held"
+    os.mkfifo(pipe)
+    inner = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    inner += f"held = open({str(pipe)!r}, 'w'); print('started', flush=True); signal.pause()"
+    outer = "import signal, subprocess, sys; "
+    outer += f"inner = subprocess.Popen([sys.executable, '-c', {inner!r}]); signal.pause()"
+    reader, said = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), []
+    os.set_blocking(reader, True)
+    child = child_module.Child(program(outer), lambda: bool(said))
+    with pytest.raises(child_module.Cancelled):
+        said.extend(child.lines())
+    assert said == ["started"]
+    with open(reader, "rb") as held:
+        assert held.read() == b""
 
 
 def test_what_a_killed_run_leaves_is_removed_and_nothing_else(pure, tmp_path):

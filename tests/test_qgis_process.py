@@ -189,8 +189,19 @@ def test_evaluate_and_check_data(run, pairs, tmp_path):
         ("translate", {"GUIDE": "scene", "GUIDE_SENSOR": "spot-99"}, "GUIDE_SENSOR"),
         ("translate", {"GUIDE": "scene", "GUIDE_METHOD": "best"}, "GUIDE_METHOD"),
         ("translate", {"GUIDE": "scene", "GUIDE_BANDS": "nir=9"}, "9"),
-        ("translate", {"GUIDE_BANDS": "nir=1"}, "--guide"),
         ("translate", {"OUTPUT": "/proc/x.tif"}, "/proc"),
+        ("translate", {"BAND_RED": "1.5"}, "BAND_RED 1.5: not a whole number"),
+        ("translate", {"OFFSET": "nan"}, "OFFSET nan: not a number"),
+        ("translate", {"GUIDE_BANDS": "nir=1"}, "GUIDE_BANDS nir=1: does nothing without GUIDE"),
+        ("translate", {"GUIDE_METHOD": "linear"}, "linear: does nothing without GUIDE"),
+        ("translate", {"PROMISE": "places"}, "PROMISE places: does nothing without INTERVAL"),
+        ("translate", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
+        ("translate", {"FAMILIARITY": "maybe"}, "FAMILIARITY maybe: neither true nor false"),
+        ("translate", {"FLOAT": "16"}, "FLOAT 16: neither true nor false"),
+        ("series", {"PLACE_NAME": "field"}, "PLACE_NAME field: does nothing without PLACES"),
+        ("evaluate", {"INDEX": "NDFI"}, "INDEX"),
+        ("evaluate", {"OUTPUT": "/proc/x"}, "/proc"),
+        ("checkdata", {"OUTPUT": "/proc/x.html"}, "/proc"),
         ("series", {"DATE_PATTERN": "%Q"}, "%Q"),
         ("series", {"BANDS": "red"}, "red"),
         ("series", {"PLACES": "/no/such.geojson"}, "such"),
@@ -223,6 +234,14 @@ def test_a_wrong_parameter_gives_a_message(
     assert said in done.stdout + done.stderr
     assert not list(tmp_path.glob("out*"))
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_bands_that_no_file_has_are_findings(run, pairs, tmp_path):
+    given = {"MANIFEST": pairs(2), "OUTPUT": tmp_path / "check.html"}
+    for wrong in ({"SOURCE": "reed"}, {"TARGET": "infra", "OVERWRITE": "true"}):
+        done = run("checkdata", **given, **wrong)
+        assert f"cannot tell which band is {next(iter(wrong.values()))}" in done.stdout
+        assert "CLEAN:\tfalse" in done.stdout
 
 
 def make_places(path):

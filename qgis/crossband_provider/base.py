@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qgis.core import (
@@ -149,8 +150,25 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
 
     def overwrite(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
         """Return the option of existing files."""
-        given = self.parameterAsBool(parameters, "OVERWRITE", context)
-        return ["--overwrite"] if given else []
+        return self.flag(parameters, "OVERWRITE", "--overwrite", context)
+
+    def flag(
+        self, parameters: dict[str, Any], name: str, flag: str, context: QgsProcessingContext
+    ) -> list[str]:
+        """Return an option without a value where it is true; QGIS takes any text for true."""
+        value = parameters.get(name)
+        if isinstance(value, str) and value.lower() not in ("", "true", "false", "1", "0"):
+            raise QgsProcessingException(f"{name} {value}: neither true nor false")
+        return [flag] if self.parameterAsBool(parameters, name, context) else []
+
+    def check_used(self, parameters: dict[str, Any], owner: str, *names: str) -> None:
+        """Raise QgsProcessingException for parameters that would do nothing without another."""
+        if parameters.get(owner) not in (None, ""):
+            return
+        for name in names:
+            value = parameters.get(name)
+            if value not in (None, "", self.parameterDefinition(name).defaultValue()):
+                raise QgsProcessingException(f"{name} {value}: does nothing without {owner}")
 
     def number(
         self, parameters: dict[str, Any], name: str, flag: str, context: QgsProcessingContext
@@ -158,8 +176,7 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
         """Return the option of a number; nothing where it is not given."""
         if parameters.get(name) in (None, ""):
             return []
-        check_number(name, parameters[name])
-        return [f"{flag}={self.parameterAsDouble(parameters, name, context)!r}"]
+        return [f"{flag}={checked_number(name, parameters[name])!r}"]
 
     def text(
         self, parameters: dict[str, Any], name: str, flag: str, context: QgsProcessingContext
@@ -169,13 +186,19 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
         return [f"{flag}={value}"] if value else []
 
 
-def check_number(name: str, value: Any) -> None:
-    """Raise QgsProcessingException for a text that is no number, which QGIS takes for 0."""
+def checked_number(name: str, value: Any) -> float:
+    """Return a number.
+
+    Raises:
+        QgsProcessingException: it is none, which QGIS takes for 0.
+    """
     try:
-        if isinstance(value, str):
-            float(value)
-    except ValueError:
-        raise QgsProcessingException(f"{name} {value}: not a number") from None
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise QgsProcessingException(f"{name} {value}: not a number")
+    return number
 
 
 def raster_path(layer: QgsRasterLayer | None, title: str) -> str:

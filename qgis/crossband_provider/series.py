@@ -97,6 +97,7 @@ class IndexThroughTime(CrossbandAlgorithm):
         feedback: QgsProcessingFeedback,
     ) -> list[str]:
         """Return the options of the places; a layer of another format is written as GeoJSON."""
+        self.check_used(parameters, "PLACES", "PLACE_NAME")
         if parameters.get("PLACES") in (None, ""):
             return []
         path = self.parameterAsCompatibleSourceLayerPath(

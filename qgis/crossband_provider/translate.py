@@ -16,7 +16,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
 )
 
-from .base import CrossbandAlgorithm, check_number, raster_path
+from .base import CrossbandAlgorithm, checked_number, raster_path
 from .catalogue import BANDS, FROM_FILE, GUIDE_METHODS, PROMISES, SENSORS
 from .layers import show
 from .run import run_crossband
@@ -114,12 +114,12 @@ class Translate(CrossbandAlgorithm):
             *("translate", source, "-o", output),
             *self.model(parameters, context),
             *self.radiometry(parameters, context),
-            *self._bands(parameters, context),
+            *self._bands(parameters),
             *self.indices(parameters, context),
             *self._extent(parameters, context, layer),
             *self._guide(parameters, context),
             *self._interval(parameters, context),
-            *(["--dtype=float32"] if self.parameterAsBool(parameters, "FLOAT", context) else []),
+            *self.flag(parameters, "FLOAT", "--dtype=float32", context),
             *self.computing(parameters, context),
         ]
         done = run_crossband(words, [output], feedback)
@@ -136,14 +136,16 @@ class Translate(CrossbandAlgorithm):
             .rpartition("/")[2]
         )
 
-    def _bands(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+    def _bands(self, parameters: dict[str, Any]) -> list[str]:
         """Return the option of the bands that were chosen."""
         chosen = []
         for band in BANDS:
             name = f"BAND_{band.upper()}"
             if parameters.get(name) not in (None, ""):
-                check_number(name, parameters[name])
-                chosen.append(f"{band}={self.parameterAsInt(parameters, name, context)}")
+                number = checked_number(name, parameters[name])
+                if not number.is_integer():
+                    raise QgsProcessingException(f"{name} {parameters[name]}: not a whole number")
+                chosen.append(f"{band}={int(number)}")
         return [f"--bands={','.join(chosen)}"] if chosen else []
 
     def _extent(
@@ -160,22 +162,21 @@ class Translate(CrossbandAlgorithm):
         return [f"--extent={','.join(repr(side) for side in sides)}"]
 
     def _guide(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
-        bands = self.text(parameters, "GUIDE_BANDS", "--guide-bands", context)
+        self.check_used(parameters, "GUIDE", "GUIDE_SENSOR", "GUIDE_METHOD", "GUIDE_BANDS")
         if parameters.get("GUIDE") in (None, ""):
-            return bands  # the command says that they need a guide
+            return []
         guide = raster_path(self.parameterAsRasterLayer(parameters, "GUIDE", context), "Guide")
         sensor = self.parameterAsEnumString(parameters, "GUIDE_SENSOR", context)
         return [
             f"--guide={guide}",
             f"--guide-method={self.parameterAsEnumString(parameters, 'GUIDE_METHOD', context)}",
             *([f"--guide-sensor={sensor}"] if sensor and sensor != FROM_FILE else []),
-            *bands,
+            *self.text(parameters, "GUIDE_BANDS", "--guide-bands", context),
         ]
 
     def _interval(self, parameters: dict[str, Any], context: QgsProcessingContext) -> list[str]:
+        self.check_used(parameters, "INTERVAL", "PROMISE")
         words = self.number(parameters, "INTERVAL", "--interval", context)
         if words:
             words.append(f"--promise={self.parameterAsEnumString(parameters, 'PROMISE', context)}")
-        if self.parameterAsBool(parameters, "FAMILIARITY", context):
-            words.append("--familiarity")
-        return words
+        return [*words, *self.flag(parameters, "FAMILIARITY", "--familiarity", context)]
