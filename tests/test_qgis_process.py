@@ -205,7 +205,7 @@ def test_evaluate_and_check_data(run, pairs, tmp_path):
         ("series", {"DATE_PATTERN": "%Q"}, "%Q"),
         ("series", {"BANDS": "red"}, "red"),
         ("series", {"PLACES": "/no/such.geojson"}, "such"),
-        ("series", {"PLACES": "places", "PLACE_NAME": "street"}, "street"),
+        ("series", {"PLACES": "fields", "PLACE_NAME": "street"}, "street"),
         ("series", {"INPUT": "/no/such.tif"}, "such.tif"),
         ("series", {"MODEL": "rgb2nri"}, "MODEL"),
         ("series", {"SENSOR": "spot-99"}, "SENSOR"),
@@ -227,7 +227,7 @@ def test_a_wrong_parameter_gives_a_message(
     }.get(algorithm)
     if given is None:
         given = {"MANIFEST": pairs(2), "OUTPUT": out}
-    held = {"scene": scene, "places": make_places(tmp_path / "places.geojson")}
+    held = {"scene": scene, "fields": make_places(tmp_path / "places.geojson")}
     wrong = {name: held.get(value, value) for name, value in wrong.items()}
     done = run(algorithm, **{**given, **wrong})
     assert done.returncode == 1, done.stdout
