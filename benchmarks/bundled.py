@@ -15,20 +15,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import fidelity
+import guided_places
 import inner_folds
 import pandas as pd
 import rasterio
+import sharpen
 import vault
 from bundled_card import card, describe
 from judged import MADE as BETWEEN
 from judged import Ratio, error_table, losses, ratio_table, ratios, read_places
 from project import ROOT, crossband
 
-from crossband import load
+from crossband import Model, load
 from crossband.raster.gdal import gdal
 
 RUNS = Path("runs/bundled")
@@ -49,12 +52,15 @@ class Bundled:
         made: name and degradation of each way in which the judged sources are made; empty where the
             manifest has sources.
         manifest: name of the manifest; that of the task where empty.
+        judged_by: returns the errors at rows of the manifest, as `crossband evaluate` writes them
+            for each image; that command where None.
     """
 
     recipe: str
     options: tuple[str, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
     manifest: str = ""
+    judged_by: Callable[[Model, pd.DataFrame], pd.DataFrame] | None = None
 
     @property
     def task(self) -> str:
@@ -66,8 +72,12 @@ class Bundled:
 MADE = (("bicubic", "Bicubic"), ("sensor", "SensorMTF(mtf=0.2, noise=0.001)"))
 MODELS = {
     "rgb2nir": Bundled("rgb2nir/local-pyramid"),
-    "rgb2nir-guided": Bundled("rgb2nir/guided", manifest="rgb2nir-guided"),
-    "sentinel-2-sharpen": Bundled("super-resolution/sharpen", manifest="sharpen"),
+    "rgb2nir-guided": Bundled(
+        "rgb2nir/guided", manifest="rgb2nir-guided", judged_by=guided_places.judge
+    ),
+    "sentinel-2-sharpen": Bundled(
+        "super-resolution/sharpen", manifest="sharpen", judged_by=sharpen.judge
+    ),
     "sar2optical": Bundled("sar2optical/local-pyramid"),
     "super-resolution-x2": Bundled("super-resolution/subpixel", made=MADE),
     "super-resolution-x4": Bundled(
@@ -117,6 +127,12 @@ def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None
     model.save(folder / "model", dtype="bfloat16")  # what is judged is what ships
     task = MODELS[name].task
     rows = vault.read(task, folder=manifests, look=True, model=name, why=why)
+    judged_by = MODELS[name].judged_by
+    if judged_by is not None:
+        (folder / REPORT).mkdir(exist_ok=True)
+        found = judged_by(load(folder / "model"), rows)
+        found.to_csv(folder / REPORT / "per_image.csv", index=False)
+        return
     manifest = RUNS / name / "vault.csv"
     _made(rows, MODELS[name].made).assign(split="test").to_csv(ROOT / manifest, index=False)
     models = {REPORT: RUNS / name / "model"} | ({BEFORE: beside} if beside else {})
@@ -174,7 +190,9 @@ def ship(name: str) -> None:
     about = describe(model, used, ratios(errors))
     model.about |= about
     kept = pd.read_csv(folder / FIDELITY) if (folder / FIDELITY).is_file() else None
-    text = card(model, MODELS[name].recipe, used, errors, looks, kept)
+    images = pd.read_csv(folder / REPORT / "per_image.csv")
+    bands = sharpen.band_table(images) if "band" in images else ""
+    text = card(model, MODELS[name].recipe, used, errors, looks, kept, bands)
     model.save(target, dtype="bfloat16", card=text)
     print(target.relative_to(ROOT))
 

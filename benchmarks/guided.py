@@ -34,12 +34,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import tempfile
 import time
 import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,165 +46,36 @@ import numpy as np
 import pandas as pd
 import rasterio
 import vault
-from affine import Affine
-from numpy.typing import NDArray
+from guided_places import (
+    BANDS,
+    Part,
+    Place,
+    Row,
+    agreement,
+    as_text,
+    other_date,
+    same_date,
+    some_places,
+    write,
+)
 from translate import write_scene
 
 import crossband
 from crossband import Model
-from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.open import open_scene
-from crossband.raster.options import ReadOptions
+from crossband.raster.grid import Grid, Window
 from crossband.raster.point_spread import read_as_seen
-from crossband.raster.warp import WindowRaster, read_warped
+from crossband.raster.warp import WindowRaster
 from crossband.translate.statistics import Statistics
 
-BANDS = ("red", "green", "blue", "nir")
-METHODS = ("residual", "difference", "linear", "histogram")
-SIDE = 512
 #: Pixel ratio of guides that lie.
 LIE_RATIO = 8
-#: Ordered pairs of dates of a place, at most.
-PAIRS = 8
-#: Where a file has no georeference: a grid of its own.
-SOMEWHERE = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
-Floats = NDArray[np.float32]
-Places = dict[str, Window]
 #: Inner folds.
 FOLDS = 4
 
 
-@dataclass
-class Row:
-    """A place with a guide.
-
-    Attributes:
-        place: its name.
-        errors: of near infrared and NDVI, for each way.
-        agreement: as the file of the residual method states it.
-    """
-
-    place: str
-    errors: dict[str, tuple[float, float]]
-    agreement: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """Places, and the models that judge them.
-
-    Attributes:
-        model: without a guide of its own.
-        trained: a model that takes a guide.
-        places: their rows.
-        dated: rows with a guide of another date.
-    """
-
-    model: Model
-    trained: Model | None
-    places: pd.DataFrame
-    dated: pd.DataFrame
-
-
-def measured(source: str, bands: str, radiometry: Mapping[Hashable, Any]) -> Window | None:
-    """Read a place of a manifest: four bands in reflectance, at most 512 x 512 pixels."""
-    scale, offset, nodata = (
-        float(radiometry[k]) if radiometry.get(k, "") else None
-        for k in ("scale", "offset", "nodata")
-    )
-    options = ReadOptions(parse_bands(bands), radiometry["sensor"], scale, offset, nodata)
-    with open_scene(source, options, needed=BANDS) as scene:
-        if scene.unit != "reflectance":
-            return None
-        window = scene.read(scene.grid.box.intersection(Box(0, 0, SIDE, SIDE)))
-    grid = window.grid
-    if grid.crs is None or grid.transform.is_identity:
-        crs = rasterio.CRS.from_epsg(32633)
-        grid = Grid(grid.height, grid.width, SOMEWHERE, crs)
-    return Window(window.values, window.mask, grid, window.bands, window.unit)
-
-
-def place_of(row: Mapping[Hashable, Any]) -> Window | None:
-    """Read the place of a row."""
-    return measured(row["source"], f"{row['source_bands']},{row['target_bands']}", row)
-
-
-def write(window: Window, path: Path, bands: tuple[str, ...]) -> Path:
-    """Write some bands as a GeoTIFF in reflectance."""
-    numbers = [window.bands.index(name) for name in bands]
-    values = np.where(window.mask, window.values[numbers], np.float32(np.nan))
-    profile = {"crs": window.grid.crs, "transform": window.grid.transform, "nodata": np.nan}
-    size = {"height": window.grid.height, "width": window.grid.width, "count": len(bands)}
-    with rasterio.open(path, "w", driver="GTiff", dtype="float32", **size, **profile) as out:
-        out.write(values)
-        out.descriptions, out.units = bands, ("reflectance",) * len(bands)
-    return path
-
-
-def errors(found: Floats, true: Window, valid: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the mean absolute errors of near infrared and NDVI."""
-    red, nir = true.values[0], true.values[3]
-
-    def ndvi(band: Floats) -> Floats:
-        return np.asarray((band - red) / np.maximum(band + red, np.float32(0.02)))
-
-    return tuple(  # type: ignore[return-value]
-        float(np.abs(a - b)[valid].mean()) for a, b in ((found, nir), (ndvi(found), ndvi(nir)))
-    )
-
-
-def scores(
-    part: Part, name: str, true: Window, guide: Window, bands: tuple[str, ...], folder: Path
-) -> Row | None:
-    """Translate a place without a guide and with it, in each way."""
-    model, trained = part.model, part.trained
-    bands = bands if trained is None else BANDS
-    source = write(true, folder / "source.tif", BANDS[:3])
-    path = write(guide, folder / "guide.tif", bands)
-    known = Window(guide.values[3:], guide.mask, guide.grid, ("nir",), guide.unit)
-    enlarged = read_warped(WindowRaster(known), true.grid)
-    valid = true.mask & enlarged.mask
-    if valid.mean() < 0.3:
-        return None
-    stated, out = math.nan, {"guide enlarged": errors(enlarged.values[0], true, valid)}
-    ways: list[tuple[Model, str | None]] = [(model, None)]
-    if trained is None:
-        ways += [(model, method) for method in METHODS]
-    else:
-        # A guide of the same date without colours is what `difference` takes it for.
-        same = "difference" if guide.values.shape[-1] != true.values.shape[-1] else "residual"
-        ways += [(model, same), (trained, "trained")]
-    for by, method in ways:
-        made = by.translate(
-            source, folder / "out.tif", overwrite=True, precision="fp32",
-            guide=path if method else None, guide_method=method,
-        )  # fmt: skip
-        with rasterio.open(made) as file:
-            out[method or "no guide"] = errors(file.read(1), true, valid)
-            if method == "residual":
-                stated = agreement(file)
-    return Row(name, out, stated)
-
-
-def agreement(file: rasterio.DatasetReader) -> float:
-    """Return the agreement that a guided file states; NaN where it states none."""
-    stated = re.search(r"agreement (\S+?)[;,]?(\s|$)", file.tags()["CROSSBAND_GUIDED"])
-    return float(stated[1]) if stated else math.nan
-
-
-def same_date(part: Part, places: Places, ratio: int, folder: Path) -> Iterator[Row]:
-    """Yield the errors with guides of the same date."""
-    for name, true in places.items():
-        if min(true.mask.shape) >= 12 * ratio:  # a curve needs 100 pixels
-            guide = read_as_seen(WindowRaster(true), true.grid.shrink(ratio), ratio)
-            if found := scores(part, name, true, guide, BANDS[3:], folder):
-                yield found
-
-
-def lies(named: Places, ratio: int, model: Model, folder: Path) -> Iterator[tuple[str, float]]:
+def lies(named: list[Place], ratio: int, model: Model, folder: Path) -> Iterator[tuple[str, float]]:
     """Yield what is wrong with a guide, and the agreement that its file states."""
-    places = list(named.values())
+    places = [place.true for place in named]
     for number, true in enumerate(places):
         around = places[number + 1 :] + places[:number]
         other = next((w for w in around if w.mask.shape == true.mask.shape), None)
@@ -229,24 +99,9 @@ def _rest(window: Window) -> tuple[Grid, tuple[str, ...], str]:
     return window.grid, window.bands, window.unit
 
 
-def other_date(part: Part, folder: Path) -> Iterator[Row]:
-    """Yield the errors with guides of another date of the same place, all bands."""
-    for name, rows in part.dated.groupby("group"):
-        for row in rows.sample(frac=1.0, random_state=0).head(PAIRS).to_dict("records"):
-            true = place_of(row)
-            radiometry = {**row, "sensor": row["guide_sensor"]}
-            guide = measured(row["guide"], row["guide_bands"], radiometry)
-            if true is None or guide is None or true.mask.shape != guide.mask.shape:
-                continue
-            if min(true.mask.shape) >= 64 and (
-                found := scores(part, str(name), true, guide, BANDS, folder)
-            ):
-                yield found
-
-
 def text(name: str, rows: list[Row]) -> list[str]:
     """Return the lines of a table: a way a line."""
-    places = pd.Series([r.place for r in rows])
+    places = pd.Series([r.place["group"] for r in rows])
     lines = [f"\n{name}, {places.nunique()} places, {len(rows)} guides"]
     lines += ["| | MAE | NDVI MAE | of no guide | worse |", "|---|---|---|---|---|"]
     errors = {
@@ -336,8 +191,7 @@ def parts(a: argparse.Namespace) -> Iterator[Part]:
     """Yield the places with the models that judge them: all, or those of each fold."""
     tables = []
     for task in ("rgb2nir", "rgb2nir-guided"):
-        table = vault.read(task, folder=a.manifests, shipped=False)
-        tables.append(table.astype(object).where(table.notna(), "").astype(str))
+        tables.append(as_text(vault.read(task, folder=a.manifests, shipped=False)))
     places, dated = tables
     dated, whole = dated[dated["guide"] != ""], places["source_window"] == ""
     if a.folds is None:
@@ -373,18 +227,6 @@ def judge(
             agreements.setdefault(wrong, []).append(value)
     print("\n".join(stated(agreements)))
     return found, agreements
-
-
-def some_places(table: pd.DataFrame, count: int) -> Places:
-    """Read some places of at least 64 pixels, one a region first."""
-    mixed = table.sample(frac=1.0, random_state=0)
-    first = ~mixed["region"].duplicated()
-    out: Places = {}
-    for row in pd.concat([mixed[first], mixed[~first]]).to_dict("records"):
-        window = place_of(row) if len(out) < count else None
-        if window is not None and min(window.mask.shape) >= 64:
-            out.setdefault(str(row["group"]), window)
-    return out
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ stays closed. Errors are means over places of the root mean square error, in ref
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import rasterio
 import vault
 from affine import Affine
@@ -50,7 +52,7 @@ def manifest(fold: int) -> Path:
     return path
 
 
-def halved(row: dict[str, str]) -> Window:
+def halved(row: Mapping[Hashable, Any]) -> Window:
     """Read all ten bands of a place, made twice as coarse."""
     bands = parse_bands(f"{row['source_bands']},{row['target_bands']}")
     read = ReadOptions(bands, row["sensor"], window=Box.parse(row["source_window"]))
@@ -93,33 +95,60 @@ def write(path: Path, values: Floats, grid: Grid, bands: list[str]) -> Path:
     return path
 
 
-def errors(model: Model, rows: list[dict[str, str]], folder: Path) -> dict[str, Floats]:
-    """Return the root mean square error of each place and band, for each way."""
+def judge(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the errors at each place and band, for each way: `rmse` and `mae`, in reflectance."""
     names = model.signature.source, model.signature.target
-    found: dict[str, list[Floats]] = {}
-    for row in rows:
-        true = halved(row)
-        seen = read_as_seen(WindowRaster(true), true.grid.shrink(2), 2)
-        source, target = (true.values[[true.bands.index(n) for n in group]] for group in names)
-        low, coarse = (seen.values[[seen.bands.index(n) for n in group]] for group in names)
-        order = (*names[1], *names[0])
-        both = Window(np.concatenate([coarse, low]), seen.mask, seen.grid, order, seen.unit)
-        enlarged = read_warped(WindowRaster(both), true.grid, exact=True)
-        ways = simple(source, low, coarse, enlarged.values)
-        made = model.translate(
-            write(folder / "source.tif", source, true.grid, names[0]),
-            folder / "out.tif",
-            guide=write(folder / "guide.tif", coarse, seen.grid, names[1]),
-            overwrite=True,
-            dtype="float32",
-        )
-        with rasterio.open(made) as file:
-            ways["sentinel-2-sharpen"] = file.read()
-        valid = true.mask & enlarged.mask
-        for way, values in ways.items():
-            wrong = np.sqrt(((values - target)[:, valid] ** 2).mean(axis=1))
-            found.setdefault(way, []).append(wrong)
-    return {way: np.array(values) for way, values in found.items()}
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows.astype(object).where(rows.notna(), "").astype(str).to_dict("records"):
+            true = halved(row)
+            target = true.values[[true.bands.index(n) for n in names[1]]]
+            made, valid = ways(model, true, Path(folder))
+            for way, values in made.items():
+                wrong = (values - target)[:, valid]
+                rmse, mae = np.sqrt((wrong**2).mean(axis=1)), np.abs(wrong).mean(axis=1)
+                place = {key: row[key] for key in ("region", "group", "family")}
+                place |= {"unit": true.unit, "by": way, "n_valid": int(valid.sum())}
+                found += [
+                    place | {"band": band, "rmse": rmse[n], "mae": mae[n]}
+                    for n, band in enumerate(names[1])
+                ]
+    return pd.DataFrame(found)
+
+
+def ways(model: Model, true: Window, folder: Path) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Return the target bands of a place as each way makes them, and where they are valid."""
+    names = model.signature.source, model.signature.target
+    seen = read_as_seen(WindowRaster(true), true.grid.shrink(2), 2)
+    source = true.values[[true.bands.index(n) for n in names[0]]]
+    low, coarse = (seen.values[[seen.bands.index(n) for n in group]] for group in names)
+    order = (*names[1], *names[0])
+    both = Window(np.concatenate([coarse, low]), seen.mask, seen.grid, order, seen.unit)
+    enlarged = read_warped(WindowRaster(both), true.grid, exact=True)
+    out = simple(source, low, coarse, enlarged.values)
+    made = model.translate(
+        write(folder / "source.tif", source, true.grid, names[0]),
+        folder / "out.tif",
+        guide=write(folder / "guide.tif", coarse, seen.grid, names[1]),
+        overwrite=True,
+        dtype="float32",
+    )
+    with rasterio.open(made) as file:
+        out["model"] = file.read()
+    return out, true.mask & enlarged.mask
+
+
+def band_table(found: pd.DataFrame) -> str:
+    """Return the mean over places of the root mean square error of each band, as Markdown."""
+    bands = list(dict.fromkeys(found["band"]))
+    wide = found.pivot_table(index="by", columns="band", values="rmse", sort=False)[bands]
+    each = found.pivot(index=["group", "band"], columns="by", values="rmse")
+    lines = ["| | " + " | ".join(bands) + " | of bicubic |", "|---" * (len(bands) + 2) + "|"]
+    for way in wide.index:
+        ratio = np.exp(np.log(each[way] / each["bicubic"]).mean())
+        cells = " | ".join(f"{1e4 * value:.1f}" for value in wide.loc[way])
+        lines.append(f"| {way} | {cells} | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -138,19 +167,12 @@ def main() -> None:
                   "--resume" if begun else "--overwrite", *more)  # fmt: skip
         return
     table = vault.read("sharpen")
-    rows = table[vault.inner_folds(table, 4) == a.fold].to_dict("records")
-    model = load(run / "model")
-    with tempfile.TemporaryDirectory() as folder:
-        found = errors(model, [{str(k): v for k, v in r.items()} for r in rows], Path(folder))
-    print(f"{len(rows)} places of inner fold {a.fold}, RMSE in reflectance times 10,000\n")
-    print("| | " + " | ".join(model.signature.target) + " | of bicubic |")
-    print("|---" * (len(model.signature.target) + 2) + "|")
-    for way, values in found.items():
-        ratio = np.exp(np.log(values / found["bicubic"]).mean())
-        cells = " | ".join(f"{1e4 * v:.1f}" for v in values.mean(axis=0))
-        print(f"| {way} | {cells} | {ratio:.2f} |")
+    found = judge(load(run / "model"), table[vault.inner_folds(table, 4) == a.fold])
+    places = found["group"].nunique()
+    print(f"{places} places of inner fold {a.fold}, RMSE in reflectance times 10,000\n")
+    print(band_table(found))
     if a.json:
-        a.json.write_text(json.dumps({k: v.tolist() for k, v in found.items()}) + "\n")
+        a.json.write_text(found.to_json(orient="records") + "\n")
 
 
 if __name__ == "__main__":
