@@ -109,7 +109,7 @@ def test_what_it_says_is_what_metrics_json_says(report, text):
         assert f"({low:.4f} to {high:.4f})" in text
         images = found["sensors"][0]["scores"]["model"]["images"]
         assert f">{images['rmse']:.4f}" in text
-    assert "Best of the models: good." in text or "A tie:" in text
+    assert "The models are undecided: " in text
     assert "hill" in text
     assert "place 2 &lt;b&gt;&amp;" in text
     assert "place 2 <b>" not in text

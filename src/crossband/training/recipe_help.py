@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def _of(key: str, value: Any, meaning: str) -> Iterator[tuple[str, str, str]]:
     if isinstance(value, dict) and "class_path" in value:
         module, _, name = value["class_path"].rpartition(".")
         yield key, name, meaning
-        meanings = _meanings(getattr(importlib.import_module(module), name))
+        meanings = _meanings(getattr(sys.modules[module], name))  # parsing has found it there
         for argument, inner in (value.get("init_args") or {}).items():
             yield from _of(f"{key}.{argument}", inner, meanings.get(argument, ""))
     elif isinstance(value, list) and any(isinstance(v, dict) and "class_path" in v for v in value):

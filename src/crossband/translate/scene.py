@@ -32,6 +32,7 @@ from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.output import OutputFile, finish_files
 from crossband.raster.output_paths import check_not_source, check_output, new_folders, same_file
+from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
@@ -193,15 +194,16 @@ def _tell_what_is_unlike(
 ) -> None:
     """Write into tags and statistics how familiar a scene is, for a model that knows.
 
-    Warn in one line where the numbers of the scene look unlike its declared unit.
+    Warn in one line where the numbers of the scene look unlike its declared unit. A remote scene is
+    not looked at for it, as that would fetch its blocks twice.
     """
     found = scene_familiarity(model, scene)
     if found is not None:
         for output in outputs:
             output.tags = {**output.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
         statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
-    words = unit_suspicion(scene, sensor) if scene.unit in (REFLECTANCE, DISPLAY) else ""
-    if words:
+    looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
+    if looked_at and (words := unit_suspicion(scene, sensor)):
         warnings.warn(f"{scene.path}: {words}", CrossbandWarning, stacklevel=3)
 
 
