@@ -44,6 +44,7 @@ from satellite import family, group, radiometry
 from vault import FOLDER, vault_regions, with_regions
 
 from crossband.core.sensors import REFLECTANCE, SENSORS
+from crossband.raster.gdal import gdal
 
 DATA = ROOT.parent / "shared" / "data"
 TASKS = ("rgb2nir", "rgb2nir-guided", "sharpen", "sar2optical", "rgb2thermal", "super-resolution")
@@ -104,11 +105,24 @@ def _dated(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, place in several.groupby("group"):
         for (_, row), (_, other) in permutations(place.iterrows(), 2):
+            if not overlap(row["source"], other["source"]):
+                continue  # two parts of one image
             bands = f"{other['source_bands']},{other['target_bands']}"
             guide = {"guide": other["source"], "guide_bands": bands}
             guide |= {"guide_sensor": other["sensor"], "guide_datetime": _day(other["date"])}
             rows.append({**row, **guide, "date": _day(row["date"])})
     return pd.DataFrame(rows)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether half of the first image lies in the second; true without georeference."""
+    with gdal(), rasterio.open(one) as a, rasterio.open(other) as b:
+        if a.crs is None or a.crs != b.crs:
+            return a.crs is None
+        common = [f(x, y) for f, x, y in zip((max, max, min, min), a.bounds, b.bounds, strict=True)]
+        width, height = (max(common[n + 2] - common[n], 0.0) for n in (0, 1))
+        (west, south, east, north) = a.bounds
+        return bool(2 * width * height >= (east - west) * (north - south))
 
 
 def _day(text: Any) -> str | None:

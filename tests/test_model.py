@@ -124,6 +124,7 @@ def test_bundled_models_state_what_users_need():
     text = models_table(folders)
     for word in ("rgb2nir", "red, green, blue -> nir", "reflectance, display", "measured"):
         assert word in text
+    assert "-> rededge071, rededge075, rededge078, nir08, swir16, swir22; guide: rededge" in text
     data = json.loads((folders["rgb2nir"] / "model.json").read_text())
     assert 1e4 <= data["network"]["parameters"] <= 3.1e6
     assert set(crossband.load("rgb2nir").baselines) == {"mean", "linear", "mlp"}

@@ -7,6 +7,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from affine import Affine
+from manifests import overlap
 from vault import (
     DATED,
     KILOMETRES,
@@ -137,3 +139,13 @@ def test_a_look_needs_a_reason_and_is_written_down(folder, tmp_path):
     check_unopened("rgb2nir", again=True, record=record)
     with pytest.raises(SystemExit, match="the final table; again"):
         check_unopened("rgb2nir", again=False, record=record)
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(0, True), (40, True), (60, False), (400, False)])
+def test_two_dates_of_a_place_share_ground(make_raster, moved, expected):
+    first, then = (
+        str(make_raster(f"{x}.tif", np.zeros((1, 100, 100), np.uint8), names=("nir",),
+                        transform=Affine(10, 0, 5e5 + 10 * x, 0, -10, 5e6)))
+        for x in (0, 1 + moved)
+    )  # fmt: skip
+    assert overlap(first, then) is expected

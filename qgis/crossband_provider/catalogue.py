@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-MODELS = ("rgb2nir", "sar2optical", "super-resolution-x2", "super-resolution-x4")
+MODELS = (
+    "rgb2nir",
+    "sar2optical",
+    "sentinel-2-sharpen",
+    "super-resolution-x2",
+    "super-resolution-x4",
+)
 #: The first means: what the file itself says.
 FROM_FILE = "as the file says"
 INDICES = ("NDVI", "EVI", "NDWI", "SAVI", "GNDVI", "OSAVI", "MSAVI")
@@ -10,7 +16,7 @@ GUIDE_METHODS = ("residual", "difference", "linear", "histogram")
 PROMISES = ("mean", "places")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 #: Bands that a model may take, which widgets choose in a layer.
-BANDS = ("red", "green", "blue", "vv", "vh")
+BANDS = ("red", "green", "blue", "nir", "vv", "vh")
 SENSORS = (
     FROM_FILE,
     "sentinel-2-l2a",

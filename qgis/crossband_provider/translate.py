@@ -167,9 +167,11 @@ class Translate(CrossbandAlgorithm):
             return []
         guide = raster_path(self.parameterAsRasterLayer(parameters, "GUIDE", context), "Guide")
         sensor = self.parameterAsEnumString(parameters, "GUIDE_SENSOR", context)
+        method = self.parameterAsEnumString(parameters, "GUIDE_METHOD", context)
         return [
             f"--guide={guide}",
-            f"--guide-method={self.parameterAsEnumString(parameters, 'GUIDE_METHOD', context)}",
+            # A network that takes a guide refuses every method.
+            *([f"--guide-method={method}"] if method != GUIDE_METHODS[0] else []),
             *([f"--guide-sensor={sensor}"] if sensor and sensor != FROM_FILE else []),
             *self.text(parameters, "GUIDE_BANDS", "--guide-bands", context),
         ]

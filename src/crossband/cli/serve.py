@@ -40,10 +40,14 @@ def _serve(a: argparse.Namespace) -> int:
         raise CrossbandError(
             f"the page needs {error.name}, which is not installed: pip install 'crossband[web]'"
         ) from None
+    from crossband.model.description import read_description
     from crossband.model.folder import bundled
 
     options = parsed_options(ServeOptions, a)
-    models = tuple(a.model or sorted(bundled(), key=lambda name: name != "rgb2nir"))
+    # The page gives no guide to a network that takes one.
+    folders = bundled().items()
+    alone = [name for name, at in folders if not read_description(at)[1].guide]
+    models = tuple(a.model or sorted(alone, key=lambda name: name != "rgb2nir"))
     settings = Settings.of(options, models, parsed_options(TileOptions, a))
     serve(settings, options.host, options.port, options.prefix)
     return 0

@@ -107,11 +107,12 @@ def models_table(folders: dict[str, Path]) -> str:
         d, _ = read_description(folder)
         n, s, about = d["network"], d["signature"], d["about"]
         size = (folder / WEIGHTS).stat().st_size / 2**20
+        guide = f"; guide: {', '.join(s['guide'])}" if s.get("guide") else ""
         margin = "unbounded" if n["margin"] is None else f"{n['margin']} px"
         out += [
             f"{name}: {about.get('description', d['task'])}",
             f"  task      {d['task']}",
-            f"  bands     {', '.join(s['source'])} -> {', '.join(s['target'])}",
+            f"  bands     {', '.join(s['source'])} -> {', '.join(s['target'])}{guide}",
             f"  units     {', '.join(s['units'])}",
             f"  sensors   {', '.join(about.get('sensors', [])) or 'not stated'}",
             f"  network   {n['class']}, {n['parameters']:,} parameters, margin {margin}, "
