@@ -407,6 +407,7 @@ def test_a_run_that_is_being_replaced_stays_a_run(line_pairs, tmp_path, monkeypa
     fit(RECIPE, arguments, tmp_path / "run", fast_run=True, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_baselines_that_are_finished(
     line_pairs, linear, tmp_path, monkeypatch
 ):
