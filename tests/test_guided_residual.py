@@ -9,8 +9,8 @@ import torch
 import crossband
 from crossband.errors import RecipeError
 from crossband.networks.conditions import FACTS, Conditions
+from crossband.networks.generators.guided import LEVEL
 from crossband.networks.generators.guided_residual import GuidedResidual
-from crossband.networks.generators.guided_unet import LEVEL
 from crossband.training.fit import fit
 from crossband.training.run_folder import MODEL
 
@@ -80,7 +80,7 @@ def test_the_network_of_a_model_is_not_trained(plain):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"seen": [0, 1]}, "one number in seen"),
+        ({"seen": [0, 1]}, "3 numbers in seen"),
         ({"carried": [4]}, "0 to 3"),
         ({"unguided": {"class": "PerPixelMLP"}}, "a class and arguments"),
         (

@@ -16,7 +16,7 @@ from crossband.evaluation.baselines import fit_baselines, infer_signature, untra
 from crossband.evaluation.breakdown import classify
 from crossband.evaluation.comparison import compare_models, difference, ratio
 from crossband.evaluation.evaluate import evaluate, report_text
-from crossband.evaluation.report.tables import rank_text, undecided
+from crossband.evaluation.report.comparison_tables import rank_text, undecided
 from crossband.metrics import MODEL, PairScorer, Score, Target
 from crossband.raster.grid import Grid, Window
 

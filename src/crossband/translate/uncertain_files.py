@@ -103,14 +103,14 @@ class BandIntervals:
 
 
 @dataclass(frozen=True)
-class IndexWidths:
-    """The content of a file of widths: lower and upper widths of an index, before any factor.
+class FurtherBands:
+    """The content of a file of further channels as they are: widths before any factor, familiarity.
 
     Attributes:
-        channel: of the lower width among the further channels; the upper one is the next.
+        channels: which ones.
     """
 
-    channel: int
+    channels: slice
 
     def __call__(
         self,
@@ -118,22 +118,12 @@ class IndexWidths:
         further: NDArray[np.float32],
         mask: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return values [2, h, w] and the mask."""
-        return np.where(mask, further[self.channel : self.channel + 2], np.float32(0)), mask
+        """Return values [channels, h, w] and the mask."""
+        return np.where(mask, further[self.channels], np.float32(0)), mask
 
 
-@dataclass(frozen=True)
-class FamiliarityBand:
-    """The content of a familiarity file: dissimilarity in units of its limit."""
-
-    def __call__(
-        self,
-        known: Mapping[str, NDArray[np.float32]],
-        further: NDArray[np.float32],
-        mask: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return values [1, h, w] and the mask."""
-        return np.where(mask, further[-1:], np.float32(0)), mask
+#: Dissimilarity in units of its limit.
+FAMILIARITY_BAND = FurtherBands(slice(-1, None))
 
 
 def ready_model(
@@ -241,14 +231,15 @@ def uncertain_outputs(
         for name, index in extra.items() if options.widths else ():
             factors = json.dumps(calibrated_windows(model, name, options, unit, sensor))
             names = (f"{name}_below", f"{name}_above")
-            widths = IndexWidths(2 * calibration_of(model).quantities.index(name))
+            first = 2 * calibration_of(model).quantities.index(name)
+            widths = FurtherBands(slice(first, first + 2))
             tags = {**result.tags, FACTORS: factors}
             outputs.append(_beside(result, widths_path(index), names, PLAIN, tags, widths))
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
         tags = {**result.tags, "CROSSBAND_FAMILIARITY": "above 1: unlike the training places"}
-        band = FamiliarityBand()
-        outputs.append(_beside(result, paths[-1], (DISSIMILARITY,), PLAIN, tags, band))
+        names = (DISSIMILARITY,)
+        outputs.append(_beside(result, paths[-1], names, PLAIN, tags, FAMILIARITY_BAND))
     return outputs
 
 
@@ -301,7 +292,7 @@ class SureBands:
             known = dict(zip(self.target, made, strict=True))
             parts.append(BandIntervals(self.bounds)(known, further, mask)[0])
         if self.familiarity:
-            parts.append(FamiliarityBand()({}, further, mask)[0])
+            parts.append(FAMILIARITY_BAND({}, further, mask)[0])
         return np.concatenate(parts)
 
 
@@ -311,7 +302,7 @@ def _beside(
     bands: tuple[str, ...],
     unit: str,
     tags: Mapping[str, str],
-    content: BandIntervals | FamiliarityBand | IndexWidths,
+    content: BandIntervals | FurtherBands,
 ) -> OutputFile:
     plain = Encoding("float32", nodata=float("nan"))
     return replace(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossband.core.conformal import poor_below
-from crossband.evaluation.report.tables import Cell, Head, Note, Row, Table, known
+from crossband.evaluation.report.cells import Cell, Head, Note, Row, Table, known
 
 #: Places of the table of the worst covered ones.
 MOST = 10

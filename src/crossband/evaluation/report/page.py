@@ -13,6 +13,8 @@ from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.evaluation.intervals import MIN_GROUPS
 from crossband.evaluation.report import plots, tables
+from crossband.evaluation.report.cells import known, metric_of
+from crossband.evaluation.report.comparison_tables import comparison_tables, undecided
 from crossband.evaluation.report.interval_tables import interval_tables
 from crossband.evaluation.report.text import leakage_text
 from crossband.metrics import MODEL
@@ -67,7 +69,7 @@ def render_page(
     breakdowns += [t for m in models for t in tables.group_tables(m, several)]
     guides = [t for m in models for t in tables.guide_tables(m, several)]
     features = [t for m in models for t in tables.feature_tables(m)]
-    versus = tables.comparison_tables(metrics["versus"]) if metrics.get("versus") else None
+    versus = comparison_tables(metrics["versus"]) if metrics.get("versus") else None
     ratios = tables.ratio_table(models)
     sections = [("numbers", "Numbers")]
     sections += [("baselines", "Baselines")] if ratios.rows else []
@@ -114,8 +116,8 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
             out.append(_verdict(model, record))
     versus = metrics.get("versus") or {}
     for record in versus.get("ranking", [])[:1]:
-        if tables.undecided(versus):
-            out.append({"kind": "doubt", "text": f"The models are {tables.undecided(versus)}."})
+        if undecided(versus):
+            out.append({"kind": "doubt", "text": f"The models are {undecided(versus)}."})
         elif not record["tie"]:
             out.append({"kind": "good", "text": f"Best of the models: {record['label']}."})
         else:
@@ -143,7 +145,7 @@ def _verdict(model: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, s
     others = {
         name: s["pixels"]["mae"]
         for name, s in scores.items()
-        if name != MODEL and tables.known(s["pixels"]["mae"])
+        if name != MODEL and known(s["pixels"]["mae"])
     }
     if not others:
         return {"kind": "doubt", "text": f"{text}; there is no baseline to hold it against."}
@@ -227,7 +229,7 @@ def _glossary(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     )
     out = []
     for name in names:
-        about = tables.metric_of(name)
+        about = metric_of(name)
         source = f" ({about.source})" if about.source else ""
         out.append((about.heading, f"{about.about}{source}"))
     return out

@@ -15,10 +15,10 @@ from crossband.evaluation.candidates import ModelCandidate
 from crossband.evaluation.evaluation import Evaluation, sensor_name
 from crossband.evaluation.guide_names import ENLARGED, UNGUIDED
 from crossband.evaluation.report import diagnostics, plots
+from crossband.evaluation.report.cells import format_number
 from crossband.evaluation.report.layers import PairPreview, largest_error, layers, residual
 from crossband.evaluation.report.page import FigureBlock, PictureBlock
 from crossband.evaluation.report.pictures import draw_comparison
-from crossband.evaluation.report.tables import format_number
 from crossband.evaluation.report.text import short_name
 
 #: Largest number of pairs of each kind that are also drawn to a file beside the page.

@@ -1,18 +1,30 @@
-"""Tables of an evaluation: cells with their text, sort value and mark.
-
-`evaluation.html` renders them as HTML, and `report.text` renders the tables of scores and features
-as plain text.
-"""
+"""Tables of an evaluation: scores, ratios, breakdowns, guides, groups and features."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from crossband.evaluation.guide_names import AGE, ENLARGED, LINE, RATIO, UNGUIDED
-from crossband.metrics import METRICS, MODEL, Metric, describe
+from crossband.evaluation.report.cells import (
+    BEATS,
+    Cell,
+    Head,
+    Note,
+    Row,
+    Table,
+    differ_in_print,
+    format_number,
+    known,
+    labelled,
+    metric_cells,
+    metric_heads,
+    metric_of,
+    number_cell,
+    text_cell,
+)
+from crossband.metrics import METRICS, MODEL, describe
 
 #: Number of groups in each of the tables of the best and of the worst.
 MAX_GROUPS = 5
@@ -26,99 +38,6 @@ FEATURES = {
     "inception_score": "Inception Score",
     "lpips": "LPIPS",
 }
-#: Kind of a cell with a baseline's number that is better than the model's.
-BEATS = "beats"
-
-
-@dataclass(frozen=True)
-class Head:
-    """Heading of a column.
-
-    Attributes:
-        name: the heading.
-        title: tooltip on the page.
-    """
-
-    name: str
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: its text.
-        value: number or text by which the page sorts; "" for an unknown value.
-        small: a second line in small print, such as an interval.
-        kind: CSS class; `BEATS` marks a baseline that is better than the model.
-    """
-
-    text: str
-    value: Any = ""
-    small: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table; `own` highlights it, as that of the model."""
-
-    cells: list[Cell]
-    own: bool = False
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line above a table; `kind` is its CSS class."""
-
-    text: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its title and the notes above it."""
-
-    heads: list[Head]
-    rows: list[Row]
-    title: str = ""
-    notes: list[Note] = field(default_factory=list)
-
-
-def known(value: Any) -> bool:
-    """Return whether a number is defined."""
-    return value is not None and not math.isnan(value)
-
-
-def format_number(value: float | None, form: str) -> str:
-    """Return a number as text, or `-` if it is not defined.
-
-    >>> format_number(0.12345, ".3f"), format_number(None, ".3f"), format_number(-1e-9, ".3f")
-    ('0.123', '-', '0.000')
-    """
-    if value is None or math.isnan(value):
-        return "-"
-    text = format(value, form)
-    # A number that is rounded to 0 is printed without its sign.
-    return format(0.0, form) if value and not float(text.rstrip("%")) else text
-
-
-def differ_in_print(first: float | None, second: float | None, form: str) -> bool:
-    """Return whether two numbers differ in magnitude as they are printed.
-
-    >>> differ_in_print(0.00001, -0.00002, "+.4f"), differ_in_print(0.1, 0.2, ".4f")
-    (False, True)
-    """
-    texts = [format_number(v, form).lstrip("+-") for v in (first, second)]
-    return texts[0] != texts[1]
-
-
-def metric_of(name: str) -> Metric:
-    """Return the description of a metric that is known to exist."""
-    metric = describe(name)
-    assert metric is not None
-    return metric
 
 
 def metric_columns(scores: Mapping[str, Any]) -> list[str]:
@@ -145,32 +64,6 @@ def beats(metric: str, value: Any, own: Any) -> bool:
     return bool({"less": value < own, "more": value > own}.get(about.better, False))
 
 
-def _text_cell(text: Any) -> Cell:
-    return Cell(str(text), text)
-
-
-def _number_cell(value: Any, form: str, small: str = "", kind: str = "") -> Cell:
-    return Cell(format_number(value, form), value if known(value) else "", small, kind)
-
-
-def _metric_cells(metrics: Sequence[str], numbers: Mapping[str, Any]) -> list[Cell]:
-    return [_number_cell(numbers.get(m), metric_of(m).format) for m in metrics]
-
-
-def _metric_heads(metrics: Sequence[str]) -> list[Head]:
-    """Return the headings of metrics, with their unit if it is not that of the data."""
-    out = []
-    for about in map(metric_of, metrics):
-        unit = f", {about.unit}" if about.unit not in ("", "data") else ""
-        out.append(Head(f"{about.heading}{unit}", about.about))
-    return out
-
-
-def _labelled(model: Mapping[str, Any], title: str, several: bool) -> str:
-    """Return a title, with the label of the model if there are several."""
-    return f"{model['label']}: {title}" if several else title
-
-
 def score_rows(
     numbers: Mapping[str, Mapping[str, Any]],
     metrics: Sequence[str],
@@ -188,14 +81,14 @@ def score_rows(
     """
     rows = []
     for name, values in numbers.items():
-        cells = [_text_cell(name)]
+        cells = [text_cell(name)]
         for metric in metrics:
             form = ("+" if metric in signed else "") + metric_of(metric).format
             value, own = values.get(metric), numbers[MODEL].get(metric)
             interval = (intervals or {}).get(name, {}).get(metric) or ()
             small = " .. ".join(format_number(end, form) for end in interval)
             kind = BEATS if name != MODEL and beats(metric, value, own) else ""
-            cells.append(_number_cell(value, form, small, kind))
+            cells.append(number_cell(value, form, small, kind))
         rows.append(Row(cells, own=name == MODEL))
     return rows
 
@@ -206,7 +99,7 @@ def sensor_tables(model: Mapping[str, Any], several: bool) -> list[tuple[Table, 
     for record in model["sensors"]:
         scores = record["scores"]
         metrics = metric_columns(scores)
-        heads = [Head(""), *_metric_heads(metrics)]
+        heads = [Head(""), *metric_heads(metrics)]
         over_pixels, over_images = (
             score_rows(
                 {name: s[kind] for name, s in scores.items()},
@@ -230,7 +123,7 @@ def sensor_tables(model: Mapping[str, Any], several: bool) -> list[tuple[Table, 
             f"{record['sensor']} ({record['unit']}): {record['n_groups']:,} groups, "
             f"{record['n_images']:,} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels"
         )
-        pixels = Table(heads, over_pixels, _labelled(model, title, several), notes)
+        pixels = Table(heads, over_pixels, labelled(model, title, several), notes)
         out.append((pixels, Table(heads, over_images)))
     return out
 
@@ -245,7 +138,7 @@ def ratio_table(models: Sequence[Mapping[str, Any]]) -> Table:
             by.setdefault((r["baseline"], r["sensor"], r["unit"]), {})[r["metric"]] = r
         for (baseline, sensor, unit), ratios in by.items():
             where = "all sensors" if sensor is None else f"{sensor} ({unit})"
-            cells = [_text_cell(f"{model['label']} / {baseline}, {where}")]
+            cells = [text_cell(f"{model['label']} / {baseline}, {where}")]
             cells += [_ratio_cell(ratios.get(metric)) for metric in metrics]
             rows.append(Row(cells, own=sensor is None))
     return Table([Head("model / baseline"), *(Head(metric_of(m).heading) for m in metrics)], rows)
@@ -261,73 +154,6 @@ def _ratio_cell(ratio: Mapping[str, Any] | None) -> Cell:
     return Cell(text, "" if value is None else value, small, kind)
 
 
-def undecided(versus: Mapping[str, Any]) -> str:
-    """Return why models cannot be told apart whatever their errors; empty where they could be."""
-    count, needed = versus["n_groups"], versus["needed_groups"]
-    if count >= needed:
-        return ""
-    return f"undecided: {count} group{'s' * (count != 1)}, a comparison needs {needed}"
-
-
-def rank_text(record: Mapping[str, Any], versus: Mapping[str, Any]) -> str:
-    """Return the rank of a model, with `=` if it is shared; `-` if there is none."""
-    if undecided(versus):
-        return "-"
-    return "-" if record["rank"] is None else f"{record['rank']}{'=' if record['tie'] else ''}"
-
-
-def comparison_tables(versus: Mapping[str, Any]) -> tuple[Table, Table]:
-    """Return the ranking of the models, with notes, and the table of each two models."""
-    notes = [
-        f"On the {versus['n_groups']:,} groups that all models have. Ranked by the geometric mean "
-        f"of MAE; equal ranks (=) cannot be told apart: the interval of their ratio holds 1, or a "
-        f"sign test does not agree (p of 0.05 or more)."
-    ]
-    if undecided(versus):
-        notes = [f"On the {versus['n_groups']:,} groups that all models have: {undecided(versus)}."]
-    if not versus["same_pixels"]:
-        notes.append("Not the same pixels count for all: their sources are masked differently.")
-    ranking = [
-        Row(
-            [
-                _text_cell(r["label"]),
-                Cell(rank_text(r, versus), "" if r["rank"] is None else r["rank"]),
-                _number_cell(r["mae_over_best"], ".3f"),
-            ],
-            own=r["rank"] == 1 and not undecided(versus),
-        )
-        for r in versus["ranking"]
-    ]
-    heads = ["models", "metric", "what", "value", "better : worse", "sign test p", "the first is"]
-    return (
-        Table(
-            [Head("model"), Head("rank"), Head("MAE / best")],
-            ranking,
-            notes=[Note(text, "") for text in notes],
-        ),
-        Table([Head(h) for h in heads], [_pair_row(r) for r in versus["pairs"]]),
-    )
-
-
-def _pair_row(r: Mapping[str, Any]) -> Row:
-    """Return the row of a comparison of two models."""
-    about, interval = describe(r["metric"]), r["interval"]
-    small = f"{interval[0]:.4g} .. {interval[1]:.4g}" if interval else "too few groups"
-    kind = {"better": "good", "worse": "bad"}.get(r["verdict"], "")
-    return Row(
-        [
-            Cell(f"{r['first']} against {r['second']}", r["first"]),
-            _text_cell(about.heading if about is not None else r["metric"]),
-            _text_cell("ratio" if r["kind"] == "ratio" else f"difference ({r['unit']})"),
-            _number_cell(r["value"], ".4g", small),
-            Cell(f"{r['n_better']} : {r['n_worse']}", r["n_better"]),
-            _number_cell(r["p"], ".3f"),
-            Cell(r["verdict"], r["verdict"], kind=kind),
-        ],
-        own=r["kind"] == "ratio",
-    )
-
-
 def breakdown_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
     """Return a table for each column that the scores are broken down by."""
     out = []
@@ -337,21 +163,21 @@ def breakdown_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
         records = breakdown["values"]
         metrics = list(dict.fromkeys(m for r in records for m in main_columns(r["scores"])))
         heads = [Head(breakdown["column"]), Head("unit"), Head("groups"), Head("pairs")]
-        heads += [*_metric_heads(metrics), Head("MAE / best baseline")]
+        heads += [*metric_heads(metrics), Head("MAE / best baseline")]
         rows = []
         for record in records:
             ratio = _ratio_to_best(record["scores"])
             kind = BEATS if ratio is not None and ratio >= 1 else ""
             cells = [
-                _text_cell(record["value"]),
-                _text_cell(record["unit"]),
+                text_cell(record["value"]),
+                text_cell(record["unit"]),
                 Cell(f"{record['n_groups']:,}", record["n_groups"]),
                 Cell(f"{record['n_images']:,}", record["n_images"]),
-                *_metric_cells(metrics, record["scores"][MODEL]["pixels"]),
-                _number_cell(ratio, ".3f", kind=kind),
+                *metric_cells(metrics, record["scores"][MODEL]["pixels"]),
+                number_cell(ratio, ".3f", kind=kind),
             ]
             rows.append(Row(cells))
-        out.append(Table(heads, rows, _labelled(model, breakdown["column"], several)))
+        out.append(Table(heads, rows, labelled(model, breakdown["column"], several)))
     return out
 
 
@@ -372,8 +198,8 @@ def guide_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
             scores = record["scores"]
             ways = [name for name in (MODEL, UNGUIDED, ENLARGED, LINE) if name in scores]
             first = [
-                _text_cell(record["value"]),
-                _text_cell(record["unit"]),
+                text_cell(record["value"]),
+                text_cell(record["unit"]),
                 Cell(f"{record['n_groups']:,}", record["n_groups"]),
                 Cell(f"{record['n_images']:,}", record["n_images"]),
             ]
@@ -386,8 +212,8 @@ def guide_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
             )
             rows += [Row([*first, *row.cells], own=row.own) for row in numbers]
         heads = [Head(name) for name in (breakdown["column"], "unit", "groups", "pairs", "")]
-        heads += _metric_heads(metrics)
-        out.append(Table(heads, rows, _labelled(model, f"by {breakdown['column']}", several)))
+        heads += metric_heads(metrics)
+        out.append(Table(heads, rows, labelled(model, f"by {breakdown['column']}", several)))
     return out
 
 
@@ -415,16 +241,16 @@ def group_tables(model: Mapping[str, Any], several: bool) -> list[Table]:
         rows = [
             Row(
                 [
-                    _text_cell(g["group"]),
-                    _text_cell(g["sensor"]),
+                    text_cell(g["group"]),
+                    text_cell(g["sensor"]),
                     Cell(f"{g['n_valid']:,}", g["n_valid"]),
-                    *_metric_cells(metrics, g["scores"][MODEL]["pixels"]),
+                    *metric_cells(metrics, g["scores"][MODEL]["pixels"]),
                 ]
             )
             for g in groups
         ]
-        heads = [Head("group"), Head("sensor"), Head("pixels"), *_metric_heads(metrics)]
-        out.append(Table(heads, rows, _labelled(model, title, several)))
+        heads = [Head("group"), Head("sensor"), Head("pixels"), *metric_heads(metrics)]
+        out.append(Table(heads, rows, labelled(model, title, several)))
     return out
 
 
@@ -437,8 +263,8 @@ def feature_table(record: Mapping[str, Any]) -> Table:
     names = [n for n in next(iter(record["scores"].values())) if n in FEATURES]
 
     def row(name: str, numbers: Mapping[str, Any]) -> Row:
-        cells = [_number_cell(numbers.get(n), ".4f") for n in names]
-        return Row([_text_cell(name), *cells], own=name == MODEL)
+        cells = [number_cell(numbers.get(n), ".4f") for n in names]
+        return Row([text_cell(name), *cells], own=name == MODEL)
 
     rows = [row(name, numbers) for name, numbers in record["scores"].items()]
     if record.get("floor"):

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crossband.evaluation.report.cells import BEATS, Row, format_number, metric_of
+from crossband.evaluation.report.comparison_tables import rank_text, undecided
 from crossband.evaluation.report.interval_tables import interval_tables
-from crossband.evaluation.report.tables import (
-    BEATS,
-    Row,
-    feature_table,
-    format_number,
-    guide_tables,
-    metric_of,
-    rank_text,
-    score_rows,
-    undecided,
-)
+from crossband.evaluation.report.tables import feature_table, guide_tables, score_rows
 from crossband.metrics import METRICS, MODEL
 
 #: Mark of a baseline that is better than the model.

@@ -13,14 +13,20 @@ from crossband.core.registry import build
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import FACTS, Conditions
-from crossband.networks.generators.guided_unet import LARGEST, LEVEL, logarithm
+from crossband.networks.generators.guided import (
+    LARGEST,
+    LEVEL,
+    _GuidedGenerator,
+    check_numbers,
+    logarithm,
+)
 from crossband.networks.generators.local_unet import LocalUNet
 
 #: The largest share of the unguided network's error at the guide that is carried over.
 MOST_TRUST = 1.5
 
 
-class GuidedResidual(Generator):
+class GuidedResidual(_GuidedGenerator):
     """What an unguided network gives, times the gain that it lacks at the guide, times a small one.
 
     The unguided network translates the source, and the source bands of the guide too. What the
@@ -81,15 +87,8 @@ class GuidedResidual(Generator):
         super().__init__()
         seen = list(range(in_channels)) if seen is None else seen
         carried = [in_channels + n for n in range(out_channels)] if carried is None else carried
-        if len(seen) != in_channels or len(carried) != out_channels:
-            raise RecipeError(
-                "GuidedResidual needs one number in seen for each source band and one in carried "
-                "for each target band"
-            )
-        if not all(0 <= number < guide for number in [*seen, *carried]):
-            raise RecipeError(
-                f"GuidedResidual: seen and carried must be 0 to {guide - 1}, not {seen}, {carried}"
-            )
+        check_numbers("seen", seen, in_channels, guide, 0)
+        check_numbers("carried", carried, out_channels, guide, 0)
         if unguided is None:
             sizes = {"in_channels": in_channels, "out_channels": out_channels}
             unguided = {"class": "PerPixelLinear", "arguments": sizes}
@@ -123,15 +122,8 @@ class GuidedResidual(Generator):
             self.unguided.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] -> float32 [B, Ct, H, W], as without a guide."""
-        return self.forward_conditioned(x, Conditions())
-
-    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate; a guide that is missing is invalid everywhere."""
-        guide = conditions.guide
-        if guide is None:
-            guide = x.new_zeros(len(x), self.guide + FACTS, *x.shape[-2:])
+    def forward_guided(self, x: Tensor, guide: Tensor, conditions: Conditions) -> Tensor:
+        """Correct the unguided network; see `_GuidedGenerator`."""
         facts = guide[:, self.guide :]
         valid = facts[:, :1] > 0
         shown = torch.where(valid, guide[:, self.seen], x)

@@ -7,19 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crossband.errors import RecipeError
-from crossband.networks.base import Generator
 from crossband.networks.conditions import FACTS, Conditions
+from crossband.networks.generators.guided import (
+    LARGEST,
+    LEVEL,
+    _GuidedGenerator,
+    check_numbers,
+    logarithm,
+)
 from crossband.networks.generators.local_unet import LocalUNet
 
-#: Added to normalised values before their logarithm: dark water is below it.
-LEVEL = 0.06
-#: Normalised value from which a target without a guide is counted, and the largest logarithm of a
-#: gain.
-USUAL, LARGEST = 0.4, 4.0
+#: Normalised value from which a target without a guide is counted.
+USUAL = 0.4
 
 
-class GuidedUNet(Generator):
+class GuidedUNet(_GuidedGenerator):
     """A `LocalUNet` on source and guide, whose output is a gain of the guide.
 
     A band of the target is the enlarged guide's band, multiplied by a gain that the network finds
@@ -69,13 +71,7 @@ class GuidedUNet(Generator):
     ) -> None:
         super().__init__()
         carried = [-1] * out_channels if carried is None else carried
-        if guide < 1 or len(carried) != out_channels:
-            raise RecipeError(
-                "GuidedUNet needs a guide of at least 1 band, and one number in carried for each "
-                "target band"
-            )
-        if not all(-1 <= number < guide for number in carried):
-            raise RecipeError(f"GuidedUNet: carried must be -1 to {guide - 1}, not {carried}")
+        check_numbers("carried", carried, out_channels, guide, -1)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.guide, self.carried = guide, carried
         seen = 2 * (in_channels + guide) + FACTS
@@ -83,15 +79,8 @@ class GuidedUNet(Generator):
         self.gains = LocalUNet(seen, out_channels, **options, members=members)
         self.margin, self.stride = self.gains.margin, self.gains.stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, Cs, H, W] -> float32 [B, Ct, H, W], as without a guide."""
-        return self.forward_conditioned(x, Conditions())
-
-    def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate; a guide that is missing is invalid everywhere."""
-        guide = conditions.guide
-        if guide is None:
-            guide = x.new_zeros(len(x), self.guide + FACTS, *x.shape[-2:])
+    def forward_guided(self, x: Tensor, guide: Tensor, conditions: Conditions) -> Tensor:
+        """Multiply the enlarged guide by the gains; see `_GuidedGenerator`."""
         with torch.autocast(x.device.type, enabled=False):
             values = torch.cat([x, guide[:, : self.guide]], dim=1).float()
             logs = logarithm(values)
@@ -112,8 +101,3 @@ class GuidedUNet(Generator):
             for number in self.carried
         ]
         return torch.cat(bases, dim=1)
-
-
-def logarithm(x: Tensor) -> Tensor:
-    """Return the logarithm of normalised values, finite for dark and negative ones, too."""
-    return torch.log(x.clamp(-LEVEL / 2, 1e3) + LEVEL)
