@@ -45,7 +45,7 @@ from crossband.translate.guide_file import POOR, open_guide_file
 from crossband.translate.model_error import ModelError
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.provenance import source_fingerprint
-from crossband.translate.residual import Corrected, OwnBands, Residual
+from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
 
 #: The default method, and the one that does not look at the guide's other bands.
 RESIDUAL, DIFFERENCE = "residual", "difference"
@@ -158,6 +158,16 @@ class GuideCorrection:
             return self._by_residual(result, stack, folder)
         mapping, words = self._mapping(result, self._method)
         return Corrected(result, lambda _, x: mapping.apply(x), self.unit), words
+
+    def difference(self, result: Readable) -> Difference | None:
+        """Return what is to be added to any part of a result, without computing all of it.
+
+        None where the correction depends on the whole result.
+        """
+        if self._method in METHODS or self.given != self.unit:
+            return None
+        ratio = self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
+        return Difference(result, self.guide, ratio, self._own)
 
     def close(self) -> None:
         """Close the guide."""

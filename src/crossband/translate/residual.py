@@ -97,8 +97,10 @@ class OwnBands:
     now: Readable
 
 
-class Residual:
-    """The enlarged difference between a guide and a model at the guide's pixels.
+class Difference:
+    """What a guide says more than a model, read by window, in pixels of the coarser grid.
+
+    It depends on the result nearby only: so a part of a scene can be corrected alone.
 
     Args:
         result: of the model, in the unit of the guide, with CRS and affine transform.
@@ -106,91 +108,76 @@ class Residual:
         ratio: size of a pixel of the guide in pixels of the result, about.
         own: how wrong the model is on the guide's own bands; None: the difference between the guide
             and the averaged result is taken.
-        folder: on whose disk differences lie until `close`.
 
     Attributes:
-        agreement: correlation of the differences between neighbouring pixels of the guide and of
-            the averaged result, which a shift of the level or a gain does not change; NaN where
-            there are too few.
-        count: pixels that are valid in both.
+        grid: the coarser of the two grids, where the scene lies.
     """
 
     def __init__(
-        self,
-        result: Readable,
-        guide: Readable,
-        ratio: float,
-        own: OwnBands | None,
-        folder: Path,
+        self, result: Readable, guide: Readable, ratio: float, own: OwnBands | None
     ) -> None:
         self._result, self._guide, self._ratio, self._own = result, guide, ratio, own
         # The coarser of the two grids; a guide that is finer is averaged.
         self._on_guide = ratio > 2 / 3
         grid = guide.grid if self._on_guide else result.grid
         self._part = around(result.grid, grid, _EDGE) if self._on_guide else grid.box
-        self._grid = grid.crop(self._part)
+        self.grid = grid.crop(self._part)
+        self.bands, self.unit = guide.bands, guide.unit
         self._agreement = Agreement()
-        with ExitStack() as stack:
-            difference = stack.enter_context(self._raster(folder))
-            for box in self._blocks():
-                difference.write(box, self._difference(box))
-            self._ready = self._raster(folder)
-            stack.push(self._ready)  # closed if the next lines fail
-            for box in self._blocks():
-                outer = box.expanded(_REACH, self._grid.box)
-                window = difference.read(outer)
-                filled = fill(window.values, window.mask)
-                if self._on_guide:  # else nothing is enlarged
-                    filled = sharpen(filled)
-                self._ready.write(box, filled[:, *box.relative_to(outer).slices()])
-            stack.pop_all()
-            difference.close()
 
-    def apply(self, box: Box, values: Array) -> Array:
-        """Add the enlarged difference to the values [C, h, w] of a rectangle of the result."""
+    def read(self, box: Box) -> Window:
+        """Read a rectangle, in the terms of `difference.subtract`; masked where unknown."""
+        values = self._difference(box)
+        mask = np.asarray(np.isfinite(values).all(axis=0))
+        filled = np.where(mask, values, np.float32(0.0))
+        return Window(filled, mask, self.grid.crop(box), self.bands, self.unit)
+
+    def without_holes(self, stored: Readable, box: Box) -> Array:
+        """Return the values [C, h, w] of a rectangle as they are enlarged.
+
+        Args:
+            stored: these differences.
+            box: the rectangle.
+        """
+        outer = box.expanded(_REACH, self.grid.box)
+        window = stored.read(outer)
+        filled = fill(window.values, window.mask)
+        if self._on_guide:  # else nothing is enlarged
+            filled = sharpen(filled)
+        return filled[:, *box.relative_to(outer).slices()]
+
+    def add(self, ready: Readable, box: Box, values: Array) -> Array:
+        """Add differences to the values [C, h, w] of a rectangle of the result.
+
+        Args:
+            ready: the differences without holes.
+            box: the rectangle.
+            values: of the result.
+        """
         grid = self._result.grid.crop(box)
-        ready = self._ready
         enlarged = read_warped(ready, grid, exact=True) if self._on_guide else ready.read(box)
-        return add(values, enlarged.values, self._guide.unit)
+        return add(values, enlarged.values, self.unit)
 
     @property
     def agreement(self) -> float:
-        """Correlation of what is beside each other in both; see the class."""
+        """Correlation of the differences between neighbouring pixels, as far as they were read.
+
+        Of the guide and of the averaged result; a shift of the level or a gain does not change it.
+        NaN where there are too few.
+        """
         return self._agreement.correlation
 
     @property
     def count(self) -> int:
-        """Pixels that are valid in both."""
+        """Pixels that are valid in guide and result, as far as they were read."""
         return self._agreement.count
-
-    def remaining(self, corrected: Readable) -> float:
-        """Return the mean absolute difference between a corrected result and the guide.
-
-        It is measured on some blocks that are spread over the scene; NaN where no pixel of them is
-        valid in both.
-        """
-        blocks = list(self._blocks())
-        total, count = 0.0, 0
-        for box in blocks[:: max(len(blocks) // _CHECKED, 1)]:
-            found, measured = self._seen(corrected, box), self._measured(self._guide, box)
-            both = found.mask & measured.mask
-            total += float(np.abs(found.values - measured.values).mean(axis=0)[both].sum())
-            count += int(both.sum())
-        return total / count if count else math.nan
-
-    def close(self) -> None:
-        """Give the disk back."""
-        self._ready.close()
-
-    def _raster(self, folder: Path) -> FloatRaster:
-        return FloatRaster(self._grid, self._guide.bands, self._guide.unit, folder)
 
     def _blocks(self) -> Iterator[Box]:
         """Yield rectangles of the coarse grid, small enough for memory in fine pixels."""
         side = max(int(SIDE / max(self._ratio, 1 / self._ratio)), 1)
-        for row in range(0, self._grid.height, side):
-            for col in range(0, self._grid.width, side):
-                yield Box(row, col, side, side).intersection(self._grid.box)
+        for row in range(0, self.grid.height, side):
+            for col in range(0, self.grid.width, side):
+                yield Box(row, col, side, side).intersection(self.grid.box)
 
     def _difference(self, box: Box) -> Array:
         """Return what the guide says more than the model, [C, h, w]; NaN where unknown."""
@@ -212,14 +199,72 @@ class Residual:
         """Return the result as the guide's sensor would have seen it."""
         if not self._on_guide:
             return result.read(box)
-        return read_as_seen(result, self._grid.crop(box), self._ratio)
+        return read_as_seen(result, self.grid.crop(box), self._ratio)
 
     def _measured(self, of_guide: Readable, box: Box) -> Window:
         """Return what lies on the guide's grid; it is masked where the guide ends."""
         if not self._on_guide:
-            return read_averaged(of_guide, self._grid.crop(box))
+            return read_averaged(of_guide, self.grid.crop(box))
         at = Box(self._part.row + box.row, self._part.col + box.col, box.height, box.width)
         return read_padded(of_guide, at)
+
+
+class Residual(Difference):
+    """The differences of a whole scene, ready to be enlarged and added.
+
+    Args:
+        result: see `Difference`.
+        guide: likewise.
+        ratio: likewise.
+        own: likewise.
+        folder: on whose disk differences lie until `close`.
+    """
+
+    def __init__(
+        self,
+        result: Readable,
+        guide: Readable,
+        ratio: float,
+        own: OwnBands | None,
+        folder: Path,
+    ) -> None:
+        super().__init__(result, guide, ratio, own)
+        with ExitStack() as stack:
+            difference = stack.enter_context(self._raster(folder))
+            for box in self._blocks():
+                difference.write(box, self._difference(box))
+            self._ready = self._raster(folder)
+            stack.push(self._ready)  # closed if the next lines fail
+            for box in self._blocks():
+                self._ready.write(box, self.without_holes(difference, box))
+            stack.pop_all()
+            difference.close()
+
+    def apply(self, box: Box, values: Array) -> Array:
+        """Add the enlarged difference to the values [C, h, w] of a rectangle of the result."""
+        return self.add(self._ready, box, values)
+
+    def remaining(self, corrected: Readable) -> float:
+        """Return the mean absolute difference between a corrected result and the guide.
+
+        It is measured on some blocks that are spread over the scene; NaN where no pixel of them is
+        valid in both.
+        """
+        blocks = list(self._blocks())
+        total, count = 0.0, 0
+        for box in blocks[:: max(len(blocks) // _CHECKED, 1)]:
+            found, measured = self._seen(corrected, box), self._measured(self._guide, box)
+            both = found.mask & measured.mask
+            total += float(np.abs(found.values - measured.values).mean(axis=0)[both].sum())
+            count += int(both.sum())
+        return total / count if count else math.nan
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._ready.close()
+
+    def _raster(self, folder: Path) -> FloatRaster:
+        return FloatRaster(self.grid, self.bands, self.unit, folder)
 
 
 def relative_change(now: Array, then: Array) -> Array:
