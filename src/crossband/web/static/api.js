@@ -43,7 +43,7 @@ export async function send(path, body = {}) {
 }
 
 /** Send a file; `progress` is called with the share that is sent. */
-export function upload(file, progress) {
+export function upload(file, progress, signal) {
   const path = `api/uploads?${query({ name: file.name, modified: file.lastModified })}`;
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -56,6 +56,10 @@ export function upload(file, progress) {
       if (request.status === 201) resolve(request.response);
       else reject(new Refused(request.response?.error ?? `the server answers ${request.status}`));
     };
+    signal.addEventListener("abort", () => {
+      request.abort();
+      reject(signal.reason);
+    });
     request.send(file);
   });
 }

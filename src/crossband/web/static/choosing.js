@@ -1,9 +1,9 @@
 // What can be chosen: a model, files on the server and of the visitor, a guide.
 
 import { Refused, askJson, upload } from "./api.js";
-import { $, guarded, say } from "./page.js";
+import { $, on, say } from "./page.js";
 import { choose } from "./scene.js";
-import { keep, shared, state } from "./state.js";
+import { fresh, keep, shared, state } from "./state.js";
 
 export function tellModel() {
   const model = shared.offer.models.find((m) => m.name === state.model);
@@ -11,7 +11,7 @@ export function tellModel() {
 }
 
 export async function list(folder) {
-  const found = await askJson("files", { folder });
+  const found = await askJson("files", { folder }, { signal: fresh("files") });
   $("folder").textContent = found.folder || "/";
   const rows = [];
   const row = (...buttons) => {
@@ -25,7 +25,7 @@ export async function list(folder) {
     made.textContent = text;
     if (label) made.setAttribute("aria-label", label);
     if (kind) made.className = kind;
-    made.addEventListener("click", guarded(press));
+    on(made, "click", press, { after: "start" });
     return made;
   };
   if (found.folder) row(button("↑ up", "", () => list(found.folder.split("/").slice(0, -1).join("/")), "name"));
@@ -39,18 +39,22 @@ export async function list(folder) {
   $("files").replaceChildren(...rows);
 }
 
-export async function sendFile(input) {
+let sending; // signal of the upload whose progress is shown
+
+export async function sendFile(input, signal) {
   const file = input.files[0];
   if (!file) return null;
+  input.value = ""; // so that the same file can be chosen again
   const bar = $("upload-progress");
   bar.hidden = false;
+  bar.value = 0;
+  sending = signal;
   say(`sending ${file.name}`);
   try {
     if (file.size > shared.offer.max_upload) throw new Refused(`${file.name} is larger than ${shared.offer.max_upload / 1e6} MB, the most`);
-    return await upload(file, (share) => (bar.value = share));
+    return await upload(file, (share) => (bar.value = share), signal);
   } finally {
-    bar.hidden = true;
-    input.value = "";
+    if (sending === signal) bar.hidden = true;
   }
 }
 

@@ -1,68 +1,183 @@
-// The whole scene as a job: ordered, followed, its files.
+// Whole scenes as jobs: ordered, followed until they end, their files.
 
-import { askJson, send } from "./api.js";
-import { fillLayers, layer, refresh } from "./layers.js";
-import { measure } from "./measuring.js";
-import { $, guarded, say } from "./page.js";
-import { choice, keep, shared, state } from "./state.js";
+import { Refused, askJson, send } from "./api.js";
+import { tellModel } from "./choosing.js";
+import { $, guarded, on, say } from "./page.js";
+import { openScene, updateScene } from "./scene.js";
+import { fillReading, fresh, keep, shared, state } from "./state.js";
 
-let polling;
+/** Jobs of this visitor by their ids, as the server last described them; null before it has. */
+const jobs = new Map();
+const lines = new Map();
+const KEPT = `crossband ${location.pathname}`;
+let ordering = false;
+let later;
 
-export function fillJob() {
-  $("translate").disabled = false;
-  $("running").hidden = true;
-  $("downloads").replaceChildren();
+const isOpen = (job) => ["waiting", "running"].includes(job?.state);
+const shareOf = (job) => (job.total ? job.done / job.total : 0);
+
+function words(job) {
+  const share = `${Math.floor(100 * shareOf(job))} %`;
+  return {
+    waiting: "waits for other jobs",
+    running: `${share}, ${Math.round(job.seconds)} s`,
+    cancelled: `cancelled at ${share}; what is computed is kept`,
+    failed: job.error,
+    done: "done",
+  }[job.state];
+}
+
+/** Take up the jobs that were ordered in this window before it was loaded anew. */
+export async function startJobs() {
+  let kept = [];
+  try {
+    kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+  } catch {
+    // a browser that keeps nothing
+  }
+  for (const id of kept) jobs.set(id, null);
+  await poll();
+}
+
+function follow(id, job) {
+  jobs.set(id, job);
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify([...jobs.keys()].slice(-20)));
+  } catch {
+    // likewise
+  }
 }
 
 export async function translate() {
-  const { scene, model, sensor, bands, scale, offset, guide } = state;
+  if (ordering) return;
+  const used = shared.choice;
+  const { guide } = state;
   const indices = [...$("indices").querySelectorAll("input:checked")].map((box) => box.value);
-  const order = { scene, model, sensor, bands, scale, offset, indices, dtype: $("dtype").value };
+  const order = { ...used, indices, dtype: $("dtype").value };
   if (guide) Object.assign(order, { guide, guide_sensor: $("guide-sensor").value, guide_bands: $("guide-bands").value, guide_method: $("guide-method").value });
-  state.job = (await send("jobs", order)).id;
-  keep();
-  await followJob(true);
+  ordering = true;
+  draw();
+  try {
+    const job = await send("jobs", order);
+    follow(job.id, job);
+    // Another scene may be open by now: the job goes on beside it.
+    if (shared.choice === used) state.job = job.id;
+    keep();
+  } finally {
+    ordering = false;
+    draw();
+  }
+  await poll();
 }
 
-/** Show how a job goes on, until it ends. */
-export async function followJob(shows = false) {
-  clearTimeout(polling);
-  const id = state.job;
-  const job = await askJson(`jobs/${id}`);
-  if (id !== state.job) return;
-  const open = ["waiting", "running"].includes(job.state);
-  const share = job.total ? job.done / job.total : 0;
-  $("running").hidden = job.state === "done";
-  $("translate").disabled = open;
-  $("job-progress").value = share;
-  $("cancel").hidden = !open;
-  $("resume").hidden = !["cancelled", "failed"].includes(job.state);
-  $("job-said").textContent = { waiting: "waits for other jobs", running: `${Math.floor(100 * share)} %, ${Math.round(job.seconds)} s`, cancelled: `cancelled at ${Math.floor(100 * share)} %; what is computed is kept`, failed: job.error, done: "done" }[job.state];
-  if (open) {
-    polling = setTimeout(guarded(() => followJob(true)), 600);
-    return;
+/** Follow the job that the address names, if there is one. */
+export async function followJob() {
+  if (state.job && !jobs.has(state.job)) follow(state.job, null);
+  await poll();
+}
+
+export async function change(id, what) {
+  jobs.set(id, await send(`jobs/${id}/${what}`));
+  await poll();
+}
+
+/** Ask how the jobs go on, as long as one of them is not at its end. */
+async function poll() {
+  clearTimeout(later);
+  const signal = fresh("jobs");
+  const before = state.job && jobs.get(state.job)?.state;
+  for (const [id, job] of jobs) {
+    if (job && !isOpen(job)) continue;
+    try {
+      jobs.set(id, await askJson(`jobs/${id}`, {}, { signal }));
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      jobs.delete(id); // it was too old
+      if (id !== state.job) continue;
+      state.job = "";
+      keep();
+      throw error;
+    } finally {
+      if (!signal.aborted) draw();
+    }
   }
-  if (job.state !== "done") {
-    say(job.state === "failed" ? "The job failed." : "The job is cancelled.");
-    return;
+  draw();
+  if ([...jobs.values()].some(isOpen)) later = setTimeout(guarded(poll), 600);
+  const own = jobs.get(state.job);
+  if (own && !isOpen(own) && before !== own.state) tellEnd(own);
+  // From now on the layers are those of the file, at every zoom.
+  if (own?.state === "done" && shared.map && !shared.about.result) await updateScene();
+}
+
+function tellEnd(job) {
+  if (job.state === "failed") say("The job failed.");
+  if (job.state === "cancelled") say("The job is cancelled.");
+  if (job.state === "done") say(`The whole scene is translated, in ${Math.round(job.seconds)} s.`);
+}
+
+function draw() {
+  const own = jobs.get(state.job);
+  $("translate").disabled = ordering || isOpen(own);
+  $("running").hidden = !own || own.state === "done";
+  if (own) {
+    $("job-progress").value = shareOf(own);
+    $("job-said").textContent = words(own);
+    $("cancel").hidden = !isOpen(own);
+    $("resume").hidden = !["cancelled", "failed"].includes(own.state);
   }
+  drawFiles(own);
+  drawOthers();
+}
+
+function drawFiles(job) {
+  const shown = job?.state === "done" ? job.id : "";
+  if ($("downloads").dataset.job === shown) return;
+  $("downloads").dataset.job = shown;
   const link = (text, path) => {
     const line = document.createElement("li");
     const made = document.createElement("a");
-    made.href = `api/jobs/${id}/${path}`;
+    made.href = `api/jobs/${job.id}/${path}`;
     made.textContent = text;
     made.download = "";
     line.append(made);
     return line;
   };
-  $("downloads").replaceChildren(...job.files.map((name) => link(`Download ${name}`, `file/${encodeURIComponent(name)}`)), link("Report of the translation (HTML)", "report"));
-  say(`The whole scene is translated, in ${Math.round(job.seconds)} s.`);
-  if (!shows) return;
-  // From now on the layers are those of the file, at every zoom.
-  shared.about = { ...shared.about, ...(await askJson("scene", choice())) };
-  const kept = [state.left, state.right];
-  fillLayers();
-  [state.left, state.right] = kept.map((name, i) => (layer(name) ? name : state[["left", "right"][i]]));
-  refresh();
-  measure();
+  const links = shown ? [...job.files.map((name) => link(`Download ${name}`, `file/${encodeURIComponent(name)}`)), link("Report of the translation (HTML)", "report")] : [];
+  $("downloads").replaceChildren(...links);
+}
+
+/** Show jobs of other scenes and models; a line stays, so that the keyboard keeps its place. */
+function drawOthers() {
+  for (const [id, job] of jobs) {
+    if (!job || id === state.job || lines.has(id)) continue;
+    const line = document.createElement("li");
+    const said = document.createElement("span");
+    said.className = "name";
+    const open = document.createElement("button");
+    open.type = "button";
+    open.textContent = "open";
+    open.setAttribute("aria-label", `Open ${job.name} with the job`);
+    on(open, "click", () => openJob(jobs.get(id)), { after: "start" });
+    line.append(said, open);
+    lines.set(id, { line, said });
+    $("other-jobs").append(line);
+  }
+  for (const [id, { line, said }] of lines) {
+    const job = jobs.get(id);
+    if (!job || id === state.job) {
+      line.remove();
+      lines.delete(id);
+    } else said.textContent = `${job.name}, ${job.order.choice.model}: ${words(job)}`;
+  }
+  $("jobs").hidden = !lines.size;
+}
+
+/** Open the scene of a job as it was ordered. */
+async function openJob({ id, order }) {
+  const { choice } = order;
+  Object.assign(state, choice, { job: id, left: "", right: "", z: "", x: "", y: "" });
+  $("model").value = state.model;
+  tellModel();
+  fillReading();
+  await openScene();
 }

@@ -2,7 +2,7 @@
 
 import { short } from "./charts.js";
 import { $, option } from "./page.js";
-import { choice, keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
+import { keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
 
 export function layer(name) {
   return shared.about.layers.find((l) => l.name === name);
@@ -34,7 +34,7 @@ export function refresh() {
   for (const side of ["left", "right"]) {
     const shown = layer(state[side]);
     const used = stretchOf(shown);
-    shared.map.show(side, shown, { ...choice(), ranges: used.flat().map((v) => Number(v.toPrecision(4))).join(",") });
+    shared.map.show(side, shown, { ...shared.choice, ranges: used.flat().map((v) => Number(v.toPrecision(4))).join(",") });
     $(`${side}-name`).textContent = shown.title;
   }
   drawLegends();

@@ -1,15 +1,15 @@
 // The page: its start, and what each of its controls does.
 
-import { askJson, send } from "./api.js";
+import { askJson } from "./api.js";
 import { list, sendFile, setGuide, tellModel } from "./choosing.js";
-import { followJob, translate } from "./job.js";
+import { change, startJobs, translate } from "./job.js";
 import { refresh, setOpacity, swipe } from "./layers.js";
 import { measure } from "./measuring.js";
-import { $, guarded, option, say } from "./page.js";
+import { $, begin, guarded, on, option, say } from "./page.js";
 import { choose, openScene } from "./scene.js";
-import { READING, fillReading, keep, shared, state } from "./state.js";
+import { READING, fillReading, fresh, keep, shared, state } from "./state.js";
 
-async function start() {
+const started = begin("start", async () => {
   shared.offer = await askJson("offer");
   for (const model of shared.offer.models) option($("model"), model.name, `${model.name}: ${model.source.join(", ")} → ${model.target.join(", ")}`);
   for (const { name, title } of shared.offer.sensors) {
@@ -24,67 +24,62 @@ async function start() {
   tellModel();
   if (shared.offer.root) await list("");
   if (state.guide) setGuide(state.guide, state.guide.split(/[:/]/).pop());
-  if (state.scene) await openScene();
-}
+  guarded(startJobs)();
+});
 
-$("file").addEventListener("change", guarded(async ({ target }) => {
-  const made = await sendFile(target);
+const any = { after: "start" };
+on($("file"), "change", async (input) => {
+  // Another scene that is chosen meanwhile breaks the upload off.
+  const made = await sendFile(input, fresh("choice"));
   if (made) await choose(made.scene);
-}));
-$("guide-file").addEventListener("change", guarded(async ({ target }) => {
-  const made = await sendFile(target);
+}, any);
+on($("guide-file"), "change", async (input) => {
+  const made = await sendFile(input, fresh("guide"));
   if (made) setGuide(made.scene, made.name);
-}));
-$("no-guide").addEventListener("click", () => setGuide("", ""));
-$("remote").addEventListener("submit", guarded(async (event) => {
-  event.preventDefault();
-  await choose(`remote:${$("address").value.trim()}`);
-}));
-$("reading").addEventListener("submit", guarded(async (event) => {
-  event.preventDefault();
+});
+on($("no-guide"), "click", () => setGuide("", ""));
+on($("remote"), "submit", () => choose(`remote:${$("address").value.trim()}`), any);
+on($("reading"), "submit", async () => {
   for (const name of READING) state[name] = $(name).value.trim();
   state.job = "";
   await openScene();
-}));
-$("model").addEventListener("change", guarded(async ({ target }) => {
-  Object.assign(state, { model: target.value, job: "", left: "", right: "" });
+}, any);
+on($("model"), "change", async (select) => {
+  Object.assign(state, { model: select.value, job: "", left: "", right: "" });
   tellModel();
   if (state.scene) await openScene();
   keep();
-}));
+}, any);
 for (const side of ["left", "right"])
-  $(side).addEventListener("change", guarded(async ({ target }) => {
-    state[side] = target.value;
+  on($(side), "change", async (select) => {
+    state[side] = select.value;
     refresh();
     await measure();
-  }));
+  });
 for (const input of document.querySelectorAll("input[name=stretch]"))
-  input.addEventListener("change", guarded(async ({ target }) => {
-    state.stretch = target.value;
+  on(input, "change", async () => {
+    state.stretch = input.value;
     refresh();
     await measure();
-  }));
+  });
 $("swipe").addEventListener("input", swipe);
 $("swiping").addEventListener("change", swipe);
 $("opacity").addEventListener("input", setOpacity);
 $("whole").addEventListener("click", () => shared.map?.whole());
 $("native").addEventListener("click", () => shared.map?.native());
-$("translate").addEventListener("click", guarded(translate));
-$("cancel").addEventListener("click", guarded(async () => {
-  await send(`jobs/${state.job}/cancel`);
-  await followJob(true);
-}));
-$("resume").addEventListener("click", guarded(async () => {
-  await send(`jobs/${state.job}/resume`);
-  await followJob(true);
-}));
-$("copy").addEventListener("click", guarded(async () => {
+on($("translate"), "click", translate);
+on($("cancel"), "click", () => change(state.job, "cancel"));
+on($("resume"), "click", () => change(state.job, "resume"));
+on($("copy"), "click", async () => {
   keep();
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(location.href);
     say("The link is copied.");
   } else say("The link is in the address bar.");
-}));
+});
 addEventListener("resize", swipe);
 addEventListener("hashchange", () => location.reload());
-guarded(start)();
+
+// A file that was chosen before this script was there, and the scene that the address names.
+if ($("file").files.length) $("file").dispatchEvent(new Event("change"));
+else if ((await started) && state.scene) await openScene();

@@ -10,12 +10,13 @@ let running = 0;
 
 async function inTurn(work) {
   if (running >= AT_ONCE) await new Promise((resolve) => waiting.push(resolve));
-  running += 1;
+  else running += 1;
   try {
     return await work();
   } finally {
-    running -= 1;
-    waiting.shift()?.();
+    // Who waits takes over the turn; nobody comes in between.
+    if (waiting.length) waiting.shift()();
+    else running -= 1;
   }
 }
 
@@ -146,8 +147,10 @@ export class SceneMap {
       noWrap: true,
     });
     tiles.on("tileunload", forget);
-    this.layers[side] = { key, tiles, name: layer.name };
-    const drop = () => before?.tiles.remove();
+    // Those of another layer go at once; of the same one with another stretch, when these are there.
+    const stale = before ? [...before.stale, before.tiles] : [];
+    const drop = () => stale.splice(0).forEach((old) => old.remove());
+    this.layers[side] = { key, tiles, stale, name: layer.name };
     if (before?.name === layer.name) tiles.once("load", drop);
     else drop();
     tiles.addTo(this.map);

@@ -4,7 +4,7 @@ import { askJson } from "./api.js";
 import { histogram, scatter, short } from "./charts.js";
 import { layer, refresh } from "./layers.js";
 import { $, fail, guarded } from "./page.js";
-import { choice, fresh, keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
+import { fresh, keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
 
 /** Measure the distribution in the view, and once that of the scene. */
 export const measure = guarded(async () => {
@@ -13,7 +13,7 @@ export const measure = guarded(async () => {
   const seen = shared.map.seen();
   const shown = layer(state.right);
   const bounds = seen?.map((v) => v.toFixed(3)).join(",");
-  const said = seen ? await askJson(`distribution/${shown.name}`, { ...choice(), bounds }, { signal }) : {};
+  const said = seen ? await askJson(`distribution/${shown.name}`, { ...shared.choice, bounds }, { signal }) : {};
   $("histogram").hidden = !said.ranges;
   if (said.ranges) {
     histogram($("histogram"), said.bands, said.histograms);
@@ -23,19 +23,20 @@ export const measure = guarded(async () => {
     $("histogram-said").textContent = said.why === "far" ? "Zoom in to see it." : "Nothing of the scene is in the view.";
   }
   if (state.stretch === "view" && seen && state.left !== state.right) {
-    const left = await askJson(`distribution/${state.left}`, { ...choice(), bounds }, { signal });
-    if (left.ranges) viewRanges.set(state.left, left.ranges);
+    const name = state.left;
+    const left = await askJson(`distribution/${name}`, { ...shared.choice, bounds }, { signal });
+    if (left.ranges) viewRanges.set(name, left.ranges);
   }
   if (state.stretch === "scene")
     for (const name of [state.left, state.right]) {
       if (ranges.has(name)) continue;
-      const whole = await askJson(`distribution/${name}`, { ...choice(), of: "scene" }, { signal });
+      const whole = await askJson(`distribution/${name}`, { ...shared.choice, of: "scene" }, { signal });
       if (whole.ranges) ranges.set(name, whole.ranges);
     }
   refresh();
   $("scatter-figure").hidden = !shared.about.scatter || !seen;
   if (!shared.about.scatter || !seen) return;
-  const agreement = await askJson("scatter", { ...choice(), bounds }, { signal });
+  const agreement = await askJson("scatter", { ...shared.choice, bounds }, { signal });
   $("scatter-figure").hidden = agreement.counts === undefined;
   if (agreement.counts === undefined) return;
   scatter($("scatter"), agreement);
@@ -44,6 +45,15 @@ export const measure = guarded(async () => {
 });
 
 let later;
+let pointing;
+
+/** Ask nothing more about a view that is left. */
+export function forgetView() {
+  clearTimeout(later);
+  clearTimeout(pointing);
+  $("values").replaceChildren();
+}
+
 export function moved() {
   if (!shared.map) return;
   const at = shared.map.middle();
@@ -55,13 +65,12 @@ export function moved() {
   if (document.activeElement === $("map")) pointed(at);
 }
 
-let pointing;
 export function pointed(at) {
   clearTimeout(pointing);
   pointing = setTimeout(async () => {
     const signal = fresh("values");
     try {
-      const found = await askJson("values", { ...choice(), x: at.x, y: at.y }, { signal });
+      const found = await askJson("values", { ...shared.choice, x: at.x, y: at.y }, { signal });
       $("pixel").textContent = found.pixel ? `row ${found.pixel[0]}, column ${found.pixel[1]}` : "beside the scene";
       const rows = found.layers.flatMap((l) =>
         l.values.map((value, i) => {

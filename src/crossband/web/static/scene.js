@@ -1,51 +1,95 @@
 // Opening a scene: what it holds, or what must be said first, and the map of it.
 
 import { askJson } from "./api.js";
-import { fillJob, followJob } from "./job.js";
+import { followJob } from "./job.js";
 import { fillLayers, refresh, setOpacity, swipe } from "./layers.js";
 import { SceneMap } from "./map.js";
-import { moved, pointed } from "./measuring.js";
-import { $, fail, say } from "./page.js";
-import { READING, choice, fillReading, fresh, keep, ranges, shared, state, viewRanges } from "./state.js";
+import { forgetView, measure, moved, pointed } from "./measuring.js";
+import { $, begin, fail, guarded, say } from "./page.js";
+import { READING, choice, fillReading, fresh, keep, ranges, shared, state, stop, viewRanges } from "./state.js";
 
-export async function openScene() {
+const SECTIONS = ["layers", "pointed", "charts", "job"];
+
+/** Open what is chosen; an opening that is under way is broken off. */
+export const openScene = () =>
+  begin("scene", async () => {
+    const signal = fresh("scene");
+    closeScene();
+    keep();
+    say("opening …");
+    const chosen = choice();
+    let about = null;
+    try {
+      about = await askJson("scene", chosen, { signal });
+    } finally {
+      // Where another opening has taken the place of this one, that one says what is shown.
+      if (!signal.aborted) showSections(about && !about.problem);
+    }
+    Object.assign(shared, { about, choice: chosen });
+    $("scene-name").textContent = about.name + (about.width ? `, ${about.width} × ${about.height} pixels` : "") + (about.crs ? `, ${about.crs}` : "");
+    $("band-list").textContent = about.bands.length ? "In the file: " + about.bands.map((b) => `${b.number}=${b.label || b.name || "?"} (${b.dtype})`).join(", ") : "";
+    $("reading").hidden = false;
+    $("problem").textContent = about.problem;
+    $("problem").hidden = !about.problem;
+    if (about.problem) {
+      say("The file does not say all that is needed.");
+      return;
+    }
+    fillLayers();
+    showMap(about.view);
+    say(`${about.name} is open: ${about.unit}.`);
+    guarded(followJob)();
+  });
+
+/** Ask anew what can be shown of the open scene; the map stays, and where this fails, all does. */
+export const updateScene = () => begin("scene", guarded(update));
+
+async function update() {
   const signal = fresh("scene");
-  say("opening …");
-  shared.about = await askJson("scene", choice(), { signal });
-  $("scene-name").textContent = shared.about.name + (shared.about.width ? `, ${shared.about.width} × ${shared.about.height} pixels` : "") + (shared.about.crs ? `, ${shared.about.crs}` : "");
-  $("band-list").textContent = shared.about.bands.length ? "In the file: " + shared.about.bands.map((b) => `${b.number}=${b.label || b.name || "?"} (${b.dtype})`).join(", ") : "";
-  $("reading").hidden = false;
-  $("problem").textContent = shared.about.problem;
-  $("problem").hidden = !shared.about.problem;
+  const chosen = choice();
+  const about = await askJson("scene", chosen, { signal });
+  stop("chart", "values");
+  Object.assign(shared, { about, choice: chosen });
   ranges.clear();
   viewRanges.clear();
-  for (const id of ["layers", "pointed", "charts", "job"]) $(id).hidden = Boolean(shared.about.problem);
-  keep();
-  if (shared.about.problem) {
-    say("The file does not say all that is needed.");
-    showMap(null);
-    return;
-  }
   fillLayers();
-  fillJob();
-  showMap(shared.about.view);
-  say(`${shared.about.name} is open: ${shared.about.unit}.`);
-  if (state.job) await followJob();
+  refresh();
+  measure();
 }
 
 export async function choose(scene) {
+  fresh("choice"); // an upload that is on its way is not opened any more
   for (const name of [...READING, "job", "z", "x", "y", "left", "right"]) state[name] = "";
   state.scene = scene;
   fillReading();
   await openScene();
 }
 
-function showMap(view) {
+/** Forget the scene that was open, and what was asked about it. */
+function closeScene() {
+  stop("chart", "values");
+  forgetView();
   shared.map?.remove();
-  shared.map = null;
-  for (const id of ["empty", "swipe", "divider", "names"]) $(id).hidden = (id === "empty") === Boolean(view);
-  $("hint").hidden = true;
-  if (!view) return;
+  Object.assign(shared, { about: null, choice: null, map: null });
+  ranges.clear();
+  viewRanges.clear();
+  for (const id of ["swipe", "divider", "names", "hint", "problem"]) $(id).hidden = true;
+  $("empty").hidden = false;
+  $("scene-name").textContent = $("band-list").textContent = "";
+  // They keep their place until it is known what follows, so that nothing jumps.
+  for (const id of SECTIONS) $(id).inert = true;
+}
+
+function showSections(shown) {
+  for (const id of SECTIONS) {
+    $(id).hidden = !shown;
+    $(id).inert = false;
+  }
+}
+
+function showMap(view) {
+  for (const id of ["swipe", "divider", "names"]) $(id).hidden = false;
+  $("empty").hidden = true;
   shared.map = new SceneMap($("map"), view, { told, moved, pointed });
   if (state.z !== "") shared.map.map.setView(shared.map.latLng(Number(state.x), Number(state.y)), Number(state.z));
   else shared.map.start();

@@ -7,18 +7,26 @@ const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: 
 
 export const state = { ...STATE, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
 
-/** What the server offers, what it said of the open scene, and the map that shows it. */
-export const shared = { offer: null, about: null, map: null };
+/**
+ * What the server offers, what it said of the open scene, for which choice, and the map that shows it.
+ * What is asked about pixels is asked for `choice`: `state` may be ahead of it while a scene is opened.
+ */
+export const shared = { offer: null, about: null, choice: null, map: null };
 /** Stretch by layer: of the scene, and of the view. */
 export const ranges = new Map();
 export const viewRanges = new Map();
-const controls = { scene: null, chart: null, values: null };
+const controls = {};
 
 /** Begin a task of one kind, and break off the one before. */
 export function fresh(kind) {
-  controls[kind]?.abort();
+  stop(kind);
   controls[kind] = new AbortController();
   return controls[kind].signal;
+}
+
+/** Break off tasks, so that their answers are not shown any more. */
+export function stop(...kinds) {
+  for (const kind of kinds) controls[kind]?.abort();
 }
 
 export function keep() {
