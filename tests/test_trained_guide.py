@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -29,9 +30,16 @@ from crossband.errors import (
 )
 from crossband.model.exporting.graph import check_exportable
 from crossband.networks.generators.guided_unet import GuidedUNet
+from crossband.raster.grid import Box
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
+from crossband.raster.warp import WindowRaster
 from crossband.training import recipe
 from crossband.training.fit import fit
 from crossband.training.methods.batches import conditions_of, predict
+from crossband.translate.options import GuideOptions, TileOptions
+from crossband.translate.trained_guide import TrainedGuide
+from crossband.translate.window import translate_window
 
 BANDS = ["red", "green", "blue", "nir"]
 RANGE = [[0.0, 0.5]]
@@ -88,6 +96,11 @@ def scene(tmp_path):
     return tmp_path
 
 
+def read_whole(path):
+    with open_scene(path, ReadOptions(sensor="reflectance"), needed=BANDS[:3]) as scene:
+        return scene.read(scene.grid.box)
+
+
 def read(path):
     with rasterio.open(path) as file:
         return file.read(1), file.tags()
@@ -118,17 +131,75 @@ def test_a_guide_moves_the_result(model, scene):
 
 
 def test_beyond_the_guide_and_in_its_holes_the_result_is_that_without_one(model, scene):
-    coarse = field().reshape(4, 32, 8, 32, 8).mean((2, 4))[..., :16].copy()
-    coarse[:, 20:] = -9.0
-    write(scene / "half.tif", coarse, 8.0)
-    model.translate(scene / "scene.tif", scene / "out.tif", guide=scene / "half.tif", **READ)
+    coarse = field().reshape(4, 128, 2, 128, 2).mean((2, 4))[..., :64].copy()
+    coarse[:, 64:] = -9.0
+    write(scene / "half.tif", coarse, 2.0)
+    exact = {"guide": scene / "half.tif", "precision": "fp32", **READ}
+    model.translate(scene / "scene.tif", scene / "out.tif", **exact)
     made = read(scene / "out.tif")[0]
     with torch.inference_mode():
         alone = model(torch.from_numpy(field()[:3]), "reflectance")[0].numpy()
-    beyond = 128 + model.network.margin
+    # 18 pixels of the guide, and what enlarging and deconvolution see around.
+    beyond = 128 + 2 * (18 + 2 * 3 + 4) + model.network.margin
     np.testing.assert_allclose(made[:, beyond:], alone[:, beyond:], atol=1e-5)
-    np.testing.assert_allclose(made[220:], alone[220:], atol=1e-5)
-    assert np.abs(made[:150, :110] - alone[:150, :110]).mean() > 0.005
+    np.testing.assert_allclose(made[beyond:], alone[beyond:], atol=1e-5)
+    assert np.abs(made[:110, :110] - alone[:110, :110]).mean() > 0.005
+
+
+def averaged(image):
+    """Return what a sensor with pixels 8 times larger sees, without the outer ones."""
+    return gaussian_filter(image, 4.0)[4::8, 4::8][2:-2, 2:-2]
+
+
+def test_the_result_agrees_with_the_guide_where_the_colours_have_not_changed(model, scene):
+    """The bare network is far from it, as it was not trained."""
+    values = field()
+    then = values.copy()
+    then[:3, :, 128:] *= np.float32([0.4, 0.5, 2.0])[:, None, None]  # other colours in the east
+    seen = gaussian_filter(then, (0, 4, 4))[:, 4::8, 4::8]
+    write(scene / "guide.tif", seen, 8.0)
+    out = scene / "out.tif"
+    model.translate(
+        scene / "scene.tif",
+        out,
+        guide=scene / "guide.tif",
+        indices={"NDVI": scene / "ndvi.tif"},
+        **READ,
+    )
+    made, tags = read(out)
+    raster = [WindowRaster(read_whole(scene / name)) for name in ("scene.tif", "guide.tif")]
+    options = GuideOptions(scene / "guide.tif", sensor="reflectance")
+    with TrainedGuide(options, model, raster[0], "it") as guide:
+        bare = translate_window(model, raster[0].read(Box(0, 0, 256, 256)), TileOptions(), guide.at)
+    wanted = averaged(values[3])
+    west = (slice(None), slice(0, 11))
+    before, after = (np.abs(averaged(x) - wanted)[west].mean() for x in (bare.values[0], made))
+    assert after < 0.25 * before
+    east = (slice(None), slice(160, 240))  # of changed colours, and beyond the blur of the border
+    moved = np.abs(made - bare.values[0])
+    assert moved[east].mean() < 0.1 * moved[:, :96].mean()
+    said = re.fullmatch(r"guide.tif, .*, remaining difference (\S+)", tags["CROSSBAND_GUIDED"])
+    assert said is not None
+    assert float(said[1]) < 0.05
+    index, _ = read(scene / "ndvi.tif")
+    red = values[0]
+    np.testing.assert_allclose(index, (made - red) / (made + red), atol=1e-5)
+
+
+def test_it_is_judged_as_it_is_translated(model, scene):
+    values = field()
+    write(scene / "true.tif", values[3:], bands=["nir"])
+    out = scene / "out.tif"
+    model.translate(scene / "scene.tif", out, guide=scene / "guide.tif", **READ)
+    row = {"source": "scene.tif", "target": "true.tif", "guide": "guide.tif"}
+    row |= {"sensor": "reflectance", "guide_sensor": "reflectance", "split": "test"}
+    pd.DataFrame([row]).to_csv(scene / "pairs.csv", index=False)
+    model.save(scene / "model")
+    words = ["evaluate", "--model", str(scene / "model"), "--manifest", str(scene / "pairs.csv")]
+    assert main([*words, "-o", str(scene / "report")]) == 0
+    found = pd.read_csv(scene / "report" / "per_image.csv")
+    error = float(found.loc[found["by"] == "model", "mae"].iloc[0])
+    assert error == pytest.approx(float(np.abs(read(out)[0] - values[3]).mean()), rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -94,13 +94,17 @@ class GuidedCandidate(ModelCandidate):
             return made.read(result.grid.box)
 
     def _by_network(self, row: Mapping[str, Any], source: Window) -> Window:
-        """Translate with a network that takes the guide of the row."""
-        with _row_errors(row):
+        """Translate with a network that takes the guide of the row, and correct the result."""
+        with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             # The window in memory has no date, and the row may state one.
             options = replace(GuideOptions.of_row(row), days=guide_age(row))
             raster = WindowRaster(source)
-            with TrainedGuide(options, self.model, raster, "the source") as guide:
-                return translate_window(self.model, source, self._tile, guide.at)
+            guide = stack.enter_context(TrainedGuide(options, self.model, raster, "the source"))
+            result = translate_window(self.model, source, self._tile, guide.at)
+            if not guide.corrects:
+                return result
+            made, _ = guide.corrected(WindowRaster(result), stack, Path(folder))
+            return made.read(result.grid.box)
 
     def _unguided(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Translate the source; the last result is kept, as the guided one is made of it."""

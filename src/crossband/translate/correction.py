@@ -37,7 +37,6 @@ from crossband.raster.compare import Overlap
 from crossband.raster.match import METHODS, Match, fit
 from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
-from crossband.raster.output import write_error
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.warp import BandView, Readable, check_georeference, same_grid
@@ -218,10 +217,7 @@ class GuideCorrection:
             bounded = replace(mapping, slope=slope)
             converted = Corrected(result, lambda _, x: bounded.apply(x), self.unit)
         ratio = self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
-        try:
-            residual = Residual(converted, self.guide, ratio, self._own, folder)
-        except OSError as error:  # the disk is full
-            raise write_error(folder, error) from error
+        residual = Residual(converted, self.guide, ratio, self._own, folder)
         stack.callback(residual.close)
         if residual.count < FEWEST[self._method]:
             raise self._too_few(residual.count)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.residual import Corrected
 from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
-from crossband.translate.trained_guide import TRAINED, TrainedGuide
+from crossband.translate.trained_guide import TrainedGuide
 
 #: Side in pixels of the windows that are corrected at once.
 SIDE = 1024
@@ -134,11 +135,10 @@ def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene)
         found = choose_guide(options.guide, scene, wanted, read, options.scene_datetime)
         date = None if found.date is None else str(found.date)
         options = replace(options, guide=found.path, datetime=date)
-    return (
-        GuidedByNetwork(options, model, scene)
-        if model.signature.guide
-        else Guided(options, model, tile, scene)
-    )
+    if not model.signature.guide:
+        return Guided(options, model, tile, scene)
+    guide = TrainedGuide(options, model, scene, name_of(scene.path))
+    return (CorrectedNetwork if guide.corrects else GuidedByNetwork)(options, guide)
 
 
 class GuidedByNetwork(Unguided):
@@ -146,27 +146,22 @@ class GuidedByNetwork(Unguided):
 
     Args:
         options: the guide.
-        model: whose signature names the guide's bands.
-        source: the scene that is translated.
-
-    Raises:
-        CrossbandError: the guide cannot be used; see `TrainedGuide`.
+        guide: the same, open; it is closed with this.
     """
 
-    def __init__(self, options: GuideOptions, model: Model, source: Scene) -> None:
-        super().__init__(model.signature.target_unit(source.unit))
-        self._guide = TrainedGuide(options, model, source, name_of(source.path))
-        self.inputs = self._guide.at
+    def __init__(self, options: GuideOptions, guide: TrainedGuide) -> None:
+        super().__init__(guide.unit)
+        self._guide = guide
+        self.inputs = guide.at
         self.guide, self.guide_datetime = str(options.guide), options.datetime
-        self.guide_files = self._guide.files
-        self.facts = {"--guide": self._guide.fact}
+        self.guide_files = guide.files
+        self.facts = {"--guide": guide.fact}
 
     def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
         """Compare guide and source, and create the raw files."""
-        agreement, count = self._guide.check()
-        words = f"{name_of(self._guide.scene.path)}, {TRAINED}, {count} pixels, "
+        self._words = self._guide.check()
         for output in outputs:
-            output.tags = {**output.tags, GUIDED_TAG: f"{words}agreement {agreement:.2f}"}
+            output.tags = {**output.tags, GUIDED_TAG: self._words}
         return super().begin(outputs, store)
 
     def close(self) -> None:
@@ -174,7 +169,75 @@ class GuidedByNetwork(Unguided):
         self._guide.close()
 
 
-class Guided(Unguided):
+class _Corrected(Unguided):
+    """Stores windows as they are computed, and corrects them at the end.
+
+    Attributes:
+        given: unit of the windows.
+    """
+
+    given: str
+
+    def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
+        """Return the output that holds the windows as the network gives them."""
+        plain = Encoding("float32", nodata=float("nan"))
+        path = outputs[0].path.with_suffix(".tif")  # nothing is written there
+        return [replace(outputs[0], path=path, encoding=plain, unit=self.given)]
+
+    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
+        """Create the raw files, and return the output into which the windows are written."""
+        self._unguided = self.intermediate(outputs)
+        self._unguided[0].begin(store, "unguided")
+        for i, output in enumerate(outputs):
+            output.begin(store, _raw_name(i, output), rewritten=True)
+        return self._unguided
+
+    def finish(self, outputs: Sequence[OutputFile], source: Scene, store: Store) -> None:
+        """Compute the correction, and write the corrected result and its indices.
+
+        Raises:
+            GuideError: the result cannot be corrected; see `_correct`.
+        """
+        (unguided,) = self._unguided
+        assert unguided.raw is not None
+        path = unguided.raw.path.with_suffix(".vrt")
+        try:
+            replace_own(path, vrt(unguided, unguided.raw, masked=False))
+        except OSError as error:
+            raise write_error(unguided.path, error) from error
+        with gdal(**OPTIONS), ExitStack() as stack:
+            result = stack.enter_context(open_scene(path, needed=unguided.bands))
+            corrected, words = self._correct(result, stack, store.folder)
+            for output in outputs:
+                output.tags = {**output.tags, GUIDED_TAG: words}
+            _write(corrected, outputs, source)
+
+    def _correct(self, result: Scene, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
+        """Return the corrected result, and the words of its tag; see `GuideCorrection`."""
+        raise NotImplementedError
+
+
+class CorrectedNetwork(_Corrected, GuidedByNetwork):
+    """Stores windows of a network that takes the guide, and corrects them by it at the end."""
+
+    may_change = (ENCODING,)
+
+    def __init__(self, options: GuideOptions, guide: TrainedGuide) -> None:
+        super().__init__(options, guide)
+        self.given = self.unit
+        self.facts = {**self.facts, "how windows are kept": "as computed, for the correction"}
+
+    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
+        """Compare guide and source, and create the raw files."""
+        self._words = self._guide.check()
+        return super().begin(outputs, store)
+
+    def _correct(self, result: Scene, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
+        corrected, words = self._guide.corrected(result, stack, folder)
+        return corrected, f"{self._words}, {words}"
+
+
+class Guided(_Corrected):
     """Stores windows as they are computed, and corrects them by a guide at the end.
 
     Args:
@@ -194,6 +257,7 @@ class Guided(Unguided):
     ) -> None:
         self._correction = GuideCorrection(options, model, tile, source, name_of(source.path))
         super().__init__(self._correction.unit)
+        self.given = self._correction.given
         self.guide, self.guide_datetime = str(options.guide), options.datetime
         self.guide_files = self._correction.files
         self.facts = {
@@ -201,44 +265,13 @@ class Guided(Unguided):
             "--guide": self._correction.fact,
         }
 
-    def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
-        """Return the output that holds the windows as the network gives them."""
-        plain = Encoding("float32", nodata=float("nan"))
-        path = outputs[0].path.with_suffix(".tif")  # nothing is written there
-        return [replace(outputs[0], path=path, encoding=plain, unit=self._correction.given)]
-
-    def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
-        """Create the raw files, and return the output into which the windows are written."""
-        self._unguided = self.intermediate(outputs)
-        self._unguided[0].begin(store, "unguided")
-        for i, output in enumerate(outputs):
-            output.begin(store, _raw_name(i, output), rewritten=True)
-        return self._unguided
-
-    def finish(self, outputs: Sequence[OutputFile], source: Scene, store: Store) -> None:
-        """Compute the correction, and write the corrected result and its indices.
-
-        Raises:
-            GuideError: see `GuideCorrection.corrected`.
-        """
-        (unguided,) = self._unguided
-        assert unguided.raw is not None
-        path = unguided.raw.path.with_suffix(".vrt")
+    def _correct(self, result: Scene, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
         try:
-            replace_own(path, vrt(unguided, unguided.raw, masked=False))
-        except OSError as error:
-            raise write_error(unguided.path, error) from error
-        with gdal(**OPTIONS), ExitStack() as stack:
-            result = stack.enter_context(open_scene(path, needed=unguided.bands))
-            try:
-                corrected, words = self._correction.corrected(result, stack, store.folder)
-            except GuideError as error:
-                raise GuideError(
-                    f"{error}; the windows are kept: --resume with another --guide goes on"
-                ) from error
-            for output in outputs:
-                output.tags = {**output.tags, GUIDED_TAG: words}
-            _write(corrected, outputs, source)
+            return self._correction.corrected(result, stack, folder)
+        except GuideError as error:
+            raise GuideError(
+                f"{error}; the windows are kept: --resume with another --guide goes on"
+            ) from error
 
     def close(self) -> None:
         """Close the guide."""

@@ -33,6 +33,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.raster.compare import SIDE
 from crossband.raster.float_raster import FloatRaster
 from crossband.raster.grid import Box, Window
+from crossband.raster.output import write_error
 from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
 from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
 from crossband.translate.agreement import Agreement
@@ -87,12 +88,13 @@ class OwnBands:
     """How wrong a model is on a guide that has the bands which it takes.
 
     Attributes:
-        error: how far measured is from computed, on the grid of the guide; see `difference`.
+        error: how far measured is from computed, on the grid of the guide; see `difference`. None:
+            nothing is added where the bands have changed.
         then: the bands that the model takes, as the guide has them.
         now: the same bands of the scene that is translated, on the grid of the result.
     """
 
-    error: Readable
+    error: Readable | None
     then: Readable
     now: Readable
 
@@ -186,13 +188,15 @@ class Difference:
         self._agreement.add(found.values, measured.values, both)
         difference = subtract(measured.values, found.values, self._guide.unit)
         if self._own is not None:
-            error = self._measured(self._own.error, box)
             now, then = self._seen(self._own.now, box), self._measured(self._own.then, box)
-            both &= error.mask & now.mask & then.mask
+            both &= now.mask & then.mask
             change = relative_change(now.values, then.values)
             same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (_SAME, _CHANGED))
-            carried = np.float32(_CARRIED) * alike * error.values
-            difference = np.asarray(same * difference + (1.0 - same) * carried)
+            difference = np.asarray(same * difference)
+            if self._own.error is not None:
+                error = self._measured(self._own.error, box)
+                both &= error.mask
+                difference += (1.0 - same) * np.float32(_CARRIED) * alike * error.values
         return np.where(both, difference, np.float32(np.nan))
 
     def _seen(self, result: Readable, box: Box) -> Window:
@@ -229,16 +233,24 @@ class Residual(Difference):
         folder: Path,
     ) -> None:
         super().__init__(result, guide, ratio, own)
+        try:
+            self._ready = self._stored(folder)
+        except OSError as error:  # the disk is full
+            raise write_error(folder, error) from error
+
+    def _stored(self, folder: Path) -> FloatRaster:
+        """Return the differences of the whole scene without holes, on disk."""
         with ExitStack() as stack:
             difference = stack.enter_context(self._raster(folder))
             for box in self._blocks():
                 difference.write(box, self._difference(box))
-            self._ready = self._raster(folder)
-            stack.push(self._ready)  # closed if the next lines fail
+            ready = self._raster(folder)
+            stack.push(ready)  # closed if the next lines fail
             for box in self._blocks():
-                self._ready.write(box, self.without_holes(difference, box))
+                ready.write(box, self.without_holes(difference, box))
             stack.pop_all()
             difference.close()
+            return ready
 
     def apply(self, box: Box, values: Array) -> Array:
         """Add the enlarged difference to the values [C, h, w] of a rectangle of the result."""

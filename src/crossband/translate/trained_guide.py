@@ -1,4 +1,10 @@
-"""A guide that a trained network takes as input, read window by window on the pixels of a scene."""
+"""A guide that a trained network takes as input, read window by window on the pixels of a scene.
+
+Where such a guide has the source's bands and the result's, they say where nothing has changed.
+There the result must agree with the measurement, and is corrected as `residual` does. Where
+something has changed, nothing is added: the network has learned which part of the model's error to
+carry over.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -37,6 +44,7 @@ from crossband.translate.agreement import Agreement
 from crossband.translate.guide_file import POOR, open_guide_file
 from crossband.translate.options import GuideOptions
 from crossband.translate.provenance import source_fingerprint
+from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
 
 #: The method of a model that was trained with a guide.
 TRAINED = "trained"
@@ -60,6 +68,9 @@ class TrainedGuide:
         scene: the open guide.
         ratio: size of its pixels in pixels of the source.
         days: between guide and source; NaN where unknown.
+        unit: of guide and result.
+        corrects: whether the guide has the bands of source and result, so that the result is
+            corrected by it, too.
 
     Raises:
         InputError: no georeference or no common ground.
@@ -75,7 +86,7 @@ class TrainedGuide:
             )
         what = f"--guide {options.guide}"
         self._signature, self._source, self._what = model.signature, source, what
-        unit = model.signature.target_unit(source.unit)
+        self.unit = unit = model.signature.target_unit(source.unit)
         with ExitStack() as stack:
             bands = tuple(model.signature.guide)
             self.scene: Scene = stack.enter_context(open_guide_file(options, bands, bands))
@@ -91,6 +102,8 @@ class TrainedGuide:
                 raise InputError(f"{what}: {name} and it: {error}") from error
             self.ratio = self._ground.ratio if self._ground.coarser else 1 / self._ground.ratio
             self.days = _days(options, source)
+            own, made = set(model.signature.source), set(model.signature.target)
+            self.corrects = not own & made and own | made <= set(bands) and source.unit == unit
             self._open = stack.pop_all()
 
     @property
@@ -112,11 +125,38 @@ class TrainedGuide:
         windows = torch.from_numpy(np.stack([self._window(box) for box in boxes]))
         return self._signature.normalise_guide(windows, [self._source.unit])
 
-    def check(self) -> tuple[float, int]:
-        """Return how well the structure of guide and source agrees, and on how many pixels.
+    def corrected(self, result: Readable, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
+        """Return the result, corrected where the guide shows no change, and words on it.
 
-        It is the correlation of differences between neighbouring pixels, of the bands that both
-        have, else of the mean of all bands; NaN where there are too few. A poor one is warned of.
+        Args:
+            result: as the network computed it.
+            stack: closes what is needed while the corrected result is read.
+            folder: on whose disk differences lie until then.
+        """
+        residual = Residual(result, *self._measurement(), folder)
+        stack.callback(residual.close)
+        corrected = Corrected(result, residual.apply, result.unit)
+        return corrected, f"remaining difference {residual.remaining(corrected):.2g}"
+
+    def difference(self, result: Readable) -> Difference | None:
+        """Return what is to be added to any part of a result, without computing all of it.
+
+        None where the result is not corrected.
+        """
+        return Difference(result, *self._measurement()) if self.corrects else None
+
+    def _measurement(self) -> tuple[Readable, float, OwnBands]:
+        """Return the measured bands of the result, the ratio, and the bands that show changes."""
+        own, made = (tuple(b) for b in (self._signature.source, self._signature.target))
+        known = OwnBands(None, BandView(self.scene, own), BandView(self._source, own))
+        return BandView(self.scene, made), self.ratio, known
+
+    def check(self) -> str:
+        """Return words on the guide, with how well its structure agrees with the source's.
+
+        Agreement is the correlation of differences between neighbouring pixels, of the bands that
+        both have, else of the mean of all bands; NaN where there are too few. A poor one is warned
+        of.
 
         Raises:
             InputError: fewer than 16 pixels are valid in both.
@@ -147,7 +187,10 @@ class TrainedGuide:
                 CrossbandWarning,
                 stacklevel=4,
             )
-        return found.correlation, found.count
+        return (
+            f"{name_of(self.scene.path)}, {TRAINED}, {found.count} pixels, "
+            f"agreement {found.correlation:.2f}"
+        )
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Return bands and facts on the pixels of a window, 0 where the guide is invalid."""
