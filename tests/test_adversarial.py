@@ -150,21 +150,22 @@ def test_feature_matching_by_hand():
     torch.testing.assert_close(y.grad, ((y - x).sign() / 48).detach())
 
 
-def test_the_gradient_penalty_is_known_for_a_linear_critic():
-    """The score's gradient is the critic's weight over the number of scores."""
+@pytest.mark.parametrize(("reduction", "steepness"), [("mean", 20**-0.5), ("sum", 20**0.5)])
+def test_the_gradient_penalty_is_known_for_a_linear_critic(reduction, steepness):
+    """20 pixels with a score each: the gradient at each is the weight, or the weight over 20."""
     weight = torch.randn(1, 2, 1, 1, dtype=torch.float64, requires_grad=True)
 
     def critic(x):
         return functional.conv2d(x, weight.to(x.dtype))
 
     mixed = torch.rand(3, 2, 4, 5, dtype=torch.float64)
-    value = gradient_penalty(critic, mixed)
-    slope = weight.norm() / 20**0.5  # 20 pixels, each with the gradient weight / 20
+    value = gradient_penalty(critic, mixed, reduction)
+    slope = weight.norm() * steepness
     torch.testing.assert_close(value.double(), ((slope - 1) ** 2).expand(3), atol=1e-6, rtol=1e-6)
     value.sum().backward()
-    expected = 3 * 2 * (slope - 1) / 20**0.5 * (weight / weight.norm())
+    expected = 3 * 2 * (slope - 1) * steepness * (weight / weight.norm())
     torch.testing.assert_close(weight.grad, expected.detach(), atol=1e-6, rtol=1e-6)
-    flat = gradient_penalty(lambda x: (x * 0).sum(1, keepdim=True), mixed)
+    flat = gradient_penalty(lambda x: (x * 0).sum(1, keepdim=True), mixed, reduction)
     assert flat.isfinite().all()
 
 

@@ -31,6 +31,9 @@ from crossband.networks.layers.batch_layers import at_least_float32
 #: Names of the adversarial losses, as methods take them; see `GAN_LOSSES`.
 GANLossName = Literal["lsgan", "bce", "hinge", "wasserstein", "relativistic"]
 
+#: How the scores of a sample's patches become one score in the gradient penalty.
+PenaltyReduction = Literal["mean", "sum"]
+
 
 @dataclass(frozen=True)
 class GANLoss:
@@ -197,20 +200,27 @@ def feature_matching(
     return torch.stack(values).mean(dim=0)
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], mixed: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], mixed: Tensor, reduction: PenaltyReduction = "mean"
+) -> Tensor:
     """Return (|gradient of the critic's score| - 1)^2 of each sample, [B], in fp32.
 
-    Gulrajani et al. 2017, eq. 3. The score of a sample is the mean over its patches. The result has
+    Gulrajani et al. 2017, eq. 3, for a critic that gives N scores for the patches of a sample: the
+    score of the sample is their mean, or their sum. Published code that calls `torch.autograd.grad`
+    with `grad_outputs` of ones takes the sum. There the gradient of the mean, which is what the
+    generator follows, is held at 1/N instead of 1. With one score both are the same. The result has
     second derivatives with respect to the critic's weights: run it without autocast.
 
     Args:
         critic: [B, C, H, W] -> scores [B, 1, h, w].
         mixed: [B, C, H, W], a random point on the line from output to target for each sample.
+        reduction: how the patches' scores become the score of a sample.
     """
     mixed = mixed.detach().requires_grad_(True)
     # Only the plain attention kernel has second derivatives.
     with sdpa_kernel(SDPBackend.MATH):
-        scores = _mean(at_least_float32(critic(mixed)))
+        scores = at_least_float32(critic(mixed)).flatten(1)
+    scores = scores.mean(dim=1) if reduction == "mean" else scores.sum(dim=1)
     (slope,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
     # The square root has no gradient at 0: a constant critic would give NaN.
     return ((slope.flatten(1).square().sum(dim=1) + 1e-12).sqrt() - 1.0) ** 2

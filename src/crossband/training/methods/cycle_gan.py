@@ -33,7 +33,8 @@ class CycleGAN(_UnpairedGAN):
         structure: a loss between each output and its input, with its own weight.
         replay: size of the replay buffer; 0 trains discriminators on the newest outputs only.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, penalty: see `_UnpairedGAN`; see `Method` for the others.
+            adversarial_weight, smoothing, penalty, penalty_reduction: see `_UnpairedGAN`; see
+            `Method` for the others.
     """
 
     fidelity = ("cycle", "cycle_back")

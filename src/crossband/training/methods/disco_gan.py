@@ -30,8 +30,8 @@ class DiscoGAN(_UnpairedGAN):
         distance: distance of reconstructions, `mse` as in the paper's code, or `l1`.
         cycle: weight of that distance.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, penalty, replay: see `_UnpairedGAN`; see `Method` for the
-            others.
+            adversarial_weight, smoothing, penalty, penalty_reduction, replay: see `_UnpairedGAN`;
+            see `Method` for the others.
     """
 
     fidelity = ("cycle", "cycle_back")

@@ -34,7 +34,8 @@ class DualGAN(_UnpairedGAN):
             clip, then `wasserstein` needs `penalty`.
         penalty: weight of the gradient penalty.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
-            adversarial_weight, smoothing, replay: see `_UnpairedGAN`; see `Method` for the others.
+            adversarial_weight, smoothing, penalty_reduction, replay: see `_UnpairedGAN`; see
+            `Method` for the others.
     """
 
     fidelity = ("cycle", "cycle_back")

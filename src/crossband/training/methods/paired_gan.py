@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from crossband.networks.layers.batch_layers import set_reference_batch
 from crossband.training.losses import Loss
 from crossband.training.losses.adversarial import (
     GANLossName,
+    PenaltyReduction,
     feature_matching,
     gan_loss,
     gradient_penalty,
@@ -48,6 +50,9 @@ class PairedGAN(Method):
         adversarial_weight: weight of the adversarial loss.
         penalty: weight of the gradient penalty (Gulrajani et al. 2017); `wasserstein` needs it, or
             weight_clip.
+        penalty_reduction: whether the penalty is on the gradient of the mean of the patches' scores
+            or of their sum, as in published code; see `gradient_penalty`. With N scores, `sum`
+            makes the adversarial loss about N times weaker beside the other losses.
         smoothing: label smoothing of targets, for `bce` and `lsgan`; usually 0.1 (Salimans et al.
             2016).
         mismatched: also train the discriminator on mismatched pairs, a source with the target of
@@ -73,7 +78,12 @@ class PairedGAN(Method):
             "losses": [part("L1"), part("IndexLoss", weight=0.3)],
             "schedule": part("Plateau", patience=1),
         },
-        {"adversarial": "wasserstein", "penalty": 1.0, "critic_steps": 2},
+        {
+            "adversarial": "wasserstein",
+            "penalty": 1.0,
+            "penalty_reduction": "sum",
+            "critic_steps": 2,
+        },
         {
             "feature_matching": 2.0,
             "discriminator": part("MultiScalePatchGAN", width=4, layers=1, norm="none"),
@@ -119,6 +129,7 @@ class PairedGAN(Method):
         adversarial: GANLossName = "lsgan",
         adversarial_weight: float = 0.0,
         penalty: float = 0.0,
+        penalty_reduction: PenaltyReduction = "mean",
         smoothing: float = 0.0,
         mismatched: bool = False,
         feature_matching: float = 0.0,
@@ -152,6 +163,7 @@ class PairedGAN(Method):
             raise RecipeError("method.critic_steps is above 1, but adversarial_weight is 0")
         self.losses = nn.ModuleList(losses)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
+        self.penalty_reduction: PenaltyReduction = penalty_reduction
         self.feature_matching = feature_matching
         bounded = penalty > 0 or self.weight_clip > 0 or adversarial_weight == 0
         self.gan_loss, self.mismatched = gan_loss(adversarial, smoothing, bounded), mismatched
@@ -223,7 +235,8 @@ class PairedGAN(Method):
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
             with self.fp32(), record_function("crossband/penalty"):
                 mixed = torch.lerp(output.detach(), target, mix)
-                slope = gradient_penalty(lambda x: critic(p.source, x), mixed).mean()
+                score = functools.partial(critic, p.source)
+                slope = gradient_penalty(score, mixed, self.penalty_reduction).mean()
             self.record_loss("penalty", slope)
             value = value + self.penalty * slope
         self.accumulate_gradients(value, critic)

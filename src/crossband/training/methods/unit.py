@@ -37,7 +37,7 @@ class UNIT(_UnpairedGAN):
         reconstruction: weight of |decoded image - image|, lambda_2.
         cycle: weight of the same distance after translating there and back, lambda_4.
         options: discriminator, back_discriminator, optimizer, discriminator_optimizer, smoothing,
-            penalty, replay: see `_UnpairedGAN`; see `Method` for the others.
+            penalty, penalty_reduction, replay: see `_UnpairedGAN`; see `Method` for the others.
     """
 
     fidelity = ("reconstruction", "reconstruction_back")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from crossband.networks import Discriminator, Generator
 from crossband.networks.layers.batch_layers import set_reference_batch
 from crossband.training.losses.adversarial import (
     GANLossName,
+    PenaltyReduction,
     gan_loss,
     gradient_penalty,
     mean_over_discriminators,
@@ -70,6 +72,7 @@ class _UnpairedGAN(Method):
         adversarial_weight: weight of the adversarial losses.
         smoothing: label smoothing of real images, for `bce` and `lsgan`.
         penalty: weight of the gradient penalty; `wasserstein` needs it, or weight_clip.
+        penalty_reduction: see `PairedGAN`.
         replay: size of the replay buffers; 0 trains discriminators on the newest outputs only.
         options: see `Method`.
     """
@@ -88,6 +91,7 @@ class _UnpairedGAN(Method):
         adversarial_weight: float = 1.0,
         smoothing: float = 0.0,
         penalty: float = 0.0,
+        penalty_reduction: PenaltyReduction = "mean",
         replay: int = 0,
         **options: Any,
     ) -> None:
@@ -120,6 +124,7 @@ class _UnpairedGAN(Method):
         bounded = penalty > 0 or self.weight_clip > 0
         self.gan_loss = gan_loss(adversarial, smoothing, bounded)
         self.adversarial_weight, self.penalty = adversarial_weight, penalty
+        self.penalty_reduction: PenaltyReduction = penalty_reduction
         self.replays = {"target": ReplayBuffer(replay), "source": ReplayBuffer(replay)}
 
     def generator_losses(
@@ -232,7 +237,8 @@ class _UnpairedGAN(Method):
         mix = share[:, None, None, None].to(real.device, non_blocking=True)
         with self.fp32(), record_function("crossband/penalty"):
             mixed = torch.lerp(fake, real, mix)
-            return gradient_penalty(lambda x: critic(other, x), mixed).mean()
+            score = functools.partial(critic, other)
+            return gradient_penalty(score, mixed, self.penalty_reduction).mean()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also store the replay buffers."""

@@ -1,0 +1,106 @@
+"""One step of a recipe against plain code of the published system: same weights, same batch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from toy_unpaired import run
+
+from crossband.training import recipe, recipe_classes
+
+SHARES = torch.tensor([0.3, 0.8])  # of the target in the mixture, for each sample
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Two pictures of 64 pixels, of the bands and within the ranges of a signature."""
+
+    def __init__(self, signature):
+        rng = torch.Generator().manual_seed(0)
+        self.limits = signature.units["display"]
+        self.normalised, self.physical = {}, {}
+        for side in ("source", "target"):
+            low, high = torch.tensor(getattr(self.limits, side)).T[:, None, :, None, None]
+            x = torch.rand(2, len(getattr(signature, side)), 64, 64, generator=rng)
+            self.normalised[side], self.physical[side] = x, low + (high - low) * x
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return {"unit": "display", **{side: x[i] for side, x in self.physical.items()}}
+
+
+class Noted(torch.optim.SGD):
+    """Changes no weight, and keeps the gradients."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.0)
+        self.noted = {}
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            self.noted |= {p: p.grad.clone() for p in group["params"]}
+
+
+def method_of(name, *options):
+    """The method of a recipe, for one step of which the gradients are kept."""
+    config = recipe.load(name, [*options, "--method.max_steps=1", "--method.log_every=1"])
+    torch.manual_seed(0)
+    method = recipe_classes.build_method(config)
+    made = {}
+
+    def noting(part):
+        def make(parameters):
+            made[part] = Noted(parameters)
+            return made[part]
+
+        return make
+
+    method.optimizer = noting("generator")
+    method.discriminator_optimizer = noting("discriminator")
+    return method, made
+
+
+@pytest.mark.parametrize(
+    "name", ["rgb2nir/wgan-gp", "rgb2nir/wgan-gp-small", "rgb2thermal/wgan-gp"]
+)
+def test_a_step_of_wgan_gp_is_that_of_the_published_code(name):
+    """The penalty is on the gradient of the sum of the patches' scores; losses are their means."""
+    small = ("--method.generator.width=4", "--method.discriminator.width=4")
+    method, made = method_of(
+        name, *small, "--method.generator.dropout=0", "--method.critic_steps=1"
+    )
+    method.uniform = lambda count, *shape: SHARES[:count].view(count, *shape)
+    data = Pictures(method.signature)
+    colour, nir = data.normalised["source"], data.normalised["target"]
+    generator, critic = copy.deepcopy(method.generator), copy.deepcopy(method.discriminator)
+    log = run(method, data=data)
+
+    fake = generator(colour)
+    true_scores, fake_scores = critic(colour, nir), critic(colour, fake)
+    mixed = (SHARES.view(2, 1, 1, 1) * nir + (1 - SHARES.view(2, 1, 1, 1)) * fake).detach()
+    mixed.requires_grad_(True)
+    scores = critic(colour, mixed)
+    assert scores[0].numel() > 1
+    (slope,) = torch.autograd.grad(scores, mixed, torch.ones_like(scores), create_graph=True)
+    penalty = ((slope.view(2, -1).norm(2, dim=1) - 1) ** 2).mean()
+    factor = 10 if name.endswith("small") else 6
+    of_critic = fake_scores.mean() - true_scores.mean() + factor * penalty
+    l1 = (fake - nir).abs().mean()
+    of_generator = -fake_scores.mean() + 100 * l1
+
+    line = {k: v for line in log.lines for k, v in line.items()}
+    wanted = {"penalty": penalty, "L1": l1, "total": of_generator}
+    for key, value in wanted.items():
+        assert line[f"loss/{key}"] == pytest.approx(value.item(), rel=1e-5, abs=1e-6), key
+    for part, loss, network in (
+        ("generator", of_generator, generator), ("discriminator", of_critic, critic),
+    ):  # fmt: skip
+        slopes = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+        largest = max(s.abs().max() for s in slopes).item()
+        assert largest > 1e-3
+        for weight, slope in zip(getattr(method, part).parameters(), slopes, strict=True):
+            found = made[part].noted[weight]
+            torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * largest)
