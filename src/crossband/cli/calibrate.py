@@ -15,7 +15,7 @@ def add_calibrate(sub: Any) -> None:
     p = sub.add_parser(
         "calibrate",
         help="fit a model's intervals and familiarity on places that it was not trained on",
-        epilog="The model gets a calibration.json; its weights stay as they are. A level needs "
+        epilog="The command writes calibration.json and does not change the weights. A level needs "
         "K places with K / (K + 1) >= level: 9 for 0.9, 19 for 0.95. Exit codes: 0 done, 2 an "
         "error.",
     )
@@ -28,7 +28,7 @@ def add_calibrate(sub: Any) -> None:
         "--by",
         default="sensor",
         metavar="COLUMN",
-        help="calibrate each value of a column by itself where it has 40 places (default: sensor)",
+        help="calibrate each value of this column separately if it has 40 places (default: sensor)",
     )
     p.add_argument("-o", "--output", required=True, help="model folder; MODEL's own, or a new one")
     p.add_argument("--overwrite", action="store_true", help="replace an existing calibration")

@@ -21,7 +21,7 @@ def add_evaluate(sub: Any) -> None:
     """Add the command."""
     p = sub.add_parser(
         "evaluate",
-        help="hold models against true pairs and their baselines",
+        help="compare models with true pairs and with baselines",
         epilog="The report is a folder: open its index.html. Exit codes: 0 done, 2 an error.",
     )
     p.set_defaults(run=_evaluate)
@@ -52,12 +52,12 @@ def add_evaluate(sub: Any) -> None:
     p.add_argument(
         "--features",
         metavar="NAME_OR_FILE",
-        help="who sees the images for FID and KID: a name or a file, see docs/features.md",
+        help="feature extractor for FID and KID: a name or a file, see docs/features.md",
     )
     p.add_argument(
         "--feature-bands",
         metavar="BANDS",
-        help="target bands that it sees, one or three, as red,green,blue",
+        help="target bands for the extractor, one or three, as red,green,blue",
     )
     p.add_argument(
         "--pictures",

@@ -28,12 +28,16 @@ def add_export(sub: Any) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace an existing file")
     p.add_argument("--unit", help="unit of the source (default: the model's first)")
     p.add_argument(
-        "--with-onnx", action="store_true", help="for --to stac: a further asset, the model in ONNX"
+        "--with-onnx",
+        action="store_true",
+        help="for --to stac: also add the model in ONNX as an asset",
     )
     g = p.add_argument_group("the QGIS plugin Deepness")
-    g.add_argument("--sensor", help="says how stored numbers become physical values")
-    g.add_argument("--gsd", type=float, metavar="METRES", help="of a pixel")
-    g.add_argument("--tile", type=int, metavar="PIXELS", help="side of a tile (default 512)")
+    g.add_argument("--sensor", help="sensor whose stored numbers the file takes")
+    g.add_argument("--gsd", type=float, metavar="METRES", help="size of a pixel in metres")
+    g.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="side of a tile in pixels (default 512)"
+    )
 
 
 def _export(a: argparse.Namespace) -> int:

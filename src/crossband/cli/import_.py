@@ -17,28 +17,37 @@ def add_import(sub: Any) -> None:
     """Add the command to the parser's commands."""
     p = sub.add_parser(
         "import",
-        help="make a model of a public pix2pix-like checkpoint",
+        help="convert a public checkpoint to a model",
         epilog="The architecture is read from the names and shapes of the tensors. Nothing else is "
         "unpacked from FILE. docs/importing.md says which public codes are known.",
     )
     p.set_defaults(run=_import)
     p.add_argument("file", metavar="FILE", help="checkpoint of a generator: .pth, .safetensors")
     p.add_argument("-o", "--output", required=True, help="folder of the new model")
-    p.add_argument("--task", required=True, help="what it does, as in sar2optical")
-    p.add_argument("--name", help="of the model (default: the folder's)")
+    p.add_argument("--task", required=True, help="task of the model, as in sar2optical")
+    p.add_argument("--name", help="name of the model (default: name of the folder)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
-    g = p.add_argument_group("what goes in and comes out")
+    g = p.add_argument_group("bands and units")
     g.add_argument(
         "--source-bands",
         required=True,
         metavar="BANDS",
-        help="common names in the order of its channels, as in red,green,blue; vv,vv,vv gives one "
-        "band to three channels, as a grey picture that is opened as a colour one",
+        help="common names in the order of the channels, as in red,green,blue; vv,vv,vv gives one "
+        "band to three channels, for networks that open a grey picture as a colour one",
     )
-    g.add_argument("--target-bands", required=True, metavar="BANDS", help="as in red,green,blue")
-    g.add_argument("--unit", required=True, help="of the source: reflectance, db, kelvin, display")
-    g.add_argument("--target-unit", metavar="UNIT", help="of the target (default: the source's)")
+    g.add_argument(
+        "--target-bands",
+        required=True,
+        metavar="BANDS",
+        help="common names in the order of the channels",
+    )
+    g.add_argument(
+        "--unit", required=True, help="unit of the source: reflectance, db, kelvin, display"
+    )
+    g.add_argument(
+        "--target-unit", metavar="UNIT", help="unit of the target (default: that of the source)"
+    )
     for side in ("source", "target"):
         g.add_argument(
             f"--{side}-range",
@@ -50,27 +59,31 @@ def add_import(sub: Any) -> None:
             "(default of display: 0 1)",
         )
 
-    g = p.add_argument_group("what the file cannot say")
-    g.add_argument("--part", help="which generator, where it holds several")
+    g = p.add_argument_group("what the file does not state")
+    g.add_argument("--part", help="which generator, if the file has several")
     g.add_argument(
         "--statistics",
         choices=("stored", "picture"),
-        help="of batch norms: the file's (default), or measured on each picture, as by pix2pix's "
-        "test.py without --eval",
+        help="statistics of batch norms: those of the file (default), or those of each picture, as "
+        "in pix2pix's test.py without --eval",
     )
     g.add_argument(
         "--upsample",
         choices=("nearest", "bilinear", "bicubic"),
-        help="of a decoder that enlarges and then convolves",
+        help="how the decoder enlarges, if it enlarges before a convolution",
     )
 
-    g = p.add_argument_group("an ONNX file (.onnx) of physical values; -o is a copy that says so")
-    g.add_argument("--margin", type=int, help="how far a result sees, in pixels (default: unknown)")
+    g = p.add_argument_group(
+        "an ONNX file that takes physical values; -o becomes a copy that states these"
+    )
+    g.add_argument(
+        "--margin", type=int, help="how far an output pixel sees, in pixels (default: unknown)"
+    )
     g.add_argument("--stride", type=int, help="total downsampling (default 1)")
     g.add_argument("--scale", type=int, help="target pixels per source pixel (default 1)")
 
-    g = p.add_argument_group("the card")
-    g.add_argument("--licence", help="of the weights, as their page states it")
+    g = p.add_argument_group("the model card")
+    g.add_argument("--licence", help="licence of the weights, as their page states it")
     g.add_argument("--source-url", metavar="URL", help="where the file is published")
 
 

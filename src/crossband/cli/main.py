@@ -203,20 +203,22 @@ def _parser() -> Parser:
         "--method.max_steps 5000 --method.generator.width 32; 'crossband fit RECIPE --help' lists "
         "those of a recipe with their defaults. --trainer.max_time 00:00:01:00 stops after one "
         "minute. Exit codes: 0 done, 2 an error, 130 "
-        "Ctrl-C, 75 stopped by SIGTERM or SIGUSR1: the state is saved, go on with --resume.",
+        "Ctrl-C, 75 stopped by SIGTERM or SIGUSR1 (the state is saved: continue with --resume).",
     )
     p.set_defaults(run=_fit)
-    p.add_argument("recipe", nargs="?", help="bundled recipe or YAML file; none lists them")
+    p.add_argument(
+        "recipe", nargs="?", help="bundled recipe or YAML file; without it recipes are listed"
+    )
     p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
     p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     p.add_argument(
         "--no-baselines",
         action="store_true",
         help="fit the network only, without baselines and without a blend with them",
     )
-    p.add_argument("--fast-run", action="store_true", help="two steps, to see that all fits")
+    p.add_argument("--fast-run", action="store_true", help="train two steps, to see that all fits")
 
     add_evaluate(sub)
     add_calibrate(sub)

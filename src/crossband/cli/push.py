@@ -13,12 +13,12 @@ def add_push(sub: Any) -> None:
     p = sub.add_parser(
         "push",
         help="put a model folder on the Hugging Face Hub",
-        epilog="The token is that of `hf auth login`, or HF_TOKEN. A folder without licence or "
+        epilog="The token comes from `hf auth login` or HF_TOKEN. A folder without licence or "
         "evaluation is refused. HF_ENDPOINT names another Hub.",
     )
     p.set_defaults(run=_push)
     p.add_argument("model", metavar="MODEL", help="model folder, or bundled name")
-    p.add_argument("name", metavar="OWNER/NAME", help="repository; it is made where missing")
+    p.add_argument("name", metavar="OWNER/NAME", help="repository; it is created if missing")
     p.add_argument("--private", action="store_true", help="make a private repository")
 
 

@@ -45,7 +45,7 @@ def add_series(sub: Any) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="what translate takes of many scenes: rasters, products, a quoted pattern, a list "
+        help="the same inputs as translate: rasters, products, a quoted pattern, a list "
         "(.txt), a manifest (.csv, .parquet), STAC items (.json); or a stack of dates (.nc, .zarr)",
     )
     p.add_argument("-o", "--output", required=True, help="folder of the results")
@@ -56,7 +56,8 @@ def add_series(sub: Any) -> None:
     p.add_argument("--places", metavar="GEOJSON", help="points and polygons (default: all pixels)")
     add_options(p, SeriesOptions, ("place_name", "date_pattern"))
     p.add_argument(
-        "--bands", help="as in red=3,green=2,blue=1,nir=4; measured bands may be among them"
+        "--bands",
+        help="as in red=3,green=2,blue=1,nir=4; measured bands may be named, too",
     )
     add_options(p, ReadOptions, ("sensor", "scale", "offset", "allow_local_references"))
     p.add_argument("--overwrite", action="store_true", help="replace existing results")
@@ -70,16 +71,15 @@ def add_series(sub: Any) -> None:
         "--no-scenes", action="store_true", help="remove the translated scenes at the end"
     )
 
-    g = p.add_argument_group("how sure it is")
+    g = p.add_argument_group("how sure the result is")
     add_options(g, IntervalOptions, ("interval", "promise"))
 
     g = p.add_argument_group("a measurement of the same place")
     g.add_argument(
         "--guide",
         metavar="RASTER",
-        help="correct each date by the bands that this raster measured, or the one nearest in time "
-        "in this folder; 'earlier': by the nearest earlier date of the series whose scene has "
-        "measured bands",
+        help="correct each date by this measurement, or by the one nearest in time in this folder; "
+        "'earlier': by the last earlier date of the series whose scene has measured bands",
     )
     add_options(g, GuideOptions, ("method", "sensor", "bands"))
 

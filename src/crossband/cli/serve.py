@@ -15,9 +15,9 @@ def add_serve(sub: Any) -> None:
     """Add the command to the parser's commands."""
     p = sub.add_parser(
         "serve",
-        help="a page on which people look at scenes and translate them",
-        epilog="The page needs nothing from elsewhere: it works offline. Jobs that a kill has "
-        "interrupted go on at the next start with the same --folder. See docs/web.md.",
+        help="open a page in the browser to look at scenes and translate them",
+        epilog="The page works offline. Jobs that a kill interrupted continue at the next start "
+        "with the same --folder. See docs/web.md.",
     )
     p.set_defaults(run=_serve)
     add_options(p, ServeOptions)

@@ -69,10 +69,10 @@ def add_translate(sub: Any) -> None:
     g = p.add_argument_group("the file")
     add_options(g, WriteOptions, ("dtype", "scale", "offset", "nodata", "compress", "blocksize"))
 
-    g = p.add_argument_group("a reference of the same place")
+    g = p.add_argument_group("a measurement of the same place")
     add_options(g, GuideOptions)
 
-    g = p.add_argument_group("how sure it is")
+    g = p.add_argument_group("how sure the result is")
     add_options(g, IntervalOptions)
 
     g = p.add_argument_group("computing")

@@ -59,15 +59,15 @@ class ReadOptions:
     extent: tuple[float, float, float, float] | None = option(
         None,
         "XMIN,YMIN,XMAX,YMAX: only the pixels that touch this rectangle, in the scene's CRS "
-        "(written --extent=-3.5,48,-3,48.4 where it begins with a minus)",
+        "(if it begins with a minus, write --extent=-3.5,48,-3,48.4)",
         flag="--extent",
         parse=parse_extent,
     )
     allow_local_references: bool = option(
         False,
-        "read files of this machine and of its local network where a STAC item or a VRT on a "
-        "server refers to them, and overviews that lie in another place than their raster. "
-        "Otherwise these are refused: a server could choose which of your files are read",
+        "let a STAC item or a VRT on a server refer to files of this machine and of its local "
+        "network, and to overviews in another place than their raster. By default these are "
+        "refused, because the server could choose which of your files are read",
         flag="--allow-local-references",
     )
     self_contained: bool = option(

@@ -89,24 +89,24 @@ class GuideOptions:
 
     guide: str | Path | None = option(
         None,
-        "correct the result by the bands that this raster measured, coarser or at another date; a "
-        "display result takes its unit. Of a folder, each scene gets the raster of its place that "
-        "is nearest in time",
+        "correct the result by this measurement of the same place, with coarser pixels or of "
+        "another date; a display result gets its unit. If RASTER is a folder, each scene gets the "
+        "raster of its place that is nearest in time",
         flag="--guide",
         keyword="guide",
         metavar="RASTER",
     )
     method: str | None = option(
         None,
-        "residual (default): add what RASTER says more than the model; it may be of another date "
-        "if it has the model's source bands; difference: take it for the same date; linear, "
-        "histogram: map all values by one line or curve",
+        "residual (default): add the difference between RASTER and the averaged result; RASTER may "
+        "be of another date if it has the model's source bands, too; difference: the same, for a "
+        "RASTER of the same date; linear, histogram: map all values of a band by one line or curve",
         flag="--guide-method",
         keyword="guide_method",
     )
     sensor: str | None = option(
         None,
-        "sensor of RASTER, where its metadata do not state it",
+        "sensor of RASTER, if its metadata do not state it",
         flag="--guide-sensor",
         keyword="guide_sensor",
     )
@@ -161,19 +161,20 @@ class IntervalOptions:
     widths: ClassVar[bool] = False
     interval: float | None = option(
         None,
-        "also write lower and upper values that hold the truth with this probability, as 0.9, for "
-        "a model that is calibrated; of each --index, too",
+        "also write a lower and an upper value for each pixel, between which the truth lies with "
+        "this probability, as 0.9; likewise for each --index. The model must be calibrated",
         flag="--interval",
     )
     promise: str = option(
         "mean",
-        "what the probability means: mean (default): over new places on average, and few miss more "
-        "than twice as much; places: that share of places has that share of its pixels covered",
+        "what the probability is promised for: mean (default): the average over new places; and "
+        "few places miss more than twice the allowed share; places: at this share of new places, "
+        "this share of the pixels",
         flag="--promise",
     )
     familiarity: bool = option(
         False,
-        "also write how unlike the training places each pixel's surroundings are",
+        "also write how unlike the training places the surroundings of each pixel are",
         flag="--familiarity",
     )
 

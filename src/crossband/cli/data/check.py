@@ -17,15 +17,17 @@ def add_options(sub: Any) -> None:
     p = sub.add_parser(
         "check",
         help="open every file of a manifest and report what is wrong with it",
-        epilog="Changes nothing. Exit codes: 0 no findings, 1 findings, 2 an error. Suspicions "
-        "('looks as if') do not count. docs/data-check.md has every kind and its threshold.",
+        epilog="No file is changed. Exit codes: 0 no findings, 1 findings, 2 an error. Suspicions "
+        "('looks as if') do not count. docs/data-check.md lists every kind and its threshold.",
     )
     p.set_defaults(run=_check)
     p.add_argument("manifest", metavar="MANIFEST", help="CSV or parquet table of pairs")
     p.add_argument("-o", "--output", metavar="HTML", help="page with pictures of what was found")
-    p.add_argument("--json", metavar="FILE", help="the findings for programs")
+    p.add_argument("--json", metavar="FILE", help="also write the findings as JSON, for programs")
     p.add_argument(
-        "--fix", metavar="MANIFEST", help="write the manifest without the rows that are of no use"
+        "--fix",
+        metavar="MANIFEST",
+        help="write a manifest without the rows that training cannot use",
     )
     p.add_argument("--source", metavar="BANDS", help="bands of the source, as red,green,blue")
     p.add_argument("--target", metavar="BANDS", help="bands of the target, as nir")
@@ -33,7 +35,7 @@ def add_options(sub: Any) -> None:
         "--max-shift",
         type=float,
         metavar="PX",
-        help="source pixels that a target may be shifted by (default: 1 within one sensor, else 3)",
+        help="largest shift of a target, in source pixels (default: 1 within one sensor, else 3)",
     )
     p.add_argument(
         "--ignore",

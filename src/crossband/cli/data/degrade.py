@@ -20,16 +20,22 @@ def add_options(sub: Any) -> None:
     )
     p.set_defaults(run=_degrade)
     p.add_argument("input", metavar="FINE", help="aerial photograph or other fine scene")
-    p.add_argument("--reference", required=True, help="scene of the coarse sensor, of the place")
+    p.add_argument(
+        "--reference", required=True, help="scene of the coarse sensor at the same place"
+    )
     p.add_argument("-o", "--output", required=True, help="folder of the pair")
     p.add_argument("--bands", help="as in red=1,green=2: numbers or names in the fine file")
-    p.add_argument("--sensor", help="what took the fine scene; 'crossband sensors' lists them")
-    p.add_argument("--reference-bands", help="as --bands, of the reference")
-    p.add_argument("--reference-sensor", help="what took the reference")
-    p.add_argument("--match", default="histogram", help="histogram (default), linear or none")
+    p.add_argument("--sensor", help="sensor of the fine scene; 'crossband sensors' lists them")
+    p.add_argument("--reference-bands", help="as --bands, for the reference")
+    p.add_argument("--reference-sensor", help="sensor of the reference")
+    p.add_argument(
+        "--match",
+        default="histogram",
+        help="how values are matched: histogram (default), linear or none",
+    )
     p.add_argument("--degradation", default="SensorMTF", help="SensorMTF (default) or Bicubic")
     p.add_argument(
-        "--mtf", help="of SensorMTF at the Nyquist frequency: 0.2 (default), or one per band: .3,.2"
+        "--mtf", help="MTF at the Nyquist frequency: 0.2 (default), or one per band: .3,.2"
     )
     p.add_argument(
         "--scale",

@@ -25,9 +25,7 @@ def add_options(sub: Any) -> None:
     # The options depend on the layout. No argument begins with this prefix character, so argparse
     # passes all arguments on as they are.
     take_all: dict[str, Any] = {"prefix_chars": "\0", "add_help": False}
-    p = sub.add_parser(
-        "manifest", help="write the manifest of a dataset as it lies on a disk", **take_all
-    )
+    p = sub.add_parser("manifest", help="write the manifest of a dataset on a disk", **take_all)
     old = sub.add_parser(OLD_NAME, **take_all)
     old.deprecated = True
     p.set_defaults(run=_manifest)

@@ -15,14 +15,18 @@ def add_options(sub: Any) -> None:
     p = sub.add_parser(
         "pack",
         help="pack a manifest's files into shards, for fast or remote training",
-        epilog="The folder is a manifest: --data.manifest FOLDER, or its address (s3://, gs://, "
-        "hf://, https://) where it was copied to. Pixels and their order stay the same.",
+        epilog="Use the folder as a manifest: --data.manifest FOLDER, or its address (s3://, "
+        "gs://, hf://, https://) if you copied it to a server. Pixels and order stay the same.",
     )
     p.set_defaults(run=_pack)
     p.add_argument("manifest", metavar="MANIFEST", help="CSV or parquet table of pairs")
     p.add_argument("-o", "--output", required=True, help="folder of the pack")
-    p.add_argument("--block", type=_count, default=128, help="side of a block (default 128)")
-    p.add_argument("--shard-mb", type=float, default=32.0, help="MiB of a shard (default 32)")
+    p.add_argument(
+        "--block", type=_count, default=128, help="side of a block in pixels (default 128)"
+    )
+    p.add_argument(
+        "--shard-mb", type=float, default=32.0, help="size of a shard in MiB (default 32)"
+    )
     p.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     p.add_argument("--quiet", action="store_true", help="no progress, no summary")
     add_progress_option(p)

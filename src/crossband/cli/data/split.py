@@ -13,24 +13,29 @@ def add_options(sub: Any) -> None:
     p = sub.add_parser(
         "split",
         help="split a manifest into train, val and test; no group is cut",
-        epilog="Which side a group is on is a hash of seed and group: rows that are added later "
-        "move no other. Groups are those of the column 'group', or as --by or --region say.",
+        epilog="A hash of seed and group decides the side of a group, so rows that are added later "
+        "do not move others. Without --by and --region, the column 'group' names the groups.",
     )
     p.set_defaults(run=_split)
     p.add_argument("manifest", metavar="MANIFEST", help="CSV or parquet table of pairs")
     p.add_argument("-o", "--output", required=True, help="the manifest with the split")
     p.add_argument("--val", type=float, default=0.15, help="share of the groups (default 0.15)")
     p.add_argument("--test", type=float, default=0.15, help="share of the groups (default 0.15)")
-    p.add_argument("--by", metavar="COLUMN", help="a group is what has one value in this column")
-    p.add_argument("--region", type=float, metavar="DEGREES", help="a group is a cell of this side")
+    p.add_argument("--by", metavar="COLUMN", help="rows with one value in this column are a group")
+    p.add_argument(
+        "--region",
+        type=float,
+        metavar="DEGREES",
+        help="rows in one cell of a grid of this size are a group",
+    )
     p.add_argument(
         "--stratify",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="split each value of this column alike, as terrain or sensor; may be repeated",
+        help="split the rows of each value of this column in the same shares; may be repeated",
     )
-    p.add_argument("--seed", type=int, default=0, help="of the hash (default 0)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the hash (default 0)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing manifest")
 
 
