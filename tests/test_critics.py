@@ -182,6 +182,8 @@ def test_structure_compares_each_output_with_what_it_was_made_of():
     for name, value in values.items():
         assert found[name][0] == 3.0
         assert found[name][1].item() == pytest.approx(value, rel=1e-5), name
+    forth = of(CycleGAN, structure=loss, structure_back=False).generator_losses(d, made)
+    assert found.keys() - forth.keys() == {"structure_back"}
     # They are told apart from the other picture and from the other mask.
     wrong = [loss.compare(made["source"], x, m).mean().item()
              for x, m in ((d.source, d.target_mask), (d.target, d.source_mask))]  # fmt: skip

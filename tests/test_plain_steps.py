@@ -98,9 +98,40 @@ def test_a_step_of_wgan_gp_is_that_of_the_published_code(name):
     for part, loss, network in (
         ("generator", of_generator, generator), ("discriminator", of_critic, critic),
     ):  # fmt: skip
-        slopes = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
-        largest = max(s.abs().max() for s in slopes).item()
-        assert largest > 1e-3
-        for weight, slope in zip(getattr(method, part).parameters(), slopes, strict=True):
-            found = made[part].noted[weight]
-            torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * largest)
+        same_slopes(made[part], loss, getattr(method, part), network)
+
+
+def same_slopes(optimiser, loss, trained, plain):
+    """The step had these gradients of a plain loss, to 1e-5 of the largest."""
+    slopes = torch.autograd.grad(loss, list(plain.parameters()), retain_graph=True)
+    largest = max(s.abs().max() for s in slopes).item()
+    assert largest > 1e-3
+    for weight, slope in zip(trained.parameters(), slopes, strict=True):
+        found = optimiser.noted[weight]
+        torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-5 * largest)
+
+
+def test_a_step_of_cyclegan_weighs_its_losses_as_the_thermal_system():
+    """3 (a + b) / 2 + 8 (c + d) / 2 + 10 s on -1..1, s from colour to thermal only; all doubled."""
+    networks = ("generator", "back", "discriminator", "back_discriminator")
+    small = [f"--method.{name}.width=4" for name in networks]
+    small += ["--method.generator.blocks=1", "--method.back.blocks=1", "--method.structure.patch=8"]
+    method, made = method_of("rgb2thermal/cyclegan", *small)
+    data = Pictures(method.signature)
+    colour, thermal = data.normalised["source"], data.normalised["target"]
+    forth, back, critic, back_critic = (copy.deepcopy(getattr(method, n)) for n in networks)
+    log = run(method, data=data)
+
+    fake, fake_back = forth(colour), back(thermal)
+    gan = ((critic(colour, fake) - 1) ** 2).mean() + (
+        (back_critic(thermal, fake_back) - 1) ** 2
+    ).mean()
+    cycle = 2 * ((back(fake) - colour).abs().mean() + (forth(fake_back) - thermal).abs().mean())
+    alike = method.structure.compare(fake, colour, torch.ones_like(fake, dtype=torch.bool)).mean()
+    total = 3 * gan / 2 + 8 * cycle / 2 + 10 * alike
+
+    line = next(line for line in log.lines if "loss/total" in line)
+    assert line["loss/structure"] == pytest.approx(alike.item(), rel=1e-5)
+    assert line["loss/total"] == pytest.approx(2 * total.item(), rel=1e-5)
+    same_slopes(made["generator"], 2 * total, method.generator, forth)
+    same_slopes(made["generator"], 2 * total, method.back, back)

@@ -69,7 +69,7 @@ def double(*shape, seed=0, grad=True):
         (Generator, "DiscoUNet", {}, 54_409_603),  # DiscoGAN
         (Discriminator, "PatchCritic", {"strided": 3, "plain": 0}, 662_977),
         (Discriminator, "PatchCritic", {"strided": 4, "norm": "affine"}, 6_962_369),  # DualGAN
-        # No numbers to compare with: those of the papers' plans.
+        # By the papers' plans; the thermal system's own UNIT has other layers.
         (Generator, "UNITResNet", {}, 10_188_803),
         (Discriminator, "UNITCritic", {}, 6_274_689),
         (Generator, "UNITViT", {}, 100_412_928),

@@ -31,6 +31,8 @@ class CycleGAN(_UnpairedGAN):
         identity: weight of |generator(target) - target| and of the reverse direction; needs as many
             target bands as source bands.
         structure: a loss between each output and its input, with its own weight.
+        structure_back: whether that loss also compares outputs of `back` with their targets, or
+            only outputs of `generator` with their sources.
         replay: size of the replay buffer; 0 trains discriminators on the newest outputs only.
         options: back, discriminator, back_discriminator, optimizer, discriminator_optimizer,
             adversarial_weight, smoothing, penalty, penalty_reduction: see `_UnpairedGAN`; see
@@ -40,7 +42,12 @@ class CycleGAN(_UnpairedGAN):
     fidelity = ("cycle", "cycle_back")
     examples = (
         {**BOTH_WAYS, "structure": part("SpatialCorrelative", queries=2, patch=8, weight=0.1)},
-        {"generator": RANDOM, "replay": 3},
+        {
+            "generator": RANDOM,
+            "replay": 3,
+            "structure": part("SpatialCorrelative", queries=2, patch=8),
+            "structure_back": False,
+        },
     )
 
     def __init__(
@@ -52,6 +59,7 @@ class CycleGAN(_UnpairedGAN):
         cycle: float = 10.0,
         identity: float = 0.0,
         structure: SpatialCorrelative | None = None,
+        structure_back: bool = True,
         replay: int = 50,
         **options: Any,
     ) -> None:
@@ -68,7 +76,8 @@ class CycleGAN(_UnpairedGAN):
             raise RecipeError(
                 "method.structure must be against source: targets are of other places"
             )
-        self.cycle, self.identity, self.structure = cycle, identity, structure
+        self.cycle, self.identity = cycle, identity
+        self.structure, self.structure_back = structure, structure_back
 
     def generator_losses(
         self, batch: UnpairedBatch, outputs: Outputs
@@ -97,10 +106,10 @@ class CycleGAN(_UnpairedGAN):
             ):
                 terms[name] = self.identity, masked_mean((x - y).abs(), mask).mean()
         if self.structure is not None:
+            pairs = [("structure", outputs["target"], batch.source, batch.source_mask)]
+            if self.structure_back:
+                pairs += [("structure_back", outputs["source"], batch.target, batch.target_mask)]
             with self.fp32():
-                for name, x, y, mask in (
-                    ("structure", outputs["target"], batch.source, batch.source_mask),
-                    ("structure_back", outputs["source"], batch.target, batch.target_mask),
-                ):
+                for name, x, y, mask in pairs:
                     terms[name] = self.structure.weight, self.structure.compare(x, y, mask).mean()
         return terms
