@@ -90,6 +90,13 @@ def wheel(tmp_path_factory):
     return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
+def has_docker() -> bool:
+    """Return whether a Docker daemon answers: the client alone builds nothing."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
 def contents(wheel: Path) -> dict[str, str]:
     """Return name -> hash of the files of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
@@ -116,6 +123,32 @@ def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     again = build(source, "wheel", tmp_path / "again")
     assert contents(again) == contents(wheel)
     assert (source / "docs/index.md").exists()
+
+
+@pytest.mark.slow
+def test_the_dockerfile_copies_all_that_the_package_is_built_from(wheel, tmp_path):
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
+    for *names, _ in map(str.split, re.findall("^COPY (.+)$", dockerfile, re.MULTILINE)):
+        for name in names:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, tmp_path / name)
+    assert contents(build(tmp_path, "wheel", tmp_path / "dist")) == contents(wheel)
+
+
+@pytest.mark.slow
+def test_the_container_is_built_and_runs():
+    if not has_docker():
+        pytest.skip("no Docker daemon answers")
+    tag = f"crossband-test:{os.getpid()}"
+    command = ["docker", "build", "-f", "deploy/Dockerfile", "-t", tag, "."]
+    subprocess.run(command, cwd=ROOT, check=True)
+    try:
+        run = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]
+        command = [*run, "--entrypoint", "crossband", tag, "demo", "--out", "/tmp/demo"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert "per-pixel MLP" in done.stdout
+    finally:
+        subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Crossband: the band that no camera took.
+"""Crossband: translate the image of one sensor into the image that another would have taken.
 
 >>> import crossband
 >>> model = crossband.load("rgb2nir")

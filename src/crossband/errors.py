@@ -1,4 +1,4 @@
-"""What can go wrong for a user: one line that says what to do, and exit code 2."""
+"""Errors for users: each is one line that says what to do, and gives exit code 2."""
 
 from __future__ import annotations
 

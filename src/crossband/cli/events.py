@@ -1,4 +1,4 @@
-"""The option `--progress json`: a command says all that it has to say as lines of JSON.
+"""The option `--progress json`: a command prints everything as lines of JSON.
 
 Each line on stdout is one object with the key `event`. docs/progress.md has the kinds of events.
 """

@@ -1,4 +1,4 @@
-"""The command `crossband serve`: the page people share."""
+"""The command `crossband serve`: a page to look at scenes and to translate them."""
 
 from __future__ import annotations
 

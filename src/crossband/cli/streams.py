@@ -1,4 +1,4 @@
-"""The command's standard streams: one that is closed, full or of another encoding ends no work."""
+"""The command's standard streams: the work continues if one is closed, full or not UTF-8."""
 
 from __future__ import annotations
 

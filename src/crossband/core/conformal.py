@@ -1,4 +1,4 @@
-"""Thresholds of scores that hold at places never seen: hierarchical conformal prediction.
+"""Thresholds of scores that hold at new places: hierarchical conformal prediction.
 
 Pixels of one place share much of their error, so they are not exchangeable, and places are. Each of
 K places has the weight 1 / (K + 1), whatever number of pixels it has, and the new place, whose

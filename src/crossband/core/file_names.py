@@ -1,4 +1,4 @@
-"""File names that cannot be used: bytes that are no text, and control characters."""
+"""File names that cannot be used: bytes that are not text, and control characters."""
 
 from __future__ import annotations
 

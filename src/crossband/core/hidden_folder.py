@@ -1,4 +1,4 @@
-"""The hidden folder beside an output in which it is made: `.nir.tif.crossband` for `nir.tif`.
+"""The hidden folder in which an output is made: `.nir.tif.crossband` for `nir.tif`.
 
 It holds a file `lock`, which the process that writes the output has locked, and `run.json`, by
 whose key `crossband` it is known to be ours. Nothing in it is deleted but files of the names that

@@ -1,4 +1,4 @@
-"""Parse JSON that others wrote; whatever is wrong with it is a ValueError."""
+"""Parse JSON from others; every error is a ValueError."""
 
 from __future__ import annotations
 

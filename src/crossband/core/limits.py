@@ -1,4 +1,4 @@
-"""Bounds on what a file of others may ask for, and the environment variables that raise them."""
+"""Limits for files from others, and the environment variables that raise them."""
 
 from __future__ import annotations
 

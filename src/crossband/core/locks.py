@@ -1,4 +1,4 @@
-"""Locks on files: of two processes with one output one wins, and the other says so."""
+"""Locks on files: if two processes have one output, the second one stops with one line."""
 
 from __future__ import annotations
 

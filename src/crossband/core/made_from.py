@@ -1,4 +1,4 @@
-"""Recognise a result that the same command has made before: what it was made from stands in it.
+"""Recognise a result that the same command made before, by the record of its inputs.
 
 A command that was killed at its very end, or is given twice, finds its result in place. Where the
 result holds the fingerprint of what would be made, there is nothing left to do.

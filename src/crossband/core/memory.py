@@ -1,4 +1,4 @@
-"""Recognise an error that means that memory is short, whichever library raised it."""
+"""Recognise out-of-memory errors of all libraries."""
 
 from __future__ import annotations
 

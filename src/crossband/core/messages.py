@@ -1,4 +1,4 @@
-"""Messages for people: each passes through `say`, which escapes what would control a terminal.
+"""Messages for people: `say` prints each of them, and escapes control characters.
 
 Names of files, bands, places and models, tags and cells of tables come from others. A terminal
 would obey the control characters in them: clear the screen, or replace a line that it shows.

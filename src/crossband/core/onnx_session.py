@@ -1,4 +1,4 @@
-"""Open a graph in ONNX Runtime, on the CPU, with a bound on the memory that graphs may take."""
+"""Open a graph in ONNX Runtime on the CPU, with a limit on the memory of all graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders that we write in place: what somebody else put under their names is refused.
+"""Files and folders that are written in place: those of other users are refused.
 
 Whoever can write into the folder of an output can plant a link there: to a file that we would
 write to, or to a folder that we would empty. A FIFO would keep us waiting. So a file or folder that

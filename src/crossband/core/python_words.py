@@ -1,4 +1,4 @@
-"""Messages name the options of the command; to a caller in Python they name its keywords."""
+"""Messages name options of the command; for callers in Python they name keywords instead."""
 
 from __future__ import annotations
 

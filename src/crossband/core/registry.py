@@ -1,4 +1,4 @@
-"""One way of discovery for all that can be added: classes found by name, arguments remembered.
+"""The registry: find classes by name, and record the arguments of their instances.
 
 Networks, losses, methods, schedules, transforms, layouts, degradations, metrics and products are
 families of classes. The base of a family (`Generator`, `Loss`) inherits from `Registered`. Every

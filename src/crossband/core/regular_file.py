@@ -1,4 +1,4 @@
-"""Read regular files only: to open a FIFO or a device may wait forever, or never end."""
+"""Read regular files only: a FIFO or a device may block forever, or never end."""
 
 from __future__ import annotations
 

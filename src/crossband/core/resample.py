@@ -1,4 +1,4 @@
-"""Resize like MATLAB's `imresize(..., 'bicubic')`, on which published super-resolution is tested.
+"""Resize like MATLAB's `imresize(..., 'bicubic')`, the standard of super-resolution.
 
 Resizing is separable and linear, so each axis is one product with a matrix [out, in]. `resize_to`
 is for training: it brings the source to the target's pixels for a loss or a discriminator.

@@ -1,4 +1,4 @@
-"""Parse YAML that others wrote: numbers, texts, lists and mappings; all else is a ValueError.
+"""Parse YAML from others: numbers, texts, lists and mappings; anything else is a ValueError.
 
 YAML can say little and mean much: references that multiply, objects of other kinds, a key that is
 given twice.

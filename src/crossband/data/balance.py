@@ -1,4 +1,4 @@
-"""Balanced sampling: which row of a manifest is drawn at which position of a training."""
+"""Balanced sampling: which row of a manifest is drawn at which position."""
 
 from __future__ import annotations
 

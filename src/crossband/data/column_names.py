@@ -1,4 +1,4 @@
-"""Columns of a manifest whose names are slips of the pen: they would be kept, and not read."""
+"""Misspelt columns of a manifest, which would be kept and never read."""
 
 from __future__ import annotations
 

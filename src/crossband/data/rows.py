@@ -1,4 +1,4 @@
-"""What the columns of a row say of its source and target, as options for reading them.
+"""The options for reading source and target that the columns of a row state.
 
 Training, evaluation and `data check` open the files of a manifest by this module, so that all of
 them read the same pixels. It needs no torch.

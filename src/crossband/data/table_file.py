@@ -1,4 +1,4 @@
-"""Read tables of CSV and parquet that others made: so many rows, columns and bytes, and no more.
+"""Read CSV and parquet tables from others, with limits on rows, columns and bytes.
 
 A table of a few kilobytes can unfold to gigabytes, as its columns are compressed. So what it says
 of its size is checked before anything is read, and what was read is counted while it is read.

@@ -1,4 +1,4 @@
-"""Baselines for candidates that bring none.
+"""Baselines for candidates that have none.
 
 The mean and the per-pixel line are fitted to the train rows of the manifest. `bicubic` and `copy`
 need no fitting.

@@ -1,4 +1,4 @@
-"""Find what surroundings are familiar, what wrong inputs look like, and the limits of both."""
+"""Fit familiarity: centres of known surroundings, a classifier of wrong inputs, and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit the head that says how wide an interval is at each pixel."""
+"""Fit the head that gives the width of the interval at each pixel."""
 
 from __future__ import annotations
 

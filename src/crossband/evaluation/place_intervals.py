@@ -1,4 +1,4 @@
-"""How intervals hold at places: coverage, width and interval score, and error by familiarity.
+"""Judge intervals by place: coverage, width, interval score, and error by familiarity.
 
 A place is a group of the manifest in one unit. Each place has the same weight, whatever number of
 pixels it has, as in the calibration.

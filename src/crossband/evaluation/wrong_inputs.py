@@ -1,4 +1,4 @@
-"""Inputs that are wrong in ways that happen, from which familiarity learns what these are like.
+"""Wrong inputs, as they happen in practice, from which familiarity learns.
 
 What lies far from all training places is found by its distance. Bands in another order, a forgotten
 offset, haze and dusk are not far: each of their pixels could be that of another place. So

@@ -1,4 +1,4 @@
-"""Translate many scenes with one model; a scene that fails is reported, and the others go on."""
+"""Translate many scenes with one model; a scene that fails is reported, the others continue."""
 
 from __future__ import annotations
 

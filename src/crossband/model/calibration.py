@@ -1,4 +1,4 @@
-"""What a model folder knows of its errors: `calibration.json`, which anyone may have written.
+"""`calibration.json`: the calibration of a model. The file is not trusted, and is checked.
 
 It holds weights of a small head for the widths of intervals, the factors by which these widths are
 multiplied at each level, and what surroundings were like at the places that it was fitted on. Every

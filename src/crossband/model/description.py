@@ -1,4 +1,4 @@
-"""Read `model.json`, which anyone may have written: each of its values is checked before use."""
+"""Read `model.json`. The file is not trusted: each value is checked before use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a model from an ONNX file, which anyone may have written: it is checked before it is run.
+"""Read a model from an ONNX file. The file is not trusted: it is checked before it runs.
 
 The file that `model.exporting` writes says in its metadata what a `model.json` says. It holds a
 graph and weights and no code. Custom operators, which are code of other libraries, and weights in

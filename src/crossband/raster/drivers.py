@@ -1,4 +1,4 @@
-"""GDAL's drivers that open rasters for us; those of services and vector data are not among them."""
+"""GDAL's drivers that may open rasters; drivers of services and vector data may not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A raster of float32 in a file without a name: as large as the disk, and gone with the process."""
+"""A raster of float32 in a file without a name, which disappears with the process."""
 
 from __future__ import annotations
 

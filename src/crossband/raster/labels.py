@@ -1,4 +1,4 @@
-"""What GDAL says of a raster: names and units of bands, which rasterio reads as UTF-8 only."""
+"""Names and units of bands as GDAL reads them; rasterio reads UTF-8 only."""
 
 from __future__ import annotations
 

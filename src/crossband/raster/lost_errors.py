@@ -1,4 +1,4 @@
-"""Errors of GDAL that rasterio loses, and what is printed of files that are damaged.
+"""Errors of GDAL that rasterio loses, and the messages for damaged files.
 
 rasterio decodes GDAL's messages as UTF-8. Where one has other bytes, as those of a tag or of a
 file's name, it drops the message, and Python prints a traceback. Where this was an error, a read

@@ -1,4 +1,4 @@
-"""Open a raster after what it names has been looked at; see `references` for what it may name."""
+"""Open a raster after its references to other files are checked; see `references`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result file: a raw file takes its windows, and a COG or PNG is made of it at the end."""
+"""A result file: windows go to a raw file, from which a COG or PNG is made at the end."""
 
 from __future__ import annotations
 

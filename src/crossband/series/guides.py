@@ -1,4 +1,4 @@
-"""Guides among the dates of a series: each date by the nearest earlier one that was measured.
+"""Guides among the dates of a series: the nearest earlier measured date guides each date.
 
 A date is measured if its scene has all bands that the model gives: its own, or the target of its
 row in a manifest. A date never guides itself, as its measured bands are what its synthetic ones are

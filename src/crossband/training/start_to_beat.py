@@ -1,4 +1,4 @@
-"""The start of a fine-tuning against its result, on the validation windows."""
+"""Compare the start of a fine-tuning with its result, on the validation windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the structure of two images agrees, whatever their levels."""
+"""Agreement of the structure of two images, independent of their levels."""
 
 from __future__ import annotations
 

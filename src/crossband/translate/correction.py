@@ -1,4 +1,4 @@
-"""Correct a result by a guide: open it, check that it fits, and compute what is added or mapped.
+"""Correct a result by a guide: open it, check that it fits, and compute the correction.
 
 - `residual` adds what the measurement says more than the model; see `residual`. A guide may be of
   another date if it has the bands which the model takes;

@@ -1,4 +1,4 @@
-"""How far a measured value is from a computed one: a gain where zero means none, else a difference.
+"""The correction from a computed to a measured value: a gain if zero means none, else a difference.
 
 A model that is too bright in the near infrared is mostly so by a factor: haze, illumination and the
 density of the canopy multiply. And a difference that is right for a bright field makes water beside

@@ -1,4 +1,4 @@
-"""How unlike the training places a scene is, from windows spread over it, and the likely cause."""
+"""Familiarity of a scene: how unlike the training places its windows are, and the likely cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guide a result by a measurement of the same place: its values become those of the measurement.
+"""Guide a result by a measurement of the same place, so that their levels agree.
 
 From colours alone nobody knows how bright the near infrared of a place is, and most of a network's
 error is one constant for each place. Where the place was measured, at coarser pixels or at another

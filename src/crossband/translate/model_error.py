@@ -1,4 +1,4 @@
-"""How wrong a model is where its source and its target were both measured."""
+"""The error of a model where both its source and its target were measured."""
 
 from __future__ import annotations
 

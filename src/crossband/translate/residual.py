@@ -1,4 +1,4 @@
-"""Correct a result by a measurement: add what the measurement says more than the model.
+"""Correct a result by a measurement: enlarge and apply the difference at the guide's pixels.
 
 At the pixels of a coarser measurement (the guide) the result is averaged as the guide's sensor
 would have seen it. The difference between guide and average is enlarged and added to the result; in

@@ -1,4 +1,4 @@
-"""The STAC item of a translated scene: where it lies, and which model made it of what."""
+"""The STAC item of a translated scene: its place, its model and its source."""
 
 from __future__ import annotations
 

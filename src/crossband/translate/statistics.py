@@ -1,4 +1,4 @@
-"""What a translation did, and how long each of its steps took."""
+"""Statistics of a translation: what it did, and how long each step took."""
 
 from __future__ import annotations
 

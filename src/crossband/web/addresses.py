@@ -1,4 +1,4 @@
-"""Which servers a visitor may make this machine ask: public ones, and no others.
+"""Servers to which this machine sends requests for visitors: public ones only.
 
 A name may mean another address at the next look-up, and a server may redirect. So it is not enough
 to look at the address that a visitor gives. GDAL gets all that it fetches from servers through a

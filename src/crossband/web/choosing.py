@@ -1,4 +1,4 @@
-"""Answers about what can be chosen: the page, models and files, uploads, one open scene."""
+"""Answers about the page, models, files, uploads and an open scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: the right host name, the token, no other site's page; and headers of every answer.
+"""Check requests: host name, token, origin; and set the headers of every answer.
 
 This is plain ASGI, so that nothing is buffered.
 """

@@ -1,4 +1,4 @@
-"""Answers about jobs: a new one, how it goes on, its files and its report."""
+"""Answers about jobs: start one, its progress, its files and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole scenes, translated one after the other; a killed job goes on from its store.
+"""Jobs: translate whole scenes one after the other; a killed job continues from its store.
 
 A job is a folder: `job.json` says what is done, `out/` holds the files and, until they are
 finished, the store of their windows (`raster.journal`).

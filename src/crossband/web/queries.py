@@ -1,4 +1,4 @@
-"""What a request says in its address: numbers, the bounds of a view, a stretch."""
+"""Parameters of a request: numbers, the bounds of a view, a stretch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answers of the page are made from, each made when it is first needed."""
+"""The parts of the server, each made when it is first needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server may offer, and its limits."""
+"""Settings and limits of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scene as it lies in the map of the page, and map tiles on the grid of its pixels.
+"""A scene in the map of the page, and map tiles on the grid of its pixels.
 
 A scene with a CRS lies in Web Mercator. One without, with ground-control points only, or near a
 pole lies in a plane of its own, in which a pixel of the scene is one unit wide.

@@ -1,4 +1,4 @@
-"""`crossband data manifest`: write the manifest of a dataset as it lies on a disk."""
+"""`crossband data manifest`: write the manifest of a dataset on a disk."""
 
 from __future__ import annotations
 

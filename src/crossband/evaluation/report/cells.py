@@ -1,4 +1,4 @@
-"""What a table of an evaluation is made of: cells with their text, sort value and mark.
+"""Cells of the tables of an evaluation, with text, sort value and mark.
 
 `evaluation.html` renders tables as HTML, and `report.text` renders some of them as plain text.
 """

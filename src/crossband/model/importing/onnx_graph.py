@@ -1,4 +1,4 @@
-"""Say of an ONNX file of another program which bands and units it takes, so that it is a model."""
+"""Add bands and units to an ONNX file of another program, so that it is a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What networks that take a guide share: how they are called, and logarithms of values."""
+"""The base of networks that take a guide: how they are called, and logarithms of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training keeps track of: counters, the log, the validation score, the checkpoint state."""
+"""The state of a training: counters, the log, the validation score, the checkpoint."""
 
 from __future__ import annotations
 
