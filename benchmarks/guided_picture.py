@@ -1,6 +1,9 @@
-"""The picture of the README: a guided near infrared beside the measured one; docs/guided.png.
+"""The pictures of a guided near infrared: of the README, and enlarged in docs/guiding.md.
 
-    python benchmarks/guided_picture.py [--out docs/guided.png]
+    python benchmarks/guided_picture.py [--out docs/guided.png] [--enlarged docs/guiding.png]
+
+The second one shows a part of the scene, and the power spectra: squares of the guide's pixels would
+show in the result's at the multiples of the guide's frequency, as they do in that of the guide.
 
 The scene is the Sentinel-2 sample of the demo. Its guide is its own near infrared, averaged to
 pixels of 80 m. A guide must lie at a place and the sample has none, so coordinates are made up.
@@ -16,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
 from affine import Affine
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import crossband
@@ -27,6 +31,8 @@ Array = NDArray[np.float32]
 COARSER = 8
 #: Rows and columns that are shown: the part of the scene that whole pixels of the guide cover.
 SIDE = 296
+#: The part that is enlarged: first row, first column, pixels along a side.
+PART = (88, 120, 96)
 
 
 def main() -> None:
@@ -35,19 +41,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/guided.png"))
     stored = sample()
     scene = {name: (band[:SIDE, :SIDE] * 1e-4).astype(np.float32) for name, band in stored.items()}
-    out = parser.parse_args().out
+    parser.add_argument("--enlarged", type=Path, default=Path("docs/guiding.png"))
+    a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         alone, guided = translate(Path(folder), scene)
     for name, made in (("colours alone", alone), ("guided", guided)):
         print(f"{name}: MAE {np.abs(made - scene['nir']).mean():.4f}")
-    draw(out, scene, guided)
+    draw(a.out, scene, guided)
+    draw_enlarged(a.enlarged, scene, alone, guided)
 
 
 def translate(folder: Path, scene: dict[str, Array]) -> tuple[Array, Array]:
     """Return the near infrared from colours alone, and with a guide of coarse pixels."""
     colours = write(folder / "scene.tif", {b: scene[b] for b in ("red", "green", "blue")}, 10.0)
-    blocks = scene["nir"].reshape(SIDE // COARSER, COARSER, SIDE // COARSER, COARSER)
-    guide = write(folder / "guide.tif", {"nir": blocks.mean((1, 3))}, 10.0 * COARSER)
+    guide = write(folder / "guide.tif", {"nir": coarse(scene["nir"])}, 10.0 * COARSER)
     model = crossband.load("rgb2nir")
     made = []
     for name, given in (("alone.tif", None), ("guided.tif", guide)):
@@ -55,6 +62,12 @@ def translate(folder: Path, scene: dict[str, Array]) -> tuple[Array, Array]:
         with rasterio.open(str(path)) as file:
             made.append(file.read(1))
     return made[0], made[1]
+
+
+def coarse(band: Array) -> Array:
+    """Return the means of squares of the guide's pixel size."""
+    side = SIDE // COARSER
+    return np.asarray(band.reshape(side, COARSER, side, COARSER).mean((1, 3)))
 
 
 def write(path: Path, bands: dict[str, Array], size: float) -> Path:
@@ -83,6 +96,52 @@ def draw(out: Path, scene: dict[str, Array], made: Array) -> None:
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=13)
         axis.set_axis_off()
+    save(figure, out)
+
+
+def draw_enlarged(out: Path, scene: dict[str, Array], alone: Array, guided: Array) -> None:
+    """Draw a part of the near infrared in each way, and the power spectra of the whole scene."""
+    row, col, side = PART
+    part = (slice(row, row + side), slice(col, col + side))
+    measured = scene["nir"]
+    squares = np.kron(coarse(measured), np.ones((COARSER, COARSER), np.float32))
+    low, high = np.percentile(measured[part], (1, 99))
+    bands = {
+        "the guide, 80 m": squares,
+        "from colours alone, 10 m": alone,
+        "guided, 10 m": guided,
+        "measured, 10 m": measured,
+    }
+    figure, axes = plt.subplots(1, 5, figsize=(15, 3.3), layout="constrained")
+    for axis, (title, band) in zip(axes, bands.items(), strict=False):
+        axis.imshow(band[part], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.set_axis_off()
+    plot = axes[-1]
+    for multiple in range(1, COARSER // 2 + 1):
+        plot.axvline(multiple / COARSER, color="0.85", linewidth=3)
+    for name, band in (("measured", measured), ("guided", guided), ("the guide", squares)):
+        frequency, power = spectrum(band)
+        plot.semilogy(frequency, power, label=name, linewidth=1)
+    plot.set_title("power, grey: the guide's frequency", fontsize=11)
+    plot.set_xlabel("cycles per pixel")
+    plot.set_ylim(power[1:].max() * 1e-6, power[1:].max() * 2)
+    plot.legend(fontsize=8)
+    save(figure, out)
+
+
+def spectrum(band: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return frequencies along rows and columns, and the mean power of both."""
+    seen = np.hanning(SIDE)
+    powers = [
+        (np.abs(np.fft.rfft((of - of.mean(1, keepdims=True)) * seen, axis=1)) ** 2).mean(0)
+        for of in (band, band.T)
+    ]
+    return np.fft.rfftfreq(SIDE), np.mean(powers, axis=0)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure, whole or not at all."""
     with atomic_file(out) as new:
         figure.savefig(new, dpi=90, format="png", bbox_inches="tight", pad_inches=0.03)
 
