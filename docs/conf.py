@@ -61,6 +61,7 @@ viewcode_follow_imported_members = False  # each module is documented where it i
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # a default is shown as it is written: some are large tables
 default_role = "literal"  # docstrings mark code with single backticks
 smartquotes = False  # `--sensor` stays two dashes
 napoleon_use_rtype = False

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
+import inspect
 import os
 import re
 import shutil
+import textwrap
 import tomllib
 from functools import cache
 from html.parser import HTMLParser
@@ -13,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from site_pages import options
+from site_pages import api, options
 
 from crossband.cli.main import _parser
 
@@ -51,6 +55,43 @@ def test_the_page_lists_the_extras_of_the_package():
     page = (DOCS / "install.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert rows == sorted(project["optional-dependencies"])
+
+
+def public():
+    """Yield name and function of all that the reference documents, methods included."""
+    for _, _, modules in api.PAGES.values():
+        for module in map(importlib.import_module, modules):
+            for name, member in vars(module).items():
+                if name.startswith("_") or getattr(member, "__module__", "") != module.__name__:
+                    continue
+                members = vars(member) if inspect.isclass(member) else {name: member}
+                for inner, value in members.items():
+                    function = getattr(value, "__func__", getattr(value, "fget", value))
+                    if not inner.startswith("_") and inspect.isfunction(inspect.unwrap(function)):
+                        yield f"{module.__name__}.{inner}", inspect.unwrap(function)
+
+
+def test_the_reference_states_errors_and_shapes():
+    found = 0
+    for name, function in public():
+        said = inspect.getdoc(function) or ""
+        assert said, f"{name} has no docstring"
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        raised = {
+            node.exc.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Raise)
+            and isinstance(node.exc, ast.Call)
+            and isinstance(node.exc.func, ast.Name)
+        }
+        assert not raised or "Raises:" in said or raised & set(re.findall(r"\w+", said)), (
+            f"{name} does not say that it raises {raised}"
+        )
+        kinds = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
+        if any(re.search("Tensor|NDArray|ArrayLike", kind) for kind in kinds):
+            found += 1
+            assert "[" in said or "shape" in said, f"{name} does not state the shape of its arrays"
+    assert found > 20
 
 
 # ---- the built site --------------------------------------------------------------------------

@@ -15,9 +15,11 @@ from site_pages.markdown import cell, table
 PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "model": (
         "How do I translate from Python?",
-        "`crossband.load` opens a model. `Model.translate` takes a path or a DataArray, "
-        "`Model.series` dated scenes. A model that is called takes a tensor of physical values. "
-        "Their keyword arguments are listed under [options](options.md).",
+        "`crossband.load` opens a model. `Model.translate` takes a path or a DataArray, and "
+        "`Model.series` takes dated scenes. Their keyword arguments are listed under "
+        "[options](options.md). `model(tensor)` takes physical values: reflectance 0 to 1, "
+        "decibels, kelvin, or display 0 to 1. Stored numbers, such as reflectance times 10,000, "
+        "give a wrong result and a warning.",
         ("crossband.api", "crossband.model.model", "crossband.core.signature"),
     ),
     "scenes": (
@@ -103,10 +105,12 @@ def _page(title: str, intro: str, modules: tuple[str, ...]) -> str:
     text = f"# {title}\n\n{intro}\n\n"
     for name in modules:
         shown = "crossband" if name == "crossband.api" else name
-        text += (
-            f"## `{shown}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n"
-            "   :show-inheritance:\n```\n\n"
-        )
+        directives = f".. automodule:: {name}\n   :members:\n   :show-inheritance:\n"
+        if name == "crossband.api":  # under the names that people type
+            directives = (
+                ".. autofunction:: crossband.load\n\n.. autoclass:: crossband.Model\n   :members:\n"
+            )
+        text += f"## `{shown}`\n\n```{{eval-rst}}\n{directives}```\n\n"
     return text
 
 
@@ -121,9 +125,9 @@ def _options() -> str:
         ReadOptions: "How a scene is read",
         translate_options.TileOptions: "How it is computed",
         translate_options.WriteOptions: "How a file is written",
-        translate_options.GuideOptions: "What it is brought to",
-        translate_options.IntervalOptions: "How sure it is",
-        SeriesOptions: "Of `series` only",
+        translate_options.GuideOptions: "By what it is corrected",
+        translate_options.IntervalOptions: "How sure the result is",
+        SeriesOptions: "For `series` only",
     }
     for options, title in titles.items():
         text += f"## {title}\n\n"

@@ -128,7 +128,7 @@ def available(base: type[T]) -> dict[str, type[T]]:
 
 
 def find(base: type[T], name: str) -> type[T]:
-    """Return the subclass of `base` with this name; no import path is ever followed."""
+    """Return the subclass of `base` with this name, or CrossbandError; no path is imported."""
     if name not in base.known and base.package:
         import_modules(base.package)
     if name not in base.known:

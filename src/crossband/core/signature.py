@@ -111,7 +111,7 @@ class Signature:
         return (values - low) / span
 
     def denormalise(self, values: Tensor, units: Sequence[str], side: str) -> Tensor:
-        """About 0..1 -> physical; see `normalise`."""
+        """Turn normalised values [B, C, H, W] into physical ones; see `normalise`."""
         low, span = self.ranges(units, side, values)
         wide = values if values.dtype == torch.float64 else values.float()
         return wide * span + low

@@ -160,6 +160,9 @@ def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> N
         path: of the file.
         overwrite: replace an existing file. Otherwise one with the same content stays, and another
             one is an error.
+
+    Raises:
+        OutputError: the file exists with another content, or cannot be written.
     """
     path = Path(path)
     try:
@@ -308,7 +311,7 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
 
 
 def load_table(path: Path) -> pd.DataFrame:
-    """Return the table of a manifest or a pack as the file has it."""
+    """Return the table of a manifest or a pack as the file has it; ManifestError if missing."""
     if not os.path.exists(path) or path.is_dir():
         from crossband.data.packed import read as packs
 

@@ -86,6 +86,13 @@ def translate_tasks(
         shard: see `translate_many`.
         observer: see `translate_many`.
         executor: translates the scenes; this process where None.
+
+    Returns:
+        The outcome of each scene of the shard.
+
+    Raises:
+        Interrupted: Ctrl-C; finished windows are kept.
+        CrossbandError: see `translate_many`.
     """
     part = parse_shard(shard) if isinstance(shard, str) else shard or Shard()
     check_options(model, options)

@@ -85,7 +85,7 @@ class SummaryFile:
         self._handle = -1
 
     def add(self, line: SummaryLine) -> None:
-        """Append a line and flush it to disk."""
+        """Append a line and flush it to disk; OutputError if the file cannot be written."""
         try:
             text = json.dumps(asdict(line), ensure_ascii=False) + "\n"
             # A name that is not UTF-8 becomes escapes of JSON.

@@ -98,6 +98,9 @@ def fid(target: FeatureMoments, output: FeatureMoments) -> float:
     Returns:
         The distance, in squared units of the features; NaN for fewer than 2 images in a set.
 
+    Raises:
+        ValueError: different numbers of features.
+
     >>> a = FeatureMoments.of([[0.0], [2.0]])
     >>> fid(a, FeatureMoments.of([[3.0], [5.0]]))
     9.0
@@ -133,6 +136,9 @@ def kid_full(target: ArrayLike, output: ArrayLike, *, paired: bool = False) -> f
 
     Returns:
         The distance. It may be slightly below 0 for similar sets, and is NaN for fewer than 2 rows.
+
+    Raises:
+        ValueError: `paired`, and the sets have different sizes.
     """
     x, y = _paired_rows(target, output)
     n, m = len(x), len(y)
@@ -288,6 +294,9 @@ def halves(
     Returns:
         Positions of the images in each half, ascending, and the unit of the split: `groups` or
         `images`.
+
+    Raises:
+        ValueError: another number of groups than of images.
 
     >>> halves(4, ["a", "a", "b", "b"])[2]
     'groups'

@@ -43,6 +43,9 @@ USUAL_RANGE: dict[str, tuple[float, float]] = {
 def data_range(unit: str) -> float:
     """Return the data range of PSNR and SSIM for a unit, in that unit.
 
+    Raises:
+        UnitError: an unknown unit.
+
     >>> data_range("reflectance")
     1.0
     """
@@ -92,7 +95,7 @@ class SampleStats:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> SampleStats:
-        """Compute the statistics of flat, finite values."""
+        """Compute the statistics of finite values [N]."""
         if values.size == 0:
             return cls(0.0, values, 0.0, NAN)
         mean = float(values.mean())
@@ -160,7 +163,7 @@ class Moments:
         target_stats: SampleStats,
         n_nonfinite: int = 0,
     ) -> Moments:
-        """Compute the moments of flat, finite values.
+        """Compute the moments of finite values [N].
 
         Args:
             p: predictions.

@@ -99,6 +99,10 @@ class Model(nn.Module):
 
         Returns:
             float32 [B, Ct, H * scale, W * scale], clipped to the unit's valid range.
+
+        Raises:
+            UnitError: a unit that the model was not trained on.
+            CrossbandError: a source of another shape or with other bands.
         """
         unit = unit or next(iter(self.signature.units))
         self.signature.check_unit(unit)

@@ -81,11 +81,11 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         return bool(self.noise or self.style or self.located or self.guide)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate a batch of normalised sources."""
+        """Translate normalised sources [B, Cs, H, W] to targets [B, Ct, H * scale, W * scale]."""
         raise NotImplementedError
 
     def forward_conditioned(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """Translate with noise, style, location or guide; most networks take none of them."""
+        """Translate sources [B, Cs, H, W] with noise, style, location or guide, if taken."""
         out: Tensor = self(x)
         return out
 
@@ -121,7 +121,7 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
     smallest: int = 1
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Score a batch of pairs; higher means more like a true target."""
+        """Score pairs [B, C, H, W], as [B, 1, h, w]; higher means more like a true target."""
         raise NotImplementedError
 
     def features(self, source: Tensor, target: Tensor) -> list[list[Tensor]]:
@@ -168,7 +168,7 @@ def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:
 
 
 def crop_border(x: Tensor, edge: int) -> Tensor:
-    """Crop `edge` pixels from each side."""
+    """Crop `edge` pixels from each side of [..., H, W]."""
     return x[..., edge : x.shape[-2] - edge, edge : x.shape[-1] - edge] if edge else x
 
 

@@ -28,7 +28,7 @@ def available() -> dict[str, Path]:
 
 
 def locate(name: str | Path) -> Path:
-    """Return the file of a recipe from its name (`rgb2nir/local-unet`) or path."""
+    """Return the file of a recipe from its name (`rgb2nir/local-unet`) or path, or RecipeError."""
     known = available()
     if str(name) in known:
         return known[str(name)]
@@ -46,6 +46,9 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         name: see `locate`.
         overrides: `--data.manifest pairs.csv --method.max_steps=20`: keys of the YAML joined by
             dots. `init_args` may be left out; items of a list are addressed by number.
+
+    Raises:
+        RecipeError: no such recipe, not a recipe, an unknown name, or a value out of its range.
     """
     path = locate(name)
     config = read_yaml(path, RecipeError)
@@ -76,7 +79,7 @@ def given_options(overrides: Sequence[str]) -> list[str]:
 
 
 def set_option(config: dict[str, Any], key: str, value: Any) -> None:
-    """Set one option of a recipe by its dotted name."""
+    """Set one option of a recipe by its dotted name; RecipeError if a key on the way is null."""
     node: Any = config
     *path, last = key.split(".")
     for part in path:

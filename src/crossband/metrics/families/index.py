@@ -52,7 +52,7 @@ def of_index(index: str, kind: str) -> Metric:
 
 
 def clamp_bands(bands: Mapping[str, ArrayLike], unit: str) -> dict[str, NDArray[np.float64]]:
-    """Clamp bands to the valid range of their unit; a value that is not finite becomes NaN."""
+    """Clamp bands, of any shape, to the range of their unit; values that are not finite are NaN."""
     low, high = VALID_RANGE[unit]
     out = {}
     for band, values in bands.items():

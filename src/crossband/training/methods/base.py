@@ -186,7 +186,7 @@ class Method(
         return self._batches_in_step == 0
 
     def configure_optimizers(self) -> Any:
-        """Return one optimiser for each part."""
+        """Return one optimiser for each part; RecipeError if a weight clip has nothing to clip."""
         if self.weight_clip and len(self.parts()) < 2:
             raise RecipeError("method.weight_clip is above 0, but there is no discriminator")
         return [make_optimizer(factory, *modules) for factory, modules in self.parts().values()]
@@ -208,7 +208,7 @@ class Method(
         """Add the gradient of loss / accumulate to the weights of some modules.
 
         Args:
-            loss: a scalar.
+            loss: a scalar, of shape [].
             modules: the modules; no gradients are computed for other weights.
             keep: keep the graph for another backward pass.
         """
