@@ -202,6 +202,7 @@ def test_an_upload_does_not_take_the_place_of_what_was_chosen_after_it(
     page.click("text=second.tif")
     is_open(page, "second.tif")
     held.go()
+    page.wait_for_timeout(1500)
     assert page.inner_text("#scene-name").startswith("second.tif")
     assert page.is_hidden("#upload-progress")
 
@@ -250,13 +251,13 @@ def test_two_stretches_one_after_the_other_leave_no_tiles_behind(settings, serve
     page.goto(f"{serve(settings)}/#scene=root:fields.tif")
     is_open(page, "fields.tif")
     held = Held(page, "", "api/tile/")
-    for stretch in ("model", "view", "scene", "model"):
+    for stretch in ("model", "view", "scene"):
         page.check(f"input[name=stretch][value={stretch}]")
-        page.wait_for_timeout(150)
-    held.go()
+        page.wait_for_timeout(200)
+    held.open = True  # the tiles of the last one come, while those before are still on their way
+    page.check("input[name=stretch][value=model]")
     loaded(page, "left")
     loaded(page, "right")
-    page.wait_for_timeout(300)
     for side in ("left", "right"):
-        count = page.locator(f".leaflet-{side}-pane .leaflet-layer").count()
-        assert count == 1
+        tiles = f".leaflet-{side}-pane .leaflet-layer"
+        page.wait_for_function("(t) => document.querySelectorAll(t).length == 1", arg=tiles)

@@ -147,12 +147,20 @@ export class SceneMap {
       noWrap: true,
     });
     tiles.on("tileunload", forget);
-    // Those of another layer go at once; of the same one with another stretch, when these are there.
-    const stale = before ? [...before.stale, before.tiles] : [];
-    const drop = () => stale.splice(0).forEach((old) => old.remove());
-    this.layers[side] = { key, tiles, stale, name: layer.name };
-    if (before?.name === layer.name) tiles.once("load", drop);
-    else drop();
+    // Tiles of the same layer with another stretch stay until these are there; all others go at once.
+    let behind = null;
+    if (before) {
+      behind = before.loaded ? before.tiles : before.behind;
+      if (before.name !== layer.name) behind = void behind?.remove();
+      if (!before.loaded) before.tiles.remove();
+    }
+    const made = { key, tiles, behind, name: layer.name, loaded: false };
+    this.layers[side] = made;
+    tiles.on("load", () => {
+      made.loaded = true;
+      made.behind?.remove();
+      made.behind = null;
+    });
     tiles.addTo(this.map);
     this.clip();
   }
