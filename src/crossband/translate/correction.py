@@ -158,6 +158,11 @@ class GuideCorrection:
         mapping, words = self._mapping(result, self._method)
         return Corrected(result, lambda _, x: mapping.apply(x), self.unit), words
 
+    @property
+    def method(self) -> str:
+        """How the result is corrected; see the module."""
+        return self._method
+
     def difference(self, result: Readable) -> Difference | None:
         """Return what is to be added to any part of a result, without computing all of it.
 

@@ -161,6 +161,11 @@ class Difference:
         return add(values, enlarged.values, self.unit)
 
     @property
+    def reach(self) -> int:
+        """Pixels of the result around a rectangle by which its correction is decided, about."""
+        return math.ceil((_REACH + _EDGE) * max(self._ratio, 1.0))
+
+    @property
     def agreement(self) -> float:
         """Correlation of the differences between neighbouring pixels, as far as they were read.
 

@@ -69,6 +69,7 @@ def create_app(settings: Settings, prefix: str | None = None) -> App:
             route("/api/files", choosing.files),
             route("/api/uploads", choosing.upload, "POST"),
             route("/api/scene", choosing.scene),
+            route("/api/guide", choosing.guide),
             route("/api/tile/{layer}/{z}/{x}/{y}", tiles.tile),
             route("/api/distribution/{layer}", tiles.distribution),
             route("/api/values", tiles.values),

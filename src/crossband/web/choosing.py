@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -14,8 +15,8 @@ from crossband.core.version import __version__
 from crossband.errors import CrossbandError
 from crossband.raster.grid import Grid
 from crossband.web import render as pictures
-from crossband.web.layers import layers_of, offered_indices
-from crossband.web.scenes import Choice
+from crossband.web.layers import Shown, layers_of, offered_indices, offered_levels
+from crossband.web.scenes import BusyError, Choice
 from crossband.web.server import Server, in_thread
 from crossband.web.views import View
 
@@ -96,9 +97,9 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
     about = await in_thread(lambda: server.scenes.describe(choice))
 
     def shown() -> dict[str, Any]:
-        found = server.shown(choice)
+        found, problem = _shown(server, choice)
         scene, model = found.scene, found.model
-        view = View.of(scene.grid)
+        view, layers = View.of(scene.grid), layers_of(found)
         return {
             "problem": "",
             "width": scene.grid.width,
@@ -106,8 +107,12 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
             "unit": scene.unit,
             "crs": "" if scene.grid.crs is None else _crs_name(scene.grid),
             "view": view.describe(view.finer(model.network.scale)),
-            "layers": [layer.describe() for layer in layers_of(found).values()],
-            "indices": offered_indices(scene, model),
+            "layers": [layer.describe() for layer in layers.values()],
+            "indices": offered_indices(found),
+            "levels": offered_levels(found),
+            "familiarity": "familiarity" in layers,
+            "guide_problem": problem,
+            "guide_note": found.guide.note if found.guide is not None else "",
             "scatter": scene.truth is not None and found.can_compute,
             "result": found.result is not None,
         }
@@ -116,6 +121,24 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
         return about | await in_thread(shown)
     except CrossbandError as error:
         return about | {"problem": str(error), "layers": []}
+
+
+def _shown(server: Server, choice: Choice) -> tuple[Shown, str]:
+    """Return what is shown, and why it is without the guide where that cannot be used."""
+    try:
+        return server.shown(choice), ""
+    except CrossbandError as error:
+        if not choice.guide or isinstance(error, BusyError):
+            raise
+        alone = replace(choice, guide="", guide_sensor="", guide_bands="", guide_method="", job="")
+        return server.shown(alone), str(error)
+
+
+async def guide(server: Server, request: Request) -> dict[str, Any]:
+    """Return how a guide is used, and how well it agrees with what was computed so far."""
+    choice = Choice.of(request.query_params)
+    found = (await in_thread(lambda: server.shown(choice))).guide
+    return {"said": found.said, "poor": found.poor} if found is not None else {}
 
 
 def _crs_name(grid: Grid) -> str:

@@ -20,13 +20,18 @@ from crossband.core.atomic import write_text_atomically
 from crossband.core.json_text import read_json
 from crossband.core.memory import is_out_of_memory
 from crossband.errors import CrossbandError, InputError, OutputError
-from crossband.raster.bands import parse_bands
-from crossband.translate.options import GuideOptions, TileOptions, TranslateOptions, WriteOptions
+from crossband.translate.options import (
+    GuideOptions,
+    IntervalOptions,
+    TileOptions,
+    TranslateOptions,
+    WriteOptions,
+)
 from crossband.translate.scene import translate_scene
 from crossband.translate.statistics import Statistics
 from crossband.web.places import ID, Places, new_id
 from crossband.web.previews import Models
-from crossband.web.scenes import Choice, own_words
+from crossband.web.scenes import Choice, number_of, own_words
 
 #: Jobs that may wait.
 WAITING = 20
@@ -42,19 +47,15 @@ class Order:
         choice: scene, model and options of reading.
         indices: that are written beside the result.
         dtype: data type of the file; the source's where empty.
-        guide: a scene that corrects the result, as the page names it; none where empty.
-        guide_sensor: its sensor, or nothing.
-        guide_bands: its bands, or nothing.
-        guide_method: see `--guide-method`, or nothing.
+        interval: text of the level of intervals that are written beside it, or nothing.
+        familiarity: familiarity is written beside it.
     """
 
     choice: Choice
     indices: tuple[str, ...] = ()
     dtype: str = ""
-    guide: str = ""
-    guide_sensor: str = ""
-    guide_bands: str = ""
-    guide_method: str = ""
+    interval: str = ""
+    familiarity: bool = False
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Order:
@@ -67,9 +68,9 @@ class Order:
         indices = given.get("indices", [])
         if not isinstance(indices, list) or not all(isinstance(i, str) for i in indices):
             raise InputError("the indices are no list of names")
-        names = ("dtype", "guide", "guide_sensor", "guide_bands", "guide_method")
         choice = replace(Choice.of(texts), job="")
-        return cls(choice, tuple(indices[:20]), **{n: texts.get(n, "").strip() for n in names})
+        dtype, interval = (texts.get(name, "").strip() for name in ("dtype", "interval"))
+        return cls(choice, tuple(indices[:20]), dtype, interval, given.get("familiarity") is True)
 
 
 @dataclass
@@ -212,7 +213,7 @@ class Jobs:
         """Return the scenes that unfinished jobs need."""
         with self._changed:
             open_jobs = [j.order for j in self._jobs.values() if j.state != "done"]
-        return {o.choice.scene for o in open_jobs} | {o.guide for o in open_jobs}
+        return {o.choice.scene for o in open_jobs} | {o.choice.guide for o in open_jobs}
 
     def remove_old(self) -> None:
         """Delete jobs that ended before the hours that the server keeps them."""
@@ -268,9 +269,10 @@ class Jobs:
                     statistics=statistics,
                 )
             except CrossbandError as error:
-                raise own_words(error, place) from error
-            indices = [f"{output.stem}_{index}.tif" for index in job.order.indices]
-            files = [output.name, *indices]
+                guide = job.order.choice.guide
+                named = [place, *([self._places.find(guide)] if guide else [])]
+                raise own_words(error, *named) from error
+            files = [path.name for path in statistics.files]
         except _Stopped:
             state = "waiting" if self._closed else "cancelled"
         except CrossbandError as error:
@@ -289,23 +291,15 @@ class Jobs:
     def _options(self, order: Order) -> TranslateOptions:
         place = self._places.find(order.choice.scene)
         guide = GuideOptions()
-        if order.guide:
-            other = self._places.find(order.guide)
-            read = Choice("", "", order.guide_bands, order.guide_sensor).read_options(
-                self_contained=other.self_contained
-            )
-            guide = GuideOptions(
-                other.path,
-                order.guide_method or None,
-                order.guide_sensor or None,
-                parse_bands(order.guide_bands) if order.guide_bands else None,
-                read=read,
-            )
+        if order.choice.guide:
+            other = self._places.find(order.choice.guide)
+            guide = order.choice.guide_options(other.path, self_contained=other.self_contained)
         return TranslateOptions(
             order.choice.read_options(self_contained=place.self_contained),
             self._tile,
             WriteOptions(dtype=order.dtype or None, indices=order.indices, resume=True),
             guide,
+            IntervalOptions(number_of("--interval", order.interval), familiarity=order.familiarity),
         )
 
     def _stored(self) -> Iterator[Job]:

@@ -8,6 +8,7 @@ pointer, histogram, the lists of the page) follows from what a `Layer` states.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from crossband.raster.grid import Box, Window
 from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
 from crossband.translate.uncertain_files import Bounds
+from crossband.web.guides import OpenGuide
 from crossband.web.previews import Cell, Previews, cells_of
 from crossband.web.scenes import OpenResult, OpenScene
 from crossband.web.views import View
@@ -34,6 +36,8 @@ INDICES = tuple(indices.CLOSED_FORMS)
 _INDEX_RANGE = (-0.2, 1.0)
 #: Level and promise of the intervals that are shown.
 INTERVAL = IntervalOptions(0.9)
+#: Levels that can be chosen for the file.
+LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,34 @@ class Shown:
         model: of the result.
         previews: compute it where there is no file.
         result: the finished file of a job, open; None without one.
+        guide: that corrects the previews; None without one.
+        guided: the result is corrected by a guide.
     """
 
     scene: OpenScene
     model: Model
     previews: Previews
     result: OpenResult | None = None
+    guide: OpenGuide | None = None
+    guided: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Unit of the result; that of its guide where the scene has no physical one."""
+        given = self.result or self.guide
+        return self.model.signature.target_unit(self.scene.unit) if given is None else given.unit
+
+    @property
+    def ranges(self) -> Sequence[tuple[float, float]]:
+        """Ranges of the bands of the result."""
+        units = self.model.signature.units
+        return units[self.unit if self.unit in units else self.scene.unit].target
 
     def cells(self, box: Box) -> Sequence[Cell]:
         """Return the cells of the result that a box needs."""
-        return () if self.result is not None else cells_of(self.scene, self.model, box)
+        if self.result is not None:
+            return ()
+        return cells_of(self.scene, self.model, box, guide=self.guide)
 
     def synthetic(self, box: Box, factor: int) -> Array | None:
         """Return the result [C, h, w], NaN where masked; None where a cell is missing."""
@@ -110,6 +132,8 @@ class Shown:
     @property
     def can_compute(self) -> bool:
         """Whether windows can be computed on their own, or there is a file."""
+        if self.guide is not None and self.guide.note:
+            return False
         return self.result is not None or self.model.network.margin is not None
 
 
@@ -142,9 +166,8 @@ def synthetic_layers(shown: Shown) -> list[Layer]:
     if not shown.can_compute:
         return []
     scene, model = shown.scene, shown.model
-    target, unit = model.signature.target, model.signature.target_unit(scene.unit)
+    target, unit, ranges = model.signature.target, shown.unit, shown.ranges
     view = View.of(scene.grid).finer(model.network.scale)
-    ranges = model.signature.units[scene.unit].target
     groups = [[i] for i in range(len(target))]
     colours = [target.index(n) for n in ("red", "green", "blue") if n in target]
     if len(colours) == 3:
@@ -207,7 +230,7 @@ def index_layers(shown: Shown) -> list[Layer]:
     if model.network.scale != 1:
         return []
     out = []
-    for name in offered_indices(scene, model):
+    for name in offered_indices(shown):
         if shown.can_compute:
             read = _index_reader(shown, name, shown.synthetic)
             title, computed = f"{name} from synthetic", shown.result is None
@@ -230,7 +253,7 @@ def interval_layers(shown: Shown) -> list[Layer]:
     They are computed, also beside a finished file, which does not hold them.
     """
     calibration = shown.model.calibration
-    if calibration is None or shown.model.network.margin is None:
+    if calibration is None or shown.model.network.margin is None or shown.guided:
         return []
     out = []
     for number, band in enumerate(shown.model.signature.target):
@@ -252,6 +275,8 @@ def familiarity_layers(shown: Shown) -> list[Layer]:
     """Return how unlike the training places the surroundings of each pixel are."""
     calibration = shown.model.calibration
     if calibration is None or calibration.familiar is None or shown.model.network.margin is None:
+        return []
+    if shown.guided:  # models are calibrated without a guide
         return []
 
     def read(box: Box, _: int) -> Array | None:
@@ -323,9 +348,23 @@ def layers_of(shown: Shown) -> dict[str, Layer]:
     return {layer.name: layer for kind in KINDS for layer in kind(shown)}
 
 
-def offered_indices(scene: OpenScene, model: Model) -> list[str]:
+def offered_levels(shown: Shown) -> list[float]:
+    """Return the levels of intervals that can be written beside the whole scene."""
+    model, scene = shown.model, shown.scene
+    found = []
+    for level in LEVELS if model.calibration is not None and not shown.guided else ():
+        options = IntervalOptions(level)
+        with suppress(CrossbandError):  # too few places for this level, or none in this unit
+            for band in model.signature.target:
+                Bounds.of(model, band, scene.unit, options, scene.choice.sensor or None)
+            found.append(level)
+    return found
+
+
+def offered_indices(shown: Shown) -> list[str]:
     """Return the indices that source and result have the bands for, in one unit."""
-    unit, target = scene.unit, model.signature.target_unit(scene.unit)
+    scene, model = shown.scene, shown.model
+    unit, target = scene.unit, shown.unit
     known = dict.fromkeys(scene.bands, unit) | dict.fromkeys(model.signature.target, target)
     out = []
     for name in INDICES:

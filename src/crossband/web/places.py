@@ -19,6 +19,7 @@ from typing import Any
 from crossband.core.json_text import read_json
 from crossband.errors import CrossbandError, InputError, OutputError
 from crossband.raster import dataset
+from crossband.raster.gdal import gdal
 from crossband.raster.opener import Opener
 from crossband.raster.remote import is_remote, name_of
 from crossband.raster.source import RASTERS
@@ -158,6 +159,12 @@ class Places:
                 f"{place.name}: {raster.width} x {raster.height} pixels, and at most {most:,} are "
                 f"opened of a {raster.driver} here"
             )
+
+    def check_declared(self, place: Place) -> None:
+        """Raise InputError for a raster of a visitor that declares too many pixels."""
+        if place.self_contained:
+            with gdal(), dataset.open_dataset(place.path, self_contained=True) as raster:
+                self.check_size(raster, place)
 
     def folder(self, text: str) -> dict[str, Any]:
         """Return folders and rasters in a folder below the root."""

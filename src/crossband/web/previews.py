@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -25,13 +26,14 @@ from crossband.errors import CrossbandError
 from crossband.model import Model, load
 from crossband.model.uncertain import uncertain_model
 from crossband.raster.gdal import gdal
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Window
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.engine import Engine
 from crossband.translate.executor import LocalComputer, LocalExecutor
 from crossband.translate.options import TileOptions
 from crossband.translate.tiling import Tiling
 from crossband.translate.window import compute_windows
+from crossband.web.guides import OpenGuide
 from crossband.web.scenes import BusyError, OpenScene
 
 Array = NDArray[np.float32]
@@ -107,11 +109,13 @@ class Cell:
         key: tells it from all others.
         core: in pixels of the source.
         sure: with widths and dissimilarity, of a calibrated model.
+        guide: corrects it; None: as the network computes it.
     """
 
     key: CellKey
     core: Box
     sure: bool = False
+    guide: OpenGuide | None = None
 
 
 @dataclass
@@ -187,10 +191,7 @@ class Previews:
                 values = self._kept.get(cell.key)
             if values is None:
                 return None
-            own = cell.core.scaled(scale)
-            both = own.intersection(box)
-            if min(both.height, both.width) > 0:
-                out[:, *both.relative_to(box).slices()] = values[:, *both.relative_to(own).slices()]
+            _paste(values, cell.core.scaled(scale), out, box)
         return out
 
     def close(self) -> None:
@@ -218,22 +219,50 @@ class Previews:
                 if not item.future.set_running_or_notify_cancel():
                     continue  # of a request that was broken off
                 self._running[key] = item
-            problem: Exception | None = None
-            try:
-                values = self._compute(item.scene, item.cell)
-            except Exception as error:  # noqa: BLE001 (the thread must live; the visitor is told)
-                problem = error
+            with suppress(Exception):  # the thread must live; who waits for the future is told
+                self._run(item)
+
+    def value(self, scene: OpenScene, cell: Cell) -> Array:
+        """Return a cell, in a thread that computes: kept, or computed now.
+
+        Raises:
+            CrossbandError: it cannot be computed, or the server ends.
+        """
+        while True:
+            with self._changed:
+                if self._closed:
+                    raise CrossbandError("the server ends")
+                if cell.key in self._kept:
+                    self._kept.move_to_end(cell.key)
+                    return self._kept[cell.key]
+                known = self._running.get(cell.key)
+                item = self._waiting.pop(cell.key, None) if known is None else None
+                if item is None or not item.future.set_running_or_notify_cancel():
+                    item = _Waiting(scene, cell, Future(), time.monotonic())
+                if known is None:
+                    self._running[cell.key] = item
+            if known is None:
+                return self._run(item)
+            known.future.result()  # another thread computes it, and waits for none
+
+    def _run(self, item: _Waiting) -> Array:
+        """Compute a cell that is among the running ones, keep it, and tell who waits."""
+        key = item.cell.key
+        try:
+            values = self._compute(item.scene, item.cell)
+        except Exception as error:
             with self._changed:
                 del self._running[key]
-                if problem is None:
-                    self._keep(key, values)
-            if problem is None:
-                item.future.set_result(None)
-            else:
-                item.future.set_exception(problem)
+            item.future.set_exception(error)
+            raise
+        with self._changed:
+            del self._running[key]
+            self.computed += item.cell.guide is None
+            self._keep(key, values)
+        item.future.set_result(None)
+        return values
 
     def _keep(self, key: CellKey, values: Array) -> None:
-        self.computed += 1
         self._kept[key] = values
         self._bytes += values.nbytes
         while self._bytes > self._room and len(self._kept) > 1:
@@ -241,6 +270,10 @@ class Previews:
 
     def _compute(self, scene: OpenScene, cell: Cell) -> Array:
         name = scene.model_name
+        if cell.guide is not None:
+            model = self._models.get(name)
+            result = _Computed(self, scene, model)
+            return cell.guide.correct(result, cell.core.scaled(model.network.scale))
         engine = (
             self._models.sure_engine(name, scene.unit) if cell.sure else self._models.engine(name)
         )
@@ -257,14 +290,48 @@ class Previews:
         return out
 
 
-def cells_of(scene: OpenScene, model: Model, box: Box, *, sure: bool = False) -> list[Cell]:
+def _paste(values: Array, own: Box, out: Array, box: Box) -> None:
+    """Put the values [C, h, w] of one box into those of another, where both lie."""
+    both = own.intersection(box)
+    if min(both.height, both.width) > 0:
+        out[:, *both.relative_to(box).slices()] = values[:, *both.relative_to(own).slices()]
+
+
+class _Computed:
+    """The result of a scene as the network computes it, in cells, where it is read."""
+
+    def __init__(self, previews: Previews, scene: OpenScene, model: Model) -> None:
+        self._previews, self._scene, self._model = previews, scene, model
+        self.grid = scene.grid.zoom(model.network.scale)
+        self.bands = tuple(model.signature.target)
+        self.unit = model.signature.target_unit(scene.unit)
+
+    def read(self, box: Box) -> Window:
+        """Read a rectangle, and compute what is not kept of it."""
+        values = np.full((len(self.bands), box.height, box.width), np.nan, np.float32)
+        for cell in cells_of(self._scene, self._model, box):
+            made = self._previews.value(self._scene, cell)
+            _paste(made, cell.core.scaled(self._model.network.scale), values, box)
+        mask = np.asarray(np.isfinite(values).all(axis=0))
+        values[:, ~mask] = 0.0
+        return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
+
+
+def cells_of(
+    scene: OpenScene,
+    model: Model,
+    box: Box,
+    *,
+    sure: bool = False,
+    guide: OpenGuide | None = None,
+) -> list[Cell]:
     """Return the cells under a box of the result, nearest to its middle first.
 
     The network has a finite margin. Those of `sure` have the further channels of a calibrated
-    model.
+    model, those with a guide are corrected by it.
     """
     network, whole = (uncertain_model(model, scene.unit) if sure else model).network, scene.grid.box
-    what = (*scene.key, "sure") if sure else scene.key
+    what = guide.key if guide is not None else (*scene.key, "sure") if sure else scene.key
     stride, scale = network.stride, network.scale
     side = -(-max(SIDE // scale, 1) // stride) * stride
 
@@ -277,7 +344,7 @@ def cells_of(scene: OpenScene, model: Model, box: Box, *, sure: bool = False) ->
             ):
                 core = Box(row, col, side, side).intersection(whole)
                 if min(core.height, core.width) > 0:
-                    yield Cell((what, row, col), core, sure)
+                    yield Cell((what, row, col), core, sure, guide)
 
     middle = box.row + box.height / 2, box.col + box.width / 2
 

@@ -63,14 +63,17 @@ def command(order: Order, name: str, output: str) -> str:
         "--scale": order.choice.scale,
         "--offset": order.choice.offset,
         "--dtype": order.dtype,
-        "--guide": order.guide.partition(":")[2],
-        "--guide-sensor": order.guide_sensor,
-        "--guide-bands": order.guide_bands,
-        "--guide-method": order.guide_method,
+        "--guide": order.choice.guide.partition(":")[2],
+        "--guide-sensor": order.choice.guide_sensor,
+        "--guide-bands": order.choice.guide_bands,
+        "--guide-method": order.choice.guide_method,
+        "--interval": order.interval,
     }
     for flag, value in options.items():
         if value:
             words += [flag, value]
+    if order.familiarity:
+        words.append("--familiarity")
     for index in order.indices:
         words += ["--index", index]
     return shlex.join(words)

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
+from crossband.translate.options import GuideOptions
 from crossband.translate.window import check_source
 from crossband.web.places import Place, Places
 
@@ -43,6 +44,10 @@ class Choice:
         scale: text of a number, or nothing.
         offset: likewise.
         job: whose result is looked at instead of previews, or nothing.
+        guide: a scene that corrects the result, as the page names it, or nothing.
+        guide_sensor: its sensor, or nothing.
+        guide_bands: its bands, or nothing.
+        guide_method: see `--guide-method`, or nothing.
     """
 
     scene: str
@@ -52,12 +57,15 @@ class Choice:
     scale: str = ""
     offset: str = ""
     job: str = ""
+    guide: str = ""
+    guide_sensor: str = ""
+    guide_bands: str = ""
+    guide_method: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Choice:
         """Read a choice from the query of an address."""
-        names = ("scene", "model", "bands", "sensor", "scale", "offset", "job")
-        return cls(*(given.get(name, "").strip() for name in names))
+        return cls(*(given.get(field.name, "").strip() for field in fields(cls)))
 
     def read_options(self, *, self_contained: bool) -> ReadOptions:
         """Return the options of reading.
@@ -68,10 +76,25 @@ class Choice:
         return ReadOptions(
             parse_bands(self.bands) if self.bands else None,
             self.sensor or None,
-            _number("--scale", self.scale),
-            _number("--offset", self.offset),
+            number_of("--scale", self.scale),
+            number_of("--offset", self.offset),
             self_contained=self_contained,
         )
+
+    def guide_options(self, path: str, *, self_contained: bool) -> GuideOptions:
+        """Return the options of the guide.
+
+        Args:
+            path: of the guide.
+            self_contained: it may name no other file.
+
+        Raises:
+            BandError: its bands are no bands.
+        """
+        bands = parse_bands(self.guide_bands) if self.guide_bands else None
+        sensor = self.guide_sensor or None
+        read = ReadOptions(bands, sensor, self_contained=self_contained)
+        return GuideOptions(path, self.guide_method or None, sensor, bands, read=read)
 
 
 class BusyError(CrossbandError):
@@ -150,12 +173,16 @@ class OpenResult:
     Args:
         path: of the file.
         bands: of the result.
+
+    Attributes:
+        unit: of its values.
     """
 
     def __init__(self, path: Path, bands: Sequence[str]) -> None:
         self._lock = threading.Lock()
         with gdal():
             self._scene = open_scene(path, needed=bands)
+        self.unit = self._scene.unit
 
     def read_thinned(self, box: Box, factor: int) -> Window:
         """Read a window, or every n-th pixel of it."""
@@ -275,9 +302,7 @@ class Scenes:
                 return self._open[key]
         model = self._models(choice.model)
         try:
-            if place.self_contained:
-                with dataset.open_dataset(place.path, self_contained=True) as raster:
-                    self._places.check_size(raster, place)
+            self._places.check_declared(place)
             made = OpenScene(place, choice, model, self._places)
         except CrossbandError as error:
             raise own_words(error, place) from error
@@ -325,12 +350,20 @@ def scene_key(place: Place, choice: Choice) -> tuple[str, ...]:
     return (place.path, place.version, choice.model, *read)
 
 
-def own_words(error: CrossbandError, place: Place) -> CrossbandError:
-    """Return an error that names the file as its visitor knows it."""
-    return type(error)(str(error).replace(place.path, place.name))
+def own_words(error: CrossbandError, *places: Place) -> CrossbandError:
+    """Return an error that names files as their visitor knows them."""
+    words = str(error)
+    for place in places:
+        words = words.replace(place.path, place.name)
+    return type(error)(words)
 
 
-def _number(flag: str, text: str) -> float | None:
+def number_of(flag: str, text: str) -> float | None:
+    """Return the number that a text says; None for an empty one.
+
+    Raises:
+        CrossbandError: it is none.
+    """
     if not text:
         return None
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 import anyio.to_thread
 
 from crossband.errors import InputError
+from crossband.web.guides import Guides
 from crossband.web.jobs import Jobs
 from crossband.web.layers import Layer, Shown, layers_of
 from crossband.web.places import Places
@@ -50,6 +51,11 @@ class Server:
         return Scenes(self.places, self.models.get)
 
     @cached_property
+    def guides(self) -> Guides:
+        """Open guides."""
+        return Guides(self.places, self.settings.tile)
+
+    @cached_property
     def previews(self) -> Previews:
         """Computes what is looked at."""
         return Previews(self.models, self.settings.tile)
@@ -68,14 +74,16 @@ class Server:
     def shown(self, choice: Choice) -> Shown:
         """Return a scene with its model, and the result of a job where one is chosen."""
         scene, model = self.scenes.get(choice), self.models.get(choice.model)
-        return Shown(scene, model, self.previews, self._result(choice, model.signature.target))
+        result = self._result(choice, model.signature.target)
+        guided = bool(choice.guide)
+        guide = self.guides.get(choice, scene, model) if guided and result is None else None
+        return Shown(scene, model, self.previews, result, guide, guided)
 
     def _result(self, choice: Choice, bands: Sequence[str]) -> OpenResult | None:
         if not choice.job:
             return None
         job = self.jobs.get(choice.job)
-        ordered = job.order.choice
-        if job.state != "done" or (ordered.scene, ordered.model) != (choice.scene, choice.model):
+        if job.state != "done" or job.order.choice != replace(choice, job=""):
             return None
         if job.id not in self.results:
             while len(self.results) >= 8:
