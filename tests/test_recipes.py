@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 
 import lightning
@@ -60,6 +61,17 @@ def test_every_recipe_says_what_it_is():
         assert config["task"] in tiny.WRITERS
 
 
+def test_every_recipe_that_follows_a_publication_says_what_differs():
+    """A publication has a year; a system has an owner and a name."""
+    cited = {n for n, c in CONFIGS.items() if re.search(r"\b(19|20)\d\d\b|\w/\w", c["source"])}
+    assert cited == {name for name, config in CONFIGS.items() if "differs" in config}
+    assert len(cited) == 30
+    for name in cited:
+        said = CONFIGS[name]["differs"]
+        assert len(said) == len(set(said)) > 0, name
+        assert all(re.fullmatch(r"[A-Z][^\n]{20,}\.", text) for text in said), name
+
+
 @pytest.mark.slow
 def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
     once = functools.cache(recipe_info)
@@ -91,6 +103,9 @@ def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, mon
             below = [x.strip() for x in lines[width][at + 1 : at + 4]]
             assert row.source.startswith(below[0])
             assert row.source in " ".join(below)
+    listed = " ".join(" ".join(lines[80]).split())
+    assert all(text in listed for row in rows.values() for text in row.differs)
+    assert not any(line.startswith("      - ") for line in lines[120])  # fit: only their names
 
 
 #: What a method's networks are called, and of which family they are.

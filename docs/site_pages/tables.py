@@ -20,8 +20,8 @@ def _recipes() -> str:
         "# Which recipes can be trained?\n\n"
         "A recipe is a YAML file that names method, networks, losses and data of one system. "
         "`crossband fit NAME --data.manifest pairs.csv` trains it, `crossband fit NAME --help` "
-        "lists its options. The first lines of each file say whose settings it uses, and what "
-        "differs. [Every recipe compared](../systems.md) has what they reach on little data.\n\n"
+        "lists its options. The first lines of each file say whose settings it uses. "
+        "[Every recipe compared](../systems.md) has what they reach on little data.\n\n"
         "*Pairs*: whether it needs source and target of the same places. *Parameters*: of the "
         "generator, which becomes the model; *in training*: of all networks.\n\n"
     )
@@ -29,6 +29,10 @@ def _recipes() -> str:
         of_task = [_recipe(row) for row in rows if row.task == task]
         head = ["recipe", "method", "pairs", "parameters", "in training", "follows"]
         text += f"## {task}\n\n" + table(head, of_task)
+        for row in rows:
+            if row.task == task and row.differs:
+                text += f"What differs in `{row.name}` from what it follows:\n\n"
+                text += "".join(f"- {cell(sentence)}\n" for sentence in row.differs) + "\n"
     return text
 
 

@@ -256,7 +256,7 @@ def _models(a: argparse.Namespace) -> int:
     if a.recipes:
         if a.model:
             raise CrossbandError(f"--recipes lists recipes: leave out {a.model}")
-        return _recipes()
+        return _recipes(differs=True)
     from crossband.core.regular_file import read_text
     from crossband.model.files import CARD
     from crossband.model.folder import bundled, load, models_table
@@ -270,14 +270,14 @@ def _models(a: argparse.Namespace) -> int:
     return 0
 
 
-def _recipes() -> int:
+def _recipes(*, differs: bool = False) -> int:
     import shutil
 
     from crossband.training import recipe
     from crossband.training.recipe_table import recipe_info, recipe_table
 
     rows = [recipe_info(name) for name in recipe.available()]
-    say(recipe_table(rows, shutil.get_terminal_size().columns))
+    say(recipe_table(rows, shutil.get_terminal_size().columns, differs))
     return 0
 
 

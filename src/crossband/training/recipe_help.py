@@ -15,6 +15,10 @@ from crossband.training import recipe, recipe_parser
 from crossband.training.recipe_keys import KEYS, TrainerOptions
 
 
+#: Keys that say something of a recipe, and are not options of a run.
+TEXTS = ("differs",)
+
+
 def recipe_help(name: str | Path) -> str:
     """Return a line for each option of a recipe: its name, its default and its meaning.
 
@@ -35,6 +39,8 @@ def recipe_help(name: str | Path) -> str:
 def _options(config: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     trainer = _meanings(TrainerOptions)
     for key, value in config.items():
+        if key in TEXTS:
+            continue
         if key == "trainer":
             for name, default in value.items():
                 yield f"{key}.{name}", _shown(default), trainer.get(name, "")

@@ -55,6 +55,7 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "name": (str, "model", "name of the model"),
     "task": (str, "", "task of the model, as in rgb2nir"),
     "source": (str, "", "paper or system that it follows, cited in one line"),
+    "differs": (list[str] | None, None, "what differs from that paper or system, in sentences"),
     "seed": (int, 0, "seed of all random numbers"),
     "device": (Literal[DEVICES], "auto", "where to compute"),
     "precision": (Literal[PRECISIONS], "auto", "auto uses bf16 if the device supports it"),

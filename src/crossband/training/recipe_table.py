@@ -30,6 +30,7 @@ class RecipeInfo:
         parameters: parameters of the generator, which becomes the model.
         trained: parameters of all networks in training, each counted once.
         source: paper or system that the recipe follows.
+        differs: what differs from it, in sentences.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RecipeInfo:
     parameters: int
     trained: int
     source: str
+    differs: tuple[str, ...]
 
 
 def recipe_info(name: str) -> RecipeInfo:
@@ -61,6 +63,7 @@ def recipe_info(name: str) -> RecipeInfo:
         parameters=parameter_count(method.generator),
         trained=sum(trained.values()),
         source=str(config.get("source", "")),
+        differs=tuple(map(str, config.get("differs") or ())),
     )
 
 
@@ -70,12 +73,13 @@ def _paired(data: Any) -> bool:
     return bool(given.get("paired", default))
 
 
-def recipe_table(rows: list[RecipeInfo], width: int = 80) -> str:
+def recipe_table(rows: list[RecipeInfo], width: int = 80, differs: bool = False) -> str:
     """Return the rows as text, grouped by task, each followed by its source.
 
     Args:
         rows: results of `recipe_info`.
         width: characters of a line; the numbers need at least 80.
+        differs: whether to list what differs from the source.
     """
     longest = max(len(row.name) for row in rows)
     kinds = max(len(row.method) for row in rows)
@@ -91,13 +95,14 @@ def recipe_table(rows: list[RecipeInfo], width: int = 80) -> str:
             more = f"{row.trained:,}" if row.trained != row.parameters else ""
             pairs = "yes" if row.paired else "no"
             out.append(line(row.name, row.method, pairs, f"{row.parameters:,}", more))
-            out.append(
-                textwrap.fill(
-                    row.source,
-                    width,
-                    initial_indent="    ",
-                    subsequent_indent="    ",
-                    break_on_hyphens=False,
-                )
-            )
+            out.append(_filled(row.source, width, "    "))
+            if differs:
+                out += [_filled(text, width, "      - ") for text in row.differs]
     return "\n".join(out)
+
+
+def _filled(text: str, width: int, before: str) -> str:
+    indent = " " * len(before)
+    return textwrap.fill(
+        text, width, initial_indent=before, subsequent_indent=indent, break_on_hyphens=False
+    )
