@@ -235,7 +235,7 @@ def sections(result: dict[str, Any]) -> list[str]:
         "## Killed and resumed",
         "",
         f"{written}`crossband fit` killed by SIGKILL at random moments, each time resumed by "
-        "`--resume`, against a run that nobody touched: weights, average, optimisers, schedule, "
+        "`--resume`, compared with an uninterrupted run: weights, average, optimisers, schedule, "
         "replay and counters, bit for bit.",
         "",
         "| method | steps | step of the last checkpoint at each kill | same |",

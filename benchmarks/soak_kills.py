@@ -244,10 +244,10 @@ def section(result: dict[str, Any]) -> str:
             f"Written by `python benchmarks/soak_kills.py` ({result['minutes']:.1f} minutes, "
             f"random seed {result['seed']}): a scene of {result['size']:,} x {result['size']:,} "
             f"pixels through {result['model']}, windows of {result['tile']}, with NDVI; killed by "
-            "SIGKILL at random moments and resumed by `--resume` each time, against a run that "
-            f"nobody touched ({result['seconds']:.0f} s). The same: pixels, masks and tags of both "
-            "files, and nothing else is left. Computed again: windows that the network had "
-            f"answered before a kill and that were not on disk yet; they are brought there every "
+            "SIGKILL at random moments and resumed by `--resume` each time, compared with an "
+            f"uninterrupted run ({result['seconds']:.0f} s). The same: pixels, masks and tags of both "
+            "files, and nothing else is left. Computed again: windows that were computed "
+            f"before a kill and not yet written to the disk; they are written every "
             f"{FLUSH_SECONDS:.0f} s.",
             "",
             "| windows | on disk at each kill (file: while it was made) | computed again | same |",

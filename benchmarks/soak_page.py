@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HEAD = (
-    "# Does it leak, and does it survive a kill?\n\n"
+    "# Does it leak memory, and does it survive a kill?\n\n"
     "Written by `make soak`; each check also runs alone, and says how.\n"
 )
 

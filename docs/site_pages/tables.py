@@ -47,7 +47,7 @@ def _sensors() -> str:
     text = (
         "# Which sensors does Crossband know?\n\n"
         "`--sensor NAME` says how stored numbers become physical values: physical = stored x scale "
-        "+ offset. What a file states itself goes before. Nothing is guessed from the pixels; "
+        "+ offset. What the file itself states is used first. Nothing is guessed from the pixels; "
         "[units](../concepts/units.md) say why. `crossband sensors` prints this "
         "list.\n\n"
     )

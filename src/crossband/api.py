@@ -52,25 +52,25 @@ class Model(models.Model):
                 memory or in chunks of dask.
             output: path of the file, `.tif` (COG) or `.png`; not for a DataArray.
             skip: leave a file that this model made of this source with these options.
-            cluster: whose workers compute the windows, see `crossband.jobs.dask`; this process
-                where None.
+            cluster: its workers compute the windows, see `crossband.jobs.dask`; by default this
+                process computes them.
             progress: called with (pixels done, pixels in all).
-            statistics: is filled in.
+            statistics: receives what was done, and the time of each step.
             **options: how the scene is read (`bands`, `sensor`, `scale`, `offset`,
                 `source_nodata`, `extent`, `window`), computed (`device`, `precision`, `tile`,
                 `batch`, `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`,
-                `nodata`, `compress`, `blocksize`, `indices`, `overwrite`, `resume`), brought to a
-                guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and how sure it is
-                (`interval`, `promise`, `familiarity`). They are documented in
+                `nodata`, `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and corrected by
+                a guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and whether
+                intervals are added (`interval`, `promise`, `familiarity`). They are documented in
                 `raster.options.ReadOptions` and in the classes of `translate.options`.
 
         Returns:
-            With `output` its path. Without it a rioxarray-compatible DataArray (band, y, x) in
-            physical units with CRS and nodata. For a DataArray one with the same dimensions, which
-            is lazy if the source is.
+            The path, if there is an `output`. Otherwise a rioxarray-compatible DataArray
+            (band, y, x) in physical units with CRS and nodata. If the source is a DataArray, the
+            result has its dimensions, and is lazy if the source is.
 
         Raises:
-            CrossbandError: in one line, what is wrong with the source, the options or the output.
+            CrossbandError: the source, the options or the output is wrong; in one line.
         """
         if not isinstance(source, str | Path):
             from crossband.translate import lazy

@@ -68,7 +68,7 @@ class Computer(Protocol):
             job: the scene.
             outputs: the result, followed by the indices.
             store: says which windows are finished.
-            statistics: is filled in.
+            statistics: receives what was done, and the time of each step.
             progress: called with (pixels done, pixels in all).
 
         Raises:

@@ -81,7 +81,7 @@ def translate_scene(
             another model, source or options is replaced with `write.overwrite` only.
         executor: computes the windows; this process where None.
         progress: called with (pixels done, pixels in all) at the start and after each batch.
-        statistics: is filled in.
+        statistics: receives what was done, and the time of each step.
 
     Returns:
         The path of the finished file.

@@ -53,7 +53,7 @@ def count_batches(
         pixels: of the result.
         outputs: whose counts of valid pixels are increased by those of finished batches.
         store: says which batches are finished.
-        statistics: is filled in.
+        statistics: receives what was done, and the time of each step.
 
     Returns:
         Batch number -> source pixels in the cores of its tiles.
@@ -80,7 +80,7 @@ class SceneStream:
         scene: the source; from now on only the reading thread uses it.
         outputs: the result, followed by the indices, intervals and familiarity.
         store: says which batches are finished.
-        statistics: is filled in.
+        statistics: receives what was done, and the time of each step.
     """
 
     def __init__(
