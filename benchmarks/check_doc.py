@@ -57,6 +57,8 @@ WHY = {
     "column-unknown": "A column has no name of a manifest, is much like one (also "
     "with `src_` or `tgt_`), and that one is not there. It would be kept and not read.",
     "bands-unnamed": "The reader of training data cannot identify the bands. Its message is shown.",
+    "bands-named-otherwise": "A row gives a band by its number, and the file's name of that band "
+    "means another one in the declared sensor, or in every sensor that has all names of the file.",
     "unit-unknown": "No sensor, scale or unit is declared, or the sensor has no scale for the "
     "file's data type. The message of the reader of training data is shown.",
     "shape-mismatch": "The number of target pixels per source pixel is not one whole number that "
@@ -97,6 +99,8 @@ WHY = {
     "hundredths. The tables below show what this threshold finds and misses.",
     "copy-on-two-sides": "The same correlation is {COPY:g} or more, also for turned and mirrored "
     "images. This finds crops, resized copies, and dates of one place that hardly differ.",
+    "one-group": "The manifest has several rows, no column `split` or `fold`, and one group. "
+    "Training holds out whole groups, and refuses it.",
     "bands-swapped": "Reflectance only. NIR: a band that is not called nir correlates with the "
     "other three by less than {APART:g} and is {BRIGHTER:g} times as bright, and the other three "
     "correlate with each other by more than {TOGETHER:g}. Red and blue: at least {SOIL:.0%} of "

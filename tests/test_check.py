@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from crossband.cli.main import main
-from crossband.data import manifest
+from crossband.data import manifest, splits
 from crossband.data.check import KINDS, Bands, Limits, check, run, usable_rows
 from crossband.data.check import page as check_page
 from crossband.data.check.edge_patterns import edge_pattern, similar_pairs
@@ -162,6 +162,36 @@ def test_bands_unnamed(found, scene, pairs):
     assert "--" not in report.findings[0].text  # options of another command
 
 
+def test_unnamed_bands_beside_a_named_one_are_not_that_band(found):
+    """Training asks for red, green, blue, and no column says which bands these are."""
+    assert found(stored(), {"target_bands": "nir=4"}, names=None) == ["bands-unnamed"]
+    assert found(stored(), {"target_bands": "nir=4"}) == []
+
+
+def test_bands_that_the_file_names_otherwise(found, scene, pairs):
+    names = ("B02", "B03", "B04", "B08")
+    right, wrong = "red=3,green=2,blue=1", "red=1,green=2,blue=3"
+    order = stored()[[2, 1, 0, 3]]
+    assert found(order, {"source_bands": right, "target_bands": "nir=4"}, names=names) == []
+    path = pairs({"source": scene("one.tif", order, names), "source_bands": wrong})
+    texts = [f.text for f in check(path).findings if f.kind == "bands-named-otherwise"]
+    assert texts == [
+        "the column source_bands says red=1, and the file calls band 1 'B02' (blue)",
+        "the column source_bands says blue=3, and the file calls band 3 'B04' (red)",
+    ]
+
+
+def test_rows_of_one_group_without_a_split(scene, pairs):
+    rows = [{"source": scene(f"{n}.tif", stored(n))} for n in range(2)]
+    assert kinds(check(pairs(*rows))) == []
+    report = check(pairs(*rows, group="one"))
+    assert kinds(report) == ["one-group"]
+    with pytest.raises(ManifestError, match="single group"):
+        splits.assign(report.table, 0.15, 0)
+    assert kinds(check(pairs(*rows, group="one", split="train"))) == []
+    assert kinds(check(pairs(rows[0]))) == []
+
+
 def test_unit_unknown(found):
     assert found(stored(), {"sensor": None}) == ["unit-unknown"]
     assert found(stored(), {"sensor": "naip"}) == ["unit-unknown"]  # 8-bit only
@@ -215,7 +245,7 @@ def test_guides_that_say_nothing_about_their_row(scene, pairs):
         "missing.tif": "no such file",
     }
     rows = ({"source": source, "guide": g, "target_bands": "nir=4"} for g in guides)
-    report = check(pairs(*rows, guide_sensor=SENSOR), ignore=("duplicate",))
+    report = check(pairs(*rows, guide_sensor=SENSOR), ignore=("duplicate", "one-group"))
     found = {f.rows: f.text for f in report.findings}
     assert {f.kind for f in report.findings} == {"guide"}
     for number, words in enumerate(guides.values(), start=1):
@@ -367,7 +397,7 @@ def test_duplicate(scene, pairs):
     assert [(f.kind, f.rows) for f in report.findings] == [("duplicate", (1, 2))]
     # One source may have several targets, and one file several parts.
     parts = ({"source": "a.tif", "source_window": w, "target_window": w} for w in WINDOWS)
-    assert kinds(check(pairs(*parts))) == []
+    assert kinds(check(pairs(*parts, group=["a", "b"]))) == []
 
 
 WINDOWS = ("0,0,80,80", "80,0,80,80")

@@ -60,8 +60,9 @@ def test_each_date_is_guided_by_the_last_one_that_was_measured(
     words = ["series", f"{tmp_path}/2024*.tif", "-o", f"{tmp_path / 'out'}", "--precision", "fp32"]
     words += ["--date-pattern", "%Y%m%d", "--model", str(tiny_model), "--guide", "earlier"]
     assert cli.main(words) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
     assert "not guided, as no earlier date was measured: 20240501" in said
+    assert "changes between dates" not in warned
     assert guides(tmp_path / "out") == {
         "20240501": None, "20240511": "20240501.tif", "20240610": "20240511.tif"
     }  # fmt: skip
@@ -74,6 +75,12 @@ def test_each_date_is_guided_by_the_last_one_that_was_measured(
     assert tags["CROSSBAND_GUIDED"].startswith("20240511.tif, residual, ")
     assert cli.main(words) == 0
     assert "exists already, made from the same" in capsys.readouterr().err
+    bare = [*words[:-2], "-o", str(tmp_path / "bare")]
+    assert cli.main(bare) == 0
+    said, warned = capsys.readouterr()
+    assert "without a guide, changes between dates are not measured" in warned
+    error = pd.read_csv(tmp_path / "bare" / "series.csv")["difference"].dropna()
+    assert f"and bias {error.mean():+.3f} on {len(error)}" in said
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from conftest import UTM, random_values
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from crossband.errors import BandError, CrossbandError, InputError, OutputError, UnitError
+from crossband.errors import (
+    BandError,
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    OutputError,
+    UnitError,
+)
 from crossband.raster.bands import parse_bands
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box, Grid
@@ -419,6 +427,26 @@ def test_advice_on_bands_has_numbers_only_where_they_are_certain(
     path = make_raster(values=random_values(len(names), 8, 9), names=names)
     with pytest.raises(BandError, match=advice):
         open_scene(path, ReadOptions(scale=1.0), needed=needed)
+
+
+def test_a_file_whose_names_are_all_of_other_bands_says_so(make_raster):
+    path = make_raster(values=random_values(3, 8, 9), names=("B11", "B12", "B05"))
+    with pytest.raises(BandError, match=r"no band is named nir .* --bands nir=NUMBER$"):
+        open_scene(path, ReadOptions(sensor="sentinel-2-l2a"), needed=["nir"])
+
+
+def test_bands_that_the_file_names_otherwise_are_said(make_raster):
+    path = make_raster(values=random_values(4, 8, 9), names=("B02", "B03", "B04", "B8A"))
+    wrong = ReadOptions({"red": 1, "green": 2, "blue": "B04"}, scale=1.0, sensor="sentinel-2-l2a")
+    wrong = replace(wrong, offset=0.0)
+    with open_scene(path, wrong, needed=RGB) as scene, pytest.warns(CrossbandWarning) as seen:
+        scene.warn_of_bands()
+    assert [str(one.message) for one in seen] == [
+        f"{path}: --bands red=1, and the file calls band 1 'B02' (blue)"
+    ]
+    near = replace(wrong, bands={"nir": 4})  # a band of the same kind is the caller's choice
+    with open_scene(path, near, needed=["nir"]) as scene:
+        assert scene.named_otherwise == ()
 
 
 def test_two_bands_of_one_name(make_raster):

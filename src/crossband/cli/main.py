@@ -125,6 +125,9 @@ def _plain_warnings() -> Iterator[None]:
     """Print each of our own warnings in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CrossbandWarning)
+        # rasterio's NotGeoreferencedWarning, by its text: rasterio would slow down --help. `gdal()`
+        # silences it in one thread, while another one leaves that context.
+        warnings.filterwarnings("ignore", "Dataset has no geotransform")
         others = warnings.showwarning
 
         def show(

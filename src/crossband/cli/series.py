@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossband.cli.events import add_progress_option, tell_files
 from crossband.cli.options import add_options, parsed_options
-from crossband.core.messages import say
+from crossband.core.messages import say, say_warning
 from crossband.errors import SomeFailed
 from crossband.raster.options import ReadOptions
 from crossband.series.options import SeriesOptions
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 #: Number of places that are printed at most.
 MOST = 20
+#: What no series without a guide shows, whatever the model.
+CHANGES = (
+    "without a guide, changes between dates are not measured: each date has an error of its own, "
+    "which may be larger than the change (--guide earlier lowers it, --compare shows it where the "
+    "bands were measured)"
+)
 
 
 def add_series(sub: Any) -> None:
@@ -128,6 +134,8 @@ def _series(a: argparse.Namespace) -> int:
     tell_files(done.files)
     if not a.quiet:
         say("\n".join(lines(done)))
+    if len(done.labels) > 1 and a.guide is None:
+        say_warning(CHANGES)
     if done.failed:
         raise SomeFailed(
             f"{len(done.failed)} scenes failed and are not in the series; the others are written"
@@ -168,9 +176,12 @@ def _words(rows: pd.DataFrame) -> str:
     words = f"{len(made)} of {len(rows)} dates"
     if len(made):
         words += f", synthetic {made.min():.3f} to {made.max():.3f}"
-    error = rows["difference"].abs().dropna()
+    error = rows["difference"].dropna()
     if len(error):
-        words += f", mean |difference| {error.mean():.3f} on {len(error)}"
+        words += (
+            f", mean |difference| {error.abs().mean():.3f} and bias {error.mean():+.3f} on "
+            f"{len(error)}"
+        )
     return words
 
 

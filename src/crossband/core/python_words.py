@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 #: True in the command, whose messages name its options.
 _in_command: ContextVar[bool] = ContextVar("in_command", default=False)
+#: What stands for a value that the caller has to fill in.
+_PLACEHOLDERS = ("NUMBER", "NAME")
 #: A band's number or name, as in `red=3`.
 _PAIR = r"[\w-]+=[^\s,;()]+"
 #: An option and what follows it: pairs, numbers, a word before a colon, or one of known names.
@@ -97,7 +99,7 @@ def _keyword(field: Field[Any]) -> str:
 
 def _is_value(value: str) -> bool:
     """Return whether a word is a value, as a sensor or `float32`, and no word of a sentence."""
-    return value in SENSORS or any(letter in "=0123456789" for letter in value)
+    return value in (*SENSORS, *_PLACEHOLDERS) or any(letter in "=0123456789" for letter in value)
 
 
 def _literal(value: str) -> str:
@@ -112,8 +114,7 @@ def _literal(value: str) -> str:
         return "{" + ", ".join(items) + "}"
     if "," in value:
         return f"({', '.join(value.split(','))})"
-    # NUMBER and NAME stand for what the caller has to fill in.
-    return value if _is_number(value) or value in ("NUMBER", "NAME") else f'"{value}"'
+    return value if _is_number(value) or value in _PLACEHOLDERS else f'"{value}"'
 
 
 def _is_number(text: str) -> bool:

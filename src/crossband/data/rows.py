@@ -64,7 +64,7 @@ def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str,
     columns = " or ".join(f"{side}_bands" for side in needed)
     words = str(error).partition("; in Python")[0]
     words = words.replace("--bands ", f"the column {columns}, as ")
-    return words.replace("--sensor", "the column sensor")
+    return words.replace("declare --sensor NAME", "declare the sensor in the column sensor")
 
 
 def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:

@@ -7,9 +7,10 @@ on every machine.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ import pandas as pd
 from crossband.errors import ManifestError, nearest
 
 SPLITS = ("train", "val", "test")
+#: Seeds that are tried for a split that is nearer to what was asked for, and groups at most.
+_SEEDS, _FEW = 500, 50
 
 
 def assign(
@@ -37,8 +40,9 @@ def assign(
         return split
     if val_fraction > 0 and table["group"].nunique() < 2:
         raise ManifestError(
-            "the manifest has a single group, which a split would cut: add a column 'group', or "
-            "train without validation (val_fraction 0)"
+            "the manifest has a single group, which a split would cut: give rows of different "
+            "places different names in the column 'group', or train without validation "
+            "(--data.val_fraction 0)"
         )
     return by_group(table, val_fraction, 0.0, seed, stratify)
 
@@ -127,34 +131,48 @@ def new_split(
     for side in SPLITS:
         part = out[split == side]
         lines.append(f"{side:5}  {len(part):,} rows of {part['group'].nunique():,} groups")
-    return out, lines + _far_from(out, {"val": val, "test": test})
+    wanted = {"val": val, "test": test}
+    again = functools.partial(by_group, table, val, test, stratify=stratify)
+    return out, lines + _far_from(out, wanted, again)
 
 
-def _far_from(table: pd.DataFrame, wanted: Mapping[str, float]) -> list[str]:
-    """Return a line for each part of a split whose share of the groups is far from what was asked.
+def _far_from(
+    table: pd.DataFrame, wanted: Mapping[str, float], again: Callable[..., pd.Series]
+) -> list[str]:
+    """Return in lines what is far from the shares of the groups that were asked for.
 
     The hash of each group decides, so that further rows move none; few groups give other shares.
+
+    Args:
+        table: with the new split.
+        wanted: share of each part.
+        again: splits its groups with another `seed`.
     """
-    groups = table["group"].nunique()
-    lines = []
-    for side, share in wanted.items():
-        count = table.loc[table["split"] == side, "group"].nunique()
-        if abs(count - share * groups) < 1:
-            continue
-        said = f"{side} has {count} of {groups} groups, {share:.0%} were asked for: "
-        if not count:
-            lines.append(
-                f"{said}a split cuts no group; give rows of different places different groups "
-                "(--by COLUMN, --region DEGREES)"
-            )
-        else:
-            lines.append(f"{said}a hash of each group decides; try another --seed")
-    if groups == 1 and not lines and any(wanted.values()):
-        lines.append(
+    whole = table["group"].nunique()
+    far = _unlike(table["group"], table["split"], wanted)
+    lines = [
+        f"{side} has {count} of {whole} groups, {wanted[side]:.0%} were asked for: a hash of each "
+        "group decides"
+        for side, count in far.items()
+    ]
+    if whole == 1 and any(wanted.values()):
+        return [
             "all rows are one group, which a split does not cut: val and test are empty; give rows "
             "of different places different groups (--by COLUMN, --region DEGREES)"
-        )
+        ]
+    seeds = range(_SEEDS if far and whole <= _FEW else 0)
+    better = next((s for s in seeds if not _unlike(table["group"], again(seed=s), wanted)), None)
+    if far:
+        other = "another --seed" if better is None else f"--seed {better}, which is as asked for"
+        lines.append(f"try {other}")
     return lines
+
+
+def _unlike(groups: pd.Series, split: pd.Series, wanted: Mapping[str, float]) -> dict[str, int]:
+    """Return the number of groups of each part that is a group or more from its share."""
+    whole = groups.nunique()
+    counts = {side: int(groups[split == side].nunique()) for side in wanted}
+    return {side: n for side, n in counts.items() if abs(n - wanted[side] * whole) >= 1}
 
 
 def _values(table: pd.DataFrame, column: str) -> pd.Series:

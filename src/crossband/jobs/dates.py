@@ -66,7 +66,8 @@ def date_of_scene(
     if found is None:
         raise InputError(
             f"{source.label}: nothing says when it was taken; give a manifest with a column "
-            f"'datetime' or 'date', or --date-pattern for dates in names, as %Y%m%d"
+            "'datetime' or 'date', or --date-pattern for dates in names, as %Y%m%d, or %Y%m for "
+            "months"
         )
     return DatedScene(source, _parsed(found[0], source.label, found[1]), found[1])
 

@@ -86,10 +86,18 @@ def find_bands(
         labels = dataset.descriptions[:_LISTED]
         names = ", ".join(f"{n}={d or '?'}" for n, d in enumerate(labels, start=1))
         names += ", ..." * (dataset.count > _LISTED)
+        readings = _readings(dataset, sensor)
+        example = _example(dataset, needed, numbers, readings)
+        known = {name for reading in readings for name in reading.values()}
+        if sensor and readings and all(dataset.descriptions) and not known & set(missing):
+            raise BandError(
+                f"{path}: no band is named {' or '.join(missing)} (the file says {names}); if one "
+                f"of them is it nevertheless, say it with --bands {example}"
+            )
+        way = "" if sensor else ", or declare --sensor NAME"
         raise BandError(
             f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
-            f"say it with --bands {_example(dataset, needed, numbers)} (numbers or names) or "
-            f"--sensor"
+            f"say it with --bands {example} (numbers or names){way}"
         )
     numbers_used = list(numbers.values())
     if len(set(numbers_used)) < len(numbers_used):
@@ -97,21 +105,62 @@ def find_bands(
     return numbers
 
 
-def _example(dataset: Any, needed: Sequence[str], known: Mapping[str, int]) -> str:
+def named_otherwise(
+    dataset: Any, given: Mapping[str, int | str], sensor: sensors.Sensor | None
+) -> tuple[str, ...]:
+    """Return in words which bands the caller gives by number though the file names them otherwise.
+
+    >>> from types import SimpleNamespace
+    >>> file = SimpleNamespace(descriptions=("B02", "B03", "B04", "B08"))
+    >>> named_otherwise(file, {"red": 1, "green": 2}, sensors.get("sentinel-2-l2a"))
+    ("red=1, and the file calls band 1 'B02' (blue)",)
+    """
+    readings, out = _readings(dataset, sensor), []
+    for name, number in given.items():
+        meant = {r[number] for r in readings if number in r} if isinstance(number, int) else set()
+        # One kind of band, as nir and nir08, is the caller's choice.
+        if meant and _kind(name) not in set(map(_kind, meant)):
+            words, label = " or ".join(sorted(meant)), dataset.descriptions[int(number) - 1]
+            out.append(f"{name}={number}, and the file calls band {number} {label!r} ({words})")
+    return tuple(out)
+
+
+def _kind(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+def _readings(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
+    """Return band number -> common name, as each sensor reads the file's names that knows all.
+
+    Args:
+        dataset: with `descriptions`.
+        sensor: declared by the caller; alone where it knows all names.
+    """
+    labels = {n: d for n, d in enumerate(dataset.descriptions, start=1) if d}
+    readings = {}
+    for one in sensors.SENSORS.values():
+        named = {n: one.common_name(label) for n, label in labels.items()}
+        if labels and all(named.values()):
+            readings[one.name] = {n: name for n, name in named.items() if name}
+    if sensor is not None and sensor.name in readings:
+        return [readings[sensor.name]]
+    return list(readings.values())
+
+
+def _example(
+    dataset: Any,
+    needed: Sequence[str],
+    known: Mapping[str, int],
+    readings: Sequence[Mapping[int, str]],
+) -> str:
     """Return the text of `--bands` for a message, with numbers only where they are certain.
 
     A number is certain where the file's names mean one band in every sensor whose names they are,
     or where one band is wanted and the file has one. A line that looks right and is wrong would
     swap bands.
     """
-    labels = {n: d for n, d in enumerate(dataset.descriptions, start=1) if d}
-    if len(needed) == dataset.count == 1 and not labels:
+    if len(needed) == dataset.count == 1 and not any(dataset.descriptions):
         return f"{needed[0]}=1"
-    readings = []
-    for sensor in sensors.SENSORS.values():
-        named = {n: sensor.common_name(label) for n, label in labels.items()}
-        if labels and all(named.values()):
-            readings.append(named)
     words = []
     for name in needed:
         numbers = {tuple(n for n, meant in named.items() if meant == name) for named in readings}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from rasterio.env import ensure_env_with_credentials
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
+
+# `gdal()` silences it, too, but `warnings.catch_warnings` of one thread ends that of another. This
+# concerns what Crossband opens, and nothing that a caller opens.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"crossband\.")
 
 #: Of files that name no others.
 SELF_CONTAINED = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG", "WEBP")

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from crossband.core import sensors
 from crossband.errors import InputError
 from crossband.raster import dataset, products, remote
-from crossband.raster.bands import find_bands, named_bands
+from crossband.raster.bands import find_bands, named_bands, named_otherwise
 from crossband.raster.file_reader import FileReader
 from crossband.raster.gdal import READ_ERRORS, reason
 from crossband.raster.grid import Box
@@ -104,13 +104,15 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
             if name != ColorInterp.alpha.name
         }
         reader = FileReader(raster, str(path), tuple(numbers.values()), named)
+        others = named_otherwise(raster, options.bands or {}, declared)
     except READ_ERRORS as error:
         raster.close()
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     except BaseException:
         raster.close()
         raise
-    return Scene(str(path), numbers, radiometry, reader, marked=options.nodata is not None)
+    marked = options.nodata is not None
+    return Scene(str(path), numbers, radiometry, reader, marked=marked, named_otherwise=others)
 
 
 def known_bands(

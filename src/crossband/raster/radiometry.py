@@ -218,7 +218,10 @@ def _line(
     if not in_file and sensor is not None:
         offsets, origin = [sensor.offset] * len(chosen), f"sensor {sensor.name}"
         if scale is None:
-            scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
+            try:
+                scales = [sensor.scale_for(dataset.dtypes[n - 1]) for n in chosen]
+            except UnitError as error:
+                raise UnitError(f"{path}: {error}") from error
     if scale is not None and offset is None and any(offsets):
         # With another scale, the offset may be another one too.
         known = ", ".join(f"{o:g}" for o in dict.fromkeys(offsets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, Self
@@ -9,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.errors import InputError
+from crossband.errors import CrossbandWarning, InputError
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.radiometry import Radiometry
@@ -57,6 +58,7 @@ class Scene:
         radiometry: how stored numbers become physical values.
         reader: reads stored numbers.
         marked: the caller stated the nodata number, so it is used beside a mask of the file.
+        named_otherwise: see the attribute.
 
     Attributes:
         path: see above.
@@ -70,6 +72,8 @@ class Scene:
         has_mask: the file carries an alpha band or an internal mask.
         marked: whether the nodata number means "no data". Beside a mask it does not, unless the
             caller stated it, so that a valid zero stays valid.
+        named_otherwise: in words, bands that the caller gave by number and the file names as
+            others.
     """
 
     def __init__(
@@ -80,8 +84,9 @@ class Scene:
         reader: WindowReader,
         *,
         marked: bool = False,
+        named_otherwise: tuple[str, ...] = (),
     ) -> None:
-        self.path, self._reader = path, reader
+        self.path, self._reader, self.named_otherwise = path, reader, named_otherwise
         self.bands, self.numbers = tuple(numbers), tuple(numbers.values())
         self.radiometry, self.unit = radiometry, radiometry.unit
         self.grid = reader.grid
@@ -90,6 +95,11 @@ class Scene:
         self.dtype = str(np.result_type(*self.dtypes))
         self.has_mask = reader.has_mask
         self.marked = marked or not self.has_mask
+
+    def warn_of_bands(self, option: str = "--bands") -> None:
+        """Warn of each band that the caller gave by number though the file names it otherwise."""
+        for words in self.named_otherwise:
+            warnings.warn(f"{self.path}: {option} {words}", CrossbandWarning, stacklevel=2)
 
     def part(self, box: Box) -> Scene:
         """Restrict this scene to a rectangle, as one half of a picture that holds two; return it.

@@ -117,10 +117,11 @@ def _draw(axis: Any, rows: pd.DataFrame) -> None:
     axis.tick_params(labelsize=9)
     axis.grid(color="#d9dce1", linewidth=0.6)
     axis.set_axisbelow(True)
-    error = np.abs(rows["difference"].to_numpy(float))
+    error = rows["difference"].to_numpy(float)
     if np.isfinite(error).any():
+        words = f"mean |difference| {np.nanmean(np.abs(error)):.3f}, bias {np.nanmean(error):+.3f}"
         axis.text(
-            0.99, 0.96, f"mean |difference| {np.nanmean(error):.3f}", fontsize=9, color=_INK,
+            0.99, 0.96, words, fontsize=9, color=_INK,
             transform=axis.transAxes, ha="right", va="top",
         )  # fmt: skip
 

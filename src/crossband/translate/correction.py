@@ -110,6 +110,7 @@ class GuideCorrection:
                     f"{self._what}: it is {opened.unit}, the result is {self.given}; their units "
                     f"must agree"
                 )
+            opened.warn_of_bands("--guide-bands")
             self.unit = opened.unit
             check_georeference(grid, name)
             check_georeference(opened.grid, self._what)

@@ -194,9 +194,11 @@ def _tell_what_is_unlike(
 ) -> None:
     """Write into tags and statistics how familiar a scene is, for a model that knows.
 
-    Warn in one line where the numbers of the scene look unlike its declared unit. A remote scene is
-    not looked at for it, as that would fetch its blocks twice.
+    Warn in one line where the file names a band otherwise than the caller, and where the numbers of
+    the scene look unlike its declared unit. A remote scene is not looked at for the latter, as that
+    would fetch its blocks twice.
     """
+    scene.warn_of_bands()
     found = scene_familiarity(model, scene)
     if found is not None:
         for output in outputs:

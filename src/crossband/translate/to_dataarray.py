@@ -46,6 +46,7 @@ def translate_to_array(
     """
     model.check_unguided("a DataArray as result takes")
     with open_scene(source, read, needed=model.signature.source) as scene:
+        scene.warn_of_bands()
         check_source(model, scene.unit, scene.bands)
         model = ready_model(model, sure, scene.unit)
         bands = SureBands.of(model, sure, scene.unit, read.sensor)

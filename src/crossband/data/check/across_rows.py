@@ -27,7 +27,7 @@ def check_across_rows(table: pd.DataFrame, stats: Sequence[RowStats]) -> list[Fi
         table: from `manifest.read`, with or without a column `split`.
         stats: of its rows, in the same order.
     """
-    out = list(duplicates(table, stats))
+    out = [*duplicates(table, stats), *one_group(table)]
     if "split" in table.columns and table["split"].nunique() > 1:
         out += groups_cut(table)
         known = _footprints(table, stats)
@@ -51,6 +51,15 @@ def duplicates(table: pd.DataFrame, stats: Sequence[RowStats]) -> Iterator[Findi
             yield make_finding(
                 "duplicate", rows, "pair", _file(table, same[0]), f"{_rows(rows)} are the same pair"
             )
+
+
+def one_group(table: pd.DataFrame) -> Iterator[Finding]:
+    """Report a manifest without a split that no split can divide, which training refuses."""
+    given = {"split", "fold"} & set(table.columns)
+    if len(table) > 1 and not given and table["group"].nunique() == 1:
+        group = table["group"].iloc[0]
+        text = f"group {str(group)!r} has all rows: a split cuts no group, so none is left to test"
+        yield make_finding("one-group", int(table["row"].iloc[0]), "split", str(group), text)
 
 
 def groups_cut(table: pd.DataFrame) -> Iterator[Finding]:

@@ -52,6 +52,13 @@ KINDS: dict[str, FindingKind] = {
             "name them in source_bands and target_bands, as in red=4,green=3,blue=2",
         ),
         FindingKind(
+            "bands-named-otherwise",
+            FINDING,
+            False,
+            "file names a band otherwise than its row",
+            "compare source_bands and target_bands with the names in the file",
+        ),
+        FindingKind(
             "unit-unknown",
             FINDING,
             True,
@@ -128,6 +135,14 @@ KINDS: dict[str, FindingKind] = {
             False,
             "nearly one picture on two sides of a split",
             "take it out of train, or give both rows one group and split again",
+        ),
+        FindingKind(
+            "one-group",
+            FINDING,
+            False,
+            "all rows are one group",
+            "give rows of different places different groups; 'crossband fit' takes one group with "
+            "--data.val_fraction 0, without validation, and 'crossband evaluate' as it is",
         ),
         FindingKind(
             "bands-swapped",

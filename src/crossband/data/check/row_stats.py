@@ -25,7 +25,7 @@ from crossband.errors import BandError, CrossbandError, InputError, ManifestErro
 from crossband.raster.bands import parse_bands
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Box, Grid
-from crossband.raster.open import known_bands, open_scene
+from crossband.raster.open import known_bands, open_raster, open_scene
 from crossband.raster.scene import Scene
 from crossband.raster.warp import check_georeference
 
@@ -61,6 +61,7 @@ class SideStats:
         digest: hash of the stored numbers.
         grid: affine and CRS, where the file has them.
         bounds: west, south, east, north in degrees, or None.
+        named_otherwise: in words, bands that the row gives by number and the file names as others.
     """
 
     path: str
@@ -80,6 +81,7 @@ class SideStats:
     digest: str
     grid: Grid
     bounds: tuple[float, float, float, float] | None
+    named_otherwise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class RowStats:
         row: its number in the manifest.
         source: None if the row has no source, or it cannot be read.
         target: the same.
-        refused: `source`, `target` or `guide` -> (kind of finding, message), if it cannot be read.
+        refused: `source`, `target` or `guide` -> kind of finding, file and message, if it cannot be
+            read.
         blank: share of pixels where source and target both hold their most frequent value.
         shift: of the target against the source; None if it cannot be measured.
         spectra: statistics of each set of bands that share a radiometry.
@@ -101,7 +104,7 @@ class RowStats:
     row: int
     source: SideStats | None = None
     target: SideStats | None = None
-    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    refused: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     blank: float = 0.0
     shift: Shift | None = None
     spectra: tuple[Spectra, ...] = ()
@@ -148,7 +151,9 @@ class Bands:
             names = list(known_bands(row[side], sensor))
             other = {"source": "target", "target": "source"}[side]
             if other in out and row[side] == row[other]:
-                names = [n for n in names if n not in out[other]] or list(out[other])
+                rest = [n for n in names if n not in out[other]]
+                all_named = names or _band_count(row[side]) <= len(out[other])
+                names = rest or (list(out[other]) if all_named else [])
             if not names:
                 raise BandError(
                     f"{row[side]}: the file names no band, and neither does the manifest: give "
@@ -156,6 +161,11 @@ class Bands:
                 )
             out[side] = names
         return out
+
+
+def _band_count(path: str) -> int:
+    with open_raster(path) as opened:
+        return int(opened.count)
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
     number = int(row["row"])
     sides: dict[str, SideStats] = {}
     samples: dict[str, _Sample] = {}
-    refused: dict[str, tuple[str, str]] = {}
+    refused: dict[str, tuple[str, str, str]] = {}
     scenes: dict[str, Scene] = {}
     needed: dict[str, list[str]] = {}
     try:
@@ -193,7 +203,7 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
             needed = (bands or Bands()).of(row)
         except CrossbandError as error:
             side = "target" if pd.isna(row["source"]) else "source"
-            refused[side] = _kind_of(error), str(error)
+            refused[side] = _refusal(error, row, side)
         step = None
         for side, names in needed.items():
             try:
@@ -203,12 +213,12 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
                 sensor = row_options(row, side, names, alone=alone).sensor
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
-                refused[side] = _kind_of(error), str(error)
+                refused[side] = _refusal(error, row, side)
         if pd.notna(row["guide"]) and "target" in scenes:
             try:
                 _check_guide(row, scenes["target"])
             except CrossbandError as error:
-                refused["guide"] = "guide", str(error)
+                refused["guide"] = "guide", *_refusal(error, row, "guide")[1:]
         own = has_own(row)
         one = RowStats(number, sides.get("source"), sides.get("target"), refused, own=own)
         return _add_relations(one, scenes, samples)
@@ -256,6 +266,12 @@ def _check_guide(row: Mapping[str, Any], target: Scene) -> None:
 
 class _MixedTypesError(CrossbandError):
     """Bands of one file have different data types."""
+
+
+def _refusal(error: CrossbandError, row: Mapping[str, Any], side: str) -> tuple[str, str, str]:
+    """Return kind of finding, file and message, without the file where it begins with that."""
+    file = str(row[side])
+    return _kind_of(error), file, str(error).removeprefix(f"{file}: ")
 
 
 def _kind_of(error: CrossbandError) -> str:
@@ -314,6 +330,7 @@ def _side(scene: Scene, sensor: str | None, step: int) -> tuple[SideStats, _Samp
         digest=digest.hexdigest(),
         grid=grid,
         bounds=_bounds(grid),
+        named_otherwise=scene.named_otherwise,
     )
     return side, sample
 

@@ -45,10 +45,20 @@ def check_row(stats: RowStats, limits: Limits | None = None) -> list[Finding]:
 
 def refused(stats: RowStats, limits: Limits) -> Iterator[Finding]:
     """Report what training would refuse, with the message of its reader."""
-    for side, (kind, message) in stats.refused.items():
+    for side, (kind, file, message) in stats.refused.items():
         # The message names options of `crossband translate`; a manifest has columns instead.
-        text = message.replace("--bands ", f"{side}_bands ").replace("--sensor", "a sensor")
-        yield make_finding(kind, stats.row, side, message.split(": ")[0], text)
+        text = message.replace("--bands ", f"{side}_bands ").replace("--sensor NAME", "a sensor")
+        yield make_finding(kind, stats.row, side, file, text)
+
+
+def named_otherwise(stats: RowStats, limits: Limits) -> Iterator[Finding]:
+    """Report bands that a row gives by number though the file names them as others."""
+    for name, side in (("source", stats.source), ("target", stats.target)):
+        if side is None:
+            continue
+        for words in side.named_otherwise:
+            text = f"the column {name}_bands says {words}"
+            yield make_finding("bands-named-otherwise", stats.row, name, side.path, text)
 
 
 def shapes(stats: RowStats, limits: Limits) -> Iterator[Finding]:
@@ -298,6 +308,7 @@ def _stored(side: SideStats) -> str:
 
 RULES: tuple[Rule, ...] = (
     refused,
+    named_otherwise,
     shapes,
     misregistered,
     empty,

@@ -183,7 +183,7 @@ def _measure(
         # A process died, and which of the running rows killed it is unknown: try them one by one.
         for i in sorted(suspects):
             if (yield from _pool(rows, {i}, bands, 1)):
-                reason = "unreadable", f"{_file(rows[i])}: the process that read it died"
+                reason = "unreadable", _file(rows[i]), "the process that read it died"
                 left.discard(i)
                 yield i, RowStats(int(rows[i]["row"]), refused={"source": reason})
         left -= suspects
@@ -229,5 +229,7 @@ def _row_stats(row: Mapping[str, Any], bands: Bands) -> RowStats:
     except DAMAGED as error:
         # Damaged files make GDAL fail in many ways; the other rows are still checked.
         side = "target" if pd.isna(row["source"]) else "source"
-        text = f"{_file(row)}: {type(error).__name__}: {error}"
-        return RowStats(int(row["row"]), refused={side: ("unreadable", " ".join(text.split()))})
+        text = f"{type(error).__name__}: {error}"
+        return RowStats(
+            int(row["row"]), refused={side: ("unreadable", _file(row), " ".join(text.split()))}
+        )
