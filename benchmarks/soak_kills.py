@@ -245,8 +245,8 @@ def section(result: dict[str, Any]) -> str:
             f"random seed {result['seed']}): a scene of {result['size']:,} x {result['size']:,} "
             f"pixels through {result['model']}, windows of {result['tile']}, with NDVI; killed by "
             "SIGKILL at random moments and resumed by `--resume` each time, compared with an "
-            f"uninterrupted run ({result['seconds']:.0f} s). The same: pixels, masks and tags of both "
-            "files, and nothing else is left. Computed again: windows that were computed "
+            f"uninterrupted run ({result['seconds']:.0f} s). The same: pixels, masks and tags of "
+            "both files, and nothing else is left. Computed again: windows that were computed "
             f"before a kill and not yet written to the disk; they are written every "
             f"{FLUSH_SECONDS:.0f} s.",
             "",

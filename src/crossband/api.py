@@ -59,8 +59,8 @@ class Model(models.Model):
             **options: how the scene is read (`bands`, `sensor`, `scale`, `offset`,
                 `source_nodata`, `extent`, `window`), computed (`device`, `precision`, `tile`,
                 `batch`, `overlap`, `seed`, `whole`), written (`dtype`, `out_scale`, `out_offset`,
-                `nodata`, `compress`, `blocksize`, `indices`, `overwrite`, `resume`) and corrected by
-                a guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and whether
+                `nodata`, `compress`, `blocksize`, `indices`, `overwrite`, `resume`), corrected by a
+                guide (`guide`, `guide_method`, `guide_sensor`, `guide_bands`), and whether
                 intervals are added (`interval`, `promise`, `familiarity`). They are documented in
                 `raster.options.ReadOptions` and in the classes of `translate.options`.
 
