@@ -157,13 +157,17 @@ def test_what_a_cancelled_child_has_started_has_ended_too(pure, tmp_path):
 
 def test_what_a_killed_run_leaves_is_removed_and_nothing_else(pure, tmp_path):
     leftovers = pure("child").Leftovers
-    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "scenes" / ".before.tif.crossband").mkdir(parents=True)
     outputs = [tmp_path / "nir.tif", tmp_path / "old", tmp_path / "new"]
     left = leftovers([str(path) for path in outputs])
-    for name in (".nir.tif.crossband", ".old.crossband", "new", ".other.tif.crossband"):
+    inside = ("old/.NDVI.tif.crossband", "old/scenes/.a.tif.crossband", "old/scenes/whole")
+    for name in (".nir.tif.crossband", ".old.crossband", "new", ".other.tif.crossband", *inside):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.raw").touch()
     left.remove()
+    kept = sorted(path.name for path in (tmp_path / "old" / "scenes").iterdir())
+    assert kept == [".before.tif.crossband", "whole"]
+    assert not (tmp_path / "old" / ".NDVI.tif.crossband").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tif.crossband", "old"]
 
 

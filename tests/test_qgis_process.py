@@ -17,6 +17,8 @@ import pytest
 import rasterio
 from qgis_stubs import wheel_of_a_stand_in
 
+import crossband
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -168,55 +170,69 @@ def test_evaluate_and_check_data(run, pairs, tmp_path):
     assert (tmp_path / "check.html").is_file()
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "wrong", "said"),
-    [
-        ("translate", {"INPUT": "/no/such.tif"}, "Could not load source layer"),
-        ("translate", {"MODEL": "rgb2nri"}, "MODEL"),
-        ("translate", {"MODEL_FOLDER": "/no/such"}, "unknown model '/no/such'"),
-        ("translate", {"SENSOR": "spot-99"}, "SENSOR"),
-        ("translate", {"SENSOR": "landsat-c2-l2-st"}, "band"),
-        ("translate", {"SCALE": "much"}, "SCALE much: not a number"),
-        ("translate", {"BAND_RED": "9"}, "9"),
-        ("translate", {"INDEX": "NDFI"}, "INDEX"),
-        ("translate", {"EXTENT": "0,1,0,1"}, "does not touch it"),
-        ("translate", {"EXTENT": "here"}, "EXTENT"),
-        ("translate", {"GUIDE": "/no/such.tif"}, "Could not load source layer"),
-        ("translate", {"INTERVAL": "1.5"}, "1.5"),
-        ("translate", {"DEVICE": "tpu"}, "DEVICE"),
-        ("translate", {"OFFSET": "much"}, "OFFSET much: not a number"),
-        ("translate", {"PROMISE": "some", "INTERVAL": "0.9"}, "PROMISE"),
-        ("translate", {"GUIDE": "scene", "GUIDE_SENSOR": "spot-99"}, "GUIDE_SENSOR"),
-        ("translate", {"GUIDE": "scene", "GUIDE_METHOD": "best"}, "GUIDE_METHOD"),
-        ("translate", {"GUIDE": "scene", "GUIDE_BANDS": "nir=9"}, "9"),
-        ("translate", {"OUTPUT": "/proc/x.tif"}, "/proc"),
-        ("translate", {"BAND_RED": "1.5"}, "BAND_RED 1.5: not a whole number"),
-        ("translate", {"OFFSET": "nan"}, "OFFSET nan: not a number"),
-        ("translate", {"GUIDE_BANDS": "nir=1"}, "GUIDE_BANDS nir=1: does nothing without GUIDE"),
-        ("translate", {"GUIDE_METHOD": "linear"}, "linear: does nothing without GUIDE"),
-        ("translate", {"PROMISE": "places"}, "PROMISE places: does nothing without INTERVAL"),
-        ("translate", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
-        ("translate", {"FAMILIARITY": "maybe"}, "FAMILIARITY maybe: neither true nor false"),
-        ("translate", {"FLOAT": "16"}, "FLOAT 16: neither true nor false"),
-        ("series", {"PLACE_NAME": "field"}, "PLACE_NAME field: does nothing without PLACES"),
-        ("evaluate", {"INDEX": "NDFI"}, "INDEX"),
-        ("evaluate", {"OUTPUT": "/proc/x"}, "/proc"),
-        ("checkdata", {"OUTPUT": "/proc/x.html"}, "/proc"),
-        ("series", {"DATE_PATTERN": "%Q"}, "%Q"),
-        ("series", {"BANDS": "red"}, "red"),
-        ("series", {"PLACES": "/no/such.geojson"}, "such"),
-        ("series", {"PLACES": "fields", "PLACE_NAME": "street"}, "street"),
-        ("series", {"INPUT": "/no/such.tif"}, "such.tif"),
-        ("series", {"MODEL": "rgb2nri"}, "MODEL"),
-        ("series", {"SENSOR": "spot-99"}, "SENSOR"),
-        ("series", {"INDEX": "NDFI"}, "INDEX"),
-        ("evaluate", {"MANIFEST": "/no/such.csv"}, "such.csv"),
-        ("evaluate", {"SPLIT": "tset"}, "tset"),
-        ("checkdata", {"MANIFEST": "/no/such.csv"}, "such.csv"),
-        ("evaluate", {"MODEL": "rgb2nri"}, "MODEL"),
-        ("checkdata", {"MAX_SHIFT": "much"}, "MAX_SHIFT much: not a number"),
-    ],
-)
+#: Algorithm, wrong parameters, and what the message says.
+WRONG = [
+    ("translate", {"INPUT": "/no/such.tif"}, "Could not load source layer"),
+    ("translate", {"MODEL": "rgb2nri"}, "MODEL"),
+    ("translate", {"MODEL_FOLDER": "/no/such"}, "unknown model '/no/such'"),
+    ("translate", {"SENSOR": "spot-99"}, "SENSOR"),
+    ("translate", {"SENSOR": "landsat-c2-l2-st"}, "band"),
+    ("translate", {"SCALE": "much"}, "SCALE much: not a number"),
+    ("translate", {"BAND_RED": "9"}, "9"),
+    ("translate", {"INDEX": "NDFI"}, "INDEX"),
+    ("translate", {"EXTENT": "0,1,0,1"}, "does not touch it"),
+    ("translate", {"EXTENT": "here"}, "EXTENT"),
+    ("translate", {"GUIDE": "/no/such.tif"}, "Could not load source layer"),
+    ("translate", {"INTERVAL": "1.5"}, "1.5"),
+    ("translate", {"DEVICE": "tpu"}, "DEVICE"),
+    ("translate", {"OFFSET": "much"}, "OFFSET much: not a number"),
+    ("translate", {"PROMISE": "some", "INTERVAL": "0.9"}, "PROMISE"),
+    ("translate", {"GUIDE": "scene", "GUIDE_SENSOR": "spot-99"}, "GUIDE_SENSOR"),
+    ("translate", {"GUIDE": "scene", "GUIDE_METHOD": "best"}, "GUIDE_METHOD"),
+    ("translate", {"GUIDE": "scene", "GUIDE_BANDS": "nir=9"}, "9"),
+    ("translate", {"OUTPUT": "/proc/x.tif"}, "/proc"),
+    ("translate", {"BAND_RED": "1.5"}, "BAND_RED 1.5: not a whole number"),
+    ("translate", {"OFFSET": "nan"}, "OFFSET nan: not a number"),
+    ("translate", {"GUIDE_BANDS": "nir=1"}, "GUIDE_BANDS nir=1: does nothing without GUIDE"),
+    ("translate", {"GUIDE_METHOD": "linear"}, "linear: does nothing without GUIDE"),
+    ("translate", {"PROMISE": "places"}, "PROMISE places: does nothing without INTERVAL"),
+    ("translate", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
+    ("translate", {"FAMILIARITY": "maybe"}, "FAMILIARITY maybe: neither true nor false"),
+    ("translate", {"FLOAT": "16"}, "FLOAT 16: neither true nor false"),
+    ("series", {"PLACE_NAME": "field"}, "PLACE_NAME field: does nothing without PLACES"),
+    ("evaluate", {"INDEX": "NDFI"}, "INDEX"),
+    ("evaluate", {"OUTPUT": "/proc/x"}, "/proc"),
+    ("checkdata", {"OUTPUT": "/proc/x.html"}, "/proc"),
+    ("series", {"DATE_PATTERN": "%Q"}, "%Q"),
+    ("series", {"BANDS": "red"}, "red"),
+    ("series", {"PLACES": "/no/such.geojson"}, "such"),
+    ("series", {"PLACES": "fields", "PLACE_NAME": "street"}, "street"),
+    ("series", {"INPUT": "/no/such.tif"}, "such.tif"),
+    ("series", {"MODEL": "rgb2nri"}, "MODEL"),
+    ("series", {"SENSOR": "spot-99"}, "SENSOR"),
+    ("series", {"INDEX": "NDFI"}, "INDEX"),
+    ("evaluate", {"MANIFEST": "/no/such.csv"}, "such.csv"),
+    ("evaluate", {"SPLIT": "tset"}, "tset"),
+    ("checkdata", {"MANIFEST": "/no/such.csv"}, "such.csv"),
+    ("evaluate", {"MODEL": "rgb2nri"}, "MODEL"),
+    ("checkdata", {"MAX_SHIFT": "much"}, "MAX_SHIFT much: not a number"),
+    *(("translate", {f"BAND_{b}": "9"}, "bands are 1 to 3") for b in ("GREEN", "BLUE")),
+    *(("translate", {f"BAND_{b}": "1"}, "does not take a band") for b in ("NIR", "VV", "VH")),
+    ("translate", {"MODEL_FOLDER": "--help"}, "unknown model '--help'"),
+    ("series", {"MODEL_FOLDER": "/no/such"}, "unknown model '/no/such'"),
+    ("series", {"SCALE": "inf"}, "SCALE"),
+    ("series", {"OFFSET": "much"}, "OFFSET much: not a number"),
+    ("series", {"DEVICE": "tpu"}, "DEVICE"),
+    ("series", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
+    ("series", {"OUTPUT": "/proc/x"}, "/proc"),
+    ("evaluate", {"MODEL_FOLDER": "/no/such"}, "unknown model '/no/such'"),
+    ("evaluate", {"DEVICE": "tpu"}, "DEVICE"),
+    ("evaluate", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
+    ("checkdata", {"OVERWRITE": "no"}, "OVERWRITE no: neither true nor false"),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "wrong", "said"), WRONG)
 def test_a_wrong_parameter_gives_a_message(
     run, make_raster, pairs, tmp_path, algorithm, wrong, said
 ):
@@ -234,6 +250,15 @@ def test_a_wrong_parameter_gives_a_message(
     assert said in done.stdout + done.stderr
     assert not list(tmp_path.glob("out*"))
     assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("algorithm", ["translate", "series", "evaluate", "checkdata"])
+def test_every_parameter_is_given_wrongly_above(home, algorithm):
+    done = called([PROCESS, "--json", "help", f"crossband:{algorithm}"], home)
+    given = {name for other, wrong, _ in WRONG if other == algorithm for name in wrong}
+    if algorithm == "checkdata":
+        given |= {"SOURCE", "TARGET"}  # below: a wrong one is a finding
+    assert set(json.loads(done.stdout)["parameters"]) == given
 
 
 def test_bands_that_no_file_has_are_findings(run, pairs, tmp_path):
@@ -275,6 +300,34 @@ def test_without_crossband_the_message_says_what_to_do(run, home, make_raster, t
     done = run("translate", env=env, INPUT=make_raster(), OUTPUT=tmp_path / "out.tif")
     assert done.returncode == 1
     assert "install it with one button: Plugins > Crossband" in done.stdout + done.stderr
+
+
+def test_another_version_of_crossband_is_said_in_one_line(home, make_raster, tmp_path):
+    """It tells its version in its first event; what tells none is too old."""
+    real, other = home / "bin" / "crossband", tmp_path / "bin" / "crossband"
+    other.parent.mkdir()
+    other.write_text(
+        f'#!/bin/sh\n\'{real}\' "$@" | sed \'s/"crossband": "[0-9.]*"/"crossband": "9.9"/\'\n'
+    )
+    other.chmod(0o755)
+    words = [PROCESS, "run", "crossband:translate", "--", f"INPUT={make_raster()}"]
+    path = f"{other.parent}:{os.environ['PATH']}"
+    done = called([*words, f"OUTPUT={tmp_path / 'nir.tif'}"], home, PATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = f"WARNING:\tCrossband is 9.9, and this plugin is for {crossband.__version__}"
+    assert [line for line in (done.stdout + done.stderr).splitlines() if "9.9" in line] == [said]
+    other.write_text("#!/bin/sh\necho 'error: unknown option --progress' >&2\nexit 2\n")
+    done = called([*words, f"OUTPUT={tmp_path / 'old.tif'}"], home, PATH=path)
+    assert f"too old for this plugin, which needs Crossband {crossband.__version__}" in done.stderr
+
+
+def test_boxes_of_a_dialog_have_names(home):
+    """QGIS 3.22 shows names of a choice of several as empty lines, unless they are boxes."""
+    done = called([PYTHON, ROOT / "tests" / "qgis_boxes.py"], home)
+    boxes = json.loads(done.stdout.splitlines()[-1])
+    for algorithm in ("translate", "series", "evaluate"):
+        assert boxes[algorithm]["names"][:2] == ["NDVI", "EVI"]
+        assert boxes[algorithm]["chosen"] == ["EVI"]
 
 
 def test_layers_are_styled_and_say_synthetic(session, make_raster, tmp_path):

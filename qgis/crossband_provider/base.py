@@ -82,6 +82,8 @@ class CrossbandAlgorithm(QgsProcessingAlgorithm):
         parameter = QgsProcessingParameterEnum(
             name, title, list(names), several, default, default is None, True
         )
+        if several:  # QGIS 3.22 shows the names in a list of its own as empty lines
+            parameter.setMetadata({"widget_wrapper": {"useCheckBoxes": True, "columns": 4}})
         self.add(parameter, advanced=advanced)
 
     def add_number(self, name: str, title: str, **limits: Any) -> None:

@@ -6,6 +6,7 @@ Nothing here needs QGIS.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import queue
@@ -162,15 +163,28 @@ class Leftovers:
     def __init__(self, outputs: Sequence[str]) -> None:
         self._new = [path for path in outputs if not os.path.exists(path)]
         self._outputs = list(outputs)
+        self._before = {inside for path in outputs for inside in _unfinished(path)}
 
     def remove(self) -> None:
         """Remove hidden folders of Crossband, and folders that did not exist before."""
         for path in self._outputs:
             folder, name = os.path.split(os.path.abspath(path))
             _remove_folder(os.path.join(folder, f".{name}.crossband"))
+            for inside in set(_unfinished(path)) - self._before:
+                _remove_folder(inside)
         for path in self._new:
             if os.path.isdir(path):
                 _remove_folder(path)
+
+
+def _unfinished(folder: str) -> list[str]:
+    """Return the hidden folders of unfinished files in a folder, and in the folders in it."""
+    inside = glob.escape(folder)
+    return [
+        path
+        for below in ("", "*")
+        for path in glob.glob(os.path.join(inside, below, ".*.crossband"))
+    ]
 
 
 def _remove_folder(path: str) -> None:

@@ -52,6 +52,7 @@ class SetUpDialog(QDialog):
         self.bar = QProgressBar()
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
+        self.log.setMinimumHeight(160)
         buttons = QHBoxLayout()
         for button, press in (
             (self.install, self.start),

@@ -41,6 +41,7 @@ class InstallTask(QgsTask):
             steps = installation(find_python(), self._folder, self._package)
             for number, (title, command) in enumerate(steps):
                 self.said.emit(f"[{number + 1}/{len(steps)}] {title}")
+                self.setProgress(100 * number / len(steps))
                 self._step(number / len(steps), 1 / len(steps), command)
             self.setProgress(100)
         except (Cancelled, Failed) as error:

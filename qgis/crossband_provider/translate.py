@@ -32,7 +32,10 @@ class Translate(CrossbandAlgorithm):
         "The result is synthetic, and says so in its name, legend and tags. Bands, units, nodata "
         "and georeference are read from the file; what it does not say is stated here, and never "
         "guessed.\n\n"
-        "Indices, intervals and familiarity are written beside the result, as nir_NDVI.tif."
+        "Indices, intervals and familiarity are written beside the result, as nir_NDVI.tif. An "
+        "interval holds the truth with the probability that is given. Familiarity says how unlike "
+        "the places of the training a place is.\n\n"
+        "A guide is a coarser or earlier measurement of the bands that are made. It corrects them."
     )
 
     def initAlgorithm(self, configuration: Any = None) -> None:
@@ -51,13 +54,9 @@ class Translate(CrossbandAlgorithm):
                 ),
                 advanced=band not in BANDS[:3],
             )
-        self.add_indices("Spectral indices to write beside the result (--index)")
+        self.add_indices("Spectral indices (--index)")
         self.add(QgsProcessingParameterExtent("EXTENT", "Only this part (--extent)", None, True))
-        self.add(
-            QgsProcessingParameterRasterLayer(
-                "GUIDE", "Guide: a coarser or earlier measurement (--guide)", None, True
-            )
-        )
+        self.add(QgsProcessingParameterRasterLayer("GUIDE", "Guide (--guide)", None, True))
         self.add_choice(
             "GUIDE_SENSOR",
             "Sensor of the guide (--guide-sensor)",
@@ -75,7 +74,7 @@ class Translate(CrossbandAlgorithm):
         self.add_text("GUIDE_BANDS", "Bands of the guide, as nir=4 (--guide-bands)")
         self.add_number(
             "INTERVAL",
-            "Write an interval that holds the truth with this probability, as 0.9 (--interval)",
+            "Interval: its probability, as 0.9 (--interval)",
         )
         self.add_choice(
             "PROMISE",
@@ -86,7 +85,7 @@ class Translate(CrossbandAlgorithm):
         )
         self.add(
             QgsProcessingParameterBoolean(
-                "FAMILIARITY", "Write how unlike the training places it is (--familiarity)", False
+                "FAMILIARITY", "Familiarity of the places (--familiarity)", False
             ),
             advanced=True,
         )
