@@ -14,7 +14,6 @@ import yaml
 from crossband.training import recipe, recipe_parser
 from crossband.training.recipe_keys import KEYS, TrainerOptions
 
-
 #: Keys that say something of a recipe, and are not options of a run.
 TEXTS = ("differs",)
 
