@@ -17,9 +17,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from site_pages import api, options
+from site_pages import api, families, options
 
 from crossband.cli.main import _parser
+from crossband.series.options import SeriesKeywords
+from crossband.translate.options import TranslateOptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -55,6 +57,20 @@ def test_the_page_lists_the_extras_of_the_package():
     page = (DOCS / "install.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert rows == sorted(project["optional-dependencies"])
+
+
+def test_the_keywords_of_the_reference_are_those_that_translate_and_series_take():
+    page = api._options()
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(SeriesKeywords.__annotations__)
+    assert TranslateOptions.of(allow_local_references=True).read.allow_local_references
+
+
+def test_every_argument_of_a_class_has_a_meaning():
+    for name, page in families.pages().items():
+        rows = re.findall(r"^\| `\w+` \|.+\|$", page, re.MULTILINE)
+        assert len(rows) > 10, name
+        assert [row for row in rows if row.endswith("|  |")] == [], name
 
 
 def public():

@@ -7,10 +7,12 @@ from typing import Any
 
 from crossband.core.options import keywords
 from crossband.raster.options import ReadOptions
-from crossband.series.options import SeriesOptions
+from crossband.series.options import SeriesKeywords, SeriesOptions
 from crossband.translate import options as translate_options
 from site_pages.markdown import cell, table
 
+#: The keyword arguments of `Model.translate` and `Model.series`.
+KEYWORDS = frozenset(SeriesKeywords.__annotations__)
 #: Page -> its title, an introduction, and the modules whose public members it documents.
 PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "model": (
@@ -139,10 +141,12 @@ def _rows(options: type[Any]) -> list[list[str]]:
     fields = {field.name: field for field in dataclasses.fields(options)}
     rows = []
     for keyword, name in keywords(options).items():
+        if keyword not in KEYWORDS:  # set by the package itself, as for a row of a manifest
+            continue
         field = fields[name]
         flag = field.metadata.get("flag")
         kind = str(field.type).replace("|", "\\|")
         default = "" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
-        words = cell(field.metadata.get("help", ""))
+        words = cell(field.metadata.get("help", "").replace("%%", "%"))  # as argparse shows it
         rows.append([f"`{keyword}`", f"`{kind}`", default, f"`{flag}`" if flag else "", words])
     return rows

@@ -92,7 +92,7 @@ def _page(
             text += f"### {name}\n\n{_class(cls)}"
             if name in used:
                 text += f"Recipes: {', '.join(f'`{one}`' for one in used[name])}.\n\n"
-            text += f"Source: `src/{cls.__module__.replace('.', '/')}.py`.\n\n"
+            text += f"Code: `src/{cls.__module__.replace('.', '/')}.py`.\n\n"
     return text
 
 
@@ -105,13 +105,22 @@ def _class(cls: type[Registered]) -> str:
     if "see the module" in text:
         text = escape(module)
     elif " et al" in module and " et al" not in text:
-        text += f"\n\nSource: {escape(' '.join(module.split()))}"
+        text += f"\n\nAfter: {escape(' '.join(module.split()))}"
     text += "\n\n"
     if issubclass(cls, torch.nn.Module) and issubclass(cls, Generator | Discriminator):
         count = _parameters(cls)
         text += f"Parameters: {count:,}.\n\n" if count is not None else ""
-    rows = _arguments(cls, {p.arg_name: p.description or "" for p in own.params})
+    rows = _arguments(cls, _meanings(cls))
     return text + (table(["argument", "type", "default", "meaning"], rows) if rows else "")
+
+
+def _meanings(cls: type[Registered]) -> dict[str, str]:
+    """Return argument -> meaning, from the docstring of the class and those of its bases."""
+    meanings: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        said = docstring_parser.google.parse(inspect.cleandoc(one.__doc__ or ""))
+        meanings |= {p.arg_name: p.description or "" for p in said.params}
+    return meanings
 
 
 def _parameters(cls: type[Generator | Discriminator]) -> int | None:

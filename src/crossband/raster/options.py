@@ -52,7 +52,7 @@ class ReadOptions:
     )
     nodata: float | None = option(
         None,
-        'stored number that means "no data"; it overrides the file\'s and counts beside its mask',
+        'stored number that means "no data"; it overrides that of the file, and adds to a mask',
         keyword="source_nodata",
     )
     window: Box | None = option(None, "part of the source; all of it where None")
@@ -72,7 +72,7 @@ class ReadOptions:
     )
     self_contained: bool = option(
         False,
-        "open only what names no other file: one raster as GeoTIFF, JPEG 2000, JPEG, PNG or WebP",
+        "open only files that refer to no others: GeoTIFF, JPEG 2000, JPEG, PNG or WebP",
     )
 
     def only(self, bands: Collection[str]) -> Self:

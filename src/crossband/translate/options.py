@@ -117,16 +117,16 @@ class GuideOptions:
         keyword="guide_bands",
         parse=parse_bands,
     )
-    datetime: str | None = option(None, "when RASTER was taken; it says so itself where None")
+    datetime: str | None = option(None, "when RASTER was taken; by default as its metadata state")
     read: ReadOptions | None = option(
-        None, "how RASTER is read, where sensor and bands do not say all"
+        None, "how RASTER is read, if sensor and bands are not enough"
     )
     beside: tuple[str, ReadOptions] | None = option(
-        None, "raster on its grid with the bands that the model takes, where RASTER lacks them"
+        None, "raster on its grid with the bands that the model takes, if RASTER lacks them"
     )
-    days: float | None = option(None, "between RASTER and the scene, where dates do not say it")
+    days: float | None = option(None, "days between RASTER and the scene, if no dates are known")
     scene_datetime: str | None = option(
-        None, "when the scene was taken, by which RASTER is chosen; it says so itself where None"
+        None, "when the scene was taken, to choose RASTER; by default as its metadata state"
     )
 
     @classmethod
@@ -207,6 +207,7 @@ class TranslateKeywords(TypedDict, total=False):
     source_nodata: float | None
     extent: tuple[float, float, float, float] | None
     window: Box | None
+    allow_local_references: bool
     # TileOptions
     device: str
     precision: str

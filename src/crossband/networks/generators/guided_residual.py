@@ -27,17 +27,18 @@ MOST_TRUST = 1.5
 
 
 class GuidedResidual(_GuidedGenerator):
-    """What an unguided network gives, times the gain that it lacks at the guide, times a small one.
+    """The output of an unguided network, corrected by its own error at a guide.
 
-    The unguided network translates the source, and the source bands of the guide too. What the
-    guide measured, divided by the latter, is the gain by which the network is wrong there. A
-    `LocalUNet` finds which share of that gain holds for the source (1 at first, less where the
-    guide shows another state of the ground), and a gain that is multiplied to it (1 at first). So
-    an untrained one works as the method `residual` does, and training begins there.
+    The unguided network translates the source, and also the source bands of the guide. The target
+    bands of the guide, divided by the second translation, are the gain by which the network is
+    wrong there. A `LocalUNet` finds the share of that gain that holds for the source (1 at first,
+    less if the guide shows another state of the ground). It also finds a further gain (1 at first).
+    The output is the first translation times both gains. So before training the network works like
+    the method `residual`.
 
-    The `LocalUNet` sees source and guide, both translations and the gain, as logarithms, and where
-    the guide is valid, the size of its pixels and its age. Where the guide is invalid, the unguided
-    network sees the source in its place, and no gain is carried over.
+    The `LocalUNet` sees source, guide, both translations and the gain as logarithms. It also sees
+    the mask of the guide, the size of its pixels and its age. Where the guide is invalid, the
+    unguided network sees the source instead, and no gain is carried over.
 
     Args:
         in_channels: source bands.
@@ -47,7 +48,7 @@ class GuidedResidual(_GuidedGenerator):
             in its place, from 0.
         carried: for each target band, the number of the guide's band that measured it.
         unguided: `class` and `arguments` of the unguided network. The key `unguided` of a recipe
-            takes it from a model, with its weights, which are not trained further. Where None it is
+            takes it from a model, with its weights, which are not trained further. By default it is
             a `PerPixelLinear` that is trained, too.
         width: channels of the residual blocks.
         depth: residual blocks.

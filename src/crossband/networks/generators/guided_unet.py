@@ -1,4 +1,4 @@
-"""GuidedUNet: a local U-Net that finds the gains by which a measurement is changed."""
+"""GuidedUNet: a local U-Net that multiplies a measurement by gains."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ USUAL = 0.4
 class GuidedUNet(_GuidedGenerator):
     """A `LocalUNet` on source and guide, whose output is a gain of the guide.
 
-    A band of the target is the enlarged guide's band, multiplied by a gain that the network finds
-    from the source's detail; so the gain is 1 where the source has none. That is the high-pass
-    modulation of pansharpening (Vivone et al. 2015) with a trained gain. Where the guide is
-    invalid, or has no such band, the gain is of a constant.
+    A band of the target is the same band of the enlarged guide, multiplied by a gain. The network
+    computes the gain from the detail of the source. This is the high-pass modulation of
+    pansharpening (Vivone et al. 2015) with a trained gain. Where the guide is invalid, or lacks the
+    band, a constant is multiplied instead.
 
-    Source and guide are seen as values and as logarithms, in which a gain is a difference. The
-    network also gets where the guide is valid, the size of its pixels and its age.
+    The network sees source and guide as values and as logarithms, in which a gain is a difference.
+    It also sees the mask of the guide, the size of its pixels and its age.
 
     Args:
         in_channels: source bands.
         out_channels: target bands.
         guide: bands of the guide.
         carried: for each target band, the number of the guide's band that is multiplied, from 0;
-            -1 where the guide has none, as for all where None.
+            -1 if the guide lacks it. By default the guide lacks all.
         width: channels of the residual blocks.
         depth: residual blocks.
         hidden: channels of the per-pixel part.

@@ -18,8 +18,8 @@ from crossband.networks.layers.convolution import (
 class SharpenedBicubic(Generator):
     """Bicubic upsampling of x + amount (x - local mean of x); the amount is learned.
 
-    The amount is the only weight. It says how much of an error is mere blur, which any picture
-    editor mends.
+    The amount is the only weight. It shows how much of an error is blur, which simple sharpening
+    removes.
 
     Args:
         in_channels: source bands.
