@@ -109,6 +109,7 @@ def test_what_it_says_is_what_metrics_json_says(report, text):
         assert f"({low:.4f} to {high:.4f})" in text
         images = found["sensors"][0]["scores"]["model"]["images"]
         assert f">{images['rmse']:.4f}" in text
+    assert "≥ 60.00" in text  # the spectrum of the constant mean: 60 stands for more
     assert "The models are undecided: " in text
     assert "hill" in text
     assert "place 2 &lt;b&gt;&amp;" in text
@@ -168,6 +169,9 @@ window.addEventListener("load", () => setTimeout(async () => {
   seen.other = under.src !== old; seen.kept = box.querySelector(".r").textContent;
   seen.pairs = pair.options.length;
   seen.page = [document.documentElement.scrollWidth, window.innerWidth];
+  document.querySelectorAll("details").forEach(one => one.open = true);
+  const cut = w => w.scrollWidth > w.clientWidth;
+  seen.cut = [...document.querySelectorAll(".wide")].filter(cut).map(w => w.innerText.slice(0, 80));
   seen.broken = [...document.images].filter(i => i.src && i.complete && !i.naturalWidth).length;
   document.title = JSON.stringify(seen);
 }, 300));
@@ -226,3 +230,4 @@ def test_the_swipe_moves(seen):
 def test_nothing_hangs_over_the_edge(seen):
     found, _ = seen
     assert found["page"][0] <= found["page"][1]
+    assert found["page"][1] < 1000 or found["cut"] == []

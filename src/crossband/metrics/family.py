@@ -46,6 +46,7 @@ class Metric:
         needs: when the metric is available, in words; "" means always.
         source: the paper that defines it, or "".
         format: format specification for printing.
+        most: the largest value, which also stands for larger ones; None where there is none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Metric:
     needs: str = ""
     source: str = ""
     format: str = ".4f"
+    most: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

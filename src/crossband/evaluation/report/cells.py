@@ -38,12 +38,14 @@ class Cell:
         value: number or text by which the page sorts; "" for an unknown value.
         small: a second line in small print, such as an interval.
         kind: CSS class; `BEATS` marks a baseline that is better than the model.
+        title: tooltip on the page.
     """
 
     text: str
     value: Any = ""
     small: str = ""
     kind: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,25 @@ def number_cell(value: Any, form: str, small: str = "", kind: str = "") -> Cell:
     return Cell(format_number(value, form), value if known(value) else "", small, kind)
 
 
+def metric_text(metric: Metric, value: float | None, *, sign: bool = False) -> str:
+    """Return the number of a metric as text, with `≥` where it stands for larger ones, too."""
+    text = format_number(value, ("+" if sign else "") + metric.format)
+    capped = known(value) and metric.most is not None and value >= metric.most  # type: ignore[operator]
+    return f"≥ {text}" if capped else text
+
+
 def metric_cells(metrics: Sequence[str], numbers: Mapping[str, Any]) -> list[Cell]:
     """Return the cells of metrics."""
-    return [number_cell(numbers.get(m), metric_of(m).format) for m in metrics]
+    return [metric_cell(m, numbers.get(m)) for m in metrics]
+
+
+def metric_cell(
+    name: str, value: float | None, small: str = "", kind: str = "", *, sign: bool = False
+) -> Cell:
+    """Return a cell with the number of a metric; see `Cell`."""
+    return Cell(
+        metric_text(metric_of(name), value, sign=sign), value if known(value) else "", small, kind
+    )
 
 
 def metric_heads(metrics: Sequence[str]) -> list[Head]:
@@ -129,6 +147,16 @@ def metric_heads(metrics: Sequence[str]) -> list[Head]:
         unit = f", {about.unit}" if about.unit not in ("", "data") else ""
         out.append(Head(f"{about.heading}{unit}", about.about))
     return out
+
+
+def transposed(table: Table) -> Table:
+    """Return a table with rows and columns changed: it is high instead of wide."""
+    heads = [Head(""), *(Head(row.cells[0].text) for row in table.rows)]
+    rows = []
+    for number, head in enumerate(table.heads[1:], start=1):
+        cells = [Cell(head.name, head.name, title=head.title)]
+        rows.append(Row([*cells, *(row.cells[number] for row in table.rows)]))
+    return Table(heads, rows, table.title, table.notes)
 
 
 def labelled(model: Mapping[str, Any], title: str, several: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crossband.evaluation.guide_names import AGE, ENLARGED, LINE, RATIO, UNGUIDED
@@ -18,11 +19,14 @@ from crossband.evaluation.report.cells import (
     format_number,
     known,
     labelled,
+    metric_cell,
     metric_cells,
     metric_heads,
     metric_of,
+    metric_text,
     number_cell,
     text_cell,
+    transposed,
 )
 from crossband.metrics import METRICS, MODEL, describe
 
@@ -83,33 +87,36 @@ def score_rows(
     for name, values in numbers.items():
         cells = [text_cell(name)]
         for metric in metrics:
-            form = ("+" if metric in signed else "") + metric_of(metric).format
+            about, sign = metric_of(metric), metric in signed
             value, own = values.get(metric), numbers[MODEL].get(metric)
             interval = (intervals or {}).get(name, {}).get(metric) or ()
-            small = " .. ".join(format_number(end, form) for end in interval)
+            small = " .. ".join(metric_text(about, end, sign=sign) for end in interval)
             kind = BEATS if name != MODEL and beats(metric, value, own) else ""
-            cells.append(number_cell(value, form, small, kind))
+            cells.append(metric_cell(metric, value, small, kind, sign=sign))
         rows.append(Row(cells, own=name == MODEL))
     return rows
 
 
-def sensor_tables(model: Mapping[str, Any], several: bool) -> list[tuple[Table, Table]]:
-    """Return for each sensor the tables over pixels and over images."""
+@dataclass(frozen=True)
+class SensorTables:
+    """The tables of a sensor.
+
+    Attributes:
+        main: the metrics that every score has, and MAE of indices, over pixels.
+        pixels: all metrics, one a row, over pixels.
+        images: the same as means over images.
+    """
+
+    main: Table
+    pixels: Table
+    images: Table
+
+
+def sensor_tables(model: Mapping[str, Any], several: bool) -> list[SensorTables]:
+    """Return the tables of each sensor."""
     out = []
     for record in model["sensors"]:
         scores = record["scores"]
-        metrics = metric_columns(scores)
-        heads = [Head(""), *metric_heads(metrics)]
-        over_pixels, over_images = (
-            score_rows(
-                {name: s[kind] for name, s in scores.items()},
-                metrics,
-                intervals={
-                    name: s.get("intervals", {}).get(kind, {}) for name, s in scores.items()
-                },
-            )
-            for kind in ("pixels", "images")
-        )
         notes = [
             Note(
                 f"{name}: {s['pixels']['n_nonfinite']:,} pixels are NaN or infinite, so its errors "
@@ -123,9 +130,21 @@ def sensor_tables(model: Mapping[str, Any], several: bool) -> list[tuple[Table, 
             f"{record['sensor']} ({record['unit']}): {record['n_groups']:,} groups, "
             f"{record['n_images']:,} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels"
         )
-        pixels = Table(heads, over_pixels, labelled(model, title, several), notes)
-        out.append((pixels, Table(heads, over_images)))
+        main = _scores_table(scores, main_columns(scores), "pixels")
+        pixels, images = (
+            transposed(_scores_table(scores, metric_columns(scores), kind))
+            for kind in ("pixels", "images")
+        )
+        main = replace(main, title=labelled(model, title, several), notes=notes)
+        out.append(SensorTables(main, pixels, images))
     return out
+
+
+def _scores_table(scores: Mapping[str, Any], metrics: Sequence[str], kind: str) -> Table:
+    """Return the table of metrics of model and baselines, over `pixels` or `images`."""
+    intervals = {name: s.get("intervals", {}).get(kind, {}) for name, s in scores.items()}
+    rows = score_rows({name: s[kind] for name, s in scores.items()}, metrics, intervals=intervals)
+    return Table([Head(""), *metric_heads(metrics)], rows)
 
 
 def ratio_table(models: Sequence[Mapping[str, Any]]) -> Table:

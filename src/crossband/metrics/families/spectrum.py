@@ -116,6 +116,7 @@ class PowerSpectrum(Family):
             needs="a wholly valid tile of 64 x 64 pixels; else NaN",
             source="Welch 1967",
             format=".2f",
+            most=MAX_DB,
         ),
     )
 
