@@ -47,7 +47,10 @@ from crossband.core.sensors import REFLECTANCE, SENSORS
 from crossband.raster.gdal import gdal
 
 DATA = ROOT.parent / "shared" / "data"
-TASKS = ("rgb2nir", "rgb2nir-guided", "sharpen", "sar2optical", "rgb2thermal", "super-resolution")
+TASKS = (
+    *("rgb2nir", "rgb2nir-guided", "sharpen", "sar2optical", "sar2optical-guided", "rgb2thermal"),
+    "super-resolution",
+)
 #: The bands of 10 and of 20 m in files of all twelve bands of Sentinel-2.
 TEN = "red=4,green=3,blue=2,nir=8"
 TWENTY = "rededge071=5,rededge075=6,rededge078=7,nir08=9,swir16=11,swir22=12"
@@ -85,6 +88,8 @@ def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
     colours = tables["rgb2nir"]
     measured = colours[colours["sensor"].map(lambda name: SENSORS[name].unit == REFLECTANCE)]
     tables["rgb2nir-guided"] = pd.concat([measured, _dated(measured)])
+    decibels = tables["sar2optical"][tables["sar2optical"]["left_out"].isna()]
+    tables["sar2optical-guided"] = pd.concat([decibels, _dated(decibels)])
     twelve = colours[colours["source"].str.contains("12bands")]
     tables["sharpen"] = twelve.assign(source_bands=TEN, target_bands=TWENTY)
     tables["super-resolution"] = pd.concat([_coarse(colours), tables["super-resolution"]])
@@ -99,17 +104,21 @@ def _dated(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each ordered pair of dates of a place, the other one as its guide.
 
     The HLS chips of a group are parts of one region, and no two of them are known to show the same
-    ground.
+    ground. Radar is guided by the optical image of the other date.
     """
-    several = table[table["sensor"].str.startswith("sentinel-2")]
+    several = table[table["sensor"].str.startswith("sentinel-")]
     rows = []
     for _, place in several.groupby("group"):
         for (_, row), (_, other) in permutations(place.iterrows(), 2):
             if not overlap(row["source"], other["source"]):
                 continue  # two parts of one image
-            bands = f"{other['source_bands']},{other['target_bands']}"
-            guide = {"guide": other["source"], "guide_bands": bands}
-            guide |= {"guide_sensor": other["sensor"], "guide_datetime": _day(other["date"])}
+            guide = {"guide": other["target"], "guide_datetime": _day(other["date"])}
+            if other["source"] == other["target"]:
+                guide["guide_bands"] = f"{other['source_bands']},{other['target_bands']}"
+                guide["guide_sensor"] = other["sensor"]
+            else:
+                guide["guide_bands"] = other["target_bands"]
+                guide["guide_sensor"] = other["target_sensor"]
             rows.append({**row, **guide, "date": _day(row["date"])})
     return pd.DataFrame(rows)
 
@@ -126,8 +135,11 @@ def overlap(one: str, other: str) -> bool:
 
 
 def _day(text: Any) -> str | None:
-    """Return the day with which a date begins, as in `20240715 (mosaic)`; None for none."""
-    day = re.match(r"(\d{4})-?(\d{2})-?(\d{2})(?!\d)", str(text))
+    """Return the day with which a date begins, as in `20240715 (mosaic)`; None for none.
+
+    Of a pair of radar and optical image, as in `S1 20200607 S2 20200604`, that of the radar.
+    """
+    day = re.match(r"(?:S1 )?(\d{4})-?(\d{2})-?(\d{2})(?!\d)", str(text))
     return None if day is None else "-".join(day.groups())
 
 

@@ -381,8 +381,33 @@ def test_signature_and_data_agree_on_guides(manifest):
             Pairs(manifest, guide=guide).load(signature, 0)
 
 
-TWENTY = ["rededge071", "rededge075", "rededge078", "nir08", "swir16", "swir22"]
-GUIDED = ["rgb2nir/guided", "super-resolution/sharpen"]
+GUIDED = ["rgb2nir/guided", "rgb2thermal/guided", "sar2optical/guided", "super-resolution/sharpen"]
+SENSORS = {"reflectance": "reflectance", "db": "sentinel-1-grd-db", "kelvin": "thermal-kelvin"}
+
+
+def write_pairs(name, folder):
+    """Write pairs for a recipe, each image within the recipe's ranges; return the manifest."""
+    signature = recipe.load(name)["method"]["init_args"]["signature"]
+    ((unit, ranges),) = list(signature["units"].items())[:1]
+    units = {"source": unit, "target": ranges.get("target_unit") or unit}
+    rows = []
+    for number in range(4):
+        row = {"group": number}
+        for side, of in units.items():
+            low, high = (
+                np.float32(ends)[:, None, None] for ends in zip(*ranges[side], strict=True)
+            )
+            seen = [field(seed=9 * number + n, size=64)[0] / 0.5 for n in range(len(low))]
+            path = write(
+                folder / f"{number}.{side}.tif",
+                (low + np.stack(seen) * (high - low)).astype(np.float32),
+                bands=signature[side],
+            )
+            row[side] = path.name
+            row["sensor" if side == "source" else "target_sensor"] = SENSORS[of]
+        rows.append(row)
+    pd.DataFrame(rows).to_csv(folder / "pairs.csv", index=False)
+    return folder / "pairs.csv"
 
 
 def test_every_recipe_with_a_guide_is_tested_here():
@@ -394,16 +419,7 @@ def test_every_recipe_with_a_guide_is_tested_here():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDED)
 def test_a_training_that_is_resumed_equals_a_whole_one(name, tmp_path):
-    rows = []
-    for number in range(4):
-        values = np.concatenate([field(seed=number, size=64), field(seed=9 + number, size=64)])
-        bands = (*BANDS, *TWENTY[:4]) if name == GUIDED[0] else (*BANDS, *TWENTY)
-        more = field(seed=20, size=64)[: len(bands) - 8]
-        write(tmp_path / f"{number}.tif", np.concatenate([values, more]), bands=bands)
-        path = f"{number}.tif"
-        rows.append({"source": path, "target": path, "group": number, "sensor": "reflectance"})
-    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
-    words = [f"--data.manifest={tmp_path / 'pairs.csv'}", "--data.batch=2", "--data.steps=2"]
+    words = [f"--data.manifest={write_pairs(name, tmp_path)}", "--data.batch=2", "--data.steps=2"]
     words += ["--method.schedule=Constant", "--baselines=null", "--data.val_fraction=0.3"]
     fit(name, [*words, "--method.max_steps=2"], tmp_path / "run")
     resumed = fit(name, [*words, "--method.max_steps=4"], tmp_path / "run", resume=True)
