@@ -144,3 +144,20 @@ def loaded(page, side):
         }""",
         arg=side,
     )
+
+
+def write_guide(path, seed=None):
+    """Write a near infrared of 50 m over the scene: that of its fields, or of other ones."""
+    scene = write_scene(path)
+    with rasterio.open(scene) as file:
+        nir = file.read(4)
+    if seed is not None:
+        nir = np.random.default_rng(seed).integers(300, 4000, nir.shape)
+    coarse = nir.reshape(140, 5, 160, 5).mean((1, 3)).astype(np.uint16)
+    profile = {"driver": "GTiff", "count": 1, "height": 140, "width": 160, "dtype": "uint16"}
+    profile |= {"crs": "EPSG:32633", "transform": Affine(50, 0, 5e5, 0, -50, 5e6)}
+    with rasterio.open(path, "w", **profile) as out:
+        out.write(coarse, 1)
+        out.descriptions = ("nir",)
+        out.scales, out.units = (1e-4,), ("reflectance",)
+    return path

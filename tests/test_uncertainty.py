@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from crossband.model.calibration import (
     read_calibration,
 )
 from crossband.model.files import CALIBRATION
+from crossband.model.identity import identity
 from crossband.model.uncertain import uncertain_model
 from crossband.networks.generators.local_pyramid import interpolate_cells
 from crossband.networks.uncertainty import cells_at, surroundings_of
@@ -300,3 +302,11 @@ def test_a_familiar_scene_costs_a_few_small_windows() -> None:
         pixels = sum(box.height * box.width for box in boxes)
         assert pixels <= max(side * side // 8, SIDE * SIDE)
         assert all(box.row + box.height <= side for box in boxes)
+
+
+def test_a_calibrated_model_has_one_hash_whenever_it_is_loaded(tiny_model, tmp_path):
+    """Else a run with --interval could not be resumed."""
+    folder = shutil.copytree(tiny_model, tmp_path / "tiny")
+    calibration(load(folder).weights_hash).save(folder)
+    one, other = (identity(uncertain_model(load(folder), "reflectance")) for _ in range(2))
+    assert one == other

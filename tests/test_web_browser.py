@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from calibrated import calibration
 from pages import (  # noqa: F401
     IN_BROWSER,
     SIZES,
@@ -18,6 +21,7 @@ from pages import (  # noqa: F401
     open_page,
     serve,
     settings,
+    write_guide,
     write_scene,
 )
 
@@ -136,6 +140,100 @@ def test_a_visitor_uploads_looks_translates_downloads_and_shares(
     assert places[0]["z"] == places[1]["z"]
     assert float(places[0]["x"]) == pytest.approx(float(places[1]["x"]), abs=20)
     shot(other, f"{size}-restored")
+
+
+def test_a_guide_corrects_what_is_seen_and_a_poor_one_is_told(settings, serve, open_page, tmp_path):
+    write_guide(settings.root / "g.tif")
+    page = open_page("desktop")
+    page.goto(f"{serve(settings)}/#scene=root:fields.tif")
+    loaded(page, "right")
+
+    def error():
+        page.wait_for_function("() => document.querySelector('#scatter-said').textContent")
+        return float(re.search("MAE ([0-9.]+)", page.inner_text("#scatter-said"))[1])
+
+    before = error()
+    page.evaluate("document.querySelector('#scatter-said').textContent = ''")
+    page.click("#root summary")
+    page.click("[aria-label='Take g.tif as the guide']")
+    page.wait_for_function("() => document.querySelector('#guide-said').textContent")
+    loaded(page, "right")
+    assert error() < before / 2
+    assert "agreement" in page.inner_text("#guide-said")
+    assert "guide: g.tif" in page.inner_text("#guide-name")
+    shot(page, "desktop-guide")
+
+    # One of another place: told as soon as it is looked at, and with the file.
+    page.set_input_files("#guide-file", write_guide(tmp_path / "elsewhere.tif", seed=1))
+    page.wait_for_selector("#guide-poor:not([hidden])")
+    assert "Is it of another place" in page.inner_text("#guide-poor")
+    page.click("#translate")
+    page.wait_for_selector("#downloads a")
+    assert "Is it of another place" in page.inner_text("#job-warnings")
+    assert str(settings.folder) not in page.inner_text("#job-warnings")
+    with page.expect_download() as got:
+        page.click("#downloads a >> nth=0")
+    guide = next((settings.folder / "uploads").glob("*/file/*"))
+    own = tmp_path / "own" / got.value.suggested_filename
+    own.parent.mkdir()
+    load(settings.models[0]).translate(settings.root / "fields.tif", own, guide=guide)
+    assert Path(got.value.path()).read_bytes() == own.read_bytes()
+
+    # What cannot be a guide is said, and the result is shown without it.
+    with rasterio.open(settings.root / "bad.tif", "w", **bad_profile()) as out:
+        out.write(np.ones((1, 20, 20), np.uint8))
+    page.evaluate("location.hash = location.hash.replace(/guide=[^&]*/, 'guide=root%3Abad.tif')")
+    page.wait_for_selector("#guide-problem:not([hidden])")
+    loaded(page, "right")
+    assert "so you see the result without it" in page.inner_text("#guide-problem")
+
+
+def bad_profile():
+    return {"driver": "GTiff", "count": 1, "height": 20, "width": 20, "dtype": "uint8"}
+
+
+def test_a_link_restores_the_options_of_the_job(settings, serve, open_page, tmp_path):
+    folder = shutil.copytree(settings.models[0], tmp_path / "calibrated")
+    calibration(load(folder).weights_hash).save(folder)
+    address = serve(replace(settings, models=(str(folder),)))
+    page = open_page("desktop")
+    page.goto(f"{address}/#scene=root:fields.tif")
+    loaded(page, "right")
+    page.check("#indices input[value=NDVI]")
+    page.select_option("#dtype", "float32")
+    page.select_option("#interval", "0.8")
+    page.check("#familiarity")
+    page.click("#copy")
+    link = page.evaluate("navigator.clipboard.readText()")
+    other = open_page("phone")
+    other.goto(link)
+    other.wait_for_selector("#job:not([hidden])")
+    loaded(other, "right")
+    assert other.is_checked("#indices input[value=NDVI]")
+    assert not other.is_checked("#indices input[value=GNDVI]")
+    assert other.input_value("#dtype") == "float32"
+    assert other.input_value("#interval") == "0.8"
+    assert other.is_checked("#familiarity")
+    other.click("#translate")
+    other.wait_for_selector("#downloads a")
+    files = other.locator("#downloads a").all_inner_texts()
+    parts = ["", "_NDVI"]
+    wanted = [f"Download fields_nir{part}.tif" for part in parts]
+    wanted += [f"Download fields_nir{part}.interval.tif" for part in parts]
+    assert {*wanted, "Download fields_nir.familiarity.tif"} <= set(files)
+    # The options stay after the job, and the layers then come from its file.
+    assert other.is_checked("#indices input[value=NDVI]")
+    own = load(folder).translate(
+        settings.root / "fields.tif",
+        tmp_path / "fields_nir.tif",
+        indices=["NDVI"],
+        dtype="float32",
+        interval=0.8,
+        familiarity=True,
+    )
+    job = next((settings.folder / "jobs").iterdir()) / "out"
+    for path in job.glob("*.tif"):
+        assert path.read_bytes() == Path(own).with_name(path.name).read_bytes()
 
 
 def test_bands_and_sensor_are_asked_for(settings, serve, open_page, tmp_path):

@@ -12,7 +12,6 @@ must have the unit of its guide.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,9 +23,9 @@ from numpy.typing import NDArray
 
 from crossband.core import sensors
 from crossband.core.sensors import DISPLAY
+from crossband.core.warned import warn
 from crossband.errors import (
     CrossbandError,
-    CrossbandWarning,
     GuideError,
     InputError,
     UnitError,
@@ -234,11 +233,10 @@ class GuideCorrection:
         words.append(f"agreement {residual.agreement:.2f}")
         words.append(f"remaining difference {residual.remaining(corrected):.2g}")
         if residual.agreement < POOR:
-            warnings.warn(
+            warn(
                 f"{self._what}: the correlation of its structure with the result's is "
                 f"{residual.agreement:.2f}; a guide of the same place and band has more than 0.2. "
                 f"Is it of another place, shifted, cloudy, or another band?",
-                CrossbandWarning,
                 stacklevel=4,
             )
         return corrected, ", ".join(words)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crossband.core.hidden_folder import folder_of
+from crossband.core.warned import warn
 from crossband.errors import (
     ClusterError,
-    CrossbandWarning,
     FinishError,
     GuideError,
     Interrupted,
@@ -36,7 +35,7 @@ def open_store(
     """
     store = Store.open(output, known, resume=resume, may_change=may_change)
     if store.done and (words := undetectable_changes(scene)):
-        warnings.warn(f"--resume: {words}", CrossbandWarning, stacklevel=3)
+        warn(f"--resume: {words}", stacklevel=3)
     return store
 
 

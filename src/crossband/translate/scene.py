@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from crossband.core.sensors import DISPLAY, REFLECTANCE
+from crossband.core.warned import warn
 from crossband.errors import (
-    CrossbandWarning,
     FinishError,
     MaskedError,
     ModelError,
@@ -206,7 +205,7 @@ def _tell_what_is_unlike(
         statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
-        warnings.warn(f"{scene.path}: {words}", CrossbandWarning, stacklevel=3)
+        warn(f"{scene.path}: {words}", stacklevel=3)
 
 
 def _columns(model: Model, scene: Scene) -> int:
@@ -264,10 +263,9 @@ def _finish(
         if file.cut:
             low, high = file.encoding.held()
             share = file.cut / (file.valid * len(file.bands))
-            warnings.warn(
+            warn(
                 f"{file.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
                 f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
-                CrossbandWarning,
                 stacklevel=3,
             )
     return time.perf_counter() - start

@@ -9,7 +9,6 @@ carry over.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from crossband.core.dates import Date
 from crossband.core.sensors import DISPLAY
-from crossband.errors import CrossbandError, CrossbandWarning, InputError, UnitError
+from crossband.core.warned import warn
+from crossband.errors import CrossbandError, InputError, UnitError
 from crossband.model import Model
 from crossband.networks.conditions import guide_facts
 from crossband.raster.acquired import acquisition_date
@@ -180,11 +180,10 @@ class TrainedGuide:
         if found.count < _FEWEST:
             raise InputError(f"{self._what}: {found.count} pixels are valid in it and in the scene")
         if found.correlation < POOR:
-            warnings.warn(
+            warn(
                 f"{self._what}: the correlation of its structure with the scene's is "
                 f"{found.correlation:.2f}; a guide of the same place has more than 0.2. Is it of "
                 f"another place, shifted, or cloudy?",
-                CrossbandWarning,
                 stacklevel=4,
             )
         return (

@@ -111,6 +111,7 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
             "indices": offered_indices(found),
             "levels": offered_levels(found),
             "familiarity": "familiarity" in layers,
+            "guide_name": server.places.find(choice.guide).name if choice.guide else "",
             "guide_problem": problem,
             "guide_note": found.guide.note if found.guide is not None else "",
             "scatter": scene.truth is not None and found.can_compute,

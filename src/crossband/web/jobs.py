@@ -19,6 +19,7 @@ from typing import Any
 from crossband.core.atomic import write_text_atomically
 from crossband.core.json_text import read_json
 from crossband.core.memory import is_out_of_memory
+from crossband.core.warned import collected_warnings
 from crossband.errors import CrossbandError, InputError, OutputError
 from crossband.translate.options import (
     GuideOptions,
@@ -29,9 +30,9 @@ from crossband.translate.options import (
 )
 from crossband.translate.scene import translate_scene
 from crossband.translate.statistics import Statistics
-from crossband.web.places import ID, Places, new_id
+from crossband.web.places import ID, Place, Places, new_id
 from crossband.web.previews import Models
-from crossband.web.scenes import Choice, number_of, own_words
+from crossband.web.scenes import Choice, number_of, visitors_words
 
 #: Jobs that may wait.
 WAITING = 20
@@ -89,6 +90,7 @@ class Job:
         done: pixels.
         total: pixels in all; 0 before it is known.
         files: names of the finished files.
+        warnings: what the command would have warned of.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Job:
     done: int = 0
     total: int = 0
     files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def describe(self) -> dict[str, Any]:
         """Return what the page shows."""
@@ -251,14 +254,17 @@ class Jobs:
             if self._closed or job.id in self._cancelled:
                 raise _Stopped("stopped")
 
-        state, words, files = "done", "", []
+        state, words, files, heard = "done", "", list[str](), list[str]()
+        named: list[Place] = []
         try:
-            place = self._places.find(job.order.choice.scene)
+            choice = job.order.choice
+            named = [self._places.find(name) for name in (choice.scene, choice.guide) if name]
+            place = named[0]
             model = self._models.get(job.order.choice.model)
             target = model.signature.target
             what = target[0] if len(target) == 1 else model.name
             output = self._folder / job.id / "out" / f"{Path(place.path).stem}_{what}.tif"
-            try:
+            with collected_warnings() as heard:
                 translate_scene(
                     model,
                     place.path,
@@ -268,22 +274,25 @@ class Jobs:
                     progress=progress,
                     statistics=statistics,
                 )
-            except CrossbandError as error:
-                guide = job.order.choice.guide
-                named = [place, *([self._places.find(guide)] if guide else [])]
-                raise own_words(error, *named) from error
             files = [path.name for path in statistics.files]
         except _Stopped:
             state = "waiting" if self._closed else "cancelled"
         except CrossbandError as error:
             state = "failed"
-            words = str(error).replace(str(self._folder / job.id / "out") + "/", "")
+            words = str(error)
         except Exception as error:  # noqa: BLE001 (the thread must live; the visitor is told)
             state = "failed"
             words = "out of memory" if is_out_of_memory(error) else f"a fault of Crossband: {error}"
+
+        def told(text: str) -> str:
+            """Return words that name files as their visitor knows them."""
+            text = text.replace(str(self._folder / job.id / "out") + "/", "")
+            return visitors_words(text, *named)
+
         with self._changed:
             self._cancelled.discard(job.id)
-            job.state, job.error, job.files = state, words, files
+            job.state, job.error, job.files = state, told(words), files
+            job.warnings = [told(line) for line in heard]
             job.resumed = max(job.resumed, statistics.resumed)
             job.seconds = before + time.time() - started
             self._store(job)

@@ -47,6 +47,7 @@ def report_page(job: Job, shown: Shown, path: Path) -> str:
         size=size,
         megabytes=f"{path.stat().st_size / 1e6:.1f}",
         tags=tags,
+        warnings=job.warnings,
         command=command(job.order, job.name, path.name),
         pictures=list(_pictures(layers)),
         numbers=[_numbers(layer) for layer in layers.values()],

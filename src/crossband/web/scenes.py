@@ -352,10 +352,14 @@ def scene_key(place: Place, choice: Choice) -> tuple[str, ...]:
 
 def own_words(error: CrossbandError, *places: Place) -> CrossbandError:
     """Return an error that names files as their visitor knows them."""
-    words = str(error)
+    return type(error)(visitors_words(str(error), *places))
+
+
+def visitors_words(text: str, *places: Place) -> str:
+    """Return words that name files as their visitor knows them."""
     for place in places:
-        words = words.replace(place.path, place.name)
-    return type(error)(words)
+        text = text.replace(place.path, place.name)
+    return text
 
 
 def number_of(flag: str, text: str) -> float | None:

@@ -1,9 +1,9 @@
 // What can be chosen: a model, files on the server and of the visitor, a guide.
 
 import { Refused, askJson, upload } from "./api.js";
-import { $, on, say } from "./page.js";
-import { choose } from "./scene.js";
-import { fresh, keep, shared, state } from "./state.js";
+import { $, on, say, settled } from "./page.js";
+import { choose, updateScene } from "./scene.js";
+import { fresh, keep, shared, state, stop } from "./state.js";
 
 export function tellModel() {
   const model = shared.offer.models.find((m) => m.name === state.model);
@@ -19,13 +19,13 @@ export async function list(folder) {
     line.append(...buttons);
     rows.push(line);
   };
-  const button = (text, label, press, kind = "") => {
+  const button = (text, label, press, kind = "", after = "start") => {
     const made = document.createElement("button");
     made.type = "button";
     made.textContent = text;
     if (label) made.setAttribute("aria-label", label);
     if (kind) made.className = kind;
-    on(made, "click", press, { after: "start" });
+    on(made, "click", press, { after });
     return made;
   };
   if (found.folder) row(button("↑ up", "", () => list(found.folder.split("/").slice(0, -1).join("/")), "name"));
@@ -33,7 +33,7 @@ export async function list(folder) {
   for (const { name, scene } of found.files)
     row(
       button(name, "", () => choose(scene), "name"),
-      button("guide", `Take ${name} as the guide`, () => setGuide(scene, name)),
+      button("guide", `Take ${name} as the guide`, () => setGuide(scene, name), "", "scene"),
     );
   if (!rows.length) row(document.createTextNode("no rasters here"));
   $("files").replaceChildren(...rows);
@@ -58,10 +58,12 @@ export async function sendFile(input, signal) {
   }
 }
 
-export function setGuide(scene, name) {
-  state.guide = scene;
-  $("guide-name").textContent = scene ? `guide: ${name}` : "";
-  $("no-guide").hidden = !scene;
-  say(scene ? `${name} guides the whole scene` : "without a guide");
+export async function setGuide(scene, name) {
+  stop("guide"); // an upload that is on its way is not taken any more
+  await settled();
+  if (!shared.map) throw new Refused("choose the scene first, then its guide");
+  Object.assign(state, { guide: scene, job: "" });
   keep();
+  say(scene ? `${name} guides the result` : "without a guide");
+  await updateScene();
 }

@@ -3,8 +3,9 @@
 import { Refused, askJson, send } from "./api.js";
 import { tellModel } from "./choosing.js";
 import { $, guarded, on, say } from "./page.js";
+import { orderedOptions } from "./options.js";
 import { openScene, updateScene } from "./scene.js";
-import { fillReading, fresh, keep, shared, state } from "./state.js";
+import { choice, fillReading, fresh, keep, shared, state } from "./state.js";
 
 /** Jobs of this visitor by their ids, as the server last described them; null before it has. */
 const jobs = new Map();
@@ -51,10 +52,8 @@ function follow(id, job) {
 export async function translate() {
   if (ordering) return;
   const used = shared.choice;
-  const { guide } = state;
-  const indices = [...$("indices").querySelectorAll("input:checked")].map((box) => box.value);
-  const order = { ...used, indices, dtype: $("dtype").value };
-  if (guide) Object.assign(order, { guide, guide_sensor: $("guide-sensor").value, guide_bands: $("guide-bands").value, guide_method: $("guide-method").value });
+  // A guide that cannot be used is refused, and not left out.
+  const order = { ...choice(), ...orderedOptions() };
   ordering = true;
   draw();
   try {
@@ -125,6 +124,10 @@ function draw() {
     $("cancel").hidden = !isOpen(own);
     $("resume").hidden = !["cancelled", "failed"].includes(own.state);
   }
+  const warnings = own?.warnings ?? [];
+  if ($("job-warnings").children.length !== warnings.length || warnings.some((text, i) => $("job-warnings").children[i].textContent !== text))
+    $("job-warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  $("job-warnings").hidden = !warnings.length;
   drawFiles(own);
   drawOthers();
 }
@@ -174,8 +177,9 @@ function drawOthers() {
 
 /** Open the scene of a job as it was ordered. */
 async function openJob({ id, order }) {
-  const { choice } = order;
-  Object.assign(state, choice, { job: id, left: "", right: "", z: "", x: "", y: "" });
+  const { choice: ordered, indices, dtype, interval } = order;
+  const options = { indices: indices.join(","), dtype, interval, familiarity: order.familiarity ? "yes" : "" };
+  Object.assign(state, ordered, options, { job: id, left: "", right: "", z: "", x: "", y: "" });
   $("model").value = state.model;
   tellModel();
   fillReading();

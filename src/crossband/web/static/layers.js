@@ -15,17 +15,6 @@ export function fillLayers() {
     if (!layer(state[side])) state[side] = layer(first) ? first : shared.about.layers[0].name;
     $(side).value = state[side];
   }
-  $("indices").replaceChildren($("indices").firstElementChild);
-  for (const name of shared.about.indices) {
-    const label = document.createElement("label");
-    label.className = "check";
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    box.value = name;
-    label.append(box, ` ${name}`);
-    $("indices").append(label);
-  }
-  $("indices").hidden = !shared.about.indices.length;
 }
 
 /** Show both layers with their stretch, and their legends. */

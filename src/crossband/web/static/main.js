@@ -6,8 +6,9 @@ import { change, startJobs, translate } from "./job.js";
 import { refresh, setOpacity, swipe } from "./layers.js";
 import { measure } from "./measuring.js";
 import { $, begin, guarded, on, option, say } from "./page.js";
+import { keepOptions } from "./options.js";
 import { choose, openScene } from "./scene.js";
-import { READING, fillReading, fresh, keep, shared, state } from "./state.js";
+import { GUIDING, READING, fillReading, fresh, keep, shared, state } from "./state.js";
 
 const started = begin("start", async () => {
   shared.offer = await askJson("offer");
@@ -23,7 +24,6 @@ const started = begin("start", async () => {
   fillReading();
   tellModel();
   if (shared.offer.root) await list("");
-  if (state.guide) setGuide(state.guide, state.guide.split(/[:/]/).pop());
   guarded(startJobs)();
 });
 
@@ -35,9 +35,16 @@ on($("file"), "change", async (input) => {
 }, any);
 on($("guide-file"), "change", async (input) => {
   const made = await sendFile(input, fresh("guide"));
-  if (made) setGuide(made.scene, made.name);
+  if (made) await setGuide(made.scene, made.name);
 });
 on($("no-guide"), "click", () => setGuide("", ""));
+for (const name of GUIDING)
+  on($(name.replace("_", "-")), "change", async (control) => {
+    state[name] = control.value.trim();
+    keep();
+    if (state.guide) await setGuide(state.guide, shared.about.guide_name);
+  });
+for (const id of ["indices", "dtype", "interval", "familiarity"]) on($(id), "change", keepOptions);
 on($("remote"), "submit", () => choose(`remote:${$("address").value.trim()}`), any);
 on($("reading"), "submit", async () => {
   for (const name of READING) state[name] = $(name).value.trim();

@@ -34,6 +34,12 @@ export const measure = guarded(async () => {
       if (whole.ranges) ranges.set(name, whole.ranges);
     }
   refresh();
+  if (shared.choice.guide && !shared.about.result) {
+    const { said: words, poor } = await askJson("guide", shared.choice, { signal });
+    if (words) $("guide-said").textContent = words;
+    $("guide-poor").hidden = !poor;
+    $("guide-poor").textContent = poor ?? "";
+  }
   $("scatter-figure").hidden = !shared.about.scatter || !seen;
   if (!shared.about.scatter || !seen) return;
   const agreement = await askJson("scatter", { ...shared.choice, bounds }, { signal });

@@ -46,6 +46,9 @@ async function done(name) {
   }
 }
 
+/** Wait until a scene that is being opened is there. */
+export const settled = () => done("scene");
+
 /**
  * Do something at an event of a control, once what it needs is there.
  *

@@ -4,11 +4,12 @@ import { askJson } from "./api.js";
 import { followJob } from "./job.js";
 import { fillLayers, refresh, setOpacity, swipe } from "./layers.js";
 import { SceneMap } from "./map.js";
+import { fillOptions } from "./options.js";
 import { forgetView, measure, moved, pointed } from "./measuring.js";
 import { $, begin, fail, guarded, say } from "./page.js";
-import { READING, choice, fillReading, fresh, keep, ranges, shared, state, stop, viewRanges } from "./state.js";
+import { GUIDING, READING, choice, fillReading, fresh, keep, ranges, shared, state, stop, viewRanges } from "./state.js";
 
-const SECTIONS = ["layers", "pointed", "charts", "job"];
+const SECTIONS = ["guiding", "layers", "pointed", "charts", "job"];
 
 /** Open what is chosen; an opening that is under way is broken off. */
 export const openScene = () =>
@@ -25,7 +26,7 @@ export const openScene = () =>
       // Where another opening has taken the place of this one, that one says what is shown.
       if (!signal.aborted) showSections(about && !about.problem);
     }
-    Object.assign(shared, { about, choice: chosen });
+    adopt(about, chosen);
     $("scene-name").textContent = about.name + (about.width ? `, ${about.width} × ${about.height} pixels` : "") + (about.crs ? `, ${about.crs}` : "");
     $("band-list").textContent = about.bands.length ? "In the file: " + about.bands.map((b) => `${b.number}=${b.label || b.name || "?"} (${b.dtype})`).join(", ") : "";
     $("reading").hidden = false;
@@ -36,6 +37,8 @@ export const openScene = () =>
       return;
     }
     fillLayers();
+    fillOptions();
+    showGuide();
     showMap(about.view);
     say(`${about.name} is open: ${about.unit}.`);
     guarded(followJob)();
@@ -49,20 +52,41 @@ async function update() {
   const chosen = choice();
   const about = await askJson("scene", chosen, { signal });
   stop("chart", "values");
-  Object.assign(shared, { about, choice: chosen });
+  adopt(about, chosen);
   ranges.clear();
   viewRanges.clear();
   fillLayers();
+  fillOptions();
+  showGuide();
   refresh();
   measure();
 }
 
 export async function choose(scene) {
+  stop("guide");
   fresh("choice"); // an upload that is on its way is not opened any more
-  for (const name of [...READING, "job", "z", "x", "y", "left", "right"]) state[name] = "";
+  for (const name of [...READING, "guide", ...GUIDING, "job", "z", "x", "y", "left", "right"]) state[name] = "";
   state.scene = scene;
   fillReading();
   await openScene();
+}
+
+/** Take over what the server has said of a choice. */
+function adopt(about, chosen) {
+  // Then what it said is of the result without a guide.
+  if (about.guide_problem) for (const name of ["guide", ...GUIDING, "job"]) chosen[name] = "";
+  Object.assign(shared, { about, choice: chosen });
+}
+
+function showGuide() {
+  const { guide_name: name, guide_problem: problem, guide_note: note } = shared.about;
+  $("guide-name").textContent = name ? `guide: ${name}` : "";
+  $("no-guide").hidden = !name;
+  $("guide-problem").textContent = problem ? `It cannot be used, so you see the result without it. ${problem}` : "";
+  $("guide-problem").hidden = !problem;
+  $("guide-said").textContent = note;
+  $("guide-poor").hidden = true;
+  if (name) $("guide-details").open = true;
 }
 
 /** Forget the scene that was open, and what was asked about it. */

@@ -3,7 +3,8 @@
 import { $ } from "./page.js";
 
 export const READING = ["sensor", "bands", "scale", "offset"];
-const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "" };
+export const GUIDING = ["guide_sensor", "guide_bands", "guide_method"];
+const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "", guide_sensor: "", guide_bands: "", guide_method: "", indices: "", dtype: "", interval: "", familiarity: "" };
 
 export const state = { ...STATE, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
 
@@ -35,12 +36,14 @@ export function keep() {
 }
 
 export function choice() {
-  const { scene, model, sensor, bands, scale, offset, job } = state;
-  return { scene, model, sensor, bands, scale, offset, job };
+  const { scene, model, sensor, bands, scale, offset, job, guide } = state;
+  const how = guide ? Object.fromEntries(GUIDING.map((name) => [name, state[name]])) : {};
+  return { scene, model, sensor, bands, scale, offset, job, guide, ...how };
 }
 
 export function fillReading() {
   for (const name of READING) $(name).value = state[name];
+  for (const name of GUIDING) $(name.replace("_", "-")).value = state[name];
   $("opacity").value = state.opacity;
   $("swipe").value = state.swipe || "50";
   $("swiping").checked = state.swipe !== "off";
