@@ -576,30 +576,61 @@ def test_a_tile_of_the_plane_is_that_of_leaflet():
 
 
 @pytest.mark.slow
-def test_intervals_and_familiarity_are_those_of_the_file(scene, settings, tiny_model, tmp_path):
+def test_the_value_under_the_pointer_is_that_of_the_file_in_every_layer(
+    scene, settings, tiny_model, tmp_path
+):
     folder = shutil.copytree(tiny_model, tmp_path / "tiny")
     calibration(load(folder).weights_hash).save(folder)
-    with TestClient(
-        create_app(replace(settings, models=(str(folder),))), base_url="http://127.0.0.1:8000"
-    ) as client:
-        about = get(client, "/api/scene", scene).json()
-        layers = {layer["name"]: layer for layer in about["layers"]}
-        assert {"lower-nir", "upper-nir", "width-nir", "familiarity"} <= set(layers)
-        assert layers["familiarity"]["unit"] == "1"
-        z, x, y = tile_at(about)
-        assert (pixels(get(client, f"/api/tile/width-nir/{z}/{x}/{y}", scene))[..., 3] > 0).any()
-        left, bottom, right, top = about["view"]["bounds"]
-        at = {"x": (left + right) / 2, "y": (bottom + top) / 2}
-        get(client, "/api/distribution/familiarity", scene, of="scene")
-        found = get(client, "/api/values", scene, **at).json()
-    values = {layer["name"]: layer["values"][0] for layer in found["layers"]}
-    made = load(folder).translate(settings.root / "s.tif", interval=0.9, familiarity=True)
-    pixel = made[:, *found["pixel"]]
-    for name, band in (("lower-nir", "nir_lower"), ("upper-nir", "nir_upper")):
-        assert values[name] == pytest.approx(float(pixel.sel(band=band)), abs=1e-5)
-    far = float(pixel.sel(band="dissimilarity"))
-    assert values["familiarity"] == pytest.approx(far, rel=1e-4)
-    assert values["width-nir"] == pytest.approx(values["upper-nir"] - values["lower-nir"], abs=1e-5)
+    source, made = tmp_path / "root/s.tif", tmp_path / "s_nir.tif"
+    load(folder).translate(
+        source,
+        made,
+        dtype="float32",
+        tile=256,
+        interval=0.9,
+        familiarity=True,
+        indices=["NDVI"],
+    )
+
+    def of(name, *bands):
+        with rasterio.open(tmp_path / name) as file:
+            scales = np.array(file.scales)[[b - 1 for b in bands], None, None]
+            return file.read(bands) * scales
+
+    stored, interval = of("root/s.tif", 1, 2, 3, 4), of("s_nir.interval.tif", 1, 2)
+    red, nir = stored[0], stored[3]
+    wanted = {
+        "source": stored[:3],
+        "synthetic": of("s_nir.tif", 1),
+        "index-NDVI": of("s_nir_NDVI.tif", 1),
+        "measured": stored[3:],
+        "measured-NDVI": ((nir - red) / (nir + red))[None],
+        "lower-nir": interval[:1],
+        "upper-nir": interval[1:],
+        "width-nir": interval[1:] - interval[:1],
+        "familiarity": of("s_nir.familiarity.tif", 1),
+    }
+    several = replace(settings, models=(str(folder),))
+    with TestClient(create_app(several), base_url="http://127.0.0.1:8000") as client:
+        job = order(client, scene, dtype="float32")
+        finished(client, job)
+        for query in (scene, {**scene, "job": job}):
+            about = get(client, "/api/scene", query).json()
+            left, bottom, right, top = about["view"]["bounds"]
+            bounds = f"{left},{bottom},{right},{top}"
+            for layer in ("width-nir", "synthetic"):  # computed, as by a look at them
+                get(client, f"/api/distribution/{layer}", query, bounds=bounds)
+            for down, across in ((0.5, 0.5), (0.03, 0.04), (0.97, 0.9), (0.8, 0.11)):
+                at = {"x": left + across * (right - left), "y": top - down * (top - bottom)}
+                found = get(client, "/api/values", query, **at).json()
+                row, col = found["pixel"]
+                layers = {layer["name"]: layer["values"] for layer in found["layers"]}
+                assert set(wanted) <= set(layers)
+                for name, values in wanted.items():
+                    np.testing.assert_allclose(
+                        layers[name], values[:, row, col], rtol=1e-4, atol=5e-6, err_msg=name
+                    )
+                    assert len(np.unique(values)) > 100
 
 
 def test_a_proxy_that_removes_its_prefix(settings):

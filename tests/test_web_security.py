@@ -317,6 +317,22 @@ def test_the_command_refuses_an_open_address_without_a_token(capsys, tmp_path):
     assert "give a --token" in capsys.readouterr().err
 
 
+def test_the_token_may_come_from_the_environment(monkeypatch, tmp_path, capsys):
+    def token(**options):
+        return Settings.of(ServeOptions(folder=str(tmp_path), **options), (), Settings.tile).token
+
+    assert token() is None
+    monkeypatch.setenv("CROSSBAND_TOKEN", "correct-horse")
+    assert token(host="0.0.0.0") == "correct-horse"
+    assert token(token="battery-staple") == "battery-staple"
+    monkeypatch.setenv("CROSSBAND_TOKEN", "short")
+    assert main(["serve", "--host", "0.0.0.0", "--folder", str(tmp_path)]) == 2
+    assert "CROSSBAND_TOKEN: 8 to 200" in capsys.readouterr().err
+    monkeypatch.setenv("CROSSBAND_TOKEN", "")
+    with pytest.raises(CrossbandError, match="give a --token"):
+        token(host="0.0.0.0")
+
+
 def test_every_answer_has_a_policy_without_inline_script(client):
     page = client()
     for path in ("/", "/api/offer", "/absent", "/static/style.css"):

@@ -18,15 +18,15 @@ import numpy as np
 import crossband
 from crossband.core.sensors import SENSORS
 from crossband.errors import CrossbandError
-from crossband.model.folder import bundled
 from crossband.raster import dataset
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import TranslateOptions, WriteOptions
 from crossband.translate.scene import translate_scene
 from crossband.web.render import picture, stretch
+from crossband.web.settings import default_models
 
-MODELS = sorted(bundled(), key=lambda name: name != "rgb2nir")
+MODELS = list(default_models())
 #: Pixels of an upload, at most, and of the pictures along a side.
 MOST, SIDE = 40_000_000, 1024
 MODELS_LOADED = {}

@@ -8,7 +8,7 @@ from typing import Any
 from crossband.cli.options import add_options, parsed_options
 from crossband.errors import CrossbandError
 from crossband.translate.options import TileOptions
-from crossband.web.settings import ServeOptions, Settings
+from crossband.web.settings import ServeOptions, Settings, default_models
 
 
 def add_serve(sub: Any) -> None:
@@ -40,14 +40,9 @@ def _serve(a: argparse.Namespace) -> int:
         raise CrossbandError(
             f"the page needs {error.name}, which is not installed: pip install 'crossband[web]'"
         ) from None
-    from crossband.model.description import read_description
-    from crossband.model.folder import bundled
-
     options = parsed_options(ServeOptions, a)
     # The page gives no guide to a network that takes one.
-    folders = bundled().items()
-    alone = [name for name, at in folders if not read_description(at)[1].guide]
-    models = tuple(a.model or sorted(alone, key=lambda name: name != "rgb2nir"))
+    models = tuple(a.model or default_models())
     settings = Settings.of(options, models, parsed_options(TileOptions, a))
     serve(settings, options.host, options.port, options.prefix)
     return 0

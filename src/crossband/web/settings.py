@@ -12,6 +12,8 @@ from crossband.core.options import option
 from crossband.errors import CrossbandError
 from crossband.translate.options import TileOptions
 
+#: Variable of the environment with the token, where the command does not give one.
+TOKEN = "CROSSBAND_TOKEN"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -41,6 +43,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def default_models() -> tuple[str, ...]:
+    """Return the bundled models that need no guide, `rgb2nir` first."""
+    from crossband.model.description import read_description
+    from crossband.model.folder import bundled
+
+    alone = [name for name, at in bundled().items() if not read_description(at)[1].guide]
+    return tuple(sorted(alone, key=lambda name: name != "rgb2nir"))
+
+
 def default_folder() -> Path:
     """Return the folder of uploads and results where none is given."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -61,7 +72,8 @@ class ServeOptions:
     )
     token: str | None = option(
         None,
-        "secret that visitors must give; needed with any --host but this machine's",
+        f"secret that visitors must give; needed with any --host but this machine's; {TOKEN} in "
+        "the environment says it where others must not see it in the list of processes",
         flag="--token",
     )
     max_upload: str = option("1GB", "size of an upload, at most (default 1GB)", flag="--max-upload")
@@ -138,15 +150,15 @@ class Settings:
         Raises:
             CrossbandError: an option that cannot be used, in one line.
         """
-        token = options.token
+        token = options.token if options.token is not None else os.environ.get(TOKEN) or None
         if token is not None and not re.fullmatch(r"[!-~]{8,200}", token):
             raise CrossbandError(
-                "--token: 8 to 200 characters, letters, digits and signs without blanks"
+                f"--token or {TOKEN}: 8 to 200 characters, letters, digits and signs without blanks"
             )
         if token is None and not is_loopback(options.host):
             raise CrossbandError(
                 f"--host {options.host}: other machines reach it, so give a --token that visitors "
-                "must know"
+                f"must know, or {TOKEN} in the environment"
             )
         if options.max_pixels < 1:
             raise CrossbandError(f"--max-pixels {options.max_pixels}: must be at least 1")
