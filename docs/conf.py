@@ -15,7 +15,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from site_pages import docstrings, links  # noqa: E402
+from myst_nb.core import render  # noqa: E402
+from site_pages import docstrings, links, streams  # noqa: E402
 from site_pages.build import write_all  # noqa: E402
 
 from crossband import __version__  # noqa: E402
@@ -56,6 +57,7 @@ nb_execution_timeout = 600
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+render.coalesce_streams = streams.merge
 
 viewcode_follow_imported_members = False  # each module is documented where it is defined
 autodoc_member_order = "bysource"

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from site_pages import api, families, options
+from site_pages import api, families, options, streams
 
 from crossband.cli.main import _parser
 from crossband.series.options import SeriesKeywords
@@ -71,6 +71,16 @@ def test_every_argument_of_a_class_has_a_meaning():
         rows = re.findall(r"^\| `\w+` \|.+\|$", page, re.MULTILINE)
         assert len(rows) > 10, name
         assert [row for row in rows if row.endswith("|  |")] == [], name
+
+
+def test_lines_of_a_command_are_not_broken_where_its_output_was_read_in_pieces():
+    def piece(name, text):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    figure = {"output_type": "display_data"}
+    pieces = [piece("stderr", "10 %\r"), piece("stdout", "nir.t"), piece("stderr", "done"), figure]
+    merged = streams.merge([*pieces, piece("stdout", "if\nndvi.tif\n\n")])
+    assert merged == [piece("stdout", "nir.tif\nndvi.tif\n"), piece("stderr", "done\n"), figure]
 
 
 def public():
