@@ -17,7 +17,7 @@ def add_options(parser: Any, options: type[Any], only: Collection[str] | None = 
     Args:
         parser: argparse's parser, or a group of it.
         options: the class; fields without a flag are left out.
-        only: names of fields; all where None.
+        only: names of fields; by default all.
     """
     for field in dataclasses.fields(options):
         flag = field.metadata.get("flag")

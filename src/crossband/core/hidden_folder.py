@@ -63,7 +63,7 @@ class HiddenFolder:
 
         Args:
             output: what is made in it.
-            path: of the folder; `folder_of(output)` where None.
+            path: of the folder; by default `folder_of(output)`.
             wait: until another process has written the output.
 
         Raises:

@@ -28,9 +28,9 @@ def option(
         default: value of the option where it is not given.
         text: description; the command line shows it as help.
         flag: name on the command line, as `--out-scale`; None where it is not an option there.
-        keyword: name as a keyword argument; the field's name where None.
+        keyword: name as a keyword argument; by default the field's name.
         metavar: name of the value in the command line's help.
-        parse: converts the text of the command line; by the field's type where None.
+        parse: converts the text of the command line; by default by the field's type.
     """
     metadata = {"help": text, "flag": flag, "keyword": keyword, "metavar": metavar, "parse": parse}
     made: T = dataclasses.field(default=default, metadata=metadata)

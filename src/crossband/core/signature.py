@@ -24,7 +24,7 @@ class UnitRange:
     Attributes:
         source: (low, high) in physical units for each source band; low -> 0, high -> 1.
         target: (low, high) for each target band.
-        target_unit: unit of the target; the source's own where None.
+        target_unit: unit of the target; by default the source's own.
         guide: (low, high) for each guide band, in the unit of the target.
     """
 

@@ -116,7 +116,7 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
 
     Args:
         paths: manifests.
-        shares: relative frequency at which each manifest is drawn from; equal where None.
+        shares: relative frequency at which each manifest is drawn from; by default equal.
 
     Raises:
         ManifestError: see `read`; also two manifests with one name, or invalid shares.

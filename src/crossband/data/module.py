@@ -73,7 +73,7 @@ class Pairs(lightning.LightningDataModule):
         pack_cache_gb: largest size of this folder, in GiB.
         workers: loading processes; 0 loads in the training process, which is best if scenes fit
             the cache.
-        seed: of the split, the crops and the augmentation; the seed of the run where None.
+        seed: of the split, the crops and the augmentation; by default the seed of the run.
     """
 
     def __init__(

@@ -118,13 +118,13 @@ class PairReader:
         signature: which bands to read, which units to accept.
         scale: target pixels per source pixel along one side.
         cache_mb: memory for decoded scenes, in MiB.
-        degradation: makes the source from the target of every row; where None, rows without a
+        degradation: makes the source from the target of every row; if None, rows without a
             source use the degradation that they name.
         resize: height and width that each source is resized to as a whole, bilinear and
             anti-aliased, whatever its shape; the target to `scale` times that. None leaves pixels
             as they are.
         paired: False accepts rows that have a source only, or a target only.
-        packs: opens the files of packs; with a cache of its own where None.
+        packs: opens the files of packs; by default with a cache of its own.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class PairReader:
         Args:
             index: position.
             box: the window.
-            rng: for a random degradation; a fixed one where None.
+            rng: for a random degradation; by default a fixed one.
         """
         made_by = self._degradation(index)
         if made_by is None:
@@ -351,7 +351,7 @@ class PairReader:
         return PairInfo(grid, two.unit, two.unit)
 
     def _pixels(self, one: Scene | None, two: Scene | None, box: Box | None) -> Pixels:
-        """Read a window of open scenes; all of it where None."""
+        """Read a window of open scenes; by default all of it."""
         scale, bands = self.scale, self.signature
         if one is None:
             assert two is not None

@@ -103,7 +103,7 @@ def new_split(
         val: share of the groups.
         test: share of the groups.
         seed: of the hash.
-        by: column whose values are the groups; the column `group` where None.
+        by: column whose values are the groups; by default the column `group`.
         region: side in degrees of the cells that are the groups.
         stratify: see `by_group`.
 

@@ -95,7 +95,7 @@ def read_arrow(
 
     Args:
         file: opened.
-        limits: how large it may be; those of manifests where None.
+        limits: how large it may be; by default those of manifests.
         lists: columns that may hold lists of numbers.
 
     Raises:

@@ -45,9 +45,9 @@ def translate_many(
         inputs: files, patterns, lists, manifests and collections, see `jobs.inputs`.
         folder: of the outputs and of the summary, see `jobs.summary`.
         name: pattern of the outputs' names, see `jobs.names`.
-        shard: the part of the list to translate, as `3/10`; all of it where None.
+        shard: the part of the list to translate, as `3/10`; by default all of it.
         observer: is notified of each scene.
-        cluster: whose workers translate the scenes, see `jobs.dask`; this process where None.
+        cluster: whose workers translate the scenes, see `jobs.dask`; by default this process.
         **options: those of `Model.translate`, for all scenes. A row of a manifest overrides them
             for its scene. Files that were made otherwise fail without `overwrite`. An interrupted
             scene is continued; if it has changed since, it is started anew, or fails with `resume`.
@@ -85,7 +85,7 @@ def translate_tasks(
         options: how scenes are translated.
         shard: see `translate_many`.
         observer: see `translate_many`.
-        executor: translates the scenes; this process where None.
+        executor: translates the scenes; by default this process.
 
     Returns:
         The outcome of each scene of the shard.

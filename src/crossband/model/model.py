@@ -93,8 +93,8 @@ class Model(nn.Module):
 
         Args:
             source: [B, Cs, H, W] or [Cs, H, W], bands in the signature's order, finite.
-            unit: physical unit of the source; the signature's first where None.
-            conditions: noise and places, for a network that takes them; where None the noise is 0
+            unit: physical unit of the source; by default the signature's first.
+            conditions: noise and places, for a network that takes them; if None, the noise is 0
                 and the place unknown.
 
         Returns:
@@ -152,7 +152,7 @@ class Model(nn.Module):
         Args:
             folder: the folder to write; it appears when it is complete.
             dtype: data type of the weights: float32, bfloat16, float16.
-            card: text of README.md; generated from `about` where None.
+            card: text of README.md; by default generated from `about`.
             overwrite: replace an existing model folder.
 
         Raises:

@@ -136,7 +136,7 @@ class UncertainGenerator(nn.Module):
 
     Args:
         network: the generator.
-        head: of the widths; constant ones of 1 where None.
+        head: of the widths; by default constant ones of 1.
         dissimilarity: None leaves its channel out.
         widths: number of channels of widths.
 

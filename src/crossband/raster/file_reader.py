@@ -68,7 +68,7 @@ class FileReader:
         Args:
             box: the window.
             shape: rows and columns of the result: nearest pixels, of overviews where the file has
-                them. All pixels where None.
+                them. By default all pixels.
         """
         at, indexes = box.rasterio(), list(self._numbers)
         # Packed rasters are never thinned, and do not know the argument.

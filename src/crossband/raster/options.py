@@ -55,7 +55,7 @@ class ReadOptions:
         'stored number that means "no data"; it overrides that of the file, and adds to a mask',
         keyword="source_nodata",
     )
-    window: Box | None = option(None, "part of the source; all of it where None")
+    window: Box | None = option(None, "part of the source; by default all of it")
     extent: tuple[float, float, float, float] | None = option(
         None,
         "XMIN,YMIN,XMAX,YMAX: only the pixels that touch this rectangle, in the scene's CRS "

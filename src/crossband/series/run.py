@@ -55,7 +55,7 @@ def series(
             scenes that are not up to date are replaced.
         series_options: dates, grid and files of the series.
         indices: names of spectral indices that need a band which the model makes.
-        places: GeoJSON of points and polygons, or `places.Place`s; the whole scene where None.
+        places: GeoJSON of points and polygons, or `places.Place`s; by default the whole scene.
         observer: is notified of each translated scene.
 
     Raises:

@@ -49,7 +49,7 @@ def sweep(
         name: recipe; see `crossband.training.recipe.locate`.
         spec: YAML file of the search space; see `crossband.training.search_space`.
         overrides: options for every trial.
-        output: folder; `runs/<name>-sweep` where None. Gets a folder for each trial, `trials.csv`,
+        output: folder; by default `runs/<name>-sweep`. Gets a folder for each trial, `trials.csv`,
             `best.yaml`, and the files that `resume` needs.
         resume: continue a sweep; finished trials are kept, a stopped trial is resumed.
         overwrite: replace an existing sweep.

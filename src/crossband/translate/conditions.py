@@ -24,7 +24,7 @@ class SceneConditions:
     Args:
         network: states which conditions it takes.
         grid: the scene's.
-        seed: of noise and style; 0 where None.
+        seed: seed of noise and style; by default 0.
         whole: the scene is computed in one tile, so that a solver may adapt its steps to it.
         guide: returns the guides of windows of one shape; see `TrainedGuide.at`. Without one, a
             network that takes a guide computes as where it is invalid.

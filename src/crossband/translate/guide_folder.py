@@ -82,7 +82,7 @@ def choose_guide(
         scene: with CRS and affine transform.
         bands: that a guide must have.
         read: how guides are read.
-        taken: when the scene was taken; its metadata say it where None.
+        taken: when the scene was taken; by default from its metadata.
 
     Raises:
         InputError: no raster of the folder is a guide of the scene; several are, and dates do not

@@ -78,7 +78,7 @@ def translate_scene(
             finished windows are kept if this one fails.
         skip: leave files that are up to date, and set `statistics.skipped`. A file that was made by
             another model, source or options is replaced with `write.overwrite` only.
-        executor: computes the windows; this process where None.
+        executor: computes the windows; by default this process.
         progress: called with (pixels done, pixels in all) at the start and after each batch.
         statistics: receives what was done, and the time of each step.
 

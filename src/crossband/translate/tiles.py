@@ -60,7 +60,7 @@ def plan_tiles(
             alone would fill it.
         margin: the network's margin in source pixels.
         stride: the network's stride.
-        part: of the scene that is covered, with its origin on the stride; all of it where None.
+        part: of the scene that is covered, with its origin on the stride; by default all of it.
         rows: rows of tiles, at least.
 
     Yields:

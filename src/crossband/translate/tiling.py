@@ -101,7 +101,7 @@ class Tiling:
             model: whose network's margin, stride and scale decide.
             grid: the scene's.
             options: tile, batch, overlap and whole.
-            columns: width of a group in source pixels; the scene's where None.
+            columns: width of a group in source pixels; by default the scene's.
             part: of the scene that is cut, for a network with a finite margin; see `plan_tiles`.
 
         Raises:
@@ -174,7 +174,7 @@ class Postprocessor:
     Args:
         engine: the model.
         tiling: how the scene is cut.
-        wanted: numbers of the batches whose pixels are needed; all where None. Other batches are
+        wanted: numbers of the batches whose pixels are needed; by default all. Other batches are
             computed only because wanted ones are blended with them.
     """
 

@@ -117,8 +117,8 @@ class Settings:
 
     Attributes:
         folder: of uploads, jobs and results.
-        root: whose files are offered; none where None.
-        token: that visitors must give; none where None.
+        root: whose files are offered; by default none.
+        token: that visitors must give; by default none.
         max_upload: bytes of one upload.
         max_stored: bytes of all uploads together.
         max_pixels: rows x columns of a raster of a visitor.

@@ -24,7 +24,7 @@ class Limits:
     """Thresholds that a user can set.
 
     Attributes:
-        shift: largest shift of a target in source pixels; `SAME` or `OTHER` where None.
+        shift: largest shift of a target in source pixels; by default `SAME` or `OTHER`.
     """
 
     shift: float | None = None

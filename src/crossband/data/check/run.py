@@ -88,7 +88,7 @@ def check(
         path: CSV or parquet.
         bands: the bands of source and target, if the user states them.
         limits: thresholds that a user can set.
-        workers: number of processes; where None, one per processor, or this process alone for a
+        workers: number of processes; if None, one per processor, or this process alone for a
             few rows.
         ignore: kinds that are not reported.
         progress: called with rows done and rows in all.

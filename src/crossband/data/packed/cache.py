@@ -18,7 +18,7 @@ class ShardCache:
     system releases if that process dies. A shard gets its name when it is complete.
 
     Args:
-        folder: of the cache; `~/.cache/crossband/packs` (`XDG_CACHE_HOME`) where None.
+        folder: of the cache; by default `~/.cache/crossband/packs` (`XDG_CACHE_HOME`).
         limit_gb: largest size in GiB. Each process that fetches adds one shard.
     """
 

@@ -112,7 +112,7 @@ class Packs:
     """Opens files of packs; a `PairReader` has one, and every loading process its own.
 
     Args:
-        cache: folder for shards of remote packs; a folder of the user where None.
+        cache: folder for shards of remote packs; by default a folder of the user.
         cache_gb: largest size of that folder, in GiB.
     """
 

@@ -43,7 +43,7 @@ def export_onnx(
     Args:
         model: loaded model.
         output: file with the suffix .onnx.
-        unit: unit of the source; the signature's first where None.
+        unit: unit of the source; by default the signature's first.
         overwrite: replace an existing file.
 
     Raises:
@@ -88,7 +88,7 @@ _SIDES = ("source", "target")
 
 
 def one_unit(signature: Signature, unit: str | None) -> Signature:
-    """Return a signature with one of its units, the first where None."""
+    """Return a signature with one of its units, by default the first."""
     unit = unit or next(iter(signature.units))
     if unit not in signature.units:
         raise UnitError(f"--unit {unit}: the model takes {' and '.join(signature.units)}")

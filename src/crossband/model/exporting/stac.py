@@ -48,7 +48,7 @@ def export_stac(
     Args:
         model: loaded from a folder.
         output: file with the suffix .json; the assets lie in a folder of its name without it.
-        unit: of the source, in which bands are scaled; the signature's first where None.
+        unit: of the source, in which bands are scaled; by default the signature's first.
         with_onnx: write the model in ONNX, too, as a further asset.
         overwrite: replace existing files.
 
@@ -85,7 +85,7 @@ def mlm_item(
         model: the model.
         files: its files by the names that they have in a model folder.
         base: folder of the item, to which addresses are relative.
-        unit: of the source; the signature's first where None.
+        unit: of the source; by default the signature's first.
     """
     signature, licence = one_unit(model.signature, unit), model.about.get("licence")
     if not licence:

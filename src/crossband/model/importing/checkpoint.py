@@ -76,7 +76,7 @@ def import_checkpoint(
         task: what the model does, as in `sar2optical`.
         source: bands, unit and ranges of the source.
         target: bands, unit and ranges of the target.
-        name: name of the model; the name of the folder where None.
+        name: name of the model; by default the name of the folder.
         part: which generator, where the file holds several.
         options: what the file does not say about the network.
         origin: licence and address.

@@ -65,7 +65,7 @@ def describe_onnx(
         source: bands, unit and ranges of the source. Masked pixels are given each band's low value.
         target: those of the target.
         tiles: margin, stride and scale.
-        name: of the model; that of the copy where None.
+        name: of the model; by default that of the copy.
         origin: licence and address.
         overwrite: replace an existing file.
 

@@ -28,7 +28,7 @@ class PatchGAN(Discriminator):
         conditional: whether it sees the target together with its source.
         norm: `instance`, `affine` (instance with weights), `batch` or `none`.
         largest: most channels of a layer, as a multiple of width.
-        bias: whether convolutions before a norm have a bias; where None, as in pix2pix, all but
+        bias: whether convolutions before a norm have a bias; if None, as in pix2pix, all but
             those before a norm with weights.
     """
 

@@ -157,7 +157,7 @@ class LocatedResNet(ResNet):
         crop: extent of the map in source pixels: that of the training crops, `data.crop`.
         checkpoint: a SatCLIP checkpoint with the location encoder; read when training starts, not
             needed by the finished model. None trains an encoder from scratch.
-        frozen: do not train the encoder; where None it is frozen if it comes from a checkpoint.
+        frozen: do not train the encoder; if None, it is frozen if it comes from a checkpoint.
         encoder: arguments of an encoder without checkpoint: `degrees`, `channels`, `hidden`,
             `depth` and `dropout`; see `LocationEncoder`.
     """

@@ -20,7 +20,7 @@ class EqualConv2d(nn.Conv2d):
         after: output channels.
         kernel: odd kernel size; zero padding keeps the image size.
         gain: sqrt(2) before a (leaky) ReLU, 1 otherwise.
-        inputs: fan-in of the scale; `before * kernel^2` where None. It is given for layers that
+        inputs: fan-in of the scale; by default `before * kernel^2`. It is given for layers that
             read bands, so that the scale does not depend on the number of bands.
     """
 

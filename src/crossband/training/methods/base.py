@@ -63,7 +63,7 @@ class Method(
         signature: bands, units and ranges of the translation.
         generator: the network that becomes the model.
         max_steps: generator steps of the whole training.
-        schedule: learning rate over the steps; `Cosine` where None.
+        schedule: learning rate over the steps; by default `Cosine`.
         ema_decay: the model is a running average of the generator over about 1 / (1 - ema_decay)
             steps; with 0 it has the last weights.
         clip: largest gradient norm of each part; 0 does not clip.

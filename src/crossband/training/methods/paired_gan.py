@@ -61,7 +61,7 @@ class PairedGAN(Method):
             batch.
         feature_matching: weight of the feature matching loss (Wang et al. 2018); needs a
             discriminator that returns its features, as `MultiScalePatchGAN`.
-        discriminator_optimizer: optimiser of the discriminator; `optimizer` where None.
+        discriminator_optimizer: optimiser of the discriminator; by default `optimizer`.
         options: see `Method`.
     """
 

@@ -45,7 +45,7 @@ class ThermalGAN(Method):
         contrast_discriminator: discriminator of targets, conditioned on source and mean
             temperatures, so that its source has the bands of both.
         optimizer: optimiser of the generator and the encoder.
-        discriminator_optimizer: optimiser of both discriminators; `optimizer` where None.
+        discriminator_optimizer: optimiser of both discriminators; by default `optimizer`.
         adversarial: the adversarial loss of mean temperatures, `lsgan` in BicycleGAN;
             `wasserstein` needs weight_clip, here and below.
         adversarial_contrasts: the adversarial loss of contrasts, `bce` in pix2pix.

@@ -66,7 +66,7 @@ class _UnpairedGAN(Method):
             `conditional: false`.
         back_discriminator: discriminator of sources, also unconditional.
         optimizer: optimiser of both generators.
-        discriminator_optimizer: optimiser of both discriminators; `optimizer` where None.
+        discriminator_optimizer: optimiser of both discriminators; by default `optimizer`.
         adversarial: the adversarial loss; see `crossband.training.losses.adversarial.GAN_LOSSES`.
             `relativistic` compares each output with a real image of another place.
         adversarial_weight: weight of the adversarial losses.
