@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -333,6 +335,28 @@ def test_several_models_stand_side_by_side(model, tmp_path):
     assert set(report.per_image["model"]) == {"toy (1)", "toy (2)"}
     folders = sorted(p.name for p in (tmp_path / "out" / "pictures").iterdir())
     assert len(folders) == 2
+
+
+def keys(value):
+    """Yield the keys of objects within a value of JSON."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from keys(inner)
+
+
+def test_every_key_of_metrics_json_is_documented(scenes, model, tmp_path):
+    page = (Path(__file__).parents[1] / "docs/metrics-schema.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", " ".join(re.findall("`([^`]+)`", page))))
+    other = build(line(0.0, 1.0, 0.0, 0.1), mean=mean(0.4))
+    metrics = ev.evaluate(
+        [model, other], scenes.manifest(), tmp_path / "out", by=["terrain"], pictures=0
+    ).metrics
+    names = {"reflectance", "display", "db", "kelvin", "nir", "mean", "linear"}  # keys by name
+    found = {re.sub("^(NDVI|NDWI|EVI)_", "NDVI_", key) for key in keys(metrics)} - names
+    assert len(found) > 60
+    assert [k for k in sorted(found) if k not in words and k.replace("NDVI", "") not in words] == []
 
 
 @pytest.mark.parametrize(
