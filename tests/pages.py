@@ -6,7 +6,9 @@ import os
 import shutil
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -63,6 +65,53 @@ def serving(settings, prefix=None):
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@contextmanager
+def proxied(address, prefix, keeps):
+    """Publish a server below a path, as a reverse proxy does; yield the address.
+
+    Args:
+        address: of the server.
+        prefix: path below which it is published.
+        keeps: the prefix stays in the addresses that the server gets.
+    """
+    inner = urlsplit(address)
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def pass_on(self):
+            if not self.path.startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            path = self.path if keeps else self.path.removeprefix(prefix)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            server = HTTPConnection(inner.hostname, inner.port, timeout=120)
+            server.request(self.command, path, body, dict(self.headers))
+            answer = server.getresponse()
+            content = answer.read()
+            server.close()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            with suppress(OSError):  # of a request that the browser has broken off
+                self.wfile.write(content)
+
+        do_GET = do_POST = pass_on
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as running:
+        running.daemon_threads = True
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}{prefix}/"
+        running.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from pages import (  # noqa: F401
     browser,
     loaded,
     open_page,
+    proxied,
     serve,
     settings,
     write_guide,
@@ -256,16 +257,34 @@ def test_bands_and_sensor_are_asked_for(settings, serve, open_page, tmp_path):
     assert "pixels" in page.inner_text(".leaflet-control-scale-line")
 
 
-def test_a_file_of_the_server_behind_a_path_prefix(settings, serve, open_page):
-    address = serve(settings, "/user/me/proxy/8000")
-    page = open_page("desktop")
-    page.goto(f"{address}/user/me/proxy/8000/")
-    page.click("#root summary")
-    page.click("#files button.name")
-    page.wait_for_selector("#layers:not([hidden])")
-    loaded(page, "right")
-    page.click("#translate")
-    page.wait_for_selector("#downloads a")
+@pytest.mark.parametrize("keeps", [False, True], ids=["removes", "keeps"])
+def test_a_reverse_proxy_publishes_the_page_below_a_path(
+    settings, serve, open_page, tmp_path, keeps
+):
+    prefix = "/user/ann/proxy/8000"
+    inner = serve(replace(settings, token="correct-horse", hosts=()), prefix if keeps else None)
+    with proxied(inner, prefix, keeps) as address:
+        page = open_page("desktop", refused=True)  # the form for the token is answered by 401
+        page.goto(address)
+        page.fill("#token", "correct-horse")
+        page.click("button")
+        page.set_input_files("#file", write_scene(tmp_path / "sent.tif"))
+        page.wait_for_selector("#layers:not([hidden])")
+        loaded(page, "right")
+        assert page.url.startswith(f"{address}#")
+        page.click("#root summary")
+        page.click("#files button.name")
+        page.wait_for_function("() => location.hash.includes('fields')")
+        loaded(page, "right")
+        page.click("#translate")
+        page.wait_for_selector("#downloads a")
+        with page.expect_download() as got:
+            page.click("#downloads a >> nth=0")
+        made = next((settings.folder / "jobs").glob("*/out/*.tif"))
+        assert Path(got.value.path()).read_bytes() == made.read_bytes()
+        page.reload()
+        loaded(page, "right")
+        page.context.close()
 
 
 def test_a_token_is_asked_for_once(settings, serve, open_page):

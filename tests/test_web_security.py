@@ -23,9 +23,11 @@ from starlette.testclient import TestClient
 from crossband.cli.main import main
 from crossband.errors import CrossbandError, InputError
 from crossband.raster.dataset import open_dataset
-from crossband.web import addresses
+from crossband.raster.grid import Grid, Window
+from crossband.web import addresses, scenes
 from crossband.web.addresses import check_address, filtered_requests, public_addresses
 from crossband.web.app import create_app
+from crossband.web.scenes import BusyError
 from crossband.web.settings import ServeOptions, Settings
 
 OWN = {"x-crossband": "1"}
@@ -538,6 +540,54 @@ def test_a_cog_on_a_permitted_server_opens(client, tiny_model, server, root):
     about = scene(page, f"remote:http://127.0.0.1:{port}/scene.tif", tiny_model).json()
     assert about["problem"] == ""
     assert (about["width"], about["height"]) == (50, 40)
+
+
+def test_a_job_of_a_remote_raster_has_the_limits_of_a_look_at_it(client, server, root):
+    handler, port = server
+    handler.content = (root / "inner/scene.tif").read_bytes()
+    page = client(allow_remote=True, networks=LOCAL, max_pixels=10)
+    name = f"remote:http://127.0.0.1:{port}/scene.tif"
+    for choice in ({"scene": name}, {"scene": "root:inner/scene.tif", "guide": name}):
+        answer = page.post("/api/jobs", json={"model": "tiny", **choice}, headers=OWN)
+        assert answer.status_code == 400
+        assert "at most 10 are opened" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("guide", ["root:../secret.tif", "root:/etc/passwd", "file:///x.tif", "x"])
+def test_a_guide_is_found_as_a_scene_is(client, tiny_model, guide):
+    page = client()
+    about = scene(page, "root:inner/scene.tif", tiny_model, guide=guide).json()
+    assert about["problem"] == ""
+    assert "is not offered" in about["guide_problem"] or "is named by" in about["guide_problem"]
+    order = {"scene": "root:inner/scene.tif", "model": "tiny", "guide": guide}
+    assert page.post("/api/jobs", json=order, headers=OWN).status_code == 400
+
+
+def test_few_scenes_are_read_from_afar_at_once(monkeypatch):
+    """Else a visitor who names one scene with many scales fills the memory."""
+    monkeypatch.setattr(scenes, "_READING", threading.Semaphore(1))
+    reached, go = threading.Event(), threading.Event()
+
+    class Slow:
+        grid, bands, unit = Grid(3000, 3000), ("red",), "reflectance"
+
+        def read_thinned(self, box, factor):
+            reached.set()
+            go.wait(30)
+            values = np.ones((1, -(-box.height // factor), -(-box.width // factor)), np.float32)
+            return Window(values, values[0] > 0, self.grid, self.bands, self.unit)
+
+    first, second = (scenes.Coarse(Slow(), threading.Lock()) for _ in range(2))
+    whole = Slow.grid.box
+    with pytest.raises(BusyError, match="is being read"):
+        first.read(whole, first.factor)
+    assert reached.wait(30)
+    with pytest.raises(BusyError, match="many scenes"):
+        second.read(whole, second.factor)
+    go.set()
+    first.wait()
+    second.wait()
+    assert second.read(whole, second.factor).mask.all()
 
 
 def test_a_redirect_to_a_private_server_is_not_followed(client, tiny_model, server, monkeypatch):

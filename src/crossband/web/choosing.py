@@ -111,7 +111,7 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
             "indices": offered_indices(found),
             "levels": offered_levels(found),
             "familiarity": "familiarity" in layers,
-            "guide_name": server.places.find(choice.guide).name if choice.guide else "",
+            "guide_name": _name_of(server, choice.guide),
             "guide_problem": problem,
             "guide_note": found.guide.note if found.guide is not None else "",
             "scatter": scene.truth is not None and found.can_compute,
@@ -133,6 +133,14 @@ def _shown(server: Server, choice: Choice) -> tuple[Shown, str]:
             raise
         alone = replace(choice, guide="", guide_sensor="", guide_bands="", guide_method="", job="")
         return server.shown(alone), str(error)
+
+
+def _name_of(server: Server, text: str) -> str:
+    """Return the name of a guide for people, whether it can be opened or not."""
+    try:
+        return server.places.find(text).name if text else ""
+    except CrossbandError:
+        return text[:200]
 
 
 async def guide(server: Server, request: Request) -> dict[str, Any]:

@@ -299,9 +299,11 @@ class Jobs:
 
     def _options(self, order: Order) -> TranslateOptions:
         place = self._places.find(order.choice.scene)
+        self._places.check_declared(place)
         guide = GuideOptions()
         if order.choice.guide:
             other = self._places.find(order.choice.guide)
+            self._places.check_declared(other)
             guide = order.choice.guide_options(other.path, self_contained=other.self_contained)
         return TranslateOptions(
             order.choice.read_options(self_contained=place.self_contained),

@@ -30,6 +30,8 @@ from crossband.web.places import Place, Places
 _OPEN = 24
 #: Pixels along a side of a scene that is looked at from afar, about.
 _COARSE = 1024
+#: Scenes that are read from afar at once, each by a thread.
+_READING = threading.Semaphore(4)
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ class Coarse:
         side = max(grid.height, grid.width)
         self.factor = 2 ** max((side - 1) // _COARSE, 1).bit_length()
         shape = -(-grid.height // self.factor), -(-grid.width // self.factor)
-        self._values = np.full((len(scene.bands), *shape), np.nan, np.float32)
+        self._shape, self._values = (len(scene.bands), *shape), np.zeros(0, np.float32)
         self._thread = threading.Thread(target=self._read, name="overview", daemon=True)
         self._error: CrossbandError | None = None
-        self._started = False
+        self._starting, self._started = threading.Lock(), False
 
     def read(self, box: Box, factor: int) -> Window:
         """Return every n-th pixel of a window.
@@ -127,10 +129,7 @@ class Coarse:
             BusyError: the scene is still being read.
             InputError: it cannot be read.
         """
-        with self._lock:
-            if not self._started:
-                self._started = True
-                self._thread.start()
+        self._start(waits=False)
         if self._thread.is_alive():
             raise BusyError("the scene is being read from afar")
         if self._error is not None:
@@ -146,15 +145,23 @@ class Coarse:
 
     def wait(self) -> None:
         """Wait until the scene is read."""
-        with self._lock:
-            if not self._started:
-                self._started = True
-                self._thread.start()
+        self._start(waits=True)
         self._thread.join()
+
+    def _start(self, *, waits: bool) -> None:
+        """Have the scene read, if it is not, with some others at most."""
+        with self._starting:
+            if self._started:
+                return
+            if not _READING.acquire(blocking=waits):
+                raise BusyError("many scenes are being read from afar; asking again ...")
+            self._started = True
+            self._thread.start()
 
     def _read(self) -> None:
         whole, factor = self._scene.grid.box, self.factor
         step = -(-512 // factor) * factor
+        self._values = np.full(self._shape, np.nan, np.float32)
         try:
             for row in range(0, whole.height, step):
                 box = Box(row, 0, step, whole.width).intersection(whole)
@@ -165,6 +172,8 @@ class Coarse:
                 np.copyto(part, seen.values, where=seen.mask)
         except CrossbandError as error:
             self._error = error
+        finally:
+            _READING.release()
 
 
 class OpenResult:
