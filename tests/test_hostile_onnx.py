@@ -1,6 +1,11 @@
-"""ONNX files of a few bytes that ask for much memory: one line, and the memory is never taken."""
+"""ONNX files of a few bytes that ask for much memory or time: one line, and it is not taken."""
 
 from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,3 +133,73 @@ def test_sparse_weights_of_one_number(refusal):
     sparse.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "big"))
     sparse.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "at"))
     refusal(held.SerializeToString())
+
+
+def products(side, count):
+    """Nodes that multiply a matrix with itself again and again."""
+    first = helper.make_node("ConstantOfShape", ["n"], ["m0"])
+    names = [*(f"m{number}" for number in range(count)), "big"]
+    return [
+        shape([side, side]),
+        first,
+        *(
+            helper.make_node("MatMul", [one, one], [other])
+            for one, other in itertools.pairwise(names)
+        ),
+    ]
+
+
+def test_a_graph_that_takes_long_is_ended(refusal, monkeypatch):
+    monkeypatch.setenv("CROSSBAND_MAX_ONNX_SECONDS", "1")
+    line = refusal(graph_of(products(1000, 2000)))
+    assert "small.onnx: it took longer than 1 seconds" in line
+    assert "CROSSBAND_MAX_ONNX_SECONDS=2 allows more" in line
+
+
+@pytest.mark.slow
+def test_one_operator_that_takes_long_is_left_and_the_command_ends(tmp_path):
+    """ONNX Runtime does not end within an operator: 2 x 20,000^3 operations here."""
+    path = tmp_path / "small.onnx"
+    path.write_bytes(graph_of(products(20_000, 1)))
+    words = ["import", path, "-o", tmp_path / "named.onnx", "--task", "rgb2nir"]
+    words += ["--source-bands", "red,green,blue", "--target-bands", "nir", "--unit", "reflectance"]
+    done = subprocess.run(
+        [sys.executable, "-m", "crossband", *map(str, words)],
+        env={**os.environ, "CROSSBAND_MAX_ONNX_SECONDS": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "it took longer than 1 seconds" in done.stderr
+    assert not (tmp_path / "named.onnx").exists()
+
+
+def test_graphs_within_graphs(refusal):
+    """Each branch of an If holds the next one; the innermost has an operator that is refused."""
+    inner = helper.make_node("Evil", ["source"], ["big"], domain="com.evil")
+    end, yes = helper.make_tensor_value_info("big", FLOAT, None), constant("yes", True, bool)
+    for _ in range(25):
+        branch = helper.make_graph([yes, inner], "b", [], [end])
+        inner = helper.make_node("If", ["yes"], ["big"], then_branch=branch)
+    content = graph_of([yes, inner])
+    assert "custom operators are code" in refusal(content)
+
+
+def test_more_graphs_within_graphs_than_a_reader_takes(refusal):
+    """Field 7 of a model is its graph, 1 its node, 5 its attribute, and 6 a graph again."""
+    held = b""
+    for field in (6, 5, 1) * 2000:
+        held = bytes([field << 3 | 2]) + size(len(held)) + held
+    held = b"\x08\x08" + b"\x3a" + size(len(held)) + held
+    assert "no ONNX file, or a damaged one" in refusal(held)
+
+
+def size(number):
+    """Return a number as protobuf writes it."""
+    found = b""
+    while number > 127:
+        found, number = found + bytes([number & 127 | 128]), number >> 7
+    return found + bytes([number])

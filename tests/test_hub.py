@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download, utils
 
 from crossband import load
 from crossband.cli.main import main
@@ -123,13 +123,26 @@ def hub(tmp_path, monkeypatch):
     server.commits, server.created, server.status = {}, [], 200
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    # Read when it is imported, before this test: 0.30 takes a commit's address apart by it.
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     use_cache(monkeypatch, tmp_path / "cache")
+    forget_sessions()
     yield server
+    forget_sessions()
     server.shutdown()
     server.server_close()
+
+
+def forget_sessions():
+    """Before 1.0 a session of huggingface_hub is kept, and knows whether it is offline."""
+    getattr(utils, "reset_sessions", list)()
 
 
 def use_cache(monkeypatch, folder):
@@ -175,6 +188,7 @@ def test_offline_the_cache_is_enough(hub, folder, capsys, monkeypatch, tmp_path)
     asked = []
     monkeypatch.setattr(_Hub, "_refused", lambda handler: asked.append(handler.path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # what the variable sets at import
+    forget_sessions()
     again, here, x = load("hf://owner/name"), load(folder), torch.rand(3, 20, 21)
     assert again.weights_hash == pulled.weights_hash == here.weights_hash
     assert torch.equal(again(x), here(x))

@@ -23,7 +23,12 @@ from crossband.core.file_names import not_text
 from crossband.core.memory import is_out_of_memory, memory_words
 from crossband.core.messages import printable, say, say_warning, tell
 from crossband.core.python_words import naming_options
-from crossband.core.signals import ignore_signals, interrupts_after_imports, preempted
+from crossband.core.signals import (
+    end_at_once,
+    ignore_signals,
+    interrupts_after_imports,
+    preempted,
+)
 from crossband.core.version import __version__
 from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, UpToDate
 
@@ -49,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # The work is done, and its exit code stands; the interpreter takes a while to end.
         ignore_signals()
+        end_at_once(code)
     return code
 
 

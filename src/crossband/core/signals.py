@@ -130,3 +130,20 @@ def ignore_signals(worker: int = 0) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+#: Name of a thread that computes in C++ and cannot be ended.
+UNENDING = "crossband: computes without an end"
+
+
+def end_at_once(code: int) -> None:
+    """End the process where a thread still computes in C++.
+
+    When such a thread has computed, it asks for the interpreter. If that has ended, C++ aborts the
+    process, with another exit code.
+    """
+    if any(thread.name == UNENDING for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core.onnx_session import RUNTIME, failure, import_runtime, open_session
+from crossband.core.onnx_session import RUNTIME, import_runtime, open_session, run_session
 from crossband.errors import ModelError
 from crossband.networks.base import Generator
 
@@ -104,10 +104,8 @@ class _OnnxNetwork(Generator):
         if self._ranges is not None:
             low, span = self._ranges.source
             values = values * span + low
-        try:
-            found = self._session.run(None, {self._session.get_inputs()[0].name: values})[0]
-        except Exception as error:
-            raise failure(f"{self._name}: ONNX Runtime failed", error) from error
+        feeds = {self._session.get_inputs()[0].name: values}
+        found = run_session(self._session, feeds, self._name)[0]
         out: NDArray[np.float32] = np.asarray(found, np.float32)
         size = (x.shape[-2] * self.scale, x.shape[-1] * self.scale)
         if out.shape != (len(x), self.out_channels, *size):

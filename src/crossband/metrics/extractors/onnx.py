@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossband.core.onnx_session import failure, import_runtime, open_session
+from crossband.core.onnx_session import import_runtime, open_session, run_session
 from crossband.core.regular_file import open_regular_file
 from crossband.errors import ModelError
 from crossband.metrics.extractors.base import ANTIALIASED, Extractor, Features
@@ -88,10 +88,7 @@ class Onnx(Extractor):
             if short
             else pictures
         )
-        try:
-            outputs = self.session.run(self.outputs, {self.input: full})
-        except Exception as error:
-            raise failure(f"{self.path}: ONNX Runtime failed", error) from error
+        outputs = run_session(self.session, {self.input: full}, str(self.path), self.outputs)
         for name, output in zip(self.outputs, outputs, strict=True):
             if output.ndim != 2 or len(output) != step:
                 raise ModelError(

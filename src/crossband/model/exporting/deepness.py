@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from crossband.core.atomic import atomic_file, check_file
-from crossband.core.onnx_session import open_session
+from crossband.core.onnx_session import open_session, run_session
 from crossband.core.sensors import Sensor, get
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.exporting.graph import FARTHEST, check_exportable, trace
@@ -157,7 +157,7 @@ def _overlap(network: Generator, tile: int) -> int:
 def _check_same(name: str, wrapped: StoredNumbers, content: bytes, example: Tensor) -> None:
     """Raise ModelError where the graph gives other numbers than torch."""
     session = open_session(content, name)
-    found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    found = run_session(session, {session.get_inputs()[0].name: example.numpy()}, name)
     expected = wrapped(example)
     for one, other in zip(
         found, expected if isinstance(expected, tuple) else (expected,), strict=True
