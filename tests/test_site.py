@@ -86,15 +86,17 @@ def test_lines_of_a_command_are_not_broken_where_its_output_was_read_in_pieces()
 def public():
     """Yield name and function of all that the reference documents, methods included."""
     for _, _, modules in api.PAGES.values():
-        for module in map(importlib.import_module, modules):
-            for name, member in vars(module).items():
-                if name.startswith("_") or getattr(member, "__module__", "") != module.__name__:
+        for module, _, chosen in (text.partition(":") for text in modules):
+            for name, member in vars(importlib.import_module(module)).items():
+                if name.startswith("_") or getattr(member, "__module__", "") != module:
+                    continue
+                if chosen and name not in chosen.replace(",", "").split():
                     continue
                 members = vars(member) if inspect.isclass(member) else {name: member}
                 for inner, value in members.items():
                     function = getattr(value, "__func__", getattr(value, "fget", value))
                     if not inner.startswith("_") and inspect.isfunction(inspect.unwrap(function)):
-                        yield f"{module.__name__}.{inner}", inspect.unwrap(function)
+                        yield f"{module}.{inner}", inspect.unwrap(function)
 
 
 def test_the_reference_states_errors_and_shapes():

@@ -13,7 +13,8 @@ from site_pages.markdown import cell, table
 
 #: The keyword arguments of `Model.translate` and `Model.series`.
 KEYWORDS = frozenset(SeriesKeywords.__annotations__)
-#: Page -> its title, an introduction, and the modules whose public members it documents.
+#: Page -> its title, an introduction, and the modules whose public members it documents, or some
+#: members of a module behind a colon.
 PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "model": (
         "How do I translate from Python?",
@@ -67,6 +68,22 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "crossband.data.splits",
             "crossband.data.pack",
             "crossband.data.degrade.scene",
+            "crossband.data.check.run",
+            "crossband.data.layouts.base: Layout, LayoutResult, build_manifest",
+        ),
+    ),
+    "exchange": (
+        "How do I export, import and blend models from Python?",
+        "The commands `export`, `push`, `import` and `blend` call these. [Exchange]"
+        "(../../exchange.md) says what each file holds, and which networks can be exported.",
+        (
+            "crossband.model.exporting.onnx_file: export_onnx",
+            "crossband.model.exporting.stac: export_stac",
+            "crossband.model.exporting.deepness: export_deepness",
+            "crossband.model.exporting.hub: push",
+            "crossband.model.importing.checkpoint",
+            "crossband.model.importing.onnx_graph: describe_onnx",
+            "crossband.model.interpolate: interpolate, blend",
         ),
     ),
     "training": (
@@ -105,9 +122,10 @@ def pages() -> dict[str, str]:
 
 def _page(title: str, intro: str, modules: tuple[str, ...]) -> str:
     text = f"# {title}\n\n{intro}\n\n"
-    for name in modules:
+    for module in modules:
+        name, _, members = module.partition(":")
         shown = "crossband" if name == "crossband.api" else name
-        directives = f".. automodule:: {name}\n   :members:\n   :show-inheritance:\n"
+        directives = f".. automodule:: {name}\n   :members:{members}\n   :show-inheritance:\n"
         if name == "crossband.api":  # under the names that people type
             directives = (
                 ".. autofunction:: crossband.load\n\n.. autoclass:: crossband.Model\n   :members:\n"

@@ -114,6 +114,11 @@ def blend(
 
     Returns:
         The folder, and one line about the baselines.
+
+    Raises:
+        ModelError: the models have different architectures or signatures.
+        OutputError: the output is one of the models, or exists.
+        UpToDate: the output was made of the same models with the same weight.
     """
     models = [load(name) for name in (first, second)]
     made_from = make_fingerprint(
