@@ -5,6 +5,7 @@
                                   [--beside FOLDER]     the same of the weights of before
     python benchmarks/bundled.py ship NAME              put the judged model into the package
     python benchmarks/bundled.py table NAME             print inner folds beside the vault
+    python benchmarks/bundled.py pairs NAME             write names and hashes of its training pairs
 
 Run `manifests.py write` before. The recipe is chosen with `inner_folds.py`, which keeps the vault
 closed. A look is written into looks.csv, in the repository. `judge` refuses a second one without
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +34,10 @@ from judged import Ratio, error_table, losses, ratio_table, ratios, read_places
 from project import ROOT, crossband
 
 from crossband import Model, load
+from crossband.data.degrade import parse_degradation
+from crossband.data.manifest import read as read_manifest
+from crossband.data.reader import PairReader
+from crossband.model.training_data import target_hash, write_training_data
 from crossband.raster.gdal import gdal
 
 RUNS = Path("runs/bundled")
@@ -194,7 +200,38 @@ def ship(name: str) -> None:
     bands = sharpen.band_table(images) if "band" in images else ""
     text = card(model, MODELS[name].recipe, used, errors, looks, kept, bands)
     model.save(target, dtype="bfloat16", card=text)
+    write_training_data(target, _pairs(model, used))
     print(target.relative_to(ROOT))
+
+
+def name_training_data(name: str, manifests: Path) -> None:
+    """Write the names and hashes of the pairs that a model in the package was trained on."""
+    model = load(name)
+    rows, about = vault.read(MODELS[name].task, folder=manifests), model.about["training"]["data"]
+    if len(rows) != about["pairs"]:
+        raise SystemExit(
+            f"{len(rows)} rows outside of the vault, and {about['pairs']} were trained on"
+        )
+    assert model.folder is not None
+    write_training_data(model.folder, _pairs(model, rows))
+
+
+def _pairs(model: Model, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return name and hash of the target of each row, as `crossband evaluate` reads it."""
+    scale = model.network.scale
+    degradation = parse_degradation("Bicubic") if rows["source"].isna().all() else None
+    with tempfile.TemporaryDirectory() as folder:
+        rows.to_csv(Path(folder) / "pairs.csv", index=False)
+        table = read_manifest(Path(folder) / "pairs.csv")
+    reader = PairReader(table, model.signature, scale, degradation=degradation)
+    out = []
+    for position, row in enumerate(reader.rows):
+        pixels = reader.read(position, reader.info(position).grid.box)
+        window = "" if pd.isna(row["target_window"]) else f" {row['target_window']}"
+        path = Path(str(row["target"]))
+        found = f"{path.parent.name}/{path.name}{window}"
+        out.append((found, target_hash(pixels.target, pixels.mask)))
+    return out
 
 
 def table(name: str, to: Path | None) -> None:
@@ -223,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "judge", "ship", "table"])
+    parser.add_argument("what", choices=["train", "judge", "ship", "table", "pairs"])
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--why", default="", help="what the look at the vault is for")
@@ -242,6 +279,8 @@ def main() -> None:
         table(a.model, a.json)
     elif a.what == "ship":
         ship(a.model)
+    elif a.what == "pairs":
+        name_training_data(a.model, a.manifests)
     else:
         table(a.model, a.json)
 

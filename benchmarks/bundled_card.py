@@ -264,6 +264,9 @@ Trained on:
 Left out: imagery under non-commercial or unknown licences, files whose bands are in different
 units, and the vault.
 
+[training_data.csv](training_data.csv) has the name and a hash of the target of each pair, and
+`crossband evaluate` says where it judges the model on one of them.
+
 ## Training
 
 Recipe `{recipe}`: {t["steps"]:,} steps, {t["samples"]:,} crops{_minutes(t)}, on

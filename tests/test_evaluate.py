@@ -17,10 +17,12 @@ from scipy import stats
 
 from crossband import Model
 from crossband.core.signature import Signature, UnitRange
-from crossband.errors import BandError, CrossbandError, ManifestError, OutputError
+from crossband.errors import BandError, CrossbandError, ManifestError, ModelError, OutputError
 from crossband.evaluation import evaluate as ev
 from crossband.evaluation.report.selection import select_pairs
 from crossband.metrics import MODEL
+from crossband.model.folder import bundled, load
+from crossband.model.training_data import read_training_data, target_hash, write_training_data
 from crossband.networks.base import Generator
 from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean
@@ -241,6 +243,38 @@ def test_files_of_the_report(scenes, model, tmp_path):
         pixels = matplotlib.image.imread(out / picture["file"])
         assert pixels.shape[1] == 1600
         assert pixels[..., :3].std() > 0.1
+
+
+def test_pairs_that_a_model_was_trained_on_are_said(scenes, model, tmp_path):
+    """The hash is of the target's values: neither the file's name nor its grid counts."""
+    folder = tmp_path / "folder"
+    model.save(folder)
+    known = [target_hash(nir[None], mask) for _, nir, mask in scenes.pixels[:2]]
+    write_training_data(folder, [("a, with a comma", known[0]), ("b", known[1])])
+    report = ev.evaluate([str(folder)], scenes.manifest(), tmp_path / "out", pictures=0)
+    assert report.metrics["models"][0]["trained_on"] == 2
+    said = "was trained on 2 of these 5 pairs, so its numbers below are too good"
+    assert f"! {model.name} {said}" in ev.report_text(report)
+    assert said in (tmp_path / "out" / "index.html").read_text()
+    write_training_data(folder, [("a", "0" * 16)])
+    report = ev.evaluate([str(folder)], scenes.manifest(), tmp_path / "out2", pictures=0)
+    assert report.metrics["models"][0]["trained_on"] == 0
+    assert "was trained on" not in ev.report_text(report)
+
+
+@pytest.mark.parametrize("text", ["", "pair,sha\n", "pair,hash\na,xyz\n", "pair,hash\na\n", "\xff"])
+def test_a_broken_table_of_training_pairs_is_one_line(scenes, model, tmp_path, text):
+    model.save(tmp_path / "folder")
+    (tmp_path / "folder" / "training_data.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"training_data\.csv: "):
+        ev.evaluate([str(tmp_path / "folder")], scenes.manifest(), tmp_path / "out", pictures=0)
+
+
+def test_bundled_models_name_each_pair_that_they_were_trained_on():
+    for name, folder in bundled().items():
+        pairs = load(name).about["training"]["data"]["pairs"]
+        assert len(read_training_data(folder)) == pairs
+        assert "training_data.csv" in (folder / "README.md").read_text()
 
 
 def test_a_manifest_column_with_a_name_of_ours_is_kept(scenes, model, tmp_path):

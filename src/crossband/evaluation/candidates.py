@@ -21,6 +21,7 @@ from crossband.errors import BandError, CrossbandError, InputError, ManifestErro
 from crossband.evaluation.baselines import Baseline, untrained_baselines
 from crossband.metrics import MODEL
 from crossband.model import Model
+from crossband.model.training_data import read_training_data
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_raster
 from crossband.raster.scene import Scene
@@ -39,12 +40,14 @@ class Candidate(ABC):
         signature: its bands and units.
         scale: target pixels per source pixel along one side.
         baselines: baselines by name; they run in fp32, on the same pixels.
+        trained_on: hashes of the targets that it is known to have been trained on.
     """
 
     label: str
     signature: Signature
     scale: int
     baselines: dict[str, Baseline]
+    trained_on: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +90,7 @@ class ModelCandidate(Candidate):
     def __init__(self, model: Model, label: str, device: str, precision: str) -> None:
         self.model, self.label, self.device, self.precision = model, label, device, precision
         self.signature, self.scale = model.signature, model.network.scale
+        self.trained_on = read_training_data(model.folder)
         self.hashes = {name: b.weights_hash for name, b in model.baselines.items()}
         self.baselines = {name: self._baseline(b) for name, b in model.baselines.items()}
         for name, baseline in untrained_baselines(self.signature, self.scale).items():

@@ -18,6 +18,7 @@ from crossband.evaluation.aggregate import Aggregate, GroupKey
 from crossband.evaluation.breakdown import Breakdowns
 from crossband.evaluation.candidates import Candidate
 from crossband.metrics import MODEL, PairScorer, Score, Target, index_values, usable_indices
+from crossband.model.training_data import target_hash
 from crossband.raster.grid import Window
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Evaluation:
         self.aggregate = Aggregate(list(candidate.baselines))
         self.breakdowns = Breakdowns(by, table, list(candidate.baselines))
         self.picture_sets: dict[str, PictureSet] = {}
+        self.trained_on = 0
 
     def _make_reader(self) -> PairReader:
         return PairReader(self.table, self.candidate.signature, self.candidate.scale)
@@ -96,6 +98,8 @@ class Evaluation:
         with ThreadPoolExecutor(self.workers, "crossband-score") as pool:
             for position, (source, target) in enumerate(self._pairs()):
                 row = self.rows[position]
+                known = self.candidate.trained_on
+                self.trained_on += bool(known) and target_hash(target.values, target.mask) in known
                 outputs = {
                     name: self.output(name, row, source, target) for name in self.candidate.names
                 }
@@ -188,6 +192,7 @@ class Evaluation:
             sensor["profiles"] = profile_records(totals[sensor["sensor"], sensor["unit"]])
         return {
             **self.candidate.describe(),
+            "trained_on": self.trained_on,
             "indices": self.aggregate.indices(),
             "sensors": sensors,
             "groups": self.aggregate.groups(),

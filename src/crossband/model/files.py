@@ -8,6 +8,8 @@ from pathlib import Path
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD, BASELINES = "model.safetensors", "model.json", "README.md", "baselines"
 CALIBRATION = "calibration.json"
+#: Names and hashes of the pairs that it was trained on; see `training_data`.
+TRAINING = "training_data.csv"
 
 
 def sha256(path: Path) -> str:

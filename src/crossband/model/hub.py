@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from crossband.errors import ModelError
-from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, WEIGHTS
+from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS
 
 PREFIX = "hf://"
 #: Only the files of a model folder: executable or pickled files are not even downloaded.
-WANTED = (WEIGHTS, DESCRIPTION, CARD, CALIBRATION, f"{BASELINES}/*")
+WANTED = (WEIGHTS, DESCRIPTION, CARD, CALIBRATION, TRAINING, f"{BASELINES}/*")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 #: What the status of an answer means.
 _STATUS = {

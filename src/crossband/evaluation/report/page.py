@@ -16,7 +16,7 @@ from crossband.evaluation.report import plots, tables
 from crossband.evaluation.report.cells import known, metric_of
 from crossband.evaluation.report.comparison_tables import comparison_tables, undecided
 from crossband.evaluation.report.interval_tables import interval_tables
-from crossband.evaluation.report.text import leakage_text
+from crossband.evaluation.report.text import leakage_text, trained_on_text
 from crossband.metrics import MODEL
 
 
@@ -112,6 +112,8 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     if leak:
         out.append({"kind": "bad", "text": leakage_text(leak)})
     for model in metrics["models"]:
+        words = trained_on_text(model, metrics["manifest"])
+        out += [{"kind": "bad", "text": f"{words}."}] if words else []
         for record in model["sensors"]:
             out.append(_verdict(model, record))
     versus = metrics.get("versus") or {}

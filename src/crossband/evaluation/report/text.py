@@ -62,6 +62,9 @@ def evaluation_text(metrics: Mapping[str, Any]) -> str:
         blocks.append(f"{about['n_unguided']} pairs without a guide are left out")
     if about.get("leakage"):
         blocks.append("! " + leakage_text(about["leakage"]))
+    blocks += [
+        f"! {words}" for model in metrics["models"] if (words := trained_on_text(model, about))
+    ]
     for model in metrics["models"]:
         blocks.append(_model_text(model, metrics["indices"]))
         blocks += ["\n".join(_feature_lines(record)) for record in model.get("features", [])]
@@ -70,6 +73,17 @@ def evaluation_text(metrics: Mapping[str, Any]) -> str:
     if any(model["baselines"] for model in metrics["models"]):
         blocks.append(f"{BETTER} a baseline that is better than the model on the same pixels")
     return "\n\n".join(blocks)
+
+
+def trained_on_text(model: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Return a warning where a model was trained on pairs that it is judged on; else nothing."""
+    known = model.get("trained_on")
+    if not known:
+        return ""
+    return (
+        f"{model['label']} was trained on {known:,} of these {about['n_rows']:,} pairs, so its "
+        "numbers below are too good"
+    )
 
 
 def leakage_text(leak: Mapping[str, Any]) -> str:

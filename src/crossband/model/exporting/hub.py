@@ -12,7 +12,7 @@ import yaml
 from crossband.core.regular_file import read_text
 from crossband.errors import ModelError
 from crossband.model.card import make_card
-from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, WEIGHTS
+from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS
 from crossband.model.hub import PREFIX, WANTED, check_name, endpoint, hub_line
 from crossband.model.model import Model
 
@@ -43,8 +43,8 @@ def push(model: Model, name: str, *, private: bool = False) -> str:
     api = HfApi(endpoint=endpoint())
     with tempfile.TemporaryDirectory(prefix="crossband-push-") as temporary:
         folder = Path(temporary)
-        for part in (WEIGHTS, DESCRIPTION, CALIBRATION):
-            if part != CALIBRATION or (model.folder / part).is_file():
+        for part in (WEIGHTS, DESCRIPTION, CALIBRATION, TRAINING):
+            if part in (WEIGHTS, DESCRIPTION) or (model.folder / part).is_file():
                 shutil.copyfile(model.folder / part, folder / part)
         if (model.folder / BASELINES).is_dir():
             shutil.copytree(model.folder / BASELINES, folder / BASELINES)

@@ -1,0 +1,63 @@
+"""The pairs that a model was trained on, by name and by a hash of their target.
+
+A model folder may have a table of them, so that an evaluation on one of these pairs can say so. The
+hash is of physical values and not of a file: one file may hold many pairs, and a copy in another
+format is the same pair.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossband.core.regular_file import read_text
+from crossband.errors import ModelError
+from crossband.model.files import TRAINING
+
+COLUMNS = ("pair", "hash")
+#: Values are rounded to this step before they are hashed, far finer than any sensor.
+STEP = 1e-4
+_HASH = re.compile(r"[0-9a-f]{16}")
+
+
+def target_hash(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
+    """Return a hash of a target, of 16 hexadecimal digits.
+
+    Args:
+        values: float [C, H, W] in physical units.
+        mask: bool [H, W], True where valid.
+    """
+    numbers = np.rint(np.where(mask, values, 0).astype(np.float64) / STEP).astype("<i8")
+    text = f"{numbers.shape}".encode()
+    return hashlib.sha256(text + numbers.tobytes() + np.packbits(mask).tobytes()).hexdigest()[:16]
+
+
+def read_training_data(folder: Path | None) -> frozenset[str]:
+    """Return the hashes of the pairs that a model was trained on; none where its folder has none.
+
+    Raises:
+        ModelError: the table is not one.
+    """
+    path = folder / TRAINING if folder is not None else None
+    if path is None or not path.exists():
+        return frozenset()
+    rows = list(csv.reader(io.StringIO(read_text(path, ModelError))))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise ModelError(f"{path}: its columns must be {', '.join(COLUMNS)}")
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(COLUMNS) or not _HASH.fullmatch(row[1]):
+            raise ModelError(f"{path}: row {number} is not a name and a hash of 16 digits")
+    return frozenset(row[1] for row in rows[1:])
+
+
+def write_training_data(folder: Path, pairs: list[tuple[str, str]]) -> None:
+    """Write the table of names and hashes into a model folder."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *pairs])
+    (folder / TRAINING).write_text(text.getvalue(), encoding="utf-8")
