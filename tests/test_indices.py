@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import spyndex
@@ -9,6 +11,7 @@ import torch
 
 from crossband.core import indices
 from crossband.errors import BandError
+from crossband.translate.index_files import index_paths
 
 LETTERS = {"nir": "N", "red": "R", "green": "G", "blue": "B"}
 
@@ -78,3 +81,9 @@ def test_what_is_missing_is_named():
         indices.check("NBR", {"nir", "red"})
     with pytest.raises(BandError, match="did you mean 'NDVI'"):
         indices.check("NVDI", {"nir", "red"})
+
+
+@pytest.mark.parametrize("name", ["../../NDVI", "/tmp/x", "..", "a\0b", ""])
+def test_a_name_that_is_no_part_of_a_file_name_is_unknown(name):
+    with pytest.raises(BandError, match="unknown index"):
+        index_paths(Path("out/nir.tif"), [name])

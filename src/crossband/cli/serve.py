@@ -25,7 +25,7 @@ def add_serve(sub: Any) -> None:
         "--model",
         action="append",
         help="offer this model: a bundled name, a folder or hf://owner/name; may be repeated "
-        "(default: all that are bundled)",
+        "(default: all bundled ones that need no guide)",
     )
     g = p.add_argument_group("computing")
     add_options(g, TileOptions, ("device", "precision", "tile"))

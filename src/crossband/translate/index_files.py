@@ -16,9 +16,15 @@ from crossband.raster.scene import Scene
 
 
 def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
-    """Return index name -> path; by default `nir.tif` and NDVI give `nir_NDVI.tif`."""
+    """Return index name -> path; by default `nir.tif` and NDVI give `nir_NDVI.tif`.
+
+    Raises:
+        BandError: an unknown index, whose name may be no part of a file name.
+    """
     if isinstance(names, Mapping):
         return {name: Path(path) for name, path in names.items()}
+    for name in names:
+        indices.required_bands(name)
     return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}
 
 
