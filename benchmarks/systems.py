@@ -67,14 +67,14 @@ def pairs(task: str, data: Path, *, own: bool = False) -> pd.DataFrame:
     test = table["split"] == "test"
     table["source_window"] = table["target_window"] = None
     for row in table[test].itertuples():
-        window = _middle(Path(str(row.target)))
+        window = middle(Path(str(row.target)))
         table.loc[row.Index, "target_window"] = window
         if row.source:
             table.loc[row.Index, "source_window"] = window
     return table
 
 
-def _middle(path: Path) -> str:
+def middle(path: Path) -> str:
     """Return the window of at most SIDE pixels in the middle, as GDAL's srcwin."""
     with gdal(), rasterio.open(path) as d:
         # Whole cells of every scale that is offered.

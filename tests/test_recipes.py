@@ -21,6 +21,7 @@ from crossband import load
 from crossband.cli.main import main
 from crossband.core.registry import build
 from crossband.data.module import Pairs
+from crossband.errors import RecipeError
 from crossband.evaluation.baselines import untrained_baselines
 from crossband.evaluation.evaluate import evaluate
 from crossband.networks import Discriminator, Generator, parameter_count
@@ -72,6 +73,46 @@ def test_every_recipe_that_follows_a_publication_says_what_differs():
         assert all(re.fullmatch(r"[A-Z][^\n]{20,}\.", text) for text in said), name
 
 
+#: Those that are trained for an hour or two, not for minutes.
+REFERENCE = (
+    "rgb2nir/discrete-flow-matching", "rgb2nir/flow-matching", "rgb2nir/nir-gan",
+    "rgb2nir/nir-gan-satclip", "rgb2nir/wgan-gp-small", "rgb2thermal/cyclegan",
+    "rgb2thermal/unit", "sar2optical/pix2pix", "super-resolution/unet-autoencoder",
+)  # fmt: skip
+
+
+def test_nine_recipes_have_a_reference_run_that_can_be_built():
+    assert {n for n, c in CONFIGS.items() if "reference" in c} == set(REFERENCE)
+    for name in REFERENCE:
+        given = recipe.reference_options(CONFIGS[name])
+        words = [f"--{key}={json.dumps(value)}" for key, value in given.items()]
+        config = recipe.load(name, words)
+        with torch.device("meta"):
+            run = recipe_parser.instantiate(
+                recipe_parser.parse(recipe.load(name, [*words, "--data.manifest=pairs.csv"]))
+            )
+        assert run.method.max_steps == given["method.max_steps"] < 100_000
+        rounds = run.method.max_steps * run.method.critic_steps / given["data.steps"]
+        assert rounds == pytest.approx(10, abs=0.1) or rounds == pytest.approx(20, abs=0.1), name
+        crop = config["data"]["init_args"]["crop"]
+        assert crop <= 128
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("3", "--reference is a mapping"),
+        ("{method.generator.widht: 3}", "widht"),
+        ("{method.losses.7.weight: 3}", "none of the"),
+        ("{seed: 3}", "begins with none of method, data"),
+        ("{reference: 3}", "begins with none of method, data"),
+    ],
+)
+def test_a_wrong_reference_is_refused(reference, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe.load("rgb2nir/nir-gan", [f"--reference={reference}"])
+
+
 @pytest.mark.slow
 def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, monkeypatch):
     once = functools.cache(recipe_info)
@@ -105,6 +146,8 @@ def test_the_table_has_every_recipe_with_the_numbers_of_its_networks(capsys, mon
             assert row.source in " ".join(below)
     listed = " ".join(" ".join(lines[80]).split())
     assert all(text in listed for row in rows.values() for text in row.differs)
+    assert all(row.reference in listed for row in rows.values())
+    assert rows["rgb2thermal/unit"].reference
     assert not any(line.startswith("      - ") for line in lines[120])  # fit: only their names
 
 

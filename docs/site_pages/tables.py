@@ -33,6 +33,8 @@ def _recipes() -> str:
             if row.task == task and row.differs:
                 text += f"What differs in `{row.name}` from what it follows:\n\n"
                 text += "".join(f"- {cell(sentence)}\n" for sentence in row.differs) + "\n"
+                if row.reference:
+                    text += f"Its reference run has {cell(row.reference)}.\n\n"
     return text
 
 

@@ -6,6 +6,7 @@ recipe names, and `recipe_parser` builds them.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from crossband.errors import RecipeError, nearest
 from crossband.model.description import check_line
 from crossband.training.recipe_classes import check_names
 from crossband.training.recipe_keys import KEYS
+
+#: Keys of a recipe whose options its reference run may set.
+REFERENCED = ("method", "data")
 
 
 def available() -> dict[str, Path]:
@@ -65,12 +69,32 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise RecipeError(f"--{key} is null; leave it out for {KEYS[key][1]!r}")
         _check_plain(value, str(key))
         check_names(value, KEYS[key][0], str(key))
+    reference_options(config)
     for key in ("name", "task"):
         check_line(f"--{key}", config.get(key, ""), RecipeError)
     seed = config.get("seed", 0)
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise RecipeError(f"--seed must be 0 to {2**32 - 1}")
     return config
+
+
+def reference_options(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a recipe's reference run: dotted name -> value; empty without one.
+
+    Raises:
+        RecipeError: `reference` is no mapping, or names an option that the recipe does not have.
+    """
+    found = config.get("reference") or {}
+    if not isinstance(found, dict):
+        raise RecipeError("--reference is a mapping, as in {method.max_steps: 20000}")
+    changed = {key: copy.deepcopy(config[key]) for key in REFERENCED if key in config}
+    for name, value in found.items():
+        if str(name).partition(".")[0] not in changed:
+            raise RecipeError(f"--reference: {name!r:.60} begins with none of {', '.join(changed)}")
+        set_option(changed, str(name), copy.deepcopy(value))
+    for key, value in changed.items():
+        check_names(value, KEYS[key][0], f"reference.{key}")
+    return found
 
 
 def given_options(overrides: Sequence[str]) -> list[str]:

@@ -14,8 +14,8 @@ import yaml
 from crossband.training import recipe, recipe_parser
 from crossband.training.recipe_keys import KEYS, TrainerOptions
 
-#: Keys that say something of a recipe, and are not options of a run.
-TEXTS = ("differs",)
+#: Keys that say something of a recipe, and change no run.
+TEXTS = ("differs", "reference")
 
 
 def recipe_help(name: str | Path) -> str:

@@ -56,6 +56,12 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "task": (str, "", "task of the model, as in rgb2nir"),
     "source": (str, "", "paper or system that it follows, cited in one line"),
     "differs": (list[str] | None, None, "what differs from that paper or system, in sentences"),
+    "reference": (
+        dict[str, Any] | None,
+        None,
+        "options of its reference run, which is smaller than the publication's, as in "
+        "{method.generator.width: 32}",
+    ),
     "seed": (int, 0, "seed of all random numbers"),
     "device": (Literal[DEVICES], "auto", "where to compute"),
     "precision": (Literal[PRECISIONS], "auto", "auto uses bf16 if the device supports it"),

@@ -6,6 +6,7 @@ Parameters are counted in networks that are built without initialised weights.
 from __future__ import annotations
 
 import inspect
+import json
 import textwrap
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,6 +32,7 @@ class RecipeInfo:
         trained: parameters of all networks in training, each counted once.
         source: paper or system that the recipe follows.
         differs: what differs from it, in sentences.
+        reference: options of its reference run, in one line; empty without one.
     """
 
     name: str
@@ -41,6 +43,7 @@ class RecipeInfo:
     trained: int
     source: str
     differs: tuple[str, ...]
+    reference: str
 
 
 def recipe_info(name: str) -> RecipeInfo:
@@ -64,6 +67,9 @@ def recipe_info(name: str) -> RecipeInfo:
         trained=sum(trained.values()),
         source=str(config.get("source", "")),
         differs=tuple(map(str, config.get("differs") or ())),
+        reference=", ".join(
+            f"{key} {json.dumps(value)}" for key, value in recipe.reference_options(config).items()
+        ),
     )
 
 
@@ -79,7 +85,7 @@ def recipe_table(rows: list[RecipeInfo], width: int = 80, differs: bool = False)
     Args:
         rows: results of `recipe_info`.
         width: characters of a line; the numbers need at least 80.
-        differs: whether to list what differs from the source.
+        differs: whether to list what differs from the source, and the options of reference runs.
     """
     longest = max(len(row.name) for row in rows)
     kinds = max(len(row.method) for row in rows)
@@ -98,6 +104,8 @@ def recipe_table(rows: list[RecipeInfo], width: int = 80, differs: bool = False)
             out.append(_filled(row.source, width, "    "))
             if differs:
                 out += [_filled(text, width, "      - ") for text in row.differs]
+                if row.reference:
+                    out.append(_filled(f"Reference run: {row.reference}", width, "      "))
     return "\n".join(out)
 
 

@@ -1,0 +1,270 @@
+"""What reference runs show: their curves, what each must show, and whether it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from crossband import Model, load
+from crossband.data import manifest as manifests
+from crossband.data.reader import PairReader
+from crossband.metrics import MODEL
+from crossband.raster.grid import Window
+from crossband.training import recipe
+from crossband.translate.options import TileOptions
+from crossband.translate.window import translate_window
+
+#: Draws of a sampler at a place, and places at most of which something is computed here.
+DRAWS, PLACES = 16, 40
+#: Metrics in which a system that learns from pairs must beat the mean; less is better in these.
+LESS, MORE = ("mae", "rmse"), ("psnr", "ssim", "r")
+#: Luminance of red, green and blue (ITU-R BT.601): colour taken for the target as it is.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+Array = NDArray[np.float32]
+
+
+def further(name: str, folder: Path) -> dict[str, Any]:
+    """Return what the report of a run does not have: draws, shuffled places, luminance."""
+    model = load(folder / "run" / "model")
+    rows = manifests.read(folder / "pairs.csv")
+    rows = rows[rows["split"] == "test"].iloc[:PLACES].reset_index(drop=True)
+    method = recipe.load(name)["method"]["class_path"]
+    if method in ("FlowMatching", "Diffusion"):
+        return {"draws": _draws(model, rows)}
+    if name.endswith("satclip"):
+        return {"shuffled": _shuffled(model, rows)}
+    if not recipe.load(name)["data"]["init_args"].get("paired", True):
+        return {"luminance": _luminance(model, rows)}
+    return {}
+
+
+def _read(model: Model, rows: pd.DataFrame) -> list[tuple[Window, Array, NDArray[np.bool_]]]:
+    """Return source, target [C, H, W] in physical units and mask [H, W] of each place."""
+    reader, found = PairReader(rows, model.signature, model.network.scale), []
+    for position in range(len(rows)):
+        info = reader.info(position)
+        pixels = reader.read(position, info.grid.box)
+        bands = tuple(model.signature.source)
+        source = Window(pixels.source, pixels.source_mask, info.grid, bands, info.unit)
+        if pixels.mask.any():
+            found.append((source, pixels.target, pixels.mask))
+    return found
+
+
+def _draws(model: Model, rows: pd.DataFrame) -> dict[str, float]:
+    """Judge DRAWS draws at each place as a distribution, all in physical units.
+
+    crps: the mean of |draw - truth| minus half of that of |draw - other draw|, the fair estimate
+    (Gneiting and Raftery 2007, eq. 21; Ferro 2014). Of one value it is the absolute error, so that
+    it may be held against that of the line. spread_error: the rank correlation of the draws'
+    standard deviation with the error of their mean, over places.
+    """
+    errors, scores, spreads = [], [], []
+    for source, target, mask in _read(model, rows):
+        drawn = np.stack(
+            [
+                translate_window(model, source, TileOptions(seed=seed)).values[:, mask]
+                for seed in range(DRAWS)
+            ]
+        )
+        truth = target[:, mask]
+        errors.append(float(np.abs(drawn.mean(axis=0) - truth).mean()))
+        scores.append(float(crps(drawn, truth).mean()))
+        spreads.append(float(drawn.std(axis=0, ddof=1).mean()))
+    return {
+        "places": len(errors),
+        "mae_of_mean": float(np.mean(errors)),
+        "crps": float(np.mean(scores)),
+        "spread": float(np.mean(spreads)),
+        "spread_error": float(spearmanr(spreads, errors).statistic) if len(errors) > 2 else 0.0,
+    }
+
+
+def crps(drawn: Array, truth: Array) -> Array:
+    """Return the continuous ranked probability score of draws [N, ...] of a truth [...]."""
+    count = len(drawn)
+    ordered = np.sort(drawn, axis=0)
+    # The sum of |a - b| over all pairs, from the order: each value counts by its rank.
+    ranks = 2.0 * np.arange(count) - count + 1.0
+    apart = 2.0 * np.tensordot(ranks, ordered, axes=1) / (count * (count - 1))
+    return np.asarray(np.abs(drawn - truth).mean(axis=0) - 0.5 * apart)
+
+
+def _shuffled(model: Model, rows: pd.DataFrame) -> dict[str, float]:
+    """Return the error with the right places, and with each place's picture at another one."""
+    read = _read(model, rows)
+    found: dict[str, list[float]] = {"right": [], "shuffled": []}
+    for number, (source, target, mask) in enumerate(read):
+        other = read[(number + len(read) // 2) % len(read)][0].grid
+        there = dataclasses.replace(other, height=source.grid.height, width=source.grid.width)
+        for kind, grid in (("right", source.grid), ("shuffled", there)):
+            out = translate_window(model, dataclasses.replace(source, grid=grid)).values
+            found[kind].append(float(np.abs(out - target)[:, mask].mean()))
+    return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+
+def _luminance(model: Model, rows: pd.DataFrame) -> dict[str, float]:
+    """Return the error of the luminance of the source, taken for the target."""
+    errors = [
+        float(np.abs(np.tensordot(LUMINANCE, source.values, axes=1) - target)[:, mask].mean())
+        for source, target, mask in _read(model, rows)
+    ]
+    return {"mae": float(np.mean(errors))}
+
+
+# The curve.
+
+
+def curve(folder: Path, key: str = "val/score") -> pd.DataFrame:
+    """Return the columns `step` and `value` of a logged number."""
+    log = pd.read_csv(folder / "run" / "logs" / "metrics.csv")
+    if key not in log:
+        return pd.DataFrame({"step": [], "value": []})
+    log = log[log[key].notna()].drop_duplicates("step", keep="last").sort_values("step")
+    return pd.DataFrame({"step": log["step"].to_numpy(), "value": log[key].to_numpy()})
+
+
+def slope(points: pd.DataFrame) -> float:
+    """Return the slope over the last half of a curve, in per cent of its last value.
+
+    It is that of a straight line, over as many steps as that half has: -1 says that going on for
+    half as long again, at this rate, would lower the value by one per cent.
+    """
+    last = points.iloc[len(points) // 2 :]
+    if len(last) < 2:
+        return float("nan")
+    x = last["step"].to_numpy(float)
+    x = (x - x[0]) / (x[-1] - x[0])
+    rate = np.polyfit(x, last["value"].to_numpy(float), 1)[0]
+    return float(100.0 * rate / last["value"].iloc[-1])
+
+
+# What each must show.
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A thing that a run must show.
+
+    Attributes:
+        text: what is compared, with its numbers.
+        holds: whether it does.
+    """
+
+    text: str
+    holds: bool
+
+
+def less(what: str, value: float, than: str, other: float) -> Claim:
+    """Claim that a value is below another one; NaN is not."""
+    return Claim(f"{what} {value:.4f}, {than} {other:.4f}", bool(value < other))
+
+
+def falls(what: str, points: pd.DataFrame) -> Claim:
+    """Claim that the last fifth of a curve is below its first."""
+    part = max(len(points) // 5, 1)
+    first, last = points["value"].iloc[:part].mean(), points["value"].iloc[-part:].mean()
+    return Claim(f"{what}: from {first:.4g} to {last:.4g}", bool(last < first))
+
+
+def claims(name: str, folder: Path) -> list[Claim]:
+    """Return what a finished run must show."""
+    images = pd.read_csv(folder / "report" / "per_image.csv")
+    means = {
+        str(by): {str(k): float(v) for k, v in part.mean(numeric_only=True).items()}
+        for by, part in images.groupby("by")
+    }
+    shown = json.loads((folder / "shown.json").read_text())
+    config = recipe.load(name)
+    method = config["method"]["init_args"]
+    own = means[MODEL]
+    found = [falls("error at unseen places", curve(folder))]
+    line = next((b for b in ("linear", "bicubic") if b in means), None)
+    if drawn := shown.get("draws"):
+        base = float(images[images["by"] == line].head(drawn["places"])["mae"].mean())
+        found += [
+            less("MAE of the mean of 16 draws", drawn["mae_of_mean"], str(line), base),
+            less("CRPS", drawn["crps"], f"absolute error of {line}", base),
+            Claim(
+                f"spread against error: rank correlation {drawn['spread_error']:.2f}",
+                drawn["spread_error"] > 0,
+            ),
+        ]
+    elif luminance := shown.get("luminance"):
+        found += [
+            less("MAE", own["mae"], "mean", means["mean"]["mae"]),
+            less("MAE", own["mae"], "luminance", luminance["mae"]),
+            falls("cycle error", curve(folder, "loss/cycle")),
+        ]
+    else:
+        if line:
+            found.append(less("MAE", own["mae"], line, means[line]["mae"]))
+        if "mean" in means:
+            mean = means["mean"]
+            found += [less(m.upper(), own[m], "mean", mean[m]) for m in LESS]
+            found += [
+                Claim(f"{m.upper()} {own[m]:.4f}, mean {mean[m]:.4f}", bool(own[m] > mean[m]))
+                for m in MORE
+                # The correlation of a constant is not defined.
+                if m in own and np.isfinite(mean[m])
+            ]
+    if method.get("adversarial") == "wasserstein":
+        points = curve(folder, "loss/discriminator")
+        found.append(falls("critic's estimate", points.assign(value=-points["value"])))
+    if moved := shown.get("shuffled"):
+        found.append(less("MAE", moved["right"], "places shuffled", moved["shuffled"]))
+    return found
+
+
+def table(names: list[str], runs: Path) -> str:
+    """Return what each run shows, as Markdown."""
+    lines = ["| recipe | samples | slope at the end | shows | does not show |", "|" + "---|" * 5]
+    for name in names:
+        folder = runs / name
+        if not (folder / "shown.json").is_file():
+            lines.append(f"| `{name}` | not finished | | | |")
+            continue
+        given = dict(
+            option.removeprefix("--").split("=", 1)
+            for option in json.loads((folder / "shown.json").read_text())["options"]
+        )
+        config = recipe.load(name)
+        batch = int(given.get("data.batch", config["data"]["init_args"]["batch"]))
+        critic = int(config["method"]["init_args"].get("critic_steps", 1))
+        samples = int(given["method.max_steps"]) * batch * critic
+        sides: dict[bool, list[str]] = {True: [], False: []}
+        for claim in claims(name, folder):
+            sides[claim.holds].append(claim.text)
+        cells = [f"`{name}`", f"{samples:,}", f"{slope(curve(folder)):+.1f} %"]
+        cells += ["; ".join(sides[holds]) for holds in (True, False)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw_curves(names: list[str], runs: Path) -> Path:
+    """Draw the error at unseen places by steps, also of runs that go on; return the picture."""
+    begun = {n: curve(runs / n) for n in names if (runs / n / "run/logs/metrics.csv").is_file()}
+    figure = Figure(figsize=(10, 3.0 * max(-(-len(begun) // 3), 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (name, points) in enumerate(begun.items()):
+        axes = figure.add_subplot(-(-len(begun) // 3), 3, number + 1)
+        axes.plot(points["step"], points["value"], color="#1f5f8b", marker=".")
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("steps", fontsize=8)
+        axes.set_ylabel("error, of the range", fontsize=8)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(labelsize=7)
+    path = runs / "reference.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
