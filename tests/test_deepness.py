@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from registered import waken
 
@@ -74,6 +77,12 @@ class _Rectangle:
 
     def __getattr__(self, name):
         return lambda *_: 0.0
+
+
+def physical(shares, ranges=((0.0, 1.0),)):
+    """Outputs [C, H, W] of a file, or what Deepness makes of them over 255 -> physical values."""
+    low, high = np.array(ranges, np.float32).T[..., None, None]
+    return low + (shares * 255 - 1.5) * (high - low) / 254
 
 
 def settings(path):
@@ -152,8 +161,65 @@ def test_interior_pixels_are_ours(sensor, kind, most, process, tmp_path):
     margin = model.network.margin
     inner = np.s_[:, margin : 150 - margin, margin : 131 - margin]
     assert found.shape == expected.shape == (2, 150, 131)
-    assert np.abs(found - expected)[inner].max() <= 1e-3
-    assert found[inner].std() > 1e-3
+    found, expected = physical(found)[inner], expected.clip(0, 1)[inner]
+    assert np.abs(found - expected).max() <= 1e-3
+    assert found.std() > 1e-3
+
+
+PYTHON = os.environ.get("CROSSBAND_DEEPNESS_PYTHON")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sensor", "kind", "most"), [("sentinel-2-l2a", np.uint16, 6000), ("naip", np.uint8, 256)]
+)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_its_map_processor_gives_our_pixels_in_8_bits(sensor, kind, most, scale, tmp_path):
+    """Heights are multiples of the network's stride: it counts rows of tiles from the last one."""
+    folder = os.environ.get("CROSSBAND_DEEPNESS")
+    if not folder or not PYTHON:
+        pytest.skip("CROSSBAND_DEEPNESS_PYTHON is not set to a Python with QGIS and its packages")
+    model = model_of(out_channels=2)
+    if scale == 2:
+        model = model_of("EDSR", width=6, blocks=1, out_channels=3, depth=None, hidden=None)
+    path = export_deepness(model, tmp_path / "m.onnx", sensor=sensor, gsd=10.0, tile=TILE)
+    low = 1100 if kind is np.uint16 else 1
+    image = np.random.default_rng(0).integers(low, most, (3, 148, 131)).astype(kind)
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
+    sizes = {"count": 3, "height": 148, "width": 131, "dtype": kind}
+    with rasterio.open(tmp_path / "s.tif", "w", driver="GTiff", **place, **sizes) as out:
+        out.write(image)
+    session = Path(__file__).parent / "deepness_session.py"
+    words = [PYTHON, session, folder, path, tmp_path / "s.tif", tmp_path / "r.npy"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    env |= {"QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        list(map(str, words)), env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found, about = np.load(tmp_path / "r.npy"), get(sensor)
+    values = image.astype(np.float32) * np.float32(about.scale_for(np.dtype(kind).name))
+    with torch.no_grad():
+        expected = model(torch.from_numpy(values + np.float32(about.offset)), about.unit).numpy()
+    expected = np.rint(1 + expected.clip(0, 1) * 254)
+    assert found.dtype == np.uint8
+    margin = model.network.margin
+    seen = np.ones(expected.shape, bool)
+    inner = slice(margin * scale, -margin * scale)
+    seen[:, inner, inner] = False
+    if scale == 2:  # bands are last, the last row and column are left out, and tiles touch
+        found = np.pad(found.transpose(2, 0, 1), ((0, 0), (0, 2), (0, 2)))
+        above = -148 % TILE
+        for size, first, axis in ((148, above, 1), (131, 0, 2)):
+            at = (np.arange(2 * size) // 2 + first) % TILE
+            near = (at < margin) | (at >= TILE - margin) | (np.arange(2 * size) >= 2 * size - 2)
+            seen |= np.expand_dims(near, (0, 3 - axis))
+    assert found.shape == expected.shape == (model.network.out_channels, 148 * scale, 131 * scale)
+    found, expected = found[~seen], expected[~seen]
+    assert np.abs(found - expected).max() <= 1
+    assert (found == expected).mean() > 0.99
+    assert found.std() > 5
+    assert len(found) > 10_000
 
 
 def test_nodata_of_the_sensor_is_masked(tmp_path):
@@ -194,7 +260,7 @@ def test_super_resolution_has_one_output_and_no_overlap(tmp_path):
     with torch.no_grad():
         expected = model(torch.from_numpy(given), get("naip").unit).numpy()
     assert found.shape == (1, 3, 96, 96)
-    assert np.abs(found - expected).max() <= 1e-3
+    assert np.abs(physical(found[0]) - expected[0].clip(0, 1)).max() <= 1e-3
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -58,7 +58,11 @@ def _export(a: argparse.Namespace) -> int:
         raise CrossbandError("--unit: the sensor says it; leave it out with --to deepness")
     model = load(a.model)
     if a.to == "deepness":
-        from crossband.model.exporting.deepness import TILE, export_deepness
+        from crossband.model.exporting.deepness import (
+            TILE,
+            export_deepness,
+            values_of_bytes,
+        )
 
         path = export_deepness(
             model,
@@ -75,4 +79,7 @@ def _export(a: argparse.Namespace) -> int:
     else:
         path = export_onnx(model, a.output, unit=a.unit, overwrite=a.overwrite)
     say(path)
+    if a.to == "deepness":
+        for line in values_of_bytes(model, a.sensor):
+            say(f"{path.name}: {line}", error=True)
     return 0

@@ -1,4 +1,4 @@
-"""Write a model for Deepness, a plugin of QGIS (PUTvision/qgis-plugin-deepness 0.7).
+"""Write a model for Deepness, a plugin of QGIS (PUTvision/qgis-plugin-deepness 0.6.5).
 
 What its code does with a file of ONNX, and so what this one has:
 
@@ -9,6 +9,9 @@ What its code does with a file of ONNX, and so what this one has:
   `tiles_overlap` (percent), `class_names`, `reg_output_scaling`.
 - A `Regressor` takes channel 0 of each output, so that each band is an output. It puts NaN to 0.
 - A `Superresolution` has one output. Its tiles must not overlap, so they differ at their borders.
+- It multiplies results by "Output scaling" (`reg_output_scaling`; of Superresolution it is 255),
+  and cuts them to 8 bits. So the outputs are shares of 255: 1 to 255 for a range, 0 for masked.
+- It adds rows above the layer until tiles fit. So the rows of tiles count from the last row.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.onnx_session import open_session, run_session
-from crossband.core.sensors import Sensor, get
+from crossband.core.sensors import DISPLAY, REFLECTANCE, Sensor, get
+from crossband.core.signature import Signature
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.exporting.graph import FARTHEST, check_exportable, trace
 from crossband.model.exporting.onnx_file import one_unit, physical
@@ -32,17 +36,42 @@ from crossband.networks import Generator
 TILE = 512
 #: Types of stored numbers, in the order in which one is looked for that the sensor has.
 STORED = ("uint8", "uint16")
+#: Number of 8 bits for the low end of a range, and the numbers of the range; 0 is masked.
+_FIRST, _STEPS = 1.0, 254.0
+#: "Output scaling" of Deepness, after which results are cut to 8 bits.
+SCALING = 255.0
+#: Units whose range is 0 to 1; of others it is that of the model.
+_SHARES = (REFLECTANCE, DISPLAY)
 #: Difference from nodata that dividing by 255 and multiplying again may make, for 16 bits.
 _SAME = 0.01
 #: Overlaps that are looked at, in percent.
 _LARGEST_OVERLAP = 90
 
 
+def byte_ranges(signature: Signature) -> list[tuple[float, float]]:
+    """Return low and high of each target band: the values that become 1 and 255."""
+    (unit,) = signature.units
+    if signature.target_unit(unit) in _SHARES:
+        return [(0.0, 1.0)] * len(signature.target)
+    return list(signature.units[unit].target)
+
+
+def values_of_bytes(model: Model, sensor: str) -> list[str]:
+    """Return for each target band how a number that Deepness writes becomes a physical value."""
+    signature = one_unit(model.signature, get(sensor).unit)
+    unit = signature.target_unit(next(iter(signature.units)))
+    return [
+        f"{band} ({unit}) = {low:g} + (number - 1) x {(high - low) / _STEPS:.6g}; 0 is masked"
+        for band, (low, high) in zip(signature.target, byte_ranges(signature), strict=True)
+    ]
+
+
 class StoredNumbers(nn.Module):
-    """A network of physical values for stored numbers divided by 255; each band is an output.
+    """A network of physical values for stored numbers divided by 255, whose results are, too.
 
     Args:
         inner: the network in physical units.
+        ranges: low and high of each target band, which become 1 and 255.
         scale: physical = stored x scale + offset.
         offset: see scale.
         nodata: stored number of masked pixels.
@@ -50,11 +79,23 @@ class StoredNumbers(nn.Module):
     """
 
     def __init__(
-        self, inner: nn.Module, scale: float, offset: float, nodata: float | None, split: bool
+        self,
+        inner: nn.Module,
+        ranges: list[tuple[float, float]],
+        scale: float,
+        offset: float,
+        nodata: float | None,
+        split: bool,
     ) -> None:
         super().__init__()
+        bounds = torch.tensor(ranges, dtype=torch.float32).T[:, None, :, None, None]
+        self.register_buffer("low", bounds[0])
+        self.register_buffer("span", bounds[1] - bounds[0])
         self.inner, self.scale, self.offset = inner, scale, offset
         self.nodata, self.split = nodata, split
+
+    low: Tensor
+    span: Tensor
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """[1, Cs, T, T] -> [1, 1, T, T] for each band, or [1, Ct, T * scale, T * scale]."""
@@ -62,7 +103,9 @@ class StoredNumbers(nn.Module):
         values = stored * self.scale + self.offset
         if self.nodata is not None:
             values = torch.where((stored - self.nodata).abs() < _SAME, torch.nan, values)
-        out: Tensor = self.inner(values)
+        shares = ((self.inner(values) - self.low) / self.span).clamp(0.0, 1.0)
+        # Half a number more, as Deepness cuts and does not round.
+        out = (shares * _STEPS + (_FIRST + 0.5)) / SCALING
         return tuple(torch.split(out, 1, dim=1)) if self.split else out
 
 
@@ -103,7 +146,12 @@ def export_deepness(
     signature = one_unit(model.signature, found.unit)
     split = network.scale == 1
     wrapped = StoredNumbers(
-        physical(network, signature), _scale(found), found.offset, found.nodata, split
+        physical(network, signature),
+        byte_ranges(signature),
+        _scale(found),
+        found.offset,
+        found.nodata,
+        split,
     ).eval()
     names = [f"target_{band}" for band in signature.target] if split else ["target"]
     example = torch.rand(1, network.in_channels, tile, tile, generator=torch.Generator())
@@ -114,8 +162,9 @@ def export_deepness(
         "tile_size": tile,
         "tiles_overlap": overlap,
         "class_names": [{"0": band} for band in signature.target],
-        "reg_output_scaling": 1.0,
+        "reg_output_scaling": SCALING,
     }
+    values["crossband_values"] = values_of_bytes(model, sensor)
     for key, value in values.items():
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
