@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +157,7 @@ def export_deepness(
     names = [f"target_{band}" for band in signature.target] if split else ["target"]
     example = torch.rand(1, network.in_channels, tile, tile, generator=torch.Generator())
     graph = trace(wrapped, network, model.name, example=example, outputs=names)
-    values = {
+    values: dict[str, Any] = {
         "model_type": "Regressor" if split else "Superresolution",
         "resolution": gsd * 100,
         "tile_size": tile,
