@@ -9,15 +9,16 @@ import json
 import sys
 from pathlib import Path
 
-from qgis.core import QgsApplication, QgsProcessingContext
-from qgis.gui import QgsGui, QgsProcessingGui
-from qgis.PyQt.QtWidgets import QCheckBox
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "qgis"))
 
 
 def main():
     """Build the widgets."""
+    # Only QGIS' Python has these, and pytest imports this file for its doctests.
+    from qgis.core import QgsApplication, QgsProcessingContext
+    from qgis.gui import QgsGui, QgsProcessingGui
+    from qgis.PyQt.QtWidgets import QCheckBox
+
     application = QgsApplication([], True)
     application.initQgis()
     from crossband_provider.provider import CrossbandProvider
@@ -41,4 +42,5 @@ def main():
     sys.stdout.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()

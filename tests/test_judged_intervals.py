@@ -48,9 +48,6 @@ def test_a_second_look_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uncertainty, "RUNS", tmp_path)
-    with pytest.raises(SystemExit, match="collect first"):
-        uncertainty.judge(tmp_path, "numbers", again=False)
-    (tmp_path / "fold-0.pkl").write_bytes(b"")
     monkeypatch.setattr(vault, "looks", lambda *_: ["numbers"])
     with pytest.raises(SystemExit, match="opened for rgb2nir-intervals already"):
         uncertainty.judge(tmp_path, "again", again=False)
