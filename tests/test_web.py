@@ -538,6 +538,13 @@ def test_a_guide_corrects_the_file(client, scene, make_raster, tmp_path):
     with rasterio.open(path) as file:
         assert "g.tif" in file.tags()["CROSSBAND_GUIDED"]
     assert about["files"] == ["s_nir.tif"]
+    assert "Is it of another place" in about["warnings"][0]
+    assert str(tmp_path) not in about["warnings"][0]
+    assert "--guide g.tif --guide-method difference" in client.get(f"/api/jobs/{job}/report").text
+    # The file is the result of these options only.
+    guided = {**scene, "guide": "root:g.tif", "guide_method": "difference", "job": job}
+    for more, is_shown in (({}, True), ({"guide_method": ""}, False), ({"guide": ""}, False)):
+        assert get(client, "/api/scene", {**guided, **more}).json()["result"] is is_shown
     bad = client.post("/api/jobs", json={**scene, "guide": "root:../x.tif"}, headers=OWN)
     assert bad.status_code == 400
 

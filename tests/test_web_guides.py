@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import rasterio
@@ -12,7 +14,8 @@ pytest.importorskip("starlette")
 from crossband import load
 from crossband.raster.grid import Box
 from crossband.translate.options import TileOptions
-from crossband.web import guides
+from crossband.web import guides, previews
+from crossband.web.guides import OpenGuide
 from crossband.web.scenes import Choice
 from crossband.web.server import Server
 from crossband.web.settings import Settings
@@ -132,4 +135,54 @@ def test_a_large_scene_is_computed_near_the_window_only(settings, write_guide, m
     for more, words in (({}, "large"), ({"guide_method": "linear"}, "whole result at once")):
         choice = Choice("root:s.tif", "tiny", guide="root:g.tif", **more)
         assert words in server.shown(choice).guide.note
+    server.previews.close()
+
+
+@pytest.mark.slow
+def test_a_picture_gets_the_unit_of_its_guide(settings, write_guide, make_raster, tmp_path):
+    values = (fields(3, HEIGHT, WIDTH, 10) * 510).clip(0, 255).astype(np.uint8)
+    make_raster("root/s.tif", values, names=RGB, unit="display", transform=at(10.0))
+    write_guide(50.0)
+    whole = translated(settings, tmp_path / "own.tif")
+    box = Box(300, 100, 80, 120)
+    found, _, guide = preview(settings, box, guide="root:g.tif")
+    assert guide.unit == "reflectance"
+    assert "agreement" in guide.said
+    assert "Is it of another place" in guide.poor
+    np.testing.assert_allclose(found, whole[:, *box.slices()], rtol=0, atol=CLOSE)
+    server = Server(settings)
+    choice = Choice("root:s.tif", "tiny", guide="root:g.tif")
+    shown, layer = server.layer(choice, "synthetic")
+    assert layer.unit == "reflectance"
+    assert layer.ranges == tuple(shown.model.signature.units["reflectance"].target)
+    server.previews.close()
+
+
+@pytest.mark.slow
+def test_a_guide_leaves_threads_to_others(settings, write_guide, monkeypatch):
+    """Cells of one guide are computed one after the other, and the network's beside them."""
+    write_guide(20.0)
+    monkeypatch.setattr(previews.torch, "get_num_threads", lambda: 2)
+    server = Server(settings)
+    guided = server.layer(Choice("root:s.tif", "tiny", guide="root:g.tif"), "synthetic")
+    plain = server.layer(Choice("root:s.tif", "tiny"), "synthetic")
+    reached, go = threading.Event(), threading.Event()
+    correct = OpenGuide.correct
+
+    def held(self, result, box):
+        reached.set()
+        go.wait(60)
+        return correct(self, result, box)
+
+    monkeypatch.setattr(OpenGuide, "correct", held)
+    whole = Box(0, 0, HEIGHT, WIDTH)
+    waiting = server.previews.ask(guided[0].scene, guided[1].cells(whole))
+    assert reached.wait(60)
+    for future in server.previews.ask(plain[0].scene, plain[1].cells(whole)):
+        future.result(60)
+    assert not any(future.done() for future in waiting)
+    go.set()
+    for future in waiting:
+        future.result(60)
+    assert server.previews.computed == 9
     server.previews.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.warned import collected_warnings
 from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.raster.gdal import gdal
@@ -29,7 +30,7 @@ from crossband.translate.guide_file import POOR
 from crossband.translate.options import TileOptions
 from crossband.translate.residual import Corrected, Difference
 from crossband.web.places import Place, Places
-from crossband.web.scenes import Choice, OpenScene, own_words
+from crossband.web.scenes import Choice, OpenScene, own_words, visitors_words
 
 Array = NDArray[np.float32]
 #: Guides that are kept open; the least recently used one is forgotten.
@@ -127,7 +128,7 @@ class OpenGuide:
         self._lock = threading.Lock()
         self._corrected: Corrected | None = None
         self._difference: Difference | None = None
-        self._words = ""
+        self._words = self._poor = ""
         options = choice.guide_options(place.path, self_contained=place.self_contained)
         with ExitStack() as stack, gdal():
             self._correction = stack.enter_context(
@@ -179,9 +180,10 @@ class OpenGuide:
     def _prepared(self, result: Readable) -> Corrected:
         difference = self._difference = self._correction.difference(result)
         if difference is None:
-            with ExitStack() as stack:
+            with ExitStack() as stack, collected_warnings() as warnings:
                 folder = Path(tempfile.gettempdir())  # files without a name
                 corrected, self._words = self._correction.corrected(result, stack, folder)
+                self._poor = visitors_words(" ".join(warnings), self._place, self._scene.place)
                 stack.pop_all()
             return corrected
         ratio = result.grid.height / max(difference.grid.height, 1)
@@ -204,7 +206,9 @@ class OpenGuide:
     def poor(self) -> str:
         """What to think of where the guide does not agree; empty where it does."""
         difference = self._difference
-        if difference is None or difference.count < _FEWEST or not difference.agreement < POOR:
+        if difference is None:
+            return self._poor
+        if difference.count < _FEWEST or not difference.agreement < POOR:
             return ""
         return (
             f"{self._place.name}: the correlation of its structure with the result's is "

@@ -208,11 +208,11 @@ class Previews:
             torch.set_num_threads(1)
         while True:
             with self._changed:
-                while not self._waiting and not self._closed:
+                while (key := self._next()) is None and not self._closed:
                     self._changed.wait()
-                if self._closed:
+                if self._closed or key is None:
                     return
-                key, item = self._waiting.popitem(last=False)
+                item = self._waiting.pop(key)
                 if time.monotonic() - item.asked > PATIENCE:
                     item.future.cancel()
                     continue
@@ -221,6 +221,12 @@ class Previews:
                 self._running[key] = item
             with suppress(Exception):  # the thread must live; who waits for the future is told
                 self._run(item)
+
+    def _next(self) -> CellKey | None:
+        """Return the cell that has waited longest, of guides with which no thread computes now."""
+        busy = {item.cell.guide for item in self._running.values()} - {None}
+        free = (key for key, item in self._waiting.items() if item.cell.guide not in busy)
+        return next(free, None)
 
     def value(self, scene: OpenScene, cell: Cell) -> Array:
         """Return a cell, in a thread that computes: kept, or computed now.
@@ -253,12 +259,14 @@ class Previews:
         except Exception as error:
             with self._changed:
                 del self._running[key]
+                self._changed.notify()
             item.future.set_exception(error)
             raise
         with self._changed:
             del self._running[key]
             self.computed += item.cell.guide is None
             self._keep(key, values)
+            self._changed.notify()
         item.future.set_result(None)
         return values
 
@@ -309,7 +317,10 @@ class _Computed:
     def read(self, box: Box) -> Window:
         """Read a rectangle, and compute what is not kept of it."""
         values = np.full((len(self.bands), box.height, box.width), np.nan, np.float32)
-        for cell in cells_of(self._scene, self._model, box):
+        cells = cells_of(self._scene, self._model, box)
+        with suppress(BusyError):  # threads that have nothing else to do help
+            self._previews.ask(self._scene, cells)
+        for cell in cells:
             made = self._previews.value(self._scene, cell)
             _paste(made, cell.core.scaled(self._model.network.scale), values, box)
         mask = np.asarray(np.isfinite(values).all(axis=0))
