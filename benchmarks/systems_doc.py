@@ -232,21 +232,22 @@ def _middle(values: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
 
 def _head(crop: int, batch: int, seeds: tuple[int, ...]) -> str:
     return f"""\
-# How do the recipes compare? Every system, small and alike
+# How do the recipes compare after a short training?
 
-Each bundled recipe, trained for a few minutes on a CPU on real pairs of its task, and judged on
-pairs that it never saw. It answers two questions: does every system train, save and translate on
-real images, and is anything better than the trivial after so little. It does not say how good a
+Each bundled recipe was trained for a few minutes on a CPU on real pairs of its task, and judged on
+pairs that it never saw. This answers two questions. Does every system train, save and translate on
+real images? Is it better than a trivial baseline after so few samples? It does not say how good a
 system is when it is trained as its paper does: that takes a hundred to ten thousand times as many
 samples.
 
     python benchmarks/systems.py run --data FOLDER
     python benchmarks/systems.py doc
 
-The same for all recipes of a task: the pairs, the number of samples seen, crops of at most {crop}
-pixels, batches of {batch}. A network of over a million parameters runs at a quarter of its width;
-what a crop of {crop} has no room for goes (levels of a U-Net, a scale of a discriminator); what a
-recipe counts in steps keeps its share of the whole. Nothing was tuned. The baselines `mean`,
+All recipes of a task have the same pairs, the same number of samples, crops of at most {crop}
+pixels, and batches of {batch}. A network of over a million parameters runs at a quarter of its
+width. Parts for which a crop of {crop} is too small are left out (levels of a U-Net, a scale of a
+discriminator). Numbers of steps in a recipe are scaled with the length of the training. Nothing
+was tuned. The baselines `mean`,
 `linear`, `mlp` are fitted as their own recipes say, on the same pairs.
 
 Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of
