@@ -13,8 +13,8 @@ Each row is measured in its own process, so that its peak memory is its own. Eac
   halo (so the result has seams), without reading and writing.
 
 The model is computed by both engines, one row each: `bundled` by torch, `onnx` by ONNX Runtime, in
-fp32 always. Neither folds anything: ONNX Runtime's constant folding is off, as in every translation,
-and the bundled models have no batch norm that an exporter could fold into a convolution.
+fp32 always. Neither folds anything: ONNX Runtime's constant folding is off, as in every
+translation, and the bundled models have no batch norm that could be folded into a convolution.
 
 All speeds are useful pixels of the result per second. The raw network is timed before and after the
 scene, so that other work on the machine slows both equally; the fp32 tiles are timed after the
