@@ -124,8 +124,8 @@ def test_the_reference_states_errors_and_shapes():
 
 def test_the_title_of_a_page_is_the_question_that_people_type():
     pages = [p for p in DOCS.rglob("*.md") if "generated" not in p.parts and p.name != "index.md"]
-    titles = {p.name: p.read_text(encoding="utf-8").split("\n# ", 1)[-1] for p in pages}
-    titles = {name: text.split("\n")[0] for name, text in titles.items()}
+    texts = {p.name: p.read_text(encoding="utf-8") for p in pages}
+    titles = {name: re.search("^# (.+)$", text, re.MULTILINE)[1] for name, text in texts.items()}
     assert len(titles) > 40
     assert [name for name, title in titles.items() if "?" not in title] == []
     assert len(set(titles.values())) == len(titles)
