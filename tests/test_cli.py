@@ -434,6 +434,7 @@ def test_demo_with_the_bundled_model(crossband_command, tmp_path):
     assert done.returncode == 0, done.stderr
     names = {"scene.tif", "nir.tif", "ndvi.tif", "comparison.png", "metrics.json"}
     assert {p.name for p in (tmp_path / "d").iterdir()} == names
+    assert f"look at {tmp_path / 'd' / 'comparison.png'}" in done.stderr
     lines = done.stdout.splitlines()
     assert [line.split("  ")[0].strip(" *") for line in lines[1:5]] == [
         "model",

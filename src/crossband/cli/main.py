@@ -378,7 +378,9 @@ def _blend(a: argparse.Namespace) -> int:
 
 def _demo(a: argparse.Namespace) -> int:
     from crossband import load
-    from crossband.cli.demo import run, scores_table
+    from crossband.cli.demo import PICTURE, run, scores_table
 
-    say(scores_table(run(Path(a.out), load(a.model), device=a.device, precision=a.precision)))
+    folder = Path(a.out)
+    say(scores_table(run(folder, load(a.model), device=a.device, precision=a.precision)))
+    say(f"look at {folder / PICTURE}; the files lie beside it", error=True)
     return 0

@@ -121,12 +121,28 @@ def fit(
     return folder / MODEL
 
 
+def _say_what_follows(settings: Any) -> None:
+    """Print what is fitted after the training, which may take longer than a short training."""
+    names = [str(name).rpartition("/")[2] for name in settings.baselines or []]
+    if names:
+        say(
+            f"after the training these baselines are fitted to the same pairs: {', '.join(names)}; "
+            "--no-baselines leaves them out",
+            error=True,
+        )
+
+
 def _begin(
     run: TrainingRun, unguided: Model | None, checkpoints: Path, resume: bool
 ) -> dict[str, Any] | None:
-    """Take the weights of other models; return the record of the start, if there is one."""
+    """Take the weights of other models; return the record of the start, if there is one.
+
+    Print what will be done, and what was taken.
+    """
     take_unguided(run.method, unguided)
     quiet = not is_first_process()
+    if not quiet:
+        _say_what_follows(run.settings)
     return start.load_start(run.method, run.settings.start, checkpoints, resume=resume, quiet=quiet)
 
 

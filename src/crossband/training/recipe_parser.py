@@ -87,7 +87,9 @@ def _plain(message: str) -> str:
     missing = re.search(r"following arguments are required: (.*)", message)
     if missing:
         name = missing[1].split(",")[0].strip()
-        return f"--{keys + '.' if keys else ''}{name} is missing, and has no default"
+        option = f"--{keys + '.' if keys else ''}{name}"
+        example = ", as in --data.manifest pairs.csv" if option == "--data.manifest" else ""
+        return f"{option} is missing, and has no default{example}"
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     if "Errors:" in lines:  # of several types that are allowed: None is what was not meant
         own = lines[lines.index("Errors:") + 1 :]
