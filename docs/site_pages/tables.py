@@ -21,7 +21,7 @@ def _recipes() -> str:
         "A recipe is a YAML file that names method, networks, losses and data of one system. "
         "`crossband fit NAME --data.manifest pairs.csv` trains it, `crossband fit NAME --help` "
         "lists its options. The first lines of each file say whose settings it uses. "
-        "[Every recipe compared](../systems.md) has what they reach on little data.\n\n"
+        "[Recipes compared](../systems.md) shows the results of a short training.\n\n"
         "*Pairs*: whether it needs source and target of the same places. *Parameters*: of the "
         "generator, which becomes the model; *in training*: of all networks.\n\n"
     )
@@ -31,7 +31,7 @@ def _recipes() -> str:
         text += f"## {task}\n\n" + table(head, of_task)
         for row in rows:
             if row.task == task and row.differs:
-                text += f"What differs in `{row.name}` from what it follows:\n\n"
+                text += f"How `{row.name}` differs from its source:\n\n"
                 text += "".join(f"- {cell(sentence)}\n" for sentence in row.differs) + "\n"
                 if row.reference:
                     text += f"Its reference run has {cell(row.reference)}.\n\n"
