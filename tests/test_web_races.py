@@ -250,6 +250,8 @@ def test_two_stretches_one_after_the_other_leave_no_tiles_behind(settings, serve
     page = open_page("desktop")
     page.goto(f"{serve(settings)}/#scene=root:fields.tif")
     is_open(page, "fields.tif")
+    # Only then the stretch of the scene is another than that of the model.
+    page.wait_for_function("() => document.querySelector('#scatter-said').textContent")
     held = Held(page, "", "api/tile/")
     for stretch in ("model", "view", "scene"):
         page.check(f"input[name=stretch][value={stretch}]")
