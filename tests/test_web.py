@@ -562,6 +562,20 @@ def test_old_uploads_and_jobs_are_deleted(settings, scene, tmp_path):
         os.utime(upload.folder, (old, old))
         server.places.remove_old(used)
         assert upload.folder.exists() is there
+    unreadable = settings.folder / "jobs" / ("0" * 32)
+    unreadable.mkdir(parents=True)
+    (unreadable / "job.json").write_text('{"order": {"of": "another version"}}')
+    jobs = server.jobs
+    done = job_module.Job(job_module.new_id(), job_module.Order(Choice("root:s.tif", "tiny")), "s")
+    done.state, done.created = "done", time.time() - 200 * 3600
+    (settings.folder / "jobs" / done.id).mkdir()
+    jobs._jobs[done.id] = done
+    jobs.remove_old()
+    assert os.listdir(settings.folder / "jobs") == [unreadable.name]
+    os.utime(unreadable, (old, old))
+    jobs.remove_old()
+    assert not unreadable.exists()
+    jobs.close()
 
 
 def test_a_prefix_that_the_proxy_leaves_is_removed(settings):

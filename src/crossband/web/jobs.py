@@ -219,12 +219,16 @@ class Jobs:
         return {o.choice.scene for o in open_jobs} | {o.choice.guide for o in open_jobs}
 
     def remove_old(self) -> None:
-        """Delete jobs that ended before the hours that the server keeps them."""
+        """Delete jobs that ended before the hours that they are kept, and folders of no job."""
+        oldest = time.time() - self._keep * 3600
         with self._changed:
             for job in list(self._jobs.values()):
-                if job.state not in OPEN and time.time() - job.created > self._keep * 3600:
+                if job.state not in OPEN and job.created < oldest:
                     del self._jobs[job.id]
                     shutil.rmtree(self._folder / job.id, ignore_errors=True)
+            for path in self._folder.iterdir():
+                if path.name not in self._jobs and path.stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Stop the running job after its window; it goes on after the next start."""
