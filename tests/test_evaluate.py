@@ -22,10 +22,12 @@ from crossband.evaluation import evaluate as ev
 from crossband.evaluation.report.selection import select_pairs
 from crossband.metrics import MODEL
 from crossband.model.folder import bundled, load
+from crossband.model.interpolate import blend
 from crossband.model.training_data import read_training_data, target_hash, write_training_data
 from crossband.networks.base import Generator
 from crossband.networks.generators.bicubic import Bicubic
 from crossband.networks.generators.per_pixel import PerPixelLinear, PerPixelMean
+from crossband.training import fine_tune
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -260,6 +262,18 @@ def test_pairs_that_a_model_was_trained_on_are_said(scenes, model, tmp_path):
     report = ev.evaluate([str(folder)], scenes.manifest(), tmp_path / "out2", pictures=0)
     assert report.metrics["models"][0]["trained_on"] == 0
     assert "was trained on" not in ev.report_text(report)
+
+
+def test_a_model_made_of_others_names_their_training_pairs(model, tmp_path):
+    for name, value in (("one", "1" * 16), ("two", "2" * 16)):
+        model.save(tmp_path / name)
+        write_training_data(tmp_path / name, [(name, value)])
+    blend(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "both")
+    assert read_training_data(tmp_path / "both") == {"1" * 16: "one", "2" * 16: "two"}
+    fine_tune.keep_training_data({"name": str(tmp_path / "one")}, None, tmp_path / "two")
+    assert read_training_data(tmp_path / "two") == {"1" * 16: "one"}
+    fine_tune.keep_training_data({"name": str(tmp_path / "gone")}, None, tmp_path / "both")
+    assert len(read_training_data(tmp_path / "both")) == 2
 
 
 @pytest.mark.parametrize("text", ["", "pair,sha\n", "pair,hash\na,xyz\n", "pair,hash\na\n", "\xff"])

@@ -90,7 +90,7 @@ class ModelCandidate(Candidate):
     def __init__(self, model: Model, label: str, device: str, precision: str) -> None:
         self.model, self.label, self.device, self.precision = model, label, device, precision
         self.signature, self.scale = model.signature, model.network.scale
-        self.trained_on = read_training_data(model.folder)
+        self.trained_on = frozenset(read_training_data(model.folder))
         self.hashes = {name: b.weights_hash for name, b in model.baselines.items()}
         self.baselines = {name: self._baseline(b) for name, b in model.baselines.items()}
         for name, baseline in untrained_baselines(self.signature, self.scale).items():

@@ -23,6 +23,7 @@ from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model import Model, load
 from crossband.model.adapt import first_difference
 from crossband.model.files import DESCRIPTION
+from crossband.model.training_data import take_over_training_data
 from crossband.networks import Generator
 
 #: Entries about the data that are kept where both models have the same value.
@@ -131,6 +132,7 @@ def blend(
     result = interpolate(models[0], models[1], weight, name=output.name)
     result.about["made_from"] = made_from
     folder = result.save(output, overwrite=overwrite)
+    take_over_training_data([model.folder for model in models], folder)
     return folder, _of_baselines(models, result)
 
 

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,22 +39,31 @@ def target_hash(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
     return hashlib.sha256(text + numbers.tobytes() + np.packbits(mask).tobytes()).hexdigest()[:16]
 
 
-def read_training_data(folder: Path | None) -> frozenset[str]:
-    """Return the hashes of the pairs that a model was trained on; none where its folder has none.
+def read_training_data(folder: Path | None) -> dict[str, str]:
+    """Return hash -> name of the pairs that a model was trained on, as far as its folder has them.
 
     Raises:
         ModelError: the table is not one.
     """
     path = folder / TRAINING if folder is not None else None
     if path is None or not path.exists():
-        return frozenset()
+        return {}
     rows = list(csv.reader(io.StringIO(read_text(path, ModelError))))
     if not rows or tuple(rows[0]) != COLUMNS:
         raise ModelError(f"{path}: its columns must be {', '.join(COLUMNS)}")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(COLUMNS) or not _HASH.fullmatch(row[1]):
             raise ModelError(f"{path}: row {number} is not a name and a hash of 16 digits")
-    return frozenset(row[1] for row in rows[1:])
+    return {value: name for name, value in rows[1:]}
+
+
+def take_over_training_data(models: Iterable[Path | None], folder: Path) -> None:
+    """Write the pairs of other models into the folder of one that was made of them."""
+    known: dict[str, str] = {}
+    for model in models:
+        known |= read_training_data(model)
+    if known:
+        write_training_data(folder, [(name, value) for value, name in known.items()])
 
 
 def write_training_data(folder: Path, pairs: list[tuple[str, str]]) -> None:

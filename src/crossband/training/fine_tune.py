@@ -14,6 +14,7 @@ from crossband.errors import ModelError, RecipeError
 from crossband.model import Model
 from crossband.model import folder as models
 from crossband.model.adapt import ModelBands, adapt, architecture_difference
+from crossband.model.training_data import take_over_training_data
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
 from crossband.training.callbacks.checkpoints import newest
@@ -92,6 +93,15 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
     """Write the record of a start beside the checkpoints, for a resumed run."""
     if begun is not None:
         write_text_atomically(folder / START_FILE, json.dumps(begun, indent=2) + "\n")
+
+
+def keep_training_data(begun: dict[str, Any] | None, unguided: Model | None, folder: Path) -> None:
+    """Write the known training pairs of the models that a new model is made of into its folder."""
+    try:  # the model is whole: nothing here may fail it
+        started = models.load(begun["name"]).folder if begun else None
+        take_over_training_data([started, unguided.folder if unguided else None], folder)
+    except ModelError as error:
+        say(f"crossband: pairs that the start was trained on are not known: {error}", error=True)
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:

@@ -101,9 +101,8 @@ def fit(
             if not run.is_first_process:
                 return folder / MODEL
             model = trained_model(run, settings, trained)
-            model.about["training"] = describe(run, settings)
-            model.about["training"]["resumed"] = resume
-            model.about["training"]["start"] = begun
+            about = describe(run, settings)
+            model.about["training"] = {**about, "resumed": resume, "start": begun}
             model.save(folder / MODEL)
             model.baselines = fit_baselines.fit_baselines(
                 config, settings, fast_run, stop_request, folder / CHECKPOINTS / BASELINES
@@ -116,6 +115,7 @@ def fit(
                 model = model if whole else keep_start_if_better(model, begun["name"], run.data)
             if model.baselines or begun:
                 model.save(folder / MODEL)
+            start.keep_training_data(begun, unguided, folder / MODEL)
     except KeyboardInterrupt:
         raise stop_request.error() from None
     return folder / MODEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,8 @@ def _of(key: str, value: Any, meaning: str) -> Iterator[tuple[str, str, str]]:
 
 def _shown(value: Any) -> str:
     """Return a default in YAML, as it may be typed."""
+    if isinstance(value, str):
+        return shlex.quote(value)
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
     return text if re.fullmatch(r"[\w./:+-]+", text) else f"'{text}'"
 
