@@ -12,9 +12,9 @@ gives the same weights as without a stop. It runs at a low priority. Ctrl-C and 
 within a step; run it again to go on.
 
 Pairs are those of `manifests.py` outside of the vault, in physical units, and RoadScene for colour
-to thermal. Regions are dealt out in four folds: the first is judged, at most PLACES places of the
-second give the curve, all others are trained on. With --manifest, pairs of one's own are used,
-with their column `split`.
+to thermal. Regions are dealt out in four folds: that of the fewest files is judged, at most PLACES
+places of the next give the curve, all others are trained on. With --manifest, pairs of one's own
+are used, with their column `split`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def pairs(name: str, data: Path) -> pd.DataFrame:
     task = name.split("/", maxsplit=1)[0]
     if task == "rgb2thermal":
         table = systems.pairs(task, data)
-        others = table["group"][table["split"] == "train"].drop_duplicates()
-        # A third of the parts of the drive is judged; one of four others gives the curve.
-        table.loc[table["group"].isin(others.iloc[::4]), "split"] = "val"
+        # A third of the parts of the drive is judged; the shortest others give the curve.
+        sizes = table["group"][table["split"] == "train"].value_counts().sort_values(kind="stable")
+        table.loc[table["group"].isin(sizes.index[sizes.cumsum() <= PLACES]), "split"] = "val"
         return table
     table = vault.read(task)
     table = table[~table["sensor"].isin(["display", "naip"])].reset_index(drop=True)
@@ -66,17 +66,21 @@ def pairs(name: str, data: Path) -> pd.DataFrame:
     if task == "super-resolution":
         table = table.assign(degradation="Bicubic")
     folds = vault.inner_folds(table, 4)
-    table["split"] = folds.map({0: "test", 1: "val"}).fillna("train")
+    fewest = folds.value_counts(ascending=True).sort_index().sort_values(kind="stable").index
+    table["split"] = folds.map({fewest[0]: "test", fewest[1]: "val"}).fillna("train")
     first = ~table.duplicated("group")  # of a place with many dates one is judged
     table = table[(table["split"] == "train") | first].reset_index(drop=True)
-    seen = table["group"][table["split"] == "val"].drop_duplicates().iloc[:PLACES]
+    seen = table["group"][table["split"] == "val"].drop_duplicates()
+    seen = seen.iloc[:: -(-len(seen) // PLACES)]  # of all families: they come one after the other
     table.loc[(table["split"] == "val") & ~table["group"].isin(seen), "split"] = "train"
-    test = table["split"] == "test"
     for side in ("source", "target"):
-        there = test & table[side].notna()
-        windows = [systems.middle(Path(str(path))) for path in table.loc[there, "target"]]
-        table[f"{side}_window"] = table.get(f"{side}_window", pd.Series(dtype=object))
-        table.loc[there, f"{side}_window"] = windows
+        column = f"{side}_window"
+        if column not in table:
+            table[column] = None
+        table[column] = table[column].astype(object)
+        there = (table["split"] == "test") & table[side].notna() & table[column].isna()
+        for row in table.index[there]:
+            table.loc[row, column] = systems.middle(Path(str(table.loc[row, "target"])))
     return table
 
 

@@ -93,7 +93,7 @@ def test_nine_recipes_have_a_reference_run_that_can_be_built():
             )
         assert run.method.max_steps == given["method.max_steps"] < 100_000
         rounds = run.method.max_steps * run.method.critic_steps / given["data.steps"]
-        assert rounds == pytest.approx(10, abs=0.1) or rounds == pytest.approx(20, abs=0.1), name
+        assert rounds == 20, name  # points of its curve
         crop = config["data"]["init_args"]["crop"]
         assert crop <= 128
 
