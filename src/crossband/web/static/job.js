@@ -126,7 +126,7 @@ function draw() {
   }
   const warnings = own?.warnings ?? [];
   if ($("job-warnings").children.length !== warnings.length || warnings.some((text, i) => $("job-warnings").children[i].textContent !== text))
-    $("job-warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    $("job-warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
   $("job-warnings").hidden = !warnings.length;
   drawFiles(own);
   drawOthers();
@@ -155,7 +155,7 @@ function drawOthers() {
     if (!job || id === state.job || lines.has(id)) continue;
     const line = document.createElement("li");
     const said = document.createElement("span");
-    said.className = "name";
+    said.className = "job";
     const open = document.createElement("button");
     open.type = "button";
     open.textContent = "open";
