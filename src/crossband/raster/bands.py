@@ -91,7 +91,7 @@ def find_bands(
         known = {name for reading in readings for name in reading.values()}
         if sensor and readings and all(dataset.descriptions) and not known & set(missing):
             raise BandError(
-                f"{path}: no band is named {' or '.join(missing)} (the file says {names}); if one "
+                f"{path}: no band is named {', '.join(missing)} (the file says {names}); if one "
                 f"of them is it nevertheless, say it with --bands {example}"
             )
         way = "" if sensor else ", or declare --sensor NAME"
