@@ -257,7 +257,9 @@ def test_pairs_that_a_model_was_trained_on_are_said(scenes, model, tmp_path):
     assert report.metrics["models"][0]["trained_on"] == 2
     said = "was trained on 2 of these 5 pairs, so its numbers below are too good"
     assert f"! {model.name} {said}" in ev.report_text(report)
-    assert said in (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert said in page
+    assert '<li class="good">' not in page
     write_training_data(folder, [("a", "0" * 16)])
     report = ev.evaluate([str(folder)], scenes.manifest(), tmp_path / "out2", pictures=0)
     assert report.metrics["models"][0]["trained_on"] == 0

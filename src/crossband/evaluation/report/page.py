@@ -115,7 +115,9 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         words = trained_on_text(model, metrics["manifest"])
         out += [{"kind": "bad", "text": f"{words}."}] if words else []
         for record in model["sensors"]:
-            out.append(_verdict(model, record))
+            said = _verdict(model, record)
+            doubted = words and said["kind"] == "good"
+            out.append({**said, "kind": "doubt"} if doubted else said)
     versus = metrics.get("versus") or {}
     for record in versus.get("ranking", [])[:1]:
         if undecided(versus):
