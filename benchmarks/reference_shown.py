@@ -37,10 +37,11 @@ def further(name: str, folder: Path) -> dict[str, Any]:
     """Return what the report of a run does not have: draws, shuffled places, luminance."""
     model = load(folder / "run" / "model")
     rows = manifests.read(folder / "pairs.csv")
-    rows = rows[rows["split"] == "test"].iloc[:PLACES].reset_index(drop=True)
+    rows = rows[rows["split"] == "test"]
+    rows = rows.iloc[:: -(-len(rows) // PLACES)].reset_index(drop=True)  # of all families
     method = recipe.load(name)["method"]["class_path"]
     if method in ("FlowMatching", "Diffusion"):
-        return {"draws": _draws(model, rows)}
+        return {"draws": _draws(model, rows), "rows": [int(row) for row in rows["row"]]}
     if name.endswith("satclip"):
         return {"shuffled": _shuffled(model, rows)}
     if not recipe.load(name)["data"]["init_args"].get("paired", True):
@@ -191,7 +192,8 @@ def claims(name: str, folder: Path) -> list[Claim]:
     found = [falls("error at unseen places", curve(folder))]
     line = next((b for b in ("linear", "bicubic") if b in means), None)
     if drawn := shown.get("draws"):
-        base = float(images[images["by"] == line].head(drawn["places"])["mae"].mean())
+        same = images[(images["by"] == line) & images["row"].isin(shown["rows"])]
+        base = float(same["mae"].mean())
         found += [
             less("MAE of the mean of 16 draws", drawn["mae_of_mean"], str(line), base),
             less("CRPS", drawn["crps"], f"absolute error of {line}", base),
@@ -245,7 +247,8 @@ def table(names: list[str], runs: Path) -> str:
         sides: dict[bool, list[str]] = {True: [], False: []}
         for claim in claims(name, folder):
             sides[claim.holds].append(claim.text)
-        cells = [f"`{name}`", f"{samples:,}", f"{slope(curve(folder)):+.1f} %"]
+        rate = slope(curve(folder))
+        cells = [f"`{name}`", f"{samples:,}", f"{rate:+.1f} %" if np.isfinite(rate) else "-"]
         cells += ["; ".join(sides[holds]) for holds in (True, False)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
