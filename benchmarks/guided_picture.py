@@ -130,7 +130,7 @@ def draw_enlarged(out: Path, scene: dict[str, Array], alone: Array, guided: Arra
     save(figure, out)
 
 
-def spectrum(band: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def spectrum(band: Array) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return frequencies along rows and columns, and the mean power of both."""
     seen = np.hanning(SIDE)
     powers = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MODELS = (
     "rgb2nir",
+    "rgb2nir-guided",
     "sar2optical",
     "sentinel-2-sharpen",
     "super-resolution-x2",
