@@ -20,7 +20,7 @@ from crossband.translate.tiling import MAX_TILES
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 OURS = re.compile("CROSSBAND_")
-LIMITS = (MAX_BLOCK, MAX_TILES, MAX_WEIGHTS, MAX_MEMORY, MAX_ROWS, MAX_MIB)
+LIMITS = (MAX_BLOCK, MAX_TILES, MAX_WEIGHTS, MAX_MEMORY, MAX_ROWS, MAX_MIB, MAX_SECONDS)
 
 
 #: Functions that run what they are given, or unpack any object: module -> names.
