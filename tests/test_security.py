@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossband.core.limits import Limit
-from crossband.core.onnx_session import MAX_MEMORY
+from crossband.core.onnx_session import MAX_MEMORY, MAX_SECONDS
 from crossband.data.table_file import MAX_MIB, MAX_ROWS
 from crossband.model.weights import MAX_WEIGHTS
 from crossband.raster.block_limit import MAX_BLOCK
