@@ -12,10 +12,6 @@ import sys
 from unittest.mock import MagicMock
 
 import numpy as np
-from qgis.core import QgsApplication, QgsRasterLayer
-
-SRC, MODEL, RASTER, RESULT = sys.argv[1:5]
-sys.path.insert(0, SRC)
 
 
 def parameters(model, layer):
@@ -49,12 +45,17 @@ def parameters(model, layer):
 
 def main():
     """Run the processor that the file asks for."""
+    # Only QGIS' Python has it, and pytest imports this file for its doctests.
+    from qgis.core import QgsApplication, QgsRasterLayer
+
+    src, file, raster, result = sys.argv[1:5]
+    sys.path.insert(0, src)
     application = QgsApplication([], True)
     application.initQgis()
     from deepness.processing.models.regressor import Regressor
     from deepness.processing.models.superresolution import Superresolution
 
-    layer, model = QgsRasterLayer(RASTER, "scene"), Regressor(MODEL)
+    layer, model = QgsRasterLayer(raster, "scene"), Regressor(file)
     kind = model.get_metadata_model_type()
     if kind == "Regressor":
         from deepness.common.processing_parameters.regression_parameters import (
@@ -73,7 +74,7 @@ def main():
             MapProcessorSuperresolution as Processor,
         )
 
-        model = Superresolution(MODEL)
+        model = Superresolution(file)
         given = parameters(model, layer) | {"scale_factor": model.get_output_shapes()[0][-1]}
         given["scale_factor"] //= given["tile_size_px"]
     model.check_loaded_model_outputs()
@@ -81,7 +82,8 @@ def main():
         rlayer=layer, vlayer_mask=None, map_canvas=MagicMock(), params=Parameters(**given)
     )
     processor.run()
-    np.save(RESULT, processor.get_result_img())
+    np.save(result, processor.get_result_img())
 
 
-main()
+if __name__ == "__main__":
+    main()

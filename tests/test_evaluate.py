@@ -289,7 +289,9 @@ def test_a_broken_table_of_training_pairs_is_one_line(scenes, model, tmp_path, t
 def test_bundled_models_name_each_pair_that_they_were_trained_on():
     for name, folder in bundled().items():
         pairs = load(name).about["training"]["data"]["pairs"]
-        assert len(read_training_data(folder)) == pairs
+        # A pair is in it once for each guide.
+        assert len((folder / "training_data.csv").read_text().splitlines()) == 1 + pairs
+        assert len(read_training_data(folder)) > 0.9 * pairs
         assert "training_data.csv" in (folder / "README.md").read_text()
 
 

@@ -45,7 +45,7 @@ def load(name: str | Path) -> Model:
 
 def load_as(kind: type[M], name: str | Path) -> M:
     """Load a model as an instance of a subclass of `Model`; see `load`."""
-    path = _resolve(name)
+    path = find(name)
     model = load_onnx(path, kind) if os.path.isfile(path) else _load_folder(path, kind)
     model.address = str(name)
     return model
@@ -57,7 +57,8 @@ def bundled() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(root.glob(f"*/{DESCRIPTION}"))}
 
 
-def _resolve(name: str | Path) -> Path:
+def find(name: str | Path) -> Path:
+    """Return the folder or ONNX file of a model, which is not read; see `load`."""
     text = str(name)
     if text.startswith(HUB):
         return fetch(text)

@@ -98,8 +98,9 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
 def keep_training_data(begun: dict[str, Any] | None, unguided: Model | None, folder: Path) -> None:
     """Write the known training pairs of the models that a new model is made of into its folder."""
     try:  # the model is whole: nothing here may fail it
-        started = models.load(begun["name"]).folder if begun else None
-        take_over_training_data([started, unguided.folder if unguided else None], folder)
+        started = [models.find(begun["name"])] if begun else []
+        known = [path for path in started if path.is_dir()]  # an ONNX file has no list
+        take_over_training_data([*known, unguided.folder if unguided else None], folder)
     except ModelError as error:
         say(f"crossband: pairs that the start was trained on are not known: {error}", error=True)
 
