@@ -12,6 +12,7 @@ import torch
 from crossband import load
 from crossband.cli.main import main
 from crossband.errors import ModelError
+from crossband.model.exporting.onnx_file import export_onnx
 from crossband.model.exporting.stac import FILE, MLM, export_stac
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -128,6 +129,20 @@ def test_a_result_names_its_model_and_its_source(item, make_raster, tmp_path):
     assert west < east
     assert south < north
     validate(data)
+
+
+def test_a_result_of_a_graph_names_what_the_graph_was_made_of(tiny_model, make_raster, tmp_path):
+    scene = make_raster(values=np.full((3, 20, 30), 0.2, np.float32))
+    model = load(tiny_model)
+    graph = export_onnx(model, tmp_path / "tiny.onnx")
+    for of in (["--model", str(graph)], ["--model", str(tiny_model), "--engine", "onnx"]):
+        words = ["translate", str(scene), "-o", str(tmp_path / "nir.tif"), *of, "--stac-item"]
+        assert main([*words, "--quiet", "--overwrite"]) == 0
+        data = json.loads((tmp_path / "nir.json").read_text())
+        told = data["properties"]["processing:expression"]["expression"]
+        assert told["mlm:framework"] == "ONNX"
+        assert told["mlm:architecture"] == type(model.network).__name__
+        assert told["mlm:total_parameters"] == model.parameters_total
 
 
 def changed(item, change):

@@ -34,7 +34,12 @@ def add_export(sub: Any) -> None:
     )
     g = p.add_argument_group("the QGIS plugin Deepness")
     g.add_argument("--sensor", help="sensor whose stored numbers the file takes")
-    g.add_argument("--gsd", type=float, metavar="METRES", help="size of a pixel in metres")
+    g.add_argument(
+        "--gsd",
+        type=float,
+        metavar="METRES",
+        help="size of a pixel in metres (default: that of the sensor, where it has one)",
+    )
     g.add_argument(
         "--tile", type=int, metavar="PIXELS", help="side of a tile in pixels (default 512)"
     )
@@ -52,8 +57,8 @@ def _export(a: argparse.Namespace) -> int:
     of_deepness = {"--sensor": a.sensor, "--gsd": a.gsd, "--tile": a.tile}
     if a.to != "deepness" and any(value is not None for value in of_deepness.values()):
         raise CrossbandError(f"{', '.join(of_deepness)} are for --to deepness")
-    if a.to == "deepness" and (a.sensor is None or a.gsd is None):
-        raise CrossbandError("--to deepness needs --sensor NAME and --gsd METRES")
+    if a.to == "deepness" and a.sensor is None:
+        raise CrossbandError("--to deepness needs --sensor NAME")
     if a.to == "deepness" and a.unit is not None:
         raise CrossbandError("--unit: the sensor says it; leave it out with --to deepness")
     model = load(a.model)

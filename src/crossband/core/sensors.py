@@ -55,6 +55,7 @@ class Sensor:
         ordered: files of this sensor have exactly these bands in this order, so that bands can be
             identified by position when the file does not name them.
         power: values are linear power, converted to decibels (10 log10) after scaling.
+        gsd: size in metres of the smallest pixels of its products; None where it varies.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Sensor:
     nodata: float | None = None
     ordered: bool = False
     power: bool = False
+    gsd: float | None = None
 
     def scale_for(self, dtype: str) -> float:
         """Return the scale for a stored data type; UnitError if the sensor has none for it."""
@@ -138,6 +140,7 @@ SENSORS: dict[str, Sensor] = {
             {"uint16": 1e-4, "int16": 1e-4},
             -0.1,
             nodata=0,
+            gsd=10.0,
         ),
         Sensor(
             "sentinel-2-l2a-no-offset",
@@ -146,6 +149,7 @@ SENSORS: dict[str, Sensor] = {
             _S2_L2A,
             {"uint16": 1e-4, "int16": 1e-4},
             nodata=0,
+            gsd=10.0,
         ),
         Sensor(
             "sentinel-2-l1c",
@@ -155,6 +159,7 @@ SENSORS: dict[str, Sensor] = {
             {"uint16": 1e-4, "int16": 1e-4},
             -0.1,
             nodata=0,
+            gsd=10.0,
         ),
         Sensor(
             "sentinel-2-l1c-no-offset",
@@ -163,6 +168,7 @@ SENSORS: dict[str, Sensor] = {
             _S2_L1C,
             {"uint16": 1e-4, "int16": 1e-4},
             nodata=0,
+            gsd=10.0,
         ),
         Sensor(
             "hls",
@@ -171,6 +177,7 @@ SENSORS: dict[str, Sensor] = {
             _VISIBLE_IR,
             {"int16": 1e-4, "uint16": 1e-4},
             nodata=-9999,
+            gsd=30.0,
         ),
         Sensor(
             "landsat-c2-l2",
@@ -180,6 +187,7 @@ SENSORS: dict[str, Sensor] = {
             {"uint16": 2.75e-5},
             -0.2,
             nodata=0,
+            gsd=30.0,
         ),
         Sensor(
             "landsat-c2-l2-st",
@@ -190,6 +198,7 @@ SENSORS: dict[str, Sensor] = {
             149.0,
             nodata=0,
             ordered=True,
+            gsd=30.0,
         ),
         Sensor(
             "naip",
@@ -209,7 +218,12 @@ SENSORS: dict[str, Sensor] = {
             nodata=0,
         ),
         Sensor(
-            "sentinel-1-grd-db", "Sentinel-1 GRD backscatter in decibels", DECIBEL, _S1, {"": 1.0}
+            "sentinel-1-grd-db",
+            "Sentinel-1 GRD backscatter in decibels",
+            DECIBEL,
+            _S1,
+            {"": 1.0},
+            gsd=10.0,
         ),
         Sensor(
             "sentinel-1-grd-linear",
@@ -218,6 +232,7 @@ SENSORS: dict[str, Sensor] = {
             _S1,
             {"": 1.0},
             power=True,
+            gsd=10.0,
         ),
         Sensor(
             "thermal-camera",

@@ -169,6 +169,7 @@ def model_of(
         about["margin"],
         about["stride"],
         about["scale"],
+        (about["class"], about["parameters"]),
     )
     content: bytes = graph.SerializeToString(deterministic=True)
     digest = hashlib.sha256(content).hexdigest()

@@ -43,6 +43,8 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
             CPU than one tile in all threads. That is so for many small operations, and not for
             large convolutions, which would only take more memory.
         runtime: the program that computes it, on the CPU in fp32; None for torch.
+        origin: class and number of parameters of the network that a graph was made of; None for a
+            network of torch.
 
     A network that takes noise, style, a location or a guide overrides `forward_conditioned`; its
     `forward` then works as if the noise were 0, the place unknown and the guide invalid.
@@ -60,6 +62,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     guide: int = 0
     parallel_tiles: bool = False
     runtime: str | None = None
+    origin: tuple[str, int] | None = None
 
     def fault(self, source: int, target: int, guide: int = 0) -> str | None:
         """Return why this cannot translate so many source to so many target bands, if it cannot."""

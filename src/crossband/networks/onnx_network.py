@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossband.core.onnx_session import RUNTIME, import_runtime, open_session, run_session
 from crossband.errors import ModelError
-from crossband.networks.base import Generator
+from crossband.networks.base import Generator, parameter_count
 
 Range = NDArray[np.float32]
 
@@ -30,6 +30,7 @@ class Geometry:
     margin: int | None
     stride: int
     scale: int
+    origin: tuple[str, int] | None = None
 
     @classmethod
     def of(cls, network: Generator) -> Geometry:
@@ -40,6 +41,7 @@ class Geometry:
             network.margin,
             network.stride,
             network.scale,
+            (type(network).__name__, parameter_count(network)),
         )
 
 
@@ -56,7 +58,7 @@ class _OnnxNetwork(Generator):
 
     Args:
         graph: the file's content, one that `model.onnx_file` has checked.
-        geometry: bands, margin, stride and scale.
+        geometry: bands, margin, stride and scale, and what the graph was made of.
         name: of the graph in messages.
         identity: what the graph was made of; results and caches are told apart by it.
         ranges: of a graph that takes and gives physical values; None for one of normalised values.
@@ -76,6 +78,7 @@ class _OnnxNetwork(Generator):
         super().__init__()
         self.in_channels, self.out_channels = geometry.in_channels, geometry.out_channels
         self.margin, self.stride, self.scale = geometry.margin, geometry.stride, geometry.scale
+        self.origin = geometry.origin
         self._graph, self._name, self._ranges = graph, name, ranges
         # In place of the graph itself, which is long.
         self.arguments = {"graph": identity, "runtime": f"{RUNTIME} {import_runtime().__version__}"}

@@ -115,7 +115,7 @@ def export_deepness(
     output: str | Path,
     *,
     sensor: str,
-    gsd: float,
+    gsd: float | None = None,
     tile: int = TILE,
     overwrite: bool = False,
 ) -> Path:
@@ -125,7 +125,8 @@ def export_deepness(
         model: loaded model.
         output: file with the suffix .onnx.
         sensor: says how stored numbers become physical ones.
-        gsd: metres per pixel; Deepness resamples what it reads to it.
+        gsd: metres per pixel, to which Deepness resamples what it reads; by default that of the
+            sensor.
         tile: side of a tile in pixels, a multiple of the network's stride.
         overwrite: replace an existing file.
 
@@ -139,6 +140,9 @@ def export_deepness(
         raise OutputError(f"{path}: give the file the suffix {SUFFIX}")
     check_file(path, overwrite)
     check_exportable(model.name, network)
+    gsd = found.gsd if gsd is None else gsd
+    if gsd is None:
+        raise CrossbandError(f"--sensor {sensor} has pixels of any size: give --gsd METRES")
     if not 0 < gsd < 10_000:
         raise CrossbandError(f"--gsd {gsd:g}: metres per pixel, above 0 and below 10,000")
     if found.power:

@@ -112,6 +112,7 @@ def mlm_item(
 def mlm_properties(model: Model, signature: Signature, licence: str) -> dict[str, Any]:
     """Return the properties of the item of a model of one unit."""
     (unit,), network = signature.units, model.network
+    architecture, parameters = network.origin or (type(network).__name__, model.parameters_total)
     target_unit = signature.target_unit(unit)
     tasks = [_TASKS.get(model.task, "regression")]
     about = model.about
@@ -130,10 +131,11 @@ def mlm_properties(model: Model, signature: Signature, licence: str) -> dict[str
         "license": "other" if len(licence.split()) > 1 else licence,
         "bands": [{"name": band, "unit": kind} for band, kind in kinds.items()],
         "mlm:name": model.name,
-        "mlm:architecture": type(network).__name__,
+        "mlm:architecture": architecture,
         "mlm:tasks": tasks,
-        "mlm:framework": "PyTorch",
-        "mlm:total_parameters": model.parameters_total,
+        "mlm:framework": "PyTorch" if network.runtime is None else "ONNX",
+        # A graph of others does not say it.
+        **({"mlm:total_parameters": parameters} if parameters else {}),
         "mlm:pretrained": True,
         "mlm:accelerator": None,
         "mlm:accelerator_constrained": False,
