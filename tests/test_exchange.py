@@ -145,6 +145,23 @@ def test_a_result_of_a_graph_names_what_the_graph_was_made_of(tiny_model, make_r
         assert told["mlm:total_parameters"] == model.parameters_total
 
 
+def test_an_item_brings_calibration_and_training_data(tmp_path):
+    path = export_stac(load("rgb2nir"), tmp_path / "item.json")
+    data = json.loads(path.read_text())
+    validate(data)
+    assert {"calibration.json", "training_data.csv"} < set(data["assets"])
+    found = load(path)
+    assert found.calibration is not None
+    assert found.calibration.weights == found.weights_hash
+    for name in ("calibration.json", "training_data.csv"):
+        file = tmp_path / "item" / name
+        was = file.read_bytes()
+        file.write_bytes(was + b" ")
+        with pytest.raises(ModelError, match=f"{name}' has another SHA-256 than the item states"):
+            load(path)
+        file.write_bytes(was)
+
+
 def changed(item, change):
     data = json.loads(item.read_text())
     change(data)

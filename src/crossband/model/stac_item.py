@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from crossband.core.json_text import read_strict_json
 from crossband.core.regular_file import check_regular_file
 from crossband.errors import ModelError
-from crossband.model.files import DESCRIPTION, WEIGHTS, sha256
+from crossband.model.files import CALIBRATION, DESCRIPTION, TRAINING, WEIGHTS, sha256
 
 SUFFIX = ".json"
 #: Role of the asset that is a `model.json`.
@@ -40,6 +40,9 @@ def model_of_item(path: Path) -> Path:
         folder = _checked(path, described[0]).parent
         weights = [f for a in models if _name(a) == WEIGHTS for f in [_checked(path, a)]]
         if weights and weights[0].parent == folder and (folder / DESCRIPTION).is_file():
+            for asset in assets.values():
+                if _name(asset) in (CALIBRATION, TRAINING):
+                    _checked(path, asset)
             return folder
     for asset in models:
         if _name(asset).endswith(".onnx"):

@@ -18,7 +18,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.errors import ModelError, OutputError
 from crossband.model.exporting.onnx_file import export_onnx, one_unit
-from crossband.model.files import CARD, DESCRIPTION, WEIGHTS, sha256
+from crossband.model.files import CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS, sha256
 from crossband.model.model import Model
 from crossband.model.stac_item import DESCRIPTION_ROLE
 
@@ -32,7 +32,12 @@ _ONNX = "model.onnx"
 _MULTIHASH = "1220"  # of SHA-256, 32 bytes
 #: What MLM calls a task; all others are regressions of each pixel.
 _TASKS = {"super-resolution": "super-resolution"}
-_MEDIA = {".json": "application/json", ".md": "text/markdown", ".onnx": "application/onnx"}
+_MEDIA = {
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".onnx": "application/onnx",
+}
 
 
 def export_stac(
@@ -63,7 +68,8 @@ def export_stac(
         raise ModelError(f"{model.name}: a model folder is needed, whose files the item names")
     check_file(path, overwrite)
     folder = path.with_suffix("")
-    names = [n for n in (WEIGHTS, DESCRIPTION, CARD) if (model.folder / n).is_file()]
+    known = (WEIGHTS, DESCRIPTION, CARD, CALIBRATION, TRAINING)
+    names = [name for name in known if (model.folder / name).is_file()]
     mlm_item(model, {}, path.parent, unit)  # says what is wrong before anything is written
     with atomic_folder(folder, overwrite, DESCRIPTION) as temporary:
         for name in names:
@@ -208,4 +214,8 @@ def _asset(model: Model, name: str, path: Path, base: Path) -> dict[str, Any]:
     if name == DESCRIPTION:
         words = "network, signature, training and evaluation"
         return asset | {"title": words, "roles": ["metadata", DESCRIPTION_ROLE, "evaluation"]}
+    if name == CALIBRATION:
+        return asset | {"title": "calibration of intervals", "roles": ["metadata"]}
+    if name == TRAINING:
+        return asset | {"title": "names and hashes of the training pairs", "roles": ["metadata"]}
     return asset | {"title": "card", "roles": ["metadata", "mlm:model-card"]}
