@@ -97,7 +97,7 @@ def test_a_vgg_file_judges_structure_and_content_and_is_needed_no_more(fitted, t
     """Its weights are in no checkpoint; the model is used without the file."""
     path = vggs.write(tmp_path / "vgg.pth", vggs.network())
     vgg = ["--method.structure.vgg=" + path, "--method.structure.layers=[relu2_1, relu3_1]"]
-    _, config, log = fitted("rgb2thermal/cyclegan", *vgg)
+    _, config, log = fitted("rgb2thermal/cyclegan", "--method.structure_back=true", *vgg)
     assert config["structure"]["init_args"]["vgg"] == path
     row = log.dropna(subset=["loss/total"]).iloc[0]
     assert 0 < row["loss/structure"] < 2

@@ -69,7 +69,9 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise RecipeError(f"--{key} is null; leave it out for {KEYS[key][1]!r}")
         _check_plain(value, str(key))
         check_names(value, KEYS[key][0], str(key))
-    reference_options(config)
+    changed = [key for key, _ in _pairs(overrides) if key.partition(".")[0] != "reference"]
+    if not changed:  # its options are of the recipe as it stands
+        reference_options(config)
     for key in ("name", "task"):
         check_line(f"--{key}", config.get(key, ""), RecipeError)
     seed = config.get("seed", 0)
