@@ -44,7 +44,7 @@ from crossband.translate.agreement import Agreement
 from crossband.translate.guide_file import POOR, open_guide_file
 from crossband.translate.options import GuideOptions
 from crossband.translate.provenance import source_fingerprint
-from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
+from crossband.translate.residual import Corrected, OwnBands, Residual
 
 #: The method of a model that was trained with a guide.
 TRAINED = "trained"
@@ -133,23 +133,12 @@ class TrainedGuide:
             stack: closes what is needed while the corrected result is read.
             folder: on whose disk differences lie until then.
         """
-        residual = Residual(result, *self._measurement(), folder)
+        own, made = (tuple(b) for b in (self._signature.source, self._signature.target))
+        known = OwnBands(None, BandView(self.scene, own), BandView(self._source, own))
+        residual = Residual(result, BandView(self.scene, made), self.ratio, known, folder)
         stack.callback(residual.close)
         corrected = Corrected(result, residual.apply, result.unit)
         return corrected, f"remaining difference {residual.remaining(corrected):.2g}"
-
-    def difference(self, result: Readable) -> Difference | None:
-        """Return what is to be added to any part of a result, without computing all of it.
-
-        None where the result is not corrected.
-        """
-        return Difference(result, *self._measurement()) if self.corrects else None
-
-    def _measurement(self) -> tuple[Readable, float, OwnBands]:
-        """Return the measured bands of the result, the ratio, and the bands that show changes."""
-        own, made = (tuple(b) for b in (self._signature.source, self._signature.target))
-        known = OwnBands(None, BandView(self.scene, own), BandView(self._source, own))
-        return BandView(self.scene, made), self.ratio, known
 
     def check(self) -> str:
         """Return words on the guide, with how well its structure agrees with the source's.
