@@ -255,7 +255,7 @@ def test_pairs_that_a_model_was_trained_on_are_said(scenes, model, tmp_path):
     write_training_data(folder, [("a, with a comma", known[0]), ("b", known[1])])
     report = ev.evaluate([str(folder)], scenes.manifest(), tmp_path / "out", pictures=0)
     assert report.metrics["models"][0]["trained_on"] == 2
-    said = "was trained on 2 of these 5 pairs, so its numbers below are too good"
+    said = "was trained on 2 of 5 pairs judged here, so its numbers are too good"
     assert f"! {model.name} {said}" in ev.report_text(report)
     page = (tmp_path / "out" / "index.html").read_text()
     assert said in page

@@ -52,6 +52,17 @@ def test_bands_by_product_label_need_the_sensor(make_raster):
         assert scene.numbers == (3, 2, 1)
 
 
+def test_short_labels_are_those_of_the_declared_sensor(make_raster):
+    """B5 is the near infrared of Landsat, and a red edge of Sentinel-2."""
+    path = make_raster(values=random_values(4, 8, 9), names=("B2", "B3", "B4", "B5"))
+    landsat = ReadOptions(sensor="landsat-c2-l2", scale=1.0, offset=0.0)
+    with open_scene(path, landsat, needed=[*RGB, "nir"]) as scene:
+        assert scene.numbers == (3, 2, 1, 4)
+    sentinel = ReadOptions(sensor="sentinel-2-l2a", scale=1.0, offset=0.0)
+    with pytest.raises(BandError, match="no band is named nir"):
+        open_scene(path, sentinel, needed=[*RGB, "nir"])
+
+
 def test_bands_by_colour(make_raster):
     values = (random_values(3, 8, 9) * 255).astype(np.uint8)
     path = make_raster(values=values, names=(None,) * 3, unit=None, photometric="rgb")

@@ -86,10 +86,13 @@ class Sensor:
 
         >>> get("sentinel-2-l2a").common_name("b8")
         'nir'
+        >>> get("landsat-c2-l2").common_name("B5")  # and SR_B5, as its files have it
+        'nir'
         """
         wanted = _plain(label)
         for band in self.bands:
-            if wanted in (_plain(band.name), _plain(band.label)):
+            short = band.label.removeprefix("SR_")
+            if wanted in (_plain(band.name), _plain(band.label), _plain(short)):
                 return band.name
         return None
 

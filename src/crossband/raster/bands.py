@@ -115,7 +115,7 @@ def named_otherwise(
     >>> named_otherwise(file, {"red": 1, "green": 2}, sensors.get("sentinel-2-l2a"))
     ("red=1, and the file calls band 1 'B02' (blue)",)
     """
-    readings, out = [*_readings(dataset, sensor), *_as_landsat(dataset, sensor)], []
+    readings, out = _readings(dataset, sensor), []
     for name, number in given.items():
         meant = {r[number] for r in readings if number in r} if isinstance(number, int) else set()
         # One kind of band, as nir and nir08, is the caller's choice.
@@ -123,24 +123,6 @@ def named_otherwise(
             words, label = " or ".join(sorted(meant)), dataset.descriptions[int(number) - 1]
             out.append(f"{name}={number}, and the file calls band {number} {label!r} ({words})")
     return tuple(out)
-
-
-def _as_landsat(dataset: Any, sensor: sensors.Sensor | None) -> list[dict[int, str]]:
-    """Return band number -> common name, if B2 to B7 may be bands of Landsat.
-
-    Sentinel-2 has the same names for other bands, so nothing is read by them; but a caller who says
-    that B05 is the near infrared may be right.
-    """
-    if sensor is not None and any(sensor.common_name(d) for d in dataset.descriptions if d):
-        return []
-    landsat, found = sensors.get("landsat-c2-l2"), {}
-    for number, label in enumerate(dataset.descriptions, start=1):
-        digit = re.fullmatch(r"B0?(\d)", label or "", re.IGNORECASE)
-        name = landsat.common_name(f"SR_B{digit[1]}") if digit else None
-        if name is None:
-            return []
-        found[number] = name
-    return [found]
 
 
 def _kind(name: str) -> str:

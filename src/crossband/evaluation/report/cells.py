@@ -79,6 +79,15 @@ def known(value: Any) -> bool:
     return value is not None and not math.isnan(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "pair"), counted(1472, "pair")
+    ('1 pair', '1,472 pairs')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def format_number(value: float | None, form: str) -> str:
     """Return a number as text, or `-` if it is not defined.
 

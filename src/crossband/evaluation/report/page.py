@@ -13,11 +13,10 @@ from crossband.core.html import render
 from crossband.core.version import __version__
 from crossband.evaluation.intervals import MIN_GROUPS
 from crossband.evaluation.report import plots, tables
-from crossband.evaluation.report.cells import known, metric_of
-from crossband.evaluation.report.comparison_tables import comparison_tables, undecided
+from crossband.evaluation.report.cells import counted, metric_of
+from crossband.evaluation.report.comparison_tables import comparison_tables
 from crossband.evaluation.report.interval_tables import interval_tables
-from crossband.evaluation.report.text import leakage_text, trained_on_text
-from crossband.metrics import MODEL
+from crossband.evaluation.report.verdicts import verdicts
 
 
 @dataclass
@@ -86,9 +85,10 @@ def render_page(
         "evaluation.html",
         title=f"How good is {labels}?",
         about=metrics["manifest"],
+        counted=counted,
         version=__version__,
         sections=sections,
-        verdicts=_verdicts(metrics),
+        verdicts=verdicts(metrics),
         least=MIN_GROUPS,
         numbers=[t for m in models for t in tables.sensor_tables(m, several)],
         ratios=ratios,
@@ -103,67 +103,6 @@ def render_page(
         how=_how(metrics, seconds),
         glossary=_glossary(models),
     )
-
-
-def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the main results in a few sentences, derived from the tables by fixed rules."""
-    out = []
-    leak = metrics["manifest"].get("leakage")
-    if leak:
-        out.append({"kind": "bad", "text": leakage_text(leak)})
-    for model in metrics["models"]:
-        words = trained_on_text(model, metrics["manifest"])
-        out += [{"kind": "bad", "text": f"{words}."}] if words else []
-        for record in model["sensors"]:
-            said = _verdict(model, record)
-            doubted = words and said["kind"] == "good"
-            out.append({**said, "kind": "doubt"} if doubted else said)
-    versus = metrics.get("versus") or {}
-    for record in versus.get("ranking", [])[:1]:
-        if undecided(versus):
-            out.append({"kind": "doubt", "text": f"The models are {undecided(versus)}."})
-        elif not record["tie"]:
-            out.append({"kind": "good", "text": f"Best of the models: {record['label']}."})
-        else:
-            tied = [r["label"] for r in versus["ranking"] if r["rank"] == record["rank"]]
-            words = f"A tie: {' and '.join(tied)} cannot be told apart on these groups."
-            out.append({"kind": "doubt", "text": words})
-    return out
-
-
-def _verdict(model: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    scores = record["scores"]
-    own = scores[MODEL]["pixels"]
-    head = f"{model['label']}, {record['sensor']}: "
-    if not record["n_valid"]:
-        return {"kind": "doubt", "text": f"{head}no pixel counts."}
-    if own["n_nonfinite"]:
-        text = f"{head}{own['n_nonfinite']:,} pixels are NaN or infinite: no error can be stated."
-        return {"kind": "bad", "text": text}
-    interval = scores[MODEL].get("intervals", {}).get("pixels", {}).get("mae")
-    between = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-    text = (
-        f"{head}MAE {own['mae']:.4f} {record['unit']}{between} over {record['n_valid']:,} pixels "
-        f"of {record['n_groups']:,} groups"
-    )
-    others = {
-        name: s["pixels"]["mae"]
-        for name, s in scores.items()
-        if name != MODEL and known(s["pixels"]["mae"])
-    }
-    if not others:
-        return {"kind": "doubt", "text": f"{text}; there is no baseline to hold it against."}
-    best = min(others, key=lambda name: others[name])
-    if own["mae"] < others[best]:
-        less = 1 - own["mae"] / others[best] if others[best] else 0.0
-        return {
-            "kind": "good",
-            "text": f"{text}; {less:.0%} below the best baseline, {best} ({others[best]:.4f}).",
-        }
-    return {
-        "kind": "bad",
-        "text": f"{text}; the baseline {best} is better or as good ({others[best]:.4f}).",
-    }
 
 
 def _profile_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
@@ -216,9 +155,9 @@ def _how(metrics: Mapping[str, Any], seconds: float | None) -> list[tuple[str, s
         bands = f"{', '.join(m['source'])} to {', '.join(m['target'])}"
         out.append((m["label"], f"{bands}; {m['precision']} on {m['device']}{weights}{files}"))
     if about.get("n_unguided"):
-        out.append(("left out", f"{about['n_unguided']:,} pairs without a guide"))
+        out.append(("left out", f"{counted(about['n_unguided'], 'pair')} without a guide"))
     if about["n_unpaired"]:
-        out.append(("left out", f"{about['n_unpaired']:,} rows without source or target"))
+        out.append(("left out", f"{counted(about['n_unpaired'], 'row')} without source or target"))
     if seconds is not None:
         out.append(("time", f"{seconds:.1f} s"))
     return out

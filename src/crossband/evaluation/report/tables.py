@@ -15,6 +15,7 @@ from crossband.evaluation.report.cells import (
     Note,
     Row,
     Table,
+    counted,
     differ_in_print,
     format_number,
     known,
@@ -112,6 +113,15 @@ class SensorTables:
     images: Table
 
 
+def sensor_title(record: Mapping[str, Any]) -> str:
+    """Return sensor and unit of a record, and how much was judged."""
+    return (
+        f"{record['sensor']} ({record['unit']}): {counted(record['n_groups'], 'group')}, "
+        f"{counted(record['n_images'], 'pair')}, {record['n_valid']:,} of "
+        f"{record['n_pixels']:,} pixels"
+    )
+
+
 def sensor_tables(model: Mapping[str, Any], several: bool) -> list[SensorTables]:
     """Return the tables of each sensor."""
     out = []
@@ -126,10 +136,7 @@ def sensor_tables(model: Mapping[str, Any], several: bool) -> list[SensorTables]
             for name, s in scores.items()
             if s["pixels"]["n_nonfinite"]
         ]
-        title = (
-            f"{record['sensor']} ({record['unit']}): {record['n_groups']:,} groups, "
-            f"{record['n_images']:,} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels"
-        )
+        title = sensor_title(record)
         main = _scores_table(scores, main_columns(scores), "pixels")
         pixels, images = (
             transposed(_scores_table(scores, metric_columns(scores), kind))

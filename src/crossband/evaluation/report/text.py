@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossband.evaluation.report.cells import BEATS, Row, format_number, metric_of
+from crossband.evaluation.report.cells import BEATS, Row, counted, format_number, metric_of
 from crossband.evaluation.report.comparison_tables import rank_text, undecided
 from crossband.evaluation.report.interval_tables import interval_tables
-from crossband.evaluation.report.tables import feature_table, guide_tables, score_rows
+from crossband.evaluation.report.tables import (
+    feature_table,
+    guide_tables,
+    score_rows,
+    sensor_title,
+)
+from crossband.evaluation.report.verdicts import verdicts
 from crossband.metrics import METRICS, MODEL
 
 #: Mark of a baseline that is better than the model.
@@ -57,14 +63,10 @@ def evaluation_text(metrics: Mapping[str, Any]) -> str:
     """Return the tables of an evaluation, from the content of metrics.json."""
     about = metrics["manifest"]
     split = "all rows" if about["split"] is None else f"split {about['split']}"
-    blocks = [f"{about['path']}, {split}: {about['n_rows']} pairs, {about['n_groups']} groups"]
+    counts = f"{counted(about['n_rows'], 'pair')}, {counted(about['n_groups'], 'group')}"
+    blocks = [f"{about['path']}, {split}: {counts}"]
     if about.get("n_unguided"):
-        blocks.append(f"{about['n_unguided']} pairs without a guide are left out")
-    if about.get("leakage"):
-        blocks.append("! " + leakage_text(about["leakage"]))
-    blocks += [
-        f"! {words}" for model in metrics["models"] if (words := trained_on_text(model, about))
-    ]
+        blocks.append(f"left out for want of a guide: {counted(about['n_unguided'], 'pair')}")
     for model in metrics["models"]:
         blocks.append(_model_text(model, metrics["indices"]))
         blocks += ["\n".join(_feature_lines(record)) for record in model.get("features", [])]
@@ -72,26 +74,8 @@ def evaluation_text(metrics: Mapping[str, Any]) -> str:
         blocks.append("\n".join(_comparison_lines(metrics["versus"])))
     if any(model["baselines"] for model in metrics["models"]):
         blocks.append(f"{BETTER} a baseline that is better than the model on the same pixels")
+    blocks.append("\n".join(f"{'! ' * (v['kind'] == 'bad')}{v['text']}" for v in verdicts(metrics)))
     return "\n\n".join(blocks)
-
-
-def trained_on_text(model: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """Return a warning where a model was trained on pairs that it is judged on; else nothing."""
-    known = model.get("trained_on")
-    if not known:
-        return ""
-    return (
-        f"{model['label']} was trained on {known:,} of these {about['n_rows']:,} pairs, so its "
-        "numbers below are too good"
-    )
-
-
-def leakage_text(leak: Mapping[str, Any]) -> str:
-    """Return a warning about a split that shares groups with the train rows."""
-    return (
-        f"{leak['seen']} of {leak['rows']} {leak['split']} rows ({leak['seen'] / leak['rows']:.0%})"
-        f" are of groups that are in train too, so the numbers below are too good"
-    )
 
 
 def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
@@ -104,9 +88,7 @@ def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
         numbers = {name: s["pixels"] for name, s in scores.items()}
         errors = ["mae", *(f"{i}_mae" for i in indices if f"{i}_mae" in numbers[MODEL])]
         lines = [
-            f"{record['sensor']} ({record['unit']}): {record['n_groups']} groups, "
-            f"{record['n_images']} pairs, {record['n_valid']:,} of {record['n_pixels']:,} pixels "
-            f"count; over all of them:",
+            f"{sensor_title(record)} count; over all of them:",
             *score_lines(numbers, [*METRICS, *errors[1:]]),
             *_interval_line(scores, errors),
             *_image_mean_line(scores, errors),
