@@ -38,13 +38,14 @@ def waken(network, shape=(2, 64, 64), seed=0):
 class Sar2Optical(nn.Module):
     """pix2pix's text: batch norm, 3 x 3 head; `encoder.encN`, `decoder.decN`, `head`."""
 
-    def __init__(self, takes=3, gives=3, width=8, levels=8, larger=None):
+    def __init__(self, takes=3, gives=3, width=8, levels=8, larger=None, norm="batch"):
         super().__init__()
         sizes = [takes, *(width * min(2**n, 8) for n in range(levels))]
         down, up = {}, {}
         for n in range(1, levels + 1):
-            parts = [nn.Conv2d(sizes[n - 1], sizes[n], 4, 2, 1, bias=n == 1)]
-            parts += [nn.BatchNorm2d(sizes[n])] if n > 1 else []
+            bare = n == 1 or (norm == "instance" and n == levels)  # one pixel would become 0
+            parts = [nn.Conv2d(sizes[n - 1], sizes[n], 4, 2, 1, bias=bare)]
+            parts += [] if bare else [norm_of(norm, sizes[n])]
             down[f"enc{n}"] = tree(conv_block=nn.Sequential(*parts, nn.LeakyReLU(0.2)))
         for n in range(1, levels + 1):
             before = sizes[levels] if n == 1 else 2 * sizes[levels - n + 1]
@@ -55,7 +56,7 @@ class Sar2Optical(nn.Module):
                 grow = nn.Upsample(scale_factor=2, mode=larger)
                 first = nn.Sequential(grow, nn.Conv2d(before, after, 3, 1, 1, bias=False))
             drop = [nn.Dropout(0.5)] if n < 4 else []
-            parts = [first, nn.BatchNorm2d(after), *drop, nn.ReLU()]
+            parts = [first, norm_of(norm, after), *drop, nn.ReLU()]
             up[f"dec{n}"] = tree(conv_block=nn.Sequential(*parts))
         self.encoder, self.decoder = tree(**down), tree(**up)
         self.head = nn.Sequential(nn.Conv2d(width, gives, 3, 1, 1), nn.Tanh())
@@ -182,15 +183,19 @@ class Pix2PixHD(nn.Module):
 
     def forward(self, x):
         half = functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
-        return self.model1_2(self.model1_1(x) + self.model(half))
+        whole = self.model(half)
+        return self.model1_2(self.model1_1(x) + whole)
 
 
 class PyTorchGAN(nn.Module):
-    """The U-Net of PyTorch-GAN: `downN.model`, `upN.model`, `final`; below before skip."""
+    """The U-Net of PyTorch-GAN: `downN.model`, `upN.model`, `final`; below before skip.
 
-    def __init__(self, takes=3, gives=1, width=4, levels=6, bias=False):
+    With `skip_first` it is the same function of weights in another order, and without dropout.
+    """
+
+    def __init__(self, takes=3, gives=1, width=4, levels=6, bias=False, skip_first=False):
         super().__init__()
-        self.levels = levels
+        self.levels, self.skip_first = levels, skip_first
         sizes = [takes, *(width * min(2**n, 8) for n in range(levels))]
         for n in range(1, levels + 1):
             parts = [nn.Conv2d(sizes[n - 1], sizes[n], 4, 2, 1, bias=bias)]
@@ -200,7 +205,8 @@ class PyTorchGAN(nn.Module):
             before = sizes[levels] if n == 1 else 2 * sizes[levels - n + 1]
             after = sizes[levels - n]
             first = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=bias)
-            parts = [first, nn.InstanceNorm2d(after), nn.ReLU(), nn.Dropout(0.5)]
+            parts = [first, nn.InstanceNorm2d(after), nn.ReLU()]
+            parts += [] if skip_first else [nn.Dropout(0.5)]
             self.add_module(f"up{n}", tree(model=nn.Sequential(*parts)))
         pad = nn.ZeroPad2d((1, 0, 1, 0))
         last = nn.Conv2d(2 * width, gives, 4, padding=1)
@@ -213,16 +219,18 @@ class PyTorchGAN(nn.Module):
             seen.append(x)
         seen.pop()
         for n in range(1, self.levels):
-            x = torch.cat([getattr(self, f"up{n}").model(x), seen.pop()], 1)
+            both = [getattr(self, f"up{n}").model(x), seen.pop()]
+            x = torch.cat(both[::-1] if self.skip_first else both, 1)
         return self.final(x)
 
 
-def discriminator(takes=6, width=4):
+def discriminator(takes=6, width=4, norm="batch"):
     """70 x 70 patches, as in all of these codes."""
     sizes = [takes, width, 2 * width, 4 * width, 8 * width]
     parts = []
     for n in range(4):
-        parts.append(nn.Conv2d(sizes[n], sizes[n + 1], 4, 2 if n < 3 else 1, 1, bias=not n))
-        parts += [nn.BatchNorm2d(sizes[n + 1])] if n else []
+        bias = norm != "batch" or not n
+        parts.append(nn.Conv2d(sizes[n], sizes[n + 1], 4, 2 if n < 3 else 1, 1, bias=bias))
+        parts += [norm_of(norm, sizes[n + 1])] if n else []
         parts.append(nn.LeakyReLU(0.2))
     return _whole(nn.Sequential(*parts, nn.Conv2d(sizes[-1], 1, 4, 1, 1)))
