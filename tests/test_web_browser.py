@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from calibrated import calibration
+from guided_models import BANDS, guided_model
 from pages import (  # noqa: F401
     IN_BROWSER,
     SIZES,
@@ -189,6 +190,69 @@ def test_a_guide_corrects_what_is_seen_and_a_poor_one_is_told(settings, serve, o
     assert "so you see the result without it" in page.inner_text("#guide-problem")
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_model_that_needs_a_guide_asks_for_it(settings, serve, open_page, tmp_path, size):
+    model = guided_model(tmp_path / "guided", ("nir",), BANDS)
+    guide = write_scene(tmp_path / "sent.tif")
+    page = open_page(size)
+    page.goto(serve(replace(settings, models=(*settings.models, model))))
+    page.click("#root summary")
+    page.click("#files button.name")
+    loaded(page, "right")
+    page.click("#guide-details summary")
+    page.select_option("#guide-method", "linear")
+    page.select_option("#model", "guided")
+    page.wait_for_selector("#guide-wanted:not([hidden])")
+    words = "This model needs a guide: a raster of the same place with red, green, blue and nir."
+    assert page.inner_text("#guide-wanted") == words
+    assert page.inner_text("#hint").startswith("Choose a guide")
+    assert page.input_value("#right") == "source"
+    assert page.is_hidden("#guide-method")
+    loaded(page, "left")
+    page.wait_for_function("() => document.querySelector('#histogram-said').textContent")
+    assert "Choose a guide" in page.inner_text("#hint")
+    page.click("#translate")
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == "This model needs a guide: choose one first."
+    box = page.locator("#error").bounding_box()
+    assert 0 <= box["y"] < SIZES[size][1]  # where the visitor is
+    shot(page, f"{size}-guide-wanted")
+
+    # By the keyboard: the label of the file is that of a control that has the focus.
+    page.focus("#guide-file")
+    page.set_input_files("#guide-file", guide)
+    page.wait_for_selector("#right option[value=synthetic]", state="attached")
+    assert page.input_value("#right") == "synthetic"
+    loaded(page, "right")
+    page.wait_for_function(
+        "() => document.querySelector('#guide-said').textContent.includes('trained')"
+    )
+    for name in ("#guide-wanted", "#job-wanted", "#hint", "#error"):
+        assert page.is_hidden(name)
+    page.click("#copy")
+    link = page.evaluate("navigator.clipboard.readText()")
+    other = open_page("phone")
+    other.goto(link)
+    loaded(other, "right")
+    assert "guide: sent.tif" in other.inner_text("#guide-name")
+    assert other.input_value("#model") == "guided"
+    other.click("#translate")
+    other.wait_for_selector("#downloads a")
+    with other.expect_download() as got:
+        other.click("#downloads a >> nth=0")
+    own = tmp_path / "own" / got.value.suggested_filename
+    own.parent.mkdir()
+    sent = next((settings.folder / "uploads").glob("*/file/*"))
+    load(model).translate(settings.root / "fields.tif", own, guide=sent)
+    assert Path(got.value.path()).read_bytes() == own.read_bytes()
+    shot(other, f"{size}-guide-trained")
+    # Without its guide again, nothing of the result is left.
+    page.click("#no-guide")
+    page.wait_for_selector("#guide-wanted:not([hidden])")
+    assert page.locator("#right option").count() == page.locator("#left option").count()
+    assert "synthetic" not in page.inner_html("#right")
+
+
 def bad_profile():
     return {"driver": "GTiff", "count": 1, "height": 20, "width": 20, "dtype": "uint8"}
 
@@ -202,7 +266,9 @@ def test_a_link_restores_the_options_of_the_job(settings, serve, open_page, tmp_
     loaded(page, "right")
     page.check("#indices input[value=NDVI]")
     page.select_option("#dtype", "float32")
+    assert page.is_disabled("#promise")
     page.select_option("#interval", "0.8")
+    page.select_option("#promise", "places")
     page.check("#familiarity")
     page.click("#copy")
     link = page.evaluate("navigator.clipboard.readText()")
@@ -214,6 +280,7 @@ def test_a_link_restores_the_options_of_the_job(settings, serve, open_page, tmp_
     assert not other.is_checked("#indices input[value=GNDVI]")
     assert other.input_value("#dtype") == "float32"
     assert other.input_value("#interval") == "0.8"
+    assert other.input_value("#promise") == "places"
     assert other.is_checked("#familiarity")
     other.click("#translate")
     other.wait_for_selector("#downloads a")
@@ -230,6 +297,7 @@ def test_a_link_restores_the_options_of_the_job(settings, serve, open_page, tmp_
         indices=["NDVI"],
         dtype="float32",
         interval=0.8,
+        promise="places",
         familiarity=True,
     )
     job = next((settings.folder / "jobs").iterdir()) / "out"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import rasterio
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 APP = Path(__file__).parents[1] / "deploy/space/app.py"
 pytestmark = pytest.mark.skipif(not APP.exists(), reason="deploy/ is not here")
@@ -32,6 +35,23 @@ def space(monkeypatch):
 def test_the_space_offers_models_that_need_no_guide(space):
     assert space["MODELS"][0] == "rgb2nir"
     assert "sentinel-2-sharpen" not in space["MODELS"]
+    with pytest.raises(Refusal, match="choose a raster first"):
+        space["run"](None, "rgb2nir", "", "")
+
+
+def test_the_space_states_versions_that_work():
+    """Hugging Face takes an older Python by default, and installs the Gradio of the card."""
+    card = (APP.parent / "README.md").read_text(encoding="utf-8")
+    said = dict(line.split(": ", 1) for line in card.split("---")[1].strip().splitlines())
+    project = tomllib.loads((APP.parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    python = SpecifierSet(project["project"]["requires-python"])
+    assert said["python_version"].strip('"') in python
+    (gradio,) = (
+        Requirement(line)
+        for line in (APP.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if line.startswith("gradio")
+    )
+    assert said["sdk_version"] in gradio.specifier
 
 
 @pytest.mark.slow

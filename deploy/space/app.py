@@ -19,6 +19,7 @@ import crossband
 from crossband.core.sensors import SENSORS
 from crossband.errors import CrossbandError
 from crossband.raster import dataset
+from crossband.raster.bands import parse_bands
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.options import TranslateOptions, WriteOptions
@@ -26,16 +27,16 @@ from crossband.translate.scene import translate_scene
 from crossband.web.render import picture, stretch
 from crossband.web.settings import default_models
 
-MODELS = list(default_models())
+MODELS = list(default_models(guided=False))
 #: Pixels of an upload, at most, and of the pictures along a side.
 MOST, SIDE = 40_000_000, 1024
 MODELS_LOADED = {}
 
 
-def run(file: str, model: str, sensor: str, bands: str) -> tuple[tuple[str, str], str]:
+def run(file: str | None, model: str, sensor: str, bands: str) -> tuple[tuple[str, str], str]:
     """Translate an upload; return two pictures and the file."""
-    from crossband.raster.bands import parse_bands
-
+    if not file:
+        raise gr.Error("choose a raster first")
     try:
         given = parse_bands(bands) if bands.strip() else None
         read = ReadOptions(given, sensor or None, self_contained=True)

@@ -25,7 +25,7 @@ def add_serve(sub: Any) -> None:
         "--model",
         action="append",
         help="offer this model: a bundled name, a folder or hf://owner/name; may be repeated "
-        "(default: all bundled ones that need no guide)",
+        "(default: all bundled ones)",
     )
     g = p.add_argument_group("computing")
     add_options(g, TileOptions, ("device", "precision", "tile"))
@@ -41,7 +41,6 @@ def _serve(a: argparse.Namespace) -> int:
             f"the page needs {error.name}, which is not installed: pip install 'crossband[web]'"
         ) from None
     options = parsed_options(ServeOptions, a)
-    # The page gives no guide to a network that takes one.
     models = tuple(a.model or default_models())
     settings = Settings.of(options, models, parsed_options(TileOptions, a))
     serve(settings, options.host, options.port, options.prefix)

@@ -44,7 +44,7 @@ from crossband.translate.agreement import Agreement
 from crossband.translate.guide_file import POOR, open_guide_file
 from crossband.translate.options import GuideOptions
 from crossband.translate.provenance import source_fingerprint
-from crossband.translate.residual import Corrected, OwnBands, Residual
+from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
 
 #: The method of a model that was trained with a guide.
 TRAINED = "trained"
@@ -65,6 +65,7 @@ class TrainedGuide:
         name: of the source, for messages.
 
     Attributes:
+        method: how the result is corrected, in one word.
         scene: the open guide.
         ratio: size of its pixels in pixels of the source.
         days: between guide and source; NaN where unknown.
@@ -77,6 +78,8 @@ class TrainedGuide:
         BandError: the guide lacks a band.
         UnitError: the guide has another unit than the result, or states none.
     """
+
+    method = TRAINED
 
     def __init__(self, options: GuideOptions, model: Model, source: Readable, name: str) -> None:
         if options.method not in (None, TRAINED):
@@ -133,12 +136,25 @@ class TrainedGuide:
             stack: closes what is needed while the corrected result is read.
             folder: on whose disk differences lie until then.
         """
-        own, made = (tuple(b) for b in (self._signature.source, self._signature.target))
-        known = OwnBands(None, BandView(self.scene, own), BandView(self._source, own))
-        residual = Residual(result, BandView(self.scene, made), self.ratio, known, folder)
+        residual = Residual(result, self._measured, self.ratio, self._own, folder)
         stack.callback(residual.close)
         corrected = Corrected(result, residual.apply, result.unit)
         return corrected, f"remaining difference {residual.remaining(corrected):.2g}"
+
+    def difference(self, result: Readable) -> Difference:
+        """Return what is to be added to any part of a result, without computing all of it."""
+        return Difference(result, self._measured, self.ratio, self._own)
+
+    @property
+    def _measured(self) -> BandView:
+        """The bands of the result, as the guide has them."""
+        return BandView(self.scene, tuple(self._signature.target))
+
+    @property
+    def _own(self) -> OwnBands:
+        """The bands of the source, then and now; nothing is added where they have changed."""
+        own = tuple(self._signature.source)
+        return OwnBands(None, BandView(self.scene, own), BandView(self._source, own))
 
     def check(self) -> str:
         """Return words on the guide, with how well its structure agrees with the source's.

@@ -42,6 +42,7 @@ async def offer(server: Server, request: Request) -> dict[str, Any]:
                     "about": str(model.about.get("description", "")),
                     "source": list(signature.source),
                     "target": list(signature.target),
+                    "guide": list(signature.guide),
                     "units": list(signature.units),
                     "scale": network.scale,
                     "windows": network.margin is not None,
@@ -111,8 +112,9 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
             "indices": offered_indices(found),
             "levels": offered_levels(found),
             "familiarity": "familiarity" in layers,
-            "guide_name": _name_of(server, choice.guide),
+            "guide_name": server.places.name_of(choice.guide),
             "guide_problem": problem,
+            "guide_wanted": list(model.signature.guide) if found.wants_guide else [],
             "guide_note": found.guide.note if found.guide is not None else "",
             "scatter": scene.truth is not None and found.can_compute,
             "result": found.result is not None,
@@ -135,19 +137,14 @@ def _shown(server: Server, choice: Choice) -> tuple[Shown, str]:
         return server.shown(alone), str(error)
 
 
-def _name_of(server: Server, text: str) -> str:
-    """Return the name of a guide for people, whether it can be opened or not."""
-    try:
-        return server.places.find(text).name if text else ""
-    except CrossbandError:
-        return text[:200]
-
-
 async def guide(server: Server, request: Request) -> dict[str, Any]:
     """Return how a guide is used, and how well it agrees with what was computed so far."""
     choice = Choice.of(request.query_params)
     found = (await in_thread(lambda: server.shown(choice))).guide
-    return {"said": found.said, "poor": found.poor} if found is not None else {}
+    if found is None:
+        return {}
+    await in_thread(found.check)
+    return {"said": found.said, "poor": found.poor}
 
 
 def _crs_name(grid: Grid) -> str:

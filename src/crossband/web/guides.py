@@ -3,7 +3,8 @@
 The difference between guide and result depends on the result nearby only (see
 `translate.residual.Difference`). So a window is corrected without the rest of the scene, and has
 the values of the file. Where the correction depends on the whole result, a small scene is computed
-whole, and of a large one there is no preview.
+whole, and of a large one there is no preview. A network that was trained with a guide gets the
+guide's pixels of each window.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import math
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crossband.core.warned import collected_warnings
 from crossband.errors import CrossbandError
@@ -29,6 +32,7 @@ from crossband.translate.correction import GuideCorrection
 from crossband.translate.guide_file import POOR
 from crossband.translate.options import TileOptions
 from crossband.translate.residual import Corrected, Difference
+from crossband.translate.trained_guide import TrainedGuide
 from crossband.web.places import Place, Places
 from crossband.web.scenes import Choice, OpenScene, own_words, visitors_words
 
@@ -102,13 +106,16 @@ class OpenGuide:
         place: where it lies.
         choice: how it is read and used.
         scene: what it corrects.
-        model: whose result it corrects.
+        model: whose result it corrects, or whose network takes it.
         places: checks files.
         tile: how the model is run on the guide's own bands.
 
     Attributes:
         key: tells it from others.
-        unit: of the corrected result.
+        unit: of the guided result.
+        corrects: whether the result is corrected by it.
+        inputs: what a network that takes a guide gets of it (see `SceneConditions`); None for
+            other networks.
         note: why there is no preview; empty where there is one.
 
     Raises:
@@ -125,15 +132,25 @@ class OpenGuide:
         tile: TileOptions,
     ) -> None:
         self.key, self._place, self._scene = guide_key(place, choice, scene.key), place, scene
-        self._lock = threading.Lock()
+        self._lock, self._reading, self._checking = (threading.Lock() for _ in range(3))
         self._corrected: Corrected | None = None
         self._difference: Difference | None = None
+        self._checked = not model.signature.guide
         self._words = self._poor = ""
+        self.inputs: Callable[[Sequence[Box]], Tensor] | None = None
         options = choice.guide_options(place.path, self_contained=place.self_contained)
+        self._trained = partial(TrainedGuide, options, model, scene, scene.place.name)
         with ExitStack() as stack, gdal():
-            self._correction = stack.enter_context(
-                GuideCorrection(options, model, tile, scene, scene.place.name)
-            )
+            self._correction: GuideCorrection | TrainedGuide
+            if model.signature.guide:
+                self._correction = stack.enter_context(self._trained())
+                self._taken = stack.enter_context(self._trained())
+                self.corrects, self.inputs = self._correction.corrects, self._read
+            else:
+                self._correction = stack.enter_context(
+                    GuideCorrection(options, model, tile, scene, scene.place.name)
+                )
+                self.corrects = True
             if not place.self_contained:
                 for name in self._correction.files:
                     places.check_file(name, place.name)
@@ -143,7 +160,8 @@ class OpenGuide:
 
     def _without_preview(self, model: Model) -> str:
         grid, scale = self._scene.grid, model.network.scale
-        if grid.height * grid.width <= _MOST or model.network.margin is None:
+        small = grid.height * grid.width <= _MOST
+        if small or model.network.margin is None or not self.corrects:
             return ""
         probe = self._correction.difference(_Nothing(self._scene, model))
         if probe is None:
@@ -157,6 +175,29 @@ class OpenGuide:
                 "translate the whole scene to see it with the guide."
             )
         return ""
+
+    def _read(self, boxes: Sequence[Box]) -> Tensor:
+        """Return what the network gets of the guide; threads take turns."""
+        # Not the files that `correct` reads: who holds them waits for cells that need this.
+        with self._reading:
+            return self._taken.at(boxes)
+
+    def check(self) -> None:
+        """Compare a guide that a network takes with the scene, once.
+
+        Raises:
+            CrossbandError: too few pixels are valid in both.
+        """
+        with self._checking:
+            if self._checked:
+                return
+            try:
+                with gdal(), collected_warnings() as warnings, self._trained() as guide:
+                    self._words = guide.check()
+            except CrossbandError as error:
+                raise own_words(error, self._place, self._scene.place) from error
+            self._poor = visitors_words(" ".join(warnings), self._place, self._scene.place)
+            self._checked = True
 
     def correct(self, result: Readable, box: Box) -> Array:
         """Return the corrected values [C, h, w] of a rectangle; NaN where masked.
@@ -178,7 +219,9 @@ class OpenGuide:
         return np.where(window.mask, window.values, np.float32(np.nan))
 
     def _prepared(self, result: Readable) -> Corrected:
-        difference = self._difference = self._correction.difference(result)
+        difference = self._correction.difference(result)
+        if isinstance(self._correction, GuideCorrection):
+            self._difference = difference
         if difference is None:
             with ExitStack() as stack, collected_warnings() as warnings:
                 folder = Path(tempfile.gettempdir())  # files without a name

@@ -56,7 +56,8 @@ async def report(server: Server, request: Request) -> Response:
     job = server.jobs.get(request.path_params["id"])
     shown = await in_thread(lambda: server.shown(replace(job.order.choice, job=job.id)))
     await in_thread(shown.scene.wait)
-    text = await in_thread(lambda: report_page(job, shown, server.jobs.file(job)))
+    guide = await in_thread(lambda: server.places.name_of(job.order.choice.guide))
+    text = await in_thread(lambda: report_page(job, shown, server.jobs.file(job), guide))
     return HTMLResponse(text, headers={"content-disposition": _attachment("report.html")})
 
 

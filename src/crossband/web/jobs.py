@@ -50,6 +50,7 @@ class Order:
         dtype: data type of the file; the source's where empty.
         interval: text of the level of intervals that are written beside it, or nothing.
         familiarity: familiarity is written beside it.
+        promise: of the intervals; see `--promise`, or nothing.
     """
 
     choice: Choice
@@ -57,6 +58,7 @@ class Order:
     dtype: str = ""
     interval: str = ""
     familiarity: bool = False
+    promise: str = ""
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Order:
@@ -70,8 +72,21 @@ class Order:
         if not isinstance(indices, list) or not all(isinstance(i, str) for i in indices):
             raise InputError("the indices are no list of names")
         choice = replace(Choice.of(texts), job="")
-        dtype, interval = (texts.get(name, "").strip() for name in ("dtype", "interval"))
-        return cls(choice, tuple(indices[:20]), dtype, interval, given.get("familiarity") is True)
+        words = (texts.get(name, "").strip() for name in ("dtype", "interval", "promise"))
+        dtype, interval, promise = words
+        familiar = given.get("familiarity") is True
+        return cls(choice, tuple(indices[:20]), dtype, interval, familiar, promise)
+
+    @property
+    def intervals(self) -> IntervalOptions:
+        """What is written beside the result on how sure it is.
+
+        Raises:
+            CrossbandError: a text that is no number.
+        """
+        level = number_of("--interval", self.interval)
+        promise = self.promise or IntervalOptions.promise
+        return IntervalOptions(level, promise, self.familiarity)
 
 
 @dataclass
@@ -155,7 +170,10 @@ class Jobs:
         """
         place = self._places.find(order.choice.scene)
         self._options(order)
-        self._models.get(order.choice.model)
+        model = self._models.get(order.choice.model)
+        if model.signature.guide and not order.choice.guide:
+            bands = ", ".join(model.signature.guide)
+            raise InputError(f"{model.name} takes a measurement of {bands} as guide: choose one")
         job = Job(new_id(), order, place.name, created=time.time())
         with self._changed:
             if len(self._queue) >= WAITING:
@@ -314,7 +332,7 @@ class Jobs:
             self._tile,
             WriteOptions(dtype=order.dtype or None, indices=order.indices, resume=True),
             guide,
-            IntervalOptions(number_of("--interval", order.interval), familiarity=order.familiarity),
+            order.intervals,
         )
 
     def _stored(self) -> Iterator[Job]:

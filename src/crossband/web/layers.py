@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core import indices
+from crossband.core.conformal import PROMISES
 from crossband.core.sensors import REFLECTANCE
 from crossband.errors import BandError, CrossbandError
 from crossband.model import Model
@@ -91,8 +92,8 @@ class Shown:
         model: of the result.
         previews: compute it where there is no file.
         result: the finished file of a job, open; None without one.
-        guide: that corrects the previews; None without one.
-        guided: the result is corrected by a guide.
+        guide: of the previews; None without one.
+        guided: the result has a guide, or needs one.
     """
 
     scene: OpenScene
@@ -132,9 +133,15 @@ class Shown:
     @property
     def can_compute(self) -> bool:
         """Whether windows can be computed on their own, or there is a file."""
-        if self.guide is not None and self.guide.note:
+        if (self.guide is not None and self.guide.note) or self.wants_guide:
             return False
         return self.result is not None or self.model.network.margin is not None
+
+    @property
+    def wants_guide(self) -> bool:
+        """Whether the network takes a guide, and none is chosen."""
+        taken = self.guide is not None or self.result is not None
+        return bool(self.model.signature.guide) and not taken
 
 
 def source_layers(shown: Shown) -> list[Layer]:
@@ -348,16 +355,17 @@ def layers_of(shown: Shown) -> dict[str, Layer]:
     return {layer.name: layer for kind in KINDS for layer in kind(shown)}
 
 
-def offered_levels(shown: Shown) -> list[float]:
-    """Return the levels of intervals that can be written beside the whole scene."""
+def offered_levels(shown: Shown) -> dict[str, list[float]]:
+    """Return the levels of intervals that can be written beside the whole scene, by promise."""
     model, scene = shown.model, shown.scene
-    found = []
-    for level in LEVELS if model.calibration is not None and not shown.guided else ():
-        options = IntervalOptions(level)
-        with suppress(CrossbandError):  # too few places for this level, or none in this unit
-            for band in model.signature.target:
-                Bounds.of(model, band, scene.unit, options, scene.choice.sensor or None)
-            found.append(level)
+    found: dict[str, list[float]] = {promise: [] for promise in PROMISES}
+    for promise, levels in found.items():
+        for level in LEVELS if model.calibration is not None and not shown.guided else ():
+            options = IntervalOptions(level, promise)
+            with suppress(CrossbandError):  # too few places for this level, or none in this unit
+                for band in model.signature.target:
+                    Bounds.of(model, band, scene.unit, options, scene.choice.sensor or None)
+                levels.append(level)
     return found
 
 

@@ -85,6 +85,13 @@ class Places:
             return self._remote(rest)
         raise InputError("a scene is named by upload:, root: or remote:")
 
+    def name_of(self, text: str) -> str:
+        """Return the name for people of what a page names, whether it can be opened or not."""
+        try:
+            return self.find(text).name if text else ""
+        except CrossbandError:
+            return text[:200]
+
     def _upload(self, text: str) -> Place:
         if not ID.fullmatch(text):
             raise InputError("there is no such upload")

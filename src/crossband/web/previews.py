@@ -82,9 +82,7 @@ class Models:
             raise CrossbandError(f"the model {name[:100]!r} is not offered")
         with self._lock:
             if name not in self._loaded:
-                model = load(self._addresses[name])
-                model.check_unguided("the page gives it")
-                self._loaded[name] = model
+                self._loaded[name] = load(self._addresses[name])
             return self._loaded[name]
 
     def engine(self, name: str) -> Engine:
@@ -109,13 +107,15 @@ class Cell:
         key: tells it from all others.
         core: in pixels of the source.
         sure: with widths and dissimilarity, of a calibrated model.
-        guide: corrects it; None: as the network computes it.
+        guide: the network takes it, or the cell is corrected by it; None: neither.
+        corrected: by the guide, from cells as the network computes them.
     """
 
     key: CellKey
     core: Box
     sure: bool = False
     guide: OpenGuide | None = None
+    corrected: bool = False
 
 
 @dataclass
@@ -224,9 +224,11 @@ class Previews:
 
     def _next(self) -> CellKey | None:
         """Return the cell that has waited longest, of guides with which no thread computes now."""
-        busy = {item.cell.guide for item in self._running.values()} - {None}
-        free = (key for key, item in self._waiting.items() if item.cell.guide not in busy)
-        return next(free, None)
+        busy = {item.cell.guide for item in self._running.values() if item.cell.corrected}
+        for key, item in self._waiting.items():
+            if not item.cell.corrected or item.cell.guide not in busy:
+                return key
+        return None
 
     def value(self, scene: OpenScene, cell: Cell) -> Array:
         """Return a cell, in a thread that computes: kept, or computed now.
@@ -264,7 +266,7 @@ class Previews:
             raise
         with self._changed:
             del self._running[key]
-            self.computed += item.cell.guide is None
+            self.computed += not item.cell.corrected
             self._keep(key, values)
             self._changed.notify()
         item.future.set_result(None)
@@ -278,16 +280,17 @@ class Previews:
 
     def _compute(self, scene: OpenScene, cell: Cell) -> Array:
         name = scene.model_name
-        if cell.guide is not None:
+        if cell.guide is not None and cell.corrected:
             model = self._models.get(name)
-            result = _Computed(self, scene, model)
+            result = _Computed(self, scene, model, cell.guide)
             return cell.guide.correct(result, cell.core.scaled(model.network.scale))
         engine = (
             self._models.sure_engine(name, scene.unit) if cell.sure else self._models.engine(name)
         )
         grid, network = scene.grid, engine.model.network
         tiling = Tiling.of(engine.model, grid, self._tile, part=cell.core)
-        conditions = SceneConditions(network, grid, self._tile.seed)
+        inputs = None if cell.guide is None else cell.guide.inputs
+        conditions = SceneConditions(network, grid, self._tile.seed, guide=inputs)
         box = cell.core.scaled(network.scale)
         shape = (engine.channels, box.height, box.width)
         out = np.full(shape, np.nan, np.float32)
@@ -308,8 +311,10 @@ def _paste(values: Array, own: Box, out: Array, box: Box) -> None:
 class _Computed:
     """The result of a scene as the network computes it, in cells, where it is read."""
 
-    def __init__(self, previews: Previews, scene: OpenScene, model: Model) -> None:
-        self._previews, self._scene, self._model = previews, scene, model
+    def __init__(
+        self, previews: Previews, scene: OpenScene, model: Model, guide: OpenGuide
+    ) -> None:
+        self._previews, self._scene, self._model, self._guide = previews, scene, model, guide
         self.grid = scene.grid.zoom(model.network.scale)
         self.bands = tuple(model.signature.target)
         self.unit = model.signature.target_unit(scene.unit)
@@ -317,7 +322,7 @@ class _Computed:
     def read(self, box: Box) -> Window:
         """Read a rectangle, and compute what is not kept of it."""
         values = np.full((len(self.bands), box.height, box.width), np.nan, np.float32)
-        cells = cells_of(self._scene, self._model, box)
+        cells = cells_of(self._scene, self._model, box, guide=self._guide, corrected=False)
         with suppress(BusyError):  # threads that have nothing else to do help
             self._previews.ask(self._scene, cells)
         for cell in cells:
@@ -335,14 +340,23 @@ def cells_of(
     *,
     sure: bool = False,
     guide: OpenGuide | None = None,
+    corrected: bool = True,
 ) -> list[Cell]:
     """Return the cells under a box of the result, nearest to its middle first.
 
     The network has a finite margin. Those of `sure` have the further channels of a calibrated
-    model, those with a guide are corrected by it.
+    model. Those with a guide are corrected by it, where it corrects and unless `corrected` is
+    false: then they are as the network computes them.
     """
     network, whole = (uncertain_model(model, scene.unit) if sure else model).network, scene.grid.box
-    what = guide.key if guide is not None else (*scene.key, "sure") if sure else scene.key
+    what = (*scene.key, "sure") if sure else scene.key
+    corrected = corrected and guide is not None and guide.corrects
+    if guide is not None and corrected:
+        what = guide.key
+    elif guide is not None and guide.inputs is not None:
+        what = (*guide.key, "as computed")
+    else:
+        guide = None
     stride, scale = network.stride, network.scale
     side = -(-max(SIDE // scale, 1) // stride) * stride
 
@@ -355,7 +369,7 @@ def cells_of(
             ):
                 core = Box(row, col, side, side).intersection(whole)
                 if min(core.height, core.width) > 0:
-                    yield Cell((what, row, col), core, sure, guide)
+                    yield Cell((what, row, col), core, sure, guide, corrected)
 
     middle = box.row + box.height / 2, box.col + box.width / 2
 

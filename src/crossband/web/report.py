@@ -24,13 +24,14 @@ from crossband.web.layers import Layer, Shown, layers_of
 _PICTURE, _NUMBERS = 480, 1024
 
 
-def report_page(job: Job, shown: Shown, path: Path) -> str:
+def report_page(job: Job, shown: Shown, path: Path, guide: str) -> str:
     """Return the report of a job.
 
     Args:
         job: that is done.
         shown: its scene with its result.
         path: of the result.
+        guide: its name for people; nothing without one.
     """
     layers = layers_of(shown)
     with gdal(), rasterio.open(path) as file:
@@ -48,14 +49,14 @@ def report_page(job: Job, shown: Shown, path: Path) -> str:
         megabytes=f"{path.stat().st_size / 1e6:.1f}",
         tags=tags,
         warnings=job.warnings,
-        command=command(job.order, job.name, path.name),
+        command=command(job.order, job.name, path.name, guide),
         pictures=list(_pictures(layers)),
         numbers=[_numbers(layer) for layer in layers.values()],
         agreement=_agreement(layers),
     )
 
 
-def command(order: Order, name: str, output: str) -> str:
+def command(order: Order, name: str, output: str, guide: str) -> str:
     """Return the command that makes the same file."""
     words = ["crossband", "translate", name, "-o", output, "--model", order.choice.model]
     options = {
@@ -64,11 +65,12 @@ def command(order: Order, name: str, output: str) -> str:
         "--scale": order.choice.scale,
         "--offset": order.choice.offset,
         "--dtype": order.dtype,
-        "--guide": order.choice.guide.partition(":")[2],
+        "--guide": guide,
         "--guide-sensor": order.choice.guide_sensor,
         "--guide-bands": order.choice.guide_bands,
         "--guide-method": order.choice.guide_method,
         "--interval": order.interval,
+        "--promise": order.promise if order.interval else "",
     }
     for flag, value in options.items():
         if value:

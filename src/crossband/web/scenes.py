@@ -210,6 +210,7 @@ class OpenScene:
 
     Attributes:
         key: place, version and choice.
+        path: of the scene, as it was opened.
         grid: of the scene.
         truth: the model's target bands as the file has them; None where it has not.
     """
@@ -231,6 +232,7 @@ class OpenScene:
                 self._scene.close()
                 raise
             self.truth = self._open_truth(model, options)
+        self.path: str = self._scene.path
         self.grid: Grid = self._scene.grid
         self.bands, self.unit = self._scene.bands, self._scene.unit
         self._coarse = {

@@ -75,8 +75,9 @@ class Server:
         """Return a scene with its model, and the result of a job where one is chosen."""
         scene, model = self.scenes.get(choice), self.models.get(choice.model)
         result = self._result(choice, model.signature.target)
-        guided = bool(choice.guide)
-        guide = self.guides.get(choice, scene, model) if guided and result is None else None
+        guided = bool(choice.guide or model.signature.guide)
+        wanted = choice.guide and result is None
+        guide = self.guides.get(choice, scene, model) if wanted else None
         return Shown(scene, model, self.previews, result, guide, guided)
 
     def _result(self, choice: Choice, bands: Sequence[str]) -> OpenResult | None:

@@ -43,13 +43,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def default_models() -> tuple[str, ...]:
-    """Return the bundled models that need no guide, `rgb2nir` first."""
+def default_models(*, guided: bool = True) -> tuple[str, ...]:
+    """Return the bundled models, `rgb2nir` first.
+
+    Args:
+        guided: also those that need a guide.
+    """
     from crossband.model.description import read_description
     from crossband.model.folder import bundled
 
-    alone = [name for name, at in bundled().items() if not read_description(at)[1].guide]
-    return tuple(sorted(alone, key=lambda name: name != "rgb2nir"))
+    kept = (name for name, at in bundled().items() if guided or not read_description(at)[1].guide)
+    return tuple(sorted(kept, key=lambda name: name != "rgb2nir"))
 
 
 def default_folder() -> Path:

@@ -7,7 +7,7 @@ import { fresh, keep, shared, state, stop } from "./state.js";
 
 export function tellModel() {
   const model = shared.offer.models.find((m) => m.name === state.model);
-  $("model-about").textContent = `${model.about || model.task}. It takes ${model.units.join(" or ")}.` + (model.windows ? "" : " It sees the whole image: translate the scene to see its result.");
+  $("model-about").textContent = `${model.about || model.task}. It takes ${model.units.join(" or ")}.` + (model.guide.length ? " It needs a guide." : "") + (model.windows ? "" : " It sees the whole image: translate the scene to see its result.");
 }
 
 export async function list(folder) {
@@ -62,6 +62,7 @@ export async function setGuide(scene, name) {
   stop("guide"); // an upload that is on its way is not taken any more
   await settled();
   if (!shared.map) throw new Refused("choose the scene first, then its guide");
+  if (shared.about.guide_wanted.length) state.right = ""; // the result, as soon as it can be shown
   Object.assign(state, { guide: scene, job: "" });
   keep();
   say(scene ? `${name} guides the result` : "without a guide");

@@ -51,6 +51,7 @@ function follow(id, job) {
 
 export async function translate() {
   if (ordering) return;
+  if (shared.about.guide_wanted.length) throw new Refused("This model needs a guide: choose one first.");
   const used = shared.choice;
   // A guide that cannot be used is refused, and not left out.
   const order = { ...choice(), ...orderedOptions() };
@@ -177,8 +178,8 @@ function drawOthers() {
 
 /** Open the scene of a job as it was ordered. */
 async function openJob({ id, order }) {
-  const { choice: ordered, indices, dtype, interval } = order;
-  const options = { indices: indices.join(","), dtype, interval, familiarity: order.familiarity ? "yes" : "" };
+  const { choice: ordered, indices, dtype, interval, promise } = order;
+  const options = { indices: indices.join(","), dtype, interval, promise, familiarity: order.familiarity ? "yes" : "" };
   Object.assign(state, ordered, options, { job: id, left: "", right: "", z: "", x: "", y: "" });
   $("model").value = state.model;
   tellModel();

@@ -12,7 +12,7 @@ import { GUIDING, READING, fillReading, fresh, keep, shared, state } from "./sta
 
 const started = begin("start", async () => {
   shared.offer = await askJson("offer");
-  for (const model of shared.offer.models) option($("model"), model.name, `${model.name}: ${model.source.join(", ")} → ${model.target.join(", ")}`);
+  for (const model of shared.offer.models) option($("model"), model.name, `${model.name}: ${model.source.join(", ")}${model.guide.length ? " and a guide" : ""} → ${model.target.join(", ")}`);
   for (const { name, title } of shared.offer.sensors) {
     option($("sensor"), name, `${name}: ${title}`);
     option($("guide-sensor"), name, name);
@@ -44,7 +44,7 @@ for (const name of GUIDING)
     keep();
     if (state.guide) await setGuide(state.guide, shared.about.guide_name);
   });
-for (const id of ["indices", "dtype", "interval", "familiarity"]) on($(id), "change", keepOptions);
+for (const id of ["indices", "dtype", "interval", "promise", "familiarity"]) on($(id), "change", keepOptions);
 on($("remote"), "submit", () => choose(`remote:${$("address").value.trim()}`), any);
 on($("reading"), "submit", async () => {
   for (const name of READING) state[name] = $(name).value.trim();

@@ -3,8 +3,13 @@
 import { askJson } from "./api.js";
 import { histogram, scatter, short } from "./charts.js";
 import { layer, refresh } from "./layers.js";
-import { $, fail, guarded } from "./page.js";
+import { $, fail, guarded, hint } from "./page.js";
 import { fresh, keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
+
+/** Say over the map what is missing before the model can compute. */
+export function hintGuide() {
+  hint(shared.about.guide_wanted.length ? "Choose a guide: this model needs one to make its result." : "");
+}
 
 /** Measure the distribution in the view, and once that of the scene. */
 export const measure = guarded(async () => {
@@ -34,21 +39,26 @@ export const measure = guarded(async () => {
       if (whole.ranges) ranges.set(name, whole.ranges);
     }
   refresh();
+  await agree(bounds, signal);
   if (shared.choice.guide && !shared.about.result) {
     const { said: words, poor } = await askJson("guide", shared.choice, { signal });
     if (words) $("guide-said").textContent = words;
     $("guide-poor").hidden = !poor;
     $("guide-poor").textContent = poor ?? "";
   }
-  $("scatter-figure").hidden = !shared.about.scatter || !seen;
-  if (!shared.about.scatter || !seen) return;
+});
+
+/** Measure the agreement with a true band in the view. */
+async function agree(bounds, signal) {
+  $("scatter-figure").hidden = !shared.about.scatter || !bounds;
+  if (!shared.about.scatter || !bounds) return;
   const agreement = await askJson("scatter", { ...shared.choice, bounds }, { signal });
   $("scatter-figure").hidden = agreement.counts === undefined;
   if (agreement.counts === undefined) return;
   scatter($("scatter"), agreement);
   const unit = agreement.unit === "1" ? "" : ` ${agreement.unit}`;
   $("scatter-said").textContent = `Synthetic (up) over measured (right) ${agreement.band}, both from ${short(agreement.low)} to ${short(agreement.high)}${unit}: MAE ${short(agreement.mae)}, RMSE ${short(agreement.rmse)}, bias ${short(agreement.bias)}, r ${short(agreement.r)}`;
-});
+}
 
 let later;
 let pointing;
@@ -65,7 +75,7 @@ export function moved() {
   const at = shared.map.middle();
   Object.assign(state, { z: String(shared.map.map.getZoom()), x: at.x.toFixed(2), y: at.y.toFixed(2) });
   keep();
-  $("hint").hidden = true;
+  hintGuide();
   clearTimeout(later);
   later = setTimeout(measure, 500);
   if (document.activeElement === $("map")) pointed(at);

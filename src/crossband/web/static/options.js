@@ -22,12 +22,25 @@ export function fillOptions() {
   $("indices").hidden = !indices.length;
   $("interval").replaceChildren();
   option($("interval"), "", "none");
-  for (const level of levels) option($("interval"), String(level), `${Math.round(100 * level)} %`);
-  $("interval").value = levels.map(String).includes(state.interval) ? state.interval : "";
+  for (const level of levels.mean) option($("interval"), String(level), `${Math.round(100 * level)} %`);
+  $("interval").value = offers("mean", state.interval) ? state.interval : "";
+  $("promise").value = state.promise;
+  fillPromise();
   $("familiarity").checked = familiarity && state.familiarity === "yes";
   $("familiar").hidden = !familiarity;
-  $("uncertain").hidden = !levels.length && !familiarity;
+  $("uncertain").hidden = !levels.mean.length && !familiarity;
   $("dtype").value = state.dtype;
+}
+
+const offers = (promise, level) => shared.about.levels[promise].map(String).includes(level);
+
+/** Offer the promises that can be made of the chosen level. */
+function fillPromise() {
+  const level = $("interval").value;
+  $("promise").disabled = !level;
+  const places = $("promise").querySelector("[value=places]");
+  places.disabled = !!level && !offers("places", level);
+  if (places.disabled) $("promise").value = "";
 }
 
 /** Keep what a visitor has chosen in the address of the page. */
@@ -38,7 +51,8 @@ export function keepOptions() {
   const checked = [...$("indices").querySelectorAll("input:checked")].map((box) => box.value);
   state.indices = [...others, ...checked].join(",");
   state.dtype = $("dtype").value;
-  if (levels.length) state.interval = $("interval").value;
+  fillPromise();
+  if (levels.mean.length) Object.assign(state, { interval: $("interval").value, promise: $("promise").value });
   if (familiarity) state.familiarity = $("familiarity").checked ? "yes" : "";
   keep();
 }
@@ -50,6 +64,7 @@ export function orderedOptions() {
     indices: chosenIndices().filter((name) => indices.includes(name)),
     dtype: state.dtype,
     interval: $("interval").value,
+    promise: $("interval").value && $("promise").value,
     familiarity: $("familiarity").checked,
   };
 }

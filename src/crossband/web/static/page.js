@@ -8,6 +8,12 @@ export function say(text) {
   $("status").textContent = text;
 }
 
+/** Say something over the map; nothing takes it away. */
+export function hint(text) {
+  $("hint").textContent = text;
+  $("hint").hidden = !text;
+}
+
 export function fail(error) {
   if (error?.name === "AbortError") return;
   $("error").textContent = error instanceof Refused ? error.message : `The page failed: ${error?.message ?? error}`;

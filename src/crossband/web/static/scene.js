@@ -5,8 +5,8 @@ import { followJob } from "./job.js";
 import { fillLayers, refresh, setOpacity, swipe } from "./layers.js";
 import { SceneMap } from "./map.js";
 import { fillOptions } from "./options.js";
-import { forgetView, measure, moved, pointed } from "./measuring.js";
-import { $, begin, fail, guarded, say } from "./page.js";
+import { forgetView, hintGuide, measure, moved, pointed } from "./measuring.js";
+import { $, begin, fail, guarded, hint, say } from "./page.js";
 import { GUIDING, READING, choice, fillReading, fresh, keep, ranges, shared, state, stop, viewRanges } from "./state.js";
 
 const SECTIONS = ["guiding", "layers", "pointed", "charts", "job"];
@@ -79,15 +79,24 @@ function adopt(about, chosen) {
 }
 
 function showGuide() {
-  const { guide_name: name, guide_problem: problem, guide_note: note } = shared.about;
+  const { guide_name: name, guide_problem: problem, guide_note: note, guide_wanted: wanted } = shared.about;
+  const taken = shared.offer.models.find((m) => m.name === shared.choice.model).guide;
+  $("guide-about").textContent = taken.length ? "A measurement of the same place, which this model takes" : "A measurement of the same place corrects the result";
+  $("guide-from").textContent = `Previews and file are made with it.${shared.offer.root ? " From the files on the server, choose one by its button “guide”." : ""}`;
+  $("guide-methods").hidden = taken.length > 0;
+  $("guide-wanted").textContent = `This model needs a guide: a raster of the same place with ${listed(taken)}.`;
+  $("guide-wanted").hidden = $("job-wanted").hidden = !wanted.length;
   $("guide-name").textContent = name ? `guide: ${name}` : "";
   $("no-guide").hidden = !name;
-  $("guide-problem").textContent = problem ? `It cannot be used, so you see the result without it. ${problem}` : "";
+  $("guide-problem").textContent = problem ? `It cannot be used, so you see the ${taken.length ? "source only" : "result without it"}. ${problem}` : "";
   $("guide-problem").hidden = !problem;
   $("guide-said").textContent = note;
   $("guide-poor").hidden = true;
-  if (name) $("guide-details").open = true;
+  if (name || wanted.length) $("guide-details").open = true;
+  hintGuide();
 }
+
+const listed = (names) => (names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names.join());
 
 /** Forget the scene that was open, and what was asked about it. */
 function closeScene() {
@@ -124,8 +133,5 @@ function showMap(view) {
 
 function told({ far, error }) {
   if (error) fail(error);
-  if (far) {
-    $("hint").textContent = "The model computes from near: zoom in, or translate the whole scene.";
-    $("hint").hidden = false;
-  }
+  if (far) hint("The model computes from near: zoom in, or translate the whole scene.");
 }

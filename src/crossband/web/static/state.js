@@ -4,7 +4,7 @@ import { $ } from "./page.js";
 
 export const READING = ["sensor", "bands", "scale", "offset"];
 export const GUIDING = ["guide_sensor", "guide_bands", "guide_method"];
-const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "", guide_sensor: "", guide_bands: "", guide_method: "", indices: "", dtype: "", interval: "", familiarity: "" };
+const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "", guide_sensor: "", guide_bands: "", guide_method: "", indices: "", dtype: "", interval: "", promise: "", familiarity: "" };
 
 export const state = { ...STATE, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
 
@@ -38,6 +38,8 @@ export function keep() {
 export function choice() {
   const { scene, model, sensor, bands, scale, offset, job, guide } = state;
   const how = guide ? Object.fromEntries(GUIDING.map((name) => [name, state[name]])) : {};
+  // A model that was trained with a guide knows no other method.
+  if (shared.offer.models.find((m) => m.name === model)?.guide.length) delete how.guide_method;
   return { scene, model, sensor, bands, scale, offset, job, guide, ...how };
 }
 
