@@ -197,6 +197,8 @@ def test_messages_of_libraries_are_shown(tmp_path):
         (["--dtype", "uint8"], ["--dtype"]),
         (["--index", "NVDI"], ["NDVI"]),
         (["--index", "NBR"], ["swir22"]),
+        (["--index", "NDVI,EVI"], ["--index takes one"]),
+        (["--dtype", "uint8", "--out-scale", "0"], ["other than 0"]),
         (
             ["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "gpu"],
             ["device"],
@@ -232,13 +234,14 @@ def test_a_scale_that_would_drop_an_offset(crossband_command, make_raster, tiny_
 
 def test_bad_outputs(crossband_command, source, tiny_model, tmp_path):
     run = lambda out, *more: crossband_command(  # noqa: E731
-        "translate", source, "-o", out, "--model", tiny_model, *more
+        "translate", source, *more, "-o", out, "--model", tiny_model
     )
     one_line(run(source, "--overwrite"), "the output is the input")
     (tmp_path / "there.tif").write_text("mine")
     one_line(run(tmp_path / "there.tif"), "--overwrite")
     one_line(run(tmp_path / "o.jp2"), ".tif")
     one_line(run(""), "--output is empty")
+    one_line(run(tmp_path / "two.tif", source), "several scenes go into a folder")
     for name in ("x" * 300 + ".tif", "x" * 300, "x" * 300 + "/", "x" * 250 + ".tif"):
         one_line(run(tmp_path / name), "File name too long")
     one_line(run(tmp_path / "there.tif" / "o.tif"), "cannot write")

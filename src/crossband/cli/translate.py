@@ -100,11 +100,15 @@ def translate_options(a: argparse.Namespace) -> TranslateOptions:
 def _translate(a: argparse.Namespace) -> int:
     from crossband.jobs.inputs import stands_for_many
     from crossband.raster.dataset import check_exists
-    from crossband.raster.output_paths import check_output, new_folders
+    from crossband.raster.output_paths import PNG, TIFF, check_output, new_folders
 
     options = translate_options(a)
     out = Path(a.output)
     several = len(a.inputs) > 1 or stands_for_many(a.inputs[0])
+    if several and out.suffix.lower() in (*TIFF, *PNG) and not out.is_dir():
+        raise OutputError(
+            f"{out}: several scenes go into a folder, as in -o {out.with_suffix('')}/"
+        )
     if several or a.output.endswith(("/", "\\")) or out.is_dir():
         if a.stac_item:
             raise OutputError("--stac-item is for one scene: give a file as -o")

@@ -97,6 +97,8 @@ def required_bands(name: str) -> tuple[str, ...]:
         return CLOSED_FORMS[name][1]
     import spyndex
 
+    if "," in name:
+        raise BandError(f"unknown index {name!r}: --index takes one, and may be repeated")
     if name not in spyndex.indices:
         raise BandError(f"unknown index {name!r}: {nearest(name, [*spyndex.indices])}")
     needed = []

@@ -120,7 +120,9 @@ class Encoding:
                 )
             stored = stored if np.dtype(stored).kind == "f" else "float32"
             return cls(stored, nodata=float("nan"))
-        if scale is None or not fits_physical("scale", scale):
+        if scale is not None and not fits_physical("scale", scale):
+            raise OutputError(f"--out-scale {scale:g}: a number other than 0 is needed")
+        if scale is None:
             raise OutputError(
                 f"--dtype {stored} needs a scale of its own, as in --out-scale 0.0001 (physical = "
                 f"stored x scale); or choose float32 (physical units)"

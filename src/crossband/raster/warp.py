@@ -96,7 +96,7 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     bottom = min(math.floor(rows.max() + SLACK), reference.height)
     right = min(math.floor(columns.max() + SLACK), reference.width)
     if bottom <= top or right <= left:
-        raise InputError("the two scenes do not overlap by a single pixel of the reference")
+        raise InputError("the two scenes do not overlap by a whole pixel")
     return Box(top, left, bottom - top, right - left)
 
 

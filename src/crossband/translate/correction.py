@@ -116,7 +116,7 @@ class GuideCorrection:
             try:
                 self.ground = Overlap.of(grid, opened.grid)
             except InputError as error:
-                raise InputError(f"{self._what}: {name} and it: {error}") from error
+                raise InputError(f"{self._what}, with {name}: {error}") from error
             self.guide = BandView(opened, bands)
             self._file, scenes = name_of(opened.path), [opened]
             then: Readable | None = None

@@ -102,7 +102,7 @@ class TrainedGuide:
             try:
                 self._ground = Overlap.of(source.grid, self.scene.grid)
             except InputError as error:
-                raise InputError(f"{what}: {name} and it: {error}") from error
+                raise InputError(f"{what}, with {name}: {error}") from error
             self.ratio = self._ground.ratio if self._ground.coarser else 1 / self._ground.ratio
             self.days = _days(options, source)
             own, made = set(model.signature.source), set(model.signature.target)

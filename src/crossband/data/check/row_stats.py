@@ -259,7 +259,7 @@ def _check_guide(row: Mapping[str, Any], target: Scene) -> None:
         try:
             ground = Overlap.of(target.grid, guide.grid)
         except InputError as error:
-            raise InputError(f"{guide.path}: {target.path} and it: {error}") from error
+            raise InputError(f"{guide.path}, with {target.path}: {error}") from error
         if not any(ground.window(guide, 1, part).mask.any() for part in ground.blocks()):
             raise InputError(f"{guide.path}: it has no valid pixel where {target.path} lies")
 
