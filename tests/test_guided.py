@@ -305,7 +305,7 @@ def references(make_raster, values):
     one = {"names": ("nir",), "transform": COARSE}
     return {
         "far away": (coarse(make_raster, values, name="1.tif", **far), InputError, "overlap"),
-        "one pixel": (coarse(make_raster, values, name="2.tif", **pixel), InputError, "whole pixel"),
+        "one pixel": (coarse(make_raster, values, name="2.tif", **pixel), InputError, "a whole"),
         "constant": (make_raster("3.tif", flat[None], **one), InputError, "nir is constant"),
         "few": (make_raster("4.tif", few[None], nodata=-1, **one), InputError, "99 valid pixels"),
         "no georeference": (
