@@ -102,15 +102,22 @@ MODELS = {
 
 def train(name: str, manifests: Path, more: list[str]) -> None:
     """Fit the recipe to all rows outside of the vault; a run that was broken off is resumed."""
-    model, run = MODELS[name], RUNS / name / "run"
-    # Relative to the repository: the model stores its configuration, and no path of a machine.
-    manifest = RUNS / name / "pairs.csv"
-    (ROOT / manifest).parent.mkdir(parents=True, exist_ok=True)
+    crossband(*arguments(name, manifests, RUNS / name), *more)
+
+
+def arguments(name: str, manifests: Path, folder: Path) -> list[str]:
+    """Write the pairs of a model's training into a folder, and return the command that fits it.
+
+    The folder is relative to the repository: the model stores its configuration, and no path of a
+    machine.
+    """
+    model, manifest = MODELS[name], folder / "pairs.csv"
+    (ROOT / folder).mkdir(parents=True, exist_ok=True)
     rows = vault.with_weights(vault.read(model.task, folder=manifests))
     rows.assign(split="train").to_csv(ROOT / manifest, index=False)
-    begun = (ROOT / run / "checkpoints" / "last.ckpt").is_file()
-    crossband("fit", model.recipe, "--data.manifest", manifest, "-o", run, "--name", name,
-              "--resume" if begun else "--overwrite", *model.options, *more)  # fmt: skip
+    begun = (ROOT / folder / "run" / "checkpoints" / "last.ckpt").is_file()
+    return ["fit", model.recipe, "--data.manifest", str(manifest), "-o", str(folder / "run"),
+            "--name", name, "--resume" if begun else "--overwrite", *model.options]  # fmt: skip
 
 
 def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None) -> None:

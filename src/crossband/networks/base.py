@@ -42,6 +42,8 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
         parallel_tiles: whether several tiles at once, each in one thread, are computed faster on a
             CPU than one tile in all threads. That is so for many small operations, and not for
             large convolutions, which would only take more memory.
+        whole_pictures: whether where a pixel lies in the picture matters, so that a picture should
+            not be cut.
         runtime: the program that computes it, on the CPU in fp32; None for torch.
         origin: class and number of parameters of the network that a graph was made of; None for a
             network of torch.
@@ -61,6 +63,7 @@ class Generator(Registered, nn.Module, family="Generator", package="crossband.ne
     located: bool = False
     guide: int = 0
     parallel_tiles: bool = False
+    whole_pictures: bool = False
     runtime: str | None = None
     origin: tuple[str, int] | None = None
 

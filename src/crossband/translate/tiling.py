@@ -55,8 +55,11 @@ def default_tile(network: Generator) -> int:
 
     A network with a large margin gets larger windows, so that the halo costs no more than `HALO`,
     as far as `OUTPUT_SIDE` allows. A network that makes pixels finer gets smaller windows, as its
-    outputs are larger, but not so small that the halo dominates.
+    outputs are larger, but not so small that the halo dominates. A network for whole pictures gets
+    the largest windows.
     """
+    if network.whole_pictures:
+        return OUTPUT_SIDE // network.scale
     reach, stride = halo(network.margin or 0, network.stride), network.stride
     # Of a side t, t - 2 reach is kept: (t / (t - 2 reach))^2 <= 1 + HALO.
     enough = math.ceil(2 * reach / (1 - 1 / math.sqrt(1 + HALO)) / stride) * stride
