@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -103,3 +105,17 @@ def keep_freed_memory() -> None:
     mmap_max, trim_threshold = -4, -1  # parameters of mallopt, see malloc.h
     libc.mallopt(mmap_max, 0)  # allocate no block with mmap
     libc.mallopt(trim_threshold, -1)  # never shrink the heap
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread of the processor: small operations lose more by waiting than they gain.
+
+    It holds for this thread, and for threads that begin in this context.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

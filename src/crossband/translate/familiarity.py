@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crossband.core.devices import one_thread
 from crossband.model import Model
 from crossband.model.calibration import Familiar
 from crossband.model.uncertain import calibration_of, uncertain_model
@@ -67,7 +68,7 @@ def window_familiarity(model: Model, windows: Iterable[Window]) -> SceneFamiliar
     assert familiar is not None
     network: UncertainGenerator | None = None
     found, values, seen = [], [], None
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         for window in windows:
             if window.mask.any():
                 if network is None:
