@@ -49,7 +49,7 @@ def further(name: str, folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _read(model: Model, rows: pd.DataFrame) -> list[tuple[Window, Array, NDArray[np.bool_]]]:
+def read_pairs(model: Model, rows: pd.DataFrame) -> list[tuple[Window, Array, NDArray[np.bool_]]]:
     """Return source, target [C, H, W] in physical units and mask [H, W] of each place."""
     reader, found = PairReader(rows, model.signature, model.network.scale), []
     for position in range(len(rows)):
@@ -71,7 +71,7 @@ def _draws(model: Model, rows: pd.DataFrame) -> dict[str, float]:
     standard deviation with the error of their mean, over places.
     """
     errors, scores, spreads = [], [], []
-    for source, target, mask in _read(model, rows):
+    for source, target, mask in read_pairs(model, rows):
         drawn = np.stack(
             [
                 translate_window(model, source, TileOptions(seed=seed)).values[:, mask]
@@ -103,7 +103,7 @@ def crps(drawn: Array, truth: Array) -> Array:
 
 def _shuffled(model: Model, rows: pd.DataFrame) -> dict[str, float]:
     """Return the error with the right places, and with each place's picture at another one."""
-    read = _read(model, rows)
+    read = read_pairs(model, rows)
     found: dict[str, list[float]] = {"right": [], "shuffled": []}
     for number, (source, target, mask) in enumerate(read):
         other = read[(number + len(read) // 2) % len(read)][0].grid
@@ -118,7 +118,7 @@ def _luminance(model: Model, rows: pd.DataFrame) -> dict[str, float]:
     """Return the error of the luminance of the source, taken for the target."""
     errors = [
         float(np.abs(np.tensordot(LUMINANCE, source.values, axes=1) - target)[:, mask].mean())
-        for source, target, mask in _read(model, rows)
+        for source, target, mask in read_pairs(model, rows)
     ]
     return {"mae": float(np.mean(errors))}
 
