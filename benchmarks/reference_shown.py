@@ -228,6 +228,18 @@ def claims(name: str, folder: Path) -> list[Claim]:
     return found
 
 
+def length(name: str, folder: Path) -> int:
+    """Return how many samples a finished run saw."""
+    given = dict(
+        option.removeprefix("--").split("=", 1)
+        for option in json.loads((folder / "shown.json").read_text())["options"]
+    )
+    config = recipe.load(name)
+    batch = int(given.get("data.batch", config["data"]["init_args"]["batch"]))
+    critic = int(config["method"]["init_args"].get("critic_steps", 1))
+    return int(given["method.max_steps"]) * batch * critic
+
+
 def table(names: list[str], runs: Path) -> str:
     """Return what each run shows, as Markdown."""
     lines = ["| recipe | samples | slope at the end | shows | does not show |", "|" + "---|" * 5]
@@ -236,14 +248,7 @@ def table(names: list[str], runs: Path) -> str:
         if not (folder / "shown.json").is_file():
             lines.append(f"| `{name}` | not finished | | | |")
             continue
-        given = dict(
-            option.removeprefix("--").split("=", 1)
-            for option in json.loads((folder / "shown.json").read_text())["options"]
-        )
-        config = recipe.load(name)
-        batch = int(given.get("data.batch", config["data"]["init_args"]["batch"]))
-        critic = int(config["method"]["init_args"].get("critic_steps", 1))
-        samples = int(given["method.max_steps"]) * batch * critic
+        samples = length(name, folder)
         sides: dict[bool, list[str]] = {True: [], False: []}
         for claim in claims(name, folder):
             sides[claim.holds].append(claim.text)

@@ -27,7 +27,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ import vault
 from project import ROOT
 from reference import NICE, command
 from reference_shown import read_pairs
+from relations_shown import MEASURES, RELATIONS, SEEDS, collect, table
 
 from crossband import load
 from crossband.data import manifest as manifests
@@ -50,11 +50,8 @@ from crossband.evaluation.evaluation import score_windows
 from crossband.raster.grid import Window
 from crossband.translate.window import translate_window
 
-SEEDS = (0, 1, 2)
-#: Chips whose error is logged in training; draws of the bootstrap.
-WATCHED, DRAWS = 24, 10_000
-#: Less is better in all of these; KID is in thousandths.
-MEASURES = ("mae", "NDVI_mae", "spectrum_db", "kid")
+#: Chips whose error is logged in training.
+WATCHED = 24
 
 Array = NDArray[np.float64]
 Options = Mapping[str, Any]
@@ -138,78 +135,6 @@ ARMS: dict[str, Options] = {
 }
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One measure of a relation.
-
-    Attributes:
-        measure: one of `MEASURES`; less is better.
-        first_is: what the paper says of the first arm against the second: `lower` or `higher`.
-    """
-
-    measure: str
-    first_is: str = "lower"
-
-
-@dataclass(frozen=True)
-class Relation:
-    """Two arms that differ in one thing, and what a paper says of them.
-
-    Attributes:
-        text: what the paper says.
-        arms: names of two `ARMS`.
-        claims: the measures that show it.
-    """
-
-    text: str
-    arms: tuple[str, str]
-    claims: tuple[Claim, ...]
-
-
-RELATIONS = {
-    "gan-and-l1": Relation(
-        "A GAN beside L1: larger error, but the detail of a true picture (Isola et al. 2017)",
-        ("l1-gan", "l1"),
-        (Claim("mae", "higher"), Claim("spectrum_db")),
-    ),
-    "index-losses": Relation(
-        "NIR-GAN's index losses, a third each beside 100 L1: lower NDVI error than L1 alone "
-        "(Donike et al. 2025)",
-        ("l1-index", "l1"),
-        (Claim("NDVI_mae"),),
-    ),
-    "index-losses-30": Relation(
-        "The same with index losses that weigh 30 times as much",
-        ("l1-index-30", "l1"),
-        (Claim("NDVI_mae"),),
-    ),
-    "conditional": Relation(
-        "A discriminator that sees the source, without L1: lower error than one that does not "
-        "(Isola et al. 2017)",
-        ("gan-conditional", "gan-unconditional"),
-        (Claim("mae"),),
-    ),
-    "penalty-and-clipping": Relation(
-        "WGAN with a gradient penalty: better pictures than with clipped weights "
-        "(Gulrajani et al. 2017)",
-        ("wgan-penalty", "wgan-clipping"),
-        (Claim("kid"),),
-    ),
-    "training": Relation(
-        "KID falls with training: after all steps against an eighth of them "
-        "(Heusel et al. 2017, for FID)",
-        ("wgan-penalty", "wgan-penalty-short"),
-        (Claim("kid"),),
-    ),
-    "progressive": Relation(
-        "Networks that grow: better pictures than the same ones at full size from the start "
-        "(Karras et al. 2018)",
-        ("progressive", "full-size"),
-        (Claim("kid"),),
-    ),
-}
-
-
 def pairs(manifests_folder: Path, output: Path) -> pd.DataFrame:
     """Return the chips outside of the vault: the first inner fold is judged.
 
@@ -220,7 +145,8 @@ def pairs(manifests_folder: Path, output: Path) -> pd.DataFrame:
     table["split"] = np.where(vault.inner_folds(table, 4) == 0, "test", "train")
     watched = table.index[table["split"] == "train"]
     table.loc[watched[:: len(watched) // WATCHED][:WATCHED], "split"] = "val"
-    for (path, colours, nir), rows in table.groupby(["source", "source_bands", "target_bands"]):
+    for keys, rows in table.groupby(["source", "source_bands", "target_bands"]):
+        path, colours, nir = map(str, keys)
         plain = output / Path(path).with_suffix(".tif").name
         copy_bands(Path(path), plain, [int(b.split("=")[1]) for b in f"{colours},{nir}".split(",")])
         table.loc[rows.index, ["source", "target"]] = str(plain.resolve())
@@ -327,6 +253,10 @@ def features(network: nn.Sequential, values: NDArray[np.floating[Any]]) -> Array
     return np.concatenate(found)
 
 
+def _kernel(x: Array, y: Array) -> Array:
+    return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
+
+
 def kid_shares(target: Array, output: Array) -> Array:
     """Return each pair's jackknife pseudo-value of KID; their mean is KID, unbiased for pairs.
 
@@ -339,113 +269,13 @@ def kid_shares(target: Array, output: Array) -> Array:
     """
     spread = target.std(axis=0) + 1e-12
     x, y = target / spread, output / spread
-    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1.0) ** 3  # noqa: E731
-    cross = kernel(x, y)
-    h = kernel(x, x) + kernel(y, y) - cross - cross.T
+    cross = _kernel(x, y)
+    h = _kernel(x, x) + _kernel(y, y) - cross - cross.T
     np.fill_diagonal(h, 0.0)
     n, sums = len(x), h.sum(axis=1)
     whole = sums.sum() / (n * (n - 1))
     without = (sums.sum() - 2.0 * sums) / ((n - 1) * (n - 2))
     return np.asarray(n * whole - (n - 1) * without)
-
-
-# The table.
-
-
-def difference(first: Array, second: Array) -> tuple[float, float, float]:
-    """Return the mean difference of two arms, and its interval of 95 %.
-
-    Args:
-        first: [seeds, places].
-        second: the same.
-    """
-    apart = first - second
-    rng = np.random.default_rng(0)
-    seeds, places = apart.shape
-    means = np.empty(DRAWS)
-    for number in range(DRAWS):
-        drawn = rng.integers(seeds, size=seeds)
-        means[number] = apart[drawn].mean(axis=0)[rng.integers(places, size=places)].mean()
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(apart.mean()), float(low), float(high)
-
-
-def read_arm(runs: Path, arm: str) -> dict[str, Array] | None:
-    """Return measure -> [seeds, places]; None where a seed is missing."""
-    paths = [runs / arm / f"seed-{seed}" / "places.csv" for seed in SEEDS]
-    if not all(path.is_file() for path in paths):
-        return None
-    tables = [pd.read_csv(path) for path in paths]
-    return {m: np.stack([t[m].to_numpy(float) for t in tables]) for m in MEASURES}
-
-
-def verdict(claim: Claim, low: float, high: float) -> str:
-    """Return whether an interval of a difference shows what the paper says.
-
-    >>> verdict(Claim("mae"), -0.2, -0.1), verdict(Claim("mae", "higher"), -0.2, -0.1)
-    ('shown', 'opposite')
-    """
-    if low <= 0.0 <= high:
-        return "not shown"
-    return "shown" if (high < 0.0) == (claim.first_is == "lower") else "opposite"
-
-
-def collect(runs: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what each claim of each relation has, `finished` False where an arm is missing."""
-    found = []
-    for name in names:
-        relation = RELATIONS[name]
-        first, second = (read_arm(runs, arm) for arm in relation.arms)
-        for claim in relation.claims:
-            row: dict[str, Any] = {
-                "relation": name,
-                "text": relation.text,
-                "arms": list(relation.arms),
-                "measure": claim.measure,
-                "first_is": claim.first_is,
-                "finished": first is not None and second is not None,
-            }
-            if first is not None and second is not None:
-                a, b = first[claim.measure], second[claim.measure]
-                known = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-                mean, low, high = difference(a[:, known], b[:, known])
-                row |= {
-                    "values": [float(a[:, known].mean()), float(b[:, known].mean())],
-                    "difference": mean,
-                    "interval": [low, high],
-                    "seeds": [float(v) for v in (a - b)[:, known].mean(axis=1)],
-                    "places": int(known.sum()),
-                    "verdict": verdict(claim, low, high),
-                }
-            found.append(row)
-    return found
-
-
-HEADINGS = {
-    "mae": "MAE",
-    "NDVI_mae": "NDVI MAE",
-    "spectrum_db": "error of the spectrum, dB",
-    "kid": "KID, thousandths",
-}
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the claims as Markdown."""
-    heads = ["what the paper says", "measure", "first", "second", "first minus second (95 %)", ""]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in rows:
-        measure = HEADINGS[row["measure"]]
-        measure += "" if row["first_is"] == "lower" else " (higher)"
-        if not row["finished"]:
-            cells = [row["text"], measure, "", "", "", "not finished"]
-        else:
-            form = ".4f" if row["measure"] in ("mae", "NDVI_mae") else ".2f"
-            a, b, mean, low, high = (
-                format(v, form) for v in (*row["values"], row["difference"], *row["interval"])
-            )
-            cells = [row["text"], measure, a, b, f"{mean} ({low} to {high})", row["verdict"]]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def main() -> int:

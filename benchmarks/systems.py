@@ -1,7 +1,8 @@
 """Every recipe on real pairs of its task, small and alike: what docs/systems.md shows.
 
     python benchmarks/systems.py run [--task T ...] [--recipe R ...] [--seed S ...] [--reverse]
-    python benchmarks/systems.py doc            write docs/systems.md from the finished runs
+    python benchmarks/systems.py doc            write docs/systems.md from all finished runs,
+                                                reference.py's and relations.py's among them
 
 What is the same for all recipes of a task: the pairs, the samples that are seen, crops of at most
 64 pixels, batches of 4. What a CPU makes smaller, by one rule: a network of over a million
@@ -37,8 +38,7 @@ import rasterio
 
 sys.path.insert(0, str(Path(__file__).parent))
 import vault
-from systems_budget import BATCH, BUDGET, CROP, SEEDS
-from systems_doc import write
+from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, SEEDS
 
 from crossband.raster.gdal import gdal
 
@@ -234,6 +234,7 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     from crossband.training import recipe
 
     names = [n for n in recipe.available() if n.split("/")[0] in a.task]
+    names = [n for n in names if n.split("/")[1] not in LEFT_OUT]
     if a.recipe:
         names = [n for n in names if n in a.recipe]
     names = sorted(names, key=lambda n: Path(n).stem in BASELINES)  # the slowest come last
@@ -311,12 +312,13 @@ def main() -> None:
     p.add_argument("--reverse", action="store_true", help="begin at the end of the list")
     p.add_argument("--again", action="store_true", help="run anew what was begun and not finished")
     p.add_argument("--own-split", action="store_true", help="of RoadScene: its frames from 8526 on")
-    p.add_argument("--json", type=Path, help="the numbers, as JSON")
     a = p.parse_args()
     if a.what == "run":
         run(a)
     else:
-        write(a.output, ROOT / "docs", a.json)
+        from systems_doc import write
+
+        write(a.output, ROOT / "docs", root=a.output.parent)
 
 
 if __name__ == "__main__":
