@@ -2,6 +2,7 @@
 
     python benchmarks/manifests.py write            before the first run
     python benchmarks/reference.py run [--only NAME ...]
+    python benchmarks/reference.py judge            what finished runs do not show yet
     python benchmarks/reference.py table            what each must show, and whether it does
     python benchmarks/reference.py curves           reference.png: the error at unseen places
 
@@ -11,10 +12,8 @@ nor validation saw any. It goes on where it stopped: training resumes from the l
 gives the same weights as without a stop. It runs at a low priority. Ctrl-C and SIGTERM stop it
 within a step; run it again to go on.
 
-Pairs are those of `manifests.py` outside of the vault, in physical units, and RoadScene for colour
-to thermal. Regions are dealt out in four folds: that of the fewest files is judged, at most PLACES
-places of the next give the curve, all others are trained on. With --manifest, pairs of one's own
-are used, with their column `split`.
+Pairs are those of task_pairs.py: regions that nothing trains on are judged, and places of
+others give the curve. With --manifest, pairs of one's own are used, with their column `split`.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ from typing import Any
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
-import systems
-import vault
 from project import DATA, ROOT
-from reference_shown import draw_curves, further, table
+from reference_shown import MEMBERS, draw_curves, further, table, wanted
+from task_pairs import pairs
 
 from crossband.training import recipe
 
-#: Places that give the curve, and checkpoints of a run.
-PLACES, CHECKPOINTS = 24, 40
+#: Checkpoints of a run.
+CHECKPOINTS = 40
 #: Pixels of the window of a place that gives the curve.
 TILE = 64
 #: How nice a run is: everything else on the machine goes first.
@@ -48,40 +46,6 @@ NICE = 15
 def names() -> list[str]:
     """Return the recipes that have a reference run."""
     return [name for name in recipe.available() if recipe.load(name).get("reference")]
-
-
-def pairs(name: str, data: Path) -> pd.DataFrame:
-    """Return the pairs of a recipe, with a split that cuts no region."""
-    task = name.split("/", maxsplit=1)[0]
-    if task == "rgb2thermal":
-        table = systems.pairs(task, data)
-        # A third of the parts of the drive is judged; the shortest others give the curve.
-        sizes = table["group"][table["split"] == "train"].value_counts().sort_values(kind="stable")
-        table.loc[table["group"].isin(sizes.index[sizes.cumsum() <= PLACES]), "split"] = "val"
-        return table
-    table = vault.read(task)
-    table = table[~table["sensor"].isin(["display", "naip"])].reset_index(drop=True)
-    if name.endswith("satclip"):
-        table = table[table["lon"].notna()].reset_index(drop=True)
-    if task == "super-resolution":
-        table = table.assign(degradation="Bicubic")
-    folds = vault.inner_folds(table, 4)
-    fewest = folds.value_counts(ascending=True).sort_index().sort_values(kind="stable").index
-    table["split"] = folds.map({fewest[0]: "test", fewest[1]: "val"}).fillna("train")
-    first = ~table.duplicated("group")  # of a place with many dates one is judged
-    table = table[(table["split"] == "train") | first].reset_index(drop=True)
-    seen = table["group"][table["split"] == "val"].drop_duplicates()
-    seen = seen.iloc[:: -(-len(seen) // PLACES)]  # of all families: they come one after the other
-    table.loc[(table["split"] == "val") & ~table["group"].isin(seen), "split"] = "train"
-    for side in ("source", "target"):
-        column = f"{side}_window"
-        if column not in table:
-            table[column] = None
-        table[column] = table[column].astype(object)
-        there = (table["split"] == "test") & table[side].notna() & table[column].isna()
-        for row in table.index[there]:
-            table.loc[row, column] = systems.middle(Path(str(table.loc[row, "target"])))
-    return table
 
 
 def options(name: str, manifest: Path, steps: int | None = None) -> list[str]:
@@ -112,13 +76,16 @@ def run(name: str, a: argparse.Namespace) -> int:
     """Fit, evaluate and draw what is not there yet; return the exit code."""
     folder = a.output / name
     if (folder / "shown.json").is_file():
-        print(f"{name}: finished", flush=True)
-        return 0
+        return judge(name, a)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "pairs.csv"
     if not manifest.is_file():
         part = manifest.with_suffix(".part")
-        found = pd.read_csv(a.manifest) if a.manifest else pairs(name, a.data)
+        if a.manifest:
+            found = pd.read_csv(a.manifest)
+        else:
+            task = name.split("/", maxsplit=1)[0]
+            found = pairs(task, a.data, located=name.endswith("satclip"))
         found.to_csv(part, index=False)
         part.replace(manifest)
     fitted = folder / "run"
@@ -136,10 +103,32 @@ def run(name: str, a: argparse.Namespace) -> int:
                        "--split", "test", "--pictures", 2, "-o", folder / "report")  # fmt: skip
         if code:
             return code
-    shown = {"options": options(name, manifest, a.steps), **further(name, folder)}
+    return judge(name, a)
+
+
+def judge(name: str, a: argparse.Namespace) -> int:
+    """Write into shown.json what a finished run does not show yet; return the exit code."""
+    folder = a.output / name
+    shown_at, manifest = folder / "shown.json", folder / "pairs.csv"
+    if not (folder / "report" / "metrics.json").is_file():
+        print(f"{name}: not finished", flush=True)
+        return 0
+    shown = json.loads(shown_at.read_text()) if shown_at.is_file() else {}
+    missing = [what for what in wanted(name) if what not in shown]
+    if shown and not missing:
+        print(f"{name}: finished", flush=True)
+        return 0
+    members = folder / "members"
+    if "members" in missing and not (members / "model" / "model.json").is_file():
+        code = command("fit", MEMBERS, "-o", members, "--overwrite", "--seed", a.seed,
+                       f"--data.manifest={manifest}", "--baselines=[]", "--blend={}",
+                       *([f"--method.max_steps={a.steps}"] if a.steps else []))  # fmt: skip
+        if code:
+            return code
+    given = {"options": options(name, manifest, a.steps)}
     part = folder / "shown.part"
-    part.write_text(json.dumps(shown, indent=1) + "\n")
-    part.replace(folder / "shown.json")
+    part.write_text(json.dumps(further(name, folder, given | shown), indent=1) + "\n")
+    part.replace(shown_at)
     return 0
 
 
@@ -155,7 +144,7 @@ def main() -> int:
     p = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    p.add_argument("what", choices=["run", "table", "curves"])
+    p.add_argument("what", choices=["run", "judge", "table", "curves"])
     p.add_argument("--only", nargs="+", metavar="NAME", help="only these recipes")
     p.add_argument("--data", type=Path, default=DATA)
     p.add_argument("--output", type=Path, default=ROOT / "runs" / "reference")
@@ -168,10 +157,10 @@ def main() -> int:
     if wrong:
         p.error(f"no reference run: {', '.join(sorted(wrong))}; known: {', '.join(known)}")
     chosen = a.only or known
-    if a.what == "run":
+    if a.what in ("run", "judge"):
         os.nice(NICE)
         for name in chosen:
-            if code := run(name, a):
+            if code := (run if a.what == "run" else judge)(name, a):
                 return code
     elif a.what == "table":
         print(table(chosen, a.output))

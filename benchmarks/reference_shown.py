@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from torch import nn
 
 from crossband import Model, load
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
+from crossband.evaluation.baselines import fit_baselines
 from crossband.metrics import MODEL
+from crossband.metrics.distances import kid_full
+from crossband.metrics.extractors.thermal import thermal_signature
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.raster.grid import Window
 from crossband.training import recipe
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
 
+#: A recipe of several members: what they are worth as draws is the baseline of samplers.
+MEMBERS = "rgb2nir/local-pyramid"
+#: Cells of a picture along a side, of which gradients are counted for KID.
+CELLS = 4
 #: Draws of a sampler at a place, and places at most of which something is computed here.
 DRAWS, PLACES = 16, 40
 #: Metrics in which a system that learns from pairs must beat the mean; less is better in these.
@@ -33,20 +45,44 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 Array = NDArray[np.float32]
 
 
-def further(name: str, folder: Path) -> dict[str, Any]:
-    """Return what the report of a run does not have: draws, shuffled places, luminance."""
-    model = load(folder / "run" / "model")
-    rows = manifests.read(folder / "pairs.csv")
-    rows = rows[rows["split"] == "test"]
-    rows = rows.iloc[:: -(-len(rows) // PLACES)].reset_index(drop=True)  # of all families
-    method = recipe.load(name)["method"]["class_path"]
-    if method in ("FlowMatching", "Diffusion"):
-        return {"draws": _draws(model, rows), "rows": [int(row) for row in rows["row"]]}
-    if name.endswith("satclip"):
-        return {"shuffled": _shuffled(model, rows)}
-    if not recipe.load(name)["data"]["init_args"].get("paired", True):
-        return {"luminance": _luminance(model, rows)}
-    return {}
+def wanted(name: str) -> tuple[str, ...]:
+    """Return what a recipe's run shows beside its report, as `further` names it."""
+    config = recipe.load(name)
+    if config["method"]["class_path"] in ("FlowMatching", "Diffusion"):
+        return ("draws", "members")
+    if not config["data"]["init_args"].get("paired", True):
+        return ("unpaired",)
+    return ("shuffled",) if name.endswith("satclip") else ()
+
+
+def further(name: str, folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the report of a run does not have, and `known` lacks.
+
+    draws: `_draws`, of the model. members: the same of the members of MEMBERS, fitted to the same
+    rows; see `_members`. shuffled: `_shuffled`. unpaired: `_unpaired`. rows: the rows that
+    draws and members are of.
+    """
+    found = dict(known or {})
+    missing = [what for what in wanted(name) if what not in found]
+    if not missing:
+        return found
+    model, table = load(folder / "run" / "model"), manifests.read(folder / "pairs.csv")
+    rows = table[table["split"] == "test"]
+    if "rows" in found:  # those of an earlier run
+        rows = rows[rows["row"].isin(found["rows"])]
+    else:
+        rows = rows.iloc[:: -(-len(rows) // PLACES)]  # of all families
+    rows = rows.reset_index(drop=True)
+    for what in missing:
+        if what == "draws":
+            found |= {"draws": _draws(model, rows), "rows": [int(row) for row in rows["row"]]}
+        elif what == "members":
+            found["members"] = _members(load(folder / "members" / "model"), rows)
+        elif what == "shuffled":
+            found["shuffled"] = _shuffled(model, rows)
+        else:
+            found["unpaired"] = _unpaired(model, table)
+    return found
 
 
 def read_pairs(model: Model, rows: pd.DataFrame) -> list[tuple[Window, Array, NDArray[np.bool_]]]:
@@ -63,7 +99,45 @@ def read_pairs(model: Model, rows: pd.DataFrame) -> list[tuple[Window, Array, ND
 
 
 def _draws(model: Model, rows: pd.DataFrame) -> dict[str, float]:
-    """Judge DRAWS draws at each place as a distribution, all in physical units.
+    """Judge DRAWS draws at each place as a distribution; see `judge_draws`."""
+    return judge_draws(
+        (
+            np.stack(
+                [
+                    translate_window(model, source, TileOptions(seed=seed)).values[:, mask]
+                    for seed in range(DRAWS)
+                ]
+            ),
+            target[:, mask],
+        )
+        for source, target, mask in read_pairs(model, rows)
+    )
+
+
+def _members(model: Model, rows: pd.DataFrame) -> dict[str, float]:
+    """Judge the members of an ensemble as draws; see `judge_draws`.
+
+    This is the members' baseline: networks that differ in their start alone, trained on the same
+    rows, are what one would take for draws without a sampler. The estimate of the score is fair for
+    any number of draws, so that three members may be held against sixteen draws.
+    """
+    alone = copy.deepcopy(model)
+    network = alone.network
+    assert isinstance(network, LocalPyramid)  # MEMBERS
+    members = list(network.members)
+
+    def outputs(source: Window, mask: NDArray[np.bool_]) -> Array:
+        found = []
+        for member in members:
+            network.members = nn.ModuleList([member])
+            found.append(translate_window(alone, source).values[:, mask])
+        return np.stack(found)
+
+    return judge_draws((outputs(s, mask), t[:, mask]) for s, t, mask in read_pairs(model, rows))
+
+
+def judge_draws(places: Iterable[tuple[Array, Array]]) -> dict[str, float]:
+    """Judge draws [N, C, P] of a truth [C, P] at places as distributions, in physical units.
 
     crps: the mean of |draw - truth| minus half of that of |draw - other draw|, the fair estimate
     (Gneiting and Raftery 2007, eq. 21; Ferro 2014). Of one value it is the absolute error, so that
@@ -71,14 +145,7 @@ def _draws(model: Model, rows: pd.DataFrame) -> dict[str, float]:
     standard deviation with the error of their mean, over places.
     """
     errors, scores, spreads = [], [], []
-    for source, target, mask in read_pairs(model, rows):
-        drawn = np.stack(
-            [
-                translate_window(model, source, TileOptions(seed=seed)).values[:, mask]
-                for seed in range(DRAWS)
-            ]
-        )
-        truth = target[:, mask]
+    for drawn, truth in places:
         errors.append(float(np.abs(drawn.mean(axis=0) - truth).mean()))
         scores.append(float(crps(drawn, truth).mean()))
         spreads.append(float(drawn.std(axis=0, ddof=1).mean()))
@@ -114,13 +181,62 @@ def _shuffled(model: Model, rows: pd.DataFrame) -> dict[str, float]:
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
-def _luminance(model: Model, rows: pd.DataFrame) -> dict[str, float]:
-    """Return the error of the luminance of the source, taken for the target."""
-    errors = [
-        float(np.abs(np.tensordot(LUMINANCE, source.values, axes=1) - target)[:, mask].mean())
-        for source, target, mask in read_pairs(model, rows)
-    ]
-    return {"mae": float(np.mean(errors))}
+def luminance(source: Array) -> Array:
+    """Return the luminance of red, green and blue [3, H, W]: [1, H, W]."""
+    return np.asarray(np.tensordot(LUMINANCE, source, axes=1)[None], np.float32)
+
+
+def _unpaired(model: Model, table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return MAE and KID of the model, of the mean of the training rows, and of luminance."""
+    test, train = (
+        table[table["split"] == split].reset_index(drop=True) for split in ("test", "train")
+    )
+    mean = fit_baselines(train, test, model.signature, 1)["mean"]
+    places = read_pairs(model, test)
+    names = (MODEL, "mean", "luminance")
+    outputs: dict[str, list[Array]] = {name: [] for name in names}
+    errors: dict[str, list[float]] = {name: [] for name in names}
+    for source, target, mask in places:
+        made = (
+            translate_window(model, source).values,
+            mean({}, source, source.grid).values,
+            luminance(source.values),
+        )
+        for name, values in zip(names, made, strict=True):
+            outputs[name].append(np.where(mask, values, np.nan))
+            errors[name].append(float(np.abs(values - target)[:, mask].mean()))
+    limits = model.signature.units[places[0][0].unit].target
+    truth = described([np.where(mask, target, np.nan) for _, target, mask in places], limits)
+    return {
+        name: {
+            "mae": float(np.mean(errors[name])),
+            "kid": kid_full(truth, described(outputs[name], limits), paired=True),
+        }
+        for name in names
+    }
+
+
+def described(pictures: list[Array], limits: Sequence[tuple[float, float]]) -> Array:
+    """Return features of pictures [C, H, W] that need no trained network, [N, D].
+
+    They are those by which ThermalGAN's pictures are told from others (`thermal_signature`): of
+    each band a histogram of its values and histograms of oriented gradients in CELLS x CELLS cells,
+    each of length 1, of the middle that all pictures have. The weights of FID's Inception-v3 cannot
+    be had without a network. So this KID can only be compared with itself. The features are scaled
+    so that its kernel is (x . y + 1)^3.
+    """
+    side = min(min(p.shape[-2:]) for p in pictures) // CELLS * CELLS
+    rows = []
+    for picture in pictures:
+        top, left = ((n - side) // 2 for n in picture.shape[-2:])
+        middle = picture[:, top : top + side, left : left + side]
+        parts = [
+            thermal_signature(band, limits=limit, cell=side // CELLS)
+            for band, limit in zip(middle, limits, strict=True)
+        ]
+        rows.append(np.concatenate(parts))
+    found = np.stack(rows)
+    return np.asarray(found * math.sqrt(found.shape[1]))
 
 
 # The curve.
@@ -197,17 +313,19 @@ def claims(name: str, folder: Path) -> list[Claim]:
         found += [
             less("MAE of the mean of 16 draws", drawn["mae_of_mean"], str(line), base),
             less("CRPS", drawn["crps"], f"absolute error of {line}", base),
+            less("CRPS", drawn["crps"], f"members of {MEMBERS}", shown["members"]["crps"]),
             Claim(
                 f"spread against error: rank correlation {drawn['spread_error']:.2f}",
                 drawn["spread_error"] > 0,
             ),
         ]
-    elif luminance := shown.get("luminance"):
+    elif by := shown.get("unpaired"):
         found += [
-            less("MAE", own["mae"], "mean", means["mean"]["mae"]),
-            less("MAE", own["mae"], "luminance", luminance["mae"]),
-            falls("cycle error", curve(folder, "loss/cycle")),
+            less(metric.upper(), by[MODEL][metric], other, by[other][metric])
+            for metric in ("mae", "kid")
+            for other in ("mean", "luminance")
         ]
+        found.append(falls("cycle error", curve(folder, "loss/cycle")))
     else:
         if line:
             found.append(less("MAE", own["mae"], line, means[line]["mae"]))
@@ -247,6 +365,10 @@ def table(names: list[str], runs: Path) -> str:
         folder = runs / name
         if not (folder / "shown.json").is_file():
             lines.append(f"| `{name}` | not finished | | | |")
+            continue
+        known = json.loads((folder / "shown.json").read_text())
+        if missing := [what for what in wanted(name) if what not in known]:
+            lines.append(f"| `{name}` | not judged: {', '.join(missing)} | | | |")
             continue
         samples = length(name, folder)
         sides: dict[bool, list[str]] = {True: [], False: []}

@@ -1,6 +1,7 @@
 """Every recipe on real pairs of its task, small and alike: what docs/systems.md shows.
 
     python benchmarks/systems.py run [--task T ...] [--recipe R ...] [--seed S ...] [--reverse]
+    python benchmarks/systems.py run --unreferenced     recipes without a run of reference.py
     python benchmarks/systems.py doc            write docs/systems.md from all finished runs,
                                                 reference.py's and relations.py's among them
 
@@ -9,38 +10,39 @@ What is the same for all recipes of a task: the pairs, the samples that are seen
 parameters has a quarter of its width; what a crop of 64 has no room for goes (levels of a U-Net, a
 scale of a discriminator, three quarters of a patch of 64); and what a recipe counts in steps
 (growing, patience) keeps its share of the whole. Nothing else of a recipe is changed, nothing is
-tuned. Runs that are there are not run again; several processes may work on one folder (`--reverse`
-begins at the other end).
+tuned.
 
-Run `manifests.py write` before. Pairs are those outside of the vault; the first inner fold is
-judged.
+Runs are done one after the other at a low priority. Finished ones are not run again, and what was
+stopped (Ctrl-C, SIGTERM) goes on where it was: training resumes from its last checkpoint and gives
+the same weights as without a stop. Several processes may work on one folder (`--reverse` begins at
+the other end). After each run its numbers are in results.csv; the error at unseen places in the
+course of the training is in run/logs/metrics.csv of each.
 
-The images lie beside the repository (`--data`); their SOURCES.md says where they come from.
+Run `manifests.py write` before. Pairs are those of task_pairs.py, as in reference.py. The images
+lie beside the repository (`--data`); their SOURCES.md says where they come from.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import io
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import rasterio
 
 sys.path.insert(0, str(Path(__file__).parent))
-import vault
 from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, SEEDS
+from task_pairs import pairs
 
-from crossband.raster.gdal import gdal
+from crossband.metrics import MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = tuple(BUDGET)
@@ -48,95 +50,17 @@ TASKS = tuple(BUDGET)
 BASELINES = ("mean", "linear", "mlp", "bicubic")
 #: Nothing in them is random.
 CLOSED = ("mean", "linear", "bicubic")
-SIDE = 256
 LARGE = 1_000_000
-#: Frames of a drive that lie between two parts of it.
-GAP = 100
-
-
-def pairs(task: str, data: Path, *, own: bool = False) -> pd.DataFrame:
-    """Return the manifest of a task, with a split that cuts no group, or RoadScene's own."""
-    table = {
-        "rgb2nir": _rgb2nir,
-        "sar2optical": _sar2optical,
-        "rgb2thermal": _rgb2thermal,
-        "super-resolution": _super_resolution,
-    }[task](data)
-    if own and task == "rgb2thermal":
-        table["split"] = np.where(table["source"].str.contains("/val/"), "test", "train")
-    test = table["split"] == "test"
-    table["source_window"] = table["target_window"] = None
-    for row in table[test].itertuples():
-        window = middle(Path(str(row.target)))
-        table.loc[row.Index, "target_window"] = window
-        if row.source:
-            table.loc[row.Index, "source_window"] = window
-    return table
-
-
-def middle(path: Path) -> str:
-    """Return the window of at most SIDE pixels in the middle, as GDAL's srcwin."""
-    with gdal(), rasterio.open(path) as d:
-        # Whole cells of every scale that is offered.
-        w, h = (min(SIDE, n // 12 * 12) for n in (d.width, d.height))
-        return f"{(d.width - w) // 2},{(d.height - h) // 2},{w},{h}"
-
-
-def _rgb2nir(data: Path) -> pd.DataFrame:
-    """Sentinel-2 and HLS, reflectance; see `_fold`."""
-    table = _fold("rgb2nir")
-    return table[table["family"].isin(["Sentinel-2", "HLS"])].reset_index(drop=True)
-
-
-def _sar2optical(data: Path) -> pd.DataFrame:
-    """Sentinel-1 in decibels and Sentinel-2; see `_fold`."""
-    return _fold("sar2optical")
-
-
-def _fold(task: str) -> pd.DataFrame:
-    """Return the rows outside of the vault in a physical unit; the first inner fold is judged."""
-    table = vault.read(task)
-    # Reflectance and decibels: units are never averaged together.
-    table = table[~table["sensor"].isin(["display", "naip"])].reset_index(drop=True)
-    table["split"] = np.where(vault.inner_folds(table, 4) == 0, "test", "train")
-    first = ~table.duplicated("group")  # of a place with many dates one is judged
-    return table[(table["split"] == "train") | first].reset_index(drop=True)
-
-
-def _rgb2thermal(data: Path) -> pd.DataFrame:
-    """RoadScene; where GAP frames or more are missing a part begins; every third is judged.
-
-    Its own split (`--own-split`) judges one stretch of road of another brightness, where pix2pix
-    gets worse the longer it learns; docs/systems.md has the numbers.
-    """
-    folder = (data / "rgb2thermal" / "roadscene").resolve()
-    rows, frames = [], sorted(folder.glob("*/RGB/*.jpg"), key=lambda path: path.name)
-    part, last = 0, None
-    for path in frames:
-        frame = int(path.stem.split("_")[1])
-        part += last is not None and frame - last >= GAP
-        last = frame
-        rows.append(
-            {
-                "source": str(path),
-                "source_bands": "red=1,green=2,blue=3",
-                "target": str(path.parents[1] / "thermal_8_bit" / path.name),
-                "target_bands": "thermal=1",
-                "sensor": "display",
-                "group": f"part {part}",
-                "split": "test" if part % 3 == 1 else "train",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _super_resolution(data: Path) -> pd.DataFrame:
-    """The colours of satellite scenes; the source is made from the target; see `_fold`."""
-    table = _fold("super-resolution")
-    families = ["Sentinel-2", "HLS", "Landsat"]
-    return (
-        table[table["family"].isin(families)].assign(degradation="Bicubic").reset_index(drop=True)
-    )
+#: Points of the curve, and checkpoints, of a run.
+POINTS = 20
+#: Pixels of the window of a place that gives the curve.
+TILE = 64
+#: How nice a run is: everything else on the machine goes first.
+NICE = 15
+#: Exit codes of Ctrl-C and of SIGTERM.
+STOPPED = (130, 75)
+#: Metrics of results.csv; swd is the distance of the histograms of values, such as temperatures.
+METRICS = ("mae", "rmse", "psnr", "ssim", "r", "swd")
 
 
 def options(name: str, task: str, budget: int) -> list[str]:
@@ -171,10 +95,12 @@ def options(name: str, task: str, budget: int) -> list[str]:
     found |= {
         "data.crop": crop,
         "data.batch": BATCH,
-        "data.steps": max(steps // 4, 1),
+        "data.steps": max(steps // POINTS, 1),
+        "data.val_tile": TILE,
+        "data.val_windows": 1,
         "method.max_steps": steps,
-        "trainer.checkpoint_every": steps,
-        "trainer.logger": "none",
+        "trainer.checkpoint_every": max(steps // POINTS, 1),
+        "trainer.logger": "csv",
         "baselines": "[]",
         "blend": "{}",
     }
@@ -237,6 +163,8 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     names = [n for n in names if n.split("/")[1] not in LEFT_OUT]
     if a.recipe:
         names = [n for n in names if n in a.recipe]
+    if a.unreferenced:
+        names = [n for n in names if not recipe.load(n).get("reference")]
     names = sorted(names, key=lambda n: Path(n).stem in BASELINES)  # the slowest come last
     found = [
         (n.split("/")[0], n, seed)
@@ -247,8 +175,8 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     return found[::-1] if a.reverse else found
 
 
-def run(a: argparse.Namespace) -> None:
-    """Fit and evaluate what is not there yet."""
+def run(a: argparse.Namespace) -> int:
+    """Fit and evaluate what is not there yet; return the exit code."""
     a.output.mkdir(parents=True, exist_ok=True)
     for task in a.task:
         path = a.output / f"{task}.csv"
@@ -256,34 +184,80 @@ def run(a: argparse.Namespace) -> None:
             part = path.with_suffix(f".{os.getpid()}")
             pairs(task, a.data, own=a.own_split).to_csv(part, index=False)
             part.replace(path)
+    failed = 0
     for task, name, seed in jobs(a):
         folder = a.output / name / f"seed-{seed}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if (folder / "report" / "metrics.json").is_file() or not a.again:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # another process works on it
                 continue
-            shutil.rmtree(folder)
-            folder.mkdir()
-        try:
-            one(folder, task, name, seed, a)
-        except SystemExit as error:  # the others go on; the table says what was not run
-            print(f"{name} seed {seed}: {error}", flush=True)
+            if (folder / "run.json").is_file():
+                continue
+            try:
+                one(folder, task, name, seed, a)
+            except Failed as error:  # the others go on; the table says what was not run
+                print(f"{name} seed {seed}: {error}", flush=True)
+                if error.code in STOPPED:
+                    return error.code
+                failed = 1
+        write_results(a.output)
+    return failed
 
 
 def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) -> None:
     """Fit a recipe with one seed, evaluate it, and leave run.json."""
-    start = time.monotonic()
-    manifest = a.output / f"{task}.csv"
-    given = options(name, task, a.budget or BUDGET[task])
-    crossband("fit", name, "--data.manifest", manifest, "--data.val_fraction", 0.1,
-              "--seed", seed, "-o", folder / "run", *given)  # fmt: skip
-    fitted = time.monotonic()
-    crossband("evaluate", "--model", folder / "run" / "model", "--manifest", manifest,
-              "--split", "test", "-o", folder / "report")  # fmt: skip
-    took = {"fit": fitted - start, "evaluate": time.monotonic() - fitted}
-    (folder / "run.json").write_text(json.dumps({"options": given, "seconds": took}))
-    print(f"{name} seed {seed}: {took['fit']:.0f} s, {took['evaluate']:.0f} s", flush=True)
+    manifest, fitted = a.output / f"{task}.csv", folder / "run"
+    budget = a.budget or BUDGET[task]
+    given = options(name, task, budget)
+    clock, start = folder / "fit-seconds", time.monotonic()
+    before = float(clock.read_text()) if clock.is_file() else 0.0  # until it was stopped
+    if not (fitted / "model" / "model.json").is_file():
+        begun = any((fitted / "checkpoints").glob("*.ckpt"))
+        more = ["--resume"] if begun else ["--overwrite"] * fitted.is_dir()
+        try:
+            crossband("fit", name, "--data.manifest", manifest, "--seed", seed, "-o", fitted,
+                      *given, *more)  # fmt: skip
+        finally:
+            clock.write_text(str(before + time.monotonic() - start))
+    took, start = float(clock.read_text()), time.monotonic()
+    crossband("evaluate", "--model", fitted / "model", "--manifest", manifest, "--split", "test",
+              "--overwrite", "-o", folder / "report")  # fmt: skip
+    seconds = {"fit": took, "evaluate": time.monotonic() - start}
+    part = folder / "run.part"
+    part.write_text(json.dumps({"options": given, "samples": budget, "seconds": seconds}))
+    part.replace(folder / "run.json")
+    print(f"{name} seed {seed}: {took:.0f} s, {seconds['evaluate']:.0f} s", flush=True)
+
+
+def write_results(output: Path) -> None:
+    """Write results.csv: a row for each finished run, of its model, the mean and the line."""
+    rows = []
+    for path in sorted(output.glob("*/*/seed-*/run.json")):
+        images = pd.read_csv(path.parent / "report" / "per_image.csv")
+        about = json.loads(path.read_text())
+        row = {"recipe": "/".join(path.parts[-4:-2]), "seed": path.parts[-2].removeprefix("seed-")}
+        row |= {"samples": about["samples"], "fit_seconds": round(about["seconds"]["fit"])}
+        for by in (MODEL, "mean", "linear"):
+            means = images[images["by"] == by].mean(numeric_only=True)
+            row |= {f"{by}_{metric}": means[metric] for metric in METRICS if metric in means}
+        rows.append(row)
+    part = output / f"results.{os.getpid()}"
+    pd.DataFrame(rows).to_csv(part, index=False)
+    part.replace(output / "results.csv")
+
+
+class Failed(Exception):
+    """A command that did not end well.
+
+    Attributes:
+        code: its exit code.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def crossband(*arguments: Any) -> None:
@@ -294,10 +268,10 @@ def crossband(*arguments: Any) -> None:
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
         code = main([str(a) for a in arguments])
     if code:
-        raise SystemExit(f"crossband {' '.join(map(str, arguments))}\n{words.getvalue()[-4000:]}")
+        raise Failed(code, f"crossband {' '.join(map(str, arguments))}\n{words.getvalue()[-4000:]}")
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line."""
     p = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -309,17 +283,19 @@ def main() -> None:
     p.add_argument("--recipe", nargs="+", help="only these")
     p.add_argument("--seed", nargs="+", type=int, default=list(SEEDS))
     p.add_argument("--budget", type=int, help="samples, for a trial")
+    p.add_argument("--unreferenced", action="store_true", help="only recipes without a run of "
+                   "reference.py")  # fmt: skip
     p.add_argument("--reverse", action="store_true", help="begin at the end of the list")
-    p.add_argument("--again", action="store_true", help="run anew what was begun and not finished")
     p.add_argument("--own-split", action="store_true", help="of RoadScene: its frames from 8526 on")
     a = p.parse_args()
     if a.what == "run":
-        run(a)
-    else:
-        from systems_doc import write
+        os.nice(NICE)
+        return run(a)
+    from systems_doc import write
 
-        write(a.output, ROOT / "docs", root=a.output.parent)
+    write(a.output, ROOT / "docs", root=a.output.parent)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -137,6 +137,7 @@ CASES = {
     "sar2optical/local-statistics": (relative(0.05), ["width=8", "depth=2"], {}),
     "sar2optical/local-pyramid": (relative(0.05), ["width=8", "hidden=4"], {}),
     "sar2optical/guided": (relative(0.05), ["width=4", "depth=1"], {}),
+    "rgb2thermal/street": (plainly, ["dropout=0"], {}),
     "rgb2thermal/guided": (plainly, ["width=4", "depth=1"], {}),
     "super-resolution/sharpen": (relative(0.005), ["width=4", "depth=1"], {}),
     "super-resolution/sharpened": (relative(0.002), [], {"scale": 2}),

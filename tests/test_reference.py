@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
+from scipy.ndimage import gaussian_filter
 
-from crossband import load
+from crossband import Model, load
+from crossband.core.signature import Signature, UnitRange
+from crossband.metrics.distances import kid_full
+from crossband.networks.generators.local_pyramid import LocalPyramid
+from crossband.raster.grid import Grid, Window
+from crossband.translate.window import translate_window
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPT = FOLDER / "reference.py"
@@ -52,6 +59,80 @@ def test_the_crps_of_draws(shown):
     np.testing.assert_allclose(shown.crps(drawn, true), by_hand)
 
 
+def test_draws_are_judged_as_a_distribution(shown):
+    """Of one place draws lie 1 below and 1 above the truth, of the other one both 3 above."""
+    around = np.array([[[-1.0, 0.0]], [[1.0, 2.0]]]), np.array([[0.0, 1.0]])
+    beside = np.full((2, 1, 4), 3.0), np.zeros((1, 4))
+    found = shown.judge_draws([around, beside])
+    assert found["places"] == 2
+    assert found["mae_of_mean"] == pytest.approx(1.5)
+    assert found["crps"] == pytest.approx((0.0 + 3.0) / 2)  # 1 - 2 / 2, and 3
+    assert found["spread"] == pytest.approx(np.sqrt(2) / 2)
+    three = [(np.array([[[-w]], [[w]]]) + e, np.zeros((1, 1))) for w, e in ((1, 0), (2, 3), (3, 5))]
+    assert shown.judge_draws(three)["spread_error"] == pytest.approx(1.0)
+
+
+def test_members_are_judged_alone(shown, monkeypatch):
+    """Members that differ by 0.2, the truth between them: each errs by half, the score is 0."""
+    pyramid = {"width": 4, "depth": 1, "hidden": 2, "levels": 1, "bins": 0, "members": 2}
+    network = LocalPyramid(3, 1, **pyramid)
+    first, second = network.members
+    second.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        second.pixel_out.bias += 0.2
+    signature = Signature(
+        ["red", "green", "blue"],
+        ["nir"],
+        {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])},
+    )
+    model = Model(network.eval(), signature, name="n", task="t")
+    grid = Grid(32, 32)
+    values = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    mask = np.ones((32, 32), bool)
+    source = Window(values, mask, grid, tuple(signature.source), "reflectance")
+    both = translate_window(model, source).values
+    monkeypatch.setattr(shown, "read_pairs", lambda *_: [(source, both, mask)])
+    found = shown._members(model, pd.DataFrame())
+    step = 0.006  # of bfloat16
+    assert found["mae_of_mean"] == pytest.approx(0.0, abs=step)
+    assert found["spread"] == pytest.approx(0.2 / np.sqrt(2), abs=step)
+    assert found["crps"] == pytest.approx(0.1 - 0.2 / 2, abs=step)
+    assert len(model.network.members) == 2  # the model stays as it is
+
+
+def waves(count, seed, rough=1.0, level=0.0):
+    """Pictures of smooth noise around a level, of different sizes."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        noise = gaussian_filter(rng.normal(size=(64, 64 + 4 * (number % 2))), 3 / rough)
+        found.append(np.clip(0.5 + level + 0.15 * noise / noise.std(), 0, 1)[None])
+    return found
+
+
+def test_the_distance_of_sets_of_pictures(shown):
+    """It is 0 of the same pictures, about 0 of the same kind, and grows with what is changed."""
+    limits = [(0.0, 1.0)]
+    truth = shown.described(waves(24, 0), limits)
+
+    def distance(pictures):
+        return kid_full(truth, shown.described(pictures, limits), paired=True)
+
+    assert truth.shape == (24, 32 + 16 * 9)
+    np.testing.assert_allclose(np.linalg.norm(truth, axis=1), np.sqrt(2 * truth.shape[1]))
+    assert distance(waves(24, 0)) == pytest.approx(0.0, abs=1e-9)
+    alike = distance(waves(24, 1))
+    warmer, rougher = distance(waves(24, 1, level=0.1)), distance(waves(24, 1, rough=3.0))
+    empty = distance([np.full_like(p, 0.5) for p in waves(24, 1)])
+    assert abs(alike) < 0.2 * min(warmer, rougher)
+    assert empty > max(warmer, rougher) > 0
+
+
+def test_the_luminance_of_a_colour(shown):
+    colour = np.array([1.0, 0.5, 0.25], np.float32)[:, None, None]
+    assert shown.luminance(colour).tolist() == [[[pytest.approx(0.299 + 0.2935 + 0.0285)]]]
+
+
 def test_the_slope_is_that_of_the_last_half(shown):
     assert shown.slope(points(9.0, 9.0, 9.0, 2.0, 1.5, 1.0)) == pytest.approx(-100.0)
     assert shown.slope(points(5.0, 4.0, 3.0, 3.0)) == pytest.approx(0.0)
@@ -79,9 +160,9 @@ def test_options_of_a_reference_run(reference, tmp_path):
         assert short["method"]["init_args"]["max_steps"] == 4
 
 
-@pytest.fixture
-def script(interpreters, tmp_path):
-    table = pd.read_csv(tiny.pairs(tmp_path / "pairs", "rgb2nir", 6, 72, 80))
+def make_script(interpreters, tmp_path, name, side):
+    task = name.split("/")[0]
+    table = pd.read_csv(tiny.pairs(tmp_path / "pairs", task, 6, side, side + 8))
     table["split"] = ["train"] * 3 + ["val"] + ["test"] * 2
     table["group"] = [f"place {n}" for n in range(6)]
     for side in ("source", "target"):
@@ -90,11 +171,16 @@ def script(interpreters, tmp_path):
 
     def run(what, *more):
         return interpreters.run(
-            SCRIPT, what, "--only", NAME, "--output", tmp_path / "runs",
+            SCRIPT, what, "--only", name, "--output", tmp_path / "runs",
             "--manifest", tmp_path / "own.csv", "--steps", 2, *more,
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def script(interpreters, tmp_path):
+    return make_script(interpreters, tmp_path, NAME, 72)
 
 
 @pytest.mark.slow
@@ -106,9 +192,12 @@ def test_a_run_is_fitted_judged_and_shown_once(script, tmp_path):
     found = json.loads((folder / "shown.json").read_text())
     assert found["draws"]["places"] == 2
     assert 0 < found["draws"]["crps"] < found["draws"]["mae_of_mean"] * 2
+    assert found["members"]["places"] == 2
+    assert found["members"]["spread"] > 0
     line = next(x for x in script("table").stdout.splitlines() if NAME in x)
     assert f"| {2 * 16:,} | - |" in line  # two points have no slope
-    assert "MAE of the mean of 16 draws" in line and "linear" in line  # noqa: PT018
+    for text in ("MAE of the mean of 16 draws", "linear", "members of rgb2nir/local-pyramid"):
+        assert text in line
     assert "error at unseen places: from" in line
     assert script("curves").stdout.strip() == str(tmp_path / "runs" / "reference.png")
     assert (tmp_path / "runs" / "reference.png").stat().st_size > 1000
@@ -120,6 +209,14 @@ def test_a_run_is_fitted_judged_and_shown_once(script, tmp_path):
     assert script("run").returncode == 0
     assert weights.stat().st_mtime_ns == before
     assert json.loads((folder / "shown.json").read_text()) == found
+    # What a run of an earlier version does not show is added, and the rest stays.
+    older = {key: value for key, value in found.items() if key != "members"}
+    (folder / "shown.json").write_text(json.dumps(older | {"draws": {"crps": 9.0}}))
+    assert "not judged: members" in script("table").stdout
+    assert script("judge").returncode == 0
+    again = json.loads((folder / "shown.json").read_text())
+    assert again["members"] == found["members"]
+    assert again["draws"] == {"crps": 9.0}
     # Stopped before its model was saved, it goes on from the checkpoint.
     trained = weights.read_bytes()
     shutil.rmtree(folder / "run" / "model")
@@ -127,6 +224,24 @@ def test_a_run_is_fitted_judged_and_shown_once(script, tmp_path):
     assert script("run").returncode == 0
     assert weights.read_bytes() == trained
     assert load(folder / "run" / "model").about["training"]["resumed"] is True
+
+
+@pytest.mark.slow
+def test_a_run_without_pairs_shows_its_distance_from_the_true_pictures(interpreters, tmp_path):
+    script = make_script(interpreters, tmp_path, "rgb2thermal/cyclegan", 128)
+    assert "not finished" in script("judge").stdout
+    done = script("run")
+    assert done.returncode == 0, done.stderr
+    shown_at = tmp_path / "runs" / "rgb2thermal" / "cyclegan" / "shown.json"
+    found = json.loads(shown_at.read_text())["unpaired"]
+    assert set(found) == {"model", "mean", "luminance"}
+    assert all(value["kid"] > 0 and value["mae"] > 0 for value in found.values())
+    images = pd.read_csv(shown_at.parent / "report" / "per_image.csv").groupby("by")["mae"].mean()
+    assert found["mean"]["mae"] == pytest.approx(images["mean"], rel=1e-4)
+    assert found["model"]["mae"] == pytest.approx(images["model"], rel=1e-4)
+    line = next(x for x in script("table").stdout.splitlines() if "cyclegan" in x)
+    for text in ("KID", "luminance", "cycle error: from"):
+        assert text in line
 
 
 def test_an_unknown_run_is_named(interpreters):

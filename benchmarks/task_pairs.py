@@ -1,0 +1,99 @@
+"""The pairs of a task, split by region: the same for systems.py and for reference.py.
+
+They are those of `manifests.py` outside of the vault, in physical units; RoadScene for colour to
+thermal. Regions are dealt out in four folds: the places of that with the fewest files are judged
+(`test`), at most PLACES of the next give the curve (`val`), all others are trained on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import rasterio
+import vault
+
+from crossband.data.layouts import build_manifest
+from crossband.data.layouts.visible_thermal import RoadScene
+from crossband.raster.gdal import gdal
+
+#: Places that give the curve.
+PLACES = 24
+#: Pixels of a side of what is judged of a place, at most.
+SIDE = 256
+#: Frames of a drive that lie between two parts of it.
+GAP = 100
+
+
+def pairs(task: str, data: Path, *, located: bool = False, own: bool = False) -> pd.DataFrame:
+    """Return the manifest of a task, with a split that cuts no region.
+
+    Args:
+        task: rgb2nir, sar2optical, rgb2thermal or super-resolution.
+        data: the folder of the shared images.
+        located: only places whose coordinates are known.
+        own: RoadScene's own split instead.
+    """
+    if task == "rgb2thermal":
+        return roadscene(data, own=own)
+    table = vault.read(task)
+    # Reflectance and decibels: units are never averaged together.
+    table = table[~table["sensor"].isin(["display", "naip"])].reset_index(drop=True)
+    if located:
+        table = table[table["lon"].notna()].reset_index(drop=True)
+    if task == "super-resolution":
+        table = table.assign(degradation="Bicubic")
+    folds = vault.inner_folds(table, 4)
+    fewest = folds.value_counts(ascending=True).sort_index().sort_values(kind="stable").index
+    table["split"] = folds.map({fewest[0]: "test", fewest[1]: "val"}).fillna("train")
+    first = ~table.duplicated("group")  # of a place with many dates one is judged
+    table = table[(table["split"] == "train") | first].reset_index(drop=True)
+    seen = table["group"][table["split"] == "val"].drop_duplicates()
+    seen = seen.iloc[:: -(-len(seen) // PLACES)]  # of all families: they come one after the other
+    table.loc[(table["split"] == "val") & ~table["group"].isin(seen), "split"] = "train"
+    return _judged_in_the_middle(table)
+
+
+def roadscene(data: Path, *, own: bool = False) -> pd.DataFrame:
+    """Return RoadScene's pairs; a part begins where GAP frames or more are missing.
+
+    Every third part is judged; the shortest others give the curve. Its own split judges one stretch
+    of road of another brightness, where pix2pix gets worse the longer it learns.
+    """
+    table = build_manifest(RoadScene(), data / "rgb2thermal" / "roadscene").table
+    columns = ["source", "target", "source_bands", "target_bands", "sensor"]
+    order = table["source"].map(lambda name: Path(name).name).sort_values(kind="stable").index
+    table = table.loc[order, columns].reset_index(drop=True)
+    frames = table["source"].map(lambda name: int(Path(name).stem.split("_")[1]))
+    parts = (frames.diff() >= GAP).cumsum()
+    table["group"] = "part " + parts.astype(str)
+    if own:
+        table["split"] = np.where(table["source"].str.contains("/val/"), "test", "train")
+        return _judged_in_the_middle(table)
+    table["split"] = np.where(parts % 3 == 1, "test", "train")
+    table = _judged_in_the_middle(table)
+    sizes = table["group"][table["split"] == "train"].value_counts().sort_values(kind="stable")
+    table.loc[table["group"].isin(sizes.index[sizes.cumsum() <= PLACES]), "split"] = "val"
+    return table
+
+
+def _judged_in_the_middle(table: pd.DataFrame) -> pd.DataFrame:
+    """Give each judged row a window; windows that the manifest has stay."""
+    for side in ("source", "target"):
+        column = f"{side}_window"
+        if column not in table:
+            table[column] = None
+        table[column] = table[column].astype(object)
+        there = (table["split"] == "test") & table[side].notna() & table[column].isna()
+        for row in table.index[there]:
+            table.loc[row, column] = middle(Path(str(table.loc[row, "target"])))
+    return table
+
+
+def middle(path: Path) -> str:
+    """Return the window of at most SIDE pixels in the middle, as GDAL's srcwin."""
+    with gdal(), rasterio.open(path) as d:
+        # Whole cells of every scale that is offered.
+        w, h = (min(SIDE, n // 12 * 12) for n in (d.width, d.height))
+        return f"{(d.width - w) // 2},{(d.height - h) // 2},{w},{h}"
