@@ -95,7 +95,7 @@ def _row(
 ) -> dict[str, Any] | None:
     """Return what identifies a place, with the factor of its family; None without a promise."""
     try:
-        every = calibration.find(quantity, place.unit, window=side)
+        every = calibration.find(quantity, place.unit, window=side, guide=place.guide)
         own = [f for f in every if f.group == place.group]
         factor = own[0].at(level, MEAN) if own else max(f.at(level, MEAN) for f in every)
     except CrossbandError:  # too few places of the unit

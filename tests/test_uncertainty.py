@@ -22,8 +22,8 @@ from crossband.errors import CrossbandError, ModelError
 from crossband.jobs import summary
 from crossband.model.calibration import (
     LEVELS,
-    read_calibration,
 )
+from crossband.model.calibration_file import read_calibration
 from crossband.model.files import CALIBRATION
 from crossband.model.identity import identity
 from crossband.model.uncertain import uncertain_model

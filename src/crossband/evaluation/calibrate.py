@@ -7,26 +7,30 @@ functions, as the errors may come from several models of one recipe, each where 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core import indices
+from crossband.core import columns, indices
 from crossband.data import manifest as manifests
 from crossband.errors import ManifestError
 from crossband.evaluation.fit_familiarity import fit_familiar
 from crossband.evaluation.fit_widths import arrays, fit_head
 from crossband.evaluation.fit_widths import scores as scores_of
-from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect
+from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect, collect_guided
 from crossband.evaluation.rows import select_split
 from crossband.model import Model
-from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors
+from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors, Head
 
+#: Columns that say which pixels a pair has.
+PAIR = ("source", "target", "source_window", "target_window")
 #: Parts of the regions that the head is cross-fitted on.
 FOLDS = 5
 
@@ -38,6 +42,7 @@ def fit(
     *,
     fitted: str,
     sources: Sequence[str],
+    guided: Sequence[PlaceErrors] = (),
     constant: bool = False,
     familiarity: bool = True,
 ) -> Calibration:
@@ -51,36 +56,88 @@ def fit(
         quantities: as for `collect`.
         fitted: how the errors were found.
         sources: what the places are.
+        guided: from `collect_guided`.
         constant: one width for all pixels instead of the head's.
         familiarity: fit the centres of the surroundings, too.
     """
-    tables = {side: SampleTable.of(places, side) for side in WINDOWS if _any(places, side)}
-    folds = [zlib.crc32(place.region.encode()) % FOLDS for place in places]
-    weights = _place_weights(places)
-    head, scores = None, dict[int, Tensor]()
-    if constant:
-        scores = {side: scores_of(table, None) for side, table in tables.items()}
-    else:
-        for side, table in tables.items():
-            scores[side] = torch.full_like(table.errors, float("nan"))
-        for fold in sorted(set(folds)):
-            inside = [n for n, f in enumerate(folds) if f != fold] or list(range(len(places)))
-            own = fit_head(tables[1].of_places(inside), weights)
-            for side, table in tables.items():
-                held = torch.isin(
-                    table.place, torch.tensor([n for n, f in enumerate(folds) if f == fold])
-                )
-                scores[side][held] = scores_of(table, own)[held]
-        head = fit_head(tables[1], weights)
+    plain = _Widths.of(places, constant=constant)
+    factors = factors_of(places, quantities, plain.tables, plain.scores)
+    with_guide = _Widths.of(guided, constant=constant) if guided else None
+    if with_guide is not None:
+        factors += factors_of(guided, quantities, with_guide.tables, with_guide.scores)
+    familiar = None
+    if familiarity:
+        folds, weights = _folds(places), _place_weights(places)
+        familiar = fit_familiar(places, plain.tables[1], folds, weights, model)
     return Calibration(
         model.weights_hash,
         tuple(quantities),
-        factors_of(places, quantities, tables, scores),
+        factors,
         fitted,
         tuple(sources),
-        None if head is None else arrays(head),
-        fit_familiar(places, tables[1], folds, weights, model) if familiarity else None,
+        plain.head,
+        familiar,
+        None if with_guide is None else with_guide.head,
     )
+
+
+def with_guided(
+    calibration: Calibration, places: Sequence[PlaceErrors], *, fitted: str, sources: Sequence[str]
+) -> Calibration:
+    """Return a calibration of results without a guide with that of guided ones.
+
+    Args:
+        calibration: of the model.
+        places: from `collect_guided`.
+        fitted: how the errors were found, of results with a guide and without.
+        sources: what these places are.
+    """
+    widths, quantities = _Widths.of(places), calibration.quantities
+    kept = tuple(f for f in calibration.factors if f.guide is None)
+    return replace(
+        calibration,
+        factors=kept + factors_of(places, quantities, widths.tables, widths.scores),
+        fitted=fitted,
+        sources=(*calibration.sources, *sources),
+        guided=widths.head,
+    )
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """A head for the widths, and what its widths are worth at places that it was not fitted on.
+
+    Attributes:
+        tables: samples of the places, by side of the windows.
+        scores: [N, Q] of each table.
+        head: fitted on all places; None for constant widths.
+    """
+
+    tables: Mapping[int, SampleTable]
+    scores: Mapping[int, Tensor]
+    head: Head | None
+
+    @classmethod
+    def of(cls, places: Sequence[PlaceErrors], *, constant: bool = False) -> Self:
+        """Fit a head to each part of the regions, and one to all."""
+        tables = {side: SampleTable.of(places, side) for side in WINDOWS if _any(places, side)}
+        if constant:
+            return cls(tables, {side: scores_of(t, None) for side, t in tables.items()}, None)
+        folds, weights = _folds(places), _place_weights(places)
+        scores = {s: torch.full_like(t.errors, float("nan")) for s, t in tables.items()}
+        for fold in sorted(set(folds)):
+            inside = [n for n, f in enumerate(folds) if f != fold] or list(range(len(places)))
+            own = fit_head(tables[1].of_places(inside), weights)
+            outside = torch.tensor([n for n, f in enumerate(folds) if f == fold])
+            for side, table in tables.items():
+                held = torch.isin(table.place, outside)
+                scores[side][held] = scores_of(table, own)[held]
+        return cls(tables, scores, arrays(fit_head(tables[1], weights)))
+
+
+def _folds(places: Sequence[PlaceErrors]) -> list[int]:
+    """Return the part of each place's region in cross-fitting."""
+    return [zlib.crc32(place.region.encode()) % FOLDS for place in places]
 
 
 def factors_of(
@@ -111,10 +168,8 @@ def _any(places: Sequence[PlaceErrors], side: int) -> bool:
 
 def _place_weights(places: Sequence[PlaceErrors]) -> Tensor:
     """Return how much each place counts for the head: groups by the root of their places."""
-    sizes: dict[str, int] = {}
-    for place in places:
-        sizes[place.group] = sizes.get(place.group, 0) + 1
-    return torch.tensor([sizes[place.group] ** -0.5 for place in places])
+    sizes = Counter((place.group, place.guide) for place in places)
+    return torch.tensor([sizes[place.group, place.guide] ** -0.5 for place in places])
 
 
 def _factors(
@@ -128,8 +183,9 @@ def _factors(
         if len(own):
             by_place[number] = own
     found = []
-    for unit in sorted({places[n].unit for n in by_place}):
-        of_unit = [n for n in by_place if places[n].unit == unit]
+    kinds = Counter((places[n].unit, places[n].guide) for n in by_place)
+    for unit, guide in sorted(kinds, key=str):
+        of_unit = [n for n in by_place if (places[n].unit, places[n].guide) == (unit, guide)]
         names = sorted({places[n].group for n in of_unit})
         for group in ("", *names):
             members = [n for n in of_unit if group in ("", places[n].group)]
@@ -137,7 +193,7 @@ def _factors(
                 continue
             sensors = tuple(sorted(set().union(*(places[n].sensors for n in members))))
             own_scores = [by_place[n] for n in members]
-            found.append(Factors.of(quantity, unit, side, group, sensors, own_scores))
+            found.append(Factors.of(quantity, unit, side, group, sensors, own_scores, guide))
     return found
 
 
@@ -150,6 +206,9 @@ def calibrate(
     by: str = "sensor",
 ) -> Calibration:
     """Calibrate a model on the places of a manifest that it was not trained on.
+
+    Where rows name guides, results with these guides are calibrated, too, by the size of the
+    guides' pixels and by whether they are of another date.
 
     Args:
         model: loaded model.
@@ -170,18 +229,31 @@ def calibrate(
     quantities = [*model.signature.target, *index]
     for name in index:
         indices.required_bands(name)
-    places = collect(model, rows, quantities, by)
+    pair = [name for name in PAIR if name in rows]
+    alone = rows.drop(columns=[name for name in columns.GUIDE if name in rows])
+    places = collect(model, alone.drop_duplicates(pair, ignore_index=True), quantities, by)
     if not places:
         raise ManifestError(f"{manifest}: no valid pixel")
+    with_guide = list[PlaceErrors]()
+    if "guide" in rows and rows["guide"].notna().any():
+        those = rows[rows["guide"].notna()].reset_index(drop=True)
+        with_guide = collect_guided(model, those, quantities, by)
     source = f"{Path(manifest).name}, {split or 'all rows'}, {len(places)} places"
     words = "errors of this model at places that its training did not see, as the manifest says"
-    return fit(places, model, quantities, fitted=words, sources=[source])
+    return fit(places, model, quantities, fitted=words, sources=[source], guided=with_guide)
 
 
 def summary(calibration: Calibration) -> Mapping[str, Any]:
     """Return how many places each quantity was calibrated on, by unit and group."""
     return {
-        f"{f.quantity}, {f.unit}" + (f", {f.group}" if f.group else ""): f.places
+        ", ".join(
+            [
+                f.quantity,
+                f.unit,
+                *([f.guide.words] if f.guide else []),
+                *([f.group] if f.group else []),
+            ]
+        ): f.places
         for f in calibration.factors
         if f.window == 1
     }

@@ -245,9 +245,7 @@ def _interval_judges(
     if not models:
         raise ManifestError("--interval judges models; files of another tool have no intervals")
     if guided:
-        raise ManifestError(
-            "--interval: models are calibrated without a guide; remove the column 'guide'"
-        )
+        raise ManifestError("--interval judges results without a guide; remove the column 'guide'")
     return [PlaceIntervals(model, options, device, precision) for model in models]
 
 

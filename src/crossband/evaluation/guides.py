@@ -7,10 +7,11 @@ broken down by the age of the guide and by the size of its pixels.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ _EDGE = 4
 Array = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Guided:
+    """What a guided result was made of.
+
+    Attributes:
+        network: the output of the network, before the guide corrected it.
+        measured: [h, w], where the guide is valid.
+        ratio: size of the guide's pixels in pixels of the result.
+        days: between guide and source; NaN where unknown.
+        calibrated: whether intervals of such results can be calibrated.
+    """
+
+    network: Window
+    measured: NDArray[np.bool_]
+    ratio: float
+    days: float
+    calibrated: bool
+
+
 class GuidedCandidate(ModelCandidate):
     """A model whose results are corrected by the guides of the rows.
 
@@ -62,12 +82,16 @@ class GuidedCandidate(ModelCandidate):
         label: see `ModelCandidate`.
         device: see `ModelCandidate`.
         precision: see `ModelCandidate`.
+
+    Attributes:
+        seen: what the last prediction was made of.
     """
 
     def __init__(self, model: Model, label: str, device: str, precision: str) -> None:
         super().__init__(model, label, device, precision)
         self._tile = TileOptions(device=device, precision=precision)
         self._last: tuple[Window, Window] | None = None
+        self.seen: Guided | None = None
         own = {UNGUIDED: self._unguided, **guide_baselines(self.signature, self.scale)}
         self.baselines = own | self.baselines
 
@@ -78,7 +102,7 @@ class GuidedCandidate(ModelCandidate):
         result = self._unguided(row, source, grid)
         known = {*self.signature.source, *self.signature.target}
         with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            options = GuideOptions.of_row(row)
+            options = replace(GuideOptions.of_row(row), days=known_days(row))
             if options.bands is not None:
                 named = {k: v for k, v in options.bands.items() if k in known}
                 options = replace(options, bands=named)
@@ -91,18 +115,18 @@ class GuidedCandidate(ModelCandidate):
                     f"guide {options.guide}: it is {correction.unit}, and the target {result.unit}"
                 )
             made, _ = correction.corrected(WindowRaster(result), stack, Path(folder))
+            self.seen = _guided(correction, result)
             return made.read(result.grid.box)
 
     def _by_network(self, row: Mapping[str, Any], source: Window) -> Window:
         """Translate with a network that takes the guide of the row, and correct the result."""
         with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             # The window in memory has no date, and the row may state one.
-            options = replace(GuideOptions.of_row(row), days=guide_age(row))
+            options = replace(GuideOptions.of_row(row), days=known_days(row))
             raster = WindowRaster(source)
             guide = stack.enter_context(TrainedGuide(options, self.model, raster, "the source"))
             result = translate_window(self.model, source, self._tile, guide.at)
-            if not guide.corrects:
-                return result
+            self.seen = _guided(guide, result)
             made, _ = guide.corrected(WindowRaster(result), stack, Path(folder))
             return made.read(result.grid.box)
 
@@ -115,6 +139,21 @@ class GuidedCandidate(ModelCandidate):
     def describe(self) -> dict[str, Any]:
         """See `ModelCandidate.describe`; also that the model is guided, and how."""
         return {**super().describe(), "guided": TRAINED if self.signature.guide else RESIDUAL}
+
+
+def known_days(row: Mapping[str, Any]) -> float | None:
+    """Return the days between the guide and the source of a row; None where it is not known."""
+    days = guide_age(row)
+    return None if math.isnan(days) else days
+
+
+def _guided(by: GuideCorrection | TrainedGuide, result: Window) -> Guided:
+    """Return what a guided result is made of."""
+    try:
+        (ratio, days), calibrated = by.calibrated_as(), True
+    except CrossbandError:
+        ratio, days, calibrated = by.ratio, by.days, False
+    return Guided(result, by.measured(result.grid.box), ratio, days, calibrated)
 
 
 def guide_baselines(signature: Signature, scale: int) -> dict[str, Baseline]:

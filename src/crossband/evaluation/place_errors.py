@@ -22,9 +22,10 @@ from crossband.evaluation.evaluation import (
     sensor_name,
     valid_mask,
 )
+from crossband.evaluation.guides import GuidedCandidate
 from crossband.evaluation.wrong_inputs import wrong_cells
 from crossband.model import Model
-from crossband.model.calibration import WINDOWS
+from crossband.model.calibration import WINDOWS, GuideClass
 from crossband.networks.generators.local_pyramid import member_spread
 from crossband.networks.uncertainty import cells_at, pixel_features, surroundings_of
 from crossband.raster.grid import Window
@@ -53,7 +54,7 @@ class Sample:
 
 @dataclass
 class PlaceErrors:
-    """The errors at one place: a group of the manifest in one unit.
+    """The errors at one place: a group of the manifest in one unit, and one class of guides.
 
     Attributes:
         place: name of the group.
@@ -64,6 +65,7 @@ class PlaceErrors:
         samples: side of the windows, 1 for pixels -> samples.
         values: [n, Cs] source values, for the quantiles of the bands.
         wrong: kind of a wrong input -> [n, F] surroundings that it has here.
+        guide: the class of the guides; None for results without one.
     """
 
     place: str
@@ -74,12 +76,13 @@ class PlaceErrors:
     samples: dict[int, Sample] = field(default_factory=lambda: {n: Sample() for n in WINDOWS})
     values: list[NDArray[np.float32]] = field(default_factory=list)
     wrong: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    guide: GuideClass | None = None
 
 
 def collect(
     model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor", seed: int = 0
 ) -> list[PlaceErrors]:
-    """Return the errors of a model at places that it was not trained on.
+    """Return the errors of a model without a guide at places that it was not trained on.
 
     Args:
         model: whose errors are measured.
@@ -99,9 +102,44 @@ def collect(
         group = sensor if by == "sensor" else str(row.get(by, ""))
         place = found.setdefault(key, PlaceErrors(key[0], region, source.unit, group))
         place.sensors.add(sensor)
-        _add(place, model, quantities, (source, target, output), rng)
+        mask = valid_mask(source, target) & output.mask
+        _add(place, model, quantities, (source, target, output), output, mask, rng)
         for kind, cells in wrong_cells(model, source, other):
             place.wrong.setdefault(kind, []).append(cells)
+    return [place for place in found.values() if place.samples[1].errors]
+
+
+def collect_guided(
+    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor", seed: int = 0
+) -> list[PlaceErrors]:
+    """Return the errors of guided results at places that the model was not trained on.
+
+    A place counts once in each class of guides that it has. Pixels without a valid guide, and
+    guides that no interval is calibrated for, are left out.
+
+    Args:
+        model: whose errors are measured.
+        rows: of a manifest, with guides.
+        quantities: target bands, then indices.
+        by: column by which calibrations are told apart.
+        seed: of the choice of pixels.
+    """
+    candidate = GuidedCandidate(model, model.name, "cpu", "fp32")
+    evaluation = Evaluation(candidate, rows, ())
+    rng, found = np.random.default_rng(seed), dict[tuple[str, str, GuideClass], PlaceErrors]()
+    for position, row in enumerate(evaluation.rows):
+        source, target, output = evaluation.triple(position)
+        seen = candidate.seen
+        if seen is None or not seen.calibrated:
+            continue
+        sensor, guide = sensor_name(row), GuideClass.of(seen.ratio, seen.days != 0)
+        region, key = str(row.get("region") or row["group"]), (str(row["group"]), source.unit)
+        group = sensor if by == "sensor" else str(row.get(by, ""))
+        new = PlaceErrors(key[0], region, source.unit, group, guide=guide)
+        place = found.setdefault((*key, guide), new)
+        place.sensors.add(sensor)
+        mask = valid_mask(source, target) & output.mask & seen.measured
+        _add(place, model, quantities, (source, target, output), seen.network, mask, rng)
     return [place for place in found.values() if place.samples[1].errors]
 
 
@@ -110,12 +148,26 @@ def _add(
     model: Model,
     quantities: Sequence[str],
     windows: tuple[Window, Window, Window],
+    made: Window,
+    mask: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> None:
-    source, target, output = windows
+    """Add samples of a pair.
+
+    Args:
+        place: that it is of.
+        model: whose errors these are.
+        quantities: see `collect`.
+        windows: source, target and result.
+        made: what the network gave, by which the head decides: the result, or what a guide
+            corrected to it.
+        mask: pixels that count.
+        rng: chooses the samples.
+    """
+    source, target, _ = windows
     if target.grid.height != source.grid.height:
         raise ManifestError(f"{model.name} makes pixels finer, which is not calibrated")
-    mask = valid_mask(source, target) & output.mask
+    facts = np.array(() if place.guide is None else place.guide.facts, np.float32)
     errors = error_maps(quantities, windows, model)
     with torch.inference_mode():
         x = model.signature.normalise(
@@ -126,7 +178,7 @@ def _add(
         levels = around.surroundings(x)
         description, spread = around.description(levels).float(), member_spread(around, x, levels)
         low, span = model.signature.ranges([source.unit], "target", torch.zeros(0))
-        normal = (torch.from_numpy(output.values)[None] - low) / span
+        normal = (torch.from_numpy(made.values)[None] - low) / span
         seen = pixel_features(x, normal)[0]
     for side in WINDOWS:
         for rows, columns in _windows(mask, side, rng):
@@ -138,7 +190,9 @@ def _add(
             at = at[rng.integers(len(at), size=PIXELS_OF_WINDOW if side > 1 else 1)]
             r, c = torch.from_numpy(at.T + np.array([[rows.start], [columns.start]]))
             sample = place.samples[side]
-            sample.cells.append(cells_at(description, r, c, around.stride)[0].numpy())
+            cells = cells_at(description, r, c, around.stride)[0].numpy()
+            told = np.broadcast_to(facts, (len(cells), len(facts)))
+            sample.cells.append(np.concatenate([cells, told], axis=1))
             sample.pixels.append(seen[r, c].numpy())
             sample.errors.append(mean.astype(np.float32))
             sample.spread.append(spread[r, c].numpy())

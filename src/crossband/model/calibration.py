@@ -1,17 +1,16 @@
-"""`calibration.json`: the calibration of a model. The file is not trusted, and is checked.
+"""The calibration of a model, which its folder keeps as `calibration.json`.
 
 It holds weights of a small head for the widths of intervals, the factors by which these widths are
-multiplied at each level, and what surroundings were like at the places that it was fitted on. Every
-value is checked before use; nothing is executed.
+multiplied at each level, and what surroundings were like at the places that it was fitted on. The
+file is read in `calibration_file`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from numpy.typing import NDArray
 
 from crossband.core import indices
 from crossband.core.conformal import PROMISES, Scores, highest_level, threshold
-from crossband.core.json_text import read_strict_json
 from crossband.core.sensors import VALID_RANGE
-from crossband.errors import CrossbandError, ModelError
+from crossband.errors import CrossbandError
 from crossband.model.files import CALIBRATION
 
 FORMAT = 2
@@ -32,8 +30,8 @@ LEVELS = tuple(round(0.01 * n, 2) for n in range(5, 100))
 WINDOWS = (1, 10, 50)
 #: Fewer places of a sensor than this share the calibration of all sensors.
 OWN = 40
-#: Largest numbers of one list, and of lists in a list.
-_MOST, _ROWS = 4096, 1024
+#: Upper end of the first class of guides' pixel sizes, and the largest size, in pixels.
+FINEST, LARGEST_RATIO = 1.5, 2.0**16
 #: Kinds of wrong and unusual inputs that familiarity is shown.
 BANDS, OFFSET, HAZE, NIGHT = "bands", "offset", "haze", "night"
 GUARANTEE = (
@@ -42,6 +40,44 @@ GUARANTEE = (
     "be missed misses more than twice as much (at 90 %: at most 10 % of places are covered to less "
     "than 80 %). Nothing is promised for one place, one pixel, or places unlike these."
 )
+
+
+@dataclass(frozen=True)
+class GuideClass:
+    """Guides whose results are calibrated together.
+
+    Attributes:
+        low: smallest size of a guide's pixels in pixels of the result.
+        high: the largest one; it is not in the class.
+        dated: whether the guides are of another date than the sources.
+    """
+
+    low: float
+    high: float
+    dated: bool
+
+    @classmethod
+    def of(cls, ratio: float, dated: bool) -> GuideClass:
+        """Return the class of a guide: below 1.5, 1.5 to 3, 3 to 6, 6 to 12, and so on.
+
+        >>> GuideClass.of(8.0, False)
+        GuideClass(low=6.0, high=12.0, dated=False)
+        """
+        high = FINEST
+        while ratio >= high:
+            high *= 2
+        return cls(high / 2 if high > FINEST else 0.0, high, dated)
+
+    @property
+    def facts(self) -> tuple[float, float]:
+        """What the head of guided results is given: the logarithm of the ratio, and the date."""
+        return math.log2(max(self.high / 1.5, 1.0)), float(self.dated)
+
+    @property
+    def words(self) -> str:
+        """The class in words."""
+        size = f"{self.low:g} to {self.high:g} times larger" if self.low else "as large, about"
+        return f"guide's pixels {size}, {'another' if self.dated else 'the same'} date"
 
 
 @dataclass(frozen=True)
@@ -58,6 +94,7 @@ class Factors:
         mean: the factor at each level for the promise `mean`, see `conformal.threshold`; infinite
             where there are too few places.
         strict: the same for the promise `places`.
+        guide: the class of the guides; None for results without one.
     """
 
     quantity: str
@@ -68,6 +105,7 @@ class Factors:
     places: int
     mean: tuple[float, ...]
     strict: tuple[float, ...]
+    guide: GuideClass | None = None
 
     @classmethod
     def of(
@@ -78,13 +116,14 @@ class Factors:
         group: str,
         sensors: tuple[str, ...],
         scores: Scores,
+        guide: GuideClass | None = None,
     ) -> Factors:
         """Return the factors that the scores of places give."""
         mean, strict = (
             tuple(threshold(scores, level, promise) for level in LEVELS) for promise in PROMISES
         )
         places = sum(len(place) > 0 for place in scores)
-        return cls(quantity, unit, window, group, sensors, places, mean, strict)
+        return cls(quantity, unit, window, group, sensors, places, mean, strict, guide)
 
     def at(self, level: float, promise: str) -> float:
         """Return the factor at a level; at the next higher one where it is not stored.
@@ -101,9 +140,10 @@ class Factors:
             if stored >= level - 1e-9 and math.isfinite(factor):
                 return factor
         best = max((v for v, f in zip(LEVELS, factors, strict=True) if math.isfinite(f)), default=0)
+        of = "" if self.guide is None else f" ({self.guide.words})"
         raise CrossbandError(
             f"--interval {level:g}: the calibration has {self.places} places of {self.quantity} in "
-            f"{self.unit}, which promise at most {best:g}"
+            f"{self.unit}{of}, which promise at most {best:g}"
             + (f" (level <= K / (K + 1) = {highest_level(self.places):.3f})" if best else "")
         )
 
@@ -187,6 +227,8 @@ class Calibration:
         sources: what the places are.
         head: of the widths; None for constant ones.
         familiar: None where familiarity was not fitted.
+        guided: of the widths of guided results; its `cells` have further columns for
+            `GuideClass.facts`. None where guided results were not calibrated.
     """
 
     weights: str
@@ -196,23 +238,39 @@ class Calibration:
     sources: tuple[str, ...]
     head: Head | None = None
     familiar: Familiar | None = None
+    guided: Head | None = None
+
+    def only(self, quantities: Sequence[str]) -> Calibration:
+        """Return what gives the widths of some quantities; unknown ones are left out."""
+        kept = tuple(q for q in self.quantities if q in quantities)
+        rows = [2 * self.quantities.index(q) + n for q in kept for n in (0, 1)]
+        head, guided = (
+            None if h is None else replace(h, out=h.out[rows], out_bias=h.out_bias[rows])
+            for h in (self.head, self.guided)
+        )
+        return replace(self, quantities=kept, head=head, guided=guided)
 
     def find(
-        self, quantity: str, unit: str, sensor: str | None = None, window: int = 1
+        self,
+        quantity: str,
+        unit: str,
+        sensor: str | None = None,
+        window: int = 1,
+        guide: GuideClass | None = None,
     ) -> list[Factors]:
         """Return the factors of a quantity: of the groups with places of a sensor, else of all.
 
         Raises:
             CrossbandError: it was not calibrated.
         """
-        found = [
-            f for f in self.factors if (f.quantity, f.unit, f.window) == (quantity, unit, window)
-        ]
+        wanted = (quantity, unit, window, guide)
+        found = [f for f in self.factors if (f.quantity, f.unit, f.window, f.guide) == wanted]
         if not found:
-            known = sorted({f"{f.quantity} in {f.unit}" for f in self.factors if f.window == 1})
+            of = [f for f in self.factors if (f.window, f.guide) == (1, guide)]
+            known = sorted({f"{f.quantity} in {f.unit}" for f in of})
             raise CrossbandError(
                 f"--interval: {quantity} of a {unit} source was not calibrated; this model has "
-                f"{', '.join(known)}; crossband calibrate --index adds an index"
+                f"{', '.join(known) or 'none'}; crossband calibrate --index adds an index"
             )
         return [f for f in found if f.group and sensor in f.sensors] or found
 
@@ -224,6 +282,7 @@ class Calibration:
         promise: str = PROMISES[0],
         sensor: str | None = None,
         window: int = 1,
+        guide: GuideClass | None = None,
     ) -> tuple[float, Factors]:
         """Return the factor of a scene, and whose places it is from.
 
@@ -234,7 +293,7 @@ class Calibration:
             CrossbandError: not calibrated, or not at this level; see `Factors.at`.
         """
         found, refused = [], []
-        for factors in self.find(quantity, unit, sensor, window):
+        for factors in self.find(quantity, unit, sensor, window, guide):
             try:
                 found.append((factors.at(level, promise), factors))
             except CrossbandError as error:
@@ -242,6 +301,44 @@ class Calibration:
         if not found:
             raise refused[-1]
         return max(found, key=lambda pair: pair[0])
+
+    def guide_class(
+        self,
+        ratio: float,
+        dated: bool,
+        quantities: Sequence[str],
+        unit: str,
+        level: float,
+        promise: str = PROMISES[0],
+        sensor: str | None = None,
+    ) -> GuideClass:
+        """Return the calibrated class of a guide.
+
+        If its own class has too few places for the level, it is the next one of larger pixels, with
+        which results are worse: an interval that is too wide breaks no promise.
+
+        Raises:
+            CrossbandError: no class with pixels of this size or larger is calibrated at this level.
+        """
+        own = GuideClass.of(ratio, dated)
+        known = {f.guide for f in self.factors if f.guide is not None and f.window == 1}
+        fit = [c for c in known if c.dated == dated and c.high >= own.high]
+        refused = None
+        for guide in sorted(fit, key=lambda c: c.high):
+            try:
+                for name in quantities:
+                    self.factor(name, unit, level, promise, sensor, guide=guide)
+            except CrossbandError as error:
+                refused = refused or error
+            else:
+                return guide
+        if refused is not None:
+            raise refused
+        there = "; ".join(c.words for c in sorted(known, key=lambda c: (c.dated, c.high)))
+        raise CrossbandError(
+            f"--interval: results with a guide like this one ({own.words}) were not calibrated; "
+            f"this model has {there or 'no calibration of guided results'}"
+        )
 
     def save(self, folder: Path) -> Path:
         """Write `calibration.json`."""
@@ -265,153 +362,6 @@ def indices_name(quantity: str) -> str | None:
     except CrossbandError:
         return None
     return quantity
-
-
-def read_calibration(folder: Path, weights: str) -> Calibration | None:
-    """Return the calibration of a model folder; None where it has none.
-
-    Args:
-        folder: of the model.
-        weights: SHA-256 of the folder's weights.
-
-    Raises:
-        ModelError: it is damaged, or of other weights.
-    """
-    path = folder / CALIBRATION
-    if not os.path.exists(path):
-        return None
-    data = read_strict_json(path, ModelError)
-    try:
-        found = _parsed(data)
-    except (KeyError, TypeError, ValueError, OverflowError, CrossbandError) as error:
-        what = f"the key {error} is missing" if isinstance(error, KeyError) else error
-        raise ModelError(f"{path}: not a calibration: {what}") from error
-    if found.weights != weights:
-        raise ModelError(
-            f"{path}: it is of other weights ({found.weights:.12}, the model has {weights:.12}); "
-            "remove it, or calibrate again"
-        )
-    return found
-
-
-def _parsed(data: Any) -> Calibration:
-    if not isinstance(data, dict) or data["format"] != FORMAT:
-        raise ValueError(f"not of format {FORMAT}; crossband calibrate makes a new one")
-    quantities = tuple(_text(q) for q in _list(data["quantities"], 64))
-    factors = tuple(_factors(f, quantities) for f in _list(data["factors"], _MOST))
-    head, familiar = data["head"], data["familiar"]
-    return Calibration(
-        _text(data["weights"]),
-        quantities,
-        factors,
-        _text(data["fitted"]),
-        tuple(_text(s) for s in _list(data["sources"], _MOST)),
-        None if head is None else _head(head, 2 * len(quantities)),
-        None if familiar is None else _familiar(familiar),
-    )
-
-
-def _factors(data: Any, quantities: Sequence[str]) -> Factors:
-    numbers = [[math.inf if v is None else _number(v) for v in _list(data[key], len(LEVELS))]
-               for key in ("mean", "strict")]  # fmt: skip
-    window, places = data["window"], data["places"]
-    if data["quantity"] not in quantities:
-        raise ValueError(f"factors of {data['quantity']!r:.60}, which is no quantity")
-    if window not in WINDOWS or not isinstance(places, int) or not 0 <= places < 10**9:
-        raise ValueError("a window or a number of places that is not possible")
-    for values in numbers:
-        if len(values) != len(LEVELS) or values != sorted(values):
-            raise ValueError("factors that do not rise with the level")
-    sensors = tuple(_text(s) for s in _list(data["sensors"], _ROWS))
-    mean, strict = map(tuple, numbers)
-    return Factors(
-        _text(data["quantity"]),
-        _text(data["unit"]),
-        window,
-        _text(data["group"]),
-        sensors,
-        places,
-        mean,
-        strict,
-    )
-
-
-def _head(data: Any, outputs: int) -> Head:
-    cells, pixels, out = (_matrix(data[key]) for key in ("cells", "pixels", "out"))
-    bias, out_bias = _vector(data["bias"]), _vector(data["out_bias"])
-    hidden = len(bias)
-    if not (len(cells) == len(pixels) == hidden and out.shape == (outputs, hidden)):
-        raise ValueError("the sizes of the head do not fit each other")
-    if len(out_bias) != outputs:
-        raise ValueError("the sizes of the head do not fit each other")
-    return Head(cells, pixels, bias, out, out_bias)
-
-
-def _familiar(data: Any) -> Familiar:
-    turn, centres, usual = _matrix(data["turn"]), _matrix(data["centres"]), _vector(data["usual"])
-    if turn.shape != (centres.shape[1], len(usual)):
-        raise ValueError("the sizes of the centres do not fit each other")
-    distance, limit = _number(data["distance"]), _number(data["limit"])
-    if distance <= 0 or limit <= 0:
-        raise ValueError("a distance that is not positive")
-    if not isinstance(data["bands"], dict):
-        raise ValueError("no quantiles of the bands")
-    bands = {
-        _text(unit): {_text(name): _three(q) for name, q in dict(of).items()}
-        for unit, of in data["bands"].items()
-    }
-    wrong = data.get("wrong")
-    of = None if wrong is None else _wrong(wrong, len(usual))
-    return Familiar(turn, usual, centres, distance, limit, bands, of)
-
-
-def _wrong(data: Any, features: int) -> Wrong:
-    kinds = tuple(_text(k) for k in _list(data["kinds"], 4))
-    cells, out = _matrix(data["cells"]), _matrix(data["out"])
-    bias, out_bias = _vector(data["bias"]), _vector(data["out_bias"])
-    sizes = cells.shape, len(bias), out.shape, len(out_bias)
-    if sizes != ((len(bias), features), len(bias), (len(kinds), len(bias)), len(kinds)):
-        raise ValueError("the sizes of the network for wrong inputs do not fit each other")
-    if not set(kinds) <= {BANDS, OFFSET, HAZE, NIGHT}:
-        raise ValueError(f"wrong inputs of kinds {kinds!r:.60}")
-    limit, spread = _number(data["limit"]), _number(data["spread"])
-    if spread <= 0:
-        raise ValueError("a spread that is not positive")
-    return Wrong(_text(data["unit"]), kinds, cells, bias, out, out_bias, limit, spread)
-
-
-def _three(value: Any) -> tuple[float, float, float]:
-    low, middle, high = (_number(v) for v in _list(value, 3))
-    return low, middle, high
-
-
-def _matrix(value: Any) -> NDArray[np.float32]:
-    rows = [_vector(row) for row in _list(value, _ROWS)]
-    if not rows or len({len(row) for row in rows}) > 1:
-        raise ValueError("a matrix whose rows differ in length, or without rows")
-    return np.stack(rows)
-
-
-def _vector(value: Any) -> NDArray[np.float32]:
-    return np.array([_number(v) for v in _list(value, _MOST)], np.float32)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        raise ValueError(f"{value!r:.60} is no number of this file")
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
-        raise ValueError(f"{value!r:.60} is no line of text")
-    return value
-
-
-def _list(value: Any, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise ValueError(f"no list, or one of more than {most}")
-    return value
 
 
 def _plain(value: Any) -> Any:

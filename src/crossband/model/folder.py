@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossband.errors import ModelError, nearest
-from crossband.model.calibration import read_calibration
+from crossband.model.calibration_file import read_calibration
 from crossband.model.description import read_description
 from crossband.model.files import BASELINES, DESCRIPTION, WEIGHTS
 from crossband.model.hub import PREFIX as HUB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.errors import ModelError
-from crossband.model.calibration import Calibration, Familiar, Head
+from crossband.model.calibration import Calibration, Familiar, GuideClass, Head
 from crossband.model.model import Model
 from crossband.networks.base import Generator
 from crossband.networks.uncertainty import (
@@ -23,48 +24,68 @@ from crossband.networks.uncertainty import (
 )
 
 M = TypeVar("M", bound=Model)
+_Key = tuple[str, GuideClass | None, tuple[str, ...] | None]
 #: Made of each model, by unit: who keeps engines by their models must get the same one.
-_MADE: WeakKeyDictionary[Model, dict[str, Model]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[_Key, Model]]] = WeakKeyDictionary()
 #: Name of the channel of the dissimilarity.
 DISSIMILARITY = "dissimilarity"
 
 
-def uncertain_model(model: M, unit: str) -> M:
+def uncertain_model(
+    model: M,
+    unit: str,
+    guide: GuideClass | None = None,
+    quantities: tuple[str, ...] | None = None,
+) -> M:
     """Return the model with the further channels of `UncertainGenerator`, the same one each time.
 
     Args:
         model: calibrated.
         unit: of the sources that it will be given.
+        guide: the class of the guide. The widths of guided results then follow the others.
+        quantities: whose widths are computed; by default all of the calibration.
 
     Raises:
         ModelError: there is no calibration, or it does not fit the network.
     """
     calibration = calibration_of(model)
-    made = _MADE.setdefault(model, {})
-    if unit not in made or made[unit].calibration is not calibration:
-        made[unit] = _uncertain(model, calibration, unit)
-    return cast(M, made[unit])
+    of, made = _MADE.get(model, (None, {}))
+    if of is not calibration:
+        made = {}
+        _MADE[model] = calibration, made
+    key = unit, guide, quantities
+    if key not in made:
+        kept = calibration if quantities is None else calibration.only(quantities)
+        made[key] = _uncertain(model, kept, unit, guide)
+    return cast(M, made[key])
 
 
-def _uncertain(model: M, calibration: Calibration, unit: str) -> M:
-    if calibration.quantities[: len(model.signature.target)] != tuple(model.signature.target):
+def _uncertain(model: M, calibration: Calibration, unit: str, guide: GuideClass | None) -> M:
+    bands = tuple(model.signature.target)
+    if calibration.quantities[: len(bands)] not in (bands, ()):
         raise ModelError(f"{model.name}: the calibration is of other bands")
     network: Generator = model.network
     around = surroundings_of(network)
     features = around.moments * around.levels
     head, familiar = calibration.head, calibration.familiar
     seen = network.in_channels + 2 * network.out_channels
+    outputs = 2 * len(calibration.quantities)
+    if guide is not None:
+        own = _of_class(calibration.guided, guide, features, seen, outputs)
+        head = _both(head or _constant(features, seen, outputs), own)
     if head is not None and (head.cells.shape[1], head.pixels.shape[1]) != (features, seen):
         raise ModelError(f"{model.name}: the calibration is of another network")
     if familiar is not None and len(familiar.usual) != features:
         raise ModelError(f"{model.name}: the calibration is of another network")
     wrapped = UncertainGenerator(
         network,
-        None if head is None else _head(head),
+        None if head is None or not outputs else width_head(head),
         None if familiar is None else _dissimilarity(familiar, unit),
-        2 * len(calibration.quantities),
+        outputs,
+        guided=guide is not None,
     )
     clone = copy.copy(model)
+    clone.calibration = calibration
     clone._modules = dict(model._modules)
     clone._modules["network"] = wrapped.eval().requires_grad_(False)
     return clone
@@ -74,8 +95,9 @@ def channel_names(model: Model) -> tuple[str, ...]:
     """Return the names of the channels of a model's output, those of an uncertain one included."""
     names = list(model.signature.target)
     if isinstance(model.network, UncertainGenerator) and model.calibration is not None:
-        for quantity in model.calibration.quantities:
-            names += [f"{quantity}_below", f"{quantity}_above"]
+        for by in ("", "guided_") if model.network.guided else ("",):
+            for quantity in model.calibration.quantities:
+                names += [f"{by}{quantity}_below", f"{by}{quantity}_above"]
         if model.network.dissimilarity is not None:
             names.append(DISSIMILARITY)
     return tuple(names)
@@ -95,7 +117,37 @@ def calibration_of(model: Model) -> Calibration:
     return model.calibration
 
 
-def _head(head: Head) -> WidthHead:
+def _of_class(head: Head | None, guide: GuideClass, features: int, seen: int, outputs: int) -> Head:
+    """Return the head of guided results for one class: what it is told of the guide is constant."""
+    if head is None:
+        return _constant(features, seen, outputs)
+    facts = np.array(guide.facts, np.float32)
+    if head.cells.shape[1] != features + len(facts):
+        raise ModelError("the calibration of guided results is of another network")
+    own = head.bias + head.cells[:, features:] @ facts
+    return replace(head, cells=head.cells[:, :features], bias=own.astype(np.float32))
+
+
+def _constant(features: int, seen: int, outputs: int) -> Head:
+    """Return a head whose widths are all 1."""
+    sizes = ((1, features), (1, seen), (1,), (outputs, 1), (outputs,))
+    return Head(*(np.zeros(size, np.float32) for size in sizes))
+
+
+def _both(one: Head, other: Head) -> Head:
+    """Return one head with the outputs of two, computed in the same matrix products."""
+    cells, pixels, bias, out_bias = (
+        np.concatenate([getattr(one, name), getattr(other, name)])
+        for name in ("cells", "pixels", "bias", "out_bias")
+    )
+    out = np.zeros((len(out_bias), len(bias)), np.float32)
+    out[: len(one.out), : len(one.bias)] = one.out
+    out[len(one.out) :, len(one.bias) :] = other.out
+    return Head(cells, pixels, bias, out, out_bias)
+
+
+def width_head(head: Head) -> WidthHead:
+    """Return the network of a head's weights."""
     module = WidthHead(
         head.cells.shape[1],
         head.pixels.shape[1],

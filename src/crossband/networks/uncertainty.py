@@ -12,6 +12,7 @@ from crossband.errors import ModelError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
+from crossband.networks.generators.guided_residual import GuidedResidual
 from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
 
 #: Logarithms of widths, in normalised units of the target, are clipped here.
@@ -138,7 +139,8 @@ class UncertainGenerator(nn.Module):
         network: the generator.
         head: of the widths; by default constant ones of 1.
         dissimilarity: None leaves its channel out.
-        widths: number of channels of widths.
+        widths: number of channels of widths of results without a guide.
+        guided: the head also gives as many channels of widths of guided results.
 
     Attributes:
         extra: number of further channels.
@@ -153,12 +155,18 @@ class UncertainGenerator(nn.Module):
         head: WidthHead | None,
         dissimilarity: Dissimilarity | None,
         widths: int,
+        *,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         if (head is not None or dissimilarity is not None) and network.scale != 1:
             raise ModelError("widths by surroundings need a network that keeps the pixel size")
         self.network, self.head, self.dissimilarity = network, head, dissimilarity
-        self.widths, self.extra = widths, widths + (dissimilarity is not None)
+        self.guided = guided
+        sets = 0 if not widths else 2 if guided else 1
+        self.width_sets = [slice(n * widths, (n + 1) * widths) for n in range(sets)]
+        self.widths = widths * sets
+        self.extra = self.widths + (dissimilarity is not None)
         for name in Generator.__annotations__:  # margin, stride, scale and all the others
             setattr(self, name, getattr(network, name))
         self.conditioned = network.conditioned
@@ -211,6 +219,8 @@ class UncertainGenerator(nn.Module):
 
 def surroundings_of(network: Generator) -> LocalPyramid:
     """Return what computes the surroundings: the network's own, or one that has no weights."""
+    if isinstance(network, GuidedResidual):
+        network = network.unguided
     parts = network.parts if isinstance(network, FamiliarBlend) else [network]
     first = parts[0]
     if isinstance(first, LocalPyramid):

@@ -18,10 +18,12 @@ class Cog:
         compress: deflate, zstd, lzw or none. The predictor fits the data type: 2 for integers, 3
             for floating point.
         blocksize: side of a block in pixels, a multiple of 16, at least 128.
+        quick: compress fast rather than well.
     """
 
     compress: str = "deflate"
     blocksize: int = 512
+    quick: bool = False
 
     def __post_init__(self) -> None:
         if self.compress not in COMPRESSIONS:
@@ -42,6 +44,8 @@ class Cog:
         compression = {"compress": self.compress.upper()}
         if self.compress != "none":
             compression["predictor"] = "YES"
+        if self.quick and self.compress in ("deflate", "zstd"):
+            compression["level"] = "1"
         return {
             "driver": "COG",
             **compression,

@@ -91,7 +91,7 @@ def with_field_intervals(
     if wanted.interval is None:
         return options
     if options.guide.guide is not None:
-        raise CrossbandError("--interval: models are calibrated without --guide; leave one out")
+        raise CrossbandError("--interval: means over fields are not calibrated with --guide")
     known = {f.quantity for f in calibration_of(model).factors}
     for index in indices:
         if index not in known:  # the message says what was calibrated

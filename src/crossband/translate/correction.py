@@ -12,6 +12,7 @@ must have the unit of its guide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,13 +34,20 @@ from crossband.errors import (
 )
 from crossband.model import Model
 from crossband.raster.compare import Overlap
+from crossband.raster.grid import Box
 from crossband.raster.match import METHODS, Match, fit
 from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.warp import BandView, Readable, check_georeference, same_grid
-from crossband.translate.guide_file import POOR, open_guide_file
+from crossband.translate.guide_file import (
+    POOR,
+    check_numbers,
+    days_between,
+    on_pixels_of,
+    open_guide_file,
+)
 from crossband.translate.model_error import ModelError
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.provenance import source_fingerprint
@@ -79,6 +87,7 @@ class GuideCorrection:
         ground: the overlap of result and guide.
         unit: of the corrected result.
         given: unit of the result as the network gives it.
+        days: between guide and source; NaN where unknown.
         fact: the guide, how it is read and used, in words that change with each of these.
         files: that the guide is read from.
 
@@ -95,6 +104,7 @@ class GuideCorrection:
         check_guide_options(options)
         assert options.guide is not None
         self._method, self._name = options.method or RESIDUAL, name
+        self._source = source
         self._what = f"--guide {options.guide}"
         grid, bands = source.grid.zoom(model.network.scale), tuple(model.signature.target)
         self.given = model.signature.target_unit(source.unit)
@@ -104,11 +114,13 @@ class GuideCorrection:
             alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
             wanted = () if alone or options.beside is not None else own
             opened = stack.enter_context(open_guide_file(options, bands, own, wanted))
+            self.days = days_between(options, source)
             if self.given not in (DISPLAY, opened.unit):
                 raise UnitError(
                     f"{self._what}: it is {opened.unit}, the result is {self.given}; their units "
                     f"must agree"
                 )
+            check_numbers(opened, self._what)
             opened.warn_of_bands("--guide-bands")
             self.unit = opened.unit
             check_georeference(grid, name)
@@ -163,6 +175,40 @@ class GuideCorrection:
         """How the result is corrected; see the module."""
         return self._method
 
+    @property
+    def ratio(self) -> float:
+        """Size of a pixel of the guide in pixels of the result."""
+        return self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
+
+    def calibrated_as(self) -> tuple[float, float]:
+        """Return the size of the guide's pixels and its age in days, for intervals.
+
+        Raises:
+            CrossbandError: intervals are not calibrated for results that are corrected like this.
+        """
+        if self._method in METHODS:
+            raise CrossbandError(
+                f"--interval: results of --guide-method {self._method} are not calibrated; "
+                f"those of {RESIDUAL} can be"
+            )
+        if self.given != self.unit:
+            raise CrossbandError(
+                f"--interval: a {self.given} result that gets the unit of its guide is not "
+                "calibrated"
+            )
+        if self._method == DIFFERENCE and self.days != 0:
+            when = "not known to be of the same date"
+            when = when if math.isnan(self.days) else "of another date"
+            raise CrossbandError(
+                f"--interval: {self._what} is {when}, and has not all bands that the model takes, "
+                "so the result is not calibrated; give a guide with these bands, or --guide-days 0"
+            )
+        return self.ratio, self.days
+
+    def measured(self, box: Box) -> NDArray[np.bool_]:
+        """Return which pixels of a rectangle of the result lie on valid pixels of the guide."""
+        return on_pixels_of(self.guide, self._source.grid.crop(box), self.ratio).mask
+
     def difference(self, result: Readable) -> Difference | None:
         """Return what is to be added to any part of a result, without computing all of it.
 
@@ -170,8 +216,7 @@ class GuideCorrection:
         """
         if self._method in METHODS or self.given != self.unit:
             return None
-        ratio = self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
-        return Difference(result, self.guide, ratio, self._own)
+        return Difference(result, self.guide, self.ratio, self._own)
 
     def close(self) -> None:
         """Close the guide."""
@@ -221,8 +266,7 @@ class GuideCorrection:
             slope = tuple(float(np.clip(s, 1 / LARGEST_GAIN, LARGEST_GAIN)) for s in mapping.slope)
             bounded = replace(mapping, slope=slope)
             converted = Corrected(result, lambda _, x: bounded.apply(x), self.unit)
-        ratio = self.ground.ratio if self.ground.coarser else 1 / self.ground.ratio
-        residual = Residual(converted, self.guide, ratio, self._own, folder)
+        residual = Residual(converted, self.guide, self.ratio, self._own, folder)
         stack.callback(residual.close)
         if residual.count < FEWEST[self._method]:
             raise self._too_few(residual.count)

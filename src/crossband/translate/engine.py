@@ -92,6 +92,11 @@ class Engine:
         return len(self.model.signature.target) + int(getattr(self.model.network, "extra", 0))
 
     @property
+    def _width_sets(self) -> Sequence[slice]:
+        """Further channels that are widths, of results without a guide and of guided ones."""
+        return getattr(self.model.network, "width_sets", ())
+
+    @property
     def margin(self) -> int | None:
         """The network's margin in source pixels; None where it sees the whole image."""
         return self.model.network.margin
@@ -189,8 +194,9 @@ class Engine:
         np.clip(values, *VALID_RANGE[self.model.signature.target_unit(unit)], out=values)
         if len(further):
             values = np.concatenate([values, further])
-            widths = slice(len(span), 3 * len(span))  # two of each band come first
-            values[widths] *= np.repeat(span, 2, axis=0)
+            for widths in self._width_sets:  # two of each band come first
+                start = len(span) + widths.start
+                values[start : start + 2 * len(span)] *= np.repeat(span, 2, axis=0)
         values[:, ~mask] = 0.0
         return values, mask
 

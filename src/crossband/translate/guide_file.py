@@ -1,17 +1,29 @@
-"""Open the file of a guide, as its options say."""
+"""Open the file of a guide, as its options say; how old it is, and where it is valid."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crossband.errors import BandError, InputError, UnitError
+import numpy as np
+
+from crossband.core.dates import Date
+from crossband.core.sensors import VALID_RANGE
+from crossband.errors import BandError, CrossbandError, InputError, UnitError
+from crossband.raster.acquired import acquisition_date
+from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import is_one_unnamed_band, open_scene
+from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
+from crossband.raster.warp import Readable, read_averaged, read_padded, read_warped
+from crossband.translate.familiarity import sample_boxes
 from crossband.translate.options import GuideOptions
 
 #: Below this correlation of result and guide (see `agreement.Agreement`) the run ends with a line.
 POOR = 0.1
+#: A guide whose pixels are below this size in pixels of the source is averaged.
+FINER = 2 / 3
 
 
 def open_guide_file(
@@ -59,3 +71,60 @@ def open_guide_file(
         raise type(error)(f"--guide: {words}") from error
     except InputError as error:
         raise InputError(f"--guide: {error}") from error
+
+
+def check_numbers(guide: Scene, what: str) -> None:
+    """Raise UnitError where most numbers of a local guide are none of its unit.
+
+    Args:
+        guide: is read in a few windows that are spread over it.
+        what: names it in the message.
+    """
+    if is_remote(guide.path):
+        return
+    windows = [guide.read(box) for box in sample_boxes(guide.grid)]
+    values = np.concatenate([w.values[:, w.mask] for w in windows], axis=1)
+    low, high = VALID_RANGE[guide.unit]
+    for name, band in zip(guide.bands, values, strict=True):
+        usual = float(np.median(band)) if band.size else low
+        if not low <= usual <= high:
+            side = "above" if usual > high else "below"
+            raise UnitError(
+                f"{what}: half of its {name} is {side} {usual:.4g}, and {guide.unit} is {low:g} to "
+                f"{high:g}; --guide-sensor names a sensor whose scale is known"
+            )
+
+
+def on_pixels_of(guide: Readable, grid: Grid, ratio: float) -> Window:
+    """Read a guide on the pixels of a source.
+
+    Args:
+        guide: an open raster.
+        grid: of the source.
+        ratio: size of a pixel of the guide in pixels of the source.
+    """
+    if ratio < FINER:
+        return read_averaged(guide, grid)
+    if grid.transform == guide.grid.transform:
+        return read_padded(guide, Box(0, 0, grid.height, grid.width))
+    return read_warped(guide, grid, exact=True)
+
+
+def days_between(options: GuideOptions, source: Readable) -> float:
+    """Return the days between guide and scene; NaN where not both dates are known.
+
+    Raises:
+        CrossbandError: a negative number of days.
+    """
+    if options.days is not None:
+        if options.days < 0:
+            raise CrossbandError(f"--guide-days {options.days:g}: at least 0")
+        return options.days
+    path = getattr(source, "path", None)
+    taken = [
+        Date.parse(stated) if stated else (None if file is None else acquisition_date(file))
+        for stated, file in ((options.datetime, options.guide), (options.scene_datetime, path))
+    ]
+    if taken[0] is None or taken[1] is None:
+        return math.nan
+    return float(abs((taken[0].time.date() - taken[1].time.date()).days))

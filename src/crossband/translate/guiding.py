@@ -17,7 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.windows import Window as RasterWindow
 from torch import Tensor
 
 from crossband.core.own_files import replace_own
@@ -40,6 +43,7 @@ from crossband.translate.residual import Corrected
 from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
 from crossband.translate.trained_guide import TrainedGuide
+from crossband.translate.uncertain_files import PLAIN, FurtherBands, GuidedIntervals
 
 #: Side in pixels of the windows that are corrected at once.
 SIDE = 1024
@@ -70,11 +74,23 @@ class Unguided:
     guide_files: Sequence[str] = ()
     facts: Mapping[str, str] = {}
     may_change: Sequence[str] = ()
+    #: Names of the network's channels beside the result, which files are made of.
+    further: tuple[str, ...] = ()
     #: What a network that takes a guide gets of it; see `SceneConditions`.
     inputs: Callable[[Sequence[Box]], Tensor] | None = None
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
+
+    def calibrated_as(self) -> tuple[float, float] | None:
+        """Return size of the guide's pixels and age in days, by which intervals are calibrated.
+
+        None without a guide.
+
+        Raises:
+            CrossbandError: intervals are not calibrated for results that are guided like this.
+        """
+        return None
 
     def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
         """Return outputs that are needed only until the files are finished."""
@@ -99,7 +115,9 @@ class Unguided:
         self.close()
 
 
-def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene) -> Unguided:
+def guided(
+    options: GuideOptions, model: Model, tile: TileOptions, scene: Scene, *, sure: bool = False
+) -> Unguided:
     """Open the guide of a result, where the options name one.
 
     Args:
@@ -107,6 +125,7 @@ def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene)
         model: that computes the result.
         tile: how the model is run on the guide's own bands.
         scene: the source.
+        sure: intervals or familiarity are written, too.
 
     Raises:
         CrossbandError: an option of a guide without a guide, or a guide that cannot be used; see
@@ -138,7 +157,9 @@ def guided(options: GuideOptions, model: Model, tile: TileOptions, scene: Scene)
     if not model.signature.guide:
         return Guided(options, model, tile, scene)
     guide = TrainedGuide(options, model, scene, name_of(scene.path))
-    return (CorrectedNetwork if guide.corrects else GuidedByNetwork)(options, guide)
+    # The interval of a pixel depends on whether the guide is valid there, which is looked at last.
+    last = guide.corrects or sure
+    return (CorrectedNetwork if last else GuidedByNetwork)(options, guide)
 
 
 class GuidedByNetwork(Unguided):
@@ -151,7 +172,7 @@ class GuidedByNetwork(Unguided):
 
     def __init__(self, options: GuideOptions, guide: TrainedGuide) -> None:
         super().__init__(guide.unit)
-        self._guide = guide
+        self._guide, self._measured = guide, guide.measured
         self.inputs = guide.at
         self.guide, self.guide_datetime = str(options.guide), options.datetime
         self.guide_files = guide.files
@@ -163,6 +184,10 @@ class GuidedByNetwork(Unguided):
         for output in outputs:
             output.tags = {**output.tags, GUIDED_TAG: self._words}
         return super().begin(outputs, store)
+
+    def calibrated_as(self) -> tuple[float, float]:
+        """See `Unguided.calibrated_as`."""
+        return self._guide.calibrated_as()
 
     def close(self) -> None:
         """Close the guide."""
@@ -177,17 +202,25 @@ class _Corrected(Unguided):
     """
 
     given: str
+    #: Says which pixels of a rectangle the guide has measured.
+    _measured: Callable[[Box], NDArray[np.bool_]]
 
     def intermediate(self, outputs: Sequence[OutputFile]) -> Sequence[OutputFile]:
-        """Return the output that holds the windows as the network gives them."""
+        """Return the outputs that hold the windows as the network gives them."""
         plain = Encoding("float32", nodata=float("nan"))
         path = outputs[0].path.with_suffix(".tif")  # nothing is written there
-        return [replace(outputs[0], path=path, encoding=plain, unit=self.given)]
+        result = replace(outputs[0], path=path, encoding=plain, unit=self.given)
+        if not self.further:
+            return [result]
+        every = FurtherBands(slice(None))
+        return [result, replace(result, bands=self.further, unit=PLAIN, content=every)]
 
     def begin(self, outputs: Sequence[OutputFile], store: Store) -> Sequence[OutputFile]:
-        """Create the raw files, and return the output into which the windows are written."""
+        """Create the raw files, and return the outputs into which the windows are written."""
         self._unguided = self.intermediate(outputs)
-        self._unguided[0].begin(store, "unguided")
+        names: Sequence[str] = ("unguided", "further")
+        for output, name in zip(self._unguided, names, strict=False):
+            output.begin(store, name)
         for i, output in enumerate(outputs):
             output.begin(store, _raw_name(i, output), rewritten=True)
         return self._unguided
@@ -198,19 +231,16 @@ class _Corrected(Unguided):
         Raises:
             GuideError: the result cannot be corrected; see `_correct`.
         """
-        (unguided,) = self._unguided
-        assert unguided.raw is not None
-        path = unguided.raw.path.with_suffix(".vrt")
-        try:
-            replace_own(path, vrt(unguided, unguided.raw, masked=False))
-        except OSError as error:
-            raise write_error(unguided.path, error) from error
+        paths = [_readable(output) for output in self._unguided]
         with gdal(**OPTIONS), ExitStack() as stack:
-            result = stack.enter_context(open_scene(path, needed=unguided.bands))
+            result = stack.enter_context(open_scene(paths[0], needed=self._unguided[0].bands))
             corrected, words = self._correct(result, stack, store.folder)
             for output in outputs:
                 output.tags = {**output.tags, GUIDED_TAG: words}
-            _write(corrected, outputs, source)
+            further = None
+            if self.further:
+                further = stack.enter_context(rasterio.open(paths[1]))
+            _write(corrected, outputs, source, further, self._measured)
 
     def _correct(self, result: Scene, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
         """Return the corrected result, and the words of its tag; see `GuideCorrection`."""
@@ -234,7 +264,7 @@ class CorrectedNetwork(_Corrected, GuidedByNetwork):
 
     def _correct(self, result: Scene, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
         corrected, words = self._guide.corrected(result, stack, folder)
-        return corrected, f"{self._words}, {words}"
+        return corrected, self._words + words
 
 
 class Guided(_Corrected):
@@ -250,14 +280,14 @@ class Guided(_Corrected):
         CrossbandError: the guide cannot be used; see `GuideCorrection`.
     """
 
-    may_change = ("--guide", ENCODING)
+    may_change: Sequence[str] = ("--guide", ENCODING)
 
     def __init__(
         self, options: GuideOptions, model: Model, tile: TileOptions, source: Scene
     ) -> None:
         self._correction = GuideCorrection(options, model, tile, source, name_of(source.path))
         super().__init__(self._correction.unit)
-        self.given = self._correction.given
+        self.given, self._measured = self._correction.given, self._correction.measured
         self.guide, self.guide_datetime = str(options.guide), options.datetime
         self.guide_files = self._correction.files
         self.facts = {
@@ -273,13 +303,43 @@ class Guided(_Corrected):
                 f"{error}; the windows are kept: --resume with another --guide goes on"
             ) from error
 
+    def calibrated_as(self) -> tuple[float, float]:
+        """See `Unguided.calibrated_as`. The widths of the windows depend on the guide."""
+        self.may_change = (ENCODING,)
+        return self._correction.calibrated_as()
+
     def close(self) -> None:
         """Close the guide."""
         self._correction.close()
 
 
-def _write(corrected: Corrected, outputs: Sequence[OutputFile], source: Scene) -> None:
-    """Write the corrected values and the indices of them, window by window."""
+def _readable(output: OutputFile) -> Path:
+    """Return a file by which GDAL reads the raw file of an output."""
+    assert output.raw is not None
+    path = output.raw.path.with_suffix(".vrt")
+    try:
+        replace_own(path, vrt(output, output.raw, masked=False))
+    except OSError as error:
+        raise write_error(output.path, error) from error
+    return path
+
+
+def _write(
+    corrected: Corrected,
+    outputs: Sequence[OutputFile],
+    source: Scene,
+    further: Any,
+    measured: Callable[[Box], NDArray[np.bool_]],
+) -> None:
+    """Write the corrected values and what is made of them, window by window.
+
+    Args:
+        corrected: the result.
+        outputs: the file of the result, followed by the others.
+        source: the scene.
+        further: the network's other channels, an open dataset; None where no file needs them.
+        measured: says where the guide is valid.
+    """
     grid = corrected.grid
     boxes = [tile.core for tile in plan_tiles(grid.height, grid.width, SIDE, 0, 1)]
     # Indices are computed from source and result, which `check_indices` found to be on one grid.
@@ -292,8 +352,20 @@ def _write(corrected: Corrected, outputs: Sequence[OutputFile], source: Scene) -
         seen = next(windows)
         known: dict[str, NDArray[Any]] = dict(zip(seen.bands, seen.values, strict=True))
         known |= dict(zip(corrected.bands, window.values, strict=True))
+        beside = None if further is None else further.read(window=at(box))
         for output in outputs[1:]:
-            output.write(box, *compute_index_values(output.bands[0], known, window.mask))
+            if output.content is None:
+                made = compute_index_values(output.bands[0], known, window.mask)
+            elif isinstance(output.content, GuidedIntervals) and beside is not None:
+                made = output.content(known, beside, window.mask, measured(box))
+            else:
+                made = output.content(known, beside, window.mask)
+            output.write(box, *made)
+
+
+def at(box: Box) -> RasterWindow:
+    """Return a rectangle as rasterio takes it."""
+    return RasterWindow(box.col, box.row, box.width, box.height)
 
 
 def _raw_name(number: int, output: OutputFile) -> str:

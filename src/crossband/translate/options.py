@@ -124,7 +124,14 @@ class GuideOptions:
     beside: tuple[str, ReadOptions] | None = option(
         None, "raster on its grid with the bands that the model takes, if RASTER lacks them"
     )
-    days: float | None = option(None, "days between RASTER and the scene, if no dates are known")
+    days: float | None = option(
+        None,
+        "days between RASTER and the scene, if their metadata do not state when they were taken; 0 "
+        "is the same day",
+        flag="--guide-days",
+        keyword="guide_days",
+        parse=float,
+    )
     scene_datetime: str | None = option(
         None, "when the scene was taken, to choose RASTER; by default as its metadata state"
     )
@@ -231,6 +238,7 @@ class TranslateKeywords(TypedDict, total=False):
     guide_method: str | None
     guide_sensor: str | None
     guide_bands: Mapping[str, int | str] | None
+    guide_days: float | None
     # IntervalOptions
     interval: float | None
     promise: str

@@ -22,6 +22,8 @@ from crossband.errors import (
     OutputError,
 )
 from crossband.model import Model
+from crossband.model.calibration import GuideClass
+from crossband.model.uncertain import calibration_of, channel_names
 from crossband.raster.blocks import ChunkShape
 from crossband.raster.cog import Cog
 from crossband.raster.disk_space import check_disk_space
@@ -46,6 +48,7 @@ from crossband.translate.stream import Progress
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
 from crossband.translate.uncertain_files import (
+    guide_class,
     interval_facts,
     ready_model,
     uncertain_outputs,
@@ -102,11 +105,10 @@ def translate_scene(
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
-        model = ready_model(model, sure, scene.unit, options.guide.guide)
+        correction, model, guide = _guided_model(model, scene, options, list(extra), stack)
         tiling = Tiling.of(model, scene.grid, tile, _columns(model, scene))
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
-        correction = stack.enter_context(guided(options.guide, model, tile, scene))
         conditions = SceneConditions(
             model.network, scene.grid, tile.seed, tile.whole, correction.inputs
         )
@@ -138,7 +140,7 @@ def translate_scene(
             "--precision": computer.key.precision,
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
-            **interval_facts(sure),
+            **interval_facts(sure, guide),
         }
         known = scene_facts(computer.key.identity, scene, {**dependencies, **correction.facts})
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
@@ -148,7 +150,7 @@ def translate_scene(
         outputs = [
             result,
             *index_outputs(result, extra),
-            *uncertain_outputs(model, result, extra, sure, scene.unit, read.sensor),
+            *uncertain_outputs(model, result, extra, sure, scene.unit, read.sensor, guide),
         ]
         before = [path.exists() for path in paths]
         if skip and is_up_to_date(
@@ -173,6 +175,35 @@ def translate_scene(
                 raise _no_pixel(model, source, statistics)
             statistics.finishing = _finish(correction, outputs, scene, store)
     return output
+
+
+def _guided_model(
+    model: Model, scene: Scene, options: TranslateOptions, extra: Sequence[str], stack: ExitStack
+) -> tuple[Unguided, Model, GuideClass | None]:
+    """Open the guide, and return the model that computes what the options ask for.
+
+    Args:
+        model: loaded model.
+        scene: the source.
+        options: of the translation.
+        extra: indices.
+        stack: closes the guide.
+
+    Returns:
+        What writes the windows, the model, and the calibrated class of the guide for intervals.
+    """
+    sure, guide = options.interval, None
+    if sure.wanted:
+        calibration_of(model)
+    correction = stack.enter_context(
+        guided(options.guide, model, options.tile, scene, sure=sure.wanted)
+    )
+    if sure.interval is not None:
+        seen = correction.calibrated_as()
+        guide = guide_class(model, sure, seen, scene.unit, options.read.sensor, extra)
+    ready = ready_model(model, sure, scene.unit, guide, extra)
+    correction.further = channel_names(ready)[len(model.signature.target) :]
+    return correction, ready, guide
 
 
 def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> ModelError | MaskedError:

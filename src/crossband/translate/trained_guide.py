@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Self
 
@@ -19,13 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core.dates import Date
 from crossband.core.sensors import DISPLAY
 from crossband.core.warned import warn
 from crossband.errors import CrossbandError, InputError, UnitError
 from crossband.model import Model
 from crossband.networks.conditions import guide_facts
-from crossband.raster.acquired import acquisition_date
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Box
 from crossband.raster.members import member_files
@@ -35,24 +34,34 @@ from crossband.raster.scene import Scene
 from crossband.raster.warp import (
     BandView,
     Readable,
+    WindowRaster,
+    around,
     check_georeference,
     read_averaged,
     read_padded,
-    read_warped,
 )
 from crossband.translate.agreement import Agreement
-from crossband.translate.guide_file import POOR, open_guide_file
+from crossband.translate.familiarity import sample_boxes
+from crossband.translate.guide_file import (
+    FINER,
+    POOR,
+    check_numbers,
+    days_between,
+    on_pixels_of,
+    open_guide_file,
+)
 from crossband.translate.options import GuideOptions
 from crossband.translate.provenance import source_fingerprint
 from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
+from crossband.translate.window import translate_window
 
 #: The method of a model that was trained with a guide.
 TRAINED = "trained"
-#: A guide whose pixels are below this size in pixels of the source is averaged.
-_FINER = 2 / 3
 #: Blocks on which it is measured how well guide and source agree.
 _CHECKED = 8
 _FEWEST = 16
+#: Another band of a guide agrees clearly better with a result by this difference of correlations.
+CLEARLY = 0.2
 
 
 class TrainedGuide:
@@ -89,6 +98,7 @@ class TrainedGuide:
             )
         what = f"--guide {options.guide}"
         self._signature, self._source, self._what = model.signature, source, what
+        self._model = model
         self.unit = unit = model.signature.target_unit(source.unit)
         with ExitStack() as stack:
             bands = tuple(model.signature.guide)
@@ -97,6 +107,7 @@ class TrainedGuide:
                 raise UnitError(
                     f"{what}: it is {self.scene.unit}, the result is {unit}; their units must agree"
                 )
+            check_numbers(self.scene, what)
             check_georeference(source.grid, name)
             check_georeference(self.scene.grid, what)
             try:
@@ -104,7 +115,7 @@ class TrainedGuide:
             except InputError as error:
                 raise InputError(f"{what}, with {name}: {error}") from error
             self.ratio = self._ground.ratio if self._ground.coarser else 1 / self._ground.ratio
-            self.days = _days(options, source)
+            self.days = days_between(options, source)
             own, made = set(model.signature.source), set(model.signature.target)
             self.corrects = not own & made and own | made <= set(bands) and source.unit == unit
             self._open = stack.pop_all()
@@ -131,15 +142,19 @@ class TrainedGuide:
     def corrected(self, result: Readable, stack: ExitStack, folder: Path) -> tuple[Corrected, str]:
         """Return the result, corrected where the guide shows no change, and words on it.
 
+        Without the source's bands a guide does not show that, and the result stays as it is.
+
         Args:
             result: as the network computed it.
             stack: closes what is needed while the corrected result is read.
             folder: on whose disk differences lie until then.
         """
+        if not self.corrects:
+            return Corrected(result, lambda _, x: x, result.unit), ""
         residual = Residual(result, self._measured, self.ratio, self._own, folder)
         stack.callback(residual.close)
         corrected = Corrected(result, residual.apply, result.unit)
-        return corrected, f"remaining difference {residual.remaining(corrected):.2g}"
+        return corrected, f", remaining difference {residual.remaining(corrected):.2g}"
 
     def difference(self, result: Readable) -> Difference:
         """Return what is to be added to any part of a result, without computing all of it."""
@@ -191,20 +206,61 @@ class TrainedGuide:
                 f"another place, shifted, or cloudy?",
                 stacklevel=4,
             )
-        return (
-            f"{name_of(self.scene.path)}, {TRAINED}, {found.count} pixels, "
-            f"agreement {found.correlation:.2f}"
-        )
+        agreed = f"agreement {found.correlation:.2f}"
+        if self.corrects:
+            agreed += "".join(f", of {band} {r:.2f}" for band, r in self._judge_bands().items())
+        return f"{name_of(self.scene.path)}, {TRAINED}, {found.count} pixels, {agreed}"
+
+    def _judge_bands(self) -> dict[str, float]:
+        """Return how well the guide's target bands agree with what colours alone give.
+
+        It is measured in a few windows; NaN where too few pixels are valid in both. A band that
+        agrees better with another band of the guide, or equals one, is warned of.
+        """
+        wanted, bands = tuple(self._signature.target), self.scene.bands
+        found = {pair: Agreement() for pair in product(wanted, bands)}
+        for box in sample_boxes(self._source.grid):
+            window = self._source.read(box)
+            if not window.mask.any():
+                continue
+            made = WindowRaster(translate_window(self._model, window))
+            if self.ratio < FINER:
+                one, other = made.read(made.grid.box), read_averaged(self.scene, made.grid)
+            else:
+                part = around(made.grid, self.scene.grid, 0)
+                one = read_as_seen(made, self.scene.grid.crop(part), self.ratio)
+                other = read_padded(self.scene, part)
+            both = one.mask & other.mask
+            for (target, band), agreement in found.items():
+                x, y = one.values[one.bands.index(target)], other.values[bands.index(band)]
+                agreement.add(x[None], y[None], both)
+        out = {}
+        for target in wanted:
+            by = {b: found[target, b].correlation for b in bands if b != target}
+            own = found[target, target]
+            out[target] = own.correlation if own.count >= _FEWEST else math.nan
+            best = max(by, key=lambda b: (by[b] == out[target], by[b]))
+            if by[best] > out[target] + CLEARLY or by[best] == out[target]:
+                warn(
+                    f"{self._what}: the correlation of its {target} with what the network makes of "
+                    f"the scene's colours is {out[target]:.2f}, and that of its {best} "
+                    f"{by[best]:.2f}. Is its {target} another band?",
+                    stacklevel=5,
+                )
+        return out
+
+    def calibrated_as(self) -> tuple[float, float]:
+        """Return the size of the guide's pixels and its age in days, for intervals."""
+        return self.ratio, self.days
+
+    def measured(self, box: Box) -> NDArray[np.bool_]:
+        """Return which pixels of a rectangle of the source lie on valid pixels of the guide."""
+        return on_pixels_of(self.scene, self._source.grid.crop(box), self.ratio).mask
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Return bands and facts on the pixels of a window, 0 where the guide is invalid."""
         grid = self._source.grid.crop(box)
-        if self.ratio < _FINER:
-            seen = read_averaged(self.scene, grid)
-        elif grid.transform == self.scene.grid.transform:
-            seen = read_padded(self.scene, box)
-        else:
-            seen = read_warped(self.scene, grid, exact=True)
+        seen = on_pixels_of(self.scene, grid, self.ratio)
         facts = np.array([1.0, *guide_facts(self.ratio, self.days)], np.float32)
         known = seen.mask * facts[:, None, None]
         return np.concatenate([np.where(seen.mask, seen.values, 0.0), known]).astype(np.float32)
@@ -218,17 +274,3 @@ class TrainedGuide:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _days(options: GuideOptions, source: Readable) -> float:
-    """Return the days between guide and scene; NaN where not both dates are known."""
-    if options.days is not None:
-        return options.days
-    path = getattr(source, "path", None)
-    taken = [
-        Date.parse(stated) if stated else (None if file is None else acquisition_date(file))
-        for stated, file in ((options.datetime, options.guide), (options.scene_datetime, path))
-    ]
-    if taken[0] is None or taken[1] is None:
-        return math.nan
-    return float(abs((taken[0].time.date() - taken[1].time.date()).days))

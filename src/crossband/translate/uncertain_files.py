@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from crossband.core import indices
 from crossband.errors import CrossbandError
 from crossband.model import Model
-from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, limits
+from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, GuideClass, limits
 from crossband.model.uncertain import DISSIMILARITY, calibration_of, uncertain_model
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
@@ -48,7 +49,13 @@ class Bounds:
 
     @classmethod
     def of(
-        cls, model: Model, quantity: str, unit: str, options: IntervalOptions, sensor: str | None
+        cls,
+        model: Model,
+        quantity: str,
+        unit: str,
+        options: IntervalOptions,
+        sensor: str | None,
+        guide: GuideClass | None = None,
     ) -> Bounds:
         """Return the interval of a quantity at the level of the options.
 
@@ -58,10 +65,12 @@ class Bounds:
         calibration = calibration_of(model)
         assert options.interval is not None
         factor, factors = calibration.factor(
-            quantity, unit, options.interval, options.promise, sensor
+            quantity, unit, options.interval, options.promise, sensor, guide=guide
         )
         low, high = limits(quantity, model.signature.target_unit(unit))
         channel = 2 * calibration.quantities.index(quantity)
+        if guide is not None:  # these widths follow those of results without a guide
+            channel += 2 * len(calibration.quantities)
         return cls(quantity, channel, factor, low, high, factors)
 
     def apply(
@@ -103,6 +112,38 @@ class BandIntervals:
 
 
 @dataclass(frozen=True)
+class GuidedIntervals:
+    """The content of an interval file of a guided result.
+
+    Attributes:
+        guided: intervals where the guide is valid.
+        plain: those elsewhere: there nothing was measured.
+    """
+
+    guided: BandIntervals
+    plain: BandIntervals
+
+    def __call__(
+        self,
+        known: Mapping[str, NDArray[np.float32]],
+        further: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        measured: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return values [2 x quantities, h, w] and where they are defined.
+
+        Args:
+            known: bands, corrected by the guide.
+            further: further channels of the network.
+            mask: where the result is valid.
+            measured: where the guide is.
+        """
+        values, defined = self.guided(known, further, mask)
+        plain, _ = self.plain(known, further, mask)
+        return np.where(measured, values, plain), defined
+
+
+@dataclass(frozen=True)
 class FurtherBands:
     """The content of a file of further channels as they are: widths before any factor, familiarity.
 
@@ -122,36 +163,87 @@ class FurtherBands:
         return np.where(mask, further[self.channels], np.float32(0)), mask
 
 
+#: What a file beside a result holds.
+Content = BandIntervals | GuidedIntervals | FurtherBands
 #: Dissimilarity in units of its limit.
 FAMILIARITY_BAND = FurtherBands(slice(-1, None))
 
 
 def ready_model(
-    model: Model, options: IntervalOptions, unit: str, guide: str | Path | None = None
+    model: Model,
+    options: IntervalOptions,
+    unit: str,
+    guide: GuideClass | None = None,
+    extra: Sequence[str] = (),
 ) -> Model:
     """Return the model that computes what the options ask for, of sources in a unit.
 
+    Args:
+        model: loaded model.
+        options: level, promise, familiarity.
+        unit: of the source.
+        guide: the class of the guide, see `guide_class`.
+        extra: indices that get intervals, too.
+
     Raises:
-        CrossbandError: the model has no calibration, or knows no familiarity; or there is a guide.
+        CrossbandError: the model has no calibration, or knows no familiarity.
     """
     if not options.wanted:
         return model
-    if guide is not None:
-        raise CrossbandError(
-            "--interval and --familiarity: models are calibrated without --guide; leave one out"
-        )
     familiar = calibration_of(model).familiar
     if options.familiarity and familiar is None:
         raise CrossbandError(f"--familiarity: {model.name} was calibrated without it")
-    return uncertain_model(model, unit)
+    wanted = () if options.interval is None else (*model.signature.target, *extra)
+    return uncertain_model(model, unit, guide, wanted)
 
 
-def interval_facts(options: IntervalOptions) -> dict[str, str]:
+def guide_class(
+    model: Model,
+    options: IntervalOptions,
+    found: tuple[float, float] | None,
+    unit: str,
+    sensor: str | None,
+    extra: Sequence[str] = (),
+) -> GuideClass | None:
+    """Return the calibrated class of a guide; None where no interval is asked for, or no guide.
+
+    A guide whose age is not known counts as one of another date.
+
+    Args:
+        model: calibrated.
+        options: level and promise.
+        found: size of the guide's pixels in those of the result, and its age in days or NaN.
+        unit: of the source.
+        sensor: of the source, where it was declared.
+        extra: indices that get intervals, too.
+
+    Raises:
+        CrossbandError: guided results like this one were not calibrated, or not at this level.
+    """
+    if options.interval is None or found is None:
+        return None
+    ratio, days = found
+    quantities = (*model.signature.target, *extra)
+    how = (quantities, unit, options.interval, options.promise, sensor)
+    try:
+        return calibration_of(model).guide_class(ratio, days != 0, *how)
+    except CrossbandError as error:
+        if math.isnan(days):
+            raise CrossbandError(
+                f"{error}. When guide or scene were taken is not known; --guide-days 0 says that "
+                "it was on one day"
+            ) from error
+        raise
+
+
+def interval_facts(options: IntervalOptions, guide: GuideClass | None = None) -> dict[str, str]:
     """Return what files depend on by these options; nothing where they ask for nothing."""
     if not options.wanted:
         return {}
     widths = " widths" if options.widths else ""
-    return {"--interval": f"{options.interval} {options.promise} {options.familiarity}{widths}"}
+    of = "" if guide is None else f" {guide.words}"
+    how = f"{options.interval} {options.promise} {options.familiarity}{widths}{of}"
+    return {"--interval": how}
 
 
 def uncertain_paths(
@@ -206,6 +298,7 @@ def uncertain_outputs(
     options: IntervalOptions,
     unit: str,
     sensor: str | None,
+    guide: GuideClass | None = None,
 ) -> list[OutputFile]:
     """Return the outputs of `uncertain_paths`, and add the level to the tags of the result.
 
@@ -216,16 +309,22 @@ def uncertain_outputs(
         options: level, promise, familiarity.
         unit: of the source.
         sensor: of the source, where it was declared.
+        guide: the class of the guide.
     """
     paths, outputs = uncertain_paths(result.path, extra, options), []
     if options.interval is not None:
         groups = [(tuple(model.signature.target), result.unit)]
         groups += [((name,), PLAIN) for name in extra]
         for path, (quantities, of_unit) in zip(paths, groups, strict=False):
-            bounds = tuple(Bounds.of(model, q, unit, options, sensor) for q in quantities)
+            how = (unit, options, sensor)
+            bounds = plain = tuple(Bounds.of(model, q, *how) for q in quantities)
+            if guide is not None:
+                bounds = tuple(Bounds.of(model, q, *how, guide) for q in quantities)
             names = tuple(f"{q}_{side}" for q in quantities for side in ("lower", "upper"))
             tags = {**result.tags, **interval_tags(model, bounds, options)}
-            content = BandIntervals(bounds)
+            content: Content = BandIntervals(bounds)
+            if guide is not None:
+                content = GuidedIntervals(BandIntervals(bounds), BandIntervals(plain))
             outputs.append(_beside(result, path, names, of_unit, tags, content))
         result.tags = {**result.tags, **outputs[0].tags}
         for name, index in extra.items() if options.widths else ():
@@ -302,11 +401,20 @@ def _beside(
     bands: tuple[str, ...],
     unit: str,
     tags: Mapping[str, str],
-    content: BandIntervals | FurtherBands,
+    content: Content,
 ) -> OutputFile:
     plain = Encoding("float32", nodata=float("nan"))
+    # Their digits are mostly noise, which takes half of the time to compress and does not shrink.
+    cog = replace(result.cog, quick=True)
     return replace(
-        result, path=path, bands=bands, unit=unit, encoding=plain, tags=tags, content=content
+        result,
+        path=path,
+        bands=bands,
+        unit=unit,
+        encoding=plain,
+        tags=tags,
+        cog=cog,
+        content=content,
     )
 
 
@@ -315,7 +423,11 @@ def interval_tags(
 ) -> dict[str, str]:
     """Return the tags that say what an interval promises, and by how many places."""
     of = {
-        b.quantity: {"places": b.factors.places, "group": b.factors.group or "all places"}
+        b.quantity: {
+            "places": b.factors.places,
+            "group": b.factors.group or "all places",
+            **({} if b.factors.guide is None else {"guide": b.factors.guide.words}),
+        }
         for b in bounds
     }
     return {

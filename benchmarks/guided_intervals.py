@@ -1,0 +1,253 @@
+"""Intervals of results that a guide corrects: calibrated on inner folds, judged on the vault.
+
+    python benchmarks/fold_models.py sample, then train      models of the folds
+    python benchmarks/guided_intervals.py collect            errors of each at its fold
+    python benchmarks/guided_intervals.py inner              half of the regions held out: the table
+    python benchmarks/guided_intervals.py fit                add them to the bundled rgb2nir
+    python benchmarks/guided_intervals.py judge --why TEXT   one look at the vault, counted
+
+Guides are made from measured images, coarser by a sensor's point spread function, and no better
+than real ones: moved by up to half of their pixels, brighter or darker by up to 3 %, and noisy. A
+guide of the same date has the near infrared only; one of another date is another measurement of
+the place, with all four bands. `judge` writes its look into looks.csv, and refuses a second one
+without `--again`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import tempfile
+import zlib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+import vault
+from affine import Affine
+from fold_models import FOLDS
+from fold_models import RUNS as MODELS
+from guided_places import BANDS, as_text, measured, place_of, write
+from judged_intervals import Rival, Widths, constant_widths, judged, table
+from numpy.typing import NDArray
+from project import ROOT
+
+from crossband import load
+from crossband.api import Model
+from crossband.data import manifest as manifests
+from crossband.evaluation.calibrate import fit, with_guided
+from crossband.evaluation.place_errors import PlaceErrors, Sample, collect_guided
+from crossband.model.calibration import Calibration
+from crossband.model.uncertain import width_head
+from crossband.raster.grid import Grid, Window
+from crossband.raster.point_spread import read_as_seen
+from crossband.raster.warp import WindowRaster
+
+RUNS = ROOT / "runs" / "guided-intervals"
+WEIGHTS = ROOT / "src" / "crossband" / "weights" / "rgb2nir"
+LOOK = "rgb2nir-guided-intervals"
+QUANTITIES = ("nir", "NDVI", "EVI")
+#: Sizes of the guides' pixels of the same date and of another one, in pixels of the source.
+SAME, OTHER = (2, 4, 8, 16), (1, 2, 4, 8)
+#: Least number of the guide's pixels along a side, chips of a fold, guides of another date.
+LEAST, CHIPS, PAIRS = 8, 40, 4
+#: Misregistration in pixels of the guide, error of the calibration, noise.
+SHIFT, GAIN, NOISE = 0.5, 0.03, 0.002
+FITTED = (
+    "cross-fitted: the errors of each place are those of a model of the same kind that was not "
+    "trained on its region, not of the shipped weights. So the formal guarantee at a level 1 - a "
+    "is 1 - 2a; measured coverage is in docs/uncertainty.md"
+)
+Record = Mapping[Hashable, Any]
+
+
+def guide_of(true: Window, ratio: int, rng: np.random.Generator) -> Window:
+    """Return what another sensor with larger pixels may have delivered of a measured image."""
+    grid = true.grid.shrink(ratio)
+    right, down = rng.uniform(-SHIFT, SHIFT, 2)
+    moved = Grid(
+        grid.height, grid.width, grid.transform * Affine.translation(right, down), grid.crs
+    )
+    seen = read_as_seen(WindowRaster(true), moved, ratio) if ratio > 1 else true
+    values = seen.values * np.float32(1 + rng.uniform(-GAIN, GAIN))
+    values = values + rng.normal(0, NOISE, values.shape).astype(np.float32)
+    return replace(seen, values=np.where(seen.mask, values, np.float32(0)), grid=grid)
+
+
+def rows_of(place: Record, dated: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
+    """Write a place and its guides as files; yield a row of a manifest for each guide."""
+    found = place_of(place)
+    if found is None:
+        return
+    name = f"{len(list(folder.iterdir()))}"
+    rng = np.random.default_rng(zlib.crc32(str(place["group"]).encode()))
+    source = write(found.true, folder / f"{name}.tif", BANDS)
+    row = {key: place[key] for key in ("group", "region", "family")}
+    row |= {"source": source, "target": source, "sensor": "reflectance"}
+    row |= {"source_bands": "red=1,green=2,blue=3", "target_bands": "nir=4", "date": "2000-01-01"}
+    side = min(found.true.mask.shape)
+    for ratio in SAME:
+        if side >= LEAST * ratio:
+            guide = guide_of(found.true, ratio, rng)
+            path = write(guide, folder / f"{name}-{ratio}.tif", BANDS[3:])
+            yield row | {"guide": path, "guide_bands": "nir=1", "guide_datetime": "2000-01-01"}
+    others = dated[(dated["source"] == place["source"]) & (dated["group"] == place["group"])]
+    for number, other in enumerate(others.head(PAIRS).to_dict("records")):
+        radiometry = {**other, "sensor": other["guide_sensor"]}
+        then = measured(other["guide"], other["guide_bands"], radiometry)
+        if then is None or then.mask.shape != found.true.mask.shape:
+            continue
+        for ratio in OTHER:
+            if side >= LEAST * ratio:
+                guide = guide_of(replace(then, grid=found.true.grid), ratio, rng)
+                path = write(guide, folder / f"{name}-{number}-{ratio}.tif", BANDS)
+                bands = "red=1,green=2,blue=3,nir=4"
+                yield row | {"guide": path, "guide_bands": bands, "guide_datetime": "2001-01-01"}
+
+
+def errors(model: Model, rows: pd.DataFrame) -> list[PlaceErrors]:
+    """Return the errors of guided results at the places of a manifest."""
+    every = as_text(rows)
+    dated = every[every["guide"] != ""]
+    places = every[every["guide"] == ""].sample(frac=1.0, random_state=0)
+    several = places["group"].isin(dated["group"])  # all dates of these
+    one = places[~several].drop_duplicates("group")
+    chips = one["family"] == "chips"
+    chosen = pd.concat([places[several], one[~chips], one[chips].head(CHIPS)])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        made = [r for p in chosen.to_dict("records") for r in rows_of(p, dated, folder / "images")]
+        table_of = pd.DataFrame(made).assign(guide_sensor="reflectance", split="test")
+        table_of.to_csv(folder / "rows.csv", index=False)
+        read = manifests.read(folder / "rows.csv")
+        return collect_guided(model, read, QUANTITIES, "family")
+
+
+def collect(folder: Path, folds: Sequence[int]) -> None:
+    """Measure the errors of the model of each fold at its places."""
+    rows = vault.read("rgb2nir-guided", folder=folder)
+    plain = vault.read("rgb2nir", folder=folder)
+    of = dict(zip(plain["region"], vault.inner_folds(plain, FOLDS), strict=True))
+    RUNS.mkdir(parents=True, exist_ok=True)
+    for fold in folds:
+        inside = rows[rows["region"].map(of) == fold]
+        found = errors(load(MODELS / f"fold-{fold}"), inside)
+        (RUNS / f"fold-{fold}.pkl").write_bytes(pickle.dumps(found))
+
+
+def places_there() -> list[PlaceErrors]:
+    """Return the errors of all folds that were collected."""
+    found: list[PlaceErrors] = []
+    for path in sorted(RUNS.glob("fold-*.pkl")):
+        found += pickle.loads(path.read_bytes())
+    return found
+
+
+def fitted(places: Sequence[PlaceErrors]) -> Calibration:
+    """Return the calibration of the bundled model with that of guided results."""
+    calibration = load("rgb2nir").calibration
+    assert calibration is not None
+    groups = sorted({place.place for place in places})
+    dated = {place.place for place in places if place.guide is not None and place.guide.dated}
+    regions = {place.region for place in places if place.place in dated}
+    sources = [
+        f"with guides: {len(groups)} places",
+        f"with guides of another date: {len(dated)} places in {len(regions)} regions",
+    ]
+    kept = [name for name in calibration.sources if not name.startswith("with guides")]
+    return with_guided(
+        replace(calibration, sources=tuple(kept)), places, fitted=FITTED, sources=sources
+    )
+
+
+def guided_widths(calibration: Calibration) -> Widths:
+    """Return the widths of the head of guided results."""
+    assert calibration.guided is not None
+    head = width_head(calibration.guided)
+
+    def widths(sample: Sample) -> NDArray[np.float32]:
+        cells, pixels = (torch.from_numpy(np.stack(a)) for a in (sample.cells, sample.pixels))
+        with torch.inference_mode():
+            return cast(NDArray[np.float32], head(head.cells(cells), pixels).mean(dim=1).numpy())
+
+    return widths
+
+
+def tables(calibration: Calibration, plain: Calibration, places: Sequence[PlaceErrors]) -> str:
+    """Return a table for each class of guides, beside one constant width for all pixels."""
+    texts = []
+    classes = {place.guide for place in places if place.guide is not None}
+    for guide in sorted(classes, key=lambda c: (c.dated, c.high)):
+        own = [place for place in places if place.guide == guide]
+        rows = judged(calibration, own, guided_widths(calibration))
+        rivals = [Rival("constant width", judged(plain, own, constant_widths))]
+        if rows:
+            texts.append(f"{guide.words}\n\n{table(rows, rivals)}")
+    return "\n\n".join(texts)
+
+
+def constant(places: Sequence[PlaceErrors]) -> Calibration:
+    """Return the calibration of one width for all pixels of a class."""
+    return fit(
+        places,
+        load("rgb2nir"),
+        QUANTITIES,
+        fitted=FITTED,
+        sources=(),
+        constant=True,
+        familiarity=False,
+    )
+
+
+def inner() -> None:
+    """Hold out half of the regions, fit on the others."""
+    places = places_there()
+    half = [zlib.crc32(f"half {place.region}".encode()) % 2 for place in places]
+    kept, new = ([p for p, h in zip(places, half, strict=True) if h == part] for part in (0, 1))
+    print(tables(fitted(kept), constant(kept), new))
+
+
+def judge(folder: Path, why: str, again: bool) -> None:
+    """Measure the shipped calibration at the places of the vault: one look, counted."""
+    model = load("rgb2nir")
+    if model.calibration is None or model.calibration.guided is None:
+        raise SystemExit("fit first")
+    vault.check_unopened(LOOK, again)
+    rows = vault.read("rgb2nir-guided", folder=folder, look=True, model=LOOK, why=why)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    (RUNS / "vault.pkl").write_bytes(pickle.dumps(errors(model, rows)))
+
+
+def main() -> None:
+    """Run a subcommand."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=["collect", "inner", "fit", "judge", "table"])
+    parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="for collect: only this one")
+    parser.add_argument("--why", default="", help="what the look at the vault is for")
+    parser.add_argument("--again", action="store_true", help="open a vault that was open before")
+    a = parser.parse_args()
+    if a.what == "collect":
+        collect(a.manifests, range(FOLDS) if a.fold is None else [a.fold])
+    elif a.what == "inner":
+        inner()
+    elif a.what == "fit":
+        print(fitted(places_there()).save(WEIGHTS))
+    else:
+        if a.what == "judge":
+            judge(a.manifests, a.why, a.again)
+        found = pickle.loads((RUNS / "vault.pkl").read_bytes())
+        calibration = load("rgb2nir").calibration
+        assert calibration is not None
+        print(tables(calibration, constant(places_there()), found))
+
+
+if __name__ == "__main__":
+    main()

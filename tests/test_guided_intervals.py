@@ -1,0 +1,234 @@
+"""Intervals of results that a guide corrects: calibrated by the size and the age of the guide."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from calibrated import SIGNATURE, arrays, calibration
+from scipy.ndimage import gaussian_filter
+
+from crossband import load
+from crossband.api import Model
+from crossband.cli.main import main
+from crossband.core.signature import Signature
+from crossband.errors import CrossbandError
+from crossband.evaluation import calibrate, fit_familiarity, fit_widths
+from crossband.model.calibration import Calibration, Factors, GuideClass, Head
+from crossband.networks.generators.guided_unet import GuidedUNet
+from crossband.networks.generators.small_cnn import SmallCNN
+
+BANDS = ["red", "green", "blue", "nir"]
+SAME, COARSER = GuideClass.of(8, False), GuideClass.of(16, False)
+GUIDED = {**SIGNATURE, "guide": BANDS}
+GUIDED["units"] = {
+    "reflectance": {**SIGNATURE["units"]["reflectance"], "guide": [[0.0, 0.6]] * 4}  # type: ignore[index]
+}
+
+
+def write(path: Path, values: Any, pixel: float = 1.0, bands: list[str] = BANDS) -> Path:
+    """Write bands in reflectance."""
+    count, height, width = values.shape
+    place = Affine(pixel, 0, 5e5, 0, -pixel, 5e6)
+    profile = {"driver": "GTiff", "dtype": "float32", "crs": "EPSG:32632", "nodata": -9.0}
+    size = {"count": count, "height": height, "width": width}
+    with rasterio.open(path, "w", **profile, **size, transform=place) as out:
+        out.write(values.astype(np.float32))
+        for number, name in enumerate(bands, start=1):
+            out.set_band_description(number, name)
+    return path
+
+
+def field(seed: int = 0, size: int = 192) -> Any:
+    """Return four smooth bands in reflectance."""
+    values = np.random.default_rng(seed).uniform(0.0, 1.0, (4, size, size))
+    return (0.2 + 1.5 * (gaussian_filter(values, (0, 4, 4)) - 0.5)).clip(0.02)
+
+
+def coarse(values: Any, ratio: int) -> Any:
+    """Return means over squares of pixels."""
+    side = values.shape[1] // ratio
+    return values.reshape(4, side, ratio, side, ratio).mean((2, 4))
+
+
+def with_guides(found: Calibration, guides: dict[GuideClass, int]) -> Calibration:
+    """Add random widths of guided results, of a number of places in each class."""
+    factors = list(found.factors)
+    for guide, places in guides.items():
+        scores = [np.random.default_rng(n).gamma(1, 0.2, 30) for n in range(places)]
+        factors += [
+            Factors.of(q, "reflectance", 1, "", ("naip",), scores, guide) for q in ("nir", "NDVI")
+        ]
+    head = Head(arrays(1, 6, 41), arrays(2, 6, 5), arrays(3, 6), arrays(4, 4, 6), arrays(5, 4) - 3)
+    return replace(found, factors=tuple(factors), guided=head)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two calibrated models, a scene, and guides of it."""
+    path = tmp_path_factory.mktemp("guided")
+    torch.manual_seed(0)
+    network = GuidedUNet(3, 1, guide=4, carried=[3], width=6, depth=1, hidden=4)
+    for name, of, signature in (
+        ("plain", SmallCNN(3, 1), SIGNATURE),
+        ("trained", network, GUIDED),
+    ):
+        made = Model(of, Signature.from_json(signature), name=name, task="rgb2nir")
+        made.save(path / name)
+        own = with_guides(calibration(made.weights_hash), {SAME: 40, COARSER: 12})
+        own.save(path / name)
+    values = field()
+    write(path / "scene.tif", values[:3], bands=BANDS[:3])
+    guide = coarse(values, 8)
+    guide[:, :12] = -9.0  # a hole
+    write(path / "guide.tif", guide, 8.0)
+    return path
+
+
+def translate(folder: Path, name: str, output: str, **options: Any) -> Path:
+    """Translate the scene with a guide of the same day."""
+    given = {"interval": 0.9, "guide_days": 0, "indices": ["NDVI"], "precision": "fp32"} | options
+    return load(folder / name).translate(
+        folder / "scene.tif",
+        folder / output,
+        guide=folder / "guide.tif",
+        sensor="reflectance",
+        guide_sensor="reflectance",
+        overwrite=True,
+        **given,
+    )
+
+
+def read(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return bands and tags of a file."""
+    with rasterio.open(path) as file:
+        return file.read(), file.tags()
+
+
+@pytest.mark.parametrize("name", ["plain", "trained"])
+def test_tiles_equal_the_whole_and_holes_have_plain_intervals(folder: Path, name: str) -> None:
+    found = []
+    for output, tile in (("a.tif", None), ("b.tif", 64)):
+        translate(folder, name, output, tile=tile, familiarity=True)
+        stem = folder / Path(output).stem
+        kinds = (".tif", ".interval.tif", "_NDVI.interval.tif", ".familiarity.tif")
+        found.append([read(Path(f"{stem}{kind}")) for kind in kinds])
+    for (one, _), (other, _) in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6, equal_nan=True)
+    (nir, _), (bounds, tags), *_ = found[0]
+    inside = (bounds[0] <= nir[0] + 1e-6) & (nir[0] <= bounds[1] + 1e-6)
+    assert np.nanmean(inside) == 1
+    said = json.loads(tags["CROSSBAND_INTERVAL_CALIBRATION"])["nir"]
+    assert said == {"places": 40, "group": "all places", "guide": SAME.words}
+    assert "agreement" in tags["CROSSBAND_GUIDED"]
+    if name == "trained":
+        return
+    # In the hole of the guide the widths are those of a run without a guide; elsewhere others.
+    load(folder / name).translate(
+        folder / "scene.tif",
+        folder / "alone.tif",
+        sensor="reflectance",
+        interval=0.9,
+        overwrite=True,
+        precision="fp32",
+    )
+    above = bounds[1] - nir[0]
+    alone = read(folder / "alone.interval.tif")[0][1] - read(folder / "alone.tif")[0][0]
+    np.testing.assert_allclose(above[:80], alone[:80], rtol=1e-3)
+    assert np.abs(above[110:] - alone[110:]).mean() > 0.1 * alone[110:].mean()
+
+
+def test_a_class_with_few_places_takes_the_next_coarser_one(folder: Path) -> None:
+    found = with_guides(calibration("x"), {SAME: 5, COARSER: 12})
+    how = (["nir"], "reflectance", 0.9)
+    assert found.guide_class(8.0, False, *how) == COARSER
+    assert found.guide_class(1.0, False, *how) == COARSER  # no class of its own
+    with pytest.raises(CrossbandError, match="were not calibrated; this model has guide's pixels"):
+        found.guide_class(30.0, False, *how)
+    with pytest.raises(CrossbandError, match="another date"):
+        found.guide_class(8.0, True, *how)
+    few = with_guides(calibration("x"), {SAME: 5})
+    with pytest.raises(CrossbandError, match=r"has 5 places of nir .* promise at most 0.83"):
+        few.guide_class(8.0, False, *how)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("plain", {"guide_method": "linear"}, "--guide-method linear are not calibrated"),
+        ("plain", {"guide_days": 5}, "another date.* were not calibrated"),
+        ("plain", {"guide_days": None}, "not known; --guide-days 0 says"),
+        ("plain", {"guide_days": -1.0}, "--guide-days -1: at least 0"),
+        ("plain", {"guide_method": "difference", "guide_days": 5}, "has not all bands"),
+        ("trained", {"guide_days": 5}, "another date.* were not calibrated"),
+        ("trained", {"interval": 0.99}, "40 places .* at most 0.97"),
+    ],
+)
+def test_what_was_not_calibrated_is_refused_in_one_line(
+    folder: Path, name: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CrossbandError, match=words) as error:
+        translate(folder, name, "no.tif", **options)
+    assert "\n" not in str(error.value)
+    assert not (folder / "no.tif").exists()
+
+
+def test_a_calibration_with_guides_is_saved_and_checked(folder: Path) -> None:
+    model = load(folder / "plain")
+    found = model.calibration
+    assert found is not None
+    assert {f.guide for f in found.factors} == {None, SAME, COARSER}
+    path = folder / "plain" / "calibration.json"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('"high":12.0', '"high":11.0'))
+        with pytest.raises(CrossbandError, match="a class of guides from 6 to 11"):
+            load(folder / "plain")
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["plain", "trained"])
+def test_calibrate_with_guides_by_command(
+    folder: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(fit_widths, "STEPS", 5)
+    monkeypatch.setattr(fit_familiarity, "CENTRES", 4)
+    monkeypatch.setattr(fit_familiarity, "STEPS", 5)
+    monkeypatch.setattr(calibrate, "FOLDS", 2)
+    lines = ["source,target,source_bands,target_bands,sensor,group,date,"
+             "guide,guide_sensor,guide_datetime"]  # fmt: skip
+    for n in range(10):
+        values = field(n + 1, 48)
+        path = write(tmp_path / f"{n}.tif", values)
+        guide = write(tmp_path / f"{n}-guide.tif", coarse(values, 4), 4.0)
+        pair = f'{path},{path},"red=1,green=2,blue=3",nir=4,reflectance,place-{n},2024-05-01'
+        lines.append(f"{pair},{guide},reflectance,2024-05-01")
+        if n < 3:  # too few of another date
+            lines.append(f"{pair},{guide},reflectance,2024-04-01")
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    command = ["calibrate", str(folder / name), "--manifest", str(tmp_path / "pairs.csv")]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "nir, reflectance: 10 places, at most 90%" in said
+    assert "3 to 6 times larger, the same date: 10 places, at most 90%" in said
+    assert "3 to 6 times larger, another date: 3 places, at most 75%" in said
+    model = load(tmp_path / "model")
+    options = {"sensor": "reflectance", "guide_sensor": "reflectance", "interval": 0.9}
+    scene, guide = tmp_path / "0.tif", tmp_path / "0-guide.tif"
+    out = tmp_path / "out.tif"
+    bands = {"red": 1, "green": 2, "blue": 3}
+    model.translate(scene, out, bands=bands, guide=guide, guide_days=0, **options)
+    truth, (low, high) = field(1, 48)[3], read(tmp_path / "out.interval.tif")[0]
+    assert np.mean((low <= truth) & (truth <= high)) > 0.5
+    with pytest.raises(CrossbandError, match=r"3 places of nir .*another date"):
+        model.translate(
+            scene, tmp_path / "x.tif", bands=bands, guide=guide, guide_days=30, **options
+        )

@@ -1,0 +1,104 @@
+"""Guides that lie: refused in one line, or warned of, whatever the method."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from scipy.ndimage import gaussian_filter
+
+from crossband import load
+from crossband.cli.demo import sample
+from crossband.errors import CrossbandWarning, UnitError
+
+SIDE, COARSER, SHIFT = 296, 8, 20
+BANDS = ("red", "green", "blue", "nir")
+Array = Any
+
+
+def write(path: Path, values: Array, size: float) -> Path:
+    """Write bands in reflectance."""
+    count, height, width = values.shape
+    profile = {"driver": "GTiff", "dtype": "float32", "count": count, "crs": "EPSG:32633"}
+    profile |= {"height": height, "width": width, "transform": Affine(size, 0, 5e5, 0, -size, 5e6)}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values.astype(np.float32))
+        file.descriptions = BANDS[:count]
+        file.units = ("reflectance",) * count
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene() -> Array:
+    """Return the demo's scene: four bands in reflectance."""
+    stored = sample()
+    return np.stack([stored[name][:SIDE, :SIDE] * 1e-4 for name in BANDS])
+
+
+@pytest.fixture(scope="module")
+def guide(scene: Array) -> Array:
+    """Return what a sensor with pixels eight times larger has seen of it."""
+    side = SIDE // COARSER
+    return scene.reshape(4, side, COARSER, side, COARSER).mean((2, 4))
+
+
+def clouds(guide: Array) -> Array:
+    """Return clouds that no mask knows of."""
+    noise = np.random.default_rng(0).normal(size=guide.shape[1:])
+    return np.stack([0.6 + 1.5 * gaussian_filter(noise, 3) * f for f in (1, 1.02, 1.05, 0.98)])
+
+
+LIES: dict[str, tuple[Callable[[Array], Array], str, str]] = {
+    "another place": (lambda g: g[:, ::-1, ::-1], "another place", "another place"),
+    "moved": (lambda g: np.roll(g, SHIFT, 2), "shifted", "shifted"),
+    "clouds": (clouds, "cloudy", "cloudy"),
+    "red and nir swapped": (lambda g: g[[3, 1, 2, 0]], "Is its nir another band", "another band"),
+    "red for nir": (lambda g: g[[0, 1, 2, 0]], "Is its nir another band", "another band"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("name", ["rgb2nir-guided", "rgb2nir"])
+def test_a_guide_that_lies_is_warned_of(
+    scene: Array, guide: Array, name: str, lie: str, tmp_path: Path
+) -> None:
+    change, of_network, of_residual = LIES[lie]
+    words = of_network if name == "rgb2nir-guided" else of_residual
+    source = write(tmp_path / "source.tif", scene[:3], 10.0)
+    path = write(tmp_path / "guide.tif", change(guide), 10.0 * COARSER)
+    with pytest.warns(CrossbandWarning, match=words):
+        load(name).translate(source, tmp_path / "out.tif", guide=path)
+
+
+@pytest.mark.parametrize("name", ["rgb2nir-guided", "rgb2nir"])
+def test_the_right_guide_is_not_warned_of_and_helps(
+    scene: Array, guide: Array, name: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "source.tif", scene[:3], 10.0)
+    path = write(tmp_path / "guide.tif", guide, 10.0 * COARSER)
+    errors = []
+    for made, given in ((load("rgb2nir"), None), (load(name), path)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CrossbandWarning)
+            out = made.translate(source, tmp_path / f"{len(errors)}.tif", guide=given)
+        with rasterio.open(out) as file:
+            errors.append(float(np.abs(file.read(1) - scene[3]).mean()))
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("name", ["rgb2nir-guided", "rgb2nir"])
+@pytest.mark.parametrize("factor", [100.0, 10_000.0])
+def test_numbers_that_are_no_reflectance_are_refused(
+    scene: Array, guide: Array, name: str, factor: float, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "source.tif", scene[:3], 10.0)
+    path = write(tmp_path / "guide.tif", guide * factor, 10.0 * COARSER)
+    with pytest.raises(UnitError, match=r"half of its red is above .*, and reflectance is 0 to 2"):
+        load(name).translate(source, tmp_path / "out.tif", guide=path)
+    assert not (tmp_path / "out.tif").exists()
