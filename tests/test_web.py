@@ -33,6 +33,7 @@ from crossband.raster.grid import Box, Grid
 from crossband.translate.engine import Engine
 from crossband.translate.options import TileOptions
 from crossband.web import jobs as job_module
+from crossband.web import render
 from crossband.web import scenes as scene_module
 from crossband.web.app import create_app
 from crossband.web.previews import Models, Previews, cells_of
@@ -241,6 +242,9 @@ def write(path, values, **profile):
 ROTATED = Affine(8.0, 6.0, 500_000.0, 6.0, -8.0, 5_000_000.0)
 UTM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
 DEGREES = Affine(1e-4, 0.0, 10.0, 0.0, -1e-4, 45.0)
+UTM_FAR = Affine(10.0, 0.0, 5e9, 0.0, -10.0, 5e9)
+WIDE = Affine(60_000.0, 0.0, -1e7, 0.0, -60_000.0, 9e6)
+LOCAL, GLOBE = 'LOCAL_CS["x",UNIT["metre",1]]', "+proj=ortho +lat_0=40 +lon_0=10"
 KINDS = {
     "striped": ("uint16", {"crs": "EPSG:32633", "transform": UTM, "blockysize": 1}, "mercator"),
     "tiled": ("uint16", {"crs": "EPSG:32633", "transform": UTM, "tiled": True}, "mercator"),
@@ -250,6 +254,10 @@ KINDS = {
     "rotated, no CRS": ("uint8", {"transform": ROTATED}, "plane"),
     "no georeference": ("uint8", {}, "plane"),
     "polar": ("uint8", {"crs": "EPSG:3413", "transform": Affine.scale(10, -10)}, "plane"),
+    "far beyond its CRS": ("uint8", {"crs": "EPSG:32633", "transform": UTM_FAR}, "plane"),
+    "no place on the earth": ("uint8", {"crs": LOCAL, "transform": UTM}, "plane"),
+    "geocentric": ("uint8", {"crs": "EPSG:4978", "transform": UTM}, "plane"),
+    "the globe": ("uint8", {"crs": GLOBE, "transform": WIDE}, "plane"),
 }
 
 
@@ -286,6 +294,16 @@ def test_every_kind_of_raster_is_displayed(client, settings, tmp_path, kind):
         down = outline.top - 0.4 * (outline.top - outline.bottom)
         found = get(client, "/api/values", query, x=middle, y=down).json()
         assert found["layers"][0]["values"] == [None] * 3
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 3e38])
+def test_a_constant_layer_has_a_stretch(value):
+    values = np.full((1, 20, 20), value, np.float32)
+    values[0, ::2] *= np.float32(1 + 1e-7)  # the last bit
+    ranges = render.stretch(values)
+    (bins,) = render.histogram(values, ranges)
+    assert sum(bins["counts"]) == 400
+    assert sum(map(sum, render.scatter(values[0], values[0])["counts"])) == 400
 
 
 @pytest.mark.slow
@@ -411,7 +429,8 @@ def test_a_job_fails_in_the_words_of_the_command(client, scene, more, words):
 
 
 def test_what_is_no_order_is_refused(client, scene):
-    for body in (b"", b"[]", b"{", b'{"scene": "root:../x"}', b'{"indices": 3}'):
+    half = json.dumps({**scene, "dtype": "\ud800"}).encode()
+    for body in (b"", b"[]", b"{", b'{"scene": "root:../x"}', b'{"indices": 3}', half):
         assert client.post("/api/jobs", content=body, headers=OWN).status_code == 400
     assert client.post("/api/jobs", content=bytes(70_000), headers=OWN).status_code == 413
     assert client.get("/api/jobs/../../x").status_code in (400, 404)

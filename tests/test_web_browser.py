@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from pages import (  # noqa: F401
 )
 
 from crossband import load
+from crossband.web import guides
 
 pytestmark = IN_BROWSER
 #: With CROSSBAND_SHOTS=FOLDER the tests leave pictures of the page there.
@@ -194,10 +196,12 @@ def test_a_guide_corrects_what_is_seen_and_a_poor_one_is_told(settings, serve, o
 def test_a_model_that_needs_a_guide_asks_for_it(settings, serve, open_page, tmp_path, size):
     model = guided_model(tmp_path / "guided", ("nir",), BANDS)
     guide = write_scene(tmp_path / "sent.tif")
+    with rasterio.open(settings.root / "bad.tif", "w", **bad_profile()) as out:
+        out.write(np.ones((1, 20, 20), np.uint8))
     page = open_page(size)
     page.goto(serve(replace(settings, models=(*settings.models, model))))
     page.click("#root summary")
-    page.click("#files button.name")
+    page.click("#files button.name:has-text('fields.tif')")
     loaded(page, "right")
     page.click("#guide-details summary")
     page.select_option("#guide-method", "linear")
@@ -218,8 +222,14 @@ def test_a_model_that_needs_a_guide_asks_for_it(settings, serve, open_page, tmp_
     assert 0 <= box["y"] < SIZES[size][1]  # where the visitor is
     shot(page, f"{size}-guide-wanted")
 
-    # By the keyboard: the label of the file is that of a control that has the focus.
-    page.focus("#guide-file")
+    # By the keyboard: a button leads to the files on the server, of which one is not fit.
+    page.focus("#guide-list")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.activeElement.className === 'guide'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#guide-name:has-text('guide: bad.tif')")
+    assert "you see the source only" in page.inner_text("#guide-problem")
+    assert page.is_visible("#guide-wanted")
     page.set_input_files("#guide-file", guide)
     page.wait_for_selector("#right option[value=synthetic]", state="attached")
     assert page.input_value("#right") == "synthetic"
@@ -353,6 +363,47 @@ def test_a_reverse_proxy_publishes_the_page_below_a_path(
         page.reload()
         loaded(page, "right")
         page.context.close()
+
+
+def test_a_guide_without_a_preview_is_told_over_the_map(settings, serve, open_page, monkeypatch):
+    monkeypatch.setattr(guides, "_MOST", 400 * 400)
+    write_guide(settings.root / "g.tif")
+    page = open_page("desktop")
+    page.goto(f"{serve(settings)}/#scene=root:fields.tif&guide=root:g.tif&guide_method=linear")
+    page.wait_for_selector("#hint:not([hidden])")
+    assert "translate the whole scene to see it with the guide" in page.inner_text("#hint")
+    loaded(page, "right")
+    assert page.input_value("#right") == "source"
+    page.click("#translate")
+    page.wait_for_selector("#downloads a")
+    page.wait_for_selector("#right option[value=synthetic]", state="attached")
+    assert page.input_value("#right") == "synthetic"
+    loaded(page, "right")
+    assert page.is_hidden("#hint")
+
+
+def test_a_file_is_dropped_on_the_map(settings, serve, open_page, tmp_path):
+    page = open_page("desktop")
+    page.goto(serve(settings))
+    page.wait_for_selector("#model option", state="attached")
+    content = base64.b64encode(write_scene(tmp_path / "sent.tif").read_bytes()).decode()
+    dropped = page.evaluate_handle(
+        """(text) => {
+            const made = new DataTransfer();
+            const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            made.items.add(new File([bytes], "sent.tif"));
+            return made;
+        }""",
+        content,
+    )
+    page.dispatch_event("#map", "dragover", {"dataTransfer": dropped})
+    assert "over" in page.get_attribute("#empty", "class")
+    page.dispatch_event("#map", "drop", {"dataTransfer": dropped})
+    loaded(page, "right")
+    assert "sent.tif" in page.inner_text("#scene-name")
+    # On a desktop only the panel scrolls: the map stays where it is.
+    page.locator("#copy").scroll_into_view_if_needed()
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
 
 
 def test_a_token_is_asked_for_once(settings, serve, open_page):

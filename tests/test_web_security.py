@@ -254,6 +254,7 @@ def test_a_sparse_tiff_of_too_many_pixels_is_refused(client, tmp_path):
         ({"sec-fetch-site": "same-origin"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"origin": "http://127.0.0.1:8000"}, 200),
         ({"origin": "http://127.0.0.1:9"}, 403),
     ],

@@ -9,12 +9,11 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import Resampling, reproject, transform
 
 from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
-from crossband.raster.gdal import gdal, reason
+from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.separable import average, axes_of, enlarge
 
@@ -277,7 +276,7 @@ def reproject_array(
                 resampling=resampling,
                 tolerance=tolerance,
             )
-    except RasterioError as error:
+    except READ_ERRORS as error:
         raise InputError(f"cannot be brought onto the other grid: {reason(error)}") from error
 
 
@@ -298,7 +297,7 @@ def _onto(grid: Grid, columns: Array, rows: Array, other: Grid) -> tuple[Array, 
         try:
             with gdal():
                 xs, ys = transform(grid.crs, other.crs, *(p.tolist() for p in places))
-        except RasterioError as error:
+        except READ_ERRORS as error:
             raise InputError(
                 f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
             ) from error

@@ -24,7 +24,7 @@ from rasterio.warp import transform_geom
 from crossband.core.json_text import read_json
 from crossband.core.messages import printable
 from crossband.errors import InputError
-from crossband.raster.gdal import gdal, reason
+from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Box, Grid
 from crossband.raster.source import LARGEST
 from crossband.raster.warp import check_georeference
@@ -140,7 +140,7 @@ def locate_place(place: Place, grid: Grid, path: str) -> LocatedPlace | None:
     try:
         with gdal():
             moved = transform_geom(place.crs, crs, place.geometry)
-    except (RasterioError, ValueError) as error:
+    except (*READ_ERRORS, ValueError) as error:
         raise InputError(f"{place.name}: cannot be told in {crs}: {reason(error)}") from error
     outline = {**moved, "coordinates": _in_pixels(moved["coordinates"], ~grid.transform)}
     corners = np.array(list(_corners(outline["coordinates"])), np.float64)

@@ -12,6 +12,7 @@ from torch import Tensor
 from crossband.errors import CrossbandError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
+from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.grid import Box, Grid
 
 #: Source pixels between two nodes of the lattice of geographic coordinates.
@@ -95,7 +96,10 @@ def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:
     across, down = np.meshgrid(cols, rows)
     x = t.a * across + t.b * down + t.c
     y = t.d * across + t.e * down + t.f
-    lon, lat = transform(grid.crs, "EPSG:4326", x.ravel().tolist(), y.ravel().tolist())
+    try:
+        lon, lat = transform(grid.crs, "EPSG:4326", x.ravel().tolist(), y.ravel().tolist())
+    except READ_ERRORS:  # a CRS without a place on the earth
+        return out
     out[0], out[1] = np.reshape(lon, x.shape), np.reshape(lat, x.shape)
     out[:, ~np.isfinite(out).all(axis=0)] = np.nan
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from crossband.model.exporting.onnx_file import one_unit
 from crossband.model.exporting.stac import mlm_properties
 from crossband.model.files import sha256
 from crossband.raster import remote
+from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 
@@ -44,7 +46,8 @@ def _item(model: Model, source: str, result: Path) -> dict[str, Any]:
     if grid.crs is not None:
         sides = ((x, y) for x in (0, grid.width) for y in (0, grid.height))
         xs, ys = zip(*(grid.transform @ side for side in sides), strict=True)
-        box = list(transform_bounds(grid.crs, "EPSG:4326", min(xs), min(ys), max(xs), max(ys)))
+        with suppress(*READ_ERRORS):  # a CRS without a place on the earth
+            box = list(transform_bounds(grid.crs, "EPSG:4326", min(xs), min(ys), max(xs), max(ys)))
     unit_in = next(u for u in model.signature.units if model.signature.target_unit(u) == unit)
     signature = one_unit(model.signature, unit_in)
     address, licence = model.address or model.name, str(model.about.get("licence", "not stated"))

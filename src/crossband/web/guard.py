@@ -143,7 +143,10 @@ def _is_own_site(request: HTTPConnection, host: str) -> bool:
         opens = mode == "navigate" and request.headers.get("sec-fetch-dest") == "document"
         return opens and request.scope["method"] == "GET" and _path(request) == "/"
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == host
+    try:
+        return origin is None or urlsplit(origin).netloc == host
+    except ValueError:  # no address
+        return False
 
 
 def _path(request: HTTPConnection) -> str:

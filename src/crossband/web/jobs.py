@@ -71,6 +71,10 @@ class Order:
         indices = given.get("indices", [])
         if not isinstance(indices, list) or not all(isinstance(i, str) for i in indices):
             raise InputError("the indices are no list of names")
+        try:
+            "".join([*texts.values(), *indices]).encode()
+        except UnicodeEncodeError as error:
+            raise InputError("half of a character is no text") from error
         choice = replace(Choice.of(texts), job="")
         words = (texts.get(name, "").strip() for name in ("dtype", "interval", "promise"))
         dtype, interval, promise = words

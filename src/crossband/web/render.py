@@ -74,11 +74,21 @@ def stretch(values: Array) -> list[tuple[float, float]] | None:
         if not known.size:
             return None
         low, high = (float(q) for q in np.quantile(known, (0.02, 0.98)))
-        if not low < high:
-            pad = max(abs(low) * 0.01, 1e-6)
-            low, high = low - pad, high + pad
-        out.append((low, high))
+        out.append(_apart(low, high))
     return out
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of a range, further apart where float32 does not tell them from each other.
+
+    >>> _apart(0.0, 1.0), _apart(2.0, 2.0), _apart(0.0, 0.0)
+    ((0.0, 1.0), (1.98, 2.02), (-1e-06, 1e-06))
+    """
+    size = max(abs(low), abs(high))
+    if high - low > 1e-5 * size:
+        return low, high
+    pad = max(size * 0.01, 1e-6)
+    return low - pad, high + pad
 
 
 def histogram(values: Array, ranges: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
@@ -99,9 +109,7 @@ def scatter(measured: Array, synthetic: Array) -> dict[str, Any]:
     x, y = measured[both].astype(np.float64), synthetic[both].astype(np.float64)
     if x.size < 2:
         return {"count": int(x.size)}
-    ends = [float(q) for q in np.quantile(np.concatenate([x, y]), (0.002, 0.998))]
-    if not ends[0] < ends[1]:
-        ends[1] = ends[0] + 1e-6
+    ends = _apart(*(float(q) for q in np.quantile(np.concatenate([x, y]), (0.002, 0.998))))
     counts, _, _ = np.histogram2d(y, x, CELLS, (ends, ends))
     error = y - x
     varies = x.std() > 0 and y.std() > 0

@@ -14,11 +14,10 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import Resampling, transform
 
 from crossband.errors import InputError
-from crossband.raster.gdal import gdal
+from crossband.raster.gdal import READ_ERRORS, gdal
 from crossband.raster.grid import Box, Grid
 from crossband.raster.warp import reproject_array
 
@@ -174,7 +173,7 @@ class View:
             try:
                 with gdal():
                     xs, ys = transform(_MERCATOR, grid.crs, x.tolist(), y.tolist())
-            except RasterioError:
+            except READ_ERRORS:
                 nowhere = np.full(x.shape, np.nan)
                 return nowhere, nowhere
             x, y = np.array(xs), np.array(ys)
@@ -197,9 +196,11 @@ def _fits_mercator(grid: Grid) -> bool:
     try:
         with gdal():
             lon, lat = transform(grid.crs, CRS.from_epsg(4326), x.tolist(), y.tolist())
-    except RasterioError:
+    except READ_ERRORS:
         return False
     lon, lat = np.array(lon), np.array(lat)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return False
-    return bool(np.abs(lat).max() < _NORTH and np.ptp(lon) < 180.0)
+    # Without an extent, as of a geocentric CRS, it is no rectangle on the map.
+    spans = np.ptp(lon), np.ptp(lat)
+    return bool(np.abs(lat).max() < _NORTH and 0.0 < spans[0] < 180.0 and spans[1] > 0.0)

@@ -33,7 +33,7 @@ export async function list(folder) {
   for (const { name, scene } of found.files)
     row(
       button(name, "", () => choose(scene), "name"),
-      button("guide", `Take ${name} as the guide`, () => setGuide(scene, name), "", "scene"),
+      button("guide", `Take ${name} as the guide`, () => setGuide(scene, name), "guide", "scene"),
     );
   if (!rows.length) row(document.createTextNode("no rasters here"));
   $("files").replaceChildren(...rows);
@@ -62,7 +62,6 @@ export async function setGuide(scene, name) {
   stop("guide"); // an upload that is on its way is not taken any more
   await settled();
   if (!shared.map) throw new Refused("choose the scene first, then its guide");
-  if (shared.about.guide_wanted.length) state.right = ""; // the result, as soon as it can be shown
   Object.assign(state, { guide: scene, job: "" });
   keep();
   say(scene ? `${name} guides the result` : "without a guide");

@@ -12,7 +12,7 @@ import { GUIDING, READING, fillReading, fresh, keep, shared, state } from "./sta
 
 const started = begin("start", async () => {
   shared.offer = await askJson("offer");
-  for (const model of shared.offer.models) option($("model"), model.name, `${model.name}: ${model.source.join(", ")}${model.guide.length ? " and a guide" : ""} → ${model.target.join(", ")}`);
+  for (const model of shared.offer.models) option($("model"), model.name, `${model.name}${model.guide.length ? " (with a guide)" : ""}: ${model.source.join(", ")} → ${model.target.join(", ")}`);
   for (const { name, title } of shared.offer.sensors) {
     option($("sensor"), name, `${name}: ${title}`);
     option($("guide-sensor"), name, name);
@@ -33,9 +33,26 @@ on($("file"), "change", async (input) => {
   const made = await sendFile(input, fresh("choice"));
   if (made) await choose(made.scene);
 }, any);
+// A file may also be dropped anywhere.
+addEventListener("dragover", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  $("empty").classList.add("over");
+});
+for (const end of ["dragleave", "drop"]) addEventListener(end, () => $("empty").classList.remove("over"));
+addEventListener("drop", (event) => {
+  if (!event.dataTransfer.files.length) return;
+  event.preventDefault();
+  $("file").files = event.dataTransfer.files;
+  $("file").dispatchEvent(new Event("change"));
+});
 on($("guide-file"), "change", async (input) => {
   const made = await sendFile(input, fresh("guide"));
   if (made) await setGuide(made.scene, made.name);
+});
+on($("guide-list"), "click", () => {
+  $("root").open = true;
+  $("files").querySelector(".guide")?.focus();
 });
 on($("no-guide"), "click", () => setGuide("", ""));
 for (const name of GUIDING)

@@ -6,9 +6,10 @@ import { layer, refresh } from "./layers.js";
 import { $, fail, guarded, hint } from "./page.js";
 import { fresh, keep, ranges, shared, state, unitOf, viewRanges } from "./state.js";
 
-/** Say over the map what is missing before the model can compute. */
+/** Say over the map why there is no preview. */
 export function hintGuide() {
-  hint(shared.about.guide_wanted.length ? "Choose a guide: this model needs one to make its result." : "");
+  const { guide_wanted: wanted, guide_note: note } = shared.about;
+  hint(wanted.length ? "Choose a guide: this model needs one to make its result." : note);
 }
 
 /** Measure the distribution in the view, and once that of the scene. */

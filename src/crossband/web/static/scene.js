@@ -2,7 +2,7 @@
 
 import { askJson } from "./api.js";
 import { followJob } from "./job.js";
-import { fillLayers, refresh, setOpacity, swipe } from "./layers.js";
+import { fillLayers, layer, refresh, setOpacity, swipe } from "./layers.js";
 import { SceneMap } from "./map.js";
 import { fillOptions } from "./options.js";
 import { forgetView, hintGuide, measure, moved, pointed } from "./measuring.js";
@@ -52,7 +52,9 @@ async function update() {
   const chosen = choice();
   const about = await askJson("scene", chosen, { signal });
   stop("chart", "values");
+  const before = layer("synthetic");
   adopt(about, chosen);
+  if (!before && layer("synthetic")) state.right = "synthetic"; // now that it can be shown
   ranges.clear();
   viewRanges.clear();
   fillLayers();
@@ -82,7 +84,7 @@ function showGuide() {
   const { guide_name: name, guide_problem: problem, guide_note: note, guide_wanted: wanted } = shared.about;
   const taken = shared.offer.models.find((m) => m.name === shared.choice.model).guide;
   $("guide-about").textContent = taken.length ? "A measurement of the same place, which this model takes" : "A measurement of the same place corrects the result";
-  $("guide-from").textContent = `Previews and file are made with it.${shared.offer.root ? " From the files on the server, choose one by its button “guide”." : ""}`;
+  $("guide-list").hidden = !shared.offer.root;
   $("guide-methods").hidden = taken.length > 0;
   $("guide-wanted").textContent = `This model needs a guide: a raster of the same place with ${listed(taken)}.`;
   $("guide-wanted").hidden = $("job-wanted").hidden = !wanted.length;
