@@ -30,7 +30,9 @@ nothing on other campaigns, and chips of one satellite scene may lie on both sid
 from __future__ import annotations
 
 import argparse
+import functools
 import re
+from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,11 @@ import rasterio
 from project import ROOT
 from rasterio.warp import transform as transform_points
 from satellite import family, group, radiometry
-from vault import FOLDER, vault_regions, with_regions
+from vault import COLUMNS, FOLDER, vault_regions, with_regions
 
 from crossband.core.sensors import REFLECTANCE, SENSORS
+from crossband.data import manifest
+from crossband.data.layouts import FileSearch, Layout, Row, build_manifest
 from crossband.raster.gdal import gdal
 
 DATA = ROOT.parent / "shared" / "data"
@@ -54,7 +58,6 @@ TASKS = (
 #: The bands of 10 and of 20 m in files of all twelve bands of Sentinel-2.
 TEN = "red=4,green=3,blue=2,nir=8"
 TWENTY = "rededge071=5,rededge075=6,rededge078=7,nir08=9,swir16=11,swir22=12"
-GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
 #: Imagery whose provider does not allow any use, or whose licence is not known.
 NOT_FREE = ("s2_earthnet_", "ikonos_", "geoeye1_", "worldview2_", "rapideye-like_")
 REASONS = {
@@ -63,19 +66,41 @@ REASONS = {
 }
 #: What lies outside of the picture, where only SOURCES.md says so.
 NODATA = {"s2_l1c_north-carolina_": 255, "worldview_rotterdam_": 0}
-RADIOMETRY = ("sensor", "scale", "offset", "nodata")
-COLUMNS = (
-    *("source", "target", "source_window", "target_window", "source_bands", "target_bands"),
-    *RADIOMETRY,
-    *(f"target_{name}" for name in RADIOMETRY),
-    *("degradation", "campaign", "family", "group", "region", "region_by", "lon", "lat", "gsd"),
-    *GUIDE,
-    *("date", "licence", "licence_ok", "left_out", "vault", "split", "split_by"),
-)
+
+
+class Shared(Layout):
+    """The images beside the repository, as their own tables list them.
+
+    Args:
+        task: one of `TASKS`.
+    """
+
+    name = "shared"
+    origin = (
+        "the images that Crossband is developed with; their SOURCES.md says where they are from"
+    )
+
+    def __init__(self, task: str = "rgb2nir") -> None:
+        self.task = task
+
+    def rows(self, search: FileSearch) -> Iterable[Row]:
+        """Yield the rows of the task."""
+        table = tables(search.root)[self.task]
+        return ({str(k): v for k, v in row.items()} for row in table.to_dict("records"))
 
 
 def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
-    """Write the manifest of every task; return the tables."""
+    """Write the manifest of every task as `crossband data manifest` does; return the tables."""
+    found = {task: build_manifest(Shared(task), data) for task in TASKS}
+    for task, result in found.items():
+        manifest.write(result.table, folder / f"{task}.csv")
+        print(f"{task}: " + "; ".join(result.lines()))
+    return {task: result.table.reindex(columns=COLUMNS) for task, result in found.items()}
+
+
+@functools.cache
+def tables(data: Path) -> dict[str, pd.DataFrame]:
+    """Return the rows of every task: a region is in the vault for all of them or for none."""
     table = pd.concat(
         [satellite(data), chips(data), radar(data), thermal(data), photographs(data)],
         ignore_index=True,
@@ -84,20 +109,16 @@ def write(data: Path, folder: Path) -> dict[str, pd.DataFrame]:
     table["vault"] = np.where(table["region"].isin(vault_regions(table)), "yes", "no")
     table["split"] = np.where(table["vault"] == "yes", "test", "train")
     table["split_by"] = "benchmarks/manifests.py"
-    tables = {task: table[table["task"] == task] for task in TASKS}
-    colours = tables["rgb2nir"]
+    found = {task: table[table["task"] == task] for task in TASKS}
+    colours = found["rgb2nir"]
     measured = colours[colours["sensor"].map(lambda name: SENSORS[name].unit == REFLECTANCE)]
-    tables["rgb2nir-guided"] = pd.concat([measured, _dated(measured)])
-    decibels = tables["sar2optical"][tables["sar2optical"]["left_out"].isna()]
-    tables["sar2optical-guided"] = pd.concat([decibels, _dated(decibels)])
+    found["rgb2nir-guided"] = pd.concat([measured, _dated(measured)])
+    decibels = found["sar2optical"][found["sar2optical"]["left_out"].isna()]
+    found["sar2optical-guided"] = pd.concat([decibels, _dated(decibels)])
     twelve = colours[colours["source"].str.contains("12bands")]
-    tables["sharpen"] = twelve.assign(source_bands=TEN, target_bands=TWENTY)
-    tables["super-resolution"] = pd.concat([_coarse(colours), tables["super-resolution"]])
-    folder.mkdir(parents=True, exist_ok=True)
-    for task in TASKS:
-        tables[task] = tables[task].reindex(columns=COLUMNS).reset_index(drop=True)
-        tables[task].to_csv(folder / f"{task}.csv", index=False)
-    return tables
+    found["sharpen"] = twelve.assign(source_bands=TEN, target_bands=TWENTY)
+    found["super-resolution"] = pd.concat([_coarse(colours), found["super-resolution"]])
+    return {task: rows.reindex(columns=COLUMNS) for task, rows in found.items()}
 
 
 def _dated(table: pd.DataFrame) -> pd.DataFrame:
@@ -393,10 +414,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER)
     a = parser.parse_args()
     if a.what == "write":
-        tables = write(a.data, a.output)
+        found = write(a.data, a.output)
     else:
-        tables = {t: pd.read_csv(a.output / f"{t}.csv") for t in TASKS}
-    print(summary(tables))
+        found = {t: pd.read_csv(a.output / f"{t}.csv").reindex(columns=COLUMNS) for t in TASKS}
+    print(summary(found))
 
 
 if __name__ == "__main__":

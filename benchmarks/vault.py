@@ -26,6 +26,17 @@ KILOMETRES = 50.0
 SHARE, LARGEST = 0.25, 0.1
 BY_PLACE, BY_CAMPAIGN = "coordinates, single linkage 50 km", "campaign: no coordinates"
 BY_GROUND, BY_CHIP = "ground shared by elevation", "chip: no coordinates"
+#: Columns of a manifest; the file has those that are not empty.
+GUIDE = ("guide", "guide_bands", "guide_sensor", "guide_datetime")
+RADIOMETRY = ("sensor", "scale", "offset", "nodata")
+COLUMNS = (
+    *("source", "target", "source_window", "target_window", "source_bands", "target_bands"),
+    *RADIOMETRY,
+    *(f"target_{name}" for name in RADIOMETRY),
+    *("degradation", "campaign", "family", "group", "region", "region_by", "lon", "lat", "gsd"),
+    *GUIDE,
+    *("date", "licence", "licence_ok", "left_out", "vault", "split", "split_by"),
+)
 #: HLS water chips come in two campaigns that number their places differently (h: "hunt group",
 #: r: "region group"). Of these the elevation bands of the source's chips share ground.
 SAME_GROUND = (
@@ -94,6 +105,7 @@ def read(
         ValueError: a look without a reason or a model.
     """
     rows = pd.read_csv(folder / f"{task}.csv", dtype={"date": str}, keep_default_na=True)
+    rows = rows.reindex(columns=COLUMNS)
     rows = rows[rows["left_out"].isna()]
     if shipped:
         rows = rows[rows["licence_ok"] == "yes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plain
 import pytest
 import torch
-from plain_steps import Step, exact, twins_of  # noqa: F401  (a fixture)
+from one_step import Step, exact, twins_of  # noqa: F401  (a fixture)
 from plain_systems import Small, earth_mover, entropy, harmonics, l1, squares
 from torch import nn
 from torch.nn import functional

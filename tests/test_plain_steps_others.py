@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain_steps import EXACT, Step, exact, twins_of  # noqa: F401  (a fixture)
+from one_step import EXACT, Step, exact, twins_of  # noqa: F401  (a fixture)
 from plain_systems import EDSR, Autoencoder, Field, l1
 
 from crossband.core.resample import bicubic

@@ -6,7 +6,7 @@ import numpy as np
 import plain
 import pytest
 import torch
-from plain_steps import Step, exact, twins_of  # noqa: F401  (a fixture)
+from one_step import Step, exact, twins_of  # noqa: F401  (a fixture)
 from plain_systems import centres, entropy, l1, squares, unlike
 
 SMALL = [f"{n}.width=4" for n in ("generator", "back", "discriminator", "back_discriminator")]
