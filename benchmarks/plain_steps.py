@@ -50,7 +50,9 @@ def plain_step(method: Any, batch: dict[str, Tensor], units: Sequence[str]) -> S
 
 
 def _optimizer(factory: Any, *networks: nn.Module) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = factory([p for n in networks for p in n.parameters()])
+    # UNIT's networks share weights.
+    weights = list(dict.fromkeys(p for n in networks for p in n.parameters()))
+    made: torch.optim.Optimizer = factory(weights)
     for group in made.param_groups:
         group["foreach"] = False
     return made

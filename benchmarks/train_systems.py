@@ -58,7 +58,7 @@ WAYS = ("plain", "fp32", "crossband")
 
 
 class Same(Dataset[dict[str, Any]]):
-    """The same samples again and again, in physical units, from memory."""
+    """The same batch again and again, in physical units, from memory."""
 
     def __init__(self, signature: Signature, crop: int, scale: int, batch: int) -> None:
         rng = torch.Generator().manual_seed(0)
@@ -74,8 +74,7 @@ class Same(Dataset[dict[str, Any]]):
         return 10**9
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        place = i % len(self.batch["source"])
-        return {"unit": self.unit, **{k: v[place] for k, v in self.batch.items()}}
+        return {"unit": [self.unit] * len(self.batch["source"]), **self.batch}
 
 
 def build(name: str, a: argparse.Namespace) -> tuple[Any, Same, str]:
@@ -108,8 +107,7 @@ def train(name: str, precision: str, steps: int, a: argparse.Namespace, watch: A
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loader = DataLoader(same, batch_size=len(same.batch["source"]))
-    trainer.fit(method, loader)
+    trainer.fit(method, DataLoader(same, batch_size=None))
 
 
 class Rounds(lightning.Callback):
