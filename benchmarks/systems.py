@@ -136,7 +136,7 @@ def _one(node: dict[str, Any], path: str, crop: int, share: float) -> Iterator[t
     full = network.arguments
     deepest = crop.bit_length() - 1
     for key in ("levels", "contrast_levels"):
-        if full.get(key, 0) > deepest and name in ("UNet", "TwoStepThermal"):
+        if full.get(key, 0) > deepest and name in ("UNet", "DiscoUNet", "TwoStepThermal"):
             yield f"{path}.{key}", deepest
     if name == "MultiScalePatchGAN":  # each scale halves the crop, and sees 70 pixels of it
         yield f"{path}.scales", 2
@@ -210,7 +210,7 @@ def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) ->
     """Fit a recipe with one seed, evaluate it, and leave run.json."""
     manifest, fitted = a.output / f"{task}.csv", folder / "run"
     budget = a.budget or BUDGET[task]
-    given = options(name, task, budget)
+    given = [*options(name, task, budget), *(f"--{option}" for option in a.option)]
     clock, start = folder / "fit-seconds", time.monotonic()
     before = float(clock.read_text()) if clock.is_file() else 0.0  # until it was stopped
     if not (fitted / "model" / "model.json").is_file():
@@ -285,6 +285,8 @@ def main() -> int:
     p.add_argument("--budget", type=int, help="samples, for a trial")
     p.add_argument("--unreferenced", action="store_true", help="only recipes without a run of "
                    "reference.py")  # fmt: skip
+    p.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="of every recipe, "
+                   "as method.penalty_reduction=mean")  # fmt: skip
     p.add_argument("--reverse", action="store_true", help="begin at the end of the list")
     p.add_argument("--own-split", action="store_true", help="of RoadScene: its frames from 8526 on")
     a = p.parse_args()

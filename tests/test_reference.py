@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
+import types
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +77,13 @@ def test_draws_are_judged_as_a_distribution(shown):
 def test_members_are_judged_alone(shown, monkeypatch):
     """Members that differ by 0.2, the truth between them: each errs by half, the score is 0."""
     pyramid = {"width": 4, "depth": 1, "hidden": 2, "levels": 1, "bins": 0, "members": 2}
+    torch.manual_seed(0)
     network = LocalPyramid(3, 1, **pyramid)
     first, second = network.members
-    second.load_state_dict(first.state_dict())
     with torch.no_grad():
+        first.pixel_out.weight *= 0.1  # nothing is clipped
+        first.pixel_out.bias.fill_(0.4)
+        second.load_state_dict(first.state_dict())
         second.pixel_out.bias += 0.2
     signature = Signature(
         ["red", "green", "blue"],
@@ -128,6 +133,36 @@ def test_the_distance_of_sets_of_pictures(shown):
     assert empty > max(warmer, rougher) > 0
 
 
+def test_what_is_unpaired_is_judged_beside_mean_and_luminance(shown, monkeypatch):
+    """A model that gives the truth has no error and no distance; a grey one has both."""
+    signature = Signature(
+        ["red", "green", "blue"], ["thermal"],
+        {"display": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)])},
+    )  # fmt: skip
+    grid, mask, places = Grid(64, 64), np.ones((64, 64), bool), []
+    for picture in waves(12, 0)[::2] + waves(12, 2)[::2]:
+        colour = np.repeat(picture, 3, axis=0).astype(np.float32)
+        source = Window(colour, mask, grid, tuple(signature.source), "display")
+        places.append((source, shown.luminance(colour) + np.float32(0.05), mask))
+    truth = {id(source): target for source, target, _ in places}
+
+    def grey(row, source, grid):
+        return dataclasses.replace(source, values=np.full((1, 64, 64), 0.55, np.float32))
+
+    monkeypatch.setattr(shown, "read_pairs", lambda *_: places)
+    monkeypatch.setattr(shown, "fit_baselines", lambda *_: {"mean": grey})
+    monkeypatch.setattr(
+        shown, "translate_window", lambda _, s: dataclasses.replace(s, values=truth[id(s)])
+    )
+    model = types.SimpleNamespace(signature=signature)
+    found = shown._unpaired(model, pd.DataFrame({"split": ["test"]}))
+    assert found["model"] == {"mae": 0.0, "kid": pytest.approx(0.0, abs=1e-9)}
+    assert found["luminance"]["mae"] == pytest.approx(0.05, abs=1e-6)
+    errors = [np.abs(0.55 - target).mean() for _, target, _ in places]
+    assert found["mean"]["mae"] == pytest.approx(np.mean(errors), rel=1e-5)
+    assert found["mean"]["kid"] > 2 * found["luminance"]["kid"] > 0.01
+
+
 def test_the_luminance_of_a_colour(shown):
     colour = np.array([1.0, 0.5, 0.25], np.float32)[:, None, None]
     assert shown.luminance(colour).tolist() == [[[pytest.approx(0.299 + 0.2935 + 0.0285)]]]
@@ -160,10 +195,10 @@ def test_options_of_a_reference_run(reference, tmp_path):
         assert short["method"]["init_args"]["max_steps"] == 4
 
 
-def make_script(interpreters, tmp_path, name, side):
+def make_script(interpreters, tmp_path, name, side, judged=2):
     task = name.split("/")[0]
     table = pd.read_csv(tiny.pairs(tmp_path / "pairs", task, 6, side, side + 8))
-    table["split"] = ["train"] * 3 + ["val"] + ["test"] * 2
+    table["split"] = ["train"] * (5 - judged) + ["val"] + ["test"] * judged
     table["group"] = [f"place {n}" for n in range(6)]
     for side in ("source", "target"):
         table[side] = [str(tmp_path / "pairs" / name) for name in table[side]]
@@ -228,7 +263,7 @@ def test_a_run_is_fitted_judged_and_shown_once(script, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_pairs_shows_its_distance_from_the_true_pictures(interpreters, tmp_path):
-    script = make_script(interpreters, tmp_path, "rgb2thermal/cyclegan", 128)
+    script = make_script(interpreters, tmp_path, "rgb2thermal/cyclegan", 128, judged=3)
     assert "not finished" in script("judge").stdout
     done = script("run")
     assert done.returncode == 0, done.stderr

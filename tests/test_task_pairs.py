@@ -112,6 +112,7 @@ def test_runs_of_all_systems_resume_and_keep_their_results(interpreters, tmp_pat
         return interpreters.run(
             SCRIPT, "run", "--task", "rgb2thermal", "--recipe", name, "rgb2thermal/cyclegan",
             "--unreferenced", "--seed", 0, "--budget", 16, "--output", runs,
+            "--option", "method.log_every=2",
         )  # fmt: skip
 
     folder = runs / name / "seed-0"
@@ -125,6 +126,7 @@ def test_runs_of_all_systems_resume_and_keep_their_results(interpreters, tmp_pat
     assert not (runs / "rgb2thermal" / "cyclegan").exists()  # it has a reference run
     about = json.loads((folder / "run.json").read_text())
     assert about["samples"] == 16
+    assert "--method.log_every=2" in about["options"]
     results = pd.read_csv(runs / "results.csv")
     assert results["recipe"].tolist() == [name]
     assert (results[["model_mae", "mean_mae", "linear_mae", "model_swd"]] > 0).all(axis=None)
