@@ -53,8 +53,9 @@ LOOK = "rgb2nir-guided-intervals"
 QUANTITIES = ("nir", "NDVI", "EVI")
 #: Sizes of the guides' pixels of the same date and of another one, in pixels of the source.
 SAME, OTHER = (2, 4, 8, 16), (1, 2, 4, 8)
-#: Least number of the guide's pixels along a side, chips of a fold, guides of another date.
-LEAST, CHIPS, PAIRS = 8, 40, 4
+#: Least number of the guide's pixels along a side, chips of a fold and of the vault, guides of
+#: another date.
+LEAST, CHIPS, JUDGED, PAIRS = 8, 40, 120, 4
 #: Misregistration in pixels of the guide, error of the calibration, noise.
 SHIFT, GAIN, NOISE = 0.5, 0.03, 0.002
 FITTED = (
@@ -109,15 +110,15 @@ def rows_of(place: Record, dated: pd.DataFrame, folder: Path) -> Iterator[dict[s
                 yield row | {"guide": path, "guide_bands": bands, "guide_datetime": "2001-01-01"}
 
 
-def errors(model: Model, rows: pd.DataFrame) -> list[PlaceErrors]:
-    """Return the errors of guided results at the places of a manifest."""
+def errors(model: Model, rows: pd.DataFrame, most: int) -> list[PlaceErrors]:
+    """Return the errors of guided results at the places of a manifest, of some chips only."""
     every = as_text(rows)
     dated = every[every["guide"] != ""]
     places = every[every["guide"] == ""].sample(frac=1.0, random_state=0)
     several = places["group"].isin(dated["group"])  # all dates of these
     one = places[~several].drop_duplicates("group")
     chips = one["family"] == "chips"
-    chosen = pd.concat([places[several], one[~chips], one[chips].head(CHIPS)])
+    chosen = pd.concat([places[several], one[~chips], one[chips].head(most)])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
@@ -125,7 +126,11 @@ def errors(model: Model, rows: pd.DataFrame) -> list[PlaceErrors]:
         table_of = pd.DataFrame(made).assign(guide_sensor="reflectance", split="test")
         table_of.to_csv(folder / "rows.csv", index=False)
         read = manifests.read(folder / "rows.csv")
-        return collect_guided(model, read, QUANTITIES, "family")
+        found = collect_guided(model, read, QUANTITIES, "family")
+    sensors = every.groupby("group")["sensor"].agg(set)
+    for place in found:  # the files here are in reflectance, whatever the sensor
+        place.sensors = sensors[place.place]
+    return found
 
 
 def collect(folder: Path, folds: Sequence[int]) -> None:
@@ -136,7 +141,7 @@ def collect(folder: Path, folds: Sequence[int]) -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     for fold in folds:
         inside = rows[rows["region"].map(of) == fold]
-        found = errors(load(MODELS / f"fold-{fold}"), inside)
+        found = errors(load(MODELS / f"fold-{fold}"), inside, CHIPS)
         (RUNS / f"fold-{fold}.pkl").write_bytes(pickle.dumps(found))
 
 
@@ -193,15 +198,8 @@ def tables(calibration: Calibration, plain: Calibration, places: Sequence[PlaceE
 
 def constant(places: Sequence[PlaceErrors]) -> Calibration:
     """Return the calibration of one width for all pixels of a class."""
-    return fit(
-        places,
-        load("rgb2nir"),
-        QUANTITIES,
-        fitted=FITTED,
-        sources=(),
-        constant=True,
-        familiarity=False,
-    )
+    how: dict[str, Any] = {"fitted": FITTED, "sources": (), "guided": places}
+    return fit(places, load("rgb2nir"), QUANTITIES, **how, constant=True, familiarity=False)
 
 
 def inner() -> None:
@@ -220,7 +218,7 @@ def judge(folder: Path, why: str, again: bool) -> None:
     vault.check_unopened(LOOK, again)
     rows = vault.read("rgb2nir-guided", folder=folder, look=True, model=LOOK, why=why)
     RUNS.mkdir(parents=True, exist_ok=True)
-    (RUNS / "vault.pkl").write_bytes(pickle.dumps(errors(model, rows)))
+    (RUNS / "vault.pkl").write_bytes(pickle.dumps(errors(model, rows, JUDGED)))
 
 
 def main() -> None:
