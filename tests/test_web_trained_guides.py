@@ -180,3 +180,13 @@ def test_a_guide_of_too_few_pixels_is_refused_as_the_command_does(client, make_r
     assert answer.status_code == 400
     assert "valid in it and in the scene" in answer.json()["error"]
     assert str(settings.root) not in answer.json()["error"]
+
+
+def test_a_guide_without_a_place_on_the_earth_is_one_line(client, make_raster):
+    values = np.full((4, 60, 60), 2000, np.uint16)
+    local = 'LOCAL_CS["x",UNIT["metre",1]]'
+    make_raster("root/local.tif", values, names=BANDS, scale=1e-4, crs=local)
+    query = {"scene": "root:s.tif", "model": "corrected", "guide": "root:local.tif"}
+    about = client.get("/api/scene", params=query).json()
+    assert "cannot be told in" in about["guide_problem"]
+    assert "root/" not in about["guide_problem"]
