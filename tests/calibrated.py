@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from crossband import load
 from crossband.api import Model
 from crossband.core.signature import Signature
-from crossband.model.calibration import Calibration, Factors, Familiar, Head, Wrong
+from crossband.model.calibration import Calibration, Factors, Familiar, GuideClass, Head, Wrong
 from crossband.networks.generators.small_cnn import SmallCNN
 
 BANDS = {"red": 1, "green": 2, "blue": 3}
@@ -77,3 +78,15 @@ def calibrated_model(folder: Path) -> Model:
     made.save(folder)
     calibration(made.weights_hash).save(folder)
     return load(folder)
+
+
+def with_guides(found: Calibration, guides: dict[GuideClass, int]) -> Calibration:
+    """Add random widths of guided results, of a number of places in each class."""
+    factors = list(found.factors)
+    for guide, places in guides.items():
+        scores = [np.random.default_rng(n).gamma(1, 0.2, 30) for n in range(places)]
+        factors += [
+            Factors.of(q, "reflectance", 1, "", ("naip",), scores, guide) for q in ("nir", "NDVI")
+        ]
+    head = Head(arrays(1, 6, 41), arrays(2, 6, 5), arrays(3, 6), arrays(4, 4, 6), arrays(5, 4) - 3)
+    return replace(found, factors=tuple(factors), guided=head)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from calibrated import SIGNATURE, arrays, calibration
+from calibrated import SIGNATURE, calibration, with_guides
 from scipy.ndimage import gaussian_filter
 
 from crossband import load
@@ -21,7 +20,7 @@ from crossband.cli.main import main
 from crossband.core.signature import Signature
 from crossband.errors import CrossbandError
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths
-from crossband.model.calibration import Calibration, Factors, GuideClass, Head
+from crossband.model.calibration import GuideClass
 from crossband.networks.generators.guided_unet import GuidedUNet
 from crossband.networks.generators.small_cnn import SmallCNN
 
@@ -56,18 +55,6 @@ def coarse(values: Any, ratio: int) -> Any:
     """Return means over squares of pixels."""
     side = values.shape[1] // ratio
     return values.reshape(4, side, ratio, side, ratio).mean((2, 4))
-
-
-def with_guides(found: Calibration, guides: dict[GuideClass, int]) -> Calibration:
-    """Add random widths of guided results, of a number of places in each class."""
-    factors = list(found.factors)
-    for guide, places in guides.items():
-        scores = [np.random.default_rng(n).gamma(1, 0.2, 30) for n in range(places)]
-        factors += [
-            Factors.of(q, "reflectance", 1, "", ("naip",), scores, guide) for q in ("nir", "NDVI")
-        ]
-    head = Head(arrays(1, 6, 41), arrays(2, 6, 5), arrays(3, 6), arrays(4, 4, 6), arrays(5, 4) - 3)
-    return replace(found, factors=tuple(factors), guided=head)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
@@ -9,10 +12,12 @@ from affine import Affine
 
 pytest.importorskip("starlette")
 
+from calibrated import calibration, with_guides
 from guided_models import BANDS, RGB, guided_model
 from starlette.testclient import TestClient
 
 from crossband import load
+from crossband.model.calibration import GuideClass
 from crossband.raster.grid import Box
 from crossband.translate.options import TileOptions
 from crossband.web import guides
@@ -190,3 +195,48 @@ def test_a_guide_without_a_place_on_the_earth_is_one_line(client, make_raster):
     about = client.get("/api/scene", params=query).json()
     assert "cannot be told in" in about["guide_problem"]
     assert "root/" not in about["guide_problem"]
+
+
+@pytest.mark.slow
+def test_a_guided_result_has_the_intervals_of_the_command(settings, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "calibrated")
+    made = with_guides(calibration(load(folder).weights_hash), {GuideClass.of(10, False): 60})
+    made.save(folder)
+    query = {"scene": "root:s.tif", "model": "calibrated", "guide": "root:coarse.tif"}
+    app = create_app(replace(settings, models=(str(folder),)))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        # Of another day nothing was calibrated, and that it is of this day is not known.
+        assert client.get("/api/scene", params=query).json()["levels"]["mean"] == []
+        query["guide_days"] = "0"
+        about = client.get("/api/scene", params=query).json()
+        assert 0.8 in about["levels"]["mean"]
+        assert about["familiarity"] is True
+        wanted = {"interval": "0.8", "promise": "places", "familiarity": True}
+        job = client.post("/api/jobs", json={**query, **wanted}, headers=OWN).json()["id"]
+        while (done := client.get(f"/api/jobs/{job}").json())["state"] in ("waiting", "running"):
+            pass
+        assert len(done["files"]) == 3, done
+        own = tmp_path / "own" / "s_nir.tif"
+        own.parent.mkdir()
+        load(folder).translate(
+            settings.root / "s.tif",
+            own,
+            guide=settings.root / "coarse.tif",
+            guide_days=0,
+            interval=0.8,
+            promise="places",
+            familiarity=True,
+            tile=256,
+        )
+        for name in done["files"]:
+            got = client.get(f"/api/jobs/{job}/file/{name}").content
+            assert got == (own.parent / name).read_bytes()
+        report = client.get(f"/api/jobs/{job}/report").text
+        assert "--guide-days 0 --interval 0.8 --promise places --familiarity" in report
+        # The options stay for another job, also where the guide is deleted.
+        shown = client.get("/api/scene", params={**query, "job": job}).json()
+        assert shown["result"] is True
+        assert 0.8 in shown["levels"]["mean"]
+        (settings.root / "coarse.tif").unlink()
+        shown = client.get("/api/scene", params={**query, "job": job}).json()
+        assert (shown["result"], shown["guide_problem"]) == (True, "")

@@ -115,7 +115,7 @@ async def scene(server: Server, request: Request) -> dict[str, Any]:
             "guide_name": server.places.name_of(choice.guide),
             "guide_problem": problem,
             "guide_wanted": list(model.signature.guide) if found.wants_guide else [],
-            "guide_note": found.guide.note if found.guide is not None else "",
+            "guide_note": "" if found.guide is None or found.result else found.guide.note,
             "scatter": scene.truth is not None and found.can_compute,
             "result": found.result is not None,
         }
@@ -133,8 +133,7 @@ def _shown(server: Server, choice: Choice) -> tuple[Shown, str]:
     except CrossbandError as error:
         if not choice.guide or isinstance(error, BusyError):
             raise
-        alone = replace(choice, guide="", guide_sensor="", guide_bands="", guide_method="", job="")
-        return server.shown(alone), str(error)
+        return server.shown(replace(choice, guide="", job="")), str(error)
 
 
 async def guide(server: Server, request: Request) -> dict[str, Any]:

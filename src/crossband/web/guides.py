@@ -182,6 +182,14 @@ class OpenGuide:
         with self._reading:
             return self._taken.at(boxes)
 
+    def calibrated_as(self) -> tuple[float, float]:
+        """Return the size of the guide's pixels and its age in days, for intervals.
+
+        Raises:
+            CrossbandError: intervals are not calibrated for results that are corrected like this.
+        """
+        return self._correction.calibrated_as()
+
     def check(self) -> None:
         """Compare a guide that a network takes with the scene, once.
 
@@ -313,5 +321,5 @@ class Guides:
 
 def guide_key(place: Place, choice: Choice, scene: Sequence[str]) -> tuple[str, ...]:
     """Return what tells an open guide from others."""
-    how = choice.guide_method, choice.guide_sensor, choice.guide_bands
+    how = choice.guide_method, choice.guide_sensor, choice.guide_bands, choice.guide_days
     return (*scene, "guide", place.path, place.version, *how)

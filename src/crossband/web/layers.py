@@ -24,7 +24,7 @@ from crossband.model.uncertain import DISSIMILARITY, channel_names, uncertain_mo
 from crossband.raster.grid import Box, Window
 from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
-from crossband.translate.uncertain_files import Bounds
+from crossband.translate.uncertain_files import Bounds, guide_class
 from crossband.web.guides import OpenGuide
 from crossband.web.previews import Cell, Previews, cells_of
 from crossband.web.scenes import OpenResult, OpenScene
@@ -92,7 +92,7 @@ class Shown:
         model: of the result.
         previews: compute it where there is no file.
         result: the finished file of a job, open; None without one.
-        guide: of the previews; None without one.
+        guide: of the result; None without one.
         guided: the result has a guide, or needs one.
     """
 
@@ -133,9 +133,11 @@ class Shown:
     @property
     def can_compute(self) -> bool:
         """Whether windows can be computed on their own, or there is a file."""
+        if self.result is not None:
+            return True
         if (self.guide is not None and self.guide.note) or self.wants_guide:
             return False
-        return self.result is not None or self.model.network.margin is not None
+        return self.model.network.margin is not None
 
     @property
     def wants_guide(self) -> bool:
@@ -283,7 +285,7 @@ def familiarity_layers(shown: Shown) -> list[Layer]:
     calibration = shown.model.calibration
     if calibration is None or calibration.familiar is None or shown.model.network.margin is None:
         return []
-    if shown.guided:  # models are calibrated without a guide
+    if shown.model.signature.guide:
         return []
 
     def read(box: Box, _: int) -> Array | None:
@@ -357,16 +359,25 @@ def layers_of(shown: Shown) -> dict[str, Layer]:
 
 def offered_levels(shown: Shown) -> dict[str, list[float]]:
     """Return the levels of intervals that can be written beside the whole scene, by promise."""
-    model, scene = shown.model, shown.scene
     found: dict[str, list[float]] = {promise: [] for promise in PROMISES}
     for promise, levels in found.items():
-        for level in LEVELS if model.calibration is not None and not shown.guided else ():
-            options = IntervalOptions(level, promise)
-            with suppress(CrossbandError):  # too few places for this level, or none in this unit
-                for band in model.signature.target:
-                    Bounds.of(model, band, scene.unit, options, scene.choice.sensor or None)
+        for level in LEVELS if shown.model.calibration is not None else ():
+            # Too few places for this level, none in this unit, or none with such a guide.
+            with suppress(CrossbandError):
+                _check_interval(shown, IntervalOptions(level, promise))
                 levels.append(level)
     return found
+
+
+def _check_interval(shown: Shown, options: IntervalOptions) -> None:
+    """Raise CrossbandError where no interval like this can be written."""
+    model, unit, sensor = shown.model, shown.scene.unit, shown.scene.choice.sensor or None
+    for band in model.signature.target:
+        Bounds.of(model, band, unit, options, sensor)
+    if shown.guide is not None:
+        guide_class(model, options, shown.guide.calibrated_as(), unit, sensor)
+    elif shown.guided:
+        raise CrossbandError("there is no guide")
 
 
 def offered_indices(shown: Shown) -> list[str]:

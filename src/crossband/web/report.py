@@ -69,6 +69,7 @@ def command(order: Order, name: str, output: str, guide: str) -> str:
         "--guide-sensor": order.choice.guide_sensor,
         "--guide-bands": order.choice.guide_bands,
         "--guide-method": order.choice.guide_method,
+        "--guide-days": order.choice.guide_days,
         "--interval": order.interval,
         "--promise": order.promise if order.interval else "",
     }

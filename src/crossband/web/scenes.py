@@ -50,6 +50,7 @@ class Choice:
         guide_sensor: its sensor, or nothing.
         guide_bands: its bands, or nothing.
         guide_method: see `--guide-method`, or nothing.
+        guide_days: see `--guide-days`: text of a number, or nothing.
     """
 
     scene: str
@@ -63,6 +64,7 @@ class Choice:
     guide_sensor: str = ""
     guide_bands: str = ""
     guide_method: str = ""
+    guide_days: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Choice:
@@ -92,11 +94,13 @@ class Choice:
 
         Raises:
             BandError: its bands are no bands.
+            CrossbandError: its age is no number.
         """
         bands = parse_bands(self.guide_bands) if self.guide_bands else None
         sensor = self.guide_sensor or None
         read = ReadOptions(bands, sensor, self_contained=self_contained)
-        return GuideOptions(path, self.guide_method or None, sensor, bands, read=read)
+        days = number_of("--guide-days", self.guide_days)
+        return GuideOptions(path, self.guide_method or None, sensor, bands, read=read, days=days)
 
 
 class BusyError(CrossbandError):

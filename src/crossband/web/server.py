@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from crossband.errors import InputError
+from crossband.errors import CrossbandError, InputError
 from crossband.web.guides import Guides
 from crossband.web.jobs import Jobs
 from crossband.web.layers import Layer, Shown, layers_of
@@ -76,8 +76,13 @@ class Server:
         scene, model = self.scenes.get(choice), self.models.get(choice.model)
         result = self._result(choice, model.signature.target)
         guided = bool(choice.guide or model.signature.guide)
-        wanted = choice.guide and result is None
-        guide = self.guides.get(choice, scene, model) if wanted else None
+        guide = None
+        if choice.guide:
+            try:
+                guide = self.guides.get(choice, scene, model)
+            except CrossbandError:  # it may be deleted before the result
+                if result is None:
+                    raise
         return Shown(scene, model, self.previews, result, guide, guided)
 
     def _result(self, choice: Choice, bands: Sequence[str]) -> OpenResult | None:

@@ -3,8 +3,8 @@
 import { $ } from "./page.js";
 
 export const READING = ["sensor", "bands", "scale", "offset"];
-export const GUIDING = ["guide_sensor", "guide_bands", "guide_method"];
-const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "", guide_sensor: "", guide_bands: "", guide_method: "", indices: "", dtype: "", interval: "", promise: "", familiarity: "" };
+export const GUIDING = ["guide_sensor", "guide_bands", "guide_method", "guide_days"];
+const STATE = { scene: "", model: "", sensor: "", bands: "", scale: "", offset: "", job: "", left: "", right: "", swipe: "50", opacity: "100", stretch: "scene", z: "", x: "", y: "", guide: "", guide_sensor: "", guide_bands: "", guide_method: "", guide_days: "", indices: "", dtype: "", interval: "", promise: "", familiarity: "" };
 
 export const state = { ...STATE, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
 
