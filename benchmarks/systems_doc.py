@@ -13,7 +13,8 @@ import systems_page
 import systems_reference
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from systems_budget import BUDGET, LEFT_OUT
+from reference_shown import curve
+from systems_budget import BATCH, BUDGET, LEFT_OUT
 from systems_page import order
 
 from crossband import Model, load
@@ -46,11 +47,14 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
     kept = json.loads((docs / "systems.json").read_text())
     for task in BUDGET:
         numbers = collect(runs, task)
-        missing = [n for n in names(task) if n not in numbers]
+        # Those with a reference run may have that one alone.
+        needed = [n for n in names(task) if not recipe.load(n).get("reference")]
+        missing = [n for n in needed if n not in numbers]
         if missing:
             print(f"{task}: {len(missing)} recipes are not run; its numbers stay as they are")
             continue
         draw(task, numbers, runs, docs / "systems" / f"{task}.png")
+        draw_curves(numbers, runs, docs / "systems" / f"{task}-curves.png")
         count = manifests.read(runs / f"{task}.csv")["split"].value_counts()
         facts = {"train": int(count["train"]), "test": int(count["test"]), "samples": BUDGET[task]}
         kept[task] = {"by": "", **facts, "recipes": numbers}
@@ -140,6 +144,31 @@ def draw(task: str, numbers: dict[str, dict[str, Any]], runs: Path, path: Path) 
     figure.savefig(path)
     palette(path)
     return path
+
+
+def draw_curves(numbers: dict[str, dict[str, Any]], runs: Path, path: Path) -> None:
+    """Draw the error at unseen places by samples, of the first seed: a panel for each recipe."""
+    curves = {}
+    for name, own in sorted(numbers.items()):
+        points = curve(runs / name / f"seed-{min(own['seeds'])}")
+        if len(points) > 1:
+            curves[name] = points
+    if not curves:
+        return
+    lines = -(-len(curves) // 4)
+    figure = Figure(figsize=(10, 1.9 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    highest = max(points["value"].quantile(0.9) for points in curves.values())
+    for number, (name, points) in enumerate(curves.items()):
+        axes = figure.add_subplot(lines, 4, number + 1)
+        axes.plot(points["step"] * BATCH, points["value"], color="#1f5f8b", marker=".")
+        axes.set_title(name.split("/")[1], fontsize=8)
+        axes.set_ylim(0, highest)  # one scale for all, so that they can be compared
+        axes.tick_params(labelsize=6)
+    figure.supxlabel("samples", fontsize=8)
+    figure.supylabel("error, of the range", fontsize=8)
+    figure.savefig(path, dpi=DPI)
+    palette(path)
 
 
 def palette(path: Path) -> None:

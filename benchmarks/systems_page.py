@@ -69,6 +69,11 @@ def page(docs: Path) -> str:
                 f"![{what} of one judged pair after the short training, a row for each recipe]"
                 f"(systems/{task}.png)"
             )
+        if (docs / "systems" / f"{task}-curves.png").is_file():
+            parts.append(
+                "![The error at unseen places in the course of the short training, a curve for "
+                f"each recipe](systems/{task}-curves.png)"
+            )
         named = [n for n in STORIES if n.split("/")[0] == task]
         parts += [part for n in named for part in system(n, own, reference, numbers)]
     parts += ["## What papers say, and what small trainings here show", RELATIONS]
@@ -186,12 +191,12 @@ def table(numbers: dict[str, dict[str, Any]]) -> str:
     metrics = [m for m in METRICS if any(m in v["metrics"] for v in numbers.values())]
     names = sorted(numbers, key=lambda n: (order(n), np.mean(numbers[n]["metrics"]["mae"])))
     mean = next((numbers[n] for n in names if n.endswith("/mean")), None)
-    heads = ["recipe", "method", "pairs", "weights", "seeds", *(_heading(m) for m in metrics)]
+    heads = ["recipe", "pairs", "seeds", *(_heading(m) for m in metrics)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         own = numbers[name]
-        cells = [f"`{name.split('/')[1]}`", own["method"], "yes" if own["paired"] else "no"]
-        cells += [f"{own['parameters']:,}", str(len(own["seeds"]))]
+        cells = [f"`{name.split('/')[1]}`", "yes" if own["paired"] else "no"]
+        cells.append(str(len(own["seeds"])))
         for m in metrics:
             values = own["metrics"].get(m, [])
             cells.append(_cell(values, _metric(m).format))
@@ -225,7 +230,7 @@ def _cell(values: list[float], form: str) -> str:
     if not known:
         return "-"
     words = format(np.mean(known), form)
-    return words if len(known) == 1 else f"{words} ± {format(np.ptp(known) / 2, form)}"
+    return words if len(known) == 1 else f"{words} ±{format(np.ptp(known) / 2, form)}"
 
 
 HEAD = """\
@@ -259,9 +264,9 @@ say, on the same pairs. Recipes that need a guide, and the one for photographs, 
 Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of each),
 then over the seeds ({", ".join(map(str, SEEDS))}; `seeds` says how many were run, one where nothing
 is random); ± is half the distance between the lowest and the highest seed. `*` marks what is worse
-than `mean` in MAE. `pairs` says whether the recipe learns from pairs. `weights` counts the
-generator as it was run. Pictures show the pair in the middle of the list, of the first seed; the
-error is drawn from 0 to half of the target's range."""
+than `mean` in MAE. `pairs` says whether the recipe learns from pairs. Weights are those of
+the generator as it was run. Pictures show the pair in the middle of the list, of the first seed;
+the error is drawn from 0 to half of the target's range."""
 
 RELATIONS = """\
 Two arms that differ in one thing, three seeds each, a few minutes of training on 828 chips of 64

@@ -176,6 +176,12 @@ STORIES = {
         "contrasts inside. It is made for temperatures in kelvin; on 8-bit pictures with "
         "automatic gain the first step has nothing to hold on to. It has the largest crops (512)."
     ),
+    "rgb2thermal/street": (
+        "Crossband's own network for pictures taken along the ground: it sees the whole picture in "
+        "small and knows positions, since the sky is above and the road below. It is small and has "
+        "no discriminator. [The bundled models](models.md) say how it does on drives that it never "
+        "saw."
+    ),
     "rgb2thermal/guided": (
         "A correction of a coarse thermal measurement by fine colours, as Landsat's 100 m by its "
         "30 m. It was not part of these runs, which have no guides; [guiding](guiding.md) has its "

@@ -64,7 +64,7 @@ def test_a_number_that_the_words_name_is_that_of_the_table(page, tmp_path):
     (tmp_path / "systems.json").write_text(json.dumps(kept))
     text = page.page(tmp_path)
     assert "their MAE is 0.0123 and" in text
-    assert "| `mlp` | PairedGAN | yes | 4,481 | 3 | 0.0123 ± 0.0000 |" in text
+    assert "| `mlp` | yes | 3 | 0.0123 ±0.0000 |" in text
     assert "place 2 of 13" in text.split("### `rgb2nir/local-statistics`")[1].split("###")[0]
 
 
@@ -123,3 +123,22 @@ def test_a_tiny_reference_run_is_collected_and_drawn(page, interpreters, tmp_pat
     text = page.page(tmp_path / "docs")
     assert "| after 160 samples | MAE |" in text
     assert f"(systems/{run['picture']})" in text
+
+
+def test_curves_of_short_runs_are_drawn(page, tmp_path):
+    import systems_doc
+
+    numbers = {}
+    for name in ("rgb2nir/cnn", "rgb2nir/mlp", "rgb2nir/mean"):
+        logs = tmp_path / name / "seed-1" / "run" / "logs"
+        logs.mkdir(parents=True)
+        steps = [100, 200, 300] if name != "rgb2nir/mean" else [100]
+        scores = pd.DataFrame({"step": steps, "val/score": [0.3 / n for n in steps]})
+        scores.to_csv(logs / "metrics.csv", index=False)
+        numbers[name] = {"seeds": [1, 2]}
+    systems_doc.draw_curves(numbers, tmp_path, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 800
+    (tmp_path / "curves.png").unlink()
+    systems_doc.draw_curves({"rgb2nir/mean": {"seeds": [1]}}, tmp_path, tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()  # a baseline has no curve
