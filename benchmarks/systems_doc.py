@@ -25,7 +25,7 @@ from crossband.raster.grid import Window
 from crossband.training import recipe
 from crossband.translate.window import translate_window
 
-METRICS = ("mae", "psnr", "ssim", "r", "NDVI_mae", "EVI_mae")
+METRICS = ("mae", "psnr", "ssim", "r", "swd", "NDVI_mae", "EVI_mae")
 #: Tasks whose images may not be handed on: of these only what a model made is drawn.
 PRIVATE = {"rgb2thermal"}
 #: Pixels of a picture's side, and dots per inch.

@@ -17,7 +17,7 @@ from crossband.metrics import Metric, describe
 from crossband.training import recipe
 
 BASELINES = ("mean", "linear", "mlp", "bicubic", "sharpened")
-METRICS = ("mae", "psnr", "ssim", "r", "NDVI_mae", "EVI_mae")
+METRICS = ("mae", "psnr", "ssim", "r", "swd", "NDVI_mae", "EVI_mae")
 TITLES = {
     "rgb2nir": "Colours to near infrared",
     "sar2optical": "Radar to colours",
