@@ -17,7 +17,7 @@ bundled model.
     KID                  of patches of 32 x 32 pixels; see `features`
 
 An edge has a gradient above the 90th percentile of the truth's; it is found where the other picture
-has one within a pixel. `by chance` compares with the truth upside down.
+has one within a pixel. `by chance`, in brackets, compares with the truth upside down.
 """
 
 from __future__ import annotations
