@@ -55,18 +55,33 @@ def wanted(name: str) -> tuple[str, ...]:
     return ("shuffled",) if name.endswith("satclip") else ()
 
 
-def further(name: str, folder: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def further(
+    name: str,
+    folder: Path,
+    known: Mapping[str, Any],
+    *,
+    manifest: Path | None = None,
+    members: Path | None = None,
+) -> dict[str, Any]:
     """Return what the report of a run does not have, and `known` lacks.
 
     draws: `_draws`, of the model. members: the same of the members of MEMBERS, fitted to the same
     rows; see `_members`. shuffled: `_shuffled`. unpaired: `_unpaired`. rows: the rows that
     draws and members are of.
+
+    Args:
+        name: the recipe.
+        folder: of its run.
+        known: what was found before.
+        manifest: its pairs, by default pairs.csv of the folder.
+        members: the model of MEMBERS, by default that in the folder.
     """
-    found = dict(known or {})
+    found = dict(known)
     missing = [what for what in wanted(name) if what not in found]
     if not missing:
         return found
-    model, table = load(folder / "run" / "model"), manifests.read(folder / "pairs.csv")
+    model = load(folder / "run" / "model")
+    table = manifests.read(manifest or folder / "pairs.csv")
     rows = table[table["split"] == "test"]
     if "rows" in found:  # those of an earlier run
         rows = rows[rows["row"].isin(found["rows"])]
@@ -77,7 +92,7 @@ def further(name: str, folder: Path, known: Mapping[str, Any] | None = None) -> 
         if what == "draws":
             found |= {"draws": _draws(model, rows), "rows": [int(row) for row in rows["row"]]}
         elif what == "members":
-            found["members"] = _members(load(folder / "members" / "model"), rows)
+            found["members"] = _members(load(members or folder / "members" / "model"), rows)
         elif what == "shuffled":
             found["shuffled"] = _shuffled(model, rows)
         else:
@@ -313,12 +328,13 @@ def claims(name: str, folder: Path) -> list[Claim]:
         found += [
             less("MAE of the mean of 16 draws", drawn["mae_of_mean"], str(line), base),
             less("CRPS", drawn["crps"], f"absolute error of {line}", base),
-            less("CRPS", drawn["crps"], f"members of {MEMBERS}", shown["members"]["crps"]),
             Claim(
                 f"spread against error: rank correlation {drawn['spread_error']:.2f}",
                 drawn["spread_error"] > 0,
             ),
         ]
+        if members := shown.get("members"):
+            found.append(less("CRPS", drawn["crps"], f"members of {MEMBERS}", members["crps"]))
     elif by := shown.get("unpaired"):
         found += [
             less(metric.upper(), by[MODEL][metric], other, by[other][metric])
@@ -360,25 +376,28 @@ def length(name: str, folder: Path) -> int:
 
 def table(names: list[str], runs: Path) -> str:
     """Return what each run shows, as Markdown."""
-    lines = ["| recipe | samples | slope at the end | shows | does not show |", "|" + "---|" * 5]
-    for name in names:
-        folder = runs / name
-        if not (folder / "shown.json").is_file():
-            lines.append(f"| `{name}` | not finished | | | |")
-            continue
-        known = json.loads((folder / "shown.json").read_text())
-        if missing := [what for what in wanted(name) if what not in known]:
-            lines.append(f"| `{name}` | not judged: {', '.join(missing)} | | | |")
-            continue
-        samples = length(name, folder)
-        sides: dict[bool, list[str]] = {True: [], False: []}
-        for claim in claims(name, folder):
-            sides[claim.holds].append(claim.text)
-        rate = slope(curve(folder))
-        cells = [f"`{name}`", f"{samples:,}", f"{rate:+.1f} %" if np.isfinite(rate) else "-"]
-        cells += ["; ".join(sides[holds]) for holds in (True, False)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([HEAD, *(row(name, name, runs / name) for name in names)])
+
+
+#: The head of a table of `row`.
+HEAD = "| recipe | samples | slope at the end | shows | does not show |\n" + "|" + "---|" * 5
+
+
+def row(label: str, name: str, folder: Path) -> str:
+    """Return what a run of a recipe shows, as a row of a table in Markdown."""
+    if not (folder / "shown.json").is_file():
+        return f"| `{label}` | not finished | | | |"
+    known = json.loads((folder / "shown.json").read_text())
+    if missing := [what for what in wanted(name) if what not in known]:
+        return f"| `{label}` | not judged: {', '.join(missing)} | | | |"
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for claim in claims(name, folder):
+        sides[claim.holds].append(claim.text)
+    rate = slope(curve(folder))
+    cells = [f"`{label}`", f"{length(name, folder):,}"]
+    cells += [f"{rate:+.1f} %" if np.isfinite(rate) else "-"]
+    cells += ["; ".join(sides[holds]) for holds in (True, False)]
+    return "| " + " | ".join(cells) + " |"
 
 
 def draw_curves(names: list[str], runs: Path) -> Path:

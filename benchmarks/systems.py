@@ -2,6 +2,7 @@
 
     python benchmarks/systems.py run [--task T ...] [--recipe R ...] [--seed S ...] [--reverse]
     python benchmarks/systems.py run --unreferenced     recipes without a run of reference.py
+    python benchmarks/systems.py table          what each must show, and whether it does
     python benchmarks/systems.py doc            write docs/systems.md from all finished runs,
                                                 reference.py's and relations.py's among them
 
@@ -39,6 +40,7 @@ from typing import Any
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
+from reference_shown import HEAD, MEMBERS, further, row, wanted
 from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, SEEDS
 from task_pairs import pairs
 
@@ -203,6 +205,8 @@ def run(a: argparse.Namespace) -> int:
                     return error.code
                 failed = 1
         write_results(a.output)
+    for task, name, seed in jobs(a):  # now, as samplers are held against another recipe's members
+        show(task, name, seed, a.output)
     return failed
 
 
@@ -231,18 +235,41 @@ def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) ->
     print(f"{name} seed {seed}: {took:.0f} s, {seconds['evaluate']:.0f} s", flush=True)
 
 
+def show(task: str, name: str, seed: int, output: Path) -> None:
+    """Leave shown.json of a finished run: what it must show beside its report."""
+    folder = output / name / f"seed-{seed}"
+    members = output / MEMBERS / f"seed-{seed}" / "run" / "model"
+    if Path(name).stem in BASELINES or not (folder / "run.json").is_file():
+        return
+    known = {"options": json.loads((folder / "run.json").read_text())["options"]}
+    if (folder / "shown.json").is_file():
+        known = json.loads((folder / "shown.json").read_text())
+        if set(wanted(name)) <= set(known):
+            return
+    if "members" in wanted(name) and not (members / "model.json").is_file():
+        print(f"{name} seed {seed}: not judged, as {MEMBERS} is not there", flush=True)
+        return
+    manifest, part = output / f"{task}.csv", folder / "shown.part"
+    found = further(name, folder, known, manifest=manifest, members=members)
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(folder / "shown.json")
+
+
 def write_results(output: Path) -> None:
     """Write results.csv: a row for each finished run, of its model, the mean and the line."""
     rows = []
     for path in sorted(output.glob("*/*/seed-*/run.json")):
         images = pd.read_csv(path.parent / "report" / "per_image.csv")
         about = json.loads(path.read_text())
-        row = {"recipe": "/".join(path.parts[-4:-2]), "seed": path.parts[-2].removeprefix("seed-")}
-        row |= {"samples": about["samples"], "fit_seconds": round(about["seconds"]["fit"])}
+        found = {
+            "recipe": "/".join(path.parts[-4:-2]),
+            "seed": path.parts[-2].removeprefix("seed-"),
+        }
+        found |= {"samples": about["samples"], "fit_seconds": round(about["seconds"]["fit"])}
         for by in (MODEL, "mean", "linear"):
             means = images[images["by"] == by].mean(numeric_only=True)
-            row |= {f"{by}_{metric}": means[metric] for metric in METRICS if metric in means}
-        rows.append(row)
+            found |= {f"{by}_{metric}": means[metric] for metric in METRICS if metric in means}
+        rows.append(found)
     part = output / f"results.{os.getpid()}"
     pd.DataFrame(rows).to_csv(part, index=False)
     part.replace(output / "results.csv")
@@ -276,7 +303,7 @@ def main() -> int:
     p = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    p.add_argument("what", choices=["run", "doc"])
+    p.add_argument("what", choices=["run", "table", "doc"])
     p.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     p.add_argument("--output", type=Path, default=ROOT / "runs" / "systems")
     p.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
@@ -293,6 +320,12 @@ def main() -> int:
     if a.what == "run":
         os.nice(NICE)
         return run(a)
+    if a.what == "table":
+        print(HEAD)
+        for _, name, seed in jobs(a):
+            if Path(name).stem not in BASELINES:
+                print(row(f"{name} seed {seed}", name, a.output / name / f"seed-{seed}"))
+        return 0
     from systems_doc import write
 
     write(a.output, ROOT / "docs", root=a.output.parent)

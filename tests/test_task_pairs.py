@@ -108,9 +108,9 @@ def test_runs_of_all_systems_resume_and_keep_their_results(interpreters, tmp_pat
     runs.mkdir()
     table.to_csv(runs / "rgb2thermal.csv", index=False)
 
-    def run():
+    def run(what="run"):
         return interpreters.run(
-            SCRIPT, "run", "--task", "rgb2thermal", "--recipe", name, "rgb2thermal/cyclegan",
+            SCRIPT, what, "--task", "rgb2thermal", "--recipe", name, "rgb2thermal/cyclegan",
             "--unreferenced", "--seed", 0, "--budget", 16, "--output", runs,
             "--option", "method.log_every=2",
         )  # fmt: skip
@@ -127,6 +127,10 @@ def test_runs_of_all_systems_resume_and_keep_their_results(interpreters, tmp_pat
     about = json.loads((folder / "run.json").read_text())
     assert about["samples"] == 16
     assert "--method.log_every=2" in about["options"]
+    shown = run("table").stdout.splitlines()
+    assert len(shown) == 3
+    for text in (f"`{name} seed 0` | 16 |", "error at unseen places: from", "RMSE", "linear"):
+        assert text in shown[2]
     results = pd.read_csv(runs / "results.csv")
     assert results["recipe"].tolist() == [name]
     assert (results[["model_mae", "mean_mae", "linear_mae", "model_swd"]] > 0).all(axis=None)
