@@ -158,7 +158,7 @@ def draw_curves(numbers: dict[str, dict[str, Any]], runs: Path, path: Path) -> N
     lines = -(-len(curves) // 4)
     figure = Figure(figsize=(10, 1.9 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    highest = max(points["value"].quantile(0.9) for points in curves.values())
+    highest = max(float(points["value"].quantile(0.9)) for points in curves.values())
     for number, (name, points) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, 4, number + 1)
         axes.plot(points["step"] * BATCH, points["value"], color="#1f5f8b", marker=".")
