@@ -23,7 +23,7 @@ from project import DATA, ROOT, crossband
 
 #: By the names that tables have for them.
 RECIPES = {"model": "rgb2thermal/street", "mlp": "rgb2thermal/mlp"}
-#: The perceptron of 600 steps is as good as that of 2,000, which its recipe has.
+#: The recipe of the perceptron has 2,000 steps.
 STEPS = {"model": (), "mlp": ("--method.max_steps=600",)}
 RUNS = ROOT / "runs" / "street"
 #: Folder and glob of the colours of a set, and the folder of its thermal pictures.
