@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,8 +61,8 @@ def coarse(values: Array, ratio: int) -> Array:
     return np.asarray(cut.reshape(-1, height, ratio, width, ratio).mean((2, 4)))
 
 
-def made(path: Path) -> Array:
-    """Return the bands of a result."""
+def made(path: Any) -> Array:
+    """Return the bands of the file of a result."""
     with rasterio.open(path) as file:
         return np.asarray(file.read())
 

@@ -35,6 +35,8 @@ from crossband.raster.vrt import OPTIONS, vrt
 MADE_FROM_TAG = "CROSSBAND_MADE_FROM"
 #: Largest ratio of compressed to uncompressed size: LZW needs up to 12 bits for 8 bits of noise.
 _LARGEST = {"lzw": 1.5}
+#: GDAL would compress overviews twice: in a temporary file, then in the COG.
+PLAIN_OVERVIEWS = {"COG_TMP_COMPRESSION": "NONE"}
 #: Errors of GDAL; rasterio does not convert all of them to its own class.
 _ERRORS = (RasterioError, CPLE_BaseError, OSError)
 #: Pixels that are encoded at once, so that intermediate arrays stay small.
@@ -138,7 +140,7 @@ class OutputFile:
             source = self.raw.path.with_suffix(".vrt")
             masked = self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
             replace_own(source, vrt(self, self.raw, masked=masked))
-            with gdal(GDAL_TIFF_INTERNAL_MASK=True, **OPTIONS):
+            with gdal(GDAL_TIFF_INTERNAL_MASK=True, **PLAIN_OVERVIEWS, **OPTIONS):
                 if self.picture:
                     self._write_picture(source, final, masked)
                 else:

@@ -50,12 +50,13 @@ def check_whole(source: Path, final: Path, *, masked: bool) -> None:
         with rasterio.open(final, overview_level=level) as made:
             for window in _windows(made):
                 made.read(window=window)
-                made.dataset_mask(window=window)
+                if masked:
+                    made.dataset_mask(window=window)
 
 
 def _bytes(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return numbers as bytes, so that NaN equals itself."""
-    return numbers.view(np.uint8)
+    """Return numbers as integers of the same bytes, so that NaN equals itself."""
+    return numbers.view(f"u{numbers.dtype.itemsize}")
 
 
 def _windows(dataset: Any) -> Iterator[Window]:
