@@ -315,6 +315,21 @@ def test_a_link_restores_the_options_of_the_job(settings, serve, open_page, tmp_
         assert path.read_bytes() == Path(own).with_name(path.name).read_bytes()
 
 
+def test_a_link_outlives_its_job_and_a_wrong_one_opens_the_scene(settings, serve, open_page):
+    address = serve(settings)
+    page = open_page("desktop", refused=True)
+    page.goto(f"{address}/#scene=root:fields.tif&job={'0' * 32}")
+    loaded(page, "right")
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error") == "there is no such job: it may have been deleted"
+    assert page.is_enabled("#translate")
+    assert "job=" not in page.url
+    page = open_page("desktop")
+    page.goto(f"{address}/#scene=root:fields.tif&z=abc&x=NaN&y=1e999&swipe=x&opacity=x&promise=x")
+    loaded(page, "right")
+    assert page.is_hidden("#error")
+
+
 def test_bands_and_sensor_are_asked_for(settings, serve, open_page, tmp_path):
     picture = tmp_path / "picture.png"
     values = np.random.default_rng(0).integers(0, 255, (4, 300, 400)).astype(np.uint8)

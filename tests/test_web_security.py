@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
+import shutil
 import socket
 import struct
 import threading
@@ -318,6 +320,22 @@ def test_wrong_options_are_one_line(tmp_path, options, words):
 def test_the_command_refuses_an_open_address_without_a_token(capsys, tmp_path):
     assert main(["serve", "--host", "0.0.0.0", "--folder", str(tmp_path)]) == 2
     assert "give a --token" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["absent", "broken", "of another class"])
+def test_a_model_that_cannot_be_loaded_ends_the_command(capsys, tmp_path, tiny_model, what):
+    folder = tmp_path / "model"
+    if what != "absent":
+        shutil.copytree(tiny_model, folder)
+        about = json.loads((folder / "model.json").read_text())
+        about["network"]["class"] = "os.system"
+        text = json.dumps(about) if what == "of another class" else "{"
+        (folder / "model.json").write_text(text)
+    served = ["serve", "--port", "0", "--folder", str(tmp_path / "served")]
+    assert main([*served, "--model", str(tiny_model), "--model", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert said.count("\n") == 1
 
 
 def test_the_token_may_come_from_the_environment(monkeypatch, tmp_path, capsys):

@@ -29,14 +29,15 @@ from crossband.web.settings import Settings
 _HERE = Path(__file__).parent
 
 
-def create_app(settings: Settings, prefix: str | None = None) -> App:
+def create_app(settings: Settings, prefix: str | None = None, server: Server | None = None) -> App:
     """Return the ASGI application.
 
     Args:
         settings: checked options.
         prefix: path under which a reverse proxy passes requests on, if it does not remove it.
+        server: with these settings; by default a new one.
     """
-    server = Server(settings)
+    server = server or Server(settings)
 
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:

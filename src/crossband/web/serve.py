@@ -17,6 +17,7 @@ from crossband.core.messages import say
 from crossband.errors import CrossbandError
 from crossband.raster.gdal import GDAL_OPTIONS
 from crossband.web.app import create_app
+from crossband.web.server import Server
 from crossband.web.settings import Settings
 
 
@@ -30,19 +31,23 @@ def serve(settings: Settings, host: str, port: int, prefix: str | None = None) -
         prefix: path that a reverse proxy leaves in front of the addresses.
 
     Raises:
-        CrossbandError: the address is taken, or does not exist; another server uses the folder.
+        CrossbandError: the address is taken, or does not exist; another server uses the folder; a
+            model cannot be loaded.
     """
     prefix = (prefix or "").rstrip("/")
     # The cache of GDAL is one of the process, whatever thread has filled it.
     os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_OPTIONS["GDAL_CACHEMAX"] // 2**20))
     # In many threads at once, what one of them switches off comes back in another.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    server = Server(settings)
+    for name in server.models.names:
+        server.models.get(name)  # what cannot be loaded is told now, and not to visitors
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     query = "" if settings.token is None else "?token=..."
     config = uvicorn.Config(
-        create_app(settings, prefix),
+        create_app(settings, prefix, server),
         log_level="warning",
         server_header=False,
         date_header=False,

@@ -88,7 +88,10 @@ class Server:
     def _result(self, choice: Choice, bands: Sequence[str]) -> OpenResult | None:
         if not choice.job:
             return None
-        job = self.jobs.get(choice.job)
+        try:
+            job = self.jobs.get(choice.job)
+        except InputError:  # a link lives longer than its job: the scene can still be seen
+            return None
         if job.state != "done" or job.order.choice != replace(choice, job=""):
             return None
         if job.id not in self.results:

@@ -126,7 +126,8 @@ function showMap(view) {
   for (const id of ["swipe", "divider", "names"]) $(id).hidden = false;
   $("empty").hidden = true;
   shared.map = new SceneMap($("map"), view, { told, moved, pointed });
-  if (state.z !== "") shared.map.map.setView(shared.map.latLng(Number(state.x), Number(state.y)), Number(state.z));
+  const [z, x, y] = [state.z, state.x, state.y].map((text) => (text === "" ? NaN : Number(text)));
+  if ([z, x, y].every(Number.isFinite)) shared.map.map.setView(shared.map.latLng(x, y), z);
   else shared.map.start();
   swipe();
   setOpacity();
