@@ -18,11 +18,13 @@ from crossband import load
 from crossband.api import Model
 from crossband.cli.main import main
 from crossband.core.signature import Signature
-from crossband.errors import CrossbandError
+from crossband.errors import CrossbandError, CrossbandWarning
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths
 from crossband.model.calibration import GuideClass
 from crossband.networks.generators.guided_unet import GuidedUNet
 from crossband.networks.generators.small_cnn import SmallCNN
+from crossband.translate.options import IntervalOptions
+from crossband.translate.uncertain_files import guide_class
 
 BANDS = ["red", "green", "blue", "nir"]
 SAME, COARSER = GuideClass.of(8, False), GuideClass.of(16, False)
@@ -165,6 +167,17 @@ def test_what_was_not_calibrated_is_refused_in_one_line(
         translate(folder, name, "no.tif", **options)
     assert "\n" not in str(error.value)
     assert not (folder / "no.tif").exists()
+
+
+def test_a_guide_of_unknown_age_counts_as_one_of_another_date(folder: Path) -> None:
+    model = load(folder / "plain")
+    assert model.calibration is not None
+    dated = GuideClass.of(8, True)
+    model.calibration = with_guides(model.calibration, {SAME: 40, dated: 40})
+    seen = (8.0, float("nan")), "reflectance", None
+    with pytest.warns(CrossbandWarning, match="--guide-days 0 says"):
+        assert guide_class(model, IntervalOptions(0.9), *seen) == dated
+    assert guide_class(model, IntervalOptions(0.9), (8.0, 0.0), *seen[1:]) == SAME
 
 
 def test_a_calibration_with_guides_is_saved_and_checked(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core import indices
+from crossband.core.warned import warn
 from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, GuideClass, limits
@@ -23,6 +24,8 @@ from crossband.translate.options import IntervalOptions
 
 #: Unit of what has none.
 PLAIN = "1"
+#: What is said of a guide whose age is not known.
+UNDATED = "When guide or scene were taken is not known; --guide-days 0 says that it was on one day"
 #: Tag of a file of widths: side of the windows -> what widths are multiplied by for their means.
 FACTORS = "CROSSBAND_INTERVAL_FACTORS"
 
@@ -226,14 +229,14 @@ def guide_class(
     quantities = (*model.signature.target, *extra)
     how = (quantities, unit, options.interval, options.promise, sensor)
     try:
-        return calibration_of(model).guide_class(ratio, days != 0, *how)
+        guide = calibration_of(model).guide_class(ratio, days != 0, *how)
     except CrossbandError as error:
         if math.isnan(days):
-            raise CrossbandError(
-                f"{error}. When guide or scene were taken is not known; --guide-days 0 says that "
-                "it was on one day"
-            ) from error
+            raise CrossbandError(f"{error}. {UNDATED}") from error
         raise
+    if math.isnan(days):
+        warn(f"the interval is that of a guide of another date. {UNDATED}", stacklevel=4)
+    return guide
 
 
 def interval_facts(options: IntervalOptions, guide: GuideClass | None = None) -> dict[str, str]:
