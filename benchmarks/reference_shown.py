@@ -354,6 +354,8 @@ def claims(name: str, folder: Path) -> list[Claim]:
                 # The correlation of a constant is not defined.
                 if m in own and np.isfinite(mean[m])
             ]
+    if config["method"]["class_path"] == "ThermalGAN":
+        found.append(less("histogram distance", own["swd"], "mean", means["mean"]["swd"]))
     if method.get("adversarial") == "wasserstein":
         points = curve(folder, "loss/discriminator")
         found.append(falls("critic's estimate", points.assign(value=-points["value"])))

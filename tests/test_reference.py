@@ -181,6 +181,23 @@ def test_what_falls(shown):
     assert not shown.less("MAE", math.nan, "mean", 1.0).holds
 
 
+@pytest.mark.parametrize(("distance", "holds"), [(0.1, True), (0.3, False)])
+def test_thermalgan_must_show_the_histogram_of_temperatures(distance, holds, shown, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    lines = [("model", 0.1, 0.1, distance), ("mean", 0.2, 0.2, 0.2), ("linear", 0.15, 0.1, 0.2)]
+    images = pd.DataFrame(lines, columns=["by", "mae", "rmse", "swd"])
+    images.to_csv(tmp_path / "report" / "per_image.csv")
+    log = pd.DataFrame({"step": [1, 2], "val/score": [2.0, 1.0]})
+    log.to_csv(tmp_path / "run" / "logs" / "metrics.csv")
+    (tmp_path / "shown.json").write_text('{"options": []}')
+    found = {claim.text: claim.holds for claim in shown.claims("rgb2thermal/thermalgan", tmp_path)}
+    assert found[f"histogram distance {distance:.4f}, mean 0.2000"] is holds
+    assert found["MAE 0.1000, linear 0.1500"] is True
+    others = shown.claims("rgb2thermal/pix2pix", tmp_path)
+    assert not any("histogram" in claim.text for claim in others)
+
+
 def test_options_of_a_reference_run(reference, tmp_path):
     from crossband.training import recipe
 
