@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from relations_shown import collect
 from relations_shown import table as relations_table
 from systems_budget import BATCH, CROP, SEEDS
 from systems_text import ADVICE, STORIES
@@ -77,7 +78,9 @@ def page(docs: Path) -> str:
         named = [n for n in STORIES if n.split("/")[0] == task]
         parts += [part for n in named for part in system(n, own, reference, numbers)]
     parts += ["## What papers say, and what small trainings here show", RELATIONS]
-    parts.append(relations_table(_read(docs / "relations.json", [])))
+    kept = docs / "relations.json"
+    # Without a file, all are not finished.
+    parts.append(relations_table(_read(kept, None) or collect(kept)))
     speed = _read(docs / "train-systems.json", {})
     parts += ["## How fast is a training step?", SPEED]
     if speed:
@@ -269,8 +272,9 @@ the generator as it was run. Pictures show the pair in the middle of the list, o
 the error is drawn from 0 to half of the target's range."""
 
 RELATIONS = """\
-Two arms that differ in one thing, three seeds each, a few minutes of training on 828 chips of 64
-pixels, judged at 276 others. Differences are paired by place; intervals are bootstraps over places
+Two arms that differ in one thing, three seeds each, a few minutes of training on 804 chips of 64
+pixels, judged at 276 others. Networks have a quarter or half of their published width; the
+Wasserstein GANs have a tenth of their L1, so that the critic matters (`benchmarks/relations.py`). Differences are paired by place; intervals are bootstraps over places
 and seeds. *Shown*: the interval lies on the paper's side of 0. *Not shown*: it holds 0. So short a
 training can fail to show what is true of a long one.
 """
@@ -282,7 +286,7 @@ one pass after the other. Numbers are the plain time divided by Crossband's, in 
 precision that the recipe is run with (bf16 where the processor has it).
 
 What limits it: the arithmetic of the convolutions. It is the same in both ways, so that in fp32
-only doubled passes, copies and optimisers can be saved. bf16 doubles the speed of a convolution,
-and does not touch the gradient penalty, whose second derivatives stay in fp32. Baselines of a few
+only doubled passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice as
+fast, and does not touch the gradient penalty, whose second derivatives stay in fp32. Baselines of a few
 thousand weights spend their step in the trainer, not in the network.
 """

@@ -49,6 +49,27 @@ def test_every_recipe_has_its_paragraph(page, text):
     assert not re.search(r"\{\w+\[", text)
 
 
+def test_relations_without_numbers_are_not_finished(page, tmp_path):
+    shutil.copy(DOCS / "systems.json", tmp_path)
+    text = page.page(tmp_path).split("## What papers say")[1]
+    assert text.count("| not finished |") == 8
+    row = {
+        "text": "A is better",
+        "measure": "kid",
+        "first_is": "lower",
+        "finished": True,
+        "values": [1.0, 2.0],
+        "difference": -1.0,
+        "interval": [-1.5, -0.5],
+        "verdict": "shown",
+    }
+    (tmp_path / "relations.json").write_text(json.dumps([row]))
+    text = page.page(tmp_path).split("## What papers say")[1]
+    assert (
+        "| A is better | KID, thousandths | 1.00 | 2.00 | -1.00 (-1.50 to -0.50) | shown |" in text
+    )
+
+
 def test_pictures_of_the_page_are_there(text):
     shown = re.findall(r"!\[(.*?)\]\((.*?)\)", text)
     assert len(shown) >= 4
