@@ -23,8 +23,6 @@ from project import DATA, ROOT, crossband
 
 #: By the names that tables have for them.
 RECIPES = {"model": "rgb2thermal/street", "mlp": "rgb2thermal/mlp"}
-#: The recipe of the perceptron has 2,000 steps.
-STEPS = {"model": (), "mlp": ("--method.max_steps=600",)}
 RUNS = ROOT / "runs" / "street"
 #: Folder and glob of the colours of a set, and the folder of its thermal pictures.
 SETS = {
@@ -89,7 +87,7 @@ def run(table: pd.DataFrame, judged: int, folder: Path, more: list[str]) -> None
         begun = (folder / name / "checkpoints" / "last.ckpt").is_file()
         crossband("fit", recipe, "--data.manifest", manifest, "-o", folder / name, "--name", name,
                   "--data.val_fraction", 0, "--resume" if begun else "--overwrite",
-                  "--no-baselines", *STEPS[name], *(more if name == "model" else ()))  # fmt: skip
+                  "--no-baselines", *(more if name == "model" else ()))  # fmt: skip
     for name in RECIPES:
         crossband("evaluate", "--model", folder / name / "model", "--manifest", manifest,
                   "--split", "test", "-o", folder / name / "report", "--pictures", 2,
