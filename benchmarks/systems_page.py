@@ -274,9 +274,10 @@ the error is drawn from 0 to half of the target's range."""
 RELATIONS = """\
 Two arms that differ in one thing, three seeds each, a few minutes of training on 804 chips of 64
 pixels, judged at 276 others. Networks have a quarter or half of their published width; the
-Wasserstein GANs have a tenth of their L1, so that the critic matters (`benchmarks/relations.py`). Differences are paired by place; intervals are bootstraps over places
-and seeds. *Shown*: the interval lies on the paper's side of 0. *Not shown*: it holds 0. So short a
-training can fail to show what is true of a long one.
+Wasserstein GANs have a tenth of their L1, so that the critic matters (`benchmarks/relations.py`).
+Differences are paired by place; intervals are bootstraps over places and seeds. *Shown*: the
+interval lies on the paper's side of 0. *Not shown*: it holds 0. So short a training can fail to
+show what is true of a long one.
 """
 
 SPEED = """\
@@ -286,7 +287,7 @@ one pass after the other. Numbers are the plain time divided by Crossband's, in 
 precision that the recipe is run with (bf16 where the processor has it).
 
 What limits it: the arithmetic of the convolutions. It is the same in both ways, so that in fp32
-only doubled passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice as
-fast, and does not touch the gradient penalty, whose second derivatives stay in fp32. Baselines of a few
-thousand weights spend their step in the trainer, not in the network.
+only doubled passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice
+as fast, and does not touch the gradient penalty, whose second derivatives stay in fp32. Baselines
+of a few thousand weights spend their step in the trainer, not in the network.
 """
