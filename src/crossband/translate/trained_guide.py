@@ -26,7 +26,7 @@ from crossband.errors import CrossbandError, InputError, UnitError
 from crossband.model import Model
 from crossband.networks.conditions import guide_facts
 from crossband.raster.compare import Overlap
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Window
 from crossband.raster.members import member_files
 from crossband.raster.point_spread import read_as_seen
 from crossband.raster.remote import name_of
@@ -60,7 +60,7 @@ TRAINED = "trained"
 #: Blocks on which it is measured how well guide and source agree.
 _CHECKED = 8
 _FEWEST = 16
-#: Another band of a guide agrees clearly better with a result by this difference of correlations.
+#: A band of a guide is clearly more like a colour of the scene by this difference of correlations.
 CLEARLY = 0.2
 
 
@@ -214,40 +214,55 @@ class TrainedGuide:
     def _judge_bands(self) -> dict[str, float]:
         """Return how well the guide's target bands agree with what colours alone give.
 
-        It is measured in a few windows; NaN where too few pixels are valid in both. A band that
-        agrees better with another band of the guide, or equals one, is warned of.
+        It is measured in a few windows; NaN where too few pixels are valid in both. A target band
+        that is more like a colour of the scene than the guide's own band of that colour, or equals
+        one, is warned of.
         """
         wanted, bands = tuple(self._signature.target), self.scene.bands
-        found = {pair: Agreement() for pair in product(wanted, bands)}
+        colours = [band for band in self._source.bands if band in bands]
+        own = {target: Agreement() for target in wanted}
+        like = {pair: Agreement() for pair in product(colours, (*wanted, *colours))}
+        equal = dict.fromkeys(product(wanted, colours), True)
         for box in sample_boxes(self._source.grid):
             window = self._source.read(box)
             if not window.mask.any():
                 continue
-            made = WindowRaster(translate_window(self._model, window))
-            if self.ratio < FINER:
-                one, other = made.read(made.grid.box), read_averaged(self.scene, made.grid)
-            else:
-                part = around(made.grid, self.scene.grid, 0)
-                one = read_as_seen(made, self.scene.grid.crop(part), self.ratio)
-                other = read_padded(self.scene, part)
-            both = one.mask & other.mask
-            for (target, band), agreement in found.items():
-                x, y = one.values[one.bands.index(target)], other.values[bands.index(band)]
-                agreement.add(x[None], y[None], both)
-        out = {}
-        for target in wanted:
-            by = {b: found[target, b].correlation for b in bands if b != target}
-            own = found[target, target]
-            out[target] = own.correlation if own.count >= _FEWEST else math.nan
-            best = max(by, key=lambda b: (by[b] == out[target], by[b]))
-            if by[best] > out[target] + CLEARLY or by[best] == out[target]:
+            made, seen = (
+                self._beside(WindowRaster(w))
+                for w in (translate_window(self._model, window), window)
+            )
+            for (one, other), pairs in ((made, own), (seen, like)):
+                both = one.mask & other.mask
+                for key, agreement in pairs.items():
+                    first, second = key if isinstance(key, tuple) else (key, key)
+                    x, y = (w.values[w.bands.index(n)] for w, n in ((one, first), (other, second)))
+                    agreement.add(x[None], y[None], both)
+            values = dict(zip(bands, made[1].values[:, made[1].mask], strict=True))
+            for target, colour in equal:
+                equal[target, colour] &= np.array_equal(values[target], values[colour])
+        for target, colour in equal:
+            right, wrong = (like[colour, band].correlation for band in (colour, target))
+            same = equal[target, colour] and own[target].count > 0
+            if same or wrong > right + CLEARLY:
                 warn(
-                    f"{self._what}: the correlation of its {target} with what the network makes of "
-                    f"the scene's colours is {out[target]:.2f}, and that of its {best} "
-                    f"{by[best]:.2f}. Is its {target} another band?",
+                    f"{self._what}: the correlation of the scene's {colour} with its {target} is "
+                    f"{wrong:.2f}, and with its {colour} {right:.2f}. Is its {target} another "
+                    f"band?",
                     stacklevel=5,
                 )
-        return out
+                break
+        return {
+            target: found.correlation if found.count >= _FEWEST else math.nan
+            for target, found in own.items()
+        }
+
+    def _beside(self, raster: WindowRaster) -> tuple[Window, Window]:
+        """Return a part of the scene and the guide on common pixels, those of the coarser one."""
+        if self.ratio < FINER:
+            return raster.read(raster.grid.box), read_averaged(self.scene, raster.grid)
+        part = around(raster.grid, self.scene.grid, 0)
+        coarse = read_as_seen(raster, self.scene.grid.crop(part), self.ratio)
+        return coarse, read_padded(self.scene, part)
 
     def calibrated_as(self) -> tuple[float, float]:
         """Return the size of the guide's pixels and its age in days, for intervals."""
