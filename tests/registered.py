@@ -9,13 +9,14 @@ import torch
 
 from crossband.core.registry import available
 
-HERE = Path(__file__).parent
+#: Classes that tests and benchmarks define are not those of the project.
+OTHERS = {Path(__file__).parent, Path(__file__).parents[1] / "benchmarks"}
 
 
 def classes(base):
-    """Return name -> class of a family: ours and other packages', not those that tests define."""
+    """Return name -> class of a family: ours and other packages', not those of tests."""
     known = sorted(available(base).items())
-    return {name: cls for name, cls in known if HERE not in Path(inspect.getfile(cls)).parents}
+    return {n: cls for n, cls in known if OTHERS.isdisjoint(Path(inspect.getfile(cls)).parents)}
 
 
 def cases(base):

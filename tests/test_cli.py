@@ -198,7 +198,7 @@ def test_messages_of_libraries_are_shown(tmp_path):
         (["--index", "NVDI"], ["NDVI"]),
         (["--index", "NBR"], ["swir22"]),
         (["--index", "NDVI,EVI"], ["--index takes one"]),
-        (["--dtype", "uint8", "--out-scale", "0"], ["other than 0"]),
+        (["--dtype", "uint8", "--out-scale", "0"], ["--out-scale 0 cannot be"]),
         (
             ["--device", "cuda"] if not torch.cuda.is_available() else ["--device", "gpu"],
             ["device"],

@@ -121,7 +121,7 @@ class Encoding:
             stored = stored if np.dtype(stored).kind == "f" else "float32"
             return cls(stored, nodata=float("nan"))
         if scale is not None and not fits_physical("scale", scale):
-            raise OutputError(f"--out-scale {scale:g}: a number other than 0 is needed")
+            raise OutputError(f"--out-scale {scale:g} cannot be; give one as 0.0001")
         if scale is None:
             raise OutputError(
                 f"--dtype {stored} needs a scale of its own, as in --out-scale 0.0001 (physical = "
