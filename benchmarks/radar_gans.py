@@ -34,6 +34,7 @@ import vault
 from numpy.typing import NDArray
 from project import ROOT, crossband
 from scipy import ndimage
+from systems_budget import RADAR
 
 from crossband import load
 from crossband.data import manifest
@@ -53,22 +54,11 @@ PATCH, SCALES, SMALLEST = 32, (0.7, 1.4, 2.8, 5.6, 11.2), 1e-3
 QUANTILE = 0.9
 RUNS = ROOT / "runs" / "radar-gans"
 CROPS, BATCH, FOLDS = 18_000, 4, 4
-SIGNATURE = {
-    "source": ["vv", "vh"],
-    "target": ["red", "green", "blue"],
-    "units": {
-        "db": {
-            "source": [[-25, 5], [-32, -2]],
-            "target": [[0, 0.5]] * 3,
-            "target_unit": "reflectance",
-        }
-    },
-}
 #: Of both GANs: what is alike, and what fits crops of 64 pixels, few pairs, and a CPU.
 ALIKE: dict[str, Any] = {
     "task": "sar2optical",
     "baselines": [],
-    "method.signature": SIGNATURE,
+    "method.signature": RADAR,
     "method.generator.in_channels": 2,
     "method.generator.width": 16,
     "method.discriminator.source_channels": 2,

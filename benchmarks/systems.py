@@ -41,7 +41,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference_shown import HEAD, MEMBERS, further, row, wanted
-from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, SEEDS
+from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, RADAR, SEEDS
 from task_pairs import pairs
 
 from crossband.metrics import MODEL
@@ -73,19 +73,7 @@ def options(name: str, task: str, budget: int) -> list[str]:
     data = config["data"]["init_args"]
     found: dict[str, Any] = {}
     if task == "sar2optical":  # the recipes differ in what they take: here all take the same
-        found["method.signature"] = json.dumps(
-            {
-                "source": ["vv", "vh"],
-                "target": ["red", "green", "blue"],
-                "units": {
-                    "db": {
-                        "source": [[-25, 5], [-32, -2]],
-                        "target": [[0, 0.5]] * 3,
-                        "target_unit": "reflectance",
-                    }
-                },
-            }
-        )
+        found["method.signature"] = json.dumps(RADAR)
         found["method.generator.in_channels"] = 2
         if "discriminator" in config["method"]["init_args"]:
             found["method.discriminator.source_channels"] = 2
