@@ -31,7 +31,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parent))
 from project import DATA, ROOT
 from reference_shown import MEMBERS, draw_curves, further, table, wanted
-from task_pairs import pairs
+from task_pairs import packed, pairs
 
 from crossband.training import recipe
 
@@ -93,8 +93,9 @@ def run(name: str, a: argparse.Namespace) -> int:
         begun = any((fitted / "checkpoints").glob("*.ckpt"))
         more = ["--resume"] if begun else ["--overwrite"] * fitted.is_dir()
         code = command(
-            "fit", name, "-o", fitted, *options(name, manifest, a.steps), *more, "--seed", a.seed
-        )
+            "fit", name, "-o", fitted, *options(name, packed(manifest), a.steps), *more,
+            "--seed", a.seed,
+        )  # fmt: skip
         if code:
             return code
     if not (folder / "report" / "metrics.json").is_file():
@@ -121,11 +122,11 @@ def judge(name: str, a: argparse.Namespace) -> int:
     members = folder / "members"
     if "members" in missing and not (members / "model" / "model.json").is_file():
         code = command("fit", MEMBERS, "-o", members, "--overwrite", "--seed", a.seed,
-                       f"--data.manifest={manifest}", "--baselines=[]", "--blend={}",
+                       f"--data.manifest={packed(manifest)}", "--baselines=[]", "--blend={}",
                        *([f"--method.max_steps={a.steps}"] if a.steps else []))  # fmt: skip
         if code:
             return code
-    given = {"options": options(name, manifest, a.steps)}
+    given = {"options": options(name, packed(manifest), a.steps)}
     part = folder / "shown.part"
     part.write_text(json.dumps(further(name, folder, given | shown), indent=1) + "\n")
     part.replace(shown_at)

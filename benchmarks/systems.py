@@ -42,7 +42,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parent))
 from reference_shown import HEAD, MEMBERS, further, row, wanted
 from systems_budget import BATCH, BUDGET, CROP, LEFT_OUT, RADAR, SEEDS
-from task_pairs import pairs
+from task_pairs import packed, pairs
 
 from crossband.metrics import MODEL
 
@@ -209,8 +209,8 @@ def one(folder: Path, task: str, name: str, seed: int, a: argparse.Namespace) ->
         begun = any((fitted / "checkpoints").glob("*.ckpt"))
         more = ["--resume"] if begun else ["--overwrite"] * fitted.is_dir()
         try:
-            crossband("fit", name, "--data.manifest", manifest, "--seed", seed, "-o", fitted,
-                      *given, *more)  # fmt: skip
+            crossband("fit", name, "--data.manifest", packed(manifest), "--seed", seed,
+                      "-o", fitted, *given, *more)  # fmt: skip
         finally:
             clock.write_text(str(before + time.monotonic() - start))
     took, start = float(clock.read_text()), time.monotonic()

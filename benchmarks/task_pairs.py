@@ -7,6 +7,7 @@ thermal. Regions are dealt out in four folds: the places of that with the fewest
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import vault
 
 from crossband.data.layouts import build_manifest
 from crossband.data.layouts.visible_thermal import RoadScene
+from crossband.data.pack import pack
 from crossband.raster.gdal import gdal
 
 #: Places that give the curve.
@@ -24,6 +26,8 @@ PLACES = 24
 SIDE = 256
 #: Frames of a drive that lie between two parts of it.
 GAP = 100
+#: Pixels of a side of a pack's blocks: a chip's.
+BLOCK = 64
 
 
 def pairs(task: str, data: Path, *, located: bool = False, own: bool = False) -> pd.DataFrame:
@@ -53,6 +57,20 @@ def pairs(task: str, data: Path, *, located: bool = False, own: bool = False) ->
     seen = seen.iloc[:: -(-len(seen) // PLACES)]  # of all families: they come one after the other
     table.loc[(table["split"] == "val") & ~table["group"].isin(seen), "split"] = "train"
     return _judged_in_the_middle(table)
+
+
+def packed(manifest: Path) -> Path:
+    """Return a pack of a manifest's pixels, in a folder beside it; make it where it is not there.
+
+    A run on a pack gives the same weights as on the files, and reads several times faster: most
+    chips are a window of a few large JPEG 2000 files.
+    """
+    folder = manifest.with_suffix(".pack")
+    with manifest.with_suffix(".lock").open("w") as lock:  # several processes share a folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "pack.json").is_file():
+            pack(manifest, folder, block=BLOCK)
+    return folder
 
 
 def roadscene(data: Path, *, own: bool = False) -> pd.DataFrame:
