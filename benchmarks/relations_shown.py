@@ -161,6 +161,15 @@ def collect(runs: Path, names: Sequence[str] = tuple(RELATIONS)) -> list[dict[st
     return found
 
 
+def merged(kept: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the claims that were found; of what is not finished, what was kept stays."""
+    before = {(row["relation"], row["measure"]): row for row in kept}
+    return [
+        row if row["finished"] else before.get((row["relation"], row["measure"]), row)
+        for row in found
+    ]
+
+
 HEADINGS = {
     "mae": "MAE",
     "NDVI_mae": "NDVI MAE",

@@ -35,8 +35,8 @@ SIDE, DPI = 128, 110
 def write(runs: Path, docs: Path, *, root: Path) -> None:
     """Write docs/systems.md from all finished runs, and their numbers and pictures into docs.
 
-    Of a task whose recipes are not all run, and of reference runs that are not finished, the
-    numbers and pictures in docs stay.
+    Of a task whose recipes are not all run, and of reference runs and relations that are not
+    finished, the numbers and pictures in docs stay.
 
     Args:
         runs: of `systems.py run`.
@@ -62,8 +62,9 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
     path = docs / "systems" / "reference.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
     _json(path, kept | systems_reference.collect(root / "reference", docs / "systems"))
-    if (root / "relations").is_dir():
-        _json(docs / "relations.json", relations_shown.collect(root / "relations"))
+    path = docs / "relations.json"
+    claims = json.loads(path.read_text()) if path.is_file() else []
+    _json(path, relations_shown.merged(claims, relations_shown.collect(root / "relations")))
     (docs / "systems.md").write_text(systems_page.page(docs))
     print(docs / "systems.md")
 

@@ -70,6 +70,18 @@ def test_relations_without_numbers_are_not_finished(page, tmp_path):
     )
 
 
+def test_a_relation_stays_until_its_runs_are_done_again(page):
+    """As do its numbers where another session has begun anew."""
+    from relations_shown import merged
+
+    def row(relation, value=None):
+        return {"relation": relation, "measure": "mae", "finished": value is not None, "at": value}
+
+    kept = [row("a", 1), row("b", 2), row("c")]
+    found = [row("a"), row("b", 3), row("c"), row("d")]
+    assert merged(kept, found) == [row("a", 1), row("b", 3), row("c"), row("d")]
+
+
 def test_pictures_of_the_page_are_there(text):
     shown = re.findall(r"!\[(.*?)\]\((.*?)\)", text)
     assert len(shown) >= 4
