@@ -106,7 +106,8 @@ def test_the_error_rises_with_what_is_unfamiliar(folder: Path) -> None:
         source = Window(values, np.ones((64, 64), bool), Grid(64, 64), bands, "reflectance")
         found = judge.translate(source)[0]
         truth = found.values + np.float32(0.02 * bright)
-        judge.add(f"{number}", "tiny", source, replace(found, values=truth))
+        row = {"group": f"{number}", "sensor": "tiny", "target_sensor": None}
+        judge.add(row, source, replace(found, values=truth))
     classes = judge.record()["familiarity"][0]
     errors = np.array([mae for mae in classes["mae"] if np.isfinite(mae)])
     assert len(errors) >= 3

@@ -17,9 +17,11 @@ from scipy.ndimage import gaussian_filter
 from crossband import load
 from crossband.api import Model
 from crossband.cli.main import main
+from crossband.core.conformal import interval_score
 from crossband.core.signature import Signature
 from crossband.errors import CrossbandError, CrossbandWarning
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths
+from crossband.evaluation.evaluate import evaluate
 from crossband.model.calibration import GuideClass
 from crossband.networks.generators.guided_unet import GuidedUNet
 from crossband.networks.generators.small_cnn import SmallCNN
@@ -232,3 +234,106 @@ def test_calibrate_with_guides_by_command(
         model.translate(
             scene, tmp_path / "x.tif", bands=bands, guide=guide, guide_days=30, **options
         )
+
+
+def pairs(folder: Path, *guides: tuple[str, str]) -> Path:
+    """Write a manifest of the scene, one place for each guide and date of it."""
+    lines = ["source,target,target_bands,sensor,group,datetime,guide,guide_sensor,guide_datetime"]
+    for n, (name, date) in enumerate(guides):
+        pair = f"{folder / 'scene.tif'},{folder / 'truth.tif'},nir=4,reflectance,place-{n}"
+        lines.append(f"{pair},2024-05-01,{folder / name},reflectance,{date}")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return folder / "pairs.csv"
+
+
+@pytest.fixture(scope="module")
+def judged(folder: Path) -> Path:
+    """Return the folder with the truth of the scene, and further guides of it."""
+    values = field()
+    values[3] = field(1)[3] * 0.5 + 0.1  # near infrared that the model does not know
+    write(folder / "truth.tif", values)
+    write(folder / "coarse.tif", coarse(values, 16), 16.0)
+    write(folder / "coarsest.tif", coarse(values, 24), 24.0)
+    return folder
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.filterwarnings("ignore:.*the correlation of its structure")
+@pytest.mark.parametrize("name", ["plain", "trained"])
+def test_evaluate_judges_the_intervals_that_translate_writes(
+    judged: Path, name: str, tmp_path: Path
+) -> None:
+    same, before = "2024-05-01", "2024-04-01"
+    manifest = pairs(
+        judged, ("guide.tif", same), ("coarse.tif", same), ("coarsest.tif", same),
+        ("guide.tif", before),
+    )  # fmt: skip
+    how = {"interval": 0.9, "precision": "fp32", "pictures": 1}
+    report = evaluate([judged / name], manifest, tmp_path / "report", **how)  # type: ignore[arg-type]
+    about = report.metrics["models"][0]["intervals"]
+    found = {(p["group"], p["quantity"]): p for p in about["places"]}
+    assert set(found) == {(f"place-{n}", q) for n in (0, 1) for q in ("nir", "NDVI")}
+    red, nir = (read(judged / "truth.tif")[0][n] for n in (0, 3))
+    truth = {"nir": nir, "NDVI": (nir - red) / (nir + red)}
+    for group, guide, of in (("place-0", "guide.tif", SAME), ("place-1", "coarse.tif", COARSER)):
+        load(judged / name).translate(
+            judged / "scene.tif", tmp_path / "made.tif", sensor="reflectance", interval=0.9,
+            guide=judged / guide, guide_sensor="reflectance", guide_days=0, indices=["NDVI"],
+            precision="fp32", overwrite=True,
+        )  # fmt: skip
+        for quantity, true in truth.items():
+            kind = "" if quantity == "nir" else "_NDVI"
+            low, high = read(tmp_path / f"made{kind}.interval.tif")[0]
+            place = found[group, quantity]
+            assert place["guide"] == of.words
+            assert place["n"] == true.size
+            inside = (low <= true) & (true <= high)
+            assert 0.02 < inside.mean() < 0.98  # else a wrong factor would change nothing
+            assert place["coverage"] == pytest.approx(inside.mean(), abs=1e-3)
+            assert place["width"] == pytest.approx((high - low).mean(), rel=1e-4)
+            score = interval_score(low, high, true, 0.9).mean()
+            assert place["score"] == pytest.approx(score, rel=1e-3)
+    said = [(r["guide"], r["pairs"]) for r in about["left_out"]]
+    assert said == [(GuideClass.of(24, False).words, 1), (GuideClass.of(8, True).words, 1)]
+    assert about["coarser"] == []
+    for file in ("table.txt", "index.html"):
+        text = (tmp_path / "report" / file).read_text()
+        assert text.count("Not judged, as no calibration of 90% covers them: 1 pair (") == 1
+        assert SAME.words.replace("'", "&#39;" if file == "index.html" else "'") in text
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.filterwarnings("ignore:.*the correlation of its structure")
+def test_a_pair_of_a_class_with_few_places_is_said_to_be_judged_by_another(
+    judged: Path, tmp_path: Path
+) -> None:
+    model = load(judged / "plain")
+    model.calibration = with_guides(calibration(model.weights_hash), {SAME: 5, COARSER: 12})
+    manifest = pairs(judged, ("guide.tif", "2024-05-01"))
+    report = evaluate([model], manifest, tmp_path / "report", interval=0.9, pictures=0)
+    about = report.metrics["models"][0]["intervals"]
+    assert {q["guide"] for q in about["quantities"]} == {COARSER.words}
+    assert {"guide": SAME.words, "by": COARSER.words, "pairs": 1} in about["coarser"]
+    assert (
+        "Judged by the next class of larger pixels"
+        in (tmp_path / "report" / "table.txt").read_text()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*the correlation of its structure")
+@pytest.mark.parametrize(
+    ("date", "interval", "words"),
+    [
+        ("2024-04-01", 0.9, "no pair can be judged.*another date.*were not calibrated"),
+        ("", 0.9, "no pair can be judged.*another date.*were not calibrated"),
+        ("2024-05-01", 0.99, "no pair can be judged.*40 places .* at most 0.97"),
+    ],
+)
+def test_evaluate_without_a_pair_to_judge_is_refused_in_one_line(
+    judged: Path, tmp_path: Path, date: str, interval: float, words: str
+) -> None:
+    manifest = pairs(judged, ("guide.tif", date))
+    with pytest.raises(CrossbandError, match=words) as error:
+        evaluate([judged / "plain"], manifest, tmp_path / "r", interval=interval, pictures=0)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "r").exists()

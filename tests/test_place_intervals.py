@@ -96,7 +96,7 @@ def test_means_over_windows_and_classes_of_familiarity(model: Model) -> None:
     made, further = judge.translate(source)
     truth = made.values + np.float32(0.02)
     target = Window(truth, source.mask, source.grid, ("nir",), "reflectance")
-    judge.add("a", "naip", source, target)
+    judge.add({"group": "a", "sensor": "naip", "target_sensor": None}, source, target)
     record = judge.record()
     by = {(q["quantity"], q["window"]): q for q in record["quantities"]}
     known: Any = model.calibration
@@ -118,7 +118,6 @@ def test_means_over_windows_and_classes_of_familiarity(model: Model) -> None:
     [
         ("no calibration", "no calibration"),
         ("files", "judges models"),
-        ("guide", "without a guide"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(

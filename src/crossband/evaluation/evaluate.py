@@ -48,6 +48,7 @@ from crossband.evaluation.candidates import Candidate, FilesCandidate, ModelCand
 from crossband.evaluation.comparison import compare_models
 from crossband.evaluation.evaluation import Evaluation, FeatureOptions
 from crossband.evaluation.guide_names import AGE, RATIO
+from crossband.evaluation.guided_intervals import GuidedPlaceIntervals
 from crossband.evaluation.guides import GuidedCandidate, add_classes, guide_baselines
 from crossband.evaluation.place_intervals import PlaceIntervals
 from crossband.evaluation.rows import judged_rows, select_split, train_rows
@@ -120,7 +121,9 @@ def evaluate(
         by: columns of the manifest to break the scores down by.
         features: an extractor for FID and KID, see `metrics.extractors.load`; None: no extractor.
         feature_bands: one or three target bands for the extractor.
-        interval: also judge the intervals of this level, for models that are calibrated.
+        interval: also judge the intervals of this level, for models that are calibrated. Those of
+            guided results are judged by the class of each pair's guide; pairs of classes that are
+            not calibrated are counted and left out.
         promise: of the intervals, see `translate.options.IntervalOptions`.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16; of the models. Baselines always run in fp32.
@@ -148,9 +151,6 @@ def evaluate(
     rows, split = select_split(full, split)
     rows, left_out = judged_rows(manifest, rows)
     guided = "guide" in rows
-    judges = _interval_judges(
-        loaded, IntervalOptions(interval, promise), device, precision, guided=guided
-    )
     feature_options = _feature_options(features, feature_bands, device)
     labels = _labels(
         [
@@ -170,10 +170,12 @@ def evaluate(
         [*predictions, *([] if features is None else [features])],
     )
     check_folder(output, overwrite, METRICS_FILE, made_from)
-    candidates: list[Candidate] = [
+    of_models: list[ModelCandidate] = [
         (GuidedCandidate if guided else ModelCandidate)(m, label, device, precision)
         for m, label in zip(loaded, labels[: len(loaded)], strict=True)
     ]
+    judges = _interval_judges(of_models, IntervalOptions(interval, promise))
+    candidates: list[Candidate] = [*of_models]
     train = train_rows(full)
     for candidate in candidates:
         _add_fitted_baselines(candidate, train, rows)
@@ -237,16 +239,19 @@ def report_text(report: Report) -> str:
 
 
 def _interval_judges(
-    models: Sequence[Model], options: IntervalOptions, device: str, precision: str, *, guided: bool
+    models: Sequence[ModelCandidate], options: IntervalOptions
 ) -> list[PlaceIntervals | None]:
     """Return what judges the intervals of each model; None where none are asked for."""
     if options.interval is None:
         return [None for _ in models]
     if not models:
         raise ManifestError("--interval judges models; files of another tool have no intervals")
-    if guided:
-        raise ManifestError("--interval judges results without a guide; remove the column 'guide'")
-    return [PlaceIntervals(model, options, device, precision) for model in models]
+    return [
+        GuidedPlaceIntervals(m, options)
+        if isinstance(m, GuidedCandidate)
+        else PlaceIntervals(m.model, options, m.device, m.precision)
+        for m in models
+    ]
 
 
 def _feature_options(

@@ -42,13 +42,15 @@ class FeatureOptions:
 class IntervalJudge(Protocol):
     """Holds intervals against the truth; see `place_intervals`."""
 
-    def add(self, group: str, sensor: str, source: Window, target: Window) -> None:
+    def add(self, row: Mapping[str, Any], source: Window, target: Window) -> None:
         """Add a pair."""
 
     def record(self) -> dict[str, Any]:
         """Return the record for metrics.json."""
 
-    def maps(self, source: Window) -> Mapping[str, tuple[NDArray[np.float32], float]]:
+    def maps(
+        self, row: Mapping[str, Any], source: Window
+    ) -> Mapping[str, tuple[NDArray[np.float32], float]]:
         """Return maps [h, w] to draw, by their names, each with the upper end of its colours."""
 
 
@@ -111,7 +113,7 @@ class Evaluation:
                 self.breakdowns.add(position, target.unit, group, scores)
                 self._add_features(group, source, target, values)
                 if self.intervals is not None:
-                    self.intervals.add(group, sensor_name(row), source, target)
+                    self.intervals.add(row, source, target)
                 records += [
                     {
                         "position": position,

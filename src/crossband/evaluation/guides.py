@@ -29,6 +29,8 @@ from crossband.evaluation.baselines import Baseline
 from crossband.evaluation.candidates import ModelCandidate
 from crossband.evaluation.guide_names import AGE, ENLARGED, LINE, RATIO, UNGUIDED
 from crossband.model import Model
+from crossband.model.calibration import GuideClass
+from crossband.model.uncertain import uncertain_model
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Grid, Window
 from crossband.raster.point_spread import read_as_seen
@@ -57,9 +59,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Guided:
-    """What a guided result was made of.
+    """A guided result, and what it was made of.
 
     Attributes:
+        source: that was translated.
+        output: the corrected result.
         network: the output of the network, before the guide corrected it.
         measured: [h, w], where the guide is valid.
         ratio: size of the guide's pixels in pixels of the result.
@@ -67,6 +71,8 @@ class Guided:
         calibrated: whether intervals of such results can be calibrated.
     """
 
+    source: Window
+    output: Window
     network: Window
     measured: NDArray[np.bool_]
     ratio: float
@@ -84,7 +90,7 @@ class GuidedCandidate(ModelCandidate):
         precision: see `ModelCandidate`.
 
     Attributes:
-        seen: what the last prediction was made of.
+        seen: the last prediction, and what it was made of.
     """
 
     def __init__(self, model: Model, label: str, device: str, precision: str) -> None:
@@ -115,20 +121,46 @@ class GuidedCandidate(ModelCandidate):
                     f"guide {options.guide}: it is {correction.unit}, and the target {result.unit}"
                 )
             made, _ = correction.corrected(WindowRaster(result), stack, Path(folder))
-            self.seen = _guided(correction, result)
-            return made.read(result.grid.box)
+            self.seen = _guided(correction, source, made.read(result.grid.box), result)
+            return self.seen.output
+
+    def guided(self, row: Mapping[str, Any], source: Window) -> Guided:
+        """Return the guided result of a source; the last one is not computed again."""
+        if self.seen is None or self.seen.source is not source:
+            self.predict(row, source, source.grid.zoom(self.scale))
+        assert self.seen is not None
+        return self.seen
+
+    def further(self, row: Mapping[str, Any], source: Window, guide: GuideClass) -> Array:
+        """Return the channels of a source beside the target bands: see `UncertainGenerator`.
+
+        Args:
+            row: of the pair.
+            source: in physical units.
+            guide: the class by which widths are calibrated.
+        """
+        sure, count = uncertain_model(self.model, source.unit, guide), len(self.signature.target)
+        with ExitStack() as stack:
+            at = None
+            if self.signature.guide:
+                stack.enter_context(_row_errors(row))
+                at = stack.enter_context(self._trained_guide(row, source)).at
+            return translate_window(sure, source, self._tile, at).values[count:]
+
+    def _trained_guide(self, row: Mapping[str, Any], source: Window) -> TrainedGuide:
+        """Open the guide of a row for a network that takes one."""
+        # The window in memory has no date, and the row may state one.
+        options = replace(GuideOptions.of_row(row), days=known_days(row))
+        return TrainedGuide(options, self.model, WindowRaster(source), "the source")
 
     def _by_network(self, row: Mapping[str, Any], source: Window) -> Window:
         """Translate with a network that takes the guide of the row, and correct the result."""
         with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            # The window in memory has no date, and the row may state one.
-            options = replace(GuideOptions.of_row(row), days=known_days(row))
-            raster = WindowRaster(source)
-            guide = stack.enter_context(TrainedGuide(options, self.model, raster, "the source"))
+            guide = stack.enter_context(self._trained_guide(row, source))
             result = translate_window(self.model, source, self._tile, guide.at)
-            self.seen = _guided(guide, result)
             made, _ = guide.corrected(WindowRaster(result), stack, Path(folder))
-            return made.read(result.grid.box)
+            self.seen = _guided(guide, source, made.read(result.grid.box), result)
+            return self.seen.output
 
     def _unguided(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         """Translate the source; the last result is kept, as the guided one is made of it."""
@@ -147,13 +179,16 @@ def known_days(row: Mapping[str, Any]) -> float | None:
     return None if math.isnan(days) else days
 
 
-def _guided(by: GuideCorrection | TrainedGuide, result: Window) -> Guided:
-    """Return what a guided result is made of."""
+def _guided(
+    by: GuideCorrection | TrainedGuide, source: Window, output: Window, network: Window
+) -> Guided:
+    """Return a guided result with what it is made of."""
     try:
         (ratio, days), calibrated = by.calibrated_as(), True
     except CrossbandError:
         ratio, days, calibrated = by.ratio, by.days, False
-    return Guided(result, by.measured(result.grid.box), ratio, days, calibrated)
+    measured = by.measured(network.grid.box)
+    return Guided(source, output, network, measured, ratio, days, calibrated)
 
 
 def guide_baselines(signature: Signature, scale: int) -> dict[str, Baseline]:

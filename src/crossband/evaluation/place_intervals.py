@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from crossband.core.conformal import interval_score, poor_below
 from crossband.errors import CrossbandError
-from crossband.evaluation.evaluation import allowed_indices, index_maps, valid_mask
+from crossband.evaluation.evaluation import allowed_indices, index_maps, sensor_name, valid_mask
 from crossband.evaluation.intervals import MIN_GROUPS, bootstrap_weights, percentile_interval
 from crossband.model import Model
-from crossband.model.calibration import WINDOWS, limits
+from crossband.model.calibration import WINDOWS, Factors, GuideClass, limits
 from crossband.model.uncertain import calibration_of, uncertain_model
 from crossband.raster.grid import Window
 from crossband.translate.options import IntervalOptions, TileOptions
-from crossband.translate.uncertain_files import Bounds
 from crossband.translate.window import translate_window
 
 Array = NDArray[np.float64]
@@ -33,6 +32,8 @@ TEN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 #: Smallest share of valid pixels of a window whose mean is judged.
 FILLED = 0.9
+#: What is summarised: unit of the source, quantity, side of the windows, and class of the guides.
+_Kind = tuple[str, str, int, GuideClass | None]
 
 
 @dataclass
@@ -61,13 +62,48 @@ class _Place:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """The widths of the errors of one quantity, before any factor.
+
+    Attributes:
+        maps: [2, h, w], below and above the output.
+        guide: the class whose factors multiply them; None for a result without a guide.
+        measured: [h, w], where the guide is valid: elsewhere both widths and factors are those of a
+            result without a guide. None for such a result.
+    """
+
+    maps: NDArray[np.float32]
+    guide: GuideClass | None = None
+    measured: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class SureOutput:
+    """The output for a pair, with what is known of its errors.
+
+    Attributes:
+        output: the target bands.
+        widths: of each quantity that has intervals.
+        far: [h, w], the dissimilarity; None where it is not known.
+    """
+
+    output: Window
+    widths: Mapping[str, Widths]
+    far: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
 class _Errors:
-    """Truth, output and widths of one quantity, of n pixels or windows; `far` may be unknown."""
+    """Truth, output and widths of one quantity, of n pixels or windows.
+
+    `measured` says which have the factor of a guide; it is None without one. `far` may be unknown.
+    """
 
     truth: Array
     made: Array
     below: Array
     above: Array
+    measured: NDArray[np.bool_] | None
     far: Array | None
 
 
@@ -90,7 +126,7 @@ class PlaceIntervals:
         self.model, self.options = model, options
         self.calibration = calibration_of(model)
         self._tile = TileOptions(device=device, precision=precision)
-        self._places: dict[tuple[str, str, int, str], _Place] = {}
+        self._places: dict[tuple[_Kind, str], _Place] = {}
 
     def translate(self, source: Window) -> tuple[Window, NDArray[np.float32]]:
         """Return the output of a source, and its further channels."""
@@ -104,19 +140,29 @@ class PlaceIntervals:
         """Number of target bands."""
         return len(self.model.signature.target)
 
-    def add(self, group: str, sensor: str, source: Window, target: Window) -> None:
+    def sure(self, row: Mapping[str, Any], source: Window) -> SureOutput:
+        """Return the output for a pair, with the widths of its errors."""
+        output, further = self.translate(source)
+        names = enumerate(self.calibration.quantities)
+        return SureOutput(
+            output,
+            {name: Widths(further[2 * n : 2 * n + 2]) for n, name in names},
+            None if self.calibration.familiar is None else further[-1],
+        )
+
+    def add(self, row: Mapping[str, Any], source: Window, target: Window) -> None:
         """Add a pair.
 
         Raises:
             CrossbandError: a band was not calibrated in this unit, or not for this level.
         """
-        output, further = self.translate(source)
-        far = None
-        if self.calibration.familiar is not None:
-            far = further[-1]
-        names = self.calibration.quantities
+        found = self.sure(row, source)
+        output, far, names = found.output, found.far, self.calibration.quantities
         allowed = allowed_indices(names[self.bands :], source, target)
         for number, name in enumerate(names):
+            widths = found.widths.get(name)
+            if widths is None:
+                continue
             mask = valid_mask(source, target) & output.mask
             if number < self.bands:
                 truth, made = target.values[number], output.values[number]
@@ -125,56 +171,87 @@ class PlaceIntervals:
                 mask &= defined & np.isfinite(made)
             else:
                 continue
-            widths = further[2 * number : 2 * number + 2]
             low, high = limits(name, target.unit)
-            for side in WINDOWS:
-                maps = (np.clip(truth, low, high), np.clip(made, low, high), *widths)
+            # With a guide, means over windows are not calibrated.
+            for side in WINDOWS if widths.guide is None else (1,):
+                maps = (np.clip(truth, low, high), np.clip(made, low, high), *widths.maps)
                 # Far pixels are classes of pixels: a mean over a window has none.
-                errors = _errors(maps, far if side == 1 else None, mask, side)
+                seen = (widths.measured, far) if side == 1 else (None, None)
+                errors = _errors(maps, *seen, mask, side)
                 if len(errors.truth):
-                    self._add((source.unit, name, side, group), sensor, errors, (low, high))
+                    kind = source.unit, name, side, widths.guide
+                    self._add(kind, row, errors, (low, high))
 
-    def maps(self, source: Window) -> dict[str, tuple[NDArray[np.float32], float]]:
+    def maps(
+        self, row: Mapping[str, Any], source: Window
+    ) -> dict[str, tuple[NDArray[np.float32], float]]:
         """Return the width of the interval of each band, and the dissimilarity of each pixel."""
-        output, further = self.translate(source)
-        level, maps = self.options.interval, {}
+        found = self.sure(row, source)
+        output, level, maps = found.output, self.options.interval, {}
         assert level is not None
         for number, band in enumerate(output.bands):
-            bounds = Bounds.of(self.model, band, source.unit, self.options, None)
-            low, high = bounds.apply(output.values[number], further)
-            width = high - low
+            widths = found.widths.get(band)
+            if widths is None:
+                continue
+            kind = source.unit, band, 1, widths.guide
+            factor, _ = self._factor(kind, level, row, widths.measured)
+            ends = limits(band, output.unit)
+            below, above = widths.maps
+            low, high = _bounds(output.values[number], below, above, factor, ends)
+            width = np.asarray(high - low, np.float32)
             seen = width[output.mask]
             top = float(np.quantile(seen, 0.98)) if len(seen) else 1.0
             maps[f"{band}: width of the {level:.0%} interval, up to {top:.3g}"] = width, top
-        if self.calibration.familiar is not None:
-            maps["unfamiliar above 1 (half of the colours)"] = further[-1], 2.0
+        if found.far is not None:
+            maps["unfamiliar above 1 (half of the colours)"] = found.far, 2.0
         return maps
+
+    def _factor(
+        self,
+        kind: _Kind,
+        level: float,
+        row: Mapping[str, Any],
+        measured: NDArray[np.bool_] | None,
+    ) -> tuple[float | Array, Factors]:
+        """Return what widths are multiplied by, of each pixel with a guide, and whose it is.
+
+        Raises:
+            CrossbandError: not calibrated, or not at this level.
+        """
+        unit, name, side, guide = kind
+        how = (name, unit, level, self.options.promise, sensor_name(row), side)
+        plain, factors = self.calibration.factor(*how)
+        if guide is None or measured is None:
+            return plain, factors
+        own, factors = self.calibration.factor(*how, guide)
+        return np.where(measured, own, plain), factors
 
     def _add(
         self,
-        key: tuple[str, str, int, str],
-        sensor: str,
+        kind: _Kind,
+        row: Mapping[str, Any],
         errors: _Errors,
         ends: tuple[float, float],
     ) -> None:
-        unit, name, side, _ = key
-        how = (self.options.promise, sensor, side)
         assert self.options.interval is not None
         try:
-            factor, factors = self.calibration.factor(name, unit, self.options.interval, *how)
+            factor, factors = self._factor(kind, self.options.interval, row, errors.measured)
         except CrossbandError:
-            if side == 1:
+            if kind[2] == 1:
                 raise
             return  # means over windows were not calibrated
-        place = self._places.setdefault(key, _Place(sensor, factors.places))
-        low, high = _bounds(errors, factor, ends)
+        new = _Place(sensor_name(row), factors.places)
+        place = self._places.setdefault((kind, str(row["group"])), new)
+        parts = errors.made, errors.below, errors.above
+        low, high = _bounds(*parts, factor, ends)
         inside = (low <= errors.truth) & (errors.truth <= high)
         score = interval_score(low, high, errors.truth, self.options.interval)
         place.n += len(inside)
         place.sums += [inside.sum(), (high - low).sum(), score.sum()]
         for number, level in enumerate(TEN):
             try:
-                bounds = _bounds(errors, self.calibration.factor(name, unit, level, *how)[0], ends)
+                own, _ = self._factor(kind, level, row, errors.measured)
+                bounds = _bounds(*parts, own, ends)
                 covered = (bounds[0] <= errors.truth) & (errors.truth <= bounds[1])
                 place.covered[number] += covered.sum()
             except CrossbandError:
@@ -187,7 +264,7 @@ class PlaceIntervals:
 
     def record(self) -> dict[str, Any]:
         """Return the record for metrics.json; see docs/metrics-schema.md."""
-        kinds = list(dict.fromkeys(key[:3] for key in self._places))
+        kinds = sorted(dict.fromkeys(kind for kind, _ in self._places), key=_size)
         return {
             "level": self.options.interval,
             "promise": self.options.promise,
@@ -197,13 +274,13 @@ class PlaceIntervals:
             "places": [_place_record(key, place) for key, place in self._places.items()],
         }
 
-    def _of(self, kind: tuple[str, str, int]) -> list[_Place]:
-        return [place for key, place in self._places.items() if key[:3] == kind]
+    def _of(self, kind: _Kind) -> list[_Place]:
+        return [place for (own, _), place in self._places.items() if own == kind]
 
-    def _summary(self, kind: tuple[str, str, int]) -> dict[str, Any]:
+    def _summary(self, kind: _Kind) -> dict[str, Any]:
         """Return the means over places of a quantity."""
         assert self.options.interval is not None
-        places, (unit, name, side) = self._of(kind), kind
+        places, (unit, name, side, guide) = self._of(kind), kind
         means = np.stack([p.sums / p.n for p in places])
         calibrated = min(p.calibrated for p in places)
         levels = [
@@ -215,6 +292,7 @@ class PlaceIntervals:
             "unit": unit,
             "error_unit": self._error_unit(name, unit),
             "window": side,
+            **_words(guide),
             "n_places": len(places),
             "n_calibrated": calibrated,
             "coverage": float(means[:, 0].mean()),
@@ -229,9 +307,9 @@ class PlaceIntervals:
         signature = self.model.signature
         return signature.target_unit(unit) if quantity in signature.target else "1"
 
-    def _familiarity(self, kind: tuple[str, str, int]) -> dict[str, Any] | None:
+    def _familiarity(self, kind: _Kind) -> dict[str, Any] | None:
         """Return error and coverage by class of dissimilarity, means over places."""
-        places, (unit, name, side) = self._of(kind), kind
+        places, (unit, name, side, guide) = self._of(kind), kind
         counts = np.stack([p.counts for p in places])
         if side != 1 or not counts.any():
             return None
@@ -242,6 +320,7 @@ class PlaceIntervals:
         return {
             "quantity": name,
             "unit": unit,
+            **_words(guide),
             "error_unit": self._error_unit(name, unit),
             "ends": list(ENDS),
             "n_places": (counts > 0).sum(axis=0).tolist(),
@@ -253,6 +332,7 @@ class PlaceIntervals:
 
 def _errors(
     maps: Sequence[NDArray[Any]],
+    measured: NDArray[np.bool_] | None,
     far: NDArray[np.float32] | None,
     mask: NDArray[np.bool_],
     side: int,
@@ -266,7 +346,8 @@ def _errors(
         values = [_block_sums(np.where(mask, a, 0.0), side)[kept] / counts[kept] for a in maps]
     truth, made, below, above = values
     seen = None if far is None else np.asarray(far[mask], np.float64)
-    return _Errors(truth, made, below, above, seen)
+    guided = None if measured is None else measured[mask]
+    return _Errors(truth, made, below, above, guided, seen)
 
 
 def _block_sums(values: NDArray[Any], side: int) -> Array:
@@ -276,9 +357,15 @@ def _block_sums(values: NDArray[Any], side: int) -> Array:
     return np.asarray(cut.reshape(down, side, across, side).sum(axis=(1, 3)))
 
 
-def _bounds(errors: _Errors, factor: float, ends: tuple[float, float]) -> tuple[Array, Array]:
+def _bounds(
+    made: NDArray[Any],
+    below: NDArray[Any],
+    above: NDArray[Any],
+    factor: float | Array,
+    ends: tuple[float, float],
+) -> tuple[Array, Array]:
     """Return lower and upper values, within the range of the quantity."""
-    low, high = errors.made - factor * errors.below, errors.made + factor * errors.above
+    low, high = made - factor * below, made + factor * above
     return np.clip(low, *ends), np.clip(high, *ends)
 
 
@@ -314,8 +401,19 @@ def _means(values: Array, counts: Array) -> Array:
     return np.where(total > 0, shares.sum(axis=0) / np.maximum(total, 1), np.nan)
 
 
-def _place_record(key: tuple[str, str, int, str], place: _Place) -> Mapping[str, Any]:
-    unit, name, side, group = key
+def _size(kind: _Kind) -> tuple[bool, float]:
+    """Return by what kinds are sorted: the date of their guides, and the size of the pixels."""
+    guide = kind[3]
+    return (False, 0.0) if guide is None else (guide.dated, guide.high)
+
+
+def _words(guide: GuideClass | None) -> dict[str, str]:
+    """Return the key of records that names the class of the guides; none without guides."""
+    return {} if guide is None else {"guide": guide.words}
+
+
+def _place_record(key: tuple[_Kind, str], place: _Place) -> Mapping[str, Any]:
+    (unit, name, side, guide), group = key
     coverage, width, score = (place.sums / place.n).tolist()
     total = place.counts.sum()
     return {
@@ -324,6 +422,7 @@ def _place_record(key: tuple[str, str, int, str], place: _Place) -> Mapping[str,
         "unit": unit,
         "quantity": name,
         "window": side,
+        **_words(guide),
         "n": place.n,
         "coverage": coverage,
         "width": width,

@@ -118,23 +118,24 @@ def _profile_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
 
 
 def _interval_figures(model: Mapping[str, Any]) -> list[FigureBlock]:
-    """Return the plots of observed coverage, and of the error by familiarity, for each unit."""
+    """Return plots of observed coverage and error by familiarity, for each unit and its guides."""
     about, out = model.get("intervals") or {"quantities": []}, []
-    for unit in dict.fromkeys(q["unit"] for q in about["quantities"]):
+    for unit, guide in dict.fromkeys((q["unit"], q.get("guide")) for q in about["quantities"]):
         records = {
             q["quantity"]: q["levels"]
             for q in about["quantities"]
-            if (q["unit"], q["window"]) == (unit, 1) and q["levels"]
+            if (q["unit"], q.get("guide"), q["window"]) == (unit, guide, 1) and q["levels"]
         }
         figures = []
         if records:
             words = "how much of a place lies in its interval, mean over places"
             figures.append({"caption": words, **plots.coverage_by_level(records)})
         for record in about["familiarity"]:
-            if record["unit"] == unit:
+            if (record["unit"], record.get("guide")) == (unit, guide):
                 words = f"{record['quantity']}: right of the dotted line it is unfamiliar"
                 figures.append({"caption": words, **plots.error_by_familiarity(record)})
-        out.append(FigureBlock(f"{model['label']}: intervals ({unit})", figures))
+        of = f"{unit}; {guide}" if guide else unit
+        out.append(FigureBlock(f"{model['label']}: intervals ({of})", figures))
     return [block for block in out if block.figures]
 
 

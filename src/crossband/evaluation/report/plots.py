@@ -259,7 +259,7 @@ def coverage_by_level(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     levels = [r["level"] for r in first]
     ranges = [("places", _LINE, "80 % of places"), ("chance", "#9db8d9", "chance, if it holds")]
     for key, colour, words in ranges:
-        low, high = zip(*(r[key] for r in first), strict=True)
+        low, high = np.array([r[key] for r in first], float).T  # of one place, chance is null
         axis.fill_between(levels, low, high, color=colour, label=words, linewidth=0)
     axis.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--")
     for (name, own), colour in zip(records.items(), _colours(records), strict=True):

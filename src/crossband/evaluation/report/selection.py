@@ -127,7 +127,7 @@ def _preview(evaluation: Evaluation, record: Mapping[str, Any]) -> PairPreview:
     names = [name for name in (UNGUIDED, ENLARGED) if name in evaluation.candidate.names]
     row = evaluation.rows[position]
     beside = {name: evaluation.output(name, row, source, target) for name in names}
-    maps = {} if evaluation.intervals is None else evaluation.intervals.maps(source)
+    maps = {} if evaluation.intervals is None else evaluation.intervals.maps(row, source)
     return PairPreview.of(source, target, output, _index(evaluation, record), beside, maps)
 
 

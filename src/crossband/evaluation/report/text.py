@@ -7,7 +7,7 @@ from typing import Any
 
 from crossband.evaluation.report.cells import BEATS, Row, counted, format_number, metric_of
 from crossband.evaluation.report.comparison_tables import rank_text, undecided
-from crossband.evaluation.report.interval_tables import interval_tables
+from crossband.evaluation.report.interval_tables import guide_lines, interval_tables
 from crossband.evaluation.report.tables import (
     feature_table,
     guide_tables,
@@ -111,7 +111,7 @@ def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
             [f"{c.text} ({c.small})" if c.small else c.text for c in r.cells] for r in table.rows
         ]
         lines = align([[head.name for head in table.heads], *cells])
-        blocks.append("\n".join([f"{table.title}:", *lines]))
+        blocks.append("\n".join([f"{table.title}:", *lines, *guide_lines(model)]))
     if model["baselines"]:
         blocks.append("\n".join(_ratio_lines(model["ratios"])))
     else:
