@@ -21,7 +21,7 @@ from corruptions import CORRUPTIONS
 from numpy.typing import NDArray
 from PIL import Image
 from project import ROOT
-from uncertainty import fitted, folds_there, places_of
+from uncertainty import Subject
 
 from crossband import load
 from crossband.data import manifest as manifests
@@ -107,8 +107,9 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, default=ROOT / "runs/folds/rgb2nir/local-pyramid")
     a = parser.parse_args()
     model, own = load("rgb2nir"), f"fold-{a.fold}"
-    others = places_of([name for name in folds_there() if name != own])
-    model.calibration = fitted(others, familiarity=True)
+    subject = Subject()
+    others = subject.places_of([name for name in subject.folds_there() if name != own])
+    model.calibration = subject.fitted(others, familiarity=True)
     rows = manifests.read(a.folds / f"{own}.csv")
     rows = rows[rows["split"] == "test"].reset_index(drop=True)
     judged = []

@@ -18,7 +18,6 @@ from crossband.model import Model
 from crossband.model.calibration import WINDOWS, Calibration
 from crossband.model.uncertain import uncertain_model
 
-QUANTITIES = ("nir", "NDVI", "EVI")
 DRAWS = 2000
 #: Members agree no better than this, in units of the band's range.
 LEAST_SPREAD = 1e-3
@@ -41,18 +40,19 @@ class Rival:
 
 def constant_widths(sample: Sample) -> NDArray[np.float32]:
     """Return widths of 1: [n, 2 x quantities]."""
-    return np.ones((len(sample.errors), 2 * len(QUANTITIES)), np.float32)
+    return np.ones((len(sample.errors), 2 * len(sample.errors[0])), np.float32)
 
 
 def spread_widths(sample: Sample) -> NDArray[np.float32]:
     """Return the members' spread as the only width."""
     spread = np.maximum(np.stack(sample.spread).mean(axis=1), LEAST_SPREAD)
-    return np.repeat(spread[:, None], 2 * len(QUANTITIES), axis=1)
+    return np.repeat(spread[:, None], 2 * len(sample.errors[0]), axis=1)
 
 
 def head_widths(model: Model) -> Widths:
     """Return the widths of the head of a calibrated model."""
-    network: Any = uncertain_model(model, "reflectance").network
+    assert model.calibration is not None
+    network: Any = uncertain_model(model, model.calibration.factors[0].unit).network
 
     def widths(sample: Sample) -> NDArray[np.float32]:
         cells, pixels = (torch.from_numpy(np.stack(a)) for a in (sample.cells, sample.pixels))
@@ -76,7 +76,7 @@ def judged(
             if not sample.errors:
                 continue
             errors, around = np.stack(sample.errors), widths(sample)
-            for number, quantity in enumerate(QUANTITIES):
+            for number, quantity in enumerate(calibration.quantities):
                 known = np.isfinite(errors[:, number])
                 row = _row(calibration, place, quantity, side, level)
                 if row is None or not known.any():
@@ -117,7 +117,7 @@ def table(rows: Sequence[dict[str, Any]], rivals: Sequence[Rival], level: float 
     heads = ["quantity", "mean over", "places", "coverage", f"under {poor:.0%}", "width"]
     heads += ["interval score", *(f"{rival.name}: score (ratio)" for rival in rivals)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for quantity in QUANTITIES:
+    for quantity in dict.fromkeys(r["quantity"] for r in rows):
         for side in WINDOWS:
             own, *others = (
                 [r for r in of if (r["quantity"], r["window"]) == (quantity, side)]
@@ -141,11 +141,13 @@ def table(rows: Sequence[dict[str, Any]], rivals: Sequence[Rival], level: float 
 def families(rows: Sequence[dict[str, Any]]) -> str:
     """Return the coverage of pixels by family and quantity as Markdown."""
     names = sorted({r["family"] for r in rows})
-    lines = ["| places | n | " + " | ".join(QUANTITIES) + " |", "|---|---|" + "---|" * 3]
+    quantities = list(dict.fromkeys(r["quantity"] for r in rows))
+    heads = ["places", "n", *quantities]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         own = [r for r in rows if r["family"] == name and r["window"] == 1]
         cells = []
-        for quantity in QUANTITIES:
+        for quantity in quantities:
             covers = [r["coverage"] for r in own if r["quantity"] == quantity]
             cells.append(f"{np.mean(covers):.2f}" if covers else "-")
         count = len({r["place"] for r in own})
@@ -160,10 +162,12 @@ class ByFamiliarity:
     Attributes:
         errors: [places, classes, quantities]; NaN where a place has no such pixel.
         counts: [places, classes] pixels.
+        quantities: their names.
     """
 
     errors: NDArray[np.float64]
     counts: NDArray[np.int64]
+    quantities: tuple[str, ...]
 
     @classmethod
     def of(cls, model: Model, places: Sequence[PlaceErrors]) -> ByFamiliarity:
@@ -188,12 +192,14 @@ class ByFamiliarity:
                         for k in [np.isfinite(of[:, q])]
                     ]
                 )
-        return cls(np.stack(errors).transpose(0, 2, 1), np.stack(counts))
+        assert model.calibration is not None
+        names = model.calibration.quantities
+        return cls(np.stack(errors).transpose(0, 2, 1), np.stack(counts), names)
 
     def table(self) -> str:
         """Return means over places as Markdown."""
         names = [f"below {end:g}" for end in ENDS] + [f"{ENDS[-1]:g} and above"]
-        heads = ["dissimilarity", "places", "pixels", *(f"MAE {q}" for q in QUANTITIES)]
+        heads = ["dissimilarity", "places", "pixels", *(f"MAE {q}" for q in self.quantities)]
         lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
         for number, name in enumerate(names):
             there = self.counts[:, number] > 0
@@ -207,7 +213,7 @@ class ByFamiliarity:
 def joined(parts: Sequence[ByFamiliarity]) -> ByFamiliarity:
     """Return the errors of several parts of the places together."""
     errors, counts = (np.concatenate([getattr(p, n) for p in parts]) for n in ("errors", "counts"))
-    return ByFamiliarity(errors, counts)
+    return ByFamiliarity(errors, counts, parts[0].quantities)
 
 
 def _bootstrap(values: NDArray[np.float64], regions: Sequence[str]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Intervals and familiarity of the bundled rgb2nir: fitted on inner folds, judged on the vault.
+"""Intervals and familiarity of a bundled model: fitted on inner folds, judged on the vault.
 
     python benchmarks/uncertainty.py collect --folds FOLDER   errors of each fold's model
     python benchmarks/uncertainty.py inner                    regions held out in turn: the table
@@ -7,11 +7,12 @@
     python benchmarks/uncertainty.py judge --why TEXT         one look at the vault, counted
     python benchmarks/uncertainty.py table                    print the judged numbers again
 
-FOLDER is that of `inner_folds.py`. Each place's errors come from a model that was not trained on
-its region. `inner` and `fit` never read the vault. `judge` writes its look into looks.csv, and
-refuses a second one without `--again`. It collects errors as `collect` does for one fold. Beside
-the shipped intervals stand simpler ones. They are calibrated on the errors of the folds; where none
-were collected, on the judged places themselves, which favours them.
+They are those of rgb2nir, and with --model those of another one. FOLDER is that of
+`inner_folds.py`. Each place's errors come from a model that was not trained on its region. `inner`
+and `fit` never read the vault. `judge` writes its look into looks.csv, and refuses a second one
+without `--again`. It collects errors as `collect` does for one fold. Beside the shipped intervals
+stand simpler ones. They are calibrated on the errors of the folds; where none were collected, on
+the judged places themselves, which favours them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import pickle
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ import numpy as np
 import vault
 from judged_intervals import (
     LEAST_SPREAD,
-    QUANTITIES,
     ByFamiliarity,
     Rival,
     Widths,
@@ -51,10 +51,10 @@ from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect
 from crossband.model.calibration import WINDOWS, Calibration
 
 RUNS = ROOT / "runs" / "uncertainty"
-WEIGHTS = ROOT / "src" / "crossband" / "weights" / "rgb2nir"
-NUMBERS = ROOT / "docs" / "uncertainty.json"
-#: Under which looks at the vault for these numbers are counted.
-LOOK = "rgb2nir-intervals"
+WEIGHTS = ROOT / "src" / "crossband" / "weights"
+NUMBERS = ROOT / "docs"
+#: Models whose intervals are fitted here, and their indices that have intervals of their own.
+INDICES = {"rgb2nir": ("NDVI", "EVI"), "sar2optical": ()}
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 HELD = 3
 FITTED = (
@@ -64,65 +64,91 @@ FITTED = (
 )
 
 
-def places_of(names: Sequence[str]) -> list[PlaceErrors]:
-    """Return collected errors."""
-    found: list[PlaceErrors] = []
-    for name in names:
-        found += pickle.loads((RUNS / f"{name}.pkl").read_bytes())
-    return found
+@dataclass(frozen=True)
+class Subject:
+    """A bundled model whose intervals are fitted and judged.
+
+    Attributes:
+        name: of the model.
+    """
+
+    name: str = "rgb2nir"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of collected errors."""
+        return RUNS / self.name
+
+    @property
+    def look(self) -> str:
+        """The name under which looks at the vault for these numbers are counted."""
+        return f"{self.name}-intervals"
+
+    @property
+    def numbers(self) -> Path:
+        """The file of judged numbers."""
+        return NUMBERS / f"uncertainty-{self.name}.json"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Bands and indices that have intervals."""
+        return (*load(self.name).signature.target, *INDICES[self.name])
+
+    def places_of(self, names: Sequence[str]) -> list[PlaceErrors]:
+        """Return collected errors."""
+        found: list[PlaceErrors] = []
+        for name in names:
+            found += pickle.loads((self.runs / f"{name}.pkl").read_bytes())
+        return found
+
+    def folds_there(self) -> list[str]:
+        """Return the names of the collected folds."""
+        return sorted(path.stem for path in self.runs.glob("fold-*.pkl"))
+
+    def collect_folds(self, folder: Path) -> None:
+        """Measure the errors of every finished fold at its test places."""
+        self.runs.mkdir(parents=True, exist_ok=True)
+        for report in sorted(folder.glob("fold-*/report")):
+            fold, target = report.parent, self.runs / f"{report.parent.name}.pkl"
+            if not target.exists():
+                rows = manifests.read(folder / f"{fold.name}.csv")
+                rows = rows[rows["split"] == "test"].reset_index(drop=True)
+                found = collect(load(fold / "model"), rows, self.quantities, "family")
+                target.write_bytes(pickle.dumps(found))
+
+    def fitted(
+        self, places: Sequence[PlaceErrors], *, constant: bool = False, familiarity: bool = False
+    ) -> Calibration:
+        """Return the calibration of the model on some places."""
+        names = sorted({place.group for place in places})
+        return fit(
+            places,
+            load(self.name),
+            self.quantities,
+            fitted=FITTED,
+            sources=[f"{n}: {sum(p.group == n for p in places)} places" for n in names],
+            constant=constant,
+            familiarity=familiarity,
+        )
+
+    def with_calibration(self, calibration: Calibration) -> Model:
+        """Return the model with another calibration."""
+        model = load(self.name)
+        model.calibration = calibration
+        return model
 
 
-def folds_there() -> list[str]:
-    """Return the names of the collected folds."""
-    return sorted(path.stem for path in RUNS.glob("fold-*.pkl"))
-
-
-def collect_folds(folder: Path) -> None:
-    """Measure the errors of every finished fold at its test places."""
-    RUNS.mkdir(parents=True, exist_ok=True)
-    for report in sorted(folder.glob("fold-*/report")):
-        fold, target = report.parent, RUNS / f"{report.parent.name}.pkl"
-        if not target.exists():
-            rows = manifests.read(folder / f"{fold.name}.csv")
-            rows = rows[rows["split"] == "test"].reset_index(drop=True)
-            target.write_bytes(
-                pickle.dumps(collect(load(fold / "model"), rows, QUANTITIES, "family"))
-            )
-
-
-def fitted(
-    places: Sequence[PlaceErrors], *, constant: bool = False, familiarity: bool = False
-) -> Calibration:
-    """Return the calibration of the bundled model on some places."""
-    names = sorted({place.group for place in places})
-    sources = [f"{n}: {sum(p.group == n for p in places)} places" for n in names]
-    return fit(
-        places,
-        load("rgb2nir"),
-        QUANTITIES,
-        fitted=FITTED,
-        sources=sources,
-        constant=constant,
-        familiarity=familiarity,
-    )
-
-
-def with_calibration(calibration: Calibration) -> Model:
-    """Return the bundled model with another calibration."""
-    model = load("rgb2nir")
-    model.calibration = calibration
-    return model
-
-
-def rivals(kept: Sequence[PlaceErrors], new: Sequence[PlaceErrors]) -> list[Rival]:
+def rivals(
+    subject: Subject, kept: Sequence[PlaceErrors], new: Sequence[PlaceErrors]
+) -> list[Rival]:
     """Return how other widths do at new places, calibrated on the kept ones in the same way."""
-    plain = fitted(kept, constant=True)
+    plain = subject.fitted(kept, constant=True)
     tables = {side: SampleTable.of(kept, side) for side in WINDOWS}
     scores = {
         side: t.errors.abs() / t.spread.mean(dim=1, keepdim=True).clamp_min(LEAST_SPREAD)
         for side, t in tables.items()
     }
-    spread = replace(plain, factors=factors_of(kept, QUANTITIES, tables, scores))
+    spread = replace(plain, factors=factors_of(kept, subject.quantities, tables, scores))
     ways: list[tuple[str, Calibration, Widths]] = [
         ("constant width", plain, constant_widths),
         ("members' spread", spread, spread_widths),
@@ -130,9 +156,9 @@ def rivals(kept: Sequence[PlaceErrors], new: Sequence[PlaceErrors]) -> list[Riva
     return [Rival(name, judged(of, new, widths)) for name, of, widths in ways]
 
 
-def inner(parts: Sequence[int]) -> None:
+def inner(subject: Subject, parts: Sequence[int]) -> None:
     """Hold out parts of the regions in turn; fit on the rest, with a head and without."""
-    places = places_of(folds_there())
+    places = subject.places_of(subject.folds_there())
     part = [zlib.crc32(f"held {p.region}".encode()) % HELD for p in places]
     rows: list[dict[str, Any]] = []
     others: list[Rival] = []
@@ -140,10 +166,10 @@ def inner(parts: Sequence[int]) -> None:
     for held in parts:
         kept = [p for p, n in zip(places, part, strict=True) if n != held]
         new = [p for p, n in zip(places, part, strict=True) if n == held]
-        model = with_calibration(fitted(kept, familiarity=True))
+        model = subject.with_calibration(subject.fitted(kept, familiarity=True))
         assert model.calibration is not None
         rows += judged(model.calibration, new, head_widths(model))
-        found = rivals(kept, new)
+        found = rivals(subject, kept, new)
         others = (
             [
                 Rival(new_rival.name, [*old.rows, *new_rival.rows])
@@ -156,23 +182,25 @@ def inner(parts: Sequence[int]) -> None:
     print("\n\n".join([table(rows, others), families(rows), joined(familiar).table()]))
 
 
-def judge(manifests_folder: Path, why: str, again: bool) -> None:
+def judge(subject: Subject, manifests_folder: Path, why: str, again: bool) -> None:
     """Measure the shipped calibration at the places of the vault: one look, counted."""
-    model = load("rgb2nir")
+    model = load(subject.name)
     if model.calibration is None:
         raise SystemExit("fit first")
-    vault.check_unopened(LOOK, again)
-    read = vault.read("rgb2nir", folder=manifests_folder, look=True, model=LOOK, why=why)
-    RUNS.mkdir(parents=True, exist_ok=True)
-    path = RUNS / "vault.csv"
+    vault.check_unopened(subject.look, again)
+    task = subject.name
+    read = vault.read(task, folder=manifests_folder, look=True, model=subject.look, why=why)
+    subject.runs.mkdir(parents=True, exist_ok=True)
+    path = subject.runs / "vault.csv"
     read.assign(split="test").to_csv(path, index=False)
     rows = manifests.read(path)
-    (RUNS / "vault.pkl").write_bytes(pickle.dumps(collect(model, rows, QUANTITIES, "family")))
+    found = collect(model, rows, subject.quantities, "family")
+    (subject.runs / "vault.pkl").write_bytes(pickle.dumps(found))
 
 
-def print_table() -> None:
-    """Print the judged numbers, and write them to docs/uncertainty.json."""
-    model, places = load("rgb2nir"), places_of(["vault"])
+def print_table(subject: Subject) -> None:
+    """Print the judged numbers, and write them to docs."""
+    model, places = load(subject.name), subject.places_of(["vault"])
     calibration, widths = model.calibration, head_widths(model)
     assert calibration is not None
     rows = judged(calibration, places, widths)
@@ -181,11 +209,11 @@ def print_table() -> None:
         at = judged(calibration, places, widths, level)
         levels[str(level)] = {
             q: float(np.mean([r["coverage"] for r in at if (r["quantity"], r["window"]) == (q, 1)]))
-            for q in QUANTITIES
+            for q in subject.quantities
         }
-    looks = vault.looks(LOOK)
-    kept = places_of(folds_there())
-    others = rivals(kept or places, places)
+    looks = vault.looks(subject.look)
+    kept = subject.places_of(subject.folds_there())
+    others = rivals(subject, kept or places, places)
     if not kept:
         others = [replace(other, name=f"{other.name}, calibrated here") for other in others]
     texts = {
@@ -195,7 +223,7 @@ def print_table() -> None:
     }
     found = {"looks": looks, "levels": levels}
     found |= {name: text.splitlines() for name, text in texts.items()}
-    NUMBERS.write_text(json.dumps(found, indent=1) + "\n")
+    subject.numbers.write_text(json.dumps(found, indent=1) + "\n")
     print("\n\n".join([*texts.values(), "levels: " + json.dumps(levels)]))
     print(f"\nLooks at the vault: {len(looks)}")
 
@@ -206,23 +234,26 @@ def main() -> None:
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=["collect", "inner", "fit", "judge", "table"])
-    parser.add_argument("--folds", type=Path, default=ROOT / "runs/folds/rgb2nir/local-pyramid")
+    parser.add_argument("--model", choices=sorted(INDICES), default=Subject.name)
+    parser.add_argument("--folds", type=Path, help="default: runs/folds/MODEL/local-pyramid")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--part", type=int, choices=range(HELD), help="for inner: only this one")
     parser.add_argument("--why", default="", help="what the look at the vault is for")
     parser.add_argument("--again", action="store_true", help="open a vault that was open before")
     a = parser.parse_args()
+    subject = Subject(a.model)
     if a.what == "collect":
-        collect_folds(a.folds)
+        subject.collect_folds(a.folds or ROOT / "runs" / "folds" / a.model / "local-pyramid")
     elif a.what == "inner":
-        inner(range(HELD) if a.part is None else [a.part])
+        inner(subject, range(HELD) if a.part is None else [a.part])
     elif a.what == "fit":
-        print(fitted(places_of(folds_there()), familiarity=True).save(WEIGHTS))
+        places = subject.places_of(subject.folds_there())
+        print(subject.fitted(places, familiarity=True).save(WEIGHTS / a.model))
     elif a.what == "judge":
-        judge(a.manifests, a.why, a.again)
-        print_table()
+        judge(subject, a.manifests, a.why, a.again)
+        print_table(subject)
     else:
-        print_table()
+        print_table(subject)
 
 
 if __name__ == "__main__":

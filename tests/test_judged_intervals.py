@@ -50,4 +50,4 @@ def test_a_second_look_is_refused_before_anything_is_read(
     monkeypatch.setattr(uncertainty, "RUNS", tmp_path)
     monkeypatch.setattr(vault, "looks", lambda *_: ["numbers"])
     with pytest.raises(SystemExit, match="opened for rgb2nir-intervals already"):
-        uncertainty.judge(tmp_path, "again", again=False)
+        uncertainty.judge(uncertainty.Subject(), tmp_path, "again", again=False)
