@@ -1,4 +1,4 @@
-"""Reference runs: nine systems, half an hour of two cores each, and what each must show.
+"""Reference runs: nine systems, about half an hour of two cores each, and what each must show.
 
     python benchmarks/manifests.py write            before the first run
     python benchmarks/reference.py run [--only NAME ...]

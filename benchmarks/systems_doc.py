@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reference_shown import curve
 from systems_budget import BATCH, BUDGET, LEFT_OUT
-from systems_page import order
+from systems_page import METRICS, order
 
 from crossband import Model, load
 from crossband.data import manifest as manifests
@@ -25,7 +25,6 @@ from crossband.raster.grid import Window
 from crossband.training import recipe
 from crossband.translate.window import translate_window
 
-METRICS = ("mae", "psnr", "ssim", "r", "swd", "NDVI_mae", "EVI_mae")
 #: Tasks whose images may not be handed on: of these only what a model made is drawn.
 PRIVATE = {"rgb2thermal"}
 #: Pixels of a picture's side, and dots per inch.

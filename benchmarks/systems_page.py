@@ -245,8 +245,8 @@ behind the numbers:
 
 - a **short** one of every recipe, alike for all: a few thousand samples. It says how fast a system
   learns, and not how good it becomes. It takes a paper a hundred to ten thousand times as many.
-- a **long** one of nine recipes, half an hour of two cores each: it says whether a system learns
-  what its paper says that it learns."""
+- a **long** one of nine recipes, about half an hour of two cores each: it says whether a system
+  learns what its paper says that it learns."""
 
 HOW = f"""\
 ## How the numbers were made

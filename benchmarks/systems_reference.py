@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reference import names
 from reference_shown import claims, curve, length, read_pairs, slope
+from systems_page import METRICS
 
 from crossband import load
 from crossband.data import manifest as manifests
@@ -40,7 +41,8 @@ def collect(runs: Path, pictures: Path) -> dict[str, Any]:
         if not (folder / "shown.json").is_file():
             continue
         images = pd.read_csv(folder / "report" / "per_image.csv")
-        means = images.groupby("by", sort=False).mean(numeric_only=True)
+        kept = [metric for metric in METRICS if metric in images]
+        means = images.groupby("by", sort=False)[kept].mean()
         rate = slope(curve(folder))
         picture = draw(name, folder, pictures / f"{name.replace('/', '-')}.png")
         found[name] = {
