@@ -144,6 +144,22 @@ def test_one_pixel_per_place_is_ordinary_split_conformal() -> None:
         )
 
 
+def test_one_pixel_per_place_is_what_mapie_gives() -> None:
+    """MAPIE's split conformal intervals of a regressor that always answers zero."""
+    from mapie.regression import SplitConformalRegressor
+    from sklearn.dummy import DummyRegressor
+
+    errors = np.random.default_rng(6).normal(size=73)
+    levels, nothing = [0.05, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98], np.zeros((len(errors), 1))
+    zero = DummyRegressor(strategy="constant", constant=0.0).fit(nothing, errors)
+    theirs = SplitConformalRegressor(zero, confidence_level=levels, prefit=True)
+    _, intervals = theirs.conformalize(nothing, errors).predict_interval(nothing[:1])
+    alone = [np.array([abs(error)]) for error in errors]
+    ours = [mean_threshold(alone, level) for level in levels]
+    np.testing.assert_allclose(intervals[0, 1], ours, rtol=1e-12)
+    np.testing.assert_allclose(intervals[0, 0], np.negative(ours), rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_subsampling_once_agrees_on_average() -> None:
     rng = np.random.default_rng(5)
