@@ -7,14 +7,17 @@ import json
 import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
+import rasterio
 import torch
 from affine import Affine
+from guided_models import guided_model
 from pyarrow import parquet
 from ranges import RangeServer
 from samples import NAMES, SIGNATURE, dataset, same, values
@@ -23,12 +26,16 @@ from torch.utils.data import DataLoader
 
 from crossband import load
 from crossband.cli.main import main
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
 from crossband.data.degrade.sensor import Bicubic
+from crossband.data.made_guide import MadeGuide
 from crossband.data.module import Pairs
 from crossband.data.packed.cache import ShardCache
 from crossband.data.packed.read import Packs, location, name_in, split_name
 from crossband.data.reader import PairReader
+from crossband.data.rows import open_guide
+from crossband.data.samples import PairDataset
 from crossband.errors import (
     CrossbandError,
     InputError,
@@ -38,6 +45,7 @@ from crossband.errors import (
     UnreadableError,
     UpToDate,
 )
+from crossband.evaluation.evaluate import evaluate
 from crossband.raster.grid import Box
 from crossband.training.fit import fit
 
@@ -247,8 +255,88 @@ def test_overwrite_replaces_a_pack_and_nothing_else(pairs, tmp_path):
         pack(path, tmp_path / "photos", overwrite=True)
     with pytest.raises(ManifestError, match="it is a pack already"):
         pack(tmp_path / "packed", tmp_path / "again")
-    with pytest.raises(ManifestError, match="a pack holds no guides"):
-        pack(pairs(2, {"guide": ["0.tif", None]}), tmp_path / "again")
+
+
+GUIDED = Signature(
+    list(NAMES[:3]),
+    ["nir"],
+    {"reflectance": UnitRange([(0.0, 1.0)] * 3, [(0.0, 1.0)], None, [(0.0, 1.0)] * 4)},
+    guide=list(NAMES),
+)
+
+
+@pytest.fixture
+def guided_pairs(make_raster, tmp_path):
+    """Write a large scene, two windows of which are pairs, and a larger guide of pixels `by`."""
+
+    def make(by, crs=None):
+        rng = np.random.default_rng(4)
+        fine = Affine(10, 0, 5e5, 0, -10, 5e6)
+        scene = rng.uniform(0.05, 0.4, (4, 300, 300)).astype(np.float32)
+        make_raster("scene.tif", scene, names=NAMES, transform=fine)
+        side = int(2400 / by)
+        guide = rng.uniform(0.05, 0.4, (4, side, side)).astype(np.float32)
+        at = fine @ Affine.translation(-1100, -1100) @ Affine.scale(by)
+        tags = {"TIFFTAG_DATETIME": "2024:05:20 10:00:00"}
+        path = make_raster("guide.tif", guide, names=NAMES, transform=at)
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(**tags)
+        rows = [{"source_window": f"{n},40,64,64", "target_window": f"{n},40,64,64",
+                 "source": "scene.tif", "target": "scene.tif", "guide": "guide.tif",
+                 "date": "2024-05-01"} for n in (10, 200)]  # fmt: skip
+        pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
+        return tmp_path / "pairs.csv"
+
+    return make
+
+
+@pytest.mark.parametrize("by", [0.5, 1.0, 2.5, 8.0])
+def test_guides_are_packed_around_their_pairs(guided_pairs, tmp_path, by):
+    path = guided_pairs(by)
+    made = pack(path, tmp_path / "packed", block=32)
+    stored = 4 * 4 * (2400 / by) ** 2
+    assert made.files == 2
+    assert by > 4 or made.stored < stored / 3  # not all of the guide
+    assert (
+        manifest.read(tmp_path / "packed")["guide_datetime"].str[:10].tolist() == ["2024-05-20"] * 2
+    )
+    files, packed = (reader(p, signature=GUIDED) for p in (path, tmp_path / "packed"))
+    for index in range(2):
+        for box in (Box(0, 0, 64, 64), Box(0, 30, 10, 34), Box(60, 60, 4, 4)):
+            one, two = files.read_then(index, box), packed.read_then(index, box)
+            assert one.mask.all()
+            assert (one.days, one.ratio) == (two.days, two.ratio) == (19.0, pytest.approx(by))
+            np.testing.assert_array_equal(one.values, two.values)
+            np.testing.assert_array_equal(one.mask, two.mask)
+    makes = MadeGuide(ratio=(1.0, 8.0), other_dates=1.0)
+    datasets = [
+        PairDataset(r, manifest.read(p), crop=32, resolution=(1.0, 3.0), guide=makes)
+        for r, p in ((files, path), (packed, tmp_path / "packed"))
+    ]
+    samples_equal(*datasets)
+
+
+@pytest.mark.slow
+def test_evaluate_reads_guides_of_a_pack(guided_pairs, tmp_path, no_figures):
+    path = guided_pairs(8.0)
+    pack(path, tmp_path / "packed", block=32)
+    model = load(guided_model(tmp_path / "trained", ["nir"], list(NAMES)))
+    found = []
+    for name in (path, tmp_path / "packed"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # random pixels agree with nothing
+            report = evaluate([model], name, tmp_path / f"{name.name}-out", pictures=0)
+        sensors = report.metrics["models"][0]["sensors"]
+        found.append({n: s["pixels"]["mae"] for r in sensors for n, s in r["scores"].items()})
+    assert found[0] == found[1]
+    assert len(found[0]) > 2
+
+
+def test_a_window_beyond_what_is_packed_of_a_guide_is_an_error(guided_pairs, tmp_path):
+    pack(guided_pairs(1.0), tmp_path / "packed", block=32)
+    row = reader(tmp_path / "packed", signature=GUIDED).rows[0]
+    with open_guide(row, ["nir"]) as guide, pytest.raises(InputError, match="not in the pack"):
+        guide.read(Box(0, 0, 8, 8))
 
 
 class Stop(Exception):

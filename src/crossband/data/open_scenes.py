@@ -53,8 +53,8 @@ class OpenScenes:
             scene.close()  # the file has changed, or does not exist any more
             scene = None
         if scene is None:
-            packed = self.packs.open(path) if path.startswith("pack://") else None
-            scene = open_scene(path, options, needed=needed, opened=packed)
+            opened = self.packs.open_if_packed(path)
+            scene = open_scene(path, options, needed=needed, opened=opened)
         try:
             yield scene
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,19 +19,35 @@ from pyarrow import parquet
 from rasterio.errors import RasterioError
 
 from crossband.core.atomic import atomic_folder
+from crossband.core.dates import date_cell
 from crossband.data import manifest as manifests
 from crossband.data.packed.raster import MOST_PIXELS, metadata_of, pack_plane
-from crossband.data.packed.read import ABOUT, BLOCKS, FILES, FORMAT, PAIRS, SHARDS, VERSION, is_pack
+from crossband.data.packed.read import (
+    ABOUT,
+    BLOCKS,
+    FILES,
+    FORMAT,
+    PAIRS,
+    SHARDS,
+    SIDES,
+    VERSION,
+    is_pack,
+)
 from crossband.data.reader import name_of
 from crossband.data.rows import parse_window
 from crossband.errors import CrossbandError, InputError, ManifestError, RecipeError
 from crossband.raster import products
+from crossband.raster.acquired import acquisition_date
 from crossband.raster.gdal import reason
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Grid
 from crossband.raster.open import open_raster
+from crossband.raster.warp import around, resolution_ratio, same_grid
 
 #: zstd's own default.
 LEVEL = 3
+#: Pixels of a guide that are packed around a pair: at its borders, and so many pixels of the pair,
+#: for the kernel that averages a finer guide.
+EDGE, REACH = 32, 4
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ def pack(
 
     Stored numbers are packed unchanged, with the metadata of their file, and so are the columns of
     the manifest. A file that several rows name is packed once, and only the blocks that their
-    windows need.
+    windows need; of a guide, those around the pairs that it guides.
 
     Args:
         manifest: CSV or parquet, see `crossband.data.manifest`.
@@ -96,8 +113,6 @@ def pack(
         raise ManifestError(f"{manifest}: it is a pack already")
     output = Path(output).resolve()
     table = manifests.read(manifest)
-    if table["guide"].notna().any():
-        raise ManifestError(f"{manifest}: a pack holds no guides: leave the column 'guide' out")
     root = Path(manifest).parent.resolve()
     made_from = manifests.input_fingerprint(table, {"block": block, "shard_mb": shard_mb})
     with (
@@ -109,7 +124,8 @@ def pack(
             _pack_row({str(k): v for k, v in row.items()}, root, block, writer)
         progress(len(table), len(table))
         shards = writer.finish()
-        for side in ("source", "target"):
+        table = with_dates(table)
+        for side in SIDES:
             table[side] = [None if pd.isna(v) else _name(str(v), root) for v in table[side]]
         identity = hashlib.sha256("".join(s["sha256"] for s in shards).encode()).hexdigest()
         # A column, so that the fingerprint of the training data includes it.
@@ -215,12 +231,15 @@ def _pack_row(row: dict[str, Any], root: Path, block: int, writer: _Writer) -> N
     opened: list[Any] = []
     try:
         sides: dict[str, tuple[Any, Box]] = {}
-        for side in ("source", "target"):
+        for side in SIDES:
             if pd.notna(row[side]):
                 products.refuse(row[side], "cannot be packed; write its bands as one GeoTIFF first")
                 dataset = open_raster(row[side])
                 opened.append(dataset)
-                sides[side] = dataset, _window(row, side, dataset)
+                if side == "guide":
+                    sides[side] = dataset, _guiding(dataset, *next(iter(sides.values())))
+                else:
+                    sides[side] = dataset, _window(row, side, dataset)
         strips: list[tuple[float, int, tuple[int, Any, Box, list[int], int]]] = []
         for side, (dataset, window) in sides.items():
             size = block
@@ -271,6 +290,40 @@ def _blocks(dataset: Any, box: Box, width: int, masked: bool) -> Iterator[tuple[
         raise InputError(f"{dataset.name}: cannot be read: {reason(error)}") from error
     for left in range(0, box.width, width):
         yield (box.col + left) // width, [p[:, left : left + width] for p in planes]
+
+
+def _guiding(guide: Any, pair: Any, window: Box) -> Box:
+    """Return the part of a guide that is read for a pair, with what resampling sees around it."""
+    scene, grid = _grid(pair).crop(window), _grid(guide)
+    if same_grid(scene, grid) or _nowhere(scene) or _nowhere(grid):
+        return grid.box
+    finer = resolution_ratio(grid, scene, scene.box)
+    return around(scene, grid, EDGE + math.ceil(REACH * max(finer, 1.0))).intersection(grid.box)
+
+
+def _grid(dataset: Any) -> Grid:
+    return Grid(dataset.height, dataset.width, dataset.transform, dataset.crs)
+
+
+def _nowhere(grid: Grid) -> bool:
+    """Return whether a grid has no georeference, so that only one of the same shape fits it."""
+    return grid.crs is None or grid.transform.is_identity
+
+
+def with_dates(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a manifest that states the dates of guides and of their pairs, as the files have them.
+
+    Packed files have no metadata that say when they were taken.
+    """
+    out = table.copy()
+    for at, cells in table[table["guide"].notna()].to_dict("index").items():
+        row = {str(name): cell for name, cell in cells.items()}
+        if pd.isna(row["guide_datetime"]) and (date := acquisition_date(row["guide"])):
+            out.loc[at, "guide_datetime"] = str(date)
+        path = row["target"] if pd.isna(row["source"]) else row["source"]
+        if date_cell(row) is None and (date := acquisition_date(path)):
+            out.loc[at, "date"] = str(date)
+    return out
 
 
 def _window(row: dict[str, Any], side: str, dataset: Any) -> Box:

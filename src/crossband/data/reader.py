@@ -21,9 +21,9 @@ from crossband.data.packed.read import Packs
 from crossband.data.rows import (
     explain_bands,
     guide_age,
+    guide_options,
     has_own,
     joint_options,
-    open_guide,
     row_options,
 )
 from crossband.errors import (
@@ -187,7 +187,8 @@ class PairReader:
             return None
         info = self.info(index)
         try:
-            with open_guide(row, list(self.signature.guide)) as guide:
+            needed = list(self.signature.guide)
+            with self.scenes(row["guide"], guide_options(row, needed), needed) as guide:
                 if guide.unit != info.target_unit:
                     raise ManifestError(
                         f"guide {row['guide']}: it is {guide.unit}, the target {info.target_unit}"

@@ -6,6 +6,7 @@ them read the same pixels. It needs no torch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import pandas as pd
 
 from crossband.core.dates import Date, date_cell
 from crossband.data.manifest import TARGET_OWN
+from crossband.data.packed.raster import PackedRaster
+from crossband.data.packed.read import Packs, is_packed
 from crossband.errors import BandError, InputError, ManifestError
 from crossband.raster.acquired import acquisition_date
 from crossband.raster.bands import parse_bands
@@ -69,9 +72,24 @@ def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str,
 
 def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
     """Open the guide of a row for reading the bands `needed`; see `open_side`."""
+    options = guide_options(row, needed)
+    return open_scene(row["guide"], options, needed=needed, opened=packed_guide(row))
+
+
+def guide_options(row: Mapping[str, Any], needed: list[str]) -> ReadOptions:
+    """Return how the guide of a row is read; see `open_side`."""
     sensor = None if pd.isna(row["guide_sensor"]) else row["guide_sensor"]
-    options = ReadOptions(_bands(row, "guide_bands", needed), sensor)
-    return open_scene(row["guide"], options, needed=needed)
+    return ReadOptions(_bands(row, "guide_bands", needed), sensor)
+
+
+def packed_guide(row: Mapping[str, Any]) -> PackedRaster | None:
+    """Open the guide of a row if it lies in a pack; None where it is a file."""
+    return _packs().open_if_packed(row["guide"])
+
+
+@functools.cache
+def _packs() -> Packs:
+    return Packs()
 
 
 def guide_age(row: Mapping[str, Any]) -> float:
@@ -83,14 +101,19 @@ def guide_age(row: Mapping[str, Any]) -> float:
     stated = date_cell(row)
     path = row["target"] if pd.isna(row["source"]) else row["source"]
     try:
-        taken = Date.parse(stated[1]) if stated is not None else acquisition_date(path)
+        taken = Date.parse(stated[1]) if stated is not None else _date_of(path)
     except ValueError:
         raise InputError(f"{stated and stated[0]} {stated and stated[1]!r} is no date") from None
     text = row["guide_datetime"]
-    guide = Date.parse(text) if isinstance(text, str) else acquisition_date(row["guide"])
+    guide = Date.parse(text) if isinstance(text, str) else _date_of(row["guide"])
     if taken is None or guide is None:
         return float("nan")
     return float(abs((taken.time.date() - guide.time.date()).days))
+
+
+def _date_of(path: str) -> Date | None:
+    """Return when a file was taken; a pack has the dates in its columns, where they are known."""
+    return None if is_packed(path) else acquisition_date(path)
 
 
 def row_options(

@@ -7,7 +7,6 @@ broken down by the age of the guide and by the size of its pixels.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.data.reader import PairReader, name_of
-from crossband.data.rows import guide_age, open_guide
+from crossband.data.rows import guide_age, open_guide, packed_guide
 from crossband.errors import CrossbandError, InputError, ManifestError, UnitError
 from crossband.evaluation.baselines import Baseline
 from crossband.evaluation.candidates import ModelCandidate
@@ -108,7 +107,7 @@ class GuidedCandidate(ModelCandidate):
         result = self._unguided(row, source, grid)
         known = {*self.signature.source, *self.signature.target}
         with _row_errors(row), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            options = replace(GuideOptions.of_row(row), days=known_days(row))
+            options = _options_of(row)
             if options.bands is not None:
                 named = {k: v for k, v in options.bands.items() if k in known}
                 options = replace(options, bands=named)
@@ -149,9 +148,7 @@ class GuidedCandidate(ModelCandidate):
 
     def _trained_guide(self, row: Mapping[str, Any], source: Window) -> TrainedGuide:
         """Open the guide of a row for a network that takes one."""
-        # The window in memory has no date, and the row may state one.
-        options = replace(GuideOptions.of_row(row), days=known_days(row))
-        return TrainedGuide(options, self.model, WindowRaster(source), "the source")
+        return TrainedGuide(_options_of(row), self.model, WindowRaster(source), "the source")
 
     def _by_network(self, row: Mapping[str, Any], source: Window) -> Window:
         """Translate with a network that takes the guide of the row, and correct the result."""
@@ -173,10 +170,10 @@ class GuidedCandidate(ModelCandidate):
         return {**super().describe(), "guided": TRAINED if self.signature.guide else RESIDUAL}
 
 
-def known_days(row: Mapping[str, Any]) -> float | None:
-    """Return the days between the guide and the source of a row; None where it is not known."""
-    days = guide_age(row)
-    return None if math.isnan(days) else days
+def _options_of(row: Mapping[str, Any]) -> GuideOptions:
+    """Return the guide of a row, open if it lies in a pack."""
+    # The window in memory has no date, and the row may state one.
+    return replace(GuideOptions.of_row(row), days=guide_age(row), opened=packed_guide(row))
 
 
 def _guided(

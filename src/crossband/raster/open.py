@@ -116,11 +116,17 @@ def _open_file(path: str | Path, options: ReadOptions, needed: Sequence[str], op
 
 
 def known_bands(
-    path: str | Path, sensor: str | None = None, *, allow_local: bool = False
+    path: str | Path, sensor: str | None = None, *, allow_local: bool = False, opened: Any = None
 ) -> tuple[str, ...]:
     """Return the common names that a file's metadata or a declared sensor give to its bands.
 
     They are in the order of the file, each once.
+
+    Args:
+        path: see `open_scene`.
+        sensor: declared.
+        allow_local: a file on a server may refer to files of this machine.
+        opened: see `open_scene`; it stays open.
 
     Raises:
         InputError: missing, not an image, complex numbers, a colour table.
@@ -128,21 +134,21 @@ def known_bands(
     """
     declared = sensors.get(sensor) if sensor is not None else None
     named = {}
-    product = products.find(path, allow_local=allow_local)
-    opened = open_raster(path, allow_local=allow_local) if product is None else nullcontext(product)
-    with opened as dataset:
+    product = opened or products.find(path, allow_local=allow_local)
+    raster = open_raster(path, allow_local=allow_local) if product is None else nullcontext(product)
+    with raster as dataset:
         for source in reversed(named_bands(dataset, declared)):
             named.update(source)
     names = (named[number] for number in sorted(named))
     return tuple(dict.fromkeys(n for n in names if n in sensors.COMMON_NAMES))
 
 
-def is_one_unnamed_band(path: str | Path, sensor: str | None = None) -> bool:
+def is_one_unnamed_band(path: str | Path, sensor: str | None = None, opened: Any = None) -> bool:
     """Return whether a file has a single band, and nothing says which one it is."""
-    if products.find(path) is not None or known_bands(path, sensor):
+    if products.find(path) is not None or known_bands(path, sensor, opened=opened):
         return False
-    with open_raster(path) as opened:
-        return bool(opened.count == 1)
+    with nullcontext(opened) if opened is not None else open_raster(path) as raster:
+        return bool(raster.count == 1)
 
 
 def open_raster(

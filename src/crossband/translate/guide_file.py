@@ -48,14 +48,18 @@ def open_guide_file(
             return opened(target)
         except BandError:
             # One band can only be the one that is asked for.
-            if len(target) > 1 or read.bands or not is_one_unnamed_band(path, read.sensor):
+            if len(target) > 1 or read.bands:
                 raise
-            return open_scene(path, replace(read, bands={target[0]: 1}), needed=target)
+            if not is_one_unnamed_band(path, read.sensor, options.opened):
+                raise
+            named = replace(read, bands={target[0]: 1})
+            return open_scene(path, named, needed=target, opened=options.opened)
 
     def opened(wanted: Sequence[str]) -> Scene:
         # A name that the model does not know stays, and is refused.
         unknown = set(read.bands or ()) - {*source, *target}
-        return open_scene(path, read.only({*wanted, *unknown}), needed=wanted)
+        only = read.only({*wanted, *unknown})
+        return open_scene(path, only, needed=wanted, opened=options.opened)
 
     wanted = tuple(dict.fromkeys((*also, *target)))
     try:

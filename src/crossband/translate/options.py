@@ -132,6 +132,7 @@ class GuideOptions:
         keyword="guide_days",
         parse=float,
     )
+    opened: Any = option(None, "RASTER as an open dataset, where GDAL cannot open it")
     scene_datetime: str | None = option(
         None, "when the scene was taken, to choose RASTER; by default as its metadata state"
     )

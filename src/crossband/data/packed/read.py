@@ -46,6 +46,8 @@ ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
     "blocks.parquet",
     "shards",
 )
+#: Columns of a manifest that name files of a pack.
+SIDES = ("source", "target", "guide")
 #: Bytes that the smallest block takes in a shard, with its header there.
 LEAST_BLOCK = 512
 #: Shards of a local pack that a process keeps open.
@@ -81,6 +83,11 @@ def name_in(root: str, name: str) -> str:
     return f"pack://{root}#{name.replace('%', '%25').replace('#', '%23')}"
 
 
+def is_packed(path: Any) -> bool:
+    """Return whether the path of a file is one in a pack; see `name_in`."""
+    return isinstance(path, str) and path.startswith("pack://")
+
+
 def split_name(path: str) -> tuple[str, str]:
     """Return the pack and the name in it from a path of `name_in`."""
     root, _, name = path.removeprefix("pack://").rpartition("#")
@@ -102,7 +109,7 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
             table = to_pandas(read_arrow(file))
     except DAMAGED as error:
         raise ManifestError(f"{root}/{PAIRS}: cannot be read: {error}") from error
-    for side in ("source", "target"):
+    for side in [name for name in SIDES if name in table]:
         named = [None if pd.isna(v) else name_in(root, str(v)) for v in table[side]]
         table[side] = pd.Series(named, dtype=object)
     return table
@@ -135,6 +142,14 @@ class Packs:
                 raise InputError(str(error)) from error
             self._packs[root] = pack
         return self._packs[root].open(name)
+
+    def open_if_packed(self, path: str) -> PackedRaster | None:
+        """Open a file of a pack; None for any other path.
+
+        Raises:
+            InputError: no such pack or file.
+        """
+        return self.open(path) if is_packed(path) else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the indexes, which a new process loads again."""
