@@ -6,8 +6,8 @@
 
 Two tables for `rgb2nir`, on the places of its manifests outside of the vault (`manifests.py write`
 writes them). The bundled model saw many of these places in its training. So give `--folds`, the
-folder in which `inner_folds.py` left the model of each fold: a place is then translated by the
-model that did not see its region.
+folder in which `inner_folds.py` (or in minutes `fold_models.py`) left the model of each fold: a
+place is then translated by the model that did not see its region.
 
 - Same date: the guide is the place's own near infrared as a sensor with `ratio` times larger pixels
   would have seen it. Columns: the model without a guide, the guide enlarged by cubic convolution,
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="seconds with and without a guide")
     parser.add_argument("--side", type=int, default=2000, help="of the scene for --speed")
     parser.add_argument("--rounds", type=int, default=3, help="of --speed")
-    parser.add_argument("--folds", type=Path, help="of inner_folds.py: the model of each fold")
+    parser.add_argument("--folds", type=Path, help="of inner_folds.py or fold_models.py: the model of each fold")
     parser.add_argument("--fold", type=int, help="of --folds: only this one")
     parser.add_argument("--trained", type=Path, help="a model that takes a guide, or its folds")
     a = parser.parse_args()
@@ -201,11 +201,17 @@ def parts(a: argparse.Namespace) -> Iterator[Part]:
     fold = vault.inner_folds(vault.read("rgb2nir", folder=a.manifests), FOLDS)
     of_region = dict(zip(vault.read("rgb2nir", folder=a.manifests)["region"], fold, strict=True))
     for number in range(FOLDS) if a.fold is None else [a.fold]:
-        model = crossband.load(a.folds / f"fold-{number}" / "model")
-        trained = a.trained and crossband.load(a.trained / f"fold-{number}" / "model")
+        model = fold_model(a.folds, number)
+        trained = a.trained and fold_model(a.trained, number)
         # A region whose licence allows no training was in no fold.
         mine = [t["region"].map(of_region).fillna(0) == number for t in (places, dated)]
         yield Part(model, trained, places[whole & mine[0]], dated[mine[1]])
+
+
+def fold_model(folds: Path, number: int) -> Model:
+    """Return the model of a fold, as `inner_folds.py` or `fold_models.py` left it."""
+    folder = folds / f"fold-{number}"
+    return crossband.load(folder / "model" if (folder / "model").is_dir() else folder)
 
 
 def judge(

@@ -10,9 +10,10 @@ A guide of another date shows another state of the ground, with which the result
 Where the guide has the bands that the model takes, they say what has changed since, pixel by pixel:
 
 - nothing: the difference between guide and result is added, as above;
-- a little: most of the model's own error at the guide's date is added, measured against computed
-  from the guide's bands: where the model is too dark in May, it most likely is in June;
-- much: nothing is added. A field that was bare in May is another surface in June.
+- by a tenth or two: less of it, and a half of the model's own error at the guide's date, measured
+  against computed from the guide's bands: where the model is too dark in May, it most likely is in
+  June;
+- much: next to nothing. A field that was bare in May is another surface in June.
 """
 
 from __future__ import annotations
@@ -55,9 +56,13 @@ _REACH = math.ceil(3 * _FAR) + _STEPS * _TAPS
 _EDGE = 4
 #: Relative change of the source's bands at which half of the difference gives way to the model's
 #: error, and at which half of that is carried over.
-_SAME, _CHANGED = 0.04, 0.25
+_SAME, _CHANGED = 0.12, 0.4
+#: The same where nothing takes its place, as a trained network has used the guide already.
+_UNCHANGED = 0.04
 #: Share of the model's error that is carried over: a part of it belongs to that date alone.
-_CARRIED = 0.75
+_CARRIED = 0.5
+#: A guide whose pixels are smaller than this, in pixels of the result, is as sharp as the result.
+_COARSE = 1.5
 #: Blocks on which it is measured how well the corrected result agrees with the guide.
 _CHECKED = 8
 
@@ -120,7 +125,7 @@ class Difference:
     ) -> None:
         self._result, self._guide, self._ratio, self._own = result, guide, ratio, own
         # The coarser of the two grids; a guide that is finer is averaged.
-        self._on_guide = ratio > 2 / 3
+        self._on_guide, self._coarse = ratio > 2 / 3, ratio >= _COARSE
         grid = guide.grid if self._on_guide else result.grid
         self._part = around(result.grid, grid, _EDGE) if self._on_guide else grid.box
         self.grid = grid.crop(self._part)
@@ -144,7 +149,7 @@ class Difference:
         outer = box.expanded(_REACH, self.grid.box)
         window = stored.read(outer)
         filled = fill(window.values, window.mask)
-        if self._on_guide:  # else nothing is enlarged
+        if self._coarse:  # else nothing is enlarged
             filled = sharpen(filled)
         return filled[:, *box.relative_to(outer).slices()]
 
@@ -196,7 +201,8 @@ class Difference:
             now, then = self._seen(self._own.now, box), self._measured(self._own.then, box)
             both &= now.mask & then.mask
             change = relative_change(now.values, then.values)
-            same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (_SAME, _CHANGED))
+            half = _UNCHANGED if self._own.error is None else _SAME
+            same, alike = (1.0 / (1.0 + (change / at) ** 2) for at in (half, _CHANGED))
             difference = np.asarray(same * difference)
             if self._own.error is not None:
                 error = self._measured(self._own.error, box)
@@ -208,7 +214,10 @@ class Difference:
         """Return the result as the guide's sensor would have seen it."""
         if not self._on_guide:
             return result.read(box)
-        return read_as_seen(result, self.grid.crop(box), self._ratio)
+        grid = self.grid.crop(box)
+        if not self._coarse:
+            return read_warped(result, grid)
+        return read_as_seen(result, grid, self._ratio)
 
     def _measured(self, of_guide: Readable, box: Box) -> Window:
         """Return what lies on the guide's grid; it is masked where the guide ends."""
