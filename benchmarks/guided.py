@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="seconds with and without a guide")
     parser.add_argument("--side", type=int, default=2000, help="of the scene for --speed")
     parser.add_argument("--rounds", type=int, default=3, help="of --speed")
-    parser.add_argument("--folds", type=Path, help="of inner_folds.py or fold_models.py: the model of each fold")
+    parser.add_argument("--folds", type=Path, help="with the model of each inner fold")
     parser.add_argument("--fold", type=int, help="of --folds: only this one")
     parser.add_argument("--trained", type=Path, help="a model that takes a guide, or its folds")
     a = parser.parse_args()

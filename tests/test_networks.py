@@ -15,6 +15,7 @@ from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
+from crossband.networks.conditions import FACTS, Conditions
 from crossband.networks.generators.blend import Blend
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.local_pyramid import LocalPyramid
@@ -54,6 +55,11 @@ def test_any_shape(name, arguments, shape):
     assert out.isfinite().all()
 
 
+def guided(network, x, guide):
+    """Return the output for a source and a guide, or for a source alone."""
+    return network(x) if guide is None else network.forward_conditioned(x, Conditions(guide=guide))
+
+
 @pytest.mark.parametrize(("name", "arguments"), CASES)
 def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
     network = waken(build(Generator, name, arguments))
@@ -63,13 +69,16 @@ def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
     centre = -(-(margin + stride) // stride) * stride
     size = 2 * centre + stride
     base = torch.rand(1, network.in_channels, size, size)
-    before = network(base)
+    guide = torch.rand(1, network.guide + FACTS, size, size) if network.guide else None
+    before = guided(network, base, guide)
     farthest = 0
     for phase in range(stride):
         at = centre + phase
-        changed = base.clone()
+        changed, other = base.clone(), None if guide is None else guide.clone()
         changed[:, :, at, at] += 10.0
-        moved = (network(changed) - before).abs().amax((0, 1)).nonzero()
+        if other is not None:
+            other[:, : network.guide, at, at] += 10.0
+        moved = (guided(network, changed, other) - before).abs().amax((0, 1)).nonzero()
         # From the perturbed pixel the margin is seen the other way round: which outputs see it.
         distance = (moved // network.scale - at).abs().max().item() if len(moved) else 0
         assert distance <= margin
@@ -96,8 +105,17 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
     mask = rng.random(shape) > 0.05
     values = rng.random((len(bands), *shape), np.float32) * mask
     window = Window(values, mask, Grid(*shape), tuple(bands), "db")
-    whole = translate_window(model, window, TileOptions(precision="fp32", tile=4096))
-    tiled = translate_window(model, window, TileOptions(precision="fp32", tile=tile))
+    measured = torch.rand(network.guide + FACTS, *shape)
+
+    def at(boxes):
+        return torch.stack([measured[:, *box.slices()] for box in boxes])
+
+    whole, tiled = (
+        translate_window(
+            model, window, TileOptions(precision="fp32", tile=n), at if guide else None
+        )
+        for n in (4096, tile)
+    )
     assert np.abs(whole.values - tiled.values).max() <= 1e-5
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
 

@@ -12,7 +12,7 @@ from crossband.errors import ModelError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.networks.generators.guided_residual import GuidedResidual
+from crossband.networks.generators.guided_correction import _CorrectedGenerator
 from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
 
 #: Logarithms of widths, in normalised units of the target, are clipped here.
@@ -219,7 +219,7 @@ class UncertainGenerator(nn.Module):
 
 def surroundings_of(network: Generator) -> LocalPyramid:
     """Return what computes the surroundings: the network's own, or one that has no weights."""
-    if isinstance(network, GuidedResidual):
+    if isinstance(network, _CorrectedGenerator):
         network = network.unguided
     parts = network.parts if isinstance(network, FamiliarBlend) else [network]
     first = parts[0]

@@ -70,7 +70,7 @@ KEYS: dict[str, tuple[Any, Any, str]] = {
     "unguided": (
         str | None,
         None,
-        "model whose network, unchanged, is the one that a GuidedResidual corrects",
+        "model whose network, unchanged, is the one that a GuidedDetail or GuidedResidual corrects",
     ),
     "method": (Method, None, "the training method and its networks"),
     "data": (lightning.LightningDataModule, None, "the pairs"),

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossband import model as models
+from crossband.core.registry import available
 from crossband.errors import RecipeError
 from crossband.model import Model
-from crossband.networks.generators.guided_residual import GuidedResidual
+from crossband.networks.base import Generator
+from crossband.networks.generators.guided_correction import _CorrectedGenerator
 from crossband.training.methods.base import Method
 
 
@@ -30,10 +32,12 @@ def set_unguided_network(config: dict[str, Any]) -> Model | None:
         return None
     generator = config.get("method", {}).get("init_args", {}).get("generator", {})
     kind = str(generator.get("class_path", "")).rpartition(".")[2]
-    if kind != GuidedResidual.__name__:
+    known = available(Generator)
+    taking = [name for name, cls in known.items() if issubclass(cls, _CorrectedGenerator)]
+    if kind not in taking:
         raise RecipeError(
-            f"unguided {name}: only a {GuidedResidual.__name__} takes an unguided network, and the "
-            f"generator is {kind or 'not given'}"
+            f"unguided {name}: only {' and '.join(sorted(taking))} take an unguided network, and "
+            f"the generator is {kind or 'not given'}"
         )
     model = models.load(name)
     network = {"class": type(model.network).__name__, "arguments": model.network.arguments}
@@ -53,14 +57,14 @@ def take_unguided(method: Method, model: Model | None) -> None:
     for generator in (method.generator, method.average):
         if generator is None:
             continue
-        assert isinstance(generator, GuidedResidual)
+        assert isinstance(generator, _CorrectedGenerator)
         fault = _difference(method, model, generator)
         if fault:
             raise RecipeError(f"unguided {model.name}: {fault}")
         generator.set_unguided(model.network)
 
 
-def _difference(method: Method, model: Model, generator: GuidedResidual) -> str:
+def _difference(method: Method, model: Model, generator: _CorrectedGenerator) -> str:
     """Return how the bands of model and recipe differ; empty where they agree."""
     mine, theirs = method.signature, model.signature
     shown = tuple(mine.guide[number] for number in generator.seen)
