@@ -1,4 +1,4 @@
-"""GuidedResidual: an unguided network that is corrected by its own error at the guide."""
+"""GuidedResidual, GuidedDetail: an unguided network, corrected by its own error at the guide."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import crossband
 from crossband.errors import RecipeError
 from crossband.networks.conditions import FACTS, Conditions
 from crossband.networks.generators.guided import LEVEL
+from crossband.networks.generators.guided_detail import GuidedDetail
 from crossband.networks.generators.guided_residual import GuidedResidual
 from crossband.training.fit import fit
 from crossband.training.run_folder import MODEL
@@ -17,14 +18,21 @@ from crossband.training.run_folder import MODEL
 SMALL = {"width": 6, "depth": 1, "hidden": 4}
 
 
-@pytest.fixture
-def plain():
-    """A network whose gains are 1, and which trusts the guide."""
-    torch.manual_seed(0)
-    network = GuidedResidual(guide=4, **SMALL).eval()
-    torch.nn.init.constant_(network.unguided.line.bias, 1.0)
+def made(kind, **arguments):
+    """Return a network whose gains are 1, and which trusts the guide, as before training."""
+    if kind is GuidedDetail:
+        return GuidedDetail(guide=4, hidden=4, **arguments).eval()
+    network = GuidedResidual(guide=4, **SMALL, **arguments).eval()
     for member in network.gains.members:
         torch.nn.init.zeros_(member.pixel_out.weight)
+    return network
+
+
+@pytest.fixture(params=[GuidedResidual, GuidedDetail])
+def plain(request):
+    torch.manual_seed(0)
+    network = made(request.param)
+    torch.nn.init.constant_(network.unguided.line.bias, 1.0)
     return network
 
 
@@ -37,26 +45,24 @@ def guided(values, valid=1.0):
 @torch.no_grad()
 def test_an_untrained_one_carries_the_gain_that_the_unguided_network_lacks(plain):
     x, guide = torch.rand(2, 3, 32, 32), torch.rand(2, 4, 32, 32)
-    made = plain.forward_conditioned(x, Conditions(guide=guided(guide)))
+    found = plain.forward_conditioned(x, Conditions(guide=guided(guide)))
     here, there = plain.unguided(x), plain.unguided(guide[:, :3])
     gain = (guide[:, 3:] + LEVEL) / (there + LEVEL)
-    torch.testing.assert_close(made, (here + LEVEL) * gain - LEVEL, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, (here + LEVEL) * gain - LEVEL, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_without_a_guide_it_is_the_unguided_network(plain):
     x = torch.rand(1, 3, 32, 32)
     nothing = Conditions(guide=guided(torch.zeros(1, 4, 32, 32), valid=0.0))
-    for made in (plain(x), plain.forward_conditioned(x, nothing)):
-        torch.testing.assert_close(made, plain.unguided(x), rtol=1e-5, atol=1e-6)
+    for found in (plain(x), plain.forward_conditioned(x, nothing)):
+        torch.testing.assert_close(found, plain.unguided(x), rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
 def test_bands_of_the_guide_are_taken_by_number(plain):
-    other = GuidedResidual(guide=4, seen=[3, 1, 0], carried=[2], **SMALL).eval()
+    other = made(type(plain), seen=[3, 1, 0], carried=[2])
     other.unguided.load_state_dict(plain.unguided.state_dict())
-    for member in other.gains.members:
-        torch.nn.init.zeros_(member.pixel_out.weight)
     x, guide = torch.rand(1, 3, 16, 16), torch.rand(1, 4, 16, 16)
     one = plain.forward_conditioned(x, Conditions(guide=guided(guide)))
     moved = guided(guide[:, [2, 1, 3, 0]])
@@ -64,7 +70,9 @@ def test_bands_of_the_guide_are_taken_by_number(plain):
 
 
 def test_the_network_of_a_model_is_not_trained(plain):
-    other = GuidedResidual(guide=4, **SMALL)
+    other = made(type(plain))
+    for parameter in other.gains.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
     other.set_unguided(plain.unguided)
     other.train()
     assert other.gains.training
@@ -75,6 +83,27 @@ def test_the_network_of_a_model_is_not_trained(plain):
     loss.backward()
     assert all(p.grad is None for p in other.unguided.parameters())
     assert all(p.grad is not None for p in other.gains.parameters())
+
+
+@torch.no_grad()
+def test_detail_depends_on_the_surroundings_and_not_beyond_the_guide():
+    torch.manual_seed(1)
+    network = made(GuidedDetail)
+    for parameter in network.gains.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    torch.nn.init.constant_(network.unguided.line.bias, 1.0)
+    x, guide = torch.rand(1, 3, 64, 64), torch.rand(1, 4, 64, 64)
+    valid = torch.zeros(1, 1, 64, 64)
+    valid[..., :32] = 1.0
+    facts = torch.cat([valid, torch.zeros(1, FACTS - 1, 64, 64)], dim=1)
+    seen = Conditions(guide=torch.cat([guide * valid, facts], dim=1))
+    found = network.forward_conditioned(x, seen)
+    torch.testing.assert_close(found[..., 32:], network.unguided(x)[..., 32:], rtol=1e-5, atol=1e-6)
+    other = x.clone()
+    other[..., 10, 14] += 1.0  # a neighbour, which the unguided network of a pixel does not see
+    moved = (network.forward_conditioned(other, seen) - found).abs()
+    assert moved[..., 10, 10] > 1e-5
+    assert moved[..., 10, 40:].max() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -119,15 +148,19 @@ def test_a_recipe_takes_it_from_a_model_which_is_kept_bit_for_bit(manifest, tmp_
     fit("rgb2nir/guided", options(manifest), run, baselines=False)
     words = options(manifest, "--method.max_steps=4")
     fit("rgb2nir/guided", words, run, baselines=False, resume=True)
-    made = crossband.load(run / MODEL).network
+    found = crossband.load(run / MODEL).network
     bundled = crossband.load("rgb2nir").network.state_dict()
-    assert all(torch.equal(v, bundled[k]) for k, v in made.unguided.state_dict().items())
+    assert all(torch.equal(v, bundled[k]) for k, v in found.unguided.state_dict().items())
 
 
 @pytest.mark.parametrize(
     ("name", "more", "words"),
     [
-        ("rgb2nir/local-unet", ("--unguided=rgb2nir",), "only a GuidedResidual takes"),
+        (
+            "rgb2nir/local-unet",
+            ("--unguided=rgb2nir",),
+            "only GuidedDetail and Guided",
+        ),
         ("rgb2nir/guided", ("--unguided=sar2optical",), "takes 2 bands and gives 3"),
         (
             "rgb2nir/guided",

@@ -167,6 +167,16 @@ def test_a_guide_of_another_date_with_colours_gives_the_models_error(make_raster
     assert errors[0] < 0.7 * min(errors[1:])
 
 
+def test_a_guide_as_large_as_the_scene_is_followed_to_the_pixel(make_raster, pair, tmp_path):
+    """Nothing is blurred, so that where no colour has changed the result is the measurement."""
+    source, green, nir = pair
+    bands = np.stack([green, green, green, nir])
+    guide = make_raster("g.tif", bands, names=(*RGB, "nir"), transform=FINE)
+    found, tags = translated(linear(1.0, 0.0), source, tmp_path / "o.tif", guide)
+    assert tags["CROSSBAND_GUIDED"].startswith("g.tif, residual, ")
+    np.testing.assert_allclose(found, nir, atol=1e-5)
+
+
 def test_what_has_changed_since_is_not_carried_over(make_raster, pair, tmp_path):
     """A part of the guide is another surface: there the model answers as without a guide."""
     source, green, _ = pair
