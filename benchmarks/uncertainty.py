@@ -71,6 +71,7 @@ FITTED = (
     "trained on its region, not of the shipped weights. So the formal guarantee at a level 1 - a "
     "is 1 - 2a; measured coverage is in docs/uncertainty.md"
 )
+MADE = "; sources were made from targets ({}), and each place counts by its worse way"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Subject:
             places,
             load(self.name),
             self.quantities,
-            fitted=FITTED,
+            fitted=FITTED + (MADE.format("; ".join(w for _, w in self.ways)) if self.ways else ""),
             sources=[
                 f"{n}: {len({(p.place, p.unit) for p in places if p.group == n})} places"
                 for n in names
@@ -207,7 +208,8 @@ def inner(subject: Subject, parts: Sequence[int]) -> None:
         familiar.append(ByFamiliarity.of(model, new))
         alarmed += alarms(model, new)
     texts = tables(subject, rows, others)
-    print("\n\n".join([*texts.values(), joined(familiar).table(), alarm_line(alarmed)]))
+    texts |= {"familiarity": joined(familiar).table(), "alarms": alarm_line(alarmed)}
+    print("\n\n".join(f"{name}:\n{text}" for name, text in texts.items()))
 
 
 def tables(subject: Subject, rows: list[dict[str, Any]], others: list[Rival]) -> dict[str, str]:
@@ -251,13 +253,16 @@ def print_table(subject: Subject) -> None:
     calibration, widths = model.calibration, head_widths(model)
     assert calibration is not None
     rows = judged(calibration, places, widths)
-    levels = {}
-    for level in LEVELS:
-        at = judged(calibration, places, widths, level)
-        levels[str(level)] = {
-            q: float(np.mean([r["coverage"] for r in at if (r["quantity"], r["window"]) == (q, 1)]))
-            for q in subject.quantities
+    levels = {
+        name: {
+            str(level): observed(judged(calibration, of, widths, level), subject.quantities)
+            for level in LEVELS
         }
+        for name, of in (
+            [(name, [p for p in places if p.way == way]) for name, way in subject.ways]
+            or [("all", places)]
+        )
+    }
     looks = vault.looks(subject.look)
     kept = subject.places_of(subject.folds_there())
     others = rivals(subject, kept or places, places)
@@ -268,11 +273,20 @@ def print_table(subject: Subject) -> None:
         "familiarity": ByFamiliarity.of(model, places).table(),
         "alarms": alarm_line(alarms(model, places)),
     }
-    found = {"looks": looks, "levels": levels}
+    found = {"looks": looks, "levels": levels if subject.ways else levels["all"]}
     found |= {name: text.splitlines() for name, text in texts.items()}
     subject.numbers.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n\n".join([*texts.values(), "levels: " + json.dumps(levels)]))
+    print("\n\n".join(f"{name}:\n{text}" for name, text in texts.items()))
+    print("\nlevels: " + json.dumps(levels))
     print(f"\nLooks at the vault: {len(looks)}")
+
+
+def observed(rows: list[dict[str, Any]], quantities: Sequence[str]) -> dict[str, float]:
+    """Return the mean coverage of pixels over places, of each quantity."""
+    return {
+        q: float(np.mean([r["coverage"] for r in rows if (r["quantity"], r["window"]) == (q, 1)]))
+        for q in quantities
+    }
 
 
 def main() -> None:
