@@ -156,8 +156,8 @@ def judge(name: str, manifests: Path, why: str, again: bool, beside: Path | None
         fidelity.measure(model, ROOT / manifest).to_csv(folder / FIDELITY, index=False)
 
 
-def _made(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    """Return the rows once for each way in which their source is made; the family says which.
+def in_ways(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    """Return the rows once for each way in which their source is made, with its degradation.
 
     Of scenes larger than `SIDE` the middle is judged.
     """
@@ -167,11 +167,15 @@ def _made(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame
     rows = rows.assign(
         target_window=rows["target_window"].where(~whole, rows["target"].map(_middle))
     )
-    ways = [
-        rows.assign(degradation=degradation, family=way + BETWEEN + rows["family"])
-        for way, degradation in made
-    ]
-    return pd.concat(ways, ignore_index=True)
+    return pd.concat([rows.assign(degradation=how) for _, how in made], ignore_index=True)
+
+
+def _made(rows: pd.DataFrame, made: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    """Return the rows of `in_ways`; their family says which way it is."""
+    if not made:
+        return rows
+    rows, names = in_ways(rows, made), {how: name for name, how in made}
+    return rows.assign(family=rows["degradation"].map(names) + BETWEEN + rows["family"])
 
 
 def _middle(path: str) -> str:

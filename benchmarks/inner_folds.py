@@ -24,8 +24,16 @@ from project import ROOT, crossband
 FOLDER = ROOT / "runs" / "folds"
 
 
-def run(recipe: str, fold: int, table: pd.DataFrame, output: Path, more: list[str]) -> None:
-    """Fit a recipe without one fold, unless that is done, and evaluate it there."""
+def run(
+    recipe: str,
+    fold: int,
+    table: pd.DataFrame,
+    output: Path,
+    more: list[str],
+    *,
+    evaluated: bool = True,
+) -> None:
+    """Fit a recipe without one fold, unless that is done, and evaluate it there if wanted."""
     split = np.where(table["fold"] == fold, "test", "train")
     table["split"] = split
     weighted = vault.with_weights(table[split == "train"])["weight"]
@@ -36,10 +44,14 @@ def run(recipe: str, fold: int, table: pd.DataFrame, output: Path, more: list[st
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(manifest, index=False)
     begun = (folder / "checkpoints" / "last.ckpt").is_file()
-    if not (folder / "model" / "baselines").is_dir():  # they are fitted at the end
+    # Baselines are fitted at the end; what is not evaluated may have none.
+    done = (folder / "model" / ("baselines" if evaluated else "model.json")).exists()
+    if not done:
         crossband("fit", recipe, "--data.manifest", manifest, "-o", folder,
                   "--resume" if begun else "--overwrite",
                   *(word.replace("{fold}", str(fold)) for word in more))  # fmt: skip
+    if not evaluated:
+        return
     crossband("evaluate", "--model", folder / "model", "--manifest", manifest, "--split", "test",
               "-o", folder / "report", "--pictures", 0, "--overwrite")  # fmt: skip
 
@@ -68,13 +80,16 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--output", type=Path, help="default: runs/folds/RECIPE")
     parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--only-fit", action="store_true", help="evaluate nothing")
     a, more = parser.parse_known_args()
     output = (a.output or FOLDER / a.recipe).resolve()
     if not a.table:
         task = a.recipe.partition("/")[0]
         table = read(task, a.manifest or task, a.manifests, a.folds)
         for fold in range(a.folds) if a.fold is None else [a.fold]:
-            run(a.recipe, fold, table, output, more)
+            run(a.recipe, fold, table, output, more, evaluated=not a.only_fit)
+        if a.only_fit:
+            return
     found = read_places(reports(output))
     of_all = ratios(found)
     print(ratio_table({"inner folds": of_all}))

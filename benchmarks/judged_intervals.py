@@ -17,6 +17,7 @@ from crossband.evaluation.place_intervals import ENDS
 from crossband.model import Model
 from crossband.model.calibration import WINDOWS, Calibration
 from crossband.model.uncertain import uncertain_model
+from crossband.translate.familiarity import SHARE
 
 DRAWS = 2000
 #: Members agree no better than this, in units of the band's range.
@@ -107,6 +108,7 @@ def _row(
         "family": place.group,
         "region": place.region,
         "place": place.place,
+        "way": place.way,
         "factor": factor,
     }
 
@@ -208,6 +210,18 @@ class ByFamiliarity:
                 cells = [name, str(there.sum()), f"{self.counts[:, number].sum():,}"]
                 lines.append("| " + " | ".join([*cells, *(f"{m:.3f}" for m in means)]) + " |")
         return "\n".join(lines)
+
+
+def alarms(model: Model, places: Sequence[PlaceErrors]) -> list[tuple[str, bool]]:
+    """Return the family of each place, and whether its scene is said to be unfamiliar."""
+    found = []
+    for place in places:
+        network: Any = uncertain_model(model, place.unit).network
+        cells = torch.from_numpy(np.stack(place.samples[1].cells)[:, 0])
+        with torch.inference_mode():
+            far = network.dissimilarity(cells)
+        found.append((place.group, float((far > 1).float().mean()) > SHARE))
+    return found
 
 
 def joined(parts: Sequence[ByFamiliarity]) -> ByFamiliarity:

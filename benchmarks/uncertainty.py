@@ -8,11 +8,12 @@
     python benchmarks/uncertainty.py table                    print the judged numbers again
 
 They are those of rgb2nir, and with --model those of another one. FOLDER is that of
-`inner_folds.py`. Each place's errors come from a model that was not trained on its region. `inner`
-and `fit` never read the vault. `judge` writes its look into looks.csv, and refuses a second one
-without `--again`. It collects errors as `collect` does for one fold. Beside the shipped intervals
-stand simpler ones. They are calibrated on the errors of the folds; where none were collected, on
-the judged places themselves, which favours them.
+`inner_folds.py`. Each place's errors come from a model that was not trained on its region. Sources
+that are made from targets are made in all ways of `bundled.py`. A place then counts once, by its
+worst way, and each way has its tables. `inner` and `fit` never read the vault. `judge` writes its
+look into looks.csv, and refuses a second one without `--again`. It collects errors as `collect`
+does for one fold. Beside the shipped intervals stand simpler ones. They are calibrated on the
+errors of the folds; where none were collected, on the judged places themselves, which favours them.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import bundled
 import numpy as np
+import pandas as pd
 import vault
 from judged_intervals import (
     LEAST_SPREAD,
     ByFamiliarity,
     Rival,
     Widths,
+    alarms,
     constant_widths,
     families,
     head_widths,
@@ -54,7 +58,12 @@ RUNS = ROOT / "runs" / "uncertainty"
 WEIGHTS = ROOT / "src" / "crossband" / "weights"
 NUMBERS = ROOT / "docs"
 #: Models whose intervals are fitted here, and their indices that have intervals of their own.
-INDICES = {"rgb2nir": ("NDVI", "EVI"), "sar2optical": ()}
+INDICES: dict[str, tuple[str, ...]] = {
+    "rgb2nir": ("NDVI", "EVI"),
+    "sar2optical": (),
+    "super-resolution-x2": (),
+    "super-resolution-x4": (),
+}
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 HELD = 3
 FITTED = (
@@ -62,6 +71,7 @@ FITTED = (
     "trained on its region, not of the shipped weights. So the formal guarantee at a level 1 - a "
     "is 1 - 2a; measured coverage is in docs/uncertainty.md"
 )
+MADE = "; sources were made from targets ({}), and each place counts by its worse way"
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,16 @@ class Subject:
     """
 
     name: str = "rgb2nir"
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """Name and degradation of each way in which sources are made; none where there are some."""
+        return bundled.MODELS[self.name].made
+
+    @property
+    def folds(self) -> Path:
+        """The folder of `inner_folds.py`."""
+        return ROOT / "runs" / "folds" / self.name / bundled.MODELS[self.name].recipe.split("/")[1]
 
     @property
     def runs(self) -> Path:
@@ -106,15 +126,20 @@ class Subject:
         return sorted(path.stem for path in self.runs.glob("fold-*.pkl"))
 
     def collect_folds(self, folder: Path) -> None:
-        """Measure the errors of every finished fold at its test places."""
+        """Measure the errors of every fitted fold at its test places."""
         self.runs.mkdir(parents=True, exist_ok=True)
-        for report in sorted(folder.glob("fold-*/report")):
-            fold, target = report.parent, self.runs / f"{report.parent.name}.pkl"
+        for model in sorted(folder.glob("fold-*/model")):
+            fold, target = model.parent, self.runs / f"{model.parent.name}.pkl"
             if not target.exists():
-                rows = manifests.read(folder / f"{fold.name}.csv")
-                rows = rows[rows["split"] == "test"].reset_index(drop=True)
-                found = collect(load(fold / "model"), rows, self.quantities, "family")
+                rows = pd.read_csv(folder / f"{fold.name}.csv", low_memory=False)
+                found = self.errors(load(model), rows[rows["split"] == "test"], fold.name)
                 target.write_bytes(pickle.dumps(found))
+
+    def errors(self, model: Model, rows: pd.DataFrame, name: str) -> list[PlaceErrors]:
+        """Measure the errors of a model at rows of a manifest, which is kept under a name."""
+        path = self.runs / f"{name}.csv"
+        bundled.in_ways(rows, self.ways).assign(split="test").to_csv(path, index=False)
+        return collect(model, manifests.read(path), self.quantities, "family")
 
     def fitted(
         self, places: Sequence[PlaceErrors], *, constant: bool = False, familiarity: bool = False
@@ -125,8 +150,11 @@ class Subject:
             places,
             load(self.name),
             self.quantities,
-            fitted=FITTED,
-            sources=[f"{n}: {sum(p.group == n for p in places)} places" for n in names],
+            fitted=FITTED + (MADE.format("; ".join(w for _, w in self.ways)) if self.ways else ""),
+            sources=[
+                f"{n}: {len({(p.place, p.unit) for p in places if p.group == n})} places"
+                for n in names
+            ],
             constant=constant,
             familiarity=familiarity,
         )
@@ -149,10 +177,9 @@ def rivals(
         for side, t in tables.items()
     }
     spread = replace(plain, factors=factors_of(kept, subject.quantities, tables, scores))
-    ways: list[tuple[str, Calibration, Widths]] = [
-        ("constant width", plain, constant_widths),
-        ("members' spread", spread, spread_widths),
-    ]
+    ways: list[tuple[str, Calibration, Widths]] = [("constant width", plain, constant_widths)]
+    if any(t.spread.any() for t in tables.values()):  # of a network with members
+        ways.append(("members' spread", spread, spread_widths))
     return [Rival(name, judged(of, new, widths)) for name, of, widths in ways]
 
 
@@ -162,7 +189,7 @@ def inner(subject: Subject, parts: Sequence[int]) -> None:
     part = [zlib.crc32(f"held {p.region}".encode()) % HELD for p in places]
     rows: list[dict[str, Any]] = []
     others: list[Rival] = []
-    familiar = []
+    familiar, alarmed = [], []
     for held in parts:
         kept = [p for p, n in zip(places, part, strict=True) if n != held]
         new = [p for p, n in zip(places, part, strict=True) if n == held]
@@ -179,7 +206,32 @@ def inner(subject: Subject, parts: Sequence[int]) -> None:
             else found
         )
         familiar.append(ByFamiliarity.of(model, new))
-    print("\n\n".join([table(rows, others), families(rows), joined(familiar).table()]))
+        alarmed += alarms(model, new)
+    texts = tables(subject, rows, others)
+    texts |= {"familiarity": joined(familiar).table(), "alarms": alarm_line(alarmed)}
+    print("\n\n".join(f"{name}:\n{text}" for name, text in texts.items()))
+
+
+def tables(subject: Subject, rows: list[dict[str, Any]], others: list[Rival]) -> dict[str, str]:
+    """Return the table and that of families as Markdown, of each way in which sources are made."""
+    if not subject.ways:
+        return {"table": table(rows, others), "families": families(rows)}
+    texts: dict[str, str] = {}
+    for name, way in subject.ways:
+        own, *of_others = (
+            [r for r in of if r["way"] == way] for of in (rows, *(o.rows for o in others))
+        )
+        found = [replace(o, rows=r) for o, r in zip(others, of_others, strict=True)]
+        texts |= {f"table, {name}": table(own, found), f"families, {name}": families(own)}
+    return texts
+
+
+def alarm_line(alarmed: Sequence[tuple[str, bool]]) -> str:
+    """Return the share of untouched scenes that are said to be unfamiliar, of each family too."""
+    of = {"all": [a for _, a in alarmed]}
+    of |= {name: [a for f, a in alarmed if f == name] for name in sorted({f for f, _ in alarmed})}
+    parts = [f"{name} {np.mean(found):.1%} of {len(found)}" for name, found in of.items()]
+    return f"false alarms: {', '.join(parts)}"
 
 
 def judge(subject: Subject, manifests_folder: Path, why: str, again: bool) -> None:
@@ -188,13 +240,10 @@ def judge(subject: Subject, manifests_folder: Path, why: str, again: bool) -> No
     if model.calibration is None:
         raise SystemExit("fit first")
     vault.check_unopened(subject.look, again)
-    task = subject.name
+    task = bundled.MODELS[subject.name].task
     read = vault.read(task, folder=manifests_folder, look=True, model=subject.look, why=why)
     subject.runs.mkdir(parents=True, exist_ok=True)
-    path = subject.runs / "vault.csv"
-    read.assign(split="test").to_csv(path, index=False)
-    rows = manifests.read(path)
-    found = collect(model, rows, subject.quantities, "family")
+    found = subject.errors(model, read, "vault")
     (subject.runs / "vault.pkl").write_bytes(pickle.dumps(found))
 
 
@@ -204,28 +253,40 @@ def print_table(subject: Subject) -> None:
     calibration, widths = model.calibration, head_widths(model)
     assert calibration is not None
     rows = judged(calibration, places, widths)
-    levels = {}
-    for level in LEVELS:
-        at = judged(calibration, places, widths, level)
-        levels[str(level)] = {
-            q: float(np.mean([r["coverage"] for r in at if (r["quantity"], r["window"]) == (q, 1)]))
-            for q in subject.quantities
+    levels = {
+        name: {
+            str(level): observed(judged(calibration, of, widths, level), subject.quantities)
+            for level in LEVELS
         }
+        for name, of in (
+            [(name, [p for p in places if p.way == way]) for name, way in subject.ways]
+            or [("all", places)]
+        )
+    }
     looks = vault.looks(subject.look)
     kept = subject.places_of(subject.folds_there())
     others = rivals(subject, kept or places, places)
     if not kept:
         others = [replace(other, name=f"{other.name}, calibrated here") for other in others]
     texts = {
-        "table": table(rows, others),
-        "families": families(rows),
+        **tables(subject, rows, others),
         "familiarity": ByFamiliarity.of(model, places).table(),
+        "alarms": alarm_line(alarms(model, places)),
     }
-    found = {"looks": looks, "levels": levels}
+    found = {"looks": looks, "levels": levels if subject.ways else levels["all"]}
     found |= {name: text.splitlines() for name, text in texts.items()}
     subject.numbers.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n\n".join([*texts.values(), "levels: " + json.dumps(levels)]))
+    print("\n\n".join(f"{name}:\n{text}" for name, text in texts.items()))
+    print("\nlevels: " + json.dumps(levels))
     print(f"\nLooks at the vault: {len(looks)}")
+
+
+def observed(rows: list[dict[str, Any]], quantities: Sequence[str]) -> dict[str, float]:
+    """Return the mean coverage of pixels over places, of each quantity."""
+    return {
+        q: float(np.mean([r["coverage"] for r in rows if (r["quantity"], r["window"]) == (q, 1)]))
+        for q in quantities
+    }
 
 
 def main() -> None:
@@ -235,7 +296,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["collect", "inner", "fit", "judge", "table"])
     parser.add_argument("--model", choices=sorted(INDICES), default=Subject.name)
-    parser.add_argument("--folds", type=Path, help="default: runs/folds/MODEL/local-pyramid")
+    parser.add_argument("--folds", type=Path, help="default: runs/folds/MODEL/RECIPE")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--part", type=int, choices=range(HELD), help="for inner: only this one")
     parser.add_argument("--why", default="", help="what the look at the vault is for")
@@ -243,7 +304,7 @@ def main() -> None:
     a = parser.parse_args()
     subject = Subject(a.model)
     if a.what == "collect":
-        subject.collect_folds(a.folds or ROOT / "runs" / "folds" / a.model / "local-pyramid")
+        subject.collect_folds(a.folds or subject.folds)
     elif a.what == "inner":
         inner(subject, range(HELD) if a.part is None else [a.part])
     elif a.what == "fit":

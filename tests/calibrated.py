@@ -14,6 +14,7 @@ from crossband.api import Model
 from crossband.core.signature import Signature
 from crossband.model.calibration import Calibration, Factors, Familiar, GuideClass, Head, Wrong
 from crossband.networks.generators.small_cnn import SmallCNN
+from crossband.networks.generators.subpixel_resnet import SubpixelResNet
 
 BANDS = {"red": 1, "green": 2, "blue": 3}
 SIGNATURE = {
@@ -90,3 +91,22 @@ def with_guides(found: Calibration, guides: dict[GuideClass, int]) -> Calibratio
         ]
     head = Head(arrays(1, 6, 41), arrays(2, 6, 5), arrays(3, 6), arrays(4, 4, 6), arrays(5, 4) - 3)
     return replace(found, factors=tuple(factors), guided=head)
+
+
+def finer_model(folder: Path, scale: int) -> Model:
+    """Save a calibrated model with random weights that makes pixels finer, and load it."""
+    torch.manual_seed(0)
+    network = SubpixelResNet(3, 3, width=4, blocks=1, scale=scale)
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    ends = [[0.0, 0.5]] * 3
+    units = {"reflectance": {"source": ends, "target": ends, "target_unit": None}}
+    signature = Signature.from_json({"source": [*BANDS], "target": [*BANDS], "units": units})
+    made = Model(network, signature, name="finer", task="super-resolution")
+    made.save(folder)
+    found, quantities = calibration(made.weights_hash), (*BANDS, "NGRDI")
+    head = Head(arrays(1, 8, 39), arrays(2, 8, 12), arrays(3, 8), arrays(4, 8, 8), arrays(5, 8) - 2)
+    factors = [
+        replace(f, quantity=q) for q in quantities for f in found.factors if f.quantity == "nir"
+    ]
+    replace(found, quantities=quantities, head=head, factors=tuple(factors)).save(folder)
+    return load(folder)

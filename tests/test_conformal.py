@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crossband.core.conformal import (
     MEAN,
     PLACES,
+    PROMISES,
     coverage,
     highest_level,
     interval_score,
@@ -20,6 +21,8 @@ from crossband.core.conformal import (
     poor_below,
     subsampled_threshold,
     threshold,
+    thresholds,
+    worst,
 )
 
 RUNS = 1500
@@ -176,3 +179,29 @@ def test_the_interval_score_fines_what_lies_outside() -> None:
     low, high = np.zeros(3), np.ones(3)
     found = interval_score(low, high, np.array([-0.1, 0.5, 1.2]), 0.8)
     np.testing.assert_allclose(found, [2.0, 1.0, 3.0])
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (40, 40, 40), (40, 23), (7, 40, 31)])
+def test_the_worst_of_several_ways_at_every_threshold(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    # Their distribution functions cross: no way is the worst one everywhere.
+    ways = [np.abs(rng.normal(1.5, 1.5 / 4**n, size)) for n, size in enumerate(sizes)]
+    found = worst(ways)
+    assert len(found) == max(sizes)
+    smallest, own = [], []
+    for limit in np.linspace(0, 5, 101):
+        smallest.append(min(coverage(ways, limit)))
+        own.append(coverage([found], limit)[0])
+    assert len(set(np.argmin([coverage(ways, limit) for limit in (1.0, 2.0)], axis=1))) > 1
+    rounded = np.floor(np.array(smallest) * max(sizes) + 1e-9) / max(sizes)
+    np.testing.assert_allclose(own, rounded)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_thresholds_of_several_levels_are_those_of_each(promise: str) -> None:
+    rng = np.random.default_rng(0)
+    scores = [rng.gamma(2, 0.5, rng.integers(1, 50)) for _ in range(25)]
+    levels = [0.5, 0.8, 0.9, 0.99]
+    assert thresholds(scores, levels, promise) == [threshold(scores, x, promise) for x in levels]
+    assert math.isinf(thresholds(scores, levels, promise)[-1])
+    assert math.isfinite(thresholds(scores, levels, promise)[-2])

@@ -51,3 +51,22 @@ def test_a_second_look_is_refused_before_anything_is_read(
     monkeypatch.setattr(vault, "looks", lambda *_: ["numbers"])
     with pytest.raises(SystemExit, match="opened for rgb2nir-intervals already"):
         uncertainty.judge(uncertainty.Subject(), tmp_path, "again", again=False)
+
+
+def test_each_way_of_making_the_sources_has_its_tables() -> None:
+    subject = uncertainty.Subject("super-resolution-x2")
+    assert [name for name, _ in subject.ways] == ["bicubic", "sensor"]
+    found = places(12)
+    for number, (_, way) in enumerate(subject.ways):
+        for place in found[number::2]:
+            place.way = way
+    scores = [np.abs(np.stack(p.samples[1].errors)[:, 0]) for p in found]
+    factors = Factors.of("red", "reflectance", 1, "", ("chips",), scores)
+    rows = judged(Calibration("", ("red",), (factors,), "x", ()), found, constant_widths)
+    texts = uncertainty.tables(subject, rows, [Rival("constant", rows)])
+    names = ["table, bicubic", "families, bicubic", "table, sensor", "families, sensor"]
+    assert list(texts) == names
+    for name in ("table, bicubic", "table, sensor"):
+        (row,) = texts[name].splitlines()[2:]
+        assert row.startswith("| red | pixels | 6 |")
+        assert row.endswith("(1.00) |")

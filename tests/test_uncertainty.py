@@ -25,6 +25,7 @@ from crossband.model.calibration import (
 )
 from crossband.model.calibration_file import read_calibration
 from crossband.model.files import CALIBRATION
+from crossband.model.folder import bundled
 from crossband.model.identity import identity
 from crossband.model.uncertain import uncertain_model
 from crossband.networks.generators.local_pyramid import interpolate_cells
@@ -208,6 +209,35 @@ def test_a_hostile_file_is_refused_in_one_line(
     with pytest.raises(ModelError) as error:
         read_calibration(tmp_path / "model", model.weights_hash)
     assert "\n" not in str(error.value)
+
+
+CALIBRATED = [name for name, folder in bundled().items() if (folder / CALIBRATION).exists()]
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_a_bundled_calibration_is_of_its_model(name: str) -> None:
+    model = load(name)
+    found, bands = model.calibration, model.signature.target
+    assert model.folder is not None
+    assert (model.folder / CALIBRATION).stat().st_size < 2**19
+    assert found is not None
+    assert found.weights == model.weights_hash
+    assert found.quantities[: len(bands)] == tuple(bands)
+    for unit in {f.unit for f in found.factors}:
+        for quantity in bands:
+            assert 0.1 < found.factor(quantity, unit, 0.9)[0] < 10
+        network = uncertain_model(model, unit).network
+        values = torch.rand(1, len(model.signature.source), 70, 66) * 0.3 + 0.1
+        with torch.inference_mode():
+            out = network(values)[0, len(bands) :]
+        assert out.shape[1:] == (70 * network.scale, 66 * network.scale)
+        assert torch.isfinite(out).all()
+        assert (out[:-1] > 0).all()  # the last one is the dissimilarity
+
+
+def test_bundled_models_are_calibrated() -> None:
+    wanted = {"rgb2nir", "super-resolution-x2", "super-resolution-x4"}
+    assert wanted <= set(CALIBRATED)
 
 
 def test_factors_rise_with_the_level() -> None:

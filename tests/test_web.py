@@ -24,7 +24,7 @@ from PIL import Image
 
 pytest.importorskip("starlette")
 
-from calibrated import calibration
+from calibrated import calibration, finer_model
 from starlette.testclient import TestClient
 
 from crossband import load, web
@@ -671,6 +671,45 @@ def test_the_value_under_the_pointer_is_that_of_the_file_in_every_layer(
                         layers[name], values[:, row, col], rtol=1e-4, atol=5e-6, err_msg=name
                     )
                     assert len(np.unique(values)) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2, 4])
+def test_intervals_of_finer_pixels_are_those_of_the_file(scene, settings, tmp_path, scale):
+    model = finer_model(tmp_path / "finer", scale)
+    fine = {"tile": 256, "interval": 0.9, "familiarity": True, "indices": ["NGRDI"]}
+    model.translate(tmp_path / "root/s.tif", tmp_path / "fine.tif", dtype="float32", **fine)
+    read = {}
+    for part in ("", ".interval", ".familiarity"):
+        with rasterio.open(tmp_path / f"fine{part}.tif") as file:
+            read[part] = file.read()
+    low, high = read[".interval"][:2]
+    wanted = {
+        "synthetic": read[""],
+        "lower-red": low[None],
+        "upper-red": high[None],
+        "width-red": (high - low)[None],
+        "familiarity": read[".familiarity"],
+    }
+    several = replace(settings, models=(str(tmp_path / "finer"),))
+    query = scene | {"model": "finer"}
+    with TestClient(create_app(several), base_url="http://127.0.0.1:8000") as client:
+        about = get(client, "/api/scene", query).json()
+        assert about["indices"] == []  # near infrared is not made, and that of the source is coarse
+        left, bottom, right, top = about["view"]["bounds"]
+        for layer in ("width-red", "synthetic"):
+            bounds = f"{left},{bottom},{right},{top}"
+            get(client, f"/api/distribution/{layer}", query, bounds=bounds)
+        for down, across in ((0.501, 0.503), (0.03, 0.04), (0.97, 0.9)):
+            at = {"x": left + across * (right - left), "y": top - down * (top - bottom)}
+            found = get(client, "/api/values", query, **at).json()
+            layers = {layer["name"]: layer["values"] for layer in found["layers"]}
+            assert set(wanted) <= set(layers)
+            row, col = int(down * 300 * scale), int(across * 340 * scale)
+            for name, values in wanted.items():
+                np.testing.assert_allclose(
+                    layers[name], values[:, row, col], rtol=1e-4, atol=5e-6, err_msg=name
+                )
 
 
 def test_a_proxy_that_removes_its_prefix(settings):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.messages import say
-from crossband.errors import CrossbandError, OutputError
+from crossband.errors import OutputError
 
 
 def add_calibrate(sub: Any) -> None:
@@ -48,8 +48,6 @@ def _calibrate(a: argparse.Namespace) -> int:
         raise OutputError(f"{output / CALIBRATION}: is there already; --overwrite replaces it")
     if not own and output.exists() and not a.overwrite:
         raise OutputError(f"{output}: is there already; --overwrite replaces it")
-    if model.network.scale != 1:
-        raise CrossbandError(f"{model.name} makes pixels finer, which is not calibrated")
     calibration = calibrate(
         model, a.manifest, split=a.split, index=a.index or _indices(model), by=a.by
     )
@@ -69,7 +67,9 @@ def _calibrate(a: argparse.Namespace) -> int:
 def _indices(model: Any) -> list[str]:
     from crossband.core.indices import required_bands
 
-    bands = {*model.signature.source, *model.signature.target}
+    # Finer pixels have no measured bands beside them.
+    measured = model.signature.source if model.network.scale == 1 else ()
+    bands = {*measured, *model.signature.target}
     return ["NDVI"] if set(required_bands("NDVI")) <= bands else []
 
 

@@ -57,26 +57,45 @@ def threshold(scores: Scores, level: float, promise: str = MEAN) -> float:
             places has less than `poor_below` of its pixels below the threshold. `PLACES`: a share
             `level` of places has a share `level` of its pixels below it.
     """
+    return thresholds(scores, [level], promise)[0]
+
+
+def thresholds(scores: Scores, levels: Sequence[float], promise: str = MEAN) -> list[float]:
+    """Return `threshold` at several levels; the scores are sorted once."""
+    ordered = [np.sort(np.asarray(place, float)) for place in scores if len(place)]
     if promise == PLACES:
-        return place_threshold(scores, level, level)
-    mean, poor = mean_threshold(scores, level), poor_below(level)
-    return max(mean, place_threshold(scores, level, poor)) if poor else mean
+        return [_place_threshold(ordered, level, level) for level in levels]
+    means, poor = _mean_thresholds(ordered, levels), [poor_below(level) for level in levels]
+    return [
+        max(mean, _place_threshold(ordered, level, least)) if least else mean
+        for mean, level, least in zip(means, levels, poor, strict=True)
+    ]
 
 
 def mean_threshold(scores: Scores, level: float) -> float:
     """Return the smallest threshold that covers a share `level` on average over new places."""
-    kept = [np.asarray(place, float) for place in scores if len(place)]
+    return _mean_thresholds([np.asarray(place, float) for place in scores if len(place)], [level])[
+        0
+    ]
+
+
+def _mean_thresholds(kept: Scores, levels: Sequence[float]) -> list[float]:
     values = np.concatenate([*kept, [math.inf]])
     weights = [np.full(len(place), 1 / ((len(kept) + 1) * len(place))) for place in kept]
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(np.concatenate([*weights, [1.0]])[order]) >= level - _ROUNDING
-    return float(values[order][reached.argmax()])
+    reached = np.cumsum(np.concatenate([*weights, [1.0]])[order])
+    at = np.searchsorted(reached, np.array(levels) - _ROUNDING)
+    return [float(values[order[n]]) for n in at]
 
 
 def place_threshold(scores: Scores, level: float, covered: float) -> float:
     """Return the smallest threshold at which a share `level` of new places has a covered share."""
-    kept = [_covering(np.sort(np.asarray(place, float)), covered) for place in scores if len(place)]
-    return mean_threshold([np.array([score]) for score in kept], level)
+    ordered = [np.sort(np.asarray(place, float)) for place in scores if len(place)]
+    return _place_threshold(ordered, level, covered)
+
+
+def _place_threshold(ordered: Scores, level: float, covered: float) -> float:
+    return mean_threshold([np.array([_covering(place, covered)]) for place in ordered], level)
 
 
 def subsampled_threshold(scores: Scores, level: float, rng: np.random.Generator) -> float:
@@ -94,6 +113,22 @@ def coverage(scores: Scores, limit: float) -> NDArray[np.float64]:
     return np.array([float(np.mean(np.asarray(place) <= limit)) for place in scores if len(place)])
 
 
+def worst(scores: Scores) -> NDArray[np.float64]:
+    """Return the scores of a place at the worst of several circumstances, of which one will hold.
+
+    The share of them below a threshold is the smallest of the shares of the given samples, at every
+    threshold; for samples of different sizes it is rounded down.
+
+    >>> worst([np.array([1.0, 4.0]), np.array([3.0, 2.0])])
+    array([2., 4.])
+    """
+    kept = [np.sort(np.asarray(sample, float)) for sample in scores if len(sample)]
+    count = max(len(sample) for sample in kept)
+    shares = [n / count for n in range(1, count + 1)]
+    covering = [[_covering(sample, share) for share in shares] for sample in kept]
+    return np.asarray(np.max(covering, axis=0), float)
+
+
 def interval_score(
     low: NDArray[np.floating], high: NDArray[np.floating], truth: NDArray[np.floating], level: float
 ) -> NDArray[np.float64]:
@@ -108,6 +143,6 @@ def interval_score(
     return np.asarray(high - low + 2 / (1 - level) * beyond, float)
 
 
-def _covering(ordered: NDArray[np.float64], level: float) -> float:
+def _covering(ordered: NDArray[np.floating], level: float) -> float:
     """Return the smallest of sorted scores that covers a share `level` of them."""
     return float(ordered[max(math.ceil(level * len(ordered) - _ROUNDING), 1) - 1])

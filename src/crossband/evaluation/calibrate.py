@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.core import columns, indices
+from crossband.core.conformal import worst
 from crossband.data import manifest as manifests
 from crossband.errors import ManifestError
 from crossband.evaluation.fit_familiarity import fit_familiar
@@ -27,14 +28,16 @@ from crossband.evaluation.fit_widths import scores as scores_of
 from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect, collect_guided
 from crossband.evaluation.rows import select_split
 from crossband.model import Model
-from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors, Head
+from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors, GuideClass, Head
 
 #: Columns that say which pixels a pair has.
-PAIR = ("source", "target", "source_window", "target_window")
+PAIR = ("source", "target", "source_window", "target_window", "degradation")
 #: Windows of guided results that are calibrated: means over fields are not asked for with a guide.
 GUIDED = (1,)
 #: Parts of the regions that the head is cross-fitted on.
 FOLDS = 5
+#: What counts once: name of the place, unit, class of the guides.
+_Place = tuple[str, str, GuideClass | None]
 
 
 def fit(
@@ -156,6 +159,9 @@ def factors_of(
 ) -> tuple[Factors, ...]:
     """Return the factors of all quantities, units, windows and groups.
 
+    A place whose sources were made in several ways counts once, by the worst way at each threshold:
+    nobody knows which way is that of a new place.
+
     Args:
         places: that are calibrated on.
         quantities: columns of the scores.
@@ -184,23 +190,28 @@ def _factors(
     places: Sequence[PlaceErrors], quantity: str, side: int, scores: Tensor, of: Tensor
 ) -> list[Factors]:
     """Return the factors of a quantity in each unit: of all places, and of groups with many."""
-    by_place: dict[int, NDArray[np.float32]] = {}
-    for number in range(len(places)):
+    ways: dict[_Place, list[NDArray[np.float32]]] = {}
+    first: dict[_Place, PlaceErrors] = {}
+    for number, place in enumerate(places):
         own = scores[of == number].numpy()
         own = own[np.isfinite(own)]
         if len(own):
-            by_place[number] = own
+            key = place.place, place.unit, place.guide
+            ways.setdefault(key, []).append(own)
+            first.setdefault(key, place)
+    by_place = {
+        key: worst(of_ways) if len(of_ways) > 1 else of_ways[0] for key, of_ways in ways.items()
+    }
     found = []
-    kinds = Counter((places[n].unit, places[n].guide) for n in by_place)
-    for unit, guide in sorted(kinds, key=str):
-        of_unit = [n for n in by_place if (places[n].unit, places[n].guide) == (unit, guide)]
-        names = sorted({places[n].group for n in of_unit})
+    for unit, guide in sorted({key[1:] for key in by_place}, key=str):
+        of_unit = [key for key in by_place if key[1:] == (unit, guide)]
+        names = sorted({first[key].group for key in of_unit})
         for group in ("", *names):
-            members = [n for n in of_unit if group in ("", places[n].group)]
+            members = [key for key in of_unit if group in ("", first[key].group)]
             if group and (len(members) < OWN or len(names) == 1):
                 continue
-            sensors = tuple(sorted(set().union(*(places[n].sensors for n in members))))
-            own_scores = [by_place[n] for n in members]
+            sensors = tuple(sorted(set().union(*(first[key].sensors for key in members))))
+            own_scores = [by_place[key] for key in members]
             found.append(Factors.of(quantity, unit, side, group, sensors, own_scores, guide))
     return found
 
@@ -246,7 +257,8 @@ def calibrate(
     if "guide" in rows and rows["guide"].notna().any():
         those = rows[rows["guide"].notna()].reset_index(drop=True)
         with_guide = collect_guided(model, those, quantities, by)
-    source = f"{Path(manifest).name}, {split or 'all rows'}, {len(places)} places"
+    count = len({(place.place, place.unit) for place in places})
+    source = f"{Path(manifest).name}, {split or 'all rows'}, {count} places"
     words = "errors of this model at places that its training did not see, as the manifest says"
     return fit(places, model, quantities, fitted=words, sources=[source], guided=with_guide)
 

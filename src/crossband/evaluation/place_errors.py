@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossband.core import indices
-from crossband.errors import ManifestError
 from crossband.evaluation.candidates import ModelCandidate
 from crossband.evaluation.evaluation import (
     Evaluation,
     allowed_indices,
     index_maps,
+    scale_of,
     sensor_name,
     valid_mask,
 )
@@ -27,7 +27,12 @@ from crossband.evaluation.wrong_inputs import wrong_cells
 from crossband.model import Model
 from crossband.model.calibration import WINDOWS, GuideClass
 from crossband.networks.generators.local_pyramid import member_spread
-from crossband.networks.uncertainty import cells_at, pixel_features, surroundings_of
+from crossband.networks.uncertainty import (
+    cells_at,
+    pixel_features,
+    source_maps,
+    surroundings_of,
+)
 from crossband.raster.grid import Window
 
 #: Pixels of a row that are looked at, and windows of each size with pixels of each: of few windows
@@ -54,7 +59,7 @@ class Sample:
 
 @dataclass
 class PlaceErrors:
-    """The errors at one place: a group of the manifest in one unit, and one class of guides.
+    """The errors at one place: a group of the manifest in one unit, one class of guides, one way.
 
     Attributes:
         place: name of the group.
@@ -66,6 +71,8 @@ class PlaceErrors:
         values: [n, Cs] source values, for the quantiles of the bands.
         wrong: kind of a wrong input -> [n, F] surroundings that it has here.
         guide: the class of the guides; None for results without one.
+        way: the degradation that made the sources from the targets; empty where there were sources.
+            A place counts once, whatever number of ways it has, see `calibrate.factors_of`.
     """
 
     place: str
@@ -77,6 +84,7 @@ class PlaceErrors:
     values: list[NDArray[np.float32]] = field(default_factory=list)
     wrong: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     guide: GuideClass | None = None
+    way: str = ""
 
 
 def collect(
@@ -92,15 +100,16 @@ def collect(
         seed: of the choice of pixels.
     """
     evaluation = Evaluation(ModelCandidate(model, model.name, "cpu", "fp32"), rows, ())
-    rng, found = np.random.default_rng(seed), dict[tuple[str, str], PlaceErrors]()
+    rng, found = np.random.default_rng(seed), dict[tuple[str, str, str], PlaceErrors]()
     other = np.random.default_rng([seed, 1])
     for position, row in enumerate(evaluation.rows):
         source, target, output = evaluation.triple(position)
         sensor = sensor_name(row)
         region = str(row.get("region") or row["group"])
-        key = str(row["group"]), source.unit
+        way = str(row["degradation"]) if pd.isna(row["source"]) else ""
+        key = str(row["group"]), source.unit, way
         group = sensor if by == "sensor" else str(row.get(by, ""))
-        place = found.setdefault(key, PlaceErrors(key[0], region, source.unit, group))
+        place = found.setdefault(key, PlaceErrors(key[0], region, source.unit, group, way=way))
         place.sensors.add(sensor)
         mask = valid_mask(source, target) & output.mask
         _add(place, model, quantities, (source, target, output), output, mask, rng)
@@ -161,12 +170,11 @@ def _add(
         windows: source, target and result.
         made: what the network gave, by which the head decides: the result, or what a guide
             corrected to it.
-        mask: pixels that count.
+        mask: pixels that count, of the target.
         rng: chooses the samples.
     """
     source, target, _ = windows
-    if target.grid.height != source.grid.height:
-        raise ManifestError(f"{model.name} makes pixels finer, which is not calibrated")
+    scale = scale_of(source, target)
     facts = np.array(() if place.guide is None else place.guide.facts, np.float32)
     errors = error_maps(quantities, windows, model)
     with torch.inference_mode():
@@ -179,7 +187,7 @@ def _add(
         description, spread = around.description(levels).float(), member_spread(around, x, levels)
         low, span = model.signature.ranges([source.unit], "target", torch.zeros(0))
         normal = (torch.from_numpy(made.values)[None] - low) / span
-        seen = pixel_features(x, normal)[0]
+        seen = pixel_features(source_maps(x, normal), normal)[0]
     for side in WINDOWS:
         for rows, columns in _windows(mask, side, rng):
             inside = mask[rows, columns]
@@ -190,14 +198,14 @@ def _add(
             at = at[rng.integers(len(at), size=PIXELS_OF_WINDOW if side > 1 else 1)]
             r, c = torch.from_numpy(at.T + np.array([[rows.start], [columns.start]]))
             sample = place.samples[side]
-            cells = cells_at(description, r, c, around.stride)[0].numpy()
+            cells = cells_at(description, r, c, around.stride * scale)[0].numpy()
             told = np.broadcast_to(facts, (len(cells), len(facts)))
             sample.cells.append(np.concatenate([cells, told], axis=1))
             sample.pixels.append(seen[r, c].numpy())
             sample.errors.append(mean.astype(np.float32))
-            sample.spread.append(spread[r, c].numpy())
+            sample.spread.append(spread[r // scale, c // scale].numpy())
             if side == 1:
-                place.values.append(source.values[:, rows, columns][:, 0, 0])
+                place.values.append(source.values[:, rows.start // scale, columns.start // scale])
 
 
 def error_maps(

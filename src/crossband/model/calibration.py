@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core import indices
-from crossband.core.conformal import PROMISES, Scores, highest_level, threshold
+from crossband.core.conformal import PROMISES, Scores, highest_level, thresholds
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import CrossbandError
 from crossband.model.files import CALIBRATION
@@ -119,9 +119,7 @@ class Factors:
         guide: GuideClass | None = None,
     ) -> Factors:
         """Return the factors that the scores of places give."""
-        mean, strict = (
-            tuple(threshold(scores, level, promise) for level in LEVELS) for promise in PROMISES
-        )
+        mean, strict = (tuple(thresholds(scores, LEVELS, promise)) for promise in PROMISES)
         places = sum(len(place) > 0 for place in scores)
         return cls(quantity, unit, window, group, sensors, places, mean, strict, guide)
 

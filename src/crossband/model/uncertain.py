@@ -20,6 +20,7 @@ from crossband.networks.uncertainty import (
     Dissimilarity,
     UncertainGenerator,
     WidthHead,
+    seen_features,
     surroundings_of,
 )
 
@@ -68,7 +69,7 @@ def _uncertain(model: M, calibration: Calibration, unit: str, guide: GuideClass 
     around = surroundings_of(network)
     features = around.moments * around.levels
     head, familiar = calibration.head, calibration.familiar
-    seen = network.in_channels + 2 * network.out_channels
+    seen = seen_features(network)
     outputs = 2 * len(calibration.quantities)
     if guide is not None:
         own = _of_class(calibration.guided, guide, features, seen, outputs)

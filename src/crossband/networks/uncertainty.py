@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossband.errors import ModelError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
@@ -21,6 +20,11 @@ NARROWEST, WIDEST = -7.0, 3.0
 LEAST, MOST = -1.0, 4.0
 #: Rows of pixels computed at once at inference, in pixels.
 CACHED = 2**16
+#: The same where all intermediate results shall stay in the cache.
+STRIP = 2**15
+#: Added to the local spread of an output before its logarithm; usual logarithm and its unit. So the
+#: result lies between `LEAST` and `MOST`, as all that the head sees of a pixel.
+SMOOTH, USUAL, UNIT = 0.002, -5.0, 1.5
 
 
 class WidthHead(nn.Module):
@@ -49,9 +53,76 @@ class WidthHead(nn.Module):
         return widths
 
 
-def pixel_features(x: Tensor, output: Tensor) -> Tensor:
-    """Return what the head sees of each pixel: [B, Cs, h, w], [B, Ct, h, w] -> [B, h, w, P]."""
-    values = torch.cat([x, output], dim=1).clamp(LEAST, MOST)
+def seen_features(network: Generator) -> int:
+    """Return the number of features that the head sees of each pixel, see `pixel_features`."""
+    return network.in_channels + (3 if network.scale > 1 else 2) * network.out_channels
+
+
+def source_maps(x: Tensor, output: Tensor) -> Tensor:
+    """Return what the head sees beside the output: [B, Cs, h, w] -> [B, M, h * s, w * s].
+
+    It is the source. Where pixels are made finer, each source pixel is repeated, and the local
+    spread of the output follows: errors are as large as the detail around. A repeated pixel is the
+    same in every tile, and needs no pixels around it, as bicubic ones do; the difference from the
+    output then shows the detail that was added.
+
+    Args:
+        x: normalised, 0 where masked.
+        output: [B, Ct, h * s, w * s].
+    """
+    scale = output.shape[-1] // x.shape[-1]
+    if scale == 1:
+        return x
+    height, width = output.shape[-2:]
+    step = max(STRIP // width // scale, 1) * scale
+    strips = [
+        _spread(x, output, slice(top, min(top + step, height)), scale)
+        for top in range(0, height, step)
+    ]
+    usual = (torch.log(torch.cat(strips, dim=-2) + SMOOTH) - USUAL) / UNIT
+    return torch.cat([repeated(x, scale), usual], dim=1)
+
+
+def _spread(x: Tensor, output: Tensor, rows: slice, scale: int) -> Tensor:
+    """Return the spread of valid outputs around each pixel of rows that are whole source pixels."""
+    first, last = max(rows.start - scale, 0), min(rows.stop + scale, output.shape[-2])
+    some = x[..., first // scale : last // scale, :]
+    valid = repeated((some != 0).any(dim=1, keepdim=True).to(x.dtype), scale)
+    values = output[..., first:last, :].clamp(LEAST, MOST) * valid
+    sums = _window_means(torch.cat([values, values.square(), valid], dim=1), scale)
+    sums = sums[..., rows.start - first : rows.stop - first, :]
+    means, squares = (sums[:, :-1] / sums[:, -1:].clamp_min(1e-6)).chunk(2, dim=1)
+    return (squares - means.square()).clamp_min(0.0).sqrt()
+
+
+def repeated(x: Tensor, scale: int) -> Tensor:
+    """Repeat each pixel: [B, C, h, w] -> [B, C, h * scale, w * scale]."""
+    return x.repeat_interleave(scale, dim=-2).repeat_interleave(scale, dim=-1)
+
+
+def _window_means(x: Tensor, reach: int) -> Tensor:
+    """Return means over windows of 2 * `reach` + 1 pixels; beyond the edge are zeros."""
+    side = 2 * reach + 1
+    for dim, padding in ((-2, (0, 0, reach, reach)), (-1, (reach, reach))):
+        length, padded = x.shape[dim], functional.pad(x, padding)
+        x = padded.narrow(dim, 0, length).clone()  # as sums, which take a third of a pooling's time
+        for start in range(1, side):
+            x += padded.narrow(dim, start, length)
+        x /= side
+    return x
+
+
+def pixel_features(maps: Tensor, output: Tensor) -> Tensor:
+    """Return what the head sees of each pixel.
+
+    Args:
+        maps: [B, M, h, w] from `source_maps`.
+        output: [B, Ct, h, w].
+
+    Returns:
+        [B, h, w, P]: maps, output, and the output's square.
+    """
+    values = torch.cat([maps, output], dim=1).clamp(LEAST, MOST)
     squares = output.clamp(LEAST, MOST).square()
     return torch.cat([values, squares], dim=1).movedim(1, -1)
 
@@ -133,7 +204,8 @@ class UncertainGenerator(nn.Module):
     """A generator whose output has further channels: widths, then the dissimilarity.
 
     It is strictly local where the generator is: the surroundings are those of `LocalPyramid`, and
-    those of a `FamiliarBlend` are computed once for both.
+    those of a `FamiliarBlend` are computed once for both. Where the network makes pixels finer,
+    widths and dissimilarity are those of its output's pixels.
 
     Args:
         network: the generator.
@@ -159,8 +231,6 @@ class UncertainGenerator(nn.Module):
         guided: bool = False,
     ) -> None:
         super().__init__()
-        if (head is not None or dissimilarity is not None) and network.scale != 1:
-            raise ModelError("widths by surroundings need a network that keeps the pixel size")
         self.network, self.head, self.dissimilarity = network, head, dissimilarity
         self.guided = guided
         sets = 0 if not widths else 2 if guided else 1
@@ -174,7 +244,8 @@ class UncertainGenerator(nn.Module):
         if head is not None or dissimilarity is not None:
             self.stride = math.lcm(self.stride, self.around.stride)
             if self.margin is not None and self.around.margin is not None:
-                self.margin = max(self.margin, self.around.margin)
+                spread = 1 if head is not None and network.scale > 1 else 0  # of `source_maps`
+                self.margin = max(self.margin + spread, self.around.margin)
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -202,14 +273,18 @@ class UncertainGenerator(nn.Module):
         description = self.around.description(levels).float()
         hidden = None if self.head is None else self.head.cells(description)
         far = None if self.dissimilarity is None else self.dissimilarity(description)[..., None]
-        height, width = x.shape[-2:]
-        step = max(CACHED // width, 1)
+        height, width = out.shape[-2:]
+        cell, maps = self.around.stride * (width // x.shape[-1]), None
+        if self.head is not None:
+            maps = source_maps(x, out)
+        # Rows of large cells are interpolated together: parts of them would be computed again.
+        step = max(CACHED // width, cell if cell > self.around.stride else 1)
         rows = [slice(top, min(top + step, height)) for top in range(0, height, step)]
         result = x.new_ones(len(x), self.extra, height, width)
         for some in rows:
-            where, cell = (some, slice(0, width)), self.around.stride
-            if self.head is not None and hidden is not None:
-                pixels = pixel_features(x[..., some, :], out[..., some, :])
+            where = (some, slice(0, width))
+            if self.head is not None and hidden is not None and maps is not None:
+                pixels = pixel_features(maps[..., some, :], out[..., some, :])
                 widths = self.head(interpolate_cells(hidden, *where, cell), pixels)
                 result[:, : self.widths, some] = widths.movedim(-1, 1)
             if far is not None:

@@ -342,15 +342,18 @@ def _write(
     """
     grid = corrected.grid
     boxes = [tile.core for tile in plan_tiles(grid.height, grid.width, SIDE, 0, 1)]
-    # Indices are computed from source and result, which `check_indices` found to be on one grid.
-    windows = BlockReader(source, ReadStats()).windows(boxes) if len(outputs) > 1 else None
+    # Indices are computed from source and result; where that has finer pixels, from it alone.
+    both = len(outputs) > 1 and grid.box == source.grid.box
+    windows = BlockReader(source, ReadStats()).windows(boxes) if both else None
     for box in boxes:
         window = corrected.read(box)
         outputs[0].write(box, window.values, window.mask)
-        if windows is None:
+        if len(outputs) == 1:
             continue
-        seen = next(windows)
-        known: dict[str, NDArray[Any]] = dict(zip(seen.bands, seen.values, strict=True))
+        known: dict[str, NDArray[Any]] = {}
+        if windows is not None:
+            seen = next(windows)
+            known = dict(zip(seen.bands, seen.values, strict=True))
         known |= dict(zip(corrected.bands, window.values, strict=True))
         beside = None if further is None else further.read(window=at(box))
         for output in outputs[1:]:

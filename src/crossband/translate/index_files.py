@@ -31,16 +31,23 @@ def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -
 def check_indices(model: Model, scene: Scene, extra: Mapping[str, Path], unit: str) -> None:
     """Raise CrossbandError for indices that cannot be computed from this scene and model.
 
+    Where the model makes pixels finer, there is no source beside them: the bands are those made.
+
     Args:
         model: that translates the scene.
         scene: the source.
         extra: from `index_paths`.
         unit: of the result.
     """
-    if extra and model.network.scale != 1:
-        raise CrossbandError("indices need source and target on one grid; this model rescales")
-    units = dict.fromkeys(scene.bands, scene.unit) | dict.fromkeys(model.signature.target, unit)
+    units = dict.fromkeys(model.signature.target, unit)
+    if model.network.scale == 1:
+        units = dict.fromkeys(scene.bands, scene.unit) | units
     for name, path in extra.items():
+        if model.network.scale != 1 and not units.keys() >= {*indices.required_bands(name)}:
+            raise CrossbandError(
+                f"index {name} needs {', '.join(indices.required_bands(name))}; {model.name} makes "
+                f"pixels finer, so an index of its result has {', '.join(units)} only"
+            )
         indices.check(name, units)
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise OutputError(f"{path}: an index is float32 and is written as .tif")

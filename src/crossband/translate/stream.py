@@ -175,11 +175,11 @@ class SceneStream:
 
     def _write(self, item: tuple[PreparedBatch, Tensor | None]) -> None:
         outputs, target = self._outputs, self._engine.model.signature.target
-        valid = [0] * len(outputs)
+        finer, valid = self._engine.model.network.scale > 1, [0] * len(outputs)
         for box, every, mask, core in self._postprocess(*item):
             values, further = every[: len(target)], every[len(target) :]
             valid[0] += outputs[0].write(box, values, mask)
-            known = dict(zip(core.bands, core.values, strict=True))
+            known = {} if finer else dict(zip(core.bands, core.values, strict=True))
             known |= dict(zip(target, values, strict=True))
             for i, output in enumerate(outputs[1:], start=1):
                 if output.content is None:

@@ -384,7 +384,9 @@ def offered_indices(shown: Shown) -> list[str]:
     """Return the indices that source and result have the bands for, in one unit."""
     scene, model = shown.scene, shown.model
     unit, target = scene.unit, shown.unit
-    known = dict.fromkeys(scene.bands, unit) | dict.fromkeys(model.signature.target, target)
+    known = dict.fromkeys(model.signature.target, target)
+    if model.network.scale == 1:  # finer pixels have no source beside them
+        known = dict.fromkeys(scene.bands, unit) | known
     out = []
     for name in INDICES:
         try:
