@@ -24,9 +24,12 @@ from crossband.networks.uncertainty import (
 )
 
 M = TypeVar("M", bound=Model)
-_Key = tuple[str, GuideClass | None, tuple[str, ...] | None]
+#: The unit of the sources, the class of the guide, the quantities whose widths are computed.
+Asked = tuple[str, GuideClass | None, tuple[str, ...] | None]
 #: Made of each model, by unit: who keeps engines by their models must get the same one.
-_MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[_Key, Model]]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[Asked, Model]]] = WeakKeyDictionary()
+#: What each made model was asked for.
+_ASKED: WeakKeyDictionary[Model, Asked] = WeakKeyDictionary()
 #: Name of the channel of the dissimilarity.
 DISSIMILARITY = "dissimilarity"
 
@@ -57,7 +60,13 @@ def uncertain_model(
     if key not in made:
         kept = calibration if quantities is None else calibration.only(quantities)
         made[key] = _uncertain(model, kept, unit, guide)
+        _ASKED[made[key]] = key
     return cast(M, made[key])
+
+
+def asked_of(model: Model) -> Asked | None:
+    """Return the arguments of `uncertain_model` that made a model; None for any other model."""
+    return _ASKED.get(model)
 
 
 def _uncertain(model: M, calibration: Calibration, unit: str, guide: GuideClass | None) -> M:
