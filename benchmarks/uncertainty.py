@@ -2,7 +2,7 @@
 
     python benchmarks/uncertainty.py collect --folds FOLDER   errors of each fold's model
     python benchmarks/uncertainty.py inner                    regions held out in turn: the table
-    python benchmarks/uncertainty.py inner --part 0           one third of the regions held out
+    python benchmarks/uncertainty.py inner --part 0           only one part of the regions
     python benchmarks/uncertainty.py fit                      write calibration.json of the package
     python benchmarks/uncertainty.py judge --why TEXT         one look at the vault, counted
     python benchmarks/uncertainty.py table                    print the judged numbers again
@@ -56,7 +56,10 @@ NUMBERS = ROOT / "docs"
 #: Models whose intervals are fitted here, and their indices that have intervals of their own.
 INDICES = {"rgb2nir": ("NDVI", "EVI"), "sar2optical": ()}
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-HELD = 3
+#: The nominal level of the tables is 0.9; of a model with too few places for it, this one.
+NOMINAL = {"sar2optical": 0.8}
+#: Parts of the regions that are held out in turn; with fewer regions than `FEW` it is each of them.
+HELD, FEW = 3, 20
 FITTED = (
     "cross-fitted: the errors of each place are those of a model of the same recipe that was not "
     "trained on its region, not of the shipped weights. So the formal guarantee at a level 1 - a "
@@ -88,6 +91,11 @@ class Subject:
     def numbers(self) -> Path:
         """The file of judged numbers."""
         return NUMBERS / f"uncertainty-{self.name}.json"
+
+    @property
+    def level(self) -> float:
+        """The nominal level of the tables."""
+        return NOMINAL.get(self.name, 0.9)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -153,22 +161,30 @@ def rivals(
         ("constant width", plain, constant_widths),
         ("members' spread", spread, spread_widths),
     ]
-    return [Rival(name, judged(of, new, widths)) for name, of, widths in ways]
+    return [Rival(name, judged(of, new, widths, subject.level)) for name, of, widths in ways]
 
 
-def inner(subject: Subject, parts: Sequence[int]) -> None:
+def parts_of(places: Sequence[PlaceErrors]) -> list[int]:
+    """Return the part of each place's region."""
+    regions = sorted({p.region for p in places})
+    if len(regions) < FEW:
+        return [regions.index(p.region) for p in places]
+    return [zlib.crc32(f"held {p.region}".encode()) % HELD for p in places]
+
+
+def inner(subject: Subject, only: int | None) -> None:
     """Hold out parts of the regions in turn; fit on the rest, with a head and without."""
     places = subject.places_of(subject.folds_there())
-    part = [zlib.crc32(f"held {p.region}".encode()) % HELD for p in places]
+    part = parts_of(places)
     rows: list[dict[str, Any]] = []
     others: list[Rival] = []
     familiar = []
-    for held in parts:
+    for held in sorted(set(part)) if only is None else [only]:
         kept = [p for p, n in zip(places, part, strict=True) if n != held]
         new = [p for p, n in zip(places, part, strict=True) if n == held]
         model = subject.with_calibration(subject.fitted(kept, familiarity=True))
         assert model.calibration is not None
-        rows += judged(model.calibration, new, head_widths(model))
+        rows += judged(model.calibration, new, head_widths(model), subject.level)
         found = rivals(subject, kept, new)
         others = (
             [
@@ -179,7 +195,8 @@ def inner(subject: Subject, parts: Sequence[int]) -> None:
             else found
         )
         familiar.append(ByFamiliarity.of(model, new))
-    print("\n\n".join([table(rows, others), families(rows), joined(familiar).table()]))
+    texts = [table(rows, others, subject.level), families(rows), joined(familiar).table()]
+    print("\n\n".join(texts))
 
 
 def judge(subject: Subject, manifests_folder: Path, why: str, again: bool) -> None:
@@ -203,10 +220,12 @@ def print_table(subject: Subject) -> None:
     model, places = load(subject.name), subject.places_of(["vault"])
     calibration, widths = model.calibration, head_widths(model)
     assert calibration is not None
-    rows = judged(calibration, places, widths)
+    rows = judged(calibration, places, widths, subject.level)
     levels = {}
     for level in LEVELS:
         at = judged(calibration, places, widths, level)
+        if not at:  # more than the places can promise
+            continue
         levels[str(level)] = {
             q: float(np.mean([r["coverage"] for r in at if (r["quantity"], r["window"]) == (q, 1)]))
             for q in subject.quantities
@@ -217,7 +236,7 @@ def print_table(subject: Subject) -> None:
     if not kept:
         others = [replace(other, name=f"{other.name}, calibrated here") for other in others]
     texts = {
-        "table": table(rows, others),
+        "table": table(rows, others, subject.level),
         "families": families(rows),
         "familiarity": ByFamiliarity.of(model, places).table(),
     }
@@ -237,7 +256,7 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(INDICES), default=Subject.name)
     parser.add_argument("--folds", type=Path, help="default: runs/folds/MODEL/local-pyramid")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
-    parser.add_argument("--part", type=int, choices=range(HELD), help="for inner: only this one")
+    parser.add_argument("--part", type=int, help="for inner: only this one")
     parser.add_argument("--why", default="", help="what the look at the vault is for")
     parser.add_argument("--again", action="store_true", help="open a vault that was open before")
     a = parser.parse_args()
@@ -245,7 +264,7 @@ def main() -> None:
     if a.what == "collect":
         subject.collect_folds(a.folds or ROOT / "runs" / "folds" / a.model / "local-pyramid")
     elif a.what == "inner":
-        inner(subject, range(HELD) if a.part is None else [a.part])
+        inner(subject, a.part)
     elif a.what == "fit":
         places = subject.places_of(subject.folds_there())
         print(subject.fitted(places, familiarity=True).save(WEIGHTS / a.model))

@@ -69,8 +69,8 @@ def _calibrate(a: argparse.Namespace) -> int:
 def _indices(model: Any) -> list[str]:
     from crossband.core.indices import required_bands
 
-    bands = {*model.signature.source, *model.signature.target}
-    return ["NDVI"] if set(required_bands("NDVI")) <= bands else []
+    needed, made = set(required_bands("NDVI")), set(model.signature.target)
+    return ["NDVI"] if needed & made and needed <= {*model.signature.source, *made} else []
 
 
 def _highest(places: int) -> str:

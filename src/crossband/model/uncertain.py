@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -124,6 +125,23 @@ def calibration_of(model: Model) -> Calibration:
             "crossband calibrate MODEL --manifest PAIRS -o MODEL makes one"
         )
     return model.calibration
+
+
+def counts_as_dated(model: Model, days: float) -> bool:
+    """Return whether a guide counts as one of another date, as one of unknown age does.
+
+    A guide without the source's bands cannot show what has changed since. A network that takes one,
+    and was calibrated with guides of the same date only, is for guides of one acquisition: with it
+    only a guide that is known to be of another date counts as such.
+
+    Args:
+        model: calibrated.
+        days: between guide and source; NaN where unknown.
+    """
+    own = model.signature
+    known = {f.guide.dated for f in calibration_of(model).factors if f.guide is not None}
+    one = bool(own.guide) and not {*own.guide} & {*own.source} and known == {False}
+    return days != 0 and not (one and math.isnan(days))
 
 
 def _of_class(head: Head | None, guide: GuideClass, features: int, seen: int, outputs: int) -> Head:
