@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import rasterio
 import rioxarray
 import torch
+from calibrated import calibrated_model, calibration, with_guides
 from conftest import random_values, rgb2nir_signature
 from rio_cogeo.cogeo import cog_validate
 from tiers import slow
@@ -33,6 +35,7 @@ from crossband.errors import (
 from crossband.jobs import summary
 from crossband.jobs.run import translate_many
 from crossband.jobs.task import FleetObserver
+from crossband.model.calibration import GuideClass
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster import journal as store_module
 from crossband.translate.statistics import Statistics
@@ -268,6 +271,74 @@ def test_scenes_in_one_piece_are_not_spread(
     assert told.spread == []
     alone = model.translate("in/large.tif", "alone.tif", **options)
     assert alone.read_bytes() == (tmp_path / "out" / "large_nir.tif").read_bytes()
+
+
+def names_of(folder):
+    return sorted(path.name for path in folder.glob("*.tif"))
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        ({"interval": 0.9, "familiarity": True, "indices": ["NDVI"]}, 5),
+        slow({"interval": 0.8, "indices": ["NDVI"], "guide": "r.tif", "guide_days": 0}, 4),
+        slow({"familiarity": True}, 2),
+        slow({"interval": 0.9}, 2),
+    ],
+)
+def test_intervals_of_a_spread_scene_are_the_same_files(
+    source, make_raster, cluster, tmp_path, monkeypatch, options, files
+):
+    """One worker makes several kinds of files with one loaded model, too."""
+    monkeypatch.setattr(client_module, "PART_WINDOWS", 4)
+    monkeypatch.chdir(tmp_path)
+    model = calibrated_model(tmp_path / "calibrated")
+    guides = {GuideClass.of(1, False): 40}
+    with_guides(calibration(model.weights_hash), guides).save(tmp_path / "calibrated")
+    model = crossband.load(tmp_path / "calibrated")
+    make_raster("r.tif", random_values(1, 330, 360, seed=5) * 0.3, names=("nir",))
+    here, there, found = tmp_path / "here", tmp_path / "there", Statistics()
+    for folder, at in ((here, None), (there, cluster)):
+        folder.mkdir()
+        model.translate(
+            source, folder / "nir.tif", cluster=at, statistics=found, **OPTIONS | options
+        )
+    assert found.computed > 4
+    assert names_of(here) == names_of(there)
+    assert len(names_of(here)) == files
+    for path in here.glob("*.tif"):
+        assert path.read_bytes() == (there / path.name).read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_intervals_of_a_fleet_on_the_workers(scenes, cluster, tmp_path, monkeypatch):
+    """Of scenes that one worker translates as a whole, and of one that is spread."""
+    monkeypatch.setattr(scenes_module, "HUGE_WINDOWS", 16)
+    model = calibrated_model(tmp_path / "calibrated")
+    inputs = [scenes / "?.tif", scenes / "large.tif"]
+    options = OPTIONS | {"interval": 0.9, "familiarity": True}
+    for folder, at in ((tmp_path / "here", None), (tmp_path / "there", cluster)):
+        told = Told()
+        status = translate_many(model, inputs, folder, cluster=at, observer=told, **options)
+        assert status.counts["done"] == 9, told.lines
+    assert told.spread == ["large_nir.tif"]
+    assert len(names_of(tmp_path / "here")) == 27
+    for path in (tmp_path / "here").glob("*.tif"):
+        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes(), path.name
+
+
+def test_another_calibration_at_the_workers(source, cluster, tmp_path):
+    """The widths would be others; one that no worker finds is said, too."""
+    model = calibrated_model(tmp_path / "calibrated")
+    assert model.calibration is not None
+    assert model.calibration.head is not None
+    head = model.calibration.head
+    model.calibration = replace(model.calibration, head=replace(head, bias=head.bias + 1))
+    with pytest.raises(ModelError, match="find another model there"):
+        model.translate(source, tmp_path / "o.tif", cluster=cluster, interval=0.9, **OPTIONS)
+    (tmp_path / "calibrated" / "calibration.json").unlink()
+    with pytest.raises(ModelError, match="has no calibration"):
+        model.translate(source, tmp_path / "o.tif", cluster=cluster, interval=0.9, **OPTIONS)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -148,6 +149,50 @@ def test_an_index_that_was_not_calibrated(model: Model, scene: Path, tmp_path: P
             indices=["EVI"],
         )  # fmt: skip
     assert not (tmp_path / "o.tif").exists()
+
+
+def test_eight_places_promise_what_the_refusal_names(
+    model: Model, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled sar2optical has eight places."""
+    calibration(model.weights_hash, places=8).save(tmp_path / "model")
+    command = ["translate", str(scene), "-o", str(tmp_path / "nir.tif"), "--sensor", "reflectance"]
+    command += ["--model", str(tmp_path / "model"), "--bands", "red=1,green=2,blue=3"]
+    assert main([*command, "--interval", "0.9"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "8 places of nir in reflectance, which promise at most 0.88 (level <= K /" in said
+    assert not (tmp_path / "nir.tif").exists()
+    assert main([*command, "--interval", said.split("at most ")[1].split()[0]]) == 0
+    with rasterio.open(tmp_path / "nir.interval.tif") as file:
+        low, high = file.read(masked=True)
+    assert (high >= low).all()
+    assert 0 < (high - low).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "places", "guided"),
+    [("rgb2nir", 1279, 241), ("sar2optical", 8, 0), ("sentinel-2-sharpen", 0, 233)],
+)
+def test_bundled_calibrations_are_of_the_weights_beside_them(
+    name: str, places: int, guided: int
+) -> None:
+    model = load(name)
+    found = model.calibration
+    assert found is not None
+    assert model.folder is not None
+    weights = hashlib.sha256((model.folder / "model.safetensors").read_bytes()).hexdigest()
+    assert found.weights == weights
+    bands = tuple(model.signature.target)
+    assert found.quantities[: len(bands)] == bands
+    for band in bands:
+        own = [f for f in found.factors if (f.quantity, f.window, f.group) == (band, 1, "")]
+        plain, others = ([f.places for f in own if (f.guide is None) == alone] for alone in (1, 0))
+        assert max(plain, default=0) == places
+        assert max(others, default=0) == guided
+    assert found.familiar is not None
+    unit = next(iter(found.familiar.bands))
+    assert uncertain_model(model, unit).network.dissimilarity is not None  # type: ignore[union-attr]
 
 
 def test_a_model_without_calibration(model: Model, scene: Path) -> None:
@@ -324,6 +369,14 @@ def test_the_likely_cause_is_named(model: Model, values: list[float], words: str
     bands = dict.fromkeys(BANDS, seen)
     looks = {"bands": 0.5} if words.startswith("bands") else {}
     assert words in likely_cause(known.familiar, bands, "reflectance", looks)
+
+
+def test_what_is_said_of_light_is_not_said_of_radar(model: Model) -> None:
+    known: Any = model.calibration
+    familiar = replace(known.familiar, bands={"db": {"vv": (-20.0, -12.0, -3.0)}})
+    bands = {"vv": np.full(60, -22.0, np.float32)}
+    assert likely_cause(familiar, bands, "db", {}) == ""
+    assert likely_cause(familiar, bands, "db", {"bands": 0.5}) == WORDS["bands"]
 
 
 def test_a_familiar_scene_costs_a_few_small_windows() -> None:

@@ -69,8 +69,8 @@ def _indices(model: Any) -> list[str]:
 
     # Finer pixels have no measured bands beside them.
     measured = model.signature.source if model.network.scale == 1 else ()
-    bands = {*measured, *model.signature.target}
-    return ["NDVI"] if set(required_bands("NDVI")) <= bands else []
+    needed, made = set(required_bands("NDVI")), set(model.signature.target)
+    return ["NDVI"] if needed & made and needed <= {*measured, *made} else []
 
 
 def _highest(places: int) -> str:

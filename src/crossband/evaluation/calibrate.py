@@ -50,6 +50,7 @@ def fit(
     guided: Sequence[PlaceErrors] = (),
     constant: bool = False,
     familiarity: bool = True,
+    alone: bool = True,
 ) -> Calibration:
     """Return the calibration of a model.
 
@@ -64,9 +65,10 @@ def fit(
         guided: from `collect_guided`.
         constant: one width for all pixels instead of the head's.
         familiarity: fit the centres of the surroundings, too.
+        alone: calibrate results without a guide. Else `places` are for familiarity only.
     """
-    plain = _Widths.of(places, constant=constant)
-    factors = factors_of(places, quantities, plain.tables, plain.scores)
+    plain = _Widths.of(places, constant=constant or not alone)
+    factors = factors_of(places, quantities, plain.tables, plain.scores) if alone else ()
     with_guide = _Widths.of(guided, constant=constant, windows=GUIDED) if guided else None
     if with_guide is not None:
         factors += factors_of(guided, quantities, with_guide.tables, with_guide.scores)
@@ -227,7 +229,8 @@ def calibrate(
     """Calibrate a model on the places of a manifest that it was not trained on.
 
     Where rows name guides, results with these guides are calibrated, too, by the size of the
-    guides' pixels and by whether they are of another date.
+    guides' pixels and by whether they are of another date. Of a model that was trained with a guide
+    only these are: what it makes in a hole of the guide depends on what is around the hole.
 
     Args:
         model: loaded model.
@@ -237,7 +240,8 @@ def calibrate(
         by: column by which calibrations are told apart where places suffice.
 
     Raises:
-        ManifestError: no pairs; an unknown column.
+        ManifestError: no pairs; no guides for a model that takes one; an unknown column; an index
+            without any error.
     """
     rows, split = select_split(manifests.read(manifest), split)
     if by not in rows:
@@ -253,14 +257,31 @@ def calibrate(
     places = collect(model, alone.drop_duplicates(pair, ignore_index=True), quantities, by)
     if not places:
         raise ManifestError(f"{manifest}: no valid pixel")
+    known = [np.isfinite(np.stack(place.samples[1].errors)).any(axis=0) for place in places]
+    for name, any_known in zip(quantities, np.any(known, axis=0), strict=True):
+        if not any_known:
+            raise ManifestError(
+                f"--index {name}: no pair has an error of it: {model.name} makes none of its "
+                "bands, or the pairs lack a band, or are in a unit that it does not take"
+            )
     with_guide = list[PlaceErrors]()
     if "guide" in rows and rows["guide"].notna().any():
         those = rows[rows["guide"].notna()].reset_index(drop=True)
         with_guide = collect_guided(model, those, quantities, by)
+    if model.signature.guide and not with_guide:
+        raise ManifestError(f"{manifest}: {model.name} takes a guide, and no pair has one to use")
     count = len({(place.place, place.unit) for place in places})
     source = f"{Path(manifest).name}, {split or 'all rows'}, {count} places"
     words = "errors of this model at places that its training did not see, as the manifest says"
-    return fit(places, model, quantities, fitted=words, sources=[source], guided=with_guide)
+    return fit(
+        places,
+        model,
+        quantities,
+        fitted=words,
+        sources=[source],
+        guided=with_guide,
+        alone=not model.signature.guide,
+    )
 
 
 def summary(calibration: Calibration) -> Mapping[str, Any]:

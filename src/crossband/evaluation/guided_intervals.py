@@ -18,6 +18,7 @@ from crossband.evaluation.evaluation import allowed_indices, sensor_name
 from crossband.evaluation.guides import Guided, GuidedCandidate
 from crossband.evaluation.place_intervals import PlaceIntervals, SureOutput, Widths
 from crossband.model.calibration import GuideClass
+from crossband.model.uncertain import counts_as_dated
 from crossband.raster.grid import Window
 from crossband.translate.options import IntervalOptions
 
@@ -73,7 +74,8 @@ class GuidedPlaceIntervals(PlaceIntervals):
                 not calibrated in this unit, or not for this level.
         """
         seen, names = self._candidate.guided(row, source), self.calibration.quantities
-        bands, own = names[: self.bands], GuideClass.of(seen.ratio, seen.days != 0)
+        bands, dated = names[: self.bands], counts_as_dated(self._candidate.model, seen.days)
+        own = GuideClass.of(seen.ratio, dated)
         for name in (bands[0], *allowed_indices(names[self.bands :], source, target)):
             guide, of = self._class(name, seen, row), "" if name in bands else f"{name}, "
             if guide is None:
@@ -109,9 +111,9 @@ class GuidedPlaceIntervals(PlaceIntervals):
         wanted = bands if name in bands else (*bands, name)
         assert self.options.interval is not None
         how = (self.options.interval, self.options.promise, sensor_name(row))
-        unit = seen.source.unit
+        unit, dated = seen.source.unit, counts_as_dated(self._candidate.model, seen.days)
         try:
-            return self.calibration.guide_class(seen.ratio, seen.days != 0, wanted, unit, *how)
+            return self.calibration.guide_class(seen.ratio, dated, wanted, unit, *how)
         except CrossbandError as error:
             self._refused = self._refused or error
             return None

@@ -164,6 +164,8 @@ class PlaceIntervals:
             if widths is None:
                 continue
             mask = valid_mask(source, target) & output.mask
+            if widths.measured is not None and self.calibration.needs_guide:
+                mask &= widths.measured
             if number < self.bands:
                 truth, made = target.values[number], output.values[number]
             elif name in allowed:
@@ -199,7 +201,7 @@ class PlaceIntervals:
             below, above = widths.maps
             low, high = _bounds(output.values[number], below, above, factor, ends)
             width = np.asarray(high - low, np.float32)
-            seen = width[output.mask]
+            seen = width[output.mask & np.isfinite(width)]
             top = float(np.quantile(seen, 0.98)) if len(seen) else 1.0
             maps[f"{band}: width of the {level:.0%} interval, up to {top:.3g}"] = width, top
         if found.far is not None:
@@ -220,10 +222,10 @@ class PlaceIntervals:
         """
         unit, name, side, guide = kind
         how = (name, unit, level, self.options.promise, sensor_name(row), side)
-        plain, factors = self.calibration.factor(*how)
         if guide is None or measured is None:
-            return plain, factors
+            return self.calibration.factor(*how)
         own, factors = self.calibration.factor(*how, guide)
+        plain = math.nan if self.calibration.needs_guide else self.calibration.factor(*how)[0]
         return np.where(measured, own, plain), factors
 
     def _add(

@@ -238,6 +238,11 @@ class Calibration:
     familiar: Familiar | None = None
     guided: Head | None = None
 
+    @property
+    def needs_guide(self) -> bool:
+        """Whether only results with a guide are calibrated: there is no interval elsewhere."""
+        return bool(self.factors) and all(f.guide is not None for f in self.factors)
+
     def only(self, quantities: Sequence[str]) -> Calibration:
         """Return what gives the widths of some quantities; unknown ones are left out."""
         kept = tuple(q for q in self.quantities if q in quantities)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -25,9 +26,12 @@ from crossband.networks.uncertainty import (
 )
 
 M = TypeVar("M", bound=Model)
-_Key = tuple[str, GuideClass | None, tuple[str, ...] | None]
+#: The unit of the sources, the class of the guide, the quantities whose widths are computed.
+Asked = tuple[str, GuideClass | None, tuple[str, ...] | None]
 #: Made of each model, by unit: who keeps engines by their models must get the same one.
-_MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[_Key, Model]]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[Asked, Model]]] = WeakKeyDictionary()
+#: What each made model was asked for.
+_ASKED: WeakKeyDictionary[Model, Asked] = WeakKeyDictionary()
 #: Name of the channel of the dissimilarity.
 DISSIMILARITY = "dissimilarity"
 
@@ -58,7 +62,13 @@ def uncertain_model(
     if key not in made:
         kept = calibration if quantities is None else calibration.only(quantities)
         made[key] = _uncertain(model, kept, unit, guide)
+        _ASKED[made[key]] = key
     return cast(M, made[key])
+
+
+def asked_of(model: Model) -> Asked | None:
+    """Return the arguments of `uncertain_model` that made a model; None for any other model."""
+    return _ASKED.get(model)
 
 
 def _uncertain(model: M, calibration: Calibration, unit: str, guide: GuideClass | None) -> M:
@@ -116,6 +126,23 @@ def calibration_of(model: Model) -> Calibration:
             "crossband calibrate MODEL --manifest PAIRS -o MODEL makes one"
         )
     return model.calibration
+
+
+def counts_as_dated(model: Model, days: float) -> bool:
+    """Return whether a guide counts as one of another date, as one of unknown age does.
+
+    A guide without the source's bands cannot show what has changed since. A network that takes one,
+    and was calibrated with guides of the same date only, is for guides of one acquisition: with it
+    only a guide that is known to be of another date counts as such.
+
+    Args:
+        model: calibrated.
+        days: between guide and source; NaN where unknown.
+    """
+    own = model.signature
+    known = {f.guide.dated for f in calibration_of(model).factors if f.guide is not None}
+    one = bool(own.guide) and not {*own.guide} & {*own.source} and known == {False}
+    return days != 0 and not (one and math.isnan(days))
 
 
 def _of_class(head: Head | None, guide: GuideClass, features: int, seen: int, outputs: int) -> Head:

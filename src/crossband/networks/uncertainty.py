@@ -250,7 +250,8 @@ class UncertainGenerator(nn.Module):
     @property
     def arguments(self) -> dict[str, object]:
         """What identifies the network beside its weights."""
-        return {"class": type(self.network).__name__, "arguments": self.network.arguments}
+        plain = {"class": type(self.network).__name__, "arguments": self.network.arguments}
+        return {**plain, "extra": self.extra}
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> [B, Ct + extra, H * scale, W * scale]."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from crossband.core.sensors import DISPLAY
 from crossband.core.warned import warn
@@ -269,8 +270,29 @@ class TrainedGuide:
         return self.ratio, self.days
 
     def measured(self, box: Box) -> NDArray[np.bool_]:
-        """Return which pixels of a rectangle of the source lie on valid pixels of the guide."""
-        return on_pixels_of(self.scene, self._source.grid.crop(box), self.ratio).mask
+        """Return which pixels of a rectangle of the source lie on valid pixels of the guide.
+
+        If only results with a guide are calibrated, it must be valid as far as the network looks:
+        near a hole the result is worse.
+        """
+        calibration, reach = self._model.calibration, self._model.network.margin
+        if calibration is None or not calibration.needs_guide or not reach:
+            return on_pixels_of(self.scene, self._source.grid.crop(box), self.ratio).mask
+        every = self._source.grid.box
+        top, left = max(box.row - reach, 0), max(box.col - reach, 0)
+        wide = Box(
+            top,
+            left,
+            min(box.row + box.height + reach, every.height) - top,
+            min(box.col + box.width + reach, every.width) - left,
+        )
+        valid = on_pixels_of(self.scene, self._source.grid.crop(wide), self.ratio).mask
+        near = torch.from_numpy(~valid).float()[None, None]  # beyond the scene there is no hole
+        for side, pad in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+            near = functional.max_pool2d(near, side, stride=1, padding=pad)
+        at = box.relative_to(wide)
+        inside = near[0, 0, at.row : at.row + at.height, at.col : at.col + at.width]
+        return np.asarray(inside.numpy() == 0)
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Return bands and facts on the pixels of a window, 0 where the guide is invalid."""

@@ -17,7 +17,12 @@ from crossband.core.warned import warn
 from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, GuideClass, limits
-from crossband.model.uncertain import DISSIMILARITY, calibration_of, uncertain_model
+from crossband.model.uncertain import (
+    DISSIMILARITY,
+    calibration_of,
+    counts_as_dated,
+    uncertain_model,
+)
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
 from crossband.translate.options import IntervalOptions
@@ -120,11 +125,11 @@ class GuidedIntervals:
 
     Attributes:
         guided: intervals where the guide is valid.
-        plain: those elsewhere: there nothing was measured.
+        plain: those elsewhere: there nothing was measured. None leaves these pixels out.
     """
 
     guided: BandIntervals
-    plain: BandIntervals
+    plain: BandIntervals | None
 
     def __call__(
         self,
@@ -141,6 +146,8 @@ class GuidedIntervals:
             mask: where the result is valid.
             measured: where the guide is.
         """
+        if self.plain is None:
+            return self.guided(known, further, mask & measured)
         values, defined = self.guided(known, further, mask)
         plain, _ = self.plain(known, further, mask)
         return np.where(measured, values, plain), defined
@@ -210,7 +217,7 @@ def guide_class(
 ) -> GuideClass | None:
     """Return the calibrated class of a guide; None where no interval is asked for, or no guide.
 
-    A guide whose age is not known counts as one of another date.
+    A guide whose age is not known counts as one of another date, see `counts_as_dated`.
 
     Args:
         model: calibrated.
@@ -228,14 +235,16 @@ def guide_class(
     ratio, days = found
     quantities = (*model.signature.target, *extra)
     how = (quantities, unit, options.interval, options.promise, sensor)
+    dated = counts_as_dated(model, days)
     try:
-        guide = calibration_of(model).guide_class(ratio, days != 0, *how)
+        guide = calibration_of(model).guide_class(ratio, dated, *how)
     except CrossbandError as error:
         if math.isnan(days):
             raise CrossbandError(f"{error}. {UNDATED}") from error
         raise
     if math.isnan(days):
-        warn(f"the interval is that of a guide of another date. {UNDATED}", stacklevel=4)
+        of = "another date" if dated else "the same date"
+        warn(f"the interval is that of a guide of {of}. {UNDATED}", stacklevel=4)
     return guide
 
 
@@ -320,14 +329,15 @@ def uncertain_outputs(
         groups += [((name,), PLAIN) for name in extra]
         for path, (quantities, of_unit) in zip(paths, groups, strict=False):
             how = (unit, options, sensor)
-            bounds = plain = tuple(Bounds.of(model, q, *how) for q in quantities)
-            if guide is not None:
-                bounds = tuple(Bounds.of(model, q, *how, guide) for q in quantities)
+            bounds = tuple(Bounds.of(model, q, *how, guide) for q in quantities)
             names = tuple(f"{q}_{side}" for q in quantities for side in ("lower", "upper"))
             tags = {**result.tags, **interval_tags(model, bounds, options)}
             content: Content = BandIntervals(bounds)
             if guide is not None:
-                content = GuidedIntervals(BandIntervals(bounds), BandIntervals(plain))
+                plain = None
+                if not calibration_of(model).needs_guide:
+                    plain = BandIntervals(tuple(Bounds.of(model, q, *how) for q in quantities))
+                content = GuidedIntervals(BandIntervals(bounds), plain)
             outputs.append(_beside(result, path, names, of_unit, tags, content))
         result.tags = {**result.tags, **outputs[0].tags}
         for name, index in extra.items() if options.widths else ():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.core.sensors import REFLECTANCE
+from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.model.calibration import BANDS, HAZE, NIGHT, OFFSET, Familiar
 
 #: A band's median this many times beyond the usual 99 % quantile is of another scale.
@@ -41,6 +41,9 @@ def likely_cause(
     known = [name for name in bands if name in usual]
     if not known:
         return ""
+    kind = max(looks, key=lambda name: looks[name], default="")
+    if unit not in (REFLECTANCE, DISPLAY):  # what is dark or white is said of light only
+        return WORDS.get(kind, "") if looks.get(kind, 0.0) > LOOKS else ""
     top = max(usual[name][2] for name in known)
     low, middle, high = (
         {name: float(np.quantile(bands[name], q)) for name in known} for q in (0.01, 0.5, 0.99)
@@ -50,7 +53,6 @@ def likely_cause(
     white = float(np.mean((brightness > 0.8 * top) & (colour < 0.15 * brightness)))
     dark = float(np.mean(brightness < 0.1 * np.mean([usual[n][1] for n in known])))
     largest = max(high.values())
-    kind = max(looks, key=lambda name: looks[name], default="")
     rules = (
         (
             min(middle.values()) > BEYOND * top or largest > 10 * max(top, 1.0),

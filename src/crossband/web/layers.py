@@ -20,7 +20,12 @@ from crossband.core.conformal import PROMISES
 from crossband.core.sensors import REFLECTANCE
 from crossband.errors import BandError, CrossbandError
 from crossband.model import Model
-from crossband.model.uncertain import DISSIMILARITY, channel_names, uncertain_model
+from crossband.model.uncertain import (
+    DISSIMILARITY,
+    calibration_of,
+    channel_names,
+    uncertain_model,
+)
 from crossband.raster.grid import Box, Window
 from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
@@ -372,8 +377,9 @@ def offered_levels(shown: Shown) -> dict[str, list[float]]:
 def _check_interval(shown: Shown, options: IntervalOptions) -> None:
     """Raise CrossbandError where no interval like this can be written."""
     model, unit, sensor = shown.model, shown.scene.unit, shown.scene.choice.sensor or None
-    for band in model.signature.target:
-        Bounds.of(model, band, unit, options, sensor)
+    if not calibration_of(model).needs_guide:
+        for band in model.signature.target:
+            Bounds.of(model, band, unit, options, sensor)
     if shown.guide is not None:
         guide_class(model, options, shown.guide.calibrated_as(), unit, sensor)
     elif shown.guided:

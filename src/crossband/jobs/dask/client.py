@@ -31,7 +31,7 @@ from crossband.jobs.dask.worker import (
     probe_model,
 )
 from crossband.model import Model, identity
-from crossband.networks.uncertainty import UncertainGenerator
+from crossband.model.uncertain import Asked, asked_of
 from crossband.raster.journal import Store
 from crossband.raster.output import OutputFile, write_error
 from crossband.raster.remote import address, is_remote
@@ -92,18 +92,16 @@ class Connection:
             CrossbandError: the worker cannot load the model, finds another one, or has another
                 version of Crossband.
         """
-        if isinstance(model.network, UncertainGenerator):
-            raise CrossbandError(
-                "--interval and --familiarity are computed in this process: leave out --engine dask"
-            )
         model.check_unguided("--engine dask gives it")
         key = (_model_address(model), identity(model), options.device, options.precision)
         if key not in self._ready:
-            self._ready[key] = self._probed(*key)
+            self._ready[key] = self._probed(*key, asked_of(model))
         return ClusterComputer(self, model, self._ready[key])
 
-    def _probed(self, address: str, own: str, device: str, precision: str) -> ModelReference:
-        task = self.client.submit(probe_model, address, device, precision, pure=False)
+    def _probed(
+        self, address: str, own: str, device: str, precision: str, asked: Asked | None
+    ) -> ModelReference:
+        task = self.client.submit(probe_model, address, device, precision, asked, pure=False)
         end = time.monotonic() + JOIN_SECONDS
         while not task.done():
             if time.monotonic() > end:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from crossband.jobs.fleet_executor import translate_task
 from crossband.jobs.summary import SummaryLine
 from crossband.jobs.task import Task
 from crossband.model import Model, identity, load
+from crossband.model.uncertain import Asked, uncertain_model
 from crossband.raster.grid import Box
 from crossband.raster.journal import changed_fact
 from crossband.raster.open import open_scene
@@ -47,11 +48,13 @@ class ModelReference:
         address: name or path for `load`.
         version: of Crossband.
         key: identity of the model, device and precision.
+        asked: what an uncertain model is made for, see `uncertain_model`; None for a plain one.
     """
 
     address: str
     version: str
     key: EngineKey
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class ScenePart:
         tiling: the batches of the part, and those that they are blended with.
         blended: numbers of the latter.
         seed: of noise and style.
-        outputs: the result, followed by the indices; without raw files.
+        outputs: the result, followed by indices, intervals, familiarity; without raw files.
     """
 
     model: ModelReference
@@ -94,10 +97,18 @@ class PartResult:
     statistics: Statistics
 
 
-def probe_model(address: str, device: str, precision: str) -> ModelReference:
+def probe_model(
+    address: str, device: str, precision: str, asked: Asked | None = None
+) -> ModelReference:
     """Load a model, and report its identity, device and precision on this worker."""
-    engine = Engine(load(address), device, precision)
-    return ModelReference(address, __version__, engine.key)
+    engine = Engine(_loaded(address, asked), device, precision)
+    return ModelReference(address, __version__, engine.key, asked)
+
+
+def _loaded(address: str, asked: Asked | None) -> Model:
+    """Load a model, and make it uncertain where that is asked for."""
+    model = load(address)
+    return model if asked is None else uncertain_model(model, *asked)
 
 
 def engine_of(reference: ModelReference) -> Engine:
@@ -113,7 +124,7 @@ def engine_of(reference: ModelReference) -> Engine:
                 f"a worker has Crossband {__version__}, not {reference.version}: install one "
                 f"version everywhere"
             )
-        model = load(reference.address)
+        model = _loaded(reference.address, reference.asked)
         if identity(model) != reference.key.identity:
             raise ModelError(f"{reference.address}: a worker finds another model there")
         return model
@@ -161,7 +172,8 @@ def compute_part(part: ScenePart) -> PartResult:
     """
     engine = engine_of(part.model)
     outputs = [
-        _Collected(o.path, o.grid, o.bands, o.unit, o.encoding, o.tags) for o in part.outputs
+        _Collected(o.path, o.grid, o.bands, o.unit, o.encoding, o.tags, content=o.content)
+        for o in part.outputs
     ]
     journal = _PartJournal(part.blended, outputs)
     needed = engine.model.signature.source
@@ -222,12 +234,15 @@ def translate_on_worker(
 
 @dataclass(frozen=True)
 class _EngineExecutor:
-    """An executor with one engine that is ready already."""
+    """An executor with one engine that is ready already; the others are as its own."""
 
     engine: Engine
 
     def ready(self, model: Model, options: TileOptions) -> LocalComputer:
-        return LocalComputer(self.engine)
+        if model is self.engine.model:
+            return LocalComputer(self.engine)
+        key = replace(self.engine.key, identity=identity(model))
+        return LocalComputer(shared_engine(key, lambda: model))
 
 
 def _window_count(engine: Engine, task: Task, options: TranslateOptions) -> int:
