@@ -49,7 +49,7 @@ def scattering(bands: Sequence[str]) -> NDArray[np.float64]:
     """Return how much clear air scatters each band, relative to blue light (Rayleigh).
 
     >>> scattering(["red", "blue"]).round(2).tolist()
-    [0.3, 1.0]
+    [0.29, 1.0]
     """
     known = [wavelength(band) for band in bands]
     return np.array([(BLUE / length) ** 4 if length else 0.0 for length in known])
