@@ -7,6 +7,7 @@ what a model would be given.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +28,14 @@ def bytes_unscaled(values: Array, rng: np.random.Generator) -> Array:
     return (stretched(values, rng) * 255).round()
 
 
-def swapped(values: Array, rng: np.random.Generator) -> Array:
-    """Return the bands in the order blue, green, red."""
-    return values[::-1].copy()
+def ordered(values: Array, rng: np.random.Generator, order: tuple[int, ...] = (2, 1, 0)) -> Array:
+    """Return the bands in another order, by default blue, green, red."""
+    return values[list(order)]
 
 
-def rotated(values: Array, rng: np.random.Generator) -> Array:
-    """Return the bands in the order green, blue, red."""
-    return values[[1, 2, 0]]
-
-
-def without_offset(values: Array, rng: np.random.Generator) -> Array:
-    """Return reflectance of baseline 04.00 whose offset of -0.1 was forgotten."""
-    return values + np.float32(0.1)
+def without_offset(values: Array, rng: np.random.Generator, offset: float = 0.1) -> Array:
+    """Return reflectance whose offset was forgotten, by default the -0.1 of baseline 04.00."""
+    return values + np.float32(offset)
 
 
 def stretched(values: Array, rng: np.random.Generator) -> Array:
@@ -49,9 +45,9 @@ def stretched(values: Array, rng: np.random.Generator) -> Array:
     return np.asarray((share * 255).round() / 255, np.float32)
 
 
-def haze(values: Array, rng: np.random.Generator) -> Array:
-    """Return the scene behind haze that lets half of the light through, less of the blue one."""
-    through = np.array([0.55, 0.5, 0.45], np.float32)[:, None, None]
+def haze(values: Array, rng: np.random.Generator, clear: float = 0.5) -> Array:
+    """Return the scene behind haze that lets a share of the light through, less of the blue one."""
+    through = np.array([clear + 0.05, clear, clear - 0.05], np.float32)[:, None, None]
     return values * through + np.array(_HAZE, np.float32)[:, None, None] * (1 - through)
 
 
@@ -100,12 +96,20 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 CORRUPTIONS: dict[str, tuple[Callable[[Array, np.random.Generator], Array], float, str]] = {
     "0 to 10,000 without scale": (thousands, 0.95, "--scale"),
     "0 to 255 without scale": (bytes_unscaled, 0.95, "--scale"),
-    "red and blue swapped": (swapped, 0.95, "--bands"),
-    "bands rotated": (rotated, 0.95, "--bands"),
+    "red and blue swapped": (ordered, 0.95, "--bands"),
+    "bands rotated": (partial(ordered, order=(1, 2, 0)), 0.95, "--bands"),
     "offset of 0.1 forgotten": (without_offset, 0.95, "--offset"),
     "display stretch": (stretched, 0.85, "stretch"),
     "haze": (haze, 0.85, "haze"),
     "night": (night, 0.85, "night"),
     "snow": (snow, 0.85, "snow"),
     "clouds": (clouds, 0.85, "clouds"),
+}
+#: The same with other numbers: name -> function.
+OTHERS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
+    "red, blue, green": partial(ordered, order=(0, 2, 1)),
+    "green, red, blue": partial(ordered, order=(1, 0, 2)),
+    "blue, red, green": partial(ordered, order=(2, 0, 1)),
+    **{f"offset of {n:g}": partial(without_offset, offset=n) for n in (0.05, 0.075, 0.125, 0.15)},
+    **{f"haze, {n:.0%} through": partial(haze, clear=n) for n in (0.3, 0.4, 0.6, 0.7, 0.8)},
 }

@@ -28,7 +28,15 @@ from crossband.evaluation.fit_widths import scores as scores_of
 from crossband.evaluation.place_errors import PlaceErrors, SampleTable, collect, collect_guided
 from crossband.evaluation.rows import select_split
 from crossband.model import Model
-from crossband.model.calibration import OWN, WINDOWS, Calibration, Factors, GuideClass, Head
+from crossband.model.calibration import (
+    OWN,
+    WINDOWS,
+    Calibration,
+    Factors,
+    Familiar,
+    GuideClass,
+    Head,
+)
 
 #: Columns that say which pixels a pair has.
 PAIR = ("source", "target", "source_window", "target_window", "degradation")
@@ -72,10 +80,6 @@ def fit(
     with_guide = _Widths.of(guided, constant=constant, windows=GUIDED) if guided else None
     if with_guide is not None:
         factors += factors_of(guided, quantities, with_guide.tables, with_guide.scores)
-    familiar = None
-    if familiarity:
-        folds, weights = _folds(places), _place_weights(places)
-        familiar = fit_familiar(places, plain.tables[1], folds, weights, model)
     return Calibration(
         model.weights_hash,
         tuple(quantities),
@@ -83,9 +87,14 @@ def fit(
         fitted,
         tuple(sources),
         plain.head,
-        familiar,
+        familiar_of(places, model) if familiarity else None,
         None if with_guide is None else with_guide.head,
     )
+
+
+def familiar_of(places: Sequence[PlaceErrors], model: Model) -> Familiar:
+    """Return what is familiar to a model that was calibrated at these places; see `fit`."""
+    return fit_familiar(places, _folds(places), model)
 
 
 def with_guided(

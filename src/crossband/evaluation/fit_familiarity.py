@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.evaluation.place_errors import PlaceErrors, SampleTable
+from crossband.evaluation.wrong_inputs import RIGHT
 from crossband.model import Model
 from crossband.model.calibration import Familiar, Wrong
 from crossband.networks.k_means import k_means, squared_distances
@@ -22,27 +24,20 @@ CENTRES, ROUNDS, RIDGE = 128, 6, 0.02
 SAMPLES = 20_000
 #: Share of untouched new places that may have more unfamiliar pixels than `UNFAMILIAR`: by their
 #: distance, and because they look wrong.
-FAR, WRONG, UNFAMILIAR = 0.02, 0.03, 0.1
+FAR, WRONG, UNFAMILIAR = 0.015, 0.03, 0.1
 #: Hidden units, steps, samples of a step, learning rate and weight decay of the classifier.
-HIDDEN, STEPS, BATCH, RATE, DECAY = 32, 1000, 512, 0.01, 0.01
+HIDDEN, STEPS, BATCH, RATE, DECAY = 96, 3000, 256, 0.01, 0.01
 
 
-def fit_familiar(
-    places: Sequence[PlaceErrors],
-    table: SampleTable,
-    folds: Sequence[int],
-    weights: Tensor,
-    model: Model,
-) -> Familiar:
+def fit_familiar(places: Sequence[PlaceErrors], folds: Sequence[int], model: Model) -> Familiar:
     """Return what is familiar, with limits by cross-validation over regions.
 
     Args:
         places: whose surroundings are familiar.
-        table: their samples of pixels.
         folds: part of each place in cross-validation.
-        weights: how much each place counts.
         model: whose surroundings these are.
     """
+    table, weights = SampleTable.of(places, 1), _weights(places)
     cells = table.cells[:, 0]
     usual = cells.mean(dim=0)
     covariance = torch.cov((cells - usual).T)
@@ -62,6 +57,26 @@ def fit_familiar(
     wrong = _fit_wrong(places, table, folds, weights)
     bands = _quantiles(places, model)
     return Familiar(turn.numpy(), usual.numpy(), centres.numpy(), distance, limit, bands, wrong)
+
+
+def _weights(places: Sequence[PlaceErrors]) -> Tensor:
+    """Return how much each place counts.
+
+    Groups count as the root of their places, and so do the regions of a group. Else many places of
+    one campaign would decide alone which others are familiar.
+    """
+    sizes = Counter(place.group for place in places)
+    near = Counter((place.group, place.region) for place in places)
+    each = [near[place.group, place.region] ** -0.5 for place in places]
+    of_group = Counter[str]()
+    for place, share in zip(places, each, strict=True):
+        of_group[place.group] += share
+    return torch.tensor(
+        [
+            sizes[place.group] ** 0.5 * share / of_group[place.group]
+            for place, share in zip(places, each, strict=True)
+        ]
+    )
 
 
 def _limit(table: SampleTable, values: Tensor, weights: Tensor, alarms: float) -> float:
@@ -91,17 +106,20 @@ def _fit_wrong(
     unit = max(sorted(set(units)), key=units.count)
     inside = [n for n, place in enumerate(places) if place.unit == unit]
     table, weights = table.of_places(inside), weights * torch.tensor([u == unit for u in units])
-    kinds = tuple(sorted({kind for n in inside for kind in places[n].wrong}))
+    kinds = tuple(sorted({kind for n in inside for kind in places[n].wrong} - {RIGHT}))
     if not kinds:
         return None
-    bad = [_WrongSamples.of(places, kind, unit) for kind in kinds]
+    bad = [_Shown.of(places, kind, unit) for kind in kinds]
+    good = [_Shown(table.cells[:, 0], table.place)]
+    if any(RIGHT in places[n].wrong for n in inside):
+        good.append(_Shown.of(places, RIGHT, unit))
     of_sample, odds = torch.tensor(folds), torch.zeros(len(table.place))
     for fold in sorted(set(folds)):
         held = of_sample == fold
-        network = _classifier(table, bad, weights * ~held if (~held).any() else weights)
+        network = _classifier(good, bad, weights * ~held if (~held).any() else weights)
         some = held[table.place]
         odds[some] = torch.logsumexp(network(table.cells[some, 0]), dim=1)
-    network = _classifier(table, bad, weights)
+    network = _classifier(good, bad, weights)
     first, out = network[0], network[2]
     assert isinstance(first, nn.Linear)
     assert isinstance(out, nn.Linear)
@@ -113,8 +131,8 @@ def _fit_wrong(
 
 
 @dataclass(frozen=True)
-class _WrongSamples:
-    """Surroundings [N, F] of one kind of wrong input, and the number of each one's place."""
+class _Shown:
+    """Surroundings [N, F] of one kind of input, and the number of each one's place."""
 
     cells: Tensor
     place: Tensor
@@ -129,28 +147,26 @@ class _WrongSamples:
         return cls(torch.from_numpy(cells), torch.from_numpy(numbers))
 
 
-def _classifier(table: SampleTable, bad: Sequence[_WrongSamples], weights: Tensor) -> nn.Sequential:
+def _classifier(good: Sequence[_Shown], bad: Sequence[_Shown], weights: Tensor) -> nn.Sequential:
     """Fit log-odds of each kind of wrong inputs against right ones."""
-    good = _WrongSamples(table.cells[:, 0], table.place)
-    cells = torch.cat([s.cells for s in (good, *bad)])
+    shown = (*good, *bad)
+    cells = torch.cat([samples.cells for samples in shown])
     usual, spread = cells.mean(dim=0), cells.std(dim=0) + 1e-3
+    kinds = torch.arange(len(bad)).repeat_interleave(BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = [nn.Linear(cells.shape[1], HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, len(bad))]
         network = nn.Sequential(*layers)
         optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-        chances = [_chances(samples, weights) for samples in (good, *bad)]
+        chances = [_chances(samples, weights) for samples in shown]
         for _ in range(STEPS):
-            right, *wrong = (
-                network((s.cells[_drawn(c)] - usual) / spread)
-                for s, c in zip((good, *bad), chances, strict=True)
-            )
+            some = [s.cells[_drawn(c)] for s, c in zip(shown, chances, strict=True)]
+            scores = network((torch.cat(some) - usual) / spread)
+            right, wrong = scores[: len(good) * BATCH], scores[len(good) * BATCH :]
+            odds = torch.cat([wrong, torch.zeros(len(wrong), 1)], dim=1)
             loss = functional.softplus(torch.logsumexp(right, dim=1)).mean()
-            for number, scores in enumerate(wrong):
-                odds = torch.cat([scores, torch.zeros(len(scores), 1)], dim=1)
-                kind = torch.full((len(scores),), number)
-                loss = loss + functional.cross_entropy(odds, kind) / len(bad)
+            loss = loss + functional.cross_entropy(odds, kinds)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -163,7 +179,7 @@ def _classifier(table: SampleTable, bad: Sequence[_WrongSamples], weights: Tenso
     return network.eval().requires_grad_(False)
 
 
-def _chances(samples: _WrongSamples, weights: Tensor) -> Tensor:
+def _chances(samples: _Shown, weights: Tensor) -> Tensor:
     """Return the distribution function of the samples, in which a place counts by its weight."""
     sizes = torch.bincount(samples.place, minlength=len(weights)).clamp_min(1)
     return (weights / sizes)[samples.place].double().cumsum(dim=0)

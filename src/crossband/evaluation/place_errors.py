@@ -69,7 +69,7 @@ class PlaceErrors:
         sensors: of its rows.
         samples: side of the windows, 1 for pixels -> samples.
         values: [n, Cs] source values, for the quantiles of the bands.
-        wrong: kind of a wrong input -> [n, F] surroundings that it has here.
+        wrong: kind of a wrong input, or `RIGHT` -> [n, F] surroundings that it has here.
         guide: the class of the guides; None for results without one.
         way: the degradation that made the sources from the targets; empty where there were sources.
             A place counts once, whatever number of ways it has, see `calibrate.factors_of`.
