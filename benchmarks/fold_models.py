@@ -2,12 +2,14 @@
 
     python benchmarks/fold_models.py sample              read pixels and surroundings, once
     python benchmarks/fold_models.py train               a model without each fold, as a folder
+    python benchmarks/fold_models.py guide               on each of these, a network with a guide
 
 A `LocalPyramid` computes its surroundings without weights. So they are computed once for random
 pixels of each image, and the network is trained on these: the same network, losses, weights of
 places, steps and blend as `rgb2nir/local-pyramid`, but the same pixels again and again. What these
 models are for is to be wrong at their fold as the recipe is at new places. `inner_folds.py` trains
-the recipe itself, in hours.
+the recipe itself, in hours. `guide` trains the recipe `rgb2nir/guided` for fewer steps of smaller
+batches, without the fold, too.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import inner_folds
 import numpy as np
 import pandas as pd
 import torch
 import vault
-from project import ROOT
+from project import ROOT, crossband
 from torch import Tensor, nn
 
 from crossband import load
@@ -40,6 +43,8 @@ KEPT, IMAGES, PIXELS, STEPS, WARM = 300, 150, 20, 1500, 150
 RATE, DECAY, CLIP = 0.003, 0.01, 1.0
 #: Scales of the losses of the recipe, weight of the second one, and the guard of its denominator.
 NIR, NDVI, WEIGHT, GUARD = 0.05, 0.1, 0.5, 0.02
+#: Crops of a batch and steps of the network with a guide; the recipe has 32 and 3,000.
+CROPS, GUIDED_STEPS = 12, 600
 NAMES = ("pixels", "truth", "corners", "shares", "cells", "low", "span")
 Samples = dict[str, Tensor]
 
@@ -213,21 +218,43 @@ def train(samples: Samples, rows: Any, fold: int) -> Model:
     return model
 
 
+def guide(folder: Path, fold: int) -> None:
+    """Train a network that takes a guide without one fold, on the model without it."""
+    rows = inner_folds.read("rgb2nir", "rgb2nir-guided", folder, FOLDS)
+    manifest = RUNS / f"guided-{fold}.csv"
+    inside = vault.with_weights(rows[rows["fold"] != fold])
+    inside.assign(split="train").to_csv(manifest, index=False)
+    crossband("fit", "rgb2nir/guided", "--data.manifest", manifest, "-o", guided_run(fold),
+              "--overwrite", "--no-baselines", "--name", f"rgb2nir-guided without fold {fold}",
+              "--unguided", RUNS / f"fold-{fold}", "--method.max_steps", GUIDED_STEPS,
+              "--data.batch", CROPS)  # fmt: skip
+
+
+def guided_run(fold: int) -> Path:
+    """Return the folder of the training of a network with a guide."""
+    return RUNS / f"guided-{fold}"
+
+
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["sample", "train"])
+    parser.add_argument("what", choices=["sample", "train", "guide"])
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="only without this one")
     a = parser.parse_args()
     if a.what == "sample":
         sample(a.manifests)
         return
+    folds = range(FOLDS) if a.fold is None else [a.fold]
+    if a.what == "guide":
+        for fold in folds:
+            guide(a.manifests, fold)
+        return
     samples = torch.load(RUNS / "samples.pt", weights_only=True)
     rows = pd.read_csv(RUNS / "rows.csv", dtype={"date": str}, low_memory=False)
-    for fold in range(FOLDS) if a.fold is None else [a.fold]:
+    for fold in folds:
         model = train(samples, rows, fold)
         held = torch.from_numpy((rows["fold"] == fold).to_numpy())
         model.name = f"rgb2nir without fold {fold}"
