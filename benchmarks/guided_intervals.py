@@ -12,9 +12,9 @@ the guide is not valid. Its familiarity is that of rgb2nir: surroundings and pla
 
 Guides are made from measured images, coarser by a sensor's point spread function, and no better
 than real ones: moved by up to half of their pixels, brighter or darker by up to 3 %, and noisy. A
-guide of the same date has the near infrared only; one of another date is another measurement of
-the place, with all four bands. `judge` writes its look into looks.csv, and refuses a second one
-without `--again`.
+guide of the same date has the near infrared only, and all four bands for a network that takes them.
+One of another date is another measurement of the place, with all four bands. `judge` writes its
+look into looks.csv, and refuses a second one without `--again`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 import vault
 from affine import Affine
-from fold_models import FOLDS, guided_run
+from fold_models import FOLDS, GUIDED, HELD
 from fold_models import RUNS as MODELS
 from guided_places import BANDS, as_text, measured, place_of, write
 from judged_intervals import Rival, Widths, constant_widths, judged, table
@@ -62,9 +62,11 @@ LOOKS = {
 QUANTITIES = ("nir", "NDVI", "EVI")
 #: Sizes of the guides' pixels of the same date and of another one, in pixels of the source.
 SAME, OTHER = (2, 4, 8, 16), (1, 2, 4, 8)
-#: Least number of the guide's pixels along a side, chips of a fold and of the vault, guides of
+#: Least number of the guide's pixels along a side, chips of all folds and of the vault, guides of
 #: another date, and chips without a guide.
-LEAST, CHIPS, JUDGED, PAIRS, ALONE = 8, 40, 120, 4, 150
+LEAST, CHIPS, JUDGED, PAIRS, ALONE = 8, 120, 120, 4, 400
+#: Folds whose errors are measured: fold 2 has no guide of another date.
+USED = {"rgb2nir": (0, 1, 3), "rgb2nir-guided": HELD}
 #: Misregistration in pixels of the guide, error of the calibration, noise.
 SHIFT, GAIN, NOISE = 0.5, 0.03, 0.002
 FITTED = (
@@ -88,8 +90,13 @@ def guide_of(true: Window, ratio: int, rng: np.random.Generator) -> Window:
     return replace(seen, values=np.where(seen.mask, values, np.float32(0)), grid=grid)
 
 
-def rows_of(place: Record, dated: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
-    """Write a place and its guides as files; yield a row of a manifest for each guide."""
+def rows_of(
+    place: Record, dated: pd.DataFrame, folder: Path, bands: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """Write a place and its guides as files; yield a row of a manifest for each guide.
+
+    Guides of the same date have some bands, those of another one all.
+    """
     found = place_of(place)
     if found is None:
         return
@@ -103,8 +110,8 @@ def rows_of(place: Record, dated: pd.DataFrame, folder: Path) -> Iterator[dict[s
     for ratio in SAME:
         if side >= LEAST * ratio:
             guide = guide_of(found.true, ratio, rng)
-            path = write(guide, folder / f"{name}-{ratio}.tif", BANDS[3:])
-            yield row | {"guide": path, "guide_bands": "nir=1", "guide_datetime": "2000-01-01"}
+            path = write(guide, folder / f"{name}-{ratio}.tif", bands)
+            yield row | {"guide": path, "guide_datetime": "2000-01-01"}
     others = dated[(dated["source"] == place["source"]) & (dated["group"] == place["group"])]
     for number, other in enumerate(others.head(PAIRS).to_dict("records")):
         radiometry = {**other, "sensor": other["guide_sensor"]}
@@ -115,8 +122,7 @@ def rows_of(place: Record, dated: pd.DataFrame, folder: Path) -> Iterator[dict[s
             if side >= LEAST * ratio:
                 guide = guide_of(replace(then, grid=found.true.grid), ratio, rng)
                 path = write(guide, folder / f"{name}-{number}-{ratio}.tif", BANDS)
-                bands = "red=1,green=2,blue=3,nir=4"
-                yield row | {"guide": path, "guide_bands": bands, "guide_datetime": "2001-01-01"}
+                yield row | {"guide": path, "guide_datetime": "2001-01-01"}
 
 
 def errors(model: Model, rows: pd.DataFrame, most: int) -> list[PlaceErrors]:
@@ -131,7 +137,8 @@ def errors(model: Model, rows: pd.DataFrame, most: int) -> list[PlaceErrors]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        made = [r for p in chosen.to_dict("records") for r in rows_of(p, dated, folder / "images")]
+        given = dated, folder / "images", BANDS if model.signature.guide else BANDS[3:]
+        made = [row for place in chosen.to_dict("records") for row in rows_of(place, *given)]
         table_of = pd.DataFrame(made).assign(guide_sensor="reflectance", split="test")
         table_of.to_csv(folder / "rows.csv", index=False)
         read = manifests.read(folder / "rows.csv")
@@ -142,12 +149,12 @@ def errors(model: Model, rows: pd.DataFrame, most: int) -> list[PlaceErrors]:
     return found
 
 
-def errors_alone(model: Model, rows: pd.DataFrame) -> list[PlaceErrors]:
+def errors_alone(model: Model, rows: pd.DataFrame, most: int) -> list[PlaceErrors]:
     """Return the errors of results without a guide, at some chips and all other places."""
     alone = rows[rows["guide"].isna()].sample(frac=1.0, random_state=0)
     chips = alone["family"] == "chips"
     with tempfile.TemporaryDirectory() as name:
-        chosen = pd.concat([alone[~chips], alone[chips].head(ALONE)])
+        chosen = pd.concat([alone[~chips], alone[chips].head(most)])
         chosen.assign(split="test").to_csv(Path(name) / "rows.csv", index=False)
         read = manifests.read(Path(name) / "rows.csv")
         return collect_plain(model, read, QUANTITIES, "family")
@@ -174,14 +181,14 @@ class Subject:
         return bool(load(self.name).signature.guide)
 
     def of_fold(self, fold: int) -> Model:
-        """Return the model that was trained without a fold."""
-        return load(guided_run(fold) / "model" if self.takes_guide else MODELS / f"fold-{fold}")
+        """Return a model that was trained without a fold."""
+        return load(GUIDED / "run" / "model" if self.takes_guide else MODELS / f"fold-{fold}")
 
-    def write_errors(self, name: str, model: Model, rows: pd.DataFrame, most: int) -> None:
-        """Measure and keep the errors of a model."""
+    def write_errors(self, name: str, model: Model, rows: pd.DataFrame, *most: int) -> None:
+        """Measure and keep the errors of a model, at some chips with guides and without."""
         self.runs.mkdir(parents=True, exist_ok=True)
-        alone = errors_alone(model, rows) if self.takes_guide else []
-        found = {"guided": errors(model, rows, most), "alone": alone}
+        alone = errors_alone(model, rows, most[1]) if self.takes_guide else []
+        found = {"guided": errors(model, rows, most[0]), "alone": alone}
         (self.runs / f"{name}.pkl").write_bytes(pickle.dumps(found))
 
     def collect(self, folder: Path, folds: Sequence[int]) -> None:
@@ -189,9 +196,10 @@ class Subject:
         rows = vault.read("rgb2nir-guided", folder=folder)
         plain = vault.read("rgb2nir", folder=folder)
         of = dict(zip(plain["region"], vault.inner_folds(plain, FOLDS), strict=True))
+        most = [chips // len(USED[self.name]) for chips in (CHIPS, ALONE)]
         for fold in folds:
             inside = rows[rows["region"].map(of) == fold]
-            self.write_errors(f"fold-{fold}", self.of_fold(fold), inside, CHIPS)
+            self.write_errors(f"fold-{fold}", self.of_fold(fold), inside, *most)
 
     def places(self, names: str = "fold-*") -> list[PlaceErrors]:
         """Return the errors that were collected, those without a guide first."""
@@ -274,7 +282,7 @@ def judge(subject: Subject, folder: Path, why: str, again: bool) -> None:
         raise SystemExit("fit first")
     vault.check_unopened(look, again)
     rows = vault.read("rgb2nir-guided", folder=folder, look=True, model=look, why=why)
-    subject.write_errors("vault", model, rows, JUDGED)
+    subject.write_errors("vault", model, rows, JUDGED, ALONE)
 
 
 def main() -> None:
@@ -285,13 +293,15 @@ def main() -> None:
     parser.add_argument("what", choices=["collect", "inner", "fit", "judge", "table"])
     parser.add_argument("--model", choices=sorted(LOOKS), default="rgb2nir")
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
-    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="for collect: only this one")
+    parser.add_argument("--fold", type=int, help="for collect: only this one")
     parser.add_argument("--why", default="", help="what the look at the vault is for")
     parser.add_argument("--again", action="store_true", help="open a vault that was open before")
     a = parser.parse_args()
     subject = Subject(a.model)
+    if a.fold not in (None, *USED[a.model]):
+        parser.error(f"--fold: {a.model} has errors of folds {USED[a.model]}")
     if a.what == "collect":
-        subject.collect(a.manifests, range(FOLDS) if a.fold is None else [a.fold])
+        subject.collect(a.manifests, USED[a.model] if a.fold is None else [a.fold])
     elif a.what == "inner":
         inner(subject)
     elif a.what == "fit":
