@@ -2,7 +2,7 @@
 
     python benchmarks/fold_models.py sample, train, guide    models of the folds
     python benchmarks/guided_intervals.py collect            errors of each at its fold
-    python benchmarks/guided_intervals.py inner              half of the regions held out: the table
+    python benchmarks/guided_intervals.py inner              quarters of the regions held out: table
     python benchmarks/guided_intervals.py fit                write them into calibration.json
     python benchmarks/guided_intervals.py judge --why TEXT   one look at the vault, counted
 
@@ -65,6 +65,7 @@ SAME, OTHER = (2, 4, 8, 16), (1, 2, 4, 8)
 #: Least number of the guide's pixels along a side, chips of all folds and of the vault, guides of
 #: another date, and chips without a guide.
 LEAST, CHIPS, JUDGED, PAIRS, ALONE = 8, 120, 120, 4, 400
+QUARTERS = 4
 #: Folds whose errors are measured: fold 2 has no guide of another date.
 USED = {"rgb2nir": (0, 1, 3), "rgb2nir-guided": HELD}
 #: Misregistration in pixels of the guide, error of the calibration, noise.
@@ -251,14 +252,21 @@ def guided_widths(calibration: Calibration, guided: bool) -> Widths:
     return widths
 
 
-def tables(calibration: Calibration, plain: Calibration, places: Sequence[PlaceErrors]) -> str:
-    """Return a table for each class of guides, beside one constant width for all pixels."""
+def tables(parts: Sequence[tuple[Calibration, Calibration, Sequence[PlaceErrors]]]) -> str:
+    """Return a table for each class of guides, beside one constant width for all pixels.
+
+    Args:
+        parts: calibration, that of the constant width, and the places at which both are judged.
+    """
     texts = []
-    for guide in sorted({place.guide for place in places}, key=_order):
-        own = [place for place in places if place.guide == guide]
-        rows = judged(calibration, own, guided_widths(calibration, guide is not None))
-        rivals = [Rival("constant width", judged(plain, own, constant_widths))]
+    for guide in sorted({place.guide for *_, places in parts for place in places}, key=_order):
+        rows, others = list[dict[str, Any]](), list[dict[str, Any]]()
+        for calibration, plain, places in parts:
+            own = [place for place in places if place.guide == guide]
+            rows += judged(calibration, own, guided_widths(calibration, guide is not None))
+            others += judged(plain, own, constant_widths)
         if rows:
+            rivals = [Rival("constant width", others)]
             texts.append(f"{guide.words if guide else 'without a guide'}\n\n{table(rows, rivals)}")
     return "\n\n".join(texts)
 
@@ -268,11 +276,14 @@ def _order(guide: GuideClass | None) -> tuple[bool, float]:
 
 
 def inner(subject: Subject) -> None:
-    """Hold out half of the regions, fit on the others."""
-    places = subject.places()
-    half = [zlib.crc32(f"half {place.region}".encode()) % 2 for place in places]
-    kept, new = ([p for p, h in zip(places, half, strict=True) if h == part] for part in (0, 1))
-    print(tables(subject.fitted(kept), subject.fitted(kept, constant=True), new))
+    """Hold out each quarter of the regions, fit on the others."""
+    places, parts = subject.places(), []
+    quarter = [zlib.crc32(f"quarter {place.region}".encode()) % QUARTERS for place in places]
+    for held in range(QUARTERS):
+        kept = [p for p, q in zip(places, quarter, strict=True) if q != held]
+        new = [p for p, q in zip(places, quarter, strict=True) if q == held]
+        parts.append((subject.fitted(kept), subject.fitted(kept, constant=True), new))
+    print(tables(parts))
 
 
 def judge(subject: Subject, folder: Path, why: str, again: bool) -> None:
@@ -312,7 +323,7 @@ def main() -> None:
         calibration = load(a.model).calibration
         assert calibration is not None
         plain = subject.fitted(subject.places(), constant=True)
-        print(tables(calibration, plain, subject.places("vault")))
+        print(tables([(calibration, plain, subject.places("vault"))]))
         print(f"\nLooks at the vault: {len(vault.looks(LOOKS[a.model]))}")
 
 

@@ -375,3 +375,35 @@ def test_evaluate_without_a_pair_to_judge_is_refused_in_one_line(
         evaluate([judged / "plain"], manifest, tmp_path / "r", interval=interval, pictures=0)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["rgb2nir", "rgb2nir-guided"])
+def test_bundled_models_are_calibrated_with_guides_and_for_fields(name: str) -> None:
+    known: Any = load(name).calibration
+    assert known.familiar is not None
+    for guide in (None, GuideClass.of(2, False), SAME, COARSER, GuideClass.of(1, True)):
+        factors = [
+            known.factor(quantity, "reflectance", 0.9, window=side, guide=guide)[0]
+            for quantity in ("nir", "NDVI", "EVI")
+            for side in (1, 10, 50)
+        ]
+        assert all(0.1 < factor < 10 for factor in factors)
+
+
+@pytest.mark.slow
+def test_intervals_of_the_bundled_guided_model_are_the_same_in_tiles(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = []
+    for tile in (None, 96):
+        out = tmp_path / f"{tile}.tif"
+        load("rgb2nir-guided").translate(
+            folder / "scene.tif", out, guide=folder / "guide.tif", guide_days=0, tile=tile,
+            sensor="reflectance", guide_sensor="reflectance", interval=0.9, indices=["NDVI"],
+            precision="fp32", familiarity=True,
+        )  # fmt: skip
+        kinds = ("interval", "familiarity")
+        parts = [read(tmp_path / f"{tile}.{kind}.tif")[0] for kind in kinds]
+        found.append([*parts, read(tmp_path / f"{tile}_NDVI.interval.tif")[0]])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
