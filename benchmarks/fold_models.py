@@ -2,12 +2,14 @@
 
     python benchmarks/fold_models.py sample              read pixels and surroundings, once
     python benchmarks/fold_models.py train               a model without each fold, as a folder
+    python benchmarks/fold_models.py guide               a network that takes a guide, without two
 
 A `LocalPyramid` computes its surroundings without weights. So they are computed once for random
 pixels of each image, and the network is trained on these: the same network, losses, weights of
 places, steps and blend as `rgb2nir/local-pyramid`, but the same pixels again and again. What these
 models are for is to be wrong at their fold as the recipe is at new places. `inner_folds.py` trains
-the recipe itself, in hours.
+the recipe itself, in hours. `guide` trains such a model without two folds, and on it the recipe
+`rgb2nir/guided`, for a quarter of its crops: one training for each fold would take twice as long.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import inner_folds
 import numpy as np
 import pandas as pd
 import torch
 import vault
-from project import ROOT
+from project import ROOT, crossband
 from torch import Tensor, nn
 
 from crossband import load
@@ -40,6 +43,11 @@ KEPT, IMAGES, PIXELS, STEPS, WARM = 300, 150, 20, 1500, 150
 RATE, DECAY, CLIP = 0.003, 0.01, 1.0
 #: Scales of the losses of the recipe, weight of the second one, and the guard of its denominator.
 NIR, NDVI, WEIGHT, GUARD = 0.05, 0.1, 0.5, 0.02
+#: Folds that the network with a guide never sees: most guides of other dates lie in them. Crops of
+#: a batch and steps of its training; the recipe has 32 and 3,000.
+HELD, CROPS, GUIDED_STEPS = (0, 3), 16, 1500
+#: Its folder.
+GUIDED = RUNS / "guided"
 NAMES = ("pixels", "truth", "corners", "shares", "cells", "low", "span")
 Samples = dict[str, Tensor]
 
@@ -151,10 +159,10 @@ def member_output(network: Any, member: Any, of: Samples) -> Tensor:
     return cast(Tensor, member.output(features, vectors[:, :, None])[..., 0, 0])
 
 
-def train(samples: Samples, rows: Any, fold: int) -> Model:
-    """Return a model that is trained without one fold."""
+def train(samples: Samples, rows: Any, folds: Sequence[int]) -> Model:
+    """Return a model that is trained without some folds."""
     rows = rows.reset_index(drop=True)
-    inside = rows[rows["fold"] != fold]
+    inside = rows[~rows["fold"].isin(folds)]
     weighted = vault.with_weights(inside)
     each = weighted["weight"] / weighted.groupby("group")["weight"].transform("size")
     chances = torch.from_numpy((each / each.sum()).to_numpy())
@@ -213,12 +221,24 @@ def train(samples: Samples, rows: Any, fold: int) -> Model:
     return model
 
 
+def guide(samples: Samples, rows: Any, folder: Path) -> None:
+    """Train a network that takes a guide without two folds, on a model without them."""
+    train(samples, rows, HELD).save(GUIDED / "unguided")
+    table = inner_folds.read("rgb2nir", "rgb2nir-guided", folder, FOLDS)
+    inside = vault.with_weights(table[~table["fold"].isin(HELD)])
+    inside.assign(split="train").to_csv(GUIDED / "rows.csv", index=False)
+    crossband("fit", "rgb2nir/guided", "--data.manifest", GUIDED / "rows.csv",
+              "-o", GUIDED / "run", "--overwrite", "--no-baselines",
+              "--unguided", GUIDED / "unguided", "--method.max_steps", GUIDED_STEPS,
+              "--data.batch", CROPS)  # fmt: skip
+
+
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["sample", "train"])
+    parser.add_argument("what", choices=["sample", "train", "guide"])
     parser.add_argument("--manifests", type=Path, default=vault.FOLDER)
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="only without this one")
     a = parser.parse_args()
@@ -227,8 +247,11 @@ def main() -> None:
         return
     samples = torch.load(RUNS / "samples.pt", weights_only=True)
     rows = pd.read_csv(RUNS / "rows.csv", dtype={"date": str}, low_memory=False)
+    if a.what == "guide":
+        guide(samples, rows, a.manifests)
+        return
     for fold in range(FOLDS) if a.fold is None else [a.fold]:
-        model = train(samples, rows, fold)
+        model = train(samples, rows, [fold])
         held = torch.from_numpy((rows["fold"] == fold).to_numpy())
         model.name = f"rgb2nir without fold {fold}"
         model.save(RUNS / f"fold-{fold}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,19 @@ def calibrated_model(folder: Path) -> Model:
     return load(folder)
 
 
-def with_guides(found: Calibration, guides: dict[GuideClass, int]) -> Calibration:
+def with_guides(
+    found: Calibration, guides: dict[GuideClass, int], windows: Sequence[int] = (1,)
+) -> Calibration:
     """Add random widths of guided results, of a number of places in each class."""
     factors = list(found.factors)
     for guide, places in guides.items():
         scores = [np.random.default_rng(n).gamma(1, 0.2, 30) for n in range(places)]
         factors += [
-            Factors.of(q, "reflectance", 1, "", ("naip",), scores, guide) for q in ("nir", "NDVI")
+            Factors.of(
+                q, "reflectance", side, "", ("naip",), [s / side**0.5 for s in scores], guide
+            )
+            for q in ("nir", "NDVI")
+            for side in windows
         ]
     head = Head(arrays(1, 6, 41), arrays(2, 6, 5), arrays(3, 6), arrays(4, 4, 6), arrays(5, 4) - 3)
     return replace(found, factors=tuple(factors), guided=head)

@@ -93,7 +93,7 @@ def series(model: Model, scene: Path, folder: Path, **how: Any) -> pd.DataFrame:
 
 def test_what_cannot_have_intervals_is_refused(scene: Path, tmp_path: Path) -> None:
     model = calibrated_model(tmp_path / "model")
-    with pytest.raises(CrossbandError, match="not calibrated with --guide"):
+    with pytest.raises(CrossbandError, match="no calibration of results with a guide"):
         series(model, scene, tmp_path, interval=0.9, guide="earlier")
     with pytest.raises(CrossbandError, match="EVI of a reflectance source was not calibrated"):
         model.series([scene], "EVI", dates=["2024-05-01"], sensor="reflectance", interval=0.9)

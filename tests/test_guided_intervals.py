@@ -23,6 +23,7 @@ from crossband.errors import CrossbandError, CrossbandWarning
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths
 from crossband.evaluation.evaluate import evaluate
 from crossband.model.calibration import GuideClass
+from crossband.networks.generators.guided_residual import GuidedResidual
 from crossband.networks.generators.guided_unet import GuidedUNet
 from crossband.networks.generators.small_cnn import SmallCNN
 from crossband.translate.options import IntervalOptions
@@ -63,17 +64,19 @@ def coarse(values: Any, ratio: int) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two calibrated models, a scene, and guides of it."""
+    """Return a folder with calibrated models, a scene, and guides of it."""
     path = tmp_path_factory.mktemp("guided")
     torch.manual_seed(0)
     network = GuidedUNet(3, 1, guide=4, carried=[3], width=6, depth=1, hidden=4)
+    carried = GuidedResidual(3, 1, guide=4, width=6, depth=1, hidden=4)
     for name, of, signature in (
         ("plain", SmallCNN(3, 1), SIGNATURE),
         ("trained", network, GUIDED),
+        ("carried", carried, GUIDED),
     ):
         made = Model(of, Signature.from_json(signature), name=name, task="rgb2nir")
         made.save(path / name)
-        own = with_guides(calibration(made.weights_hash), {SAME: 40, COARSER: 12})
+        own = with_guides(calibration(made.weights_hash), {SAME: 40, COARSER: 12}, (1, 10))
         own.save(path / name)
     values = field()
     write(path / "scene.tif", values[:3], bands=BANDS[:3])
@@ -103,7 +106,7 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
         return file.read(), file.tags()
 
 
-@pytest.mark.parametrize("name", ["plain", "trained"])
+@pytest.mark.parametrize("name", ["plain", "trained", "carried"])
 def test_tiles_equal_the_whole_and_holes_have_plain_intervals(folder: Path, name: str) -> None:
     found = []
     for output, tile in (("a.tif", None), ("b.tif", 64)):
@@ -119,7 +122,7 @@ def test_tiles_equal_the_whole_and_holes_have_plain_intervals(folder: Path, name
     said = json.loads(tags["CROSSBAND_INTERVAL_CALIBRATION"])["nir"]
     assert said == {"places": 40, "group": "all places", "guide": SAME.words}
     assert "agreement" in tags["CROSSBAND_GUIDED"]
-    if name == "trained":
+    if name != "plain":
         return
     # In the hole of the guide the widths are those of a run without a guide; elsewhere others.
     load(folder / name).translate(
@@ -224,6 +227,8 @@ def test_calibrate_with_guides_by_command(
     assert "3 to 6 times larger, the same date: 10 places, at most 90%" in said
     assert "3 to 6 times larger, another date: 3 places, at most 75%" in said
     model = load(tmp_path / "model")
+    assert model.calibration is not None
+    assert {f.window for f in model.calibration.factors if f.guide is not None} == {1, 10}
     options = {"sensor": "reflectance", "guide_sensor": "reflectance", "interval": 0.9}
     scene, guide = tmp_path / "0.tif", tmp_path / "0-guide.tif"
     out = tmp_path / "out.tif"
@@ -258,9 +263,36 @@ def judged(folder: Path) -> Path:
     return folder
 
 
+def coverage_of_means(
+    model: Path, made: Path, guide: str, truth: Any, of: GuideClass
+) -> tuple[float, int]:
+    """Return the covered share of means of NDVI over squares on the guide, and their number.
+
+    The widths are those of the pixels' intervals, divided by the factor of pixels.
+    """
+    known: Any = load(model).calibration
+    factors = [
+        known.factor("NDVI", "reflectance", 0.9, window=side, guide=of)[0] for side in (1, 10)
+    ]
+    ndvi = read(made.with_name("made_NDVI.tif"))[0][0]
+    low, high = read(made.with_name("made_NDVI.interval.tif"))[0]
+    first = 100 if guide == "guide.tif" else 0  # 96 rows without a guide
+    rows, columns = slice(first, 190), slice(0, 190)
+
+    def means(values: Any) -> Any:
+        part = values[rows, columns]
+        return part.reshape(part.shape[0] // 10, 10, 19, 10).mean((1, 3))
+
+    ratio = factors[1] / factors[0]
+    below, above = (ratio * means(np.abs(end - ndvi)) for end in (low, high))
+    error = means(truth) - means(ndvi)
+    inside = (-below <= error) & (error <= above)
+    return float(inside.mean()), inside.size
+
+
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.filterwarnings("ignore:.*the correlation of its structure")
-@pytest.mark.parametrize("name", ["plain", "trained"])
+@pytest.mark.parametrize("name", ["plain", "trained", "carried"])
 def test_evaluate_judges_the_intervals_that_translate_writes(
     judged: Path, name: str, tmp_path: Path
 ) -> None:
@@ -272,8 +304,10 @@ def test_evaluate_judges_the_intervals_that_translate_writes(
     how = {"interval": 0.9, "precision": "fp32", "pictures": 1}
     report = evaluate([judged / name], manifest, tmp_path / "report", **how)  # type: ignore[arg-type]
     about = report.metrics["models"][0]["intervals"]
-    found = {(p["group"], p["quantity"]): p for p in about["places"]}
+    found = {(p["group"], p["quantity"]): p for p in about["places"] if p["window"] == 1}
     assert set(found) == {(f"place-{n}", q) for n in (0, 1) for q in ("nir", "NDVI")}
+    means = {p["group"]: p for p in about["places"] if (p["quantity"], p["window"]) == ("NDVI", 10)}
+    assert set(means) == {"place-0", "place-1"}
     red, nir = (read(judged / "truth.tif")[0][n] for n in (0, 3))
     truth = {"nir": nir, "NDVI": (nir - red) / (nir + red)}
     for group, guide, of in (("place-0", "guide.tif", SAME), ("place-1", "coarse.tif", COARSER)):
@@ -294,6 +328,10 @@ def test_evaluate_judges_the_intervals_that_translate_writes(
             assert place["width"] == pytest.approx((high - low).mean(), rel=1e-4)
             score = interval_score(low, high, true, 0.9).mean()
             assert place["score"] == pytest.approx(score, rel=1e-3)
+        wanted = coverage_of_means(judged / name, tmp_path / "made.tif", guide, truth["NDVI"], of)
+        assert 0.02 < wanted[0] < 0.98
+        assert means[group]["coverage"] == pytest.approx(wanted[0], abs=1e-6)
+        assert means[group]["n"] == wanted[1]
     said = [(r["guide"], r["pairs"]) for r in about["left_out"]]
     assert said == [(GuideClass.of(24, False).words, 1), (GuideClass.of(8, True).words, 1)]
     assert about["coarser"] == []
@@ -338,3 +376,35 @@ def test_evaluate_without_a_pair_to_judge_is_refused_in_one_line(
         evaluate([judged / "plain"], manifest, tmp_path / "r", interval=interval, pictures=0)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["rgb2nir", "rgb2nir-guided"])
+def test_bundled_models_are_calibrated_with_guides_and_for_fields(name: str) -> None:
+    known: Any = load(name).calibration
+    assert known.familiar is not None
+    for guide in (None, GuideClass.of(2, False), SAME, COARSER, GuideClass.of(1, True)):
+        factors = [
+            known.factor(quantity, "reflectance", 0.9, window=side, guide=guide)[0]
+            for quantity in ("nir", "NDVI", "EVI")
+            for side in (1, 10, 50)
+        ]
+        assert all(0.1 < factor < 10 for factor in factors)
+
+
+@pytest.mark.slow
+def test_intervals_of_the_bundled_guided_model_are_the_same_in_tiles(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = []
+    for tile in (None, 96):
+        out = tmp_path / f"{tile}.tif"
+        load("rgb2nir-guided").translate(
+            folder / "scene.tif", out, guide=folder / "guide.tif", guide_days=0, tile=tile,
+            sensor="reflectance", guide_sensor="reflectance", interval=0.9, indices=["NDVI"],
+            precision="fp32", familiarity=True,
+        )  # fmt: skip
+        kinds = ("interval", "familiarity")
+        parts = [read(tmp_path / f"{tile}.{kind}.tif")[0] for kind in kinds]
+        found.append([*parts, read(tmp_path / f"{tile}_NDVI.interval.tif")[0]])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)

@@ -40,8 +40,6 @@ from crossband.model.calibration import (
 
 #: Columns that say which pixels a pair has.
 PAIR = ("source", "target", "source_window", "target_window", "degradation")
-#: Windows of guided results that are calibrated: means over fields are not asked for with a guide.
-GUIDED = (1,)
 #: Parts of the regions that the head is cross-fitted on.
 FOLDS = 5
 #: What counts once: name of the place, unit, class of the guides.
@@ -77,7 +75,7 @@ def fit(
     """
     plain = _Widths.of(places, constant=constant or not alone)
     factors = factors_of(places, quantities, plain.tables, plain.scores) if alone else ()
-    with_guide = _Widths.of(guided, constant=constant, windows=GUIDED) if guided else None
+    with_guide = _Widths.of(guided, constant=constant) if guided else None
     if with_guide is not None:
         factors += factors_of(guided, quantities, with_guide.tables, with_guide.scores)
     return Calibration(
@@ -108,7 +106,7 @@ def with_guided(
         fitted: how the errors were found, of results with a guide and without.
         sources: what these places are.
     """
-    widths, quantities = _Widths.of(places, windows=GUIDED), calibration.quantities
+    widths, quantities = _Widths.of(places), calibration.quantities
     kept = tuple(f for f in calibration.factors if f.guide is None)
     return replace(
         calibration,
@@ -134,15 +132,9 @@ class _Widths:
     head: Head | None
 
     @classmethod
-    def of(
-        cls,
-        places: Sequence[PlaceErrors],
-        *,
-        constant: bool = False,
-        windows: Sequence[int] = WINDOWS,
-    ) -> Self:
+    def of(cls, places: Sequence[PlaceErrors], *, constant: bool = False) -> Self:
         """Fit a head to each part of the regions, and one to all."""
-        tables = {side: SampleTable.of(places, side) for side in windows if _any(places, side)}
+        tables = {side: SampleTable.of(places, side) for side in WINDOWS if _any(places, side)}
         if constant:
             return cls(tables, {side: scores_of(t, None) for side, t in tables.items()}, None)
         folds, weights = _folds(places), _place_weights(places)

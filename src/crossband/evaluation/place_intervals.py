@@ -174,12 +174,10 @@ class PlaceIntervals:
             else:
                 continue
             low, high = limits(name, target.unit)
-            # With a guide, means over windows are not calibrated.
-            for side in WINDOWS if widths.guide is None else (1,):
-                maps = (np.clip(truth, low, high), np.clip(made, low, high), *widths.maps)
+            maps = (np.clip(truth, low, high), np.clip(made, low, high), *widths.maps)
+            for side in WINDOWS:
                 # Far pixels are classes of pixels: a mean over a window has none.
-                seen = (widths.measured, far) if side == 1 else (None, None)
-                errors = _errors(maps, *seen, mask, side)
+                errors = _errors(maps, widths.measured, far if side == 1 else None, mask, side)
                 if len(errors.truth):
                     kind = source.unit, name, side, widths.guide
                     self._add(kind, row, errors, (low, high))
@@ -339,16 +337,22 @@ def _errors(
     mask: NDArray[np.bool_],
     side: int,
 ) -> _Errors:
-    """Return truth, output and widths of valid pixels, or means over windows of `side` pixels."""
+    """Return truth, output and widths of valid pixels, or means over windows of `side` pixels.
+
+    With a guide, windows are those on its valid pixels, as in the calibration.
+    """
     if side == 1:
         values = [np.asarray(a[mask], np.float64) for a in maps]
     else:
+        mask = mask if measured is None else mask & measured
         counts = _block_sums(mask.astype(np.float64), side)
         kept = counts >= FILLED * side * side
         values = [_block_sums(np.where(mask, a, 0.0), side)[kept] / counts[kept] for a in maps]
     truth, made, below, above = values
     seen = None if far is None else np.asarray(far[mask], np.float64)
     guided = None if measured is None else measured[mask]
+    if guided is not None and side > 1:
+        guided = np.ones(len(truth), bool)
     return _Errors(truth, made, below, above, guided, seen)
 
 

@@ -55,7 +55,7 @@ def place_row(
         true: the index of measured bands, on the same grid; None where there is none.
         widths: of the index; None without intervals.
     """
-    index, wide = synthetic.bands[0], np.zeros(2)
+    index, wide = synthetic.bands[0], np.zeros((2, 3))
     inside, own, both = 0, Moments(), Moments()
     for box, mask in found.parts():
         count = int(np.count_nonzero(mask))
@@ -75,7 +75,7 @@ def place_row(
     pixels = inside if found.total is None else max(found.total, inside)
     bounds = math.nan, math.nan
     if widths is not None and own.n:
-        bounds = widths.bounds(own.mean_p, wide / own.n, own.n)
+        bounds = widths.bounds(own.mean_p, wide)
     return {
         "place": found.place.name,
         "date": date,

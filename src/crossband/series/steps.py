@@ -32,7 +32,8 @@ from crossband.series.record import SCENES
 from crossband.translate.options import GuideOptions, TranslateOptions
 from crossband.translate.provenance import synthetic_tags
 from crossband.translate.stream import Progress
-from crossband.translate.uncertain_files import uncertain_paths, widths_path
+from crossband.translate.uncertain_files import uncertain_paths
+from crossband.translate.width_files import widths_path
 
 
 @dataclass

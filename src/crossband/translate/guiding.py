@@ -44,6 +44,7 @@ from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
 from crossband.translate.trained_guide import TrainedGuide
 from crossband.translate.uncertain_files import PLAIN, FurtherBands, GuidedIntervals
+from crossband.translate.width_files import GuidedWidths
 
 #: Side in pixels of the windows that are corrected at once.
 SIDE = 1024
@@ -359,7 +360,8 @@ def _write(
         for output in outputs[1:]:
             if output.content is None:
                 made = compute_index_values(output.bands[0], known, window.mask)
-            elif isinstance(output.content, GuidedIntervals) and beside is not None:
+            elif isinstance(output.content, GuidedIntervals | GuidedWidths):
+                assert beside is not None
                 made = output.content(known, beside, window.mask, measured(box))
             else:
                 made = output.content(known, beside, window.mask)

@@ -16,7 +16,7 @@ from crossband.core import indices
 from crossband.core.warned import warn
 from crossband.errors import CrossbandError
 from crossband.model import Model
-from crossband.model.calibration import GUARANTEE, WINDOWS, Factors, GuideClass, limits
+from crossband.model.calibration import GUARANTEE, Factors, GuideClass, limits
 from crossband.model.uncertain import (
     DISSIMILARITY,
     calibration_of,
@@ -26,13 +26,19 @@ from crossband.model.uncertain import (
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
 from crossband.translate.options import IntervalOptions
+from crossband.translate.width_files import (
+    FACTORS,
+    GUIDED_BAND,
+    GUIDED_FACTORS,
+    GuidedWidths,
+    calibrated_windows,
+    widths_path,
+)
 
 #: Unit of what has none.
 PLAIN = "1"
 #: What is said of a guide whose age is not known.
 UNDATED = "When guide or scene were taken is not known; --guide-days 0 says that it was on one day"
-#: Tag of a file of widths: side of the windows -> what widths are multiplied by for their means.
-FACTORS = "CROSSBAND_INTERVAL_FACTORS"
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ class FurtherBands:
 
 
 #: What a file beside a result holds.
-Content = BandIntervals | GuidedIntervals | FurtherBands
+Content = BandIntervals | GuidedIntervals | FurtherBands | GuidedWidths
 #: Dissimilarity in units of its limit.
 FAMILIARITY_BAND = FurtherBands(slice(-1, None))
 
@@ -271,38 +277,6 @@ def uncertain_paths(
     return paths
 
 
-def widths_path(index: Path) -> Path:
-    """Return the path of the widths beside an index."""
-    return index.with_name(f"{index.stem}.widths.tif")
-
-
-def calibrated_windows(
-    model: Model, index: str, options: IntervalOptions, unit: str, sensor: str | None = None
-) -> dict[int, float]:
-    """Return what the widths of an index are multiplied by, by the side of windows in pixels.
-
-    Args:
-        model: calibrated.
-        index: name.
-        options: level and promise.
-        unit: of the source.
-        sensor: of the source, where it was declared.
-
-    Raises:
-        CrossbandError: the index was not calibrated for single pixels, or not at this level.
-    """
-    calibration, found = calibration_of(model), dict[int, float]()
-    assert options.interval is not None
-    for side in WINDOWS:
-        try:
-            how = (options.interval, options.promise, sensor, side)
-            found[side] = calibration.factor(index, unit, *how)[0]
-        except CrossbandError:
-            if side == 1:
-                raise
-    return found
-
-
 def uncertain_outputs(
     model: Model,
     result: OutputFile,
@@ -341,11 +315,18 @@ def uncertain_outputs(
             outputs.append(_beside(result, path, names, of_unit, tags, content))
         result.tags = {**result.tags, **outputs[0].tags}
         for name, index in extra.items() if options.widths else ():
-            factors = json.dumps(calibrated_windows(model, name, options, unit, sensor))
+            of = (model, name, options, unit, sensor)
+            tags = {**result.tags, FACTORS: json.dumps(calibrated_windows(*of))}
             names = (f"{name}_below", f"{name}_above")
-            first = 2 * calibration_of(model).quantities.index(name)
-            widths = FurtherBands(slice(first, first + 2))
-            tags = {**result.tags, FACTORS: factors}
+            quantities = calibration_of(model).quantities
+            first = 2 * quantities.index(name)
+            channels = slice(first, first + 2)
+            widths: Content = FurtherBands(channels)
+            if guide is not None:  # these widths follow those of results without a guide
+                first += 2 * len(quantities)
+                widths = GuidedWidths(slice(first, first + 2), channels)
+                tags[GUIDED_FACTORS] = json.dumps(calibrated_windows(*of, guide))
+                names = (*names, GUIDED_BAND)
             outputs.append(_beside(result, widths_path(index), names, PLAIN, tags, widths))
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
