@@ -45,6 +45,7 @@ REFUSED = {
     "UNITViT": "depends on the whole image",
     "GuidedUNet": "takes a guide",
     "GuidedResidual": "takes a guide",
+    "GuidedDetail": "takes a guide",
 }
 #: Classes of a thousand operators.
 LONG = frozenset({"FamiliarBlend", "LocalPyramid", "LocalStatistics", "ProgressiveUNet"})

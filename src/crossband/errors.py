@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 #: A hint lists all known names up to so many, and the three nearest of more.
-MOST_NAMES = 40
+MOST_NAMES = 30
 
 
 class CrossbandError(Exception):
