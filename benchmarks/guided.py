@@ -119,6 +119,25 @@ def text(name: str, rows: list[Row]) -> list[str]:
     return lines
 
 
+def by_campaign(rows: list[Row]) -> list[str]:
+    """Return the lines of a table: the error of `residual` over that of no guide, by campaign."""
+    if not rows or "residual" not in rows[0].errors:
+        return []
+    keys = ["campaign", "group"]
+    table = pd.DataFrame(
+        {key: row.place[key] for key in keys}
+        | dict(zip(("mae", "ndvi"), row.errors["residual"], strict=True))
+        | dict(zip(("mae_0", "ndvi_0"), row.errors["no guide"], strict=True))
+        for row in rows
+    )
+    lines = ["\n| campaign | places | residual, of no guide |", "|---|---|---|"]
+    for name, found in table.groupby(keys).mean().groupby("campaign"):
+        mean = found.mean()
+        shares = mean["mae"] / mean["mae_0"], mean["ndvi"] / mean["ndvi_0"]
+        lines.append(f"| {name} | {len(found)} | {shares[0]:.2f} / {shares[1]:.2f} |")
+    return lines
+
+
 def stated(found: dict[str, list[float]]) -> list[str]:
     """Return the lines of the table of agreements."""
     lines = ["\nAgreement", "| guide | rows | lowest | median | highest | below 0.1 |"]
@@ -227,6 +246,7 @@ def judge(
         print("\n".join(text(key, found[key])), flush=True)
     found["another date"] = [row for part in of for row in other_date(part, folder)]
     print("\n".join(text("another date", found["another date"])), flush=True)
+    print("\n".join(by_campaign(found["another date"])), flush=True)
     agreements = {key: [row.agreement for row in rows] for key, rows in found.items()}
     for part, places in zip(of, chosen, strict=True):
         for wrong, value in lies(places, LIE_RATIO, part.model, folder):

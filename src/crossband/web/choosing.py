@@ -15,9 +15,10 @@ from crossband.core.version import __version__
 from crossband.errors import CrossbandError
 from crossband.raster.grid import Grid
 from crossband.web import render as pictures
-from crossband.web.layers import Shown, layers_of, offered_indices, offered_levels
+from crossband.web.layers import layers_of, offered_indices, offered_levels
 from crossband.web.scenes import BusyError, Choice
 from crossband.web.server import Server, in_thread
+from crossband.web.shown import Shown
 from crossband.web.views import View
 
 

@@ -7,7 +7,7 @@ import math
 from starlette.requests import Request
 
 from crossband.errors import InputError
-from crossband.web.layers import Layer
+from crossband.web.shown import Layer
 from crossband.web.views import Bounds
 
 

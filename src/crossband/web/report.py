@@ -18,7 +18,8 @@ from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box
 from crossband.web import render as pictures
 from crossband.web.jobs import Job, Order
-from crossband.web.layers import Layer, Shown, layers_of
+from crossband.web.layers import layers_of
+from crossband.web.shown import Layer, Shown
 
 #: Longest side of a picture in pixels, and pixels along a side that numbers are taken from.
 _PICTURE, _NUMBERS = 480, 1024

@@ -14,11 +14,12 @@ import anyio.to_thread
 from crossband.errors import CrossbandError, InputError
 from crossband.web.guides import Guides
 from crossband.web.jobs import Jobs
-from crossband.web.layers import Layer, Shown, layers_of
+from crossband.web.layers import layers_of
 from crossband.web.places import Places
 from crossband.web.previews import Cell, Models, Previews
 from crossband.web.scenes import BusyError, Choice, OpenResult, OpenScene, Scenes
 from crossband.web.settings import Settings
+from crossband.web.shown import Layer, Shown
 
 T = TypeVar("T")
 #: Seconds that a request waits for cells.

@@ -13,11 +13,12 @@ from starlette.responses import JSONResponse, Response
 from crossband.errors import InputError
 from crossband.raster.grid import Box, Grid
 from crossband.web import render as pictures
-from crossband.web.layers import Layer, Shown, layers_of
+from crossband.web.layers import layers_of
 from crossband.web.previews import Cell
 from crossband.web.queries import bounds, number, ranges_of, whole_number
 from crossband.web.scenes import Choice
 from crossband.web.server import Server, in_thread
+from crossband.web.shown import Layer, Shown
 from crossband.web.views import FINEST, View
 
 #: Pixels along a side of a view whose distribution is measured; cells that it may need.
