@@ -10,7 +10,7 @@ import crossband
 from crossband.errors import RecipeError
 from crossband.networks.conditions import FACTS, Conditions
 from crossband.networks.generators.guided import LEVEL
-from crossband.networks.generators.guided_detail import GuidedDetail
+from crossband.networks.generators.guided_detail import RIDGE, GuidedDetail, regression
 from crossband.networks.generators.guided_residual import GuidedResidual
 from crossband.training.fit import fit
 from crossband.training.run_folder import MODEL
@@ -89,8 +89,7 @@ def test_the_network_of_a_model_is_not_trained(plain):
 def test_detail_depends_on_the_surroundings_and_not_beyond_the_guide():
     torch.manual_seed(1)
     network = made(GuidedDetail)
-    for parameter in network.gains.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
+    torch.nn.init.normal_(network.last.weight)
     torch.nn.init.constant_(network.unguided.line.bias, 1.0)
     x, guide = torch.rand(1, 3, 64, 64), torch.rand(1, 4, 64, 64)
     valid = torch.zeros(1, 1, 64, 64)
@@ -104,6 +103,39 @@ def test_detail_depends_on_the_surroundings_and_not_beyond_the_guide():
     moved = (network.forward_conditioned(other, seen) - found).abs()
     assert moved[..., 10, 10] > 1e-5
     assert moved[..., 10, 40:].max() == 0.0
+
+
+@torch.no_grad()
+def test_detail_does_not_count_masked_pixels():
+    torch.manual_seed(1)
+    network = made(GuidedDetail)
+    torch.nn.init.normal_(network.last.weight)
+    x, guide = torch.rand(1, 3, 64, 48), torch.rand(1, 4, 64, 48)
+    larger = torch.zeros(1, 3, 64, 64)
+    larger[..., :48] = x
+    beside = torch.cat([guide, torch.rand(1, 4, 64, 16)], dim=-1)
+    one = network.forward_conditioned(x, Conditions(guide=guided(guide)))
+    other = network.forward_conditioned(larger, Conditions(guide=guided(beside)))
+    inside = (..., slice(0, 44))  # the last cell is interpolated with one beyond it
+    torch.testing.assert_close(other[inside], one[inside], rtol=1e-4, atol=1e-5)
+
+
+def test_regressions_agree_with_a_solver():
+    torch.manual_seed(0)
+    colours = torch.rand(2, 3, 500, dtype=torch.double)
+    values = torch.stack([colours[:, 0] / 2 - colours[:, 2], 2 * colours[:, 1]], dim=1)
+    values += 0.2 * torch.rand_like(values)
+    both = torch.cat([colours, values], dim=1)
+    products = torch.cat([(both[:, n : n + 1] * both[:, n:]).mean(-1) for n in range(3)], dim=1)
+    slopes, explained = regression(
+        both.mean(-1)[..., None, None], products[..., None, None], count=3
+    )
+    for n in range(2):
+        c, v = (part[n] - part[n].mean(-1, keepdim=True) for part in (colours, values))
+        ridge = RIDGE * torch.eye(3, dtype=torch.double)
+        expected = torch.linalg.solve(c @ c.T / 500 + ridge, c @ v.T / 500)
+        torch.testing.assert_close(slopes[n, :, :, 0, 0], expected.T)
+        torch.testing.assert_close(explained[n, :, 0, 0], (expected * (c @ v.T) / 500).sum(0))
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ class LocalPyramid(Generator):
         members = cast("list[_Member]", list(self.members))
         contexts = [member.context_vectors(levels) for member in members]
         outputs = []
-        for some in _strips(rows, columns.stop - columns.start):
+        for some in strips_of(rows, columns.stop - columns.start):
             pixels = self._pixel_features(x[..., some, columns])
             total = pixels.new_zeros(())
             for member, vectors in zip(members, contexts, strict=True):
@@ -250,7 +250,7 @@ class LocalPyramid(Generator):
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
-        strips = _strips(slice(0, x.shape[-2]), x.shape[-1])
+        strips = strips_of(slice(0, x.shape[-2]), x.shape[-1])
         return torch.cat([self._cells(x, rows) for rows in strips], dim=2)
 
     def _cells(self, x: Tensor, strip: slice) -> Tensor:
@@ -336,7 +336,7 @@ class _Member(nn.Module):
         height, width = levels[0].shape[1:3]
         coarse = [self.levels[n](features) for n, features in enumerate(levels[1:], start=1)]
         vectors = []
-        for rows in _strips(slice(0, height), width):
+        for rows in strips_of(slice(0, height), width):
             total = self.levels[0](levels[0][:, rows])
             for number, values in enumerate(coarse, start=1):
                 total += interpolate_cells(values, rows, slice(0, width), STEP**number)
@@ -404,7 +404,7 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-def _strips(rows: slice, width: int) -> list[slice]:
+def strips_of(rows: slice, width: int) -> list[slice]:
     """Return parts of the rows: whole cells, and about `CACHED` pixels."""
     if is_traced():
         return [rows]
