@@ -9,7 +9,7 @@ pixels of each image, and the network is trained on these: the same network, los
 places, steps and blend as `rgb2nir/local-pyramid`, but the same pixels again and again. What these
 models are for is to be wrong at their fold as the recipe is at new places. `inner_folds.py` trains
 the recipe itself, in hours. `guide` trains such a model without two folds, and on it the recipe
-`rgb2nir/guided`, for a quarter of its crops: one training for each fold would take twice as long.
+`rgb2nir/guided`, for half of its crops: one training for each fold would take twice as long.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ RATE, DECAY, CLIP = 0.003, 0.01, 1.0
 #: Scales of the losses of the recipe, weight of the second one, and the guard of its denominator.
 NIR, NDVI, WEIGHT, GUARD = 0.05, 0.1, 0.5, 0.02
 #: Folds that the network with a guide never sees: most guides of other dates lie in them. Crops of
-#: a batch and steps of its training; the recipe has 32 and 3,000.
-HELD, CROPS, GUIDED_STEPS = (0, 3), 16, 1500
+#: a batch and steps of its training; the recipe has 64 and 6,000.
+HELD, CROPS, GUIDED_STEPS = (0, 3), 48, 4000
 #: Its folder.
 GUIDED = RUNS / "guided"
 NAMES = ("pixels", "truth", "corners", "shares", "cells", "low", "span")
@@ -227,7 +227,8 @@ def guide(samples: Samples, rows: Any, folder: Path) -> None:
     table = inner_folds.read("rgb2nir", "rgb2nir-guided", folder, FOLDS)
     inside = vault.with_weights(table[~table["fold"].isin(HELD)])
     inside.assign(split="train").to_csv(GUIDED / "rows.csv", index=False)
-    crossband("fit", "rgb2nir/guided", "--data.manifest", GUIDED / "rows.csv",
+    crossband("data", "pack", GUIDED / "rows.csv", "-o", GUIDED / "packed", "--overwrite")
+    crossband("fit", "rgb2nir/guided", "--data.manifest", GUIDED / "packed",
               "-o", GUIDED / "run", "--overwrite", "--no-baselines",
               "--unguided", GUIDED / "unguided", "--method.max_steps", GUIDED_STEPS,
               "--data.batch", CROPS)  # fmt: skip
