@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -210,9 +211,20 @@ def ship(name: str) -> None:
     images = pd.read_csv(folder / REPORT / "per_image.csv")
     bands = sharpen.band_table(images) if "band" in images else ""
     text = card(model, MODELS[name].recipe, used, errors, looks, kept, bands)
+    old = target / "README.md"
+    sure = intervals_section(old.read_text(encoding="utf-8")) if old.is_file() else ""
+    text = text.replace("## Data\n", f"{sure}## Data\n", 1)
     model.save(target, dtype="bfloat16", card=text)
+    if sure:
+        print("the card's section on intervals is that of the weights before: calibrate them again")
     write_training_data(target, _pairs(model, used))
     print(target.relative_to(ROOT))
+
+
+def intervals_section(text: str) -> str:
+    """Return the section of a card that is written by hand, after the model was calibrated."""
+    found = re.search(r"^## How sure it is\n.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
+    return found[0] if found else ""
 
 
 def name_training_data(name: str, manifests: Path) -> None:
