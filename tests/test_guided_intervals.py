@@ -158,7 +158,7 @@ def test_a_class_with_few_places_takes_the_next_coarser_one(folder: Path) -> Non
     [
         ("plain", {"guide_method": "linear"}, "--guide-method linear are not calibrated"),
         ("plain", {"guide_days": 5}, "another date.* were not calibrated"),
-        ("plain", {"guide_days": None}, "not known; --guide-days 0 says"),
+        ("plain", {"guide_days": None}, "not known; --guide-days of translate"),
         ("plain", {"guide_days": -1.0}, "--guide-days -1: at least 0"),
         ("plain", {"guide_method": "difference", "guide_days": 5}, "has not all bands"),
         ("trained", {"guide_days": 5}, "another date.* were not calibrated"),
@@ -180,7 +180,7 @@ def test_a_guide_of_unknown_age_counts_as_one_of_another_date(folder: Path) -> N
     dated = GuideClass.of(8, True)
     model.calibration = with_guides(model.calibration, {SAME: 40, dated: 40})
     seen = (8.0, float("nan")), "reflectance", None
-    with pytest.warns(CrossbandWarning, match="--guide-days 0 says"):
+    with pytest.warns(CrossbandWarning, match="--guide-days of translate"):
         assert guide_class(model, IntervalOptions(0.9), *seen) == dated
     assert guide_class(model, IntervalOptions(0.9), (8.0, 0.0), *seen[1:]) == SAME
 

@@ -201,7 +201,9 @@ class GuideCorrection:
             when = when if math.isnan(self.days) else "of another date"
             raise CrossbandError(
                 f"--interval: {self._what} is {when}, and has not all bands that the model takes, "
-                "so the result is not calibrated; give a guide with these bands, or --guide-days 0"
+                "so the result is not calibrated; give a guide with these bands, or say that "
+                "it is of the same date: --guide-days 0 of translate, or the columns date and "
+                "guide_datetime of a manifest"
             )
         return self.ratio, self.days
 

@@ -38,7 +38,10 @@ from crossband.translate.width_files import (
 #: Unit of what has none.
 PLAIN = "1"
 #: What is said of a guide whose age is not known.
-UNDATED = "When guide or scene were taken is not known; --guide-days 0 says that it was on one day"
+UNDATED = (
+    "When guide or scene were taken is not known; --guide-days of translate, or the columns date "
+    "and guide_datetime of a manifest, say it"
+)
 
 
 @dataclass(frozen=True)
