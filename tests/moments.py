@@ -12,7 +12,6 @@ import errno
 import os
 import signal
 import sys
-import threading
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: What a full disk refuses; a name can be given and removed there.
@@ -24,13 +23,10 @@ class _Folder:
     """A watched folder: its moments so far, and what happens at each."""
 
     def __init__(self, path, act):
-        self.path, self.act, self.seen = str(path), act, []
-        # Several files may be finished at once: their moments come one after the other.
-        self._acting, self._thread = threading.Lock(), None
+        self.path, self.act, self.seen, self._busy = str(path), act, [], False
 
     def note(self, what, path):
-        here = threading.get_ident()
-        if self._thread == here or not isinstance(path, str | bytes | os.PathLike):
+        if self._busy or not isinstance(path, str | bytes | os.PathLike):
             return
         path = os.path.abspath(os.fsdecode(path))
         if not path.startswith(self.path + os.sep) or f"{os.sep}logs{os.sep}" in path:
@@ -40,13 +36,12 @@ class _Folder:
             return  # this changes nothing
         if what == "open" and os.path.isdir(path):
             return  # a file without a name
-        with self._acting:
-            self.seen.append(f"{what} {os.path.relpath(path, self.path)}")
-            self._thread = here
-            try:
-                self.act(len(self.seen), self.seen[-1])
-            finally:
-                self._thread = None
+        self.seen.append(f"{what} {os.path.relpath(path, self.path)}")
+        self._busy = True
+        try:
+            self.act(len(self.seen), self.seen[-1])
+        finally:
+            self._busy = False
 
 
 def _hook(event, arguments):

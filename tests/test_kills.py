@@ -7,7 +7,6 @@ a few moments of each command, the slow one all of them, on a copy of what each 
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import resource
@@ -225,12 +224,6 @@ def test_killed(name, moment, inputs, whole, interpreters, tmp_path):
     ends_the_same(writer, inputs, tmp_path, expected)
 
 
-def copied(source, target):
-    """Copy a file, unless GDAL removes it in another thread."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(source, target)
-
-
 def chosen(writer, seen):
     """Return which moments the slow tier takes: all, or some and all of the last ones."""
     return [n for n in range(1, len(seen) + 1) if n % writer.every == 0 or n > len(seen) - 9]
@@ -246,7 +239,7 @@ def test_killed_at_every_moment(name, inputs, whole, tmp_path):
 
     def copy(number, moment):
         if number in wanted:
-            shutil.copytree(out, tmp_path / str(number), copy_function=copied)
+            shutil.copytree(out, tmp_path / str(number))
 
     with moments.watched(out, copy):
         assert main(arguments(writer, inputs, out)) == 0

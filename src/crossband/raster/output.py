@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +37,6 @@ MADE_FROM_TAG = "CROSSBAND_MADE_FROM"
 _LARGEST = {"lzw": 1.5}
 #: GDAL would compress overviews twice: in a temporary file, then in the COG.
 PLAIN_OVERVIEWS = {"COG_TMP_COMPRESSION": "NONE"}
-#: Files that are made at the same time: GDAL compresses with all processors, but makes overviews
-#: and reads with one.
-FILES_AT_ONCE = 4
 #: Errors of GDAL; rasterio does not convert all of them to its own class.
 _ERRORS = (RasterioError, CPLE_BaseError, OSError)
 #: Pixels that are encoded at once, so that intermediate arrays stay small.
@@ -242,11 +238,9 @@ def made_from_of(path: Path) -> str | None:
 
 
 def finish_files(outputs: Sequence[OutputFile], store: Store) -> None:
-    """Make all files, a few at once, and rename them into place, the first one last."""
+    """Make all files and rename them into place, the first one last."""
     try:
-        # Filters of warnings are of the process, so this context spans those of the threads.
-        with gdal(), ThreadPoolExecutor(FILES_AT_ONCE, "crossband-finish") as pool:
-            finals = list(pool.map(lambda output: output.finish(store), outputs))
+        finals = [output.finish(store) for output in outputs]
         store.note_placing([output.path for output in outputs])
         for output, final in reversed(list(zip(outputs, finals, strict=True))):
             output.place(final)
