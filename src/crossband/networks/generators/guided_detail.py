@@ -191,7 +191,7 @@ def reach_of(width: float) -> int:
 
 
 def gaussian_sum(x: Tensor, width: float) -> Tensor:
-    """Smooth [B, C, H, W] by a Gaussian; `width` in pixels; beyond the edge are zeros."""
+    """Smooth [B, C, H, W] by a Gaussian of a width in cells; beyond the edge are zeros."""
     reach, channels = reach_of(width), x.shape[1]
     at = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (at / width) ** 2)
