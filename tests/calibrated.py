@@ -117,3 +117,15 @@ def finer_model(folder: Path, scale: int) -> Model:
     ]
     replace(found, quantities=quantities, head=head, factors=tuple(factors)).save(folder)
     return load(folder)
+
+
+def assert_same_bands(made: np.ndarray, wanted: np.ndarray, atol: float = 2e-5) -> None:
+    """Compare bands [n, h, w] of which bounds and dissimilarities are rounded.
+
+    Where a number lies as good as on the border of two steps, the last bit of a sum decides which
+    one it becomes: a step is at most 1/256 of a width or of 1.
+    """
+    np.testing.assert_array_equal(np.isnan(made), np.isnan(wanted))
+    difference = np.nan_to_num(np.abs(made - wanted))
+    assert (difference > atol).mean() < 1e-3
+    assert difference.max() <= 1 / 256 + atol

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from calibrated import SIGNATURE, calibration, with_guides
+from calibrated import SIGNATURE, assert_same_bands, calibration, with_guides
 from scipy.ndimage import gaussian_filter
 
 from crossband import load
@@ -115,7 +115,7 @@ def test_tiles_equal_the_whole_and_holes_have_plain_intervals(folder: Path, name
         kinds = (".tif", ".interval.tif", "_NDVI.interval.tif", ".familiarity.tif")
         found.append([read(Path(f"{stem}{kind}")) for kind in kinds])
     for (one, _), (other, _) in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6, equal_nan=True)
+        assert_same_bands(one, other, atol=2e-6)
     (nir, _), (bounds, tags), *_ = found[0]
     inside = (bounds[0] <= nir[0] + 1e-6) & (nir[0] <= bounds[1] + 1e-6)
     assert np.nanmean(inside) == 1
@@ -135,7 +135,7 @@ def test_tiles_equal_the_whole_and_holes_have_plain_intervals(folder: Path, name
     )
     above = bounds[1] - nir[0]
     alone = read(folder / "alone.interval.tif")[0][1] - read(folder / "alone.tif")[0][0]
-    np.testing.assert_allclose(above[:80], alone[:80], rtol=1e-3)
+    np.testing.assert_allclose(above[:80], alone[:80], rtol=1e-2)  # as both are rounded
     assert np.abs(above[110:] - alone[110:]).mean() > 0.1 * alone[110:].mean()
 
 
@@ -407,4 +407,4 @@ def test_intervals_of_the_bundled_guided_model_are_the_same_in_tiles(
         parts = [read(tmp_path / f"{tile}.{kind}.tif")[0] for kind in kinds]
         found.append([*parts, read(tmp_path / f"{tile}_NDVI.interval.tif")[0]])
     for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-5)
+        assert_same_bands(one, other)

@@ -29,17 +29,17 @@ def limited(monkeypatch):
     """Return a function: run the command; files may have so many bytes when they are made."""
     most = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    finish = OutputFile.finish
+    make = OutputFile.make
 
     def run(size, *words):
         def within(*arguments):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, most[1]))
             try:
-                return finish(*arguments)
+                return make(*arguments)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
-        monkeypatch.setattr(OutputFile, "finish", within)
+        monkeypatch.setattr(OutputFile, "make", within)
         return main(["translate", *map(str, words)])
 
     yield run

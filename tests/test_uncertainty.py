@@ -15,7 +15,7 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
-from calibrated import BANDS, calibrated_model, calibration
+from calibrated import BANDS, assert_same_bands, calibrated_model, calibration
 
 from crossband import load
 from crossband.api import Model
@@ -36,6 +36,7 @@ from crossband.networks.uncertainty import cells_at, surroundings_of
 from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
 from crossband.translate.statistics import Statistics
+from crossband.translate.uncertain_files import WIDTH_BITS, rounded_outwards
 from crossband.translate.unfamiliar_causes import WORDS, likely_cause
 
 
@@ -86,12 +87,32 @@ def test_files_tags_and_values(model: Model, scene: Path, tmp_path: Path) -> Non
     assert (tmp_path / "nir.familiarity.tif").exists()
 
 
+def test_bounds_are_rounded_outwards() -> None:
+    rng = np.random.default_rng(0)
+    lower = rng.normal(0, 10.0 ** rng.uniform(-4, 4, 50_000)).astype(np.float32)
+    width = (10.0 ** rng.uniform(-6, 3, 50_000)).astype(np.float32)
+    upper = lower + width
+    low, high = rounded_outwards(lower, upper)
+    assert (low <= lower).all()
+    assert (upper <= high).all()
+    wide = upper - lower > 0
+    assert (((high - low) / (upper - lower))[wide] <= 1 + 2 / 2**WIDTH_BITS + 1e-6).all()
+    np.testing.assert_array_equal(low[~wide], lower[~wide])
+    np.testing.assert_array_equal(high[~wide], upper[~wide])
+    same = np.array([0.3, -7, 1e4, 0], np.float32)
+    np.testing.assert_array_equal(rounded_outwards(same, same), [same, same])
+    # Few bits are left: a third of the bytes of the mantissa and more are zeros.
+    near = rng.uniform(0.1, 0.5, 1000).astype(np.float32)
+    bits = rounded_outwards(near, near + np.float32(0.1)).view(np.int32)
+    assert (bits & 0x7FF == 0).all()
+
+
 def test_tiles_equal_the_whole(model: Model, scene: Path) -> None:
     options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "interval": 0.8}
     whole = model.translate(scene, whole=True, familiarity=True, **options)
     tiled = model.translate(scene, tile=128, familiarity=True, **options)
     assert list(whole.band.values) == ["nir", "nir_lower", "nir_upper", "dissimilarity"]
-    np.testing.assert_allclose(tiled.values, whole.values, atol=2e-5)
+    assert_same_bands(tiled.values, whole.values)
 
 
 @pytest.mark.slow
@@ -107,7 +128,7 @@ def test_an_array_has_the_bands_of_a_file(model: Model, scene: Path, chunks: int
     whole = model.translate(scene, bands=BANDS, **options)
     assert list(made.band.values) == list(whole.band.values)
     assert made.attrs["CROSSBAND_INTERVAL"] == "0.9"
-    np.testing.assert_allclose(made.values, whole.values, atol=2e-5)
+    assert_same_bands(made.values, whole.values)
     with pytest.raises(CrossbandError, match="takes no 'interval'"):
         model.series(array, interval=0.9)
 

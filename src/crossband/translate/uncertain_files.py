@@ -37,6 +37,14 @@ from crossband.translate.width_files import (
 
 #: Unit of what has none.
 PLAIN = "1"
+#: Bounds and dissimilarities keep so many digits, as the others are noise that takes half of the
+#: time of making a file, and half of its bytes: bounds are multiples of a power of two that is at
+#: most the interval's width over 2**WIDTH_BITS, dissimilarities of STEP.
+WIDTH_BITS, STEP = 8, np.float32(1 / 256)
+#: Widths below this one count as this one: the bounds are left as they are.
+_LEAST_WIDTH = np.float32(1e-20)
+#: The bits of a float32 that hold its exponent, which is above 23 others.
+_EXPONENT = np.int32(0x7F800000)
 #: What is said of a guide whose age is not known.
 UNDATED = (
     "When guide or scene were taken is not known; --guide-days of translate, or the columns date "
@@ -95,8 +103,24 @@ class Bounds:
     ) -> NDArray[np.float32]:
         """Return lower and upper values [2, h, w] of values [h, w]."""
         below, above = further[self.channel : self.channel + 2] * np.float32(self.factor)
-        bounds = np.stack([values - below, values + above])
-        return np.asarray(np.clip(bounds, self.low, self.high), np.float32)
+        lower, upper = np.clip([values - below, values + above], self.low, self.high)
+        return np.clip(rounded_outwards(lower, upper), self.low, self.high)
+
+
+def rounded_outwards(lower: NDArray[np.float32], upper: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return bounds [2, h, w] with few digits; they hold `lower` and `upper`.
+
+    Intervals become wider by at most one part in 128, and by 0.2 % on average; see `WIDTH_BITS`.
+    """
+    width = np.maximum(upper - lower, _LEAST_WIDTH)
+    power = width.view(np.int32) & _EXPONENT  # of the largest power of two that is not above it
+    step = (power - (WIDTH_BITS << 23)).view(np.float32)
+    bounds = np.stack([lower, upper])
+    bounds /= step
+    np.floor(bounds[0], out=bounds[0])
+    np.ceil(bounds[1], out=bounds[1])
+    bounds *= step
+    return bounds
 
 
 @dataclass(frozen=True)
@@ -168,9 +192,11 @@ class FurtherBands:
 
     Attributes:
         channels: which ones.
+        step: values become multiples of it; None leaves them as they are.
     """
 
     channels: slice
+    step: np.float32 | None = None
 
     def __call__(
         self,
@@ -179,13 +205,16 @@ class FurtherBands:
         mask: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return values [channels, h, w] and the mask."""
-        return np.where(mask, further[self.channels], np.float32(0)), mask
+        values = further[self.channels]
+        if self.step is not None:
+            values = np.round(values / self.step) * self.step
+        return np.where(mask, values, np.float32(0)), mask
 
 
 #: What a file beside a result holds.
 Content = BandIntervals | GuidedIntervals | FurtherBands | GuidedWidths
 #: Dissimilarity in units of its limit.
-FAMILIARITY_BAND = FurtherBands(slice(-1, None))
+FAMILIARITY_BAND = FurtherBands(slice(-1, None), STEP)
 
 
 def ready_model(

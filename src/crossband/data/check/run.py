@@ -6,7 +6,6 @@ A file that cannot be read is a finding. So is one that kills the process that r
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from crossband.core.processors import processors
 from crossband.data import manifest
 from crossband.data.check import across_rows
 from crossband.data.check.findings import KINDS, Finding, make_finding
@@ -105,7 +105,7 @@ def check(
     table = manifest.read(path, lenient=True)
     rows = [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
     if workers is None:
-        workers = 1 if len(rows) < _FEW else _processors()
+        workers = 1 if len(rows) < _FEW else processors()
     if workers < 1:
         raise CrossbandError(f"--workers must be 1 or more, not {workers}")
     measured: list[RowStats | None] = [None] * len(rows)
@@ -161,12 +161,6 @@ def usable_rows(report: Report) -> pd.DataFrame:
         raise ManifestError(f"{report.manifest}: every row has a finding; nothing is left to write")
     kept: pd.DataFrame = report.table[~report.table["row"].isin(out)]
     return kept
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _measure(
