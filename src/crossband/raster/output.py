@@ -151,7 +151,7 @@ class OutputFile:
                 if self.picture:
                     self._write_picture(self._vrt, final, self._masked)
                 else:
-                    rasterio.shutil.copy(self._vrt, final, **self.cog.options())
+                    rasterio.shutil.copy(self._vrt, final, **self.cog.options(self.encoding.dtype))
         except _ERRORS as error:
             raise write_error(self.path, error) from error
 

@@ -430,7 +430,6 @@ def _beside(
     content: Content,
 ) -> OutputFile:
     plain = Encoding("float32", nodata=float("nan"))
-    # Their digits are mostly noise, which takes half of the time to compress and does not shrink.
     cog = replace(result.cog, quick=True)
     return replace(
         result,

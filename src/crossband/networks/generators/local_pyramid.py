@@ -363,12 +363,15 @@ class _Member(nn.Module):
 
     def output(self, pixels: Tensor, vectors: Tensor) -> Tensor:
         """Features [B, h, w, F], context vectors [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
-        # Hard swish is as good as a GELU here, whose exponential would take half of the time.
-        hidden = functional.hardswish(self.pixel_in(pixels).add_(vectors))
-        hidden = functional.hardswish(self.pixel_mix(hidden))
-        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
-        with torch.autocast(hidden.device.type, enabled=False):
-            result: Tensor = self.pixel_out(hidden.float())
+        # Hard swish is as good as a GELU here, whose exponential would take half of the time. All
+        # but the large product is in fp32: sums of two types are slow, and bfloat16 outputs have
+        # steps of 1/256 of their value, visible in flat areas.
+        reuse = not torch.is_grad_enabled()
+        with torch.autocast(pixels.device.type, enabled=False):
+            hidden = functional.hardswish(self.pixel_in(pixels).add_(vectors), inplace=reuse)
+        mixed = self.pixel_mix(hidden)
+        with torch.autocast(mixed.device.type, enabled=False):
+            result: Tensor = self.pixel_out(functional.hardswish(mixed.float(), inplace=reuse))
         return result
 
 
