@@ -91,6 +91,7 @@ def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
     ("shape", "tile"), [((61, 83), 48), slow((100, 35), 64), slow((30, 30), 40)]
 )
 def test_tiled_equals_whole(name, arguments, shape, tile):
+    torch.manual_seed(1)  # the weights do not depend on the tests before
     network = waken(build(Generator, name, arguments))
     if network.margin is None:
         pytest.skip("sees the whole image, and says so")
@@ -116,7 +117,8 @@ def test_tiled_equals_whole(name, arguments, shape, tile):
         )
         for n in (4096, tile)
     )
-    assert np.abs(whole.values - tiled.values).max() <= 1e-5
+    largest = max(np.abs(whole.values).max(), 1.0)
+    assert np.abs(whole.values - tiled.values).max() <= 1e-5 * largest
     assert len(np.unique(whole.values)) > 10 or name == "PerPixelMean"
 
 

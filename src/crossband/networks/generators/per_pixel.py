@@ -70,13 +70,14 @@ class PerPixelLinear(_LinearInFeatures):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> [B, Ct, H, W]."""
-        # A product of matrices takes a hundredth of a convolution's time on a CPU. In fp32, as
-        # bfloat16 outputs have steps of 1/256 of their value.
+        # Sums of bands take a fiftieth of a convolution's time on a CPU, and are the same for a
+        # pixel wherever it lies, which a product of matrices is not. In fp32, as bfloat16 outputs
+        # have steps of 1/256 of their value.
         with torch.autocast(x.device.type, enabled=False):
-            out = torch.matmul(self.line.weight.flatten(1), x.flatten(2))
-            if self.line.bias is not None:
-                out = out + self.line.bias[:, None]
-        return out.view(x.shape[0], -1, *x.shape[-2:])
+            out = x[:, :1] * self.line.weight[:, 0]
+            for band in range(1, self.in_channels):
+                out = out + x[:, band : band + 1] * self.line.weight[:, band]
+            return out if self.line.bias is None else out + self.line.bias[:, None, None]
 
     def features(self, x: Tensor) -> Tensor:
         """The bands and a constant: [B, Cs + 1, H, W]."""
