@@ -12,7 +12,7 @@ import numpy as np
 from relations_shown import collect
 from relations_shown import table as relations_table
 from systems_budget import BATCH, CROP, SEEDS
-from systems_text import ADVICE, STORIES
+from systems_text import ADVICE, STORIES, WHY
 
 from crossband.metrics import Metric, describe
 from crossband.training import recipe
@@ -179,6 +179,8 @@ def _long(name: str, run: Mapping[str, Any]) -> list[str]:
         for holds in (True, False)
         if any(c["holds"] is holds for c in run["claims"])
     ]
+    if name in WHY and not all(c["holds"] for c in run["claims"]):
+        claims.append(f"- Why: {WHY[name]}")
     if run["slope"] is not None:
         claims.append(
             f"- Slope at the end: {run['slope']:+.1f} % over as many steps as the last half has."

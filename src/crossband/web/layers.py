@@ -27,7 +27,7 @@ from crossband.model.uncertain import (
 from crossband.raster.grid import Box
 from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
-from crossband.translate.uncertain_files import Bounds, guide_class
+from crossband.translate.uncertain_files import FAMILIARITY_BAND, Bounds, guide_class
 from crossband.web.previews import cells_of
 from crossband.web.shown import Layer, Shown, nan_where_masked
 from crossband.web.views import View
@@ -187,7 +187,9 @@ def familiarity_layers(shown: Shown) -> list[Layer]:
 
     def read(box: Box, _: int) -> Array | None:
         values = _sure_values(shown, box)
-        return None if values is None else values[-1:]
+        if values is None:
+            return None
+        return FAMILIARITY_BAND({}, values, np.ones(values.shape[1:], bool))[0]
 
     title = "Unfamiliar (above 1)"
     layer = _sure_layer(shown, "familiarity", title, DISSIMILARITY, read, (0.0, 2.0))
