@@ -285,4 +285,9 @@ WHY: dict[str, str] = {
         "it is far ahead of luminance in MAE and KID, which is what learning without pairs can "
         "show here."
     ),
+    "sar2optical/pix2pix": (
+        "There are 26 pairs of four places in decibels to train on, and two places to judge. The "
+        "discriminator knows every target by heart: its loss is 0.001 after 1,300 steps, and tells "
+        "the generator nothing from then on. The published training has 12,800 pairs."
+    ),
 }
