@@ -104,9 +104,8 @@ STORIES = {
     "rgb2nir/wgan-gp-small": (
         "A conditional Wasserstein GAN with a gradient penalty beside L1, on crops of 64 pixels. "
         "The critic sees colours and near infrared together. It gives sharper edges than L1 alone. "
-        "Each step trains "
-        "the critic five times, and the penalty needs second derivatives in fp32, so that it is "
-        "the slowest small recipe."
+        "Each step trains the critic five times, and the penalty needs second derivatives in fp32, "
+        "so that it is the slowest small recipe."
     ),
     "rgb2nir/wgan-gp": (
         "The same system for 256 pixels: one level more, batches of 128, four critic steps. It is "
@@ -272,18 +271,17 @@ WHY: dict[str, str] = {
     "rgb2nir/wgan-gp-small": (
         "The critic has first to learn: in 3,000 steps its penalty falls from 0.15 to 0.0003, and "
         "its estimate grows meanwhile. L1 weighs a hundred times as much, so that the generator "
-        "hardly follows the critic; its error falls by a quarter all the same."
+        "hardly follows the critic. Its error falls by more than a quarter all the same."
     ),
     "rgb2nir/nir-gan-satclip": (
         "It learns its places by heart: only 97 pairs of 76 places have coordinates, and at the "
         "end the L1 of training is 0.017, a seventh of the error at unseen places. The same "
-        "generator without coordinates, on the chips, is ahead of `linear`. Shuffled places make "
-        "no difference that matters."
+        "generator without coordinates, on the chips, is ahead of `linear`. With shuffled places "
+        "the error is as good as the same."
     ),
     "rgb2thermal/cyclegan": (
-        "Nothing tells it which things are warm, so that its error stays above that of a constant; "
-        "it is far ahead of luminance in MAE and KID, which is what learning without pairs can "
-        "show here."
+        "Nothing tells it which things are warm, so that its error stays above that of a constant, "
+        "and goes up and down at unseen places. It is ahead of luminance in MAE and KID."
     ),
     "sar2optical/pix2pix": (
         "There are 26 pairs of four places in decibels to train on, and two places to judge. The "

@@ -36,7 +36,7 @@ from crossband.networks.uncertainty import cells_at, surroundings_of
 from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
 from crossband.translate.statistics import Statistics
-from crossband.translate.uncertain_files import WIDTH_BITS, rounded_outwards
+from crossband.translate.uncertain_bands import WIDTH_BITS, rounded_outwards
 from crossband.translate.unfamiliar_causes import WORDS, likely_cause
 
 
@@ -92,7 +92,7 @@ def test_bounds_are_rounded_outwards() -> None:
     lower = rng.normal(0, 10.0 ** rng.uniform(-4, 4, 50_000)).astype(np.float32)
     width = (10.0 ** rng.uniform(-6, 3, 50_000)).astype(np.float32)
     upper = lower + width
-    low, high = rounded_outwards(lower, upper)
+    low, high = rounded_outwards(lower, upper, (-np.inf, np.inf))
     assert (low <= lower).all()
     assert (upper <= high).all()
     wide = upper - lower > 0
@@ -100,10 +100,10 @@ def test_bounds_are_rounded_outwards() -> None:
     np.testing.assert_array_equal(low[~wide], lower[~wide])
     np.testing.assert_array_equal(high[~wide], upper[~wide])
     same = np.array([0.3, -7, 1e4, 0], np.float32)
-    np.testing.assert_array_equal(rounded_outwards(same, same), [same, same])
-    # Few bits are left: a third of the bytes of the mantissa and more are zeros.
+    np.testing.assert_array_equal(rounded_outwards(same, same, (-10, 1e5)), [same, same])
+    # Of the 23 bits of the numbers the last 11 are zeros.
     near = rng.uniform(0.1, 0.5, 1000).astype(np.float32)
-    bits = rounded_outwards(near, near + np.float32(0.1)).view(np.int32)
+    bits = rounded_outwards(near, near + np.float32(0.1), (0, 1)).view(np.int32)
     assert (bits & 0x7FF == 0).all()
 
 

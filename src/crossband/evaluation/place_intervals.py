@@ -23,7 +23,7 @@ from crossband.model.calibration import WINDOWS, Factors, GuideClass, limits
 from crossband.model.uncertain import calibration_of, uncertain_model
 from crossband.raster.grid import Window
 from crossband.translate.options import IntervalOptions, TileOptions
-from crossband.translate.uncertain_files import rounded_outwards
+from crossband.translate.uncertain_bands import rounded_outwards
 from crossband.translate.window import translate_window
 
 Array = NDArray[np.float64]
@@ -246,8 +246,7 @@ class PlaceIntervals:
         parts = errors.made, errors.below, errors.above
         low, high = _bounds(*parts, factor, ends)
         if kind[2] == 1:  # as a file has them
-            exact = (np.asarray(bound, np.float32) for bound in (low, high))
-            low, high = np.clip(rounded_outwards(*exact), *ends)
+            low, high = rounded_outwards(low.astype(np.float32), high.astype(np.float32), ends)
         inside = (low <= errors.truth) & (errors.truth <= high)
         score = interval_score(low, high, errors.truth, self.options.interval)
         place.n += len(inside)

@@ -58,7 +58,7 @@ class WidthHead(nn.Module):
 class Tanh(nn.Module):
     """The hyperbolic tangent as 2 sigmoid(2 x) - 1, within 1e-6.
 
-    On a CPU torch computes a sigmoid ten times as fast as a hyperbolic tangent.
+    On a CPU torch computes a sigmoid much faster than a hyperbolic tangent.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Cog:
         compress: deflate, zstd, lzw or none. The predictor fits the data type: 2 for integers, 3
             for floating point.
         blocksize: side of a block in pixels, a multiple of 16, at least 128.
-        quick: the file is made in three quarters of the time, without predictor and statistics.
+        quick: the file is made fast, without predictor and statistics of its bands.
     """
 
     compress: str = "deflate"
@@ -45,8 +45,8 @@ class Cog:
         """Return GDAL's creation options.
 
         Args:
-            dtype: of the file. The digits of floating-point numbers are mostly noise: they are
-                compressed fast, as the usual level takes twice the time and saves 2 %.
+            dtype: of the file. The digits of floating-point numbers are mostly noise, which no
+                level of compression makes smaller: the fastest one is taken.
         """
         compression = {"compress": self.compress.upper()}
         if self.compress != "none" and not self.quick:

@@ -29,7 +29,8 @@ from crossband.translate.engine_cache import shared_engine
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
-from crossband.translate.uncertain_files import SureBands, ready_model
+from crossband.translate.uncertain_bands import SureBands
+from crossband.translate.uncertain_files import ready_model
 from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:

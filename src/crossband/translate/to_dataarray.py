@@ -16,7 +16,8 @@ from crossband.translate.conditions import SceneConditions
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling
-from crossband.translate.uncertain_files import SureBands, ready_model
+from crossband.translate.uncertain_bands import SureBands
+from crossband.translate.uncertain_files import ready_model
 from crossband.translate.window import check_source, translate_window
 
 

@@ -27,7 +27,8 @@ from crossband.model.uncertain import (
 from crossband.raster.grid import Box
 from crossband.translate.options import IntervalOptions
 from crossband.translate.stream import compute_index_values
-from crossband.translate.uncertain_files import FAMILIARITY_BAND, Bounds, guide_class
+from crossband.translate.uncertain_bands import FAMILIARITY_BAND, Bounds
+from crossband.translate.uncertain_files import guide_class
 from crossband.web.previews import cells_of
 from crossband.web.shown import Layer, Shown, nan_where_masked
 from crossband.web.views import View

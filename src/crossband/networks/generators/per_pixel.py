@@ -70,7 +70,7 @@ class PerPixelLinear(_LinearInFeatures):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> [B, Ct, H, W]."""
-        # Sums of bands take a fiftieth of a convolution's time on a CPU, and are the same for a
+        # Sums of bands take far less time than a convolution on a CPU, and are the same for a
         # pixel wherever it lies, which a product of matrices is not. In fp32, as bfloat16 outputs
         # have steps of 1/256 of their value.
         with torch.autocast(x.device.type, enabled=False):
