@@ -13,7 +13,8 @@ gives the same weights as without a stop. It runs at a low priority. Ctrl-C and 
 within a step; run it again to go on.
 
 Pairs are those of task_pairs.py: regions that nothing trains on are judged, and places of
-others give the curve. With --manifest, pairs of one's own are used, with their column `split`.
+others give the curve; pix2pix learns from 8-bit pictures of radar, and is judged at other parts of
+two of their scenes. With --manifest, pairs of one's own are used, with their column `split`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parent))
 from project import DATA, ROOT
 from reference_shown import MEMBERS, draw_curves, further, table, wanted
-from task_pairs import packed, pairs
+from task_pairs import packed, pairs, radar_pictures
 
 from crossband.training import recipe
 
+#: The recipe that learns from pictures of radar.
+PICTURES = "sar2optical/pix2pix"
 #: Checkpoints of a run.
 CHECKPOINTS = 40
 #: Pixels of the window of a place that gives the curve.
@@ -85,7 +88,10 @@ def run(name: str, a: argparse.Namespace) -> int:
             found = pd.read_csv(a.manifest)
         else:
             task = name.split("/", maxsplit=1)[0]
-            found = pairs(task, a.data, located=name.endswith("satclip"))
+            located = name.endswith("satclip")
+            found = (
+                radar_pictures(a.data) if name == PICTURES else pairs(task, a.data, located=located)
+            )
         found.to_csv(part, index=False)
         part.replace(manifest)
     fitted = folder / "run"
@@ -105,6 +111,13 @@ def run(name: str, a: argparse.Namespace) -> int:
         if code:
             return code
     return judge(name, a)
+
+
+def pairs_of(name: str, data: Path) -> pd.DataFrame:
+    """Return the pairs of a recipe's run."""
+    if name == PICTURES:
+        return radar_pictures(data)
+    return pairs(name.split("/", maxsplit=1)[0], data, located=name.endswith("satclip"))
 
 
 def judge(name: str, a: argparse.Namespace) -> int:

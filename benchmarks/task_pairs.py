@@ -8,6 +8,7 @@ thermal. Regions are dealt out in four folds: the places of that with the fewest
 from __future__ import annotations
 
 import fcntl
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ PLACES = 24
 SIDE = 256
 #: Frames of a drive that lie between two parts of it.
 GAP = 100
+#: Columns of tiles of a scene of radar pictures: the first are trained on, the last are judged, and
+#: the one between them is left out.
+TRAINED, APART = 5, 1
 #: Pixels of a side of a pack's blocks: a chip's.
 BLOCK = 64
 
@@ -94,6 +98,39 @@ def roadscene(data: Path, *, own: bool = False) -> pd.DataFrame:
     sizes = table["group"][table["split"] == "train"].value_counts().sort_values(kind="stable")
     table.loc[table["group"].isin(sizes.index[sizes.cumsum() <= PLACES]), "split"] = "val"
     return table
+
+
+def radar_pictures(data: Path) -> pd.DataFrame:
+    """Return pairs of radar and true colour, both as 8-bit pictures: SEN1-2, and two large scenes.
+
+    Each scene has a stretch of its own, so that training and judgement share scenes, not ground.
+    The two large scenes are cut in tiles of SIDE pixels: the first TRAINED columns are trained on.
+    Of those beyond APART further columns (2.5 km) the first row gives the curve, and the third and
+    all below it are judged. SEN1-2's are trained on. Every tile and picture is a group.
+    """
+    table = pd.read_csv(vault.FOLDER / "sar2optical.csv")
+    columns = ["source", "target", "source_bands", "target_bands", "sensor", "target_sensor"]
+    table = table.loc[table["campaign"] == "sen12_pairs", columns].assign(split="train")
+    rows = []
+    for source in sorted((data / "sar2optical" / "sih1733_scenes" / "s1").glob("*.jpg")):
+        target = source.parents[1] / "s2" / source.name.replace("_s1", "_s2")
+        with gdal(), rasterio.open(source) as d:
+            down, across = d.height // SIDE, d.width // SIDE
+        for y, x in itertools.product(range(down), range(across)):
+            beyond = x >= TRAINED + APART
+            if (beyond and y == 1) or TRAINED <= x < TRAINED + APART:
+                continue
+            window = f"{x * SIDE},{y * SIDE},{SIDE},{SIDE}"
+            rows.append(
+                {
+                    **dict(zip(columns, (source, target, *table.iloc[0, 2:6]), strict=True)),
+                    "source_window": window,
+                    "target_window": window,
+                    "split": ("test" if y > 1 else "val") if beyond else "train",
+                }
+            )
+    table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+    return table.assign(group=[f"picture {n}" for n in range(len(table))])
 
 
 def _judged_in_the_middle(table: pd.DataFrame) -> pd.DataFrame:

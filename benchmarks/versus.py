@@ -1,9 +1,11 @@
 """The bundled model through files, and other ways to compute a scene, in turn in one run.
 
     python benchmarks/versus.py [--model rgb2nir] [--old FOLDER ...] [--size 2000] [--rounds 5]
-                                [--json FILE]
+                                [--old-source FOLDER ...] [--json FILE]
 
 - the model, and each older model folder (`--old`): `Model.translate` from file to file, all of it;
+- the model of that name in an older Crossband (`--old-source`, the folder `src` of a checkout): the
+  same, with that code, in a process of its own that stays open;
 - the same network with MONAI's sliding windows (where `monai` is installed): windows of 512 pixels
   with an overlap of a quarter, bf16 where the processor computes with it, from an array in memory
   to an array in memory;
@@ -21,7 +23,10 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,6 +46,17 @@ from crossband.translate.engine import Engine
 
 #: Sides of MONAI's windows and of the ResNet's tile.
 SIDE, TILE = 512, 256
+#: Translates a scene for each line that it reads, and writes the number of pixels.
+WORKER = """
+import sys, crossband, rasterio
+name, scene, out = sys.argv[1:]
+model = crossband.load(name)
+print(crossband.__file__, flush=True)
+for line in sys.stdin:
+    model.translate(scene, out, overwrite=True)
+    with rasterio.open(out) as made:
+        print(made.width * made.height, flush=True)
+"""
 #: Returns the number of pixels of the result.
 Way = Callable[[], int]
 
@@ -69,6 +85,40 @@ def sliding_windows(model: Model, scene: Path) -> int:
     return int(window.mask.size)
 
 
+class OldSource:
+    """Translates a scene with the code and the model of another Crossband.
+
+    Args:
+        source: the folder `src` of its checkout.
+        name: the model.
+        scene: the file.
+    """
+
+    def __init__(self, source: Path, name: str, scene: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, name, str(scene), str(scene.with_name("old.tif"))],
+            env=os.environ | {"PYTHONPATH": str(source.resolve())},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        where = self._answer()
+        if not where.startswith(str(source.resolve())):
+            raise SystemExit(f"{source}: no Crossband there, as {where} was imported")
+
+    def __call__(self) -> int:
+        """Translate the scene once."""
+        assert self.process.stdin
+        print("translate", file=self.process.stdin, flush=True)
+        return int(self._answer())
+
+    def _answer(self) -> str:
+        assert self.process.stdout
+        if line := self.process.stdout.readline().strip():
+            return line
+        raise SystemExit("the older Crossband stopped")
+
+
 def one_tile(network: torch.nn.Module) -> int:
     """Run a network on a tile."""
     with torch.inference_mode():
@@ -83,6 +133,8 @@ def main() -> None:
     )
     parser.add_argument("--model", default="rgb2nir", help="name or folder")
     parser.add_argument("--old", type=Path, nargs="*", default=[], help="folders of older models")
+    parser.add_argument("--old-source", type=Path, nargs="*", default=[],
+                        help="folders src of older checkouts")  # fmt: skip
     parser.add_argument("--size", type=int, default=2000, help="side of the scene in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of torch (default: its own choice)")
@@ -98,6 +150,8 @@ def main() -> None:
         ways: dict[str, Way] = {f"{a.model}, file to file": partial(through_files, model, scene)}
         for old in a.old:
             ways[f"{old}, file to file"] = partial(through_files, crossband.load(old), scene)
+        for source in a.old_source:
+            ways[f"{a.model} of {source}, file to file"] = OldSource(source, a.model, scene)
         if importlib.util.find_spec("monai"):
             ways[f"{a.model}, sliding windows of MONAI"] = partial(sliding_windows, model, scene)
         ways["ResNet of NIR-GAN, a tile, fp32"] = partial(one_tile, resnet)

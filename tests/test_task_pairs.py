@@ -97,6 +97,28 @@ def test_parts_of_a_drive_are_not_cut(tmp_path):
     assert set(own["split"]) == {"train"}
 
 
+def test_trained_and_judged_tiles_of_a_radar_scene_lie_apart(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(vault, "FOLDER", tmp_path)
+    sen12 = shared.iloc[:3].assign(campaign="sen12_pairs", target_sensor="display")
+    pd.concat([sen12, shared.iloc[3:]]).to_csv(tmp_path / "sar2optical.csv", index=False)
+    for side in ("s1", "s2"):
+        path = tmp_path / "sar2optical" / "sih1733_scenes" / side / f"scene1_{side}.jpg"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (2500, 800)).save(path)
+    table = task_pairs.radar_pictures(tmp_path)
+    assert not table["group"].duplicated().any()
+    assert (table["source_window"].fillna("") == table["target_window"].fillna("")).all()
+    scene = table[table["source_window"].notna()]
+    assert len(table) - len(scene) == 3
+    assert set(table.loc[table["source_window"].isna(), "split"]) == {"train"}
+    corners = scene["source_window"].str.split(",", expand=True).astype(int)
+    across = {k: set(part[0]) for k, part in corners.groupby(scene["split"])}
+    assert min(across["test"]) - max(across["train"]) == 512  # a tile lies between
+    assert across["test"] == across["val"]
+    down = {k: set(part[1]) for k, part in corners.groupby(scene["split"])}
+    assert down == {"train": {0, 256, 512}, "val": {0}, "test": {512}}
+
+
 @pytest.mark.slow
 def test_runs_of_all_systems_resume_and_keep_their_results(interpreters, tmp_path):
     table = pd.read_csv(tiny.pairs(tmp_path / "pairs", "rgb2thermal", 6, 72, 80))
