@@ -130,6 +130,8 @@ ARMS: dict[str, Options] = {
     "wgan-penalty": WGAN,
     "wgan-penalty-short": {**WGAN, "method.max_steps": 100},
     "wgan-clipping": {**WGAN, "method.penalty": 0.0, "method.weight_clip": 0.01},
+    "wgan-sum": {**WGAN, "method.losses": _l1(), "method.penalty_reduction": "sum"},
+    "wgan-mean": {**WGAN, "method.losses": _l1()},
     "progressive": {**PROGRESSIVE, **_growing(900)},
     "full-size": {**PROGRESSIVE, **_growing(1)},
 }

@@ -44,6 +44,7 @@ def test_arms_of_a_relation_differ_in_one_thing(relations, tmp_path):
             {"method.discriminator.conditional"},
             {"method.penalty", "method.weight_clip"},
             {"method.max_steps"},
+            {"method.penalty_reduction"},
             {"method.generator", "method.discriminator"},
         ), relation
     assert methods["l1"].discriminator is None
