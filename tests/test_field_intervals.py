@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rioxarray
+import xarray as xr
 from affine import Affine
 from calibrated import calibrated_model
 
@@ -91,12 +93,46 @@ def series(model: Model, scene: Path, folder: Path, **how: Any) -> pd.DataFrame:
     return table.set_index("place")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [None, {"x": 25}])
+def test_a_cube_has_the_intervals_of_its_files(
+    scene: Path, tmp_path: Path, chunks: dict[str, int] | None
+) -> None:
+    model = calibrated_model(tmp_path / "model")
+    image = rioxarray.open_rasterio(scene)
+    assert isinstance(image, xr.DataArray)
+    later = (image * np.float32(1.1)).assign_attrs(image.attrs)
+    cube = xr.concat([image, later], "time", combine_attrs="override").assign_coords(
+        time=pd.DatetimeIndex(["2024-05-01", "2024-06-01"]), band=list(NAMES)
+    )
+    cube = cube if chunks is None else cube.chunk(chunks)
+    table = model.series(cube, places=fields(tmp_path), sensor="reflectance", interval=0.9)
+    assert isinstance(table, pd.DataFrame)
+    first = table[table["date"] == "2024-05-01"].set_index("place")
+    known = series(model, scene, tmp_path, interval=0.9)
+    columns = ["synthetic", "valid", *BOUNDS]
+    pd.testing.assert_frame_equal(first[columns], known[columns], rtol=1e-5)
+    assert len(table) == 2 * len(known)
+    assert not table["lower"].isna().any()
+    stricter = model.series(
+        cube, places=fields(tmp_path), sensor="reflectance", interval=0.9, promise="places"
+    )
+    assert (stricter["upper"] > table["upper"]).all()
+
+
 def test_what_cannot_have_intervals_is_refused(scene: Path, tmp_path: Path) -> None:
     model = calibrated_model(tmp_path / "model")
     with pytest.raises(CrossbandError, match="no calibration of results with a guide"):
         series(model, scene, tmp_path, interval=0.9, guide="earlier")
     with pytest.raises(CrossbandError, match="EVI of a reflectance source was not calibrated"):
-        model.series([scene], "EVI", dates=["2024-05-01"], sensor="reflectance", interval=0.9)
+        series(model, scene, tmp_path, index="EVI", interval=0.9)
+    with pytest.raises(CrossbandError, match="interval: maps have none"):
+        model.series([scene], dates=["2024-05-01"], sensor="reflectance", interval=0.9)
+    cube = xr.DataArray(np.zeros((1, 3, 8, 8)), dims=("time", "band", "y", "x"))
+    with pytest.raises(CrossbandError, match="interval: maps have none"):
+        model.series(cube, interval=0.9)
+    with pytest.raises(CrossbandError, match="EVI of a reflectance source was not calibrated"):
+        model.series(cube, "EVI", places=fields(tmp_path), sensor="reflectance", interval=0.9)
     model.calibration = None
     with pytest.raises(CrossbandError, match="no calibration"):
         series(model, scene, tmp_path, interval=0.9)

@@ -17,11 +17,19 @@ from crossband.model import Model
 from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.series import cubes, maps, measure, places
+from crossband.series.field_widths import FieldWidths, with_field_intervals
 from crossband.series.places import Place
 from crossband.translate.dataarray import ArrayReader
 from crossband.translate.lazy import translate_array
-from crossband.translate.options import TileOptions
+from crossband.translate.options import (
+    NO_INTERVALS,
+    IntervalOptions,
+    TileOptions,
+    TranslateOptions,
+)
 from crossband.translate.provenance import synthetic_tags
+from crossband.translate.uncertain_bands import SIDES
+from crossband.translate.width_files import calibrated_windows
 
 
 def index_dataset(
@@ -30,6 +38,7 @@ def index_dataset(
     index: Sequence[str] = ("NDVI",),
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
+    sure: IntervalOptions = NO_INTERVALS,
 ) -> xr.Dataset:
     """Compute spectral indices of an array through time.
 
@@ -40,6 +49,8 @@ def index_dataset(
         index: names.
         read: see `translate.lazy.translate_array`.
         tile: see `translate.lazy.translate_array`.
+        sure: a level adds the widths of each index before any factor, `NDVI_below` and
+            `NDVI_above`, of which intervals of means over fields are made.
 
     Returns:
         Variables (time, y, x), float32, NaN where masked, sorted by date: `NDVI` of synthetic
@@ -63,7 +74,8 @@ def index_dataset(
         )
     source = list(model.signature.source)
     own = read.only(source)  # without measured bands, which the model does not take
-    made = translate_array(model, array, own, tile)
+    widths = () if sure.interval is None else tuple(index)
+    made = translate_array(model, array, own, tile, sure, widths)
     band = ArrayReader.of(array, source, own).band
     synthetic = {name: made.sel({band: name}, drop=True) for name in model.signature.target}
     out: dict[str, xr.DataArray] = {}
@@ -73,6 +85,9 @@ def index_dataset(
         fields = {**{n: synthetic[n] for n in wanted}, **measured}
         out[name] = _index(name, fields, array, time)
         out[name].attrs = {**synthetic_tags(model, str(array.name or "DataArray")), "units": "1"}
+        for side in SIDES if widths else ():
+            width = made.sel({band: f"{name}_{side}"}, drop=True).assign_attrs(units="1")
+            out[f"{name}_{side}"] = width.transpose(time, array.rio.y_dim, array.rio.x_dim)
         try:
             known = {**measured, **_physical(array, wanted, read)}
         except BandError:
@@ -94,6 +109,7 @@ def place_statistics(
     given: str | Path | Sequence[Place],
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
+    sure: IntervalOptions = NO_INTERVALS,
     *,
     place_name: str | None = None,
 ) -> pd.DataFrame:
@@ -106,33 +122,54 @@ def place_statistics(
         given: GeoJSON file, or places.
         read: see `index_dataset`.
         tile: see `index_dataset`.
+        sure: level and promise of the intervals of the means.
         place_name: property of the GeoJSON with their names.
 
     Returns:
-        A table with the columns `measure.COLUMNS`.
+        A table with the columns `measure.COLUMNS`, and with intervals `measure.BOUNDS`.
+
+    Raises:
+        CrossbandError: see `index_dataset` and `field_widths.with_field_intervals`.
     """
+    sure = with_field_intervals(model, index, TranslateOptions(interval=sure)).interval
     wanted = places.read_places(given, place_name) if isinstance(given, str | Path) else list(given)
-    every = index_dataset(model, array, index, read, tile)
+    every = index_dataset(model, array, index, read, tile, sure)
     time = cubes.time_dimension(every[index[0]])
     source = list(model.signature.source)
     reader = ArrayReader.of(array, source, read.only(source))
     found = [f for p in wanted if (f := places.locate_place(p, reader.grid, "the DataArray"))]
-    rows = []
+    rows, factors = [], {}
+    if sure.interval is not None:
+        unit = reader.radiometry.unit
+        factors = {n: calibrated_windows(model, n, sure, unit, read.sensor) for n in index}
     dates = cubes.cube_dates(every[index[0]], time)
     for number, date in enumerate(dates):
         now = every.isel({time: number}).compute()
         for name in index:
             made = _map(now[name], name, reader)
             true = _map(now[f"{name}_true"], name, reader) if f"{name}_true" in now else None
+            widths = _widths(now, name, reader, factors[name]) if factors else None
             for place in found:
-                row = measure.place_row(place, str(date), str(array.name or ""), made, true)
+                row = measure.place_row(place, str(date), str(array.name or ""), made, true, widths)
                 if row is not None:
                     rows.append(row)
-    return measure.place_table(rows, [p.name for p in wanted], index)
+    return measure.place_table(rows, [p.name for p in wanted], index, bounds=bool(factors))
+
+
+def _widths(
+    now: xr.Dataset, name: str, reader: ArrayReader, factors: dict[int, float]
+) -> FieldWidths:
+    planes = np.stack([_plane(now[f"{name}_{side}"], reader) for side in SIDES])
+    return FieldWidths(name, lambda box: planes[:, *box.slices()], factors)
+
+
+def _plane(values: xr.DataArray, reader: ArrayReader) -> NDArray[np.float32]:
+    plane: NDArray[np.float32] = values.transpose(reader.y, reader.x).values
+    return plane
 
 
 def _map(values: xr.DataArray, name: str, reader: ArrayReader) -> maps.ComputedIndex:
-    plane = values.transpose(reader.y, reader.x).values
+    plane = _plane(values, reader)
 
     def read(box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         part = plane[box.slices()]

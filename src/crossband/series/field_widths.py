@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -49,18 +50,19 @@ class FieldWidths:
 
     Attributes:
         index: name.
-        scene: the file of the widths, lower and upper, and where a guide is valid.
+        read: returns the widths of a box, lower and upper, and where a guide is valid: [n, h, w].
         factors: side of the windows in pixels -> factor at the level of the series.
         guided: the same where the guide is valid; None for a scene without one.
     """
 
     index: str
-    scene: Scene
+    read: Callable[[Box], NDArray[np.float32]]
     factors: dict[int, float]
     guided: dict[int, float] | None = None
 
     @classmethod
-    def open(cls, path: Path, index: str) -> Self:
+    @contextmanager
+    def open(cls, path: Path, index: str) -> Iterator[Self]:
         """Open the widths that the translation wrote."""
         dataset = open_raster(path)
         tags = dataset.tags()
@@ -76,8 +78,8 @@ class FieldWidths:
         one, none, nodata = ((v,) * len(names) for v in (1.0, 0.0, math.nan))
         radiometry = Radiometry(NONE, one, none, nodata, False, "the file")
         bands = dict(zip(names, numbers, strict=True))
-        scene = Scene(str(path), bands, radiometry, FileReader(dataset, str(path), numbers))
-        return cls(index, scene, plain, guided)
+        with Scene(str(path), bands, radiometry, FileReader(dataset, str(path), numbers)) as scene:
+            yield cls(index, lambda box: scene.read(box).values, plain, guided)
 
     def sums(self, box: Box, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return sums over the valid pixels of a box: [2, 3].
@@ -85,7 +87,7 @@ class FieldWidths:
         The rows are pixels without a guide, and those on which it is valid; the columns are lower
         widths, upper widths, and the number of pixels.
         """
-        values = self.scene.read(box).values[:, valid]
+        values = self.read(box)[:, valid]
         on_guide = values[2] > 0 if self.guided is not None else np.zeros(values.shape[1], bool)
         parts = [values[:2, which] for which in (~on_guide, on_guide)]
         return np.array([[*p.sum(axis=1, dtype=float), p.shape[1]] for p in parts], float)
@@ -105,12 +107,6 @@ class FieldWidths:
                 above += factors[side] * upper / pixels
         low, high = np.clip((mean - below, mean + above), *limits(self.index, NONE))
         return float(low), float(high)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.scene.close()
 
 
 def with_field_intervals(

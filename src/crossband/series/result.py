@@ -35,17 +35,22 @@ def series_result(
     """Compute spectral indices through time; see `Model.series`."""
     indices = [index] if isinstance(index, str) else list(index)
     translate, series_options = split_keywords(**options)
+    if places is None and output is None and translate.interval.interval is not None:
+        raise CrossbandError(
+            "interval: maps have none, it is that of the mean of a place; give places, or an "
+            "output, whose table has the mean of all pixels"
+        )
     if isinstance(scenes, xr.DataArray):
         if output is not None:
             raise CrossbandError("a DataArray gives a Dataset or a table: leave the output out")
-        own = {"place_name"} if places is not None else set()
+        own = set() if places is None else {"place_name", "interval", "promise"}
         lazy.check_keywords(scenes, [name for name in options if name not in own], intervals=False)
         read, tile = translate.read, translate.tile
         if places is None:
             return array_series.index_dataset(model, scenes, indices, read, tile)
         name = series_options.place_name
         return array_series.place_statistics(
-            model, scenes, indices, places, read, tile, place_name=name
+            model, scenes, indices, places, read, tile, translate.interval, place_name=name
         )
     inputs = [scenes] if isinstance(scenes, str | Path) else list(scenes)
     maps = places is None

@@ -173,9 +173,7 @@ class SeriesSteps:
                     key = (grid.height, grid.width, grid.transform, grid.crs)
                     if key not in where:
                         where[key] = self._located(grid, item)
-                    widths = self._widths(item, index)
-                    if widths is not None:
-                        files.enter_context(widths)
+                    widths = files.enter_context(self._widths(item, index))
                     for place in where[key]:
                         row = measure.place_row(place, item.label, item.scene, made, true, widths)
                         if row is not None:
@@ -199,10 +197,10 @@ class SeriesSteps:
         found = [places.locate_place(place, grid, label) for place in self.wanted]
         return [f for f in found if f is not None]
 
-    def _widths(self, item: DatedTask, index: str) -> FieldWidths | None:
+    def _widths(self, item: DatedTask, index: str) -> AbstractContextManager[FieldWidths | None]:
         """Open the widths of an index; None without intervals, and for a masked scene."""
         if self.options.interval.interval is None or self._is_masked(item):
-            return None
+            return nullcontext()
         return FieldWidths.open(widths_path(item.indices[index]), index)
 
     def _synthetic(self, number: int, index: str) -> AbstractContextManager[Readable]:

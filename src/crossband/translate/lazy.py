@@ -78,6 +78,7 @@ def translate_array(
     read: ReadOptions = ReadOptions(),
     tile: TileOptions = TileOptions(),
     sure: IntervalOptions = NO_INTERVALS,
+    widths: Sequence[str] = (),
 ) -> xr.DataArray:
     """Translate a DataArray.
 
@@ -88,6 +89,8 @@ def translate_array(
         read: bands, sensor, scale, offset and nodata.
         tile: device, precision, tile and seed; for an array in memory also batch and overlap.
         sure: intervals and familiarity, as further bands.
+        widths: of these calibrated indices in place of the bounds, as bands `NDVI_below` and
+            `NDVI_above`: see `series.field_widths`.
 
     Returns:
         float32 in physical units, NaN where masked, labelled as `dataarray.result_array` says. It
@@ -101,8 +104,8 @@ def translate_array(
     reader = ArrayReader.of(array, model.signature.source, read)
     model.signature.check_unit(reader.radiometry.unit)
     conditions = SceneConditions(model.network, reader.grid, tile.seed)
-    model = ready_model(model, sure, reader.radiometry.unit)
-    bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor)
+    model = ready_model(model, sure, reader.radiometry.unit, extra=widths)
+    bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor, widths)
     tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
     numbers = reader.stored(array)
     if array.chunks is not None:

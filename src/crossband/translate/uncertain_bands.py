@@ -21,6 +21,8 @@ from crossband.translate.width_files import GuidedWidths
 #: Bounds are multiples of a power of two that is at most the interval's width over 2**WIDTH_BITS,
 #: dissimilarities of STEP.
 WIDTH_BITS, STEP = 8, np.float32(1 / 256)
+#: Names of the widths of a quantity end so.
+SIDES = ("below", "above")
 #: Widths below this one count as this one: the bounds are left as they are.
 _LEAST_WIDTH = np.float32(1e-20)
 #: The bits of a float32 that hold its exponent, which is above 23 others.
@@ -203,15 +205,25 @@ class SureBands:
         bounds: of each of them; none without intervals.
         familiarity: whether the dissimilarity follows.
         tags: of the bounds.
+        widths: quantity -> channel of its lower width, of which intervals of means are made: these
+            widths come last, before any factor.
     """
 
     target: tuple[str, ...]
     bounds: tuple[Bounds, ...]
     familiarity: bool
     tags: Mapping[str, str]
+    widths: Mapping[str, int]
 
     @classmethod
-    def of(cls, model: Model, options: IntervalOptions, unit: str, sensor: str | None) -> Self:
+    def of(
+        cls,
+        model: Model,
+        options: IntervalOptions,
+        unit: str,
+        sensor: str | None,
+        widths: Sequence[str] = (),
+    ) -> Self:
         """Return the bands that the options ask for.
 
         Args:
@@ -219,21 +231,27 @@ class SureBands:
             options: level, promise, familiarity.
             unit: of the source.
             sensor: of the source, where it was declared.
+            widths: calibrated quantities whose widths follow in place of the bounds.
 
         Raises:
             CrossbandError: a band was not calibrated, or not for this level.
         """
         target, bounds, tags = tuple(model.signature.target), tuple[Bounds, ...](), {}
-        if options.interval is not None:
+        channels = {}
+        if widths:
+            quantities = calibration_of(model).quantities
+            channels = {name: 2 * quantities.index(name) for name in widths}
+        elif options.interval is not None:
             bounds = tuple(Bounds.of(model, q, unit, options, sensor) for q in target)
             tags = interval_tags(model, bounds, options)
-        return cls(target, bounds, options.familiarity, tags)
+        return cls(target, bounds, options.familiarity, tags, channels)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the bands."""
         sides = [f"{b.quantity}_{side}" for b in self.bounds for side in ("lower", "upper")]
-        return (*self.target, *sides, *([DISSIMILARITY] if self.familiarity else []))
+        widths = [f"{name}_{side}" for name in self.widths for side in SIDES]
+        return (*self.target, *sides, *([DISSIMILARITY] if self.familiarity else []), *widths)
 
     def apply(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the bands [n, h, w] of all channels [C, h, w] of the model's output."""
@@ -244,6 +262,7 @@ class SureBands:
             parts.append(BandIntervals(self.bounds)(known, further, mask)[0])
         if self.familiarity:
             parts.append(FAMILIARITY_BAND({}, further, mask)[0])
+        parts += [further[channel : channel + 2] for channel in self.widths.values()]
         return np.concatenate(parts)
 
 
