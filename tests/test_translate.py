@@ -15,7 +15,7 @@ import rioxarray
 import spyndex
 import torch
 from affine import Affine
-from conftest import UTM, random_values
+from conftest import UTM, random_values, rgb2nir_signature
 from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
@@ -29,8 +29,11 @@ from crossband.errors import (
     OutputError,
     UnitError,
 )
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.raster.encoding import Encoding
 from crossband.raster.grid import Box
+from crossband.raster.open import open_scene
+from crossband.raster.options import ReadOptions
 
 
 def hidden(folder):
@@ -317,6 +320,40 @@ def test_whole_file_equals_tiles(make_raster, tiny_model, tmp_path):
     a = model.translate(source, precision="fp32", tile=4096).values
     b = model.translate(source, precision="fp32", tile=48).values
     assert np.abs(a - b).max() <= 1e-5
+
+
+@pytest.mark.parametrize("tile", [None, 72])
+@pytest.mark.parametrize("window", [(0, 0, 20, 20), (101, 83, 57, 75), (137, 210, 103, 50)])
+def test_a_part_equals_the_same_pixels_of_the_scene(make_raster, tmp_path, window, tile):
+    torch.manual_seed(0)
+    network = LocalPyramid(3, 1, width=6, hidden=5, levels=2)
+    model = crossband.Model(network, rgb2nir_signature(), name="pyramid", task="rgb2nir")
+    scene = make_raster(values=random_values(3, 240, 260), tiled=True, blockxsize=64, blockysize=64)
+    row, col, height, width = window
+    left, top = UTM.c + UTM.a * col, UTM.f + UTM.e * row
+    extent = (left + 1, top + UTM.e * height + 1, left + UTM.a * width - 1, top - 1)
+    how = {"extent": extent, "device": "cpu", "precision": "fp32", "tile": tile}
+    whole = model.translate(scene, device="cpu", precision="fp32")
+    same = whole.values[:, row : row + height, col : col + width]
+    made = model.translate(scene, **how)
+    assert (made.shape[1:], made.rio.transform()[2]) == ((height, width), left)
+    np.testing.assert_allclose(made.values, same, atol=2e-6)
+    model.translate(scene, tmp_path / "part.tif", dtype="float32", **how)
+    with rasterio.open(tmp_path / "part.tif") as file:
+        np.testing.assert_allclose(file.read(), same, atol=2e-6)
+
+
+def test_a_window_of_a_picture_of_two_ends_where_the_other_begins(make_raster):
+    scene = make_raster(values=random_values(3, 40, 80))
+    halves = open_scene(scene, ReadOptions(window=Box(0, 40, 40, 40)), needed=("red",))
+    with halves:
+        assert halves.around == Box(0, 0, 40, 40)
+        left, top = UTM.c + UTM.a * 60, UTM.f
+        extent = (left, top + UTM.e * 10, left + UTM.a * 10, top)
+    read = ReadOptions(window=Box(0, 40, 40, 40), extent=extent)
+    with open_scene(scene, read, needed=("red",)) as part:
+        assert part.around == Box(0, -20, 40, 40)
+        assert part.grid.box == Box(0, 0, 10, 10)
 
 
 def test_existing_output_and_same_file(make_raster, tiny_model, tmp_path):

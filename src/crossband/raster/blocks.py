@@ -124,9 +124,8 @@ class BlockReader:
 
     def _box(self, chunk: tuple[int, int]) -> Box:
         rows, cols = self._blocks.rows, self._blocks.cols
-        whole = self._scene.grid.box
-        row, col = chunk[0] * rows, chunk[1] * cols
-        return Box(row, col, min(rows, whole.height - row), min(cols, whole.width - col))
+        box = Box(chunk[0] * rows, chunk[1] * cols, rows, cols)
+        return box.intersection(self._scene.around)
 
     def _read(self, chunk: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         box = self._box(chunk)

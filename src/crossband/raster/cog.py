@@ -20,7 +20,8 @@ class Cog:
         compress: deflate, zstd, lzw or none. The predictor fits the data type: 2 for integers, 3
             for floating point.
         blocksize: side of a block in pixels, a multiple of 16, at least 128.
-        quick: the file is made fast, without predictor and statistics of its bands.
+        quick: the file is made fast, without predictor and statistics of its bands, and its
+            overviews have every second pixel: means would have more digits than the pixels.
     """
 
     compress: str = "deflate"
@@ -58,7 +59,7 @@ class Cog:
             **compression,
             "blocksize": self.blocksize,
             "overviews": "AUTO",
-            "resampling": "AVERAGE",
+            "resampling": "NEAREST" if self.quick else "AVERAGE",
             "statistics": "NO" if self.quick else "YES",
             "bigtiff": "IF_SAFER",
             "num_threads": "ALL_CPUS",

@@ -61,7 +61,7 @@ def open_scene(
         if options.window is not None:
             scene.part(options.window)
         if options.extent is not None:
-            scene.part(_touched(scene, options.extent))
+            scene.part(_touched(scene, options.extent), seen=True)
         return scene
     except BaseException:
         scene.close()

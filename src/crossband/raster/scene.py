@@ -63,6 +63,8 @@ class Scene:
     Attributes:
         path: see above.
         grid: shape, affine, CRS.
+        around: the pixels that `read` may be asked for, counted from the grid's first pixel: those
+            of the grid, and beyond it where the scene is a part of a larger one; see `part`.
         bands: common names of the bands that `read` returns, in this order.
         numbers: their 1-based band numbers in the file or product.
         dtypes: their stored data types.
@@ -90,7 +92,7 @@ class Scene:
         self.bands, self.numbers = tuple(numbers), tuple(numbers.values())
         self.radiometry, self.unit = radiometry, radiometry.unit
         self.grid = reader.grid
-        self._at = self.grid.box
+        self._at = self.around = self.grid.box
         self.dtypes = reader.dtypes
         self.dtype = str(np.result_type(*self.dtypes))
         self.has_mask = reader.has_mask
@@ -101,8 +103,12 @@ class Scene:
         for words in self.named_otherwise:
             warnings.warn(f"{self.path}: {option} {words}", CrossbandWarning, stacklevel=2)
 
-    def part(self, box: Box) -> Scene:
+    def part(self, box: Box, *, seen: bool = False) -> Scene:
         """Restrict this scene to a rectangle, as one half of a picture that holds two; return it.
+
+        Args:
+            box: the rectangle.
+            seen: the pixels around it belong to the same picture, and may be read.
 
         Raises:
             InputError: the rectangle is not inside the scene.
@@ -115,6 +121,7 @@ class Scene:
                 f"{whole.height} pixels"
             )
         self.grid = self.grid.crop(box)
+        self.around = self.around.relative_to(box) if seen else self.grid.box
         self._at = replace(box, row=self._at.row + box.row, col=self._at.col + box.col)
         return self
 

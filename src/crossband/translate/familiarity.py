@@ -59,7 +59,9 @@ def scene_familiarity(model: Model, scene: Scene) -> SceneFamiliarity | None:
     """
     if model.calibration is None or model.calibration.familiar is None:
         return None
-    return window_familiarity(model, (scene.read(box) for box in sample_boxes(scene.grid)))
+    # What lies around a small part of a larger scene is looked at, too.
+    boxes = (_widened(box, scene.around) for box in sample_boxes(scene.grid))
+    return window_familiarity(model, (scene.read(box) for box in boxes))
 
 
 def window_familiarity(model: Model, windows: Iterable[Window]) -> SceneFamiliarity | None:
@@ -125,6 +127,12 @@ def sample_boxes(grid: Grid) -> list[Box]:
         for top in tops
         for left in lefts
     ]
+
+
+def _widened(box: Box, around: Box) -> Box:
+    """Return a box that is as large as a window, as far as `around` goes."""
+    edge = max(SIDE - min(box.height, box.width), 0) // 2
+    return box.expanded(edge, around)
 
 
 def _starts(length: int) -> list[int]:

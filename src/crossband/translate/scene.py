@@ -46,7 +46,7 @@ from crossband.translate.resume import keep_or_remove, open_store, remove_leftov
 from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
 from crossband.translate.tiles import halo
-from crossband.translate.tiling import Tiling
+from crossband.translate.tiling import Tiling, with_surroundings
 from crossband.translate.uncertain_files import (
     guide_class,
     interval_facts,
@@ -106,7 +106,7 @@ def translate_scene(
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
         correction, model, guide = _guided_model(model, scene, options, list(extra), stack)
-        tiling = Tiling.of(model, scene.grid, tile, _columns(model, scene))
+        tiling = _tiling(model, scene, options)
         computer = (executor or LocalExecutor()).ready(model, tile)
         grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
         conditions = SceneConditions(
@@ -239,10 +239,13 @@ def _tell_what_is_unlike(
         warn(f"{scene.path}: {words}", stacklevel=3)
 
 
-def _columns(model: Model, scene: Scene) -> int:
-    """Return the width of a group of columns, so that the blocks kept of it fit into memory."""
-    reach = halo(model.network.margin or 0, model.network.stride)
-    return ChunkShape.of(scene).columns(scene, reach)
+def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
+    """Cut a scene in tiles, and in groups of columns whose blocks fit into memory."""
+    network = model.network
+    columns = ChunkShape.of(scene).columns(scene, halo(network.margin or 0, network.stride))
+    guided = options.guide.guide is not None  # a guide is read within the grid
+    around = None if guided else with_surroundings(scene, network)
+    return Tiling.of(model, scene.grid, options.tile, columns, around=around)
 
 
 @contextmanager

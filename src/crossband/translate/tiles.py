@@ -48,6 +48,7 @@ def plan_tiles(
     stride: int,
     part: Box | None = None,
     rows: int = 1,
+    around: Box | None = None,
 ) -> Iterator[Tile]:
     """Cover a scene with tiles, row by row.
 
@@ -60,21 +61,26 @@ def plan_tiles(
             alone would fill it.
         margin: the network's margin in source pixels.
         stride: the network's stride.
-        part: of the scene that is covered, with its origin on the stride; by default all of it.
+        part: of the scene that is covered; by default all of it.
         rows: rows of tiles, at least.
+        around: the pixels that can be read, where the scene is a part of a larger one. Its tiles
+            are at the same phase of the stride as those of the larger one.
 
     Yields:
         Tiles whose cores cover each pixel of the part exactly once.
     """
     reach, step = halo(margin, stride), core_size(tile, margin, stride)
-    whole = Box(0, 0, height, width)
-    part = part or whole
-    down = _even_step(part.height, max(rows, -(-part.height // step)), stride)
-    right = _even_step(part.width, -(-part.width // step), stride)
-    for row in range(part.row, part.row + part.height, down):
-        for col in range(part.col, part.col + part.width, right):
-            core = Box(row, col, down, right).intersection(part)
-            yield Tile(core.expanded(reach, whole), core)
+    part = part or Box(0, 0, height, width)
+    whole = around or Box(0, 0, height, width)
+    top = part.row - (part.row - whole.row) % stride
+    left = part.col - (part.col - whole.col) % stride
+    bottom, end = part.row + part.height, part.col + part.width
+    down = _even_step(bottom - top, max(rows, -(-(bottom - top) // step)), stride)
+    right = _even_step(end - left, -(-(end - left) // step), stride)
+    for row in range(top, bottom, down):
+        for col in range(left, end, right):
+            cells = Box(row, col, min(down, bottom - row), min(right, end - col))
+            yield Tile(cells.expanded(reach, whole), cells.intersection(part))
 
 
 def _even_step(length: int, count: int, stride: int) -> int:

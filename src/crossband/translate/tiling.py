@@ -16,6 +16,7 @@ from crossband.errors import CrossbandError
 from crossband.model import Model
 from crossband.networks.base import Generator
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.scene import Scene
 from crossband.translate.blend import (
     BlendedTile,
     Blender,
@@ -97,6 +98,7 @@ class Tiling:
         options: TileOptions = TileOptions(),
         columns: int | None = None,
         part: Box | None = None,
+        around: Box | None = None,
     ) -> Self:
         """Cut a scene for a model.
 
@@ -106,6 +108,7 @@ class Tiling:
             options: tile, batch, overlap and whole.
             columns: width of a group in source pixels; by default the scene's.
             part: of the scene that is cut, for a network with a finite margin; see `plan_tiles`.
+            around: the pixels that can be read, likewise.
 
         Raises:
             CrossbandError: options that do not fit each other or the model.
@@ -115,8 +118,8 @@ class Tiling:
         if whole and (tile is not None or overlap is not None):
             raise CrossbandError("--whole: a scene in one piece has no --tile and no --overlap")
         if whole:
-            around = 2 * halo(network.margin or 0, network.stride) + network.stride
-            tile = max(grid.height, grid.width) + around
+            fringe = 2 * halo(network.margin or 0, network.stride) + 2 * network.stride
+            tile = max(grid.height, grid.width) + fringe
         tile = default_tile(network) if tile is None else tile
         if tile < 1:
             raise CrossbandError(f"--tile {tile}: must be at least 1")
@@ -136,7 +139,7 @@ class Tiling:
             _check_count(part or grid.box, core_size(tile, network.margin, network.stride))
             rows = 1 if options.tile or whole else _least_rows(part or grid.box, network)
             plan = plan_tiles(
-                grid.height, grid.width, tile, network.margin, network.stride, part, rows
+                grid.height, grid.width, tile, network.margin, network.stride, part, rows, around
             )
             groups, exact = column_groups(plan, columns or grid.width), True
         else:
@@ -153,6 +156,21 @@ class Tiling:
             numbered.append(tuple(own))
             first += len(own)
         return cls(tuple(numbered), tile, exact, None if exact else overlap)
+
+
+def with_surroundings(scene: Scene, network: Generator) -> Box:
+    """Return the pixels on which the results of a scene depend, as far as they can be read.
+
+    They go beyond the grid where the scene is a part of a larger one, and begin at a multiple of
+    the network's stride there: so its results are those of the larger one. Drawn numbers and places
+    are those of the grid, and networks that take them see nothing beyond it.
+    """
+    box, around, stride = scene.grid.box, scene.around, network.stride
+    if network.margin is None or network.conditioned:
+        return box
+    top, left = -(-around.row % stride), -(-around.col % stride)
+    aligned = Box(top, left, box.height - top, box.width - left)
+    return aligned.expanded(halo(network.margin, stride), around)
 
 
 def _least_rows(box: Box, network: Generator) -> int:

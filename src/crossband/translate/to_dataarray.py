@@ -15,7 +15,7 @@ from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
-from crossband.translate.tiling import Tiling
+from crossband.translate.tiling import Tiling, with_surroundings
 from crossband.translate.uncertain_bands import SureBands
 from crossband.translate.uncertain_files import ready_model
 from crossband.translate.window import check_source, translate_window
@@ -51,14 +51,17 @@ def translate_to_array(
         check_source(model, scene.unit, scene.bands)
         model = ready_model(model, sure, scene.unit)
         bands = SureBands.of(model, sure, scene.unit, read.sensor)
-        window = scene.read()
-        tiling = Tiling.of(model, scene.grid, tile)
+        own = scene.grid.box
+        seen = with_surroundings(scene, model.network)
+        window = scene.read(seen)
+        tiling = Tiling.of(model, window.grid, tile)
         conditions = SceneConditions(model.network, scene.grid, tile.seed)
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
-    if not window.mask.any():
+    core = own.relative_to(seen)
+    if not window.mask[core.slices()].any():
         raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
-    result = translate_window(model, window, tile)
+    result = translate_window(model, window, tile).crop(core.scaled(model.network.scale))
     values, grid = bands.apply(result.values, result.mask), result.grid
     array = xr.DataArray(
         np.where(result.mask, values, np.float32("nan")),
