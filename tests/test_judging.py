@@ -17,6 +17,7 @@ from crossband.evaluation.breakdown import classify
 from crossband.evaluation.comparison import compare_models, difference, ratio
 from crossband.evaluation.evaluate import evaluate, report_text
 from crossband.evaluation.report.comparison_tables import rank_text, undecided
+from crossband.evaluation.report.verdicts import verdicts
 from crossband.metrics import MODEL, PairScorer, Score, Target
 from crossband.raster.grid import Grid, Window
 
@@ -166,6 +167,17 @@ def test_a_ranking_says_when_it_is_a_tie():
     assert pair["unit"] == "reflectance"
     assert pair["value"] == pytest.approx(-base.mean())
     assert pair["verdict"] == "worse"
+
+
+def test_a_copy_of_the_truth_has_no_rank_and_is_told():
+    own, copy = record("own", [0.1] * 6), record("copy", [0.0] * 6)
+    found = compare_models([own, copy], BETTER)
+    assert [(r["label"], r["rank"]) for r in found["ranking"]] == [("own", 1), ("copy", None)]
+    said = verdicts({"manifest": {}, "models": [], "versus": found})
+    assert [s["text"] for s in said] == [
+        "copy has no rank: its error is 0 in a group, as that of a copy of the truth is.",
+        "Best of the models that have a rank: own.",
+    ]
 
 
 def test_few_groups_decide_nothing():

@@ -200,7 +200,8 @@ class FilesCandidate(Candidate):
             if files:
                 return files[0]
         raise ManifestError(
-            f"manifest row {row['row']}: no file in {self.folder} is named {' or '.join(stems)}"
+            f"manifest row {row['row']}: no file in {self.folder} is named "
+            f"{' or '.join(dict.fromkeys(stems))}"
         )
 
     def predict(self, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:

@@ -269,13 +269,23 @@ def _finite(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def _unranked(errors: Sequence[float]) -> str:
+    """Return why a model has no rank, from its errors in the groups."""
+    if not errors:
+        return "no group is judged of all models"
+    if all(map(_finite, errors)):
+        return "its error is 0 in a group, as that of a copy of the truth is"
+    return "its output is not finite everywhere"
+
+
 def _ranking(
     by_label: Mapping[str, Mapping[Key, Mapping[str, Any]]], common: Sequence[Key]
 ) -> list[dict[str, Any]]:
     """Rank models by the geometric mean of their MAE, relative to the best model.
 
     A model shares a rank if `ratio` does not tell it from the best model of that rank. A model
-    whose output is not finite somewhere has no rank.
+    whose output is not finite somewhere has no rank, and none whose error is 0 in a group has: no
+    ratio is defined. `why` says so.
     """
     errors = {
         label: [groups[k][RANKING_METRIC] for k in common] for label, groups in by_label.items()
@@ -290,7 +300,10 @@ def _ranking(
         tie = leader is not None and ratio(ranked[label], ranked[leader]).verdict in EQUAL
         rank = out[-1]["rank"] if tie else place
         out.append({"rank": rank, "label": label, "mae_over_best": over_best})
-    out += [{"rank": None, "label": k, "mae_over_best": None} for k in errors if k not in ranked]
+    for label, own in errors.items():
+        if label in ranked:
+            continue
+        out.append({"rank": None, "label": label, "mae_over_best": None, "why": _unranked(own)})
     for record in out:
         rank = record["rank"]
         record["tie"] = rank is not None and sum(r["rank"] == rank for r in out) > 1

@@ -115,7 +115,10 @@ def _model_text(model: Mapping[str, Any], indices: Sequence[str]) -> str:
     if model["baselines"]:
         blocks.append("\n".join(_ratio_lines(model["ratios"])))
     else:
-        blocks.append("no baselines in the model folder: nothing to hold the model against")
+        blocks.append(
+            "no baselines in a model folder, and no rows of `train` to fit them to: nothing to "
+            "hold the model against"
+        )
     return "\n\n".join(blocks)
 
 

@@ -31,11 +31,15 @@ def verdicts(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
             doubted = words and said["kind"] == "good"
             out.append({**said, "kind": "doubt"} if doubted else said)
     versus = metrics.get("versus") or {}
-    for record in versus.get("ranking", [])[:1]:
+    ranking = versus.get("ranking", [])
+    unranked = [r for r in ranking if r["rank"] is None]
+    out += [{"kind": "bad", "text": f"{r['label']} has no rank: {r['why']}."} for r in unranked]
+    for record in [r for r in ranking if r["rank"] is not None][:1]:
         if undecided(versus):
             out.append({"kind": "doubt", "text": f"The models are {undecided(versus)}."})
         elif not record["tie"]:
-            out.append({"kind": "good", "text": f"Best of the models: {record['label']}."})
+            of = "the models that have a rank" if unranked else "the models"
+            out.append({"kind": "good", "text": f"Best of {of}: {record['label']}."})
         else:
             tied = [r["label"] for r in versus["ranking"] if r["rank"] == record["rank"]]
             words = f"A tie: {' and '.join(tied)} cannot be told apart on these groups."
