@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -170,23 +171,32 @@ HOLDERS = ("repo", "no licence file", "package")
 
 def describe(model: Model, used: pd.DataFrame, found: Sequence[Ratio]) -> dict[str, Any]:
     """Return what `about` says of a model: what it does, its sensors, what was measured."""
-    of_all = overall(found)
-    words = "; ".join(
-        f"{METRICS[r.metric]} {r.value:.2f} ({r.low:.2f} to {r.high:.2f}) of {r.baseline}"
-        + ("" if r.places == "all" else f" ({r.places})")
-        for r in of_all
-    )
     return {
         "description": WORDS[model.name].line,
         "licence": "Apache-2.0; see the card for the imagery",
         "sensors": sorted(used["sensor"].dropna().unique()),
         "gsd": [float(used["gsd"].min()), float(used["gsd"].max())],
         "metrics": {"vault": [asdict(r) for r in found]},
-        "measured": [
-            f"{of_all[0].count} places of the vault, geometric mean of the error ratio, 95 %: "
-            f"{words}"
-        ],
+        "measured": measured(overall(found)),
     }
+
+
+def measured(found: Sequence[Ratio]) -> list[str]:
+    """Return what `crossband models` says of ratios: a line for each kind of places."""
+    lines = []
+    for (places, count), of in groupby(found, lambda r: (r.places, r.count)):
+        by_baseline = [
+            f"{baseline}: "
+            + ", ".join(
+                f"{METRICS[r.metric]} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in ratios
+            )
+            for baseline, ratios in groupby(of, lambda r: r.baseline)
+        ]
+        kind = "" if places == "all" else f", {places}"
+        lines.append(
+            f"{count} places of the vault{kind}; error over that of " + "; ".join(by_baseline)
+        )
+    return lines
 
 
 def card(
