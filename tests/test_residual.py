@@ -23,7 +23,7 @@ from crossband.raster import compare
 from crossband.raster.open import open_scene
 from crossband.raster.point_spread import kernel, read_as_seen
 from crossband.translate import guiding
-from crossband.translate.difference import add, subtract
+from crossband.translate.difference import OVERSHOOT, add, subtract
 from crossband.translate.residual import _REACH, fill, sharpen
 
 FINE = Affine(1.0, 0.0, 500_000.0, 0.0, -1.0, 5_000_000.0)
@@ -301,6 +301,16 @@ def test_the_kernel_has_the_transfer_of_the_sensor():
     at = np.arange(-2.5, 3) / 2
     nyquist = np.sum(kernel(0.3) * np.cos(np.pi * at)) * np.sinc(0.25)  # with the half squares
     assert nyquist == pytest.approx(0.3, abs=0.005)
+
+
+def test_sharpening_makes_no_beads_at_a_shore():
+    step = np.zeros((1, 20, 20), np.float32)
+    step[..., 10:] = 2.0
+    assert sharpen(step).max() > 2.3
+    limited = sharpen(step, OVERSHOOT["reflectance"])
+    assert limited.max() == pytest.approx(2.2)
+    assert limited.min() == pytest.approx(-0.2)
+    np.testing.assert_array_equal(sharpen(step / 10, 0.2), sharpen(step / 10))
 
 
 def test_filled_and_sharpened_by_hand():

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from crossband.core.sensors import REFLECTANCE
 
 Array = NDArray[np.float32]
+#: Unit -> how far sharpened differences may get out of the range of those around them: gains by a
+#: fifth, in logarithms.
+OVERSHOOT = {REFLECTANCE: 0.2}
 #: Added to reflectances before their logarithm, so that noise over dark water is no large gain.
 LEVEL = 0.02
 #: Logarithm of the largest gain, and of the inverse of the smallest.

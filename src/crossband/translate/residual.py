@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d, gaussian_filter
+from scipy.ndimage import correlate1d, gaussian_filter, maximum_filter, minimum_filter
 
 from crossband.core.cubic import cubic_weights
 from crossband.core.sensors import VALID_RANGE
@@ -38,7 +38,7 @@ from crossband.raster.output import write_error
 from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
 from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
 from crossband.translate.agreement import Agreement
-from crossband.translate.difference import add, subtract
+from crossband.translate.difference import OVERSHOOT, add, subtract
 
 Array = NDArray[np.float32]
 #: Takes a rectangle of a result and its values [C, h, w]; returns the corrected values.
@@ -150,7 +150,7 @@ class Difference:
         window = stored.read(outer)
         filled = fill(window.values, window.mask)
         if self._coarse:  # else nothing is enlarged
-            filled = sharpen(filled)
+            filled = sharpen(filled, OVERSHOOT.get(self.unit, np.inf))
         return filled[:, *box.relative_to(outer).slices()]
 
     def add(self, ready: Readable, box: Box, values: Array) -> Array:
@@ -318,11 +318,16 @@ def fill(values: Array, mask: NDArray[np.bool_]) -> Array:
     return np.where(mask, values, filled)
 
 
-def sharpen(values: Array) -> Array:
+def sharpen(values: Array, overshoot: float = np.inf) -> Array:
     """Return the image [C, H, W] that, enlarged and averaged again, gives `values`, nearly.
 
     Enlarging by cubic convolution and averaging by the point spread function blur. Van Cittert's
     deconvolution adds what they took away; few steps, because noise grows with each.
+
+    Args:
+        values: of pixels of the guide.
+        overshoot: how far a pixel may get out of the range of the 3 x 3 pixels around it. At a
+            shore, where large gains meet small ones, more of it shows as bright and dark beads.
     """
     out = values
     for _ in range(_STEPS):
@@ -330,7 +335,12 @@ def sharpen(values: Array) -> Array:
         for axis in (-2, -1):
             blurred = correlate1d(blurred, _round_trip(), axis=axis, mode="nearest")
         out = out + (values - blurred)
-    return out
+    if not np.isfinite(overshoot):
+        return out
+    size = (*(1,) * (values.ndim - 2), 3, 3)
+    low = minimum_filter(values, size, mode="nearest") - np.float32(overshoot)
+    high = maximum_filter(values, size, mode="nearest") + np.float32(overshoot)
+    return np.clip(out, low, high)
 
 
 @functools.cache
