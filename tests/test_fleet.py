@@ -31,6 +31,7 @@ from crossband.jobs.task import FleetObserver
 from crossband.raster import journal as store_module
 from crossband.raster.grid import Box
 from crossband.translate.engine import Engine
+from crossband.translate.options import NO_INTERVALS, FieldIntervalOptions, IntervalOptions
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_items_of_a_stac_collection(make_raster, model, tmp_path):
 OUT = Path("/out")
 
 
-def named(paths, pattern="{stem}_{target}", indices=()):
+def named(paths, pattern="{stem}_{target}", indices=(), sure=NO_INTERVALS):
     found = [SceneInput(p, p.rpartition("/")[2].partition(".")[0], p) for p in paths]
     made = output_paths(
         found,
@@ -247,6 +248,7 @@ def named(paths, pattern="{stem}_{target}", indices=()):
         target=["red", "nir"],
         pattern=pattern,
         indices=indices,
+        sure=sure,
     )
     return [p.relative_to(OUT).as_posix() for p in made]
 
@@ -280,6 +282,23 @@ def test_names_that_clash_or_cannot_be(paths, pattern, indices, words):
     with pytest.raises(OutputError, match=words) as caught:
         named(paths, pattern, indices)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "indices", "sure"),
+    [
+        ("a.interval", (), IntervalOptions(0.9)),
+        ("a_NDVI.interval", ("NDVI",), IntervalOptions(0.9)),
+        ("a.familiarity", (), IntervalOptions(familiarity=True)),
+        ("a_NDVI.widths", ("NDVI",), FieldIntervalOptions(0.9)),
+    ],
+)
+def test_files_of_intervals_and_familiarity_replace_no_input_and_no_result(other, indices, sure):
+    for folder, words in (("/out", "over the input"), ("x", "two inputs would be")):
+        found = [SceneInput(f"{folder}/{stem}.tif", stem, stem) for stem in ("a", other)]
+        with pytest.raises(OutputError, match=words):
+            output_paths(found, OUT, model="m", target=["nir"], pattern="{stem}.tif",
+                         indices=indices, sure=sure)  # fmt: skip
 
 
 def test_clashes_are_told_before_any_work(scenes, tiny_model, tmp_path, crossband_command):

@@ -21,6 +21,7 @@ from crossband.core.hidden_folder import folder_of
 from crossband.errors import (
     BandError,
     CrossbandError,
+    CrossbandWarning,
     GuideError,
     InputError,
     Interrupted,
@@ -380,6 +381,7 @@ def test_options_that_do_not_fit(make_raster, nir, identity_model, tmp_path):
             "--guide-method says how to use a guide: give --guide",
         ),
         ({"guide_sensor": "naip"}, CrossbandError, "--guide-sensor says how"),
+        ({"guide_days": 3}, CrossbandError, "--guide-days says how"),
         ({"guide": reference, "guide_method": "linea"}, CrossbandError, "did you mean 'linear'"),
         (
             {"guide": reference, "guide_method": "histogram", "guide_bands": {"red": 1}},
@@ -401,6 +403,19 @@ def test_options_that_do_not_fit(make_raster, nir, identity_model, tmp_path):
     with pytest.raises(InputError, match=r"p\.tif: no georeference"):
         model.translate(picture, out, guide=reference, guide_method="histogram")
     assert not out.exists()
+
+
+def test_a_constant_guide_is_warned_of_and_a_result_of_a_model_is_refused(
+    make_raster, nir, identity_model, tmp_path
+):
+    source, values = nir
+    model = identity_model(("nir",))
+    flat = coarse(make_raster, values, lambda x: 0.0 * x + 0.9)
+    with pytest.warns(CrossbandWarning, match="not defined, as one of them is constant"):
+        made = model.translate(source, tmp_path / "flat.tif", guide=flat)
+    with pytest.raises(InputError, match=r"flat\.tif was made by a model"):
+        model.translate(source, tmp_path / "o.tif", guide=made)
+    assert not (tmp_path / "o.tif").exists()
 
 
 def constant_model(tiny_model):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from crossband import load
 from crossband.api import Model
 from crossband.cli.main import main
 from crossband.core.conformal import highest_level
-from crossband.errors import CrossbandError, ModelError
+from crossband.errors import CrossbandError, CrossbandWarning, ModelError
 from crossband.jobs import summary
 from crossband.model.calibration import (
     LEVELS,
@@ -402,6 +403,32 @@ def test_what_is_said_of_light_is_not_said_of_radar(model: Model) -> None:
     bands = {"vv": np.full(60, -22.0, np.float32)}
     assert likely_cause(familiar, bands, "db", {}) == ""
     assert likely_cause(familiar, bands, "db", {"bands": 0.5}) == WORDS["bands"]
+
+
+def test_an_interval_of_an_earlier_result_is_told(
+    model: Model, scene: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance"}
+    model.translate(scene, tmp_path / "nir.tif", interval=0.9, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CrossbandWarning)
+        model.translate(scene, tmp_path / "nir.tif", interval=0.9, overwrite=True, **options)
+    with pytest.warns(CrossbandWarning, match=r"nir\.interval\.tif: it is of another result"):
+        model.translate(scene, tmp_path / "nir.tif", overwrite=True, **options)
+
+
+def test_a_hole_in_the_middle_hides_no_wrong_scene(model: Model, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(200, 4000, (3, 300, 304)).astype(np.float32)
+    values[:, 70:230, 70:230] = np.nan
+    path, statistics = tmp_path / "hole.tif", Statistics()
+    profile = {"driver": "GTiff", "height": 300, "width": 304, "count": 3, "dtype": "float32"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    model.translate(
+        path, tmp_path / "nir.tif", bands=BANDS, sensor="reflectance", statistics=statistics
+    )
+    assert statistics.unfamiliar is not None
+    assert statistics.unfamiliar > 0.9
 
 
 def test_a_familiar_scene_costs_a_few_small_windows() -> None:

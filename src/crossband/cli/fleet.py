@@ -32,7 +32,14 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
     with connected(a) as cluster:
         model, folder = load_model(a), Path(a.output)
         names = list(options.write.indices)
-        tasks = plan_tasks(model, a.inputs, folder, name=a.name or PATTERN, indices=names)
+        tasks = plan_tasks(
+            model,
+            a.inputs,
+            folder,
+            name=a.name or PATTERN,
+            indices=names,
+            sure=options.interval,
+        )
         printer = Printer(quiet=a.quiet)
         status = translate_tasks(
             model,

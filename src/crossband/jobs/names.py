@@ -10,6 +10,9 @@ from pathlib import Path
 from crossband.errors import OutputError, nearest
 from crossband.jobs.inputs import SceneInput
 from crossband.raster.remote import name_of
+from crossband.translate.index_files import index_paths
+from crossband.translate.options import NO_INTERVALS, IntervalOptions
+from crossband.translate.uncertain_files import uncertain_paths
 
 #: Default pattern; the ending is added.
 PATTERN = "{stem}_{target}"
@@ -31,6 +34,7 @@ def output_paths(
     target: Sequence[str],
     pattern: str = PATTERN,
     indices: Sequence[str] = (),
+    sure: IntervalOptions = NO_INTERVALS,
 ) -> list[Path]:
     """Return the output path of each scene.
 
@@ -42,6 +46,7 @@ def output_paths(
         pattern: with the fields of `FIELDS`. Without an ending it gets .png where the source is a
             picture (.png, .jpg, .jpeg), else .tif. A slash makes subfolders.
         indices: names of the indices that are written beside each output.
+        sure: intervals and familiarity, whose files are written beside it, too.
 
     Raises:
         OutputError: an unknown field; a path outside of the folder; two inputs with one output; an
@@ -66,7 +71,7 @@ def output_paths(
         if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise OutputError(f"--name {pattern}: {name} does not lie in the output folder")
         found.append(folder / name)
-    _check_clashes(sources, found, indices)
+    _check_clashes(sources, found, indices, sure)
     return found
 
 
@@ -84,13 +89,17 @@ def _check(pattern: str) -> None:
 
 
 def _check_clashes(
-    sources: Sequence[SceneInput], paths: Sequence[Path], indices: Sequence[str]
+    sources: Sequence[SceneInput],
+    paths: Sequence[Path],
+    indices: Sequence[str],
+    sure: IntervalOptions,
 ) -> None:
     guides = {os.path.realpath(s.guide.guide): s for s in sources if s.guide.guide is not None}
     inputs = guides | {os.path.realpath(s.path): s for s in sources}
     taken: dict[Path, SceneInput] = {}
     for source, path in zip(sources, paths, strict=True):
-        for own in (path, *(path.with_name(f"{path.stem}_{name}.tif") for name in indices)):
+        extra = index_paths(path, indices)
+        for own in (path, *extra.values(), *uncertain_paths(path, extra, sure)):
             if own in taken:
                 raise OutputError(
                     f"{own}: two inputs would be written under this name: {taken[own].label} and "

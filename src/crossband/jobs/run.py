@@ -60,7 +60,9 @@ def translate_many(
         Interrupted: Ctrl-C; the summary lists the finished scenes.
     """
     given = TranslateOptions.of(**options)
-    tasks = plan_tasks(model, inputs, Path(folder), name=name, indices=given.write.indices)
+    tasks = plan_tasks(
+        model, inputs, Path(folder), name=name, indices=given.write.indices, sure=given.interval
+    )
     return translate_tasks(
         model, tasks, Path(folder), given, shard=shard, observer=observer, executor=cluster
     )

@@ -10,6 +10,7 @@ from crossband.jobs import names
 from crossband.jobs.inputs import SceneInput, expand_inputs
 from crossband.jobs.summary import SummaryLine
 from crossband.model import Model
+from crossband.translate.options import NO_INTERVALS, IntervalOptions
 from crossband.translate.stream import Progress
 
 
@@ -66,6 +67,7 @@ def plan_tasks(
     *,
     name: str = names.PATTERN,
     indices: Mapping[str, str | Path] | Sequence[str] = (),
+    sure: IntervalOptions = NO_INTERVALS,
 ) -> list[Task]:
     """Return all scenes with their outputs, sorted by output, so that all shards see one order.
 
@@ -80,6 +82,7 @@ def plan_tasks(
         target=model.signature.target,
         pattern=name,
         indices=list(indices),
+        sure=sure,
     )
     tasks = [
         Task(source, path, path.relative_to(folder).as_posix())

@@ -55,6 +55,11 @@ class FileReader:
         """Whether the file has coarser versions of the bands."""
         return bool(self._dataset.overviews(self._numbers[0]))
 
+    def tag(self, name: str) -> str | None:
+        """Return a tag of the file."""
+        value: str | None = self._dataset.tags().get(name)
+        return value
+
     @property
     def files(self) -> tuple[str, ...]:
         """All files that the bands are read from, as GDAL lists them."""

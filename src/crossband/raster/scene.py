@@ -161,6 +161,10 @@ class Scene:
         """Whether the file has coarser versions of its bands."""
         return isinstance(self._reader, FileReader) and self._reader.has_overviews
 
+    def tag(self, name: str) -> str | None:
+        """Return a tag of the file; None for a scene of several files."""
+        return self._reader.tag(name) if isinstance(self._reader, FileReader) else None
+
     @property
     def window(self) -> Box:
         """The rectangle of the file that the scene shows: see `part`."""

@@ -44,6 +44,7 @@ from crossband.raster.warp import BandView, Readable, check_georeference, same_g
 from crossband.translate.guide_file import (
     POOR,
     check_numbers,
+    correlation_words,
     days_between,
     on_pixels_of,
     open_guide_file,
@@ -278,11 +279,11 @@ class GuideCorrection:
             words.append(f"{self.given} to {self.unit}")
         words.append(f"agreement {residual.agreement:.2f}")
         words.append(f"remaining difference {residual.remaining(corrected):.2g}")
-        if residual.agreement < POOR:
+        if not residual.agreement >= POOR:  # NaN where one of them is constant
             warn(
                 f"{self._what}: the correlation of its structure with the result's is "
-                f"{residual.agreement:.2f}; a guide of the same place and band has more than 0.2. "
-                f"Is it of another place, shifted, cloudy, or another band?",
+                f"{correlation_words(residual.agreement)}; a guide of the same place and band has "
+                f"more than 0.2. Is it of another place, shifted, cloudy, or another band?",
                 stacklevel=4,
             )
         return corrected, ", ".join(words)

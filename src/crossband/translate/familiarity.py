@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +23,8 @@ from crossband.translate.unfamiliar_causes import likely_cause
 #: Windows along each side of a scene that are looked at, at most and in a length of so many pixels,
 #: and their side in pixels: few, as every translation pays for them.
 WINDOWS, APART, SIDE = 4, 512, 128
+#: Further windows are looked at where fewer of the pixels are valid.
+LEAST_VALID = 0.25
 #: A scene is told to be unfamiliar above this share of its pixels.
 SHARE = 0.1
 
@@ -59,9 +61,23 @@ def scene_familiarity(model: Model, scene: Scene) -> SceneFamiliarity | None:
     """
     if model.calibration is None or model.calibration.familiar is None:
         return None
-    # What lies around a small part of a larger scene is looked at, too.
-    boxes = (_widened(box, scene.around) for box in sample_boxes(scene.grid))
-    return window_familiarity(model, (scene.read(box) for box in boxes))
+    return window_familiarity(model, _looked_at(scene))
+
+
+def _looked_at(scene: Scene) -> Iterator[Window]:
+    """Yield windows that are spread over a scene; more of them where the first are mostly masked.
+
+    What lies around a small part of a larger scene is looked at, too.
+    """
+    boxes, valid, seen = sample_boxes(scene.grid), 0, 0
+    for box in boxes:
+        window = scene.read(_widened(box, scene.around))
+        valid, seen = valid + int(window.mask.sum()), seen + window.mask.size
+        yield window
+    if valid < seen * LEAST_VALID:
+        for box in sample_boxes(scene.grid, SIDE):
+            if box not in boxes:
+                yield scene.read(box)
 
 
 def window_familiarity(model: Model, windows: Iterable[Window]) -> SceneFamiliarity | None:
@@ -119,9 +135,9 @@ def _looks(familiar: Familiar, odds: Tensor) -> dict[str, float]:
     }
 
 
-def sample_boxes(grid: Grid) -> list[Box]:
-    """Return windows spread evenly over a grid; all of it where it is small."""
-    tops, lefts = (_starts(length) for length in (grid.height, grid.width))
+def sample_boxes(grid: Grid, apart: int = APART) -> list[Box]:
+    """Return windows spread evenly over a grid, one in a length of `apart` pixels."""
+    tops, lefts = (_starts(length, apart) for length in (grid.height, grid.width))
     return [
         Box(top, left, min(SIDE, grid.height - top), min(SIDE, grid.width - left))
         for top in tops
@@ -135,8 +151,8 @@ def _widened(box: Box, around: Box) -> Box:
     return box.expanded(edge, around)
 
 
-def _starts(length: int) -> list[int]:
-    count = min(WINDOWS, max(length // APART, 1))
+def _starts(length: int, apart: int) -> list[int]:
+    count = min(WINDOWS, max(length // apart, 1))
     if count == 1:
         return [max(length - SIDE, 0) // 2]
     return [round(n * (length - SIDE) / (count - 1)) for n in range(count)]

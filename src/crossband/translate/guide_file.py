@@ -19,9 +19,12 @@ from crossband.raster.scene import Scene
 from crossband.raster.warp import Readable, read_averaged, read_padded, read_warped
 from crossband.translate.familiarity import sample_boxes
 from crossband.translate.options import GuideOptions
+from crossband.translate.provenance import SYNTHETIC_TAG
 
 #: Below this correlation of result and guide (see `agreement.Agreement`) the run ends with a line.
 POOR = 0.1
+#: Days between a guide and a scene, at most: a century.
+MOST_DAYS = 36_525
 #: A guide whose pixels are below this size in pixels of the source is averaged.
 FINER = 2 / 3
 
@@ -61,20 +64,32 @@ def open_guide_file(
         only = read.only({*wanted, *unknown})
         return open_scene(path, only, needed=wanted, opened=options.opened)
 
-    wanted = tuple(dict.fromkeys((*also, *target)))
-    try:
+    def opened_with_own_bands() -> Scene:
+        wanted = tuple(dict.fromkeys((*also, *target)))
         if len(wanted) > len(target):
             try:
                 return opened(wanted)
             except BandError:
                 pass  # without the model's own bands
         return opened_alone()
+
+    try:
+        guide = opened_with_own_bands()
+        if guide.tag(SYNTHETIC_TAG) == "YES":
+            guide.close()
+            raise InputError(f"{path} was made by a model, and a guide is a measurement")
+        return guide
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
         raise type(error)(f"--guide: {words}") from error
     except InputError as error:
         raise InputError(f"--guide: {error}") from error
+
+
+def correlation_words(value: float) -> str:
+    """Return the correlation of two structures for a message."""
+    return "not defined, as one of them is constant" if math.isnan(value) else f"{value:.2f}"
 
 
 def check_numbers(guide: Scene, what: str) -> None:
@@ -118,11 +133,11 @@ def days_between(options: GuideOptions, source: Readable) -> float:
     """Return the days between guide and scene; NaN where not both dates are known.
 
     Raises:
-        CrossbandError: a negative number of days.
+        CrossbandError: a number of days that cannot be.
     """
     if options.days is not None:
-        if options.days < 0:
-            raise CrossbandError(f"--guide-days {options.days:g}: at least 0")
+        if not 0 <= options.days <= MOST_DAYS:
+            raise CrossbandError(f"--guide-days {options.days:g}: 0 to {MOST_DAYS:,}")
         return options.days
     path = getattr(source, "path", None)
     taken = [

@@ -138,6 +138,7 @@ def guided(
             "--guide-method": options.method,
             "--guide-sensor": options.sensor,
             "--guide-bands": options.bands,
+            "--guide-days": options.days,
         }
         given = [flag for flag, value in how.items() if value is not None]
         if given:

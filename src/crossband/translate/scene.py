@@ -40,7 +40,7 @@ from crossband.translate.executor import Executor, LocalExecutor, SceneJob
 from crossband.translate.familiarity import scene_familiarity
 from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
-from crossband.translate.options import TranslateOptions
+from crossband.translate.options import IntervalOptions, TranslateOptions
 from crossband.translate.provenance import FACTS_TAG, is_up_to_date, scene_facts, translation_tags
 from crossband.translate.resume import keep_or_remove, open_store, remove_leftovers
 from crossband.translate.statistics import Statistics
@@ -302,7 +302,21 @@ def _finish(
                 f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
                 stacklevel=3,
             )
+    _tell_of_earlier(outputs)
     return time.perf_counter() - start
+
+
+def _tell_of_earlier(outputs: Sequence[OutputFile]) -> None:
+    """Warn of files of intervals and familiarity that lie beside a result and are not of it."""
+    made = {output.path for output in outputs}
+    beside = uncertain_paths(outputs[0].path, {}, IntervalOptions(0.9, familiarity=True))
+    for path in beside:
+        if path not in made and path.exists():
+            warn(
+                f"{path}: it is of another result than the one that was written beside it; remove "
+                f"it, or give the option that writes it",
+                stacklevel=4,
+            )
 
 
 def _is_tiff(path: Path) -> bool:

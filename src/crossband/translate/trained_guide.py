@@ -47,6 +47,7 @@ from crossband.translate.guide_file import (
     FINER,
     POOR,
     check_numbers,
+    correlation_words,
     days_between,
     on_pixels_of,
     open_guide_file,
@@ -200,11 +201,11 @@ class TrainedGuide:
             found.add(values[0], values[1], one.mask & other.mask)
         if found.count < _FEWEST:
             raise InputError(f"{self._what}: {found.count} pixels are valid in it and in the scene")
-        if found.correlation < POOR:
+        if not found.correlation >= POOR:  # NaN where one of them is constant
             warn(
                 f"{self._what}: the correlation of its structure with the scene's is "
-                f"{found.correlation:.2f}; a guide of the same place has more than 0.2. Is it of "
-                f"another place, shifted, or cloudy?",
+                f"{correlation_words(found.correlation)}; a guide of the same place has more than "
+                f"0.2. Is it of another place, shifted, or cloudy?",
                 stacklevel=4,
             )
         agreed = f"agreement {found.correlation:.2f}"
