@@ -136,7 +136,7 @@ def days_between(options: GuideOptions, source: Readable) -> float:
         CrossbandError: a number of days that cannot be.
     """
     if options.days is not None:
-        if not 0 <= options.days <= MOST_DAYS:
+        if options.days < 0 or options.days > MOST_DAYS:  # NaN: not known
             raise CrossbandError(f"--guide-days {options.days:g}: 0 to {MOST_DAYS:,}")
         return options.days
     path = getattr(source, "path", None)
