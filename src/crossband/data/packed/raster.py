@@ -86,9 +86,9 @@ class PackedRaster:
         self._block: tuple[int, int] = (int(metadata["block"][0]), int(metadata["block"][1]))
         self._fetch = fetch
 
-    def tags(self, band: int) -> dict[str, str]:
-        """Return the tags of a band (1-based) that may tell its name."""
-        return dict(self._tags[band - 1])
+    def tags(self, band: int = 0) -> dict[str, str]:
+        """Return the tags of a band (1-based) that may tell its name; none of the file (0)."""
+        return dict(self._tags[band - 1]) if band else {}
 
     def read(self, indexes: int | Sequence[int], window: RasterioWindow) -> NDArray[Any]:
         """Return the stored numbers of a window: [H, W] of one band, [C, H, W] of several."""
