@@ -413,7 +413,7 @@ def test_an_interval_of_an_earlier_result_is_told(
     with warnings.catch_warnings():
         warnings.simplefilter("error", CrossbandWarning)
         model.translate(scene, tmp_path / "nir.tif", interval=0.9, overwrite=True, **options)
-    with pytest.warns(CrossbandWarning, match=r"nir\.interval\.tif: it is of another result"):
+    with pytest.warns(CrossbandWarning, match=r"nir\.interval\.tif: it belongs to"):
         model.translate(scene, tmp_path / "nir.tif", overwrite=True, **options)
 
 

@@ -309,12 +309,13 @@ def _finish(
 def _tell_of_earlier(outputs: Sequence[OutputFile]) -> None:
     """Warn of files of intervals and familiarity that lie beside a result and are not of it."""
     made = {output.path for output in outputs}
-    beside = uncertain_paths(outputs[0].path, {}, IntervalOptions(0.9, familiarity=True))
+    both = IntervalOptions(interval=0.5, familiarity=True)  # any level: the names are the same
+    beside = uncertain_paths(outputs[0].path, {}, both)
     for path in beside:
         if path not in made and path.exists():
             warn(
-                f"{path}: it is of another result than the one that was written beside it; remove "
-                f"it, or give the option that writes it",
+                f"{path}: it belongs to an earlier result, not to the new {outputs[0].path.name}; "
+                f"remove it",
                 stacklevel=4,
             )
 
