@@ -124,7 +124,7 @@ def ways(model: Model, true: Window, folder: Path) -> tuple[dict[str, Floats], N
     low, coarse = (seen.values[[seen.bands.index(n) for n in group]] for group in names)
     order = (*names[1], *names[0])
     both = Window(np.concatenate([coarse, low]), seen.mask, seen.grid, order, seen.unit)
-    enlarged = read_warped(WindowRaster(both), true.grid, exact=True)
+    enlarged = read_warped(WindowRaster(both), true.grid)
     out = simple(source, low, coarse, enlarged.values)
     made = model.translate(
         write(folder / "source.tif", source, true.grid, names[0]),

@@ -479,3 +479,31 @@ def test_fit_and_evaluate_by_command(manifest, capsys):
     rows = capsys.readouterr().out
     for name in ("unguided", "guide enlarged"):
         assert name in rows
+
+
+def test_tiles_equal_the_whole_with_a_guide_in_another_crs(model, tmp_path):
+    """GDAL's warper would place pixels and widen its kernel by the window that it is asked for."""
+    from rasterio.warp import Resampling, calculate_default_transform, reproject
+
+    values = field(3, 96)
+    source = write(tmp_path / "s.tif", values[:3], 10.0, BANDS[:3], x=2.4e5)
+    with rasterio.open(source) as scene:
+        of = {"src_transform": scene.transform, "src_crs": scene.crs}
+        there, width, height = calculate_default_transform(
+            scene.crs, "EPSG:32633", scene.width, scene.height, *scene.bounds, resolution=27.0
+        )
+    guide = np.full((4, height, width), -9.0, np.float32)
+    reproject(values, guide, **of, dst_transform=there, dst_crs="EPSG:32633", dst_nodata=-9.0,
+              resampling=Resampling.average)  # fmt: skip
+    profile = {"driver": "GTiff", "dtype": "float32", "crs": "EPSG:32633", "nodata": -9.0}
+    shape = {"count": 4, "height": height, "width": width, "transform": there}
+    with rasterio.open(tmp_path / "g.tif", "w", **profile, **shape) as out:
+        out.write(guide)
+        for number, name in enumerate(BANDS, start=1):
+            out.set_band_description(number, name)
+    found = []
+    for tile in (32, 96):
+        to = tmp_path / f"{tile}.tif"
+        model.translate(source, to, guide=tmp_path / "g.tif", tile=tile, guide_days=0, **READ)
+        found.append(read(to)[0])
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)

@@ -231,7 +231,7 @@ def enlarge(guide: Any, grid: Grid, ratio: float) -> Array:
     if ratio <= _FINER:
         return np.asarray(filled)
     whole = replace(seen, values=filled, mask=np.ones_like(seen.mask))
-    return read_warped(WindowRaster(whole), grid, exact=True).values
+    return read_warped(WindowRaster(whole), grid).values
 
 
 def fit_line(source: Window, guide: Any, ratio: float) -> Array:

@@ -46,7 +46,7 @@ class Axis:
     @functools.cached_property
     def centres(self) -> NDArray[np.float64]:
         """Centres of the pixels, where 0 is the centre of the other grid's first pixel."""
-        return _rounded(self.start + (np.arange(self.count) + 0.5) * self.step) - 0.5
+        return rounded(self.start + (np.arange(self.count) + 0.5) * self.step) - 0.5
 
     def cubic(self) -> csr_array:
         """Return the weights of cubic convolution (Keys 1981, a = -0.5), [count, length]."""
@@ -62,7 +62,7 @@ class Axis:
 
     def means(self) -> csr_array:
         """Return the share of each of the other grid's pixels in a pixel, [count, length]."""
-        edges = _rounded(self.start + np.arange(self.count + 1) * self.step)
+        edges = rounded(self.start + np.arange(self.count + 1) * self.step)
         at = np.floor(edges[:-1]).astype(int)[:, None] + np.arange(math.ceil(self.step) + 1)
         low, high = np.maximum(at, edges[:-1, None]), np.minimum(at + 1, edges[1:, None])
         return self._matrix(at, np.maximum(high - low, 0.0) / (edges[1:] - edges[:-1])[:, None])
@@ -155,5 +155,6 @@ def _coarse(values: Array, rows: csr_array, columns: csr_array) -> Array:
     return np.stack([(columns @ np.ascontiguousarray((rows @ band).T)).T for band in values])
 
 
-def _rounded(places: NDArray[Any]) -> NDArray[np.float64]:
+def rounded(places: NDArray[Any]) -> NDArray[np.float64]:
+    """Return places in pixels, rounded so that they do not depend on the window of a pixel."""
     return np.asarray(np.round(places * STEPS) / STEPS, dtype=np.float64)

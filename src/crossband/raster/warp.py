@@ -6,15 +6,14 @@ import math
 from typing import Protocol
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.warp import Resampling, reproject, transform
 
 from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
-from crossband.raster.gdal import READ_ERRORS, gdal, reason
+from crossband.raster import sampling
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.sampling import interpolate, located
 from crossband.raster.separable import average, axes_of, enlarge
 
 Array = NDArray[np.float64]
@@ -119,7 +118,7 @@ def coverage(scene: Grid, other: Grid) -> float:
     at = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
     columns, rows = np.meshgrid(at * scene.width, at * scene.height)
     try:
-        columns, rows = _onto(scene, columns.ravel(), rows.ravel(), other)
+        columns, rows = located(scene, columns.ravel(), rows.ravel(), other)
     except InputError:  # places that the other CRS does not have
         return 0.0
     inside = (columns >= 0) & (columns <= other.width) & (rows >= 0) & (rows <= other.height)
@@ -162,20 +161,20 @@ def resolution_ratio(scene: Grid, reference: Grid, at: Box) -> float:
     return math.sqrt(area)
 
 
-def read_warped(scene: Readable, grid: Grid, exact: bool = False) -> Window:
+def read_warped(scene: Readable, grid: Grid) -> Window:
     """Read a scene on another grid, in physical units, by cubic convolution.
 
     The kernel is widened if the grid is coarser than the scene. A pixel is valid if it lies within
     the scene and all four pixels around it are valid (on a coarser grid, all pixels that it
-    averages). GDAL places pixels to within an eighth of a pixel of the scene, or exactly if both
-    have one CRS.
+    averages). It does not depend on the window in which it is read.
 
     Args:
         scene: an open scene with CRS and affine transform.
         grid: the output grid; it may lie partly or wholly outside the scene.
-        exact: place pixels to within a hundredth of a pixel of the scene, which takes longer.
+
+    Raises:
+        InputError: coordinates outside the domain of the other CRS.
     """
-    tolerance = 0.01 if exact else 0.125
     values = np.zeros((len(scene.bands), grid.height, grid.width), dtype=np.float32)
     mask = np.zeros((grid.height, grid.width), dtype=bool)
     empty = Window(values, mask, grid, scene.bands, scene.unit)
@@ -193,20 +192,14 @@ def read_warped(scene: Readable, grid: Grid, exact: bool = False) -> Window:
     axes = axes_of(grid, seen.grid)
     if axes is not None and max(axes[0].step, axes[1].step) <= 1.0:
         return Window(*enlarge(seen.values, seen.mask, *axes), grid, scene.bands, scene.unit)
-    source = np.where(seen.mask, seen.values, np.nan).astype(np.float32)
-    valid = seen.mask.astype(np.float32)
-    reproject_array(source, values, seen.grid, grid, Resampling.cubic, tolerance)
-    share = np.zeros_like(mask, dtype=np.float32)
-    reproject_array(valid, share, seen.grid, grid, Resampling.bilinear, tolerance)
-    mask = (share > 0.999) & np.isfinite(values).all(axis=0)
-    values[:, ~mask] = 0.0
-    return Window(values, mask, grid, scene.bands, scene.unit)
+    made = interpolate(seen.values, seen.mask, seen.grid, grid)
+    return Window(*made, grid, scene.bands, scene.unit)
 
 
 def read_averaged(scene: Readable, grid: Grid) -> Window:
     """Read the area-weighted mean of a scene over each pixel of a coarser grid, in physical units.
 
-    Decibels are averaged as linear power. If one grid is rotated against the other, GDAL averages
+    Decibels are averaged as linear power. If one grid is rotated against the other, it is the mean
     over the upright rectangle around a coarse pixel.
 
     Args:
@@ -229,10 +222,7 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
             if axes is not None and min(axes[0].step, axes[1].step) >= 1.0:
                 values, share = average(linear, seen.mask, *axes)
             else:
-                source = np.where(seen.mask, linear, np.nan).astype(np.float32)
-                valid = seen.mask.astype(np.float32)
-                reproject_array(source, values, seen.grid, grid, Resampling.average)
-                reproject_array(valid, share, seen.grid, grid, Resampling.average)
+                values, share = sampling.average(linear, seen.mask, seen.grid, grid)
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)
@@ -241,69 +231,9 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
     return Window(values, mask, grid, scene.bands, scene.unit)
 
 
-def reproject_array(
-    source: NDArray[np.float32],
-    out: NDArray[np.float32],
-    of: Grid,
-    to: Grid,
-    resampling: Resampling,
-    tolerance: float = 0.125,
-) -> None:
-    """Bring pixels of one grid onto another, where NaN is nodata on both sides.
-
-    Args:
-        source: pixels [..., h, w] of the grid `of`.
-        out: filled in place, [..., H, W] of the grid `to`.
-        of: the grid of `source`.
-        to: the grid of `out`.
-        resampling: as GDAL does it.
-        tolerance: largest error of the approximated coordinates, in pixels of `of`.
-
-    Raises:
-        InputError: GDAL cannot transform one grid's coordinates into the other's.
-    """
-    try:
-        with gdal():
-            reproject(
-                source,
-                out,
-                src_transform=of.transform,
-                src_crs=of.crs,
-                dst_transform=to.transform,
-                dst_crs=to.crs,
-                src_nodata=np.nan,
-                dst_nodata=np.nan,
-                resampling=resampling,
-                tolerance=tolerance,
-            )
-    except READ_ERRORS as error:
-        raise InputError(f"cannot be brought onto the other grid: {reason(error)}") from error
-
-
 def _outline(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:
     """Return columns and rows, on `other`, of points along the outline of a box of `grid`."""
     step = np.linspace(0.0, 1.0, EDGE)[:-1]
     x = np.concatenate([step, np.ones(EDGE - 1), 1 - step, np.zeros(EDGE - 1)])
     y = np.roll(x, EDGE - 1)
-    return _onto(grid, box.col + x * box.width, box.row + y * box.height, other)
-
-
-def _onto(grid: Grid, columns: Array, rows: Array, other: Grid) -> tuple[Array, Array]:
-    """Return columns and rows on `other` of places that are given on `grid`."""
-    assert grid.crs is not None  # check_georeference
-    assert other.crs is not None
-    places = _apply(grid.transform, columns, rows)
-    if grid.crs != other.crs:
-        try:
-            with gdal():
-                xs, ys = transform(grid.crs, other.crs, *(p.tolist() for p in places))
-        except READ_ERRORS as error:
-            raise InputError(
-                f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
-            ) from error
-        places = np.array(xs), np.array(ys)
-    return _apply(~other.transform, *places)
-
-
-def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+    return located(grid, box.col + x * box.width, box.row + y * box.height, other)

@@ -126,7 +126,7 @@ def on_pixels_of(guide: Readable, grid: Grid, ratio: float) -> Window:
         return read_averaged(guide, grid)
     if grid.transform == guide.grid.transform:
         return read_padded(guide, Box(0, 0, grid.height, grid.width))
-    return read_warped(guide, grid, exact=True)
+    return read_warped(guide, grid)
 
 
 def days_between(options: GuideOptions, source: Readable) -> float:

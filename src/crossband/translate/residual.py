@@ -162,7 +162,7 @@ class Difference:
             values: of the result.
         """
         grid = self._result.grid.crop(box)
-        enlarged = read_warped(ready, grid, exact=True) if self._on_guide else ready.read(box)
+        enlarged = read_warped(ready, grid) if self._on_guide else ready.read(box)
         return add(values, enlarged.values, self.unit)
 
     @property

@@ -14,12 +14,12 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.warp import Resampling, transform
+from rasterio.warp import transform
 
 from crossband.errors import InputError
 from crossband.raster.gdal import READ_ERRORS, gdal
 from crossband.raster.grid import Box, Grid
-from crossband.raster.warp import reproject_array
+from crossband.raster.sampling import places
 
 #: Side of a map tile, half of the Web Mercator world in metres, its latitude limit.
 TILE, _HALF, _NORTH = 256, 20037508.342789244, 85.0
@@ -114,7 +114,9 @@ class View:
         """Bring values [C, h, w] of a box onto a tile, by the nearest pixel; NaN beside them."""
         source = self.placed.crop(box).resized(*values.shape[1:])
         out = np.full((len(values), tile.height, tile.width), np.nan, np.float32)
-        reproject_array(values, out, source, tile, Resampling.nearest)
+        rows, columns = places(tile, source)
+        inside = (rows >= 0) & (rows < source.height) & (columns >= 0) & (columns < source.width)
+        out[:, inside] = values[:, rows[inside].astype(int), columns[inside].astype(int)]
         return out
 
     def outline(self) -> Bounds:

@@ -1,0 +1,346 @@
+"""Resampling between any two grids, where a pixel does not depend on the window it is computed in.
+
+GDAL's warper takes the width of its kernel and the errors of its coordinates from the window that
+it is asked for, so that the tiles of a scene differ from the whole. Here both are functions of the
+place alone. Coordinates are projected at knots on multiples of eight pixels of the CRS,
+interpolated between them, and rounded.
+
+Where the axes of the grids agree, `separable` gives the same numbers, and is faster.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.warp import transform
+from scipy.sparse import csr_array
+
+from crossband.core.cubic import cubic_weights
+from crossband.errors import InputError
+from crossband.raster.gdal import READ_ERRORS, gdal, reason
+from crossband.raster.grid import Box, Grid
+from crossband.raster.separable import rounded
+
+Array = NDArray[np.float64]
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: Pixels between two knots.
+KNOT = 8
+#: Where four knots and those beside them do not lie in a plane by this part of a pixel, every pixel
+#: between them is projected: at the antimeridian, or in a very coarse grid.
+BENT = 0.02
+#: Parts of a pixel for which the weights of a kernel are kept.
+_FRACTIONS = 2**14
+#: Weights that are held at a time.
+_HELD = 2**22
+#: A pixel is valid where this share of its weights lies on valid ones.
+_WHOLE = 0.999
+
+
+def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Mask]:
+    """Bring an image onto another grid by cubic convolution, linearly beside its invalid pixels.
+
+    The kernel is widened where the pixels of `to` are larger.
+
+    Args:
+        values: [C, H, W], 0 where masked.
+        mask: [H, W].
+        of: the grid of the image.
+        to: the grid of the result.
+
+    Returns:
+        Values [C, h, w], 0 where masked; and the mask: a pixel is valid that lies within the image,
+        if the four pixels around it are valid (on larger pixels, all that they average).
+
+    Raises:
+        InputError: the CRS of one grid cannot be transformed into that of the other.
+    """
+    made = np.zeros((len(values), to.height, to.width), np.float32)
+    valid = np.zeros((to.height, to.width), bool)
+    flat = np.ascontiguousarray(values.reshape(len(values), -1).T)
+    known = mask.ravel().astype(np.float32)
+    for part in _parts(to):
+        rows, columns = places(to.crop(part), of)
+        inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
+        rows, columns = rows[inside] - 0.5, columns[inside] - 0.5  # 0 is the first pixel's centre
+        wide = _widths(to.crop(part), of, inside)
+        result = np.zeros((len(rows), len(values)), np.float32)
+        there = np.ones(len(rows), bool)
+        for few in _few(len(rows), 16 * _most(*wide)):
+            where = rows[few], columns[few], [w[few] for w in wide], mask.shape
+            cubic = _kernel(cubic_weights, 2, *where)
+            result[few] = cubic @ flat
+            if not mask.all():
+                linear = _kernel(_linear_weights, 1, *where)
+                there[few] = linear @ known > _WHOLE
+                # Negative weights need a valid pixel, too.
+                size = abs(cubic)
+                near = size @ known > _WHOLE * (size @ np.ones_like(known))
+                result[few] = np.where(near[:, None], result[few], linear @ flat)
+        inside[inside] = there
+        at = part.slices()
+        made[:, *at][:, inside] = result[there].T
+        valid[at] = inside
+    return made, valid
+
+
+def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Values]:
+    """Return the mean of the valid pixels of an image over the pixels of a coarser grid.
+
+    If one grid is rotated against the other, it is the mean over the upright rectangle around a
+    coarse pixel.
+
+    Args:
+        values: [C, H, W].
+        mask: [H, W].
+        of: the grid of the image.
+        to: the grid of the result.
+
+    Returns:
+        Means [C, h, w], NaN where nothing is valid; and the share of the valid area [h, w].
+
+    Raises:
+        InputError: the CRS of one grid cannot be transformed into that of the other.
+    """
+    made = np.full((len(values), to.height, to.width), np.nan, np.float32)
+    share = np.zeros((to.height, to.width), np.float32)
+    flat = np.where(mask, values, 0.0).reshape(len(values), -1).T.astype(np.float64)
+    known = mask.ravel().astype(np.float64)
+    for part in _parts(to):
+        corners = np.stack(places(to.crop(part), of, corners=True))  # rows, columns
+        four = [corners[:, i : i + part.height, j : j + part.width] for i in (0, 1) for j in (0, 1)]
+        low, high = np.minimum.reduce(four), np.maximum.reduce(four)
+        sides = np.array(mask.shape)[:, None, None]
+        met = ((low < sides) & (high > 0) & np.isfinite(high - low)).all(axis=0)
+        low, high = low[:, met], high[:, met]
+        result = np.full((low.shape[1], len(values)), np.nan)
+        there = np.zeros(low.shape[1])
+        for few in _few(len(there), _most(*(high - low + 2.0))):
+            matrix = _rectangles(low[:, few], high[:, few], mask.shape)
+            there[few] = matrix @ known
+            with np.errstate(divide="ignore", invalid="ignore"):
+                result[few] = (matrix @ flat) / there[few][:, None]
+        at = part.slices()
+        made[:, *at][:, met] = result.T
+        share[at][met] = there
+    return made, share
+
+
+def places(to: Grid, of: Grid, corners: bool = False) -> tuple[Array, Array]:
+    """Return rows and columns, on the grid `of`, of the centres of the pixels of another grid.
+
+    Args:
+        to: the grid whose pixels are placed.
+        of: the grid that rows and columns count; 0 is the outer edge of its first pixel.
+        corners: give the corners of the pixels instead, [h + 1, w + 1].
+
+    Returns:
+        Rows and columns [h, w], not finite where the CRS of `of` does not have the place.
+
+    Raises:
+        InputError: the CRS of one grid cannot be transformed into that of the other.
+    """
+    more, start = (1, 0.0) if corners else (0, 0.5)
+    column, row = (np.arange(n + more, dtype=float) + start for n in (to.width, to.height))
+    t = to.transform
+    if to.crs == of.crs or t.b or t.d:
+        at = np.meshgrid(column, row)
+        columns, rows = located(to, at[0].ravel(), at[1].ravel(), of)
+        return rounded(rows).reshape(at[0].shape), rounded(columns).reshape(at[0].shape)
+    x, y = column + t.c / t.a, row + t.f / t.e  # pixels from the origin of the CRS
+    columns, rows, bent = _between_knots(x, y, to, of)
+    if bent.any():
+        down, across = np.nonzero(bent)
+        columns[bent], rows[bent] = located(to, column[across], row[down], of)
+    return rounded(rows), rounded(columns)
+
+
+def _between_knots(x: Array, y: Array, to: Grid, of: Grid) -> tuple[Array, Array, Mask]:
+    """Return columns and rows [h, w] on `of`, and where they have to be projected one by one.
+
+    Args:
+        x: columns [w] of `to`, counted from where x is 0.
+        y: its rows [h], counted from where y is 0.
+        to: an upright grid.
+        of: the other grid.
+    """
+    first = [math.floor(at[0] / KNOT) - 1 for at in (x, y)]
+    across, down = (
+        np.arange(begin, math.floor(at[-1] / KNOT) + 3) * KNOT
+        for begin, at in zip(first, (x, y), strict=True)
+    )
+    origin = Grid(1, 1, Affine(to.transform.a, 0, 0, 0, to.transform.e, 0), to.crs)
+    where = [np.asarray(w, float) for w in np.meshgrid(across, down)]
+    try:
+        knots = located(origin, where[0].ravel(), where[1].ravel(), of)
+    except InputError:  # some of them, which may lie beyond the pixels
+        everywhere = np.ones((len(y), len(x)), bool)
+        return np.zeros(everywhere.shape), np.zeros(everywhere.shape), everywhere
+    i, j = (
+        np.floor(at / KNOT).astype(int) - begin for at, begin in zip((x, y), first, strict=True)
+    )
+    right, low = x / KNOT - first[0] - i, (y / KNOT - first[1] - j)[:, None]
+    found = []
+    bent = np.zeros((len(down) - 3, len(across) - 3), bool)
+    for knot in (k.reshape(len(down), len(across)) for k in knots):
+        lines = knot[:, i] * (1 - right) + knot[:, i + 1] * right
+        found.append(lines[j] * (1 - low) + lines[j + 1] * low)
+        bent |= ~(_bow(knot) <= BENT)
+    return found[0], found[1], bent[j - 1][:, i - 1]
+
+
+def _bow(knots: Array) -> Array:
+    """Return how far the surface through knots [h, w] may be from flat cells, [h - 3, w - 3].
+
+    A curve is at most an eighth of its second difference away from a chord. The cells at the edge
+    are left out.
+    """
+    with np.errstate(invalid="ignore"):
+        across, down = (np.abs(np.diff(knots, 2, axis)) / 8 for axis in (1, 0))
+        twist = np.abs(np.diff(np.diff(knots, axis=0), axis=1))[1:-1, 1:-1] / 4
+    across, down = np.maximum(across[:, :-1], across[:, 1:]), np.maximum(down[:-1], down[1:])
+    across, down = np.maximum(across[1:-2], across[2:-1]), np.maximum(down[:, 1:-2], down[:, 2:-1])
+    return np.asarray(across + down + twist)
+
+
+def located(grid: Grid, columns: Array, rows: Array, other: Grid) -> tuple[Array, Array]:
+    """Return columns and rows on `other` of places that are given on `grid`.
+
+    Raises:
+        InputError: the CRS of one grid cannot be transformed into that of the other.
+    """
+    assert grid.crs is not None  # check_georeference
+    assert other.crs is not None
+    if grid.crs == other.crs:
+        return _apply(~other.transform @ grid.transform, columns, rows)
+    places = _apply(grid.transform, columns, rows)
+    try:
+        with gdal():
+            xs, ys = transform(grid.crs, other.crs, *(p.tolist() for p in places))
+    except READ_ERRORS as error:
+        raise InputError(
+            f"places in {grid.crs} cannot be told in {other.crs}: {reason(error)}"
+        ) from error
+    return _apply(~other.transform, np.array(xs), np.array(ys))
+
+
+def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+def _widths(to: Grid, of: Grid, inside: Mask) -> tuple[Array, ...]:
+    """Return height and width of chosen pixels in pixels of `of`, 1 where it is smaller.
+
+    Nothing where all are smaller.
+    """
+    found = []
+    for corners in places(to, of, corners=True):
+        with np.errstate(invalid="ignore"):
+            down, across = np.diff(corners, axis=0)[:, 1:], np.diff(corners, axis=1)[1:]
+            size = np.hypot(down, across)[inside]
+        found.append(np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0))
+    return tuple(found) if any((w > 1.0).any() for w in found) else ()
+
+
+def _kernel(
+    weights: Callable[[Array], Array],
+    reach: int,
+    rows: Array,
+    columns: Array,
+    widths: Sequence[Array],
+    shape: tuple[int, ...],
+) -> csr_array:
+    """Return the weights of a kernel, [places, pixels]; beyond the edge, the last one is repeated.
+
+    Args:
+        weights: by distance, 0 at `reach` and beyond.
+        reach: of the kernel, in pixels.
+        rows: of the places, where 0 is the centre of the first pixel.
+        columns: of the places.
+        widths: how many times as wide the kernel is, [places] down and across; nothing for once.
+        shape: of the image.
+    """
+    axes = []
+    for axis, (at, length) in enumerate(zip((rows, columns), shape, strict=True)):
+        first = np.floor(at)
+        part = np.rint((at - first) * _FRACTIONS).astype(np.int32)
+        if widths:
+            wide = widths[axis]
+            pad = math.ceil(reach * float(wide.max(initial=1.0)))
+            steps = np.arange(1 - pad, pad + 1)
+            share: NDArray[Any] = weights(np.abs(part[:, None] / _FRACTIONS - steps) / wide[:, None])
+            share /= share.sum(axis=1, keepdims=True)
+        else:
+            steps = np.arange(1 - reach, reach + 1)
+            share = _weights_of(weights, reach)[part]
+        taps = (first.astype(np.int32)[:, None] + steps.astype(np.int32)).clip(0, length - 1)
+        axes.append((taps, share.astype(np.float32)))
+    return _matrix(axes, shape)
+
+
+@functools.cache
+def _weights_of(weights: Callable[[Array], Array], reach: int) -> Values:
+    """Return the weights of the pixels around a place, by the part of a pixel at which it lies."""
+    parts = np.arange(_FRACTIONS + 1) / _FRACTIONS
+    distance = np.abs(parts[:, None] - np.arange(1 - reach, reach + 1))
+    return np.asarray(weights(distance), dtype=np.float32)
+
+
+def _linear_weights(distance: Array) -> Array:
+    return np.maximum(1.0 - distance, 0.0)
+
+
+def _rectangles(low: Array, high: Array, shape: tuple[int, ...]) -> csr_array:
+    """Return the share of each pixel in upright rectangles, [rectangles, pixels].
+
+    Args:
+        low: row and column of a corner, [2, rectangles].
+        high: of the opposite corner.
+        shape: of the image.
+    """
+    axes = []
+    for begin, end, length in zip(low, high, shape, strict=True):
+        count = math.ceil(float((end - begin).max(initial=0.0))) + 1
+        at = np.floor(begin)[:, None] + np.arange(count)
+        share = np.minimum(at + 1, end[:, None]) - np.maximum(at, begin[:, None])
+        share = np.maximum(share, 0.0) / np.maximum(end - begin, 1e-9)[:, None]
+        share[(at < 0) | (at >= length)] = 0.0  # nothing is known beyond the edge
+        axes.append((at.clip(0, length - 1).astype(np.int32), share))
+    return _matrix(axes, shape)
+
+
+def _matrix(
+    axes: Sequence[tuple[NDArray[np.int32], NDArray[Any]]], shape: tuple[int, ...]
+) -> csr_array:
+    """Return the products of weights down and across, [places, pixels]."""
+    (down, one), (across, other) = axes
+    pixels = ((down * np.int32(shape[1]))[:, :, None] + across[:, None, :]).ravel()
+    starts = np.arange(len(down) + 1, dtype=np.int32) * np.int32(down.shape[1] * across.shape[1])
+    data = (one[:, :, None] * other[:, None, :]).ravel()
+    return csr_array((data, pixels, starts), shape=(len(down), shape[0] * shape[1]))
+
+
+def _parts(grid: Grid) -> Iterator[Box]:
+    """Return bands of whole rows of a grid, each with a number of pixels that fits in memory."""
+    height = max(_HELD // 64 // grid.width, 1)
+    for top in range(0, grid.height, height):
+        yield Box(top, 0, min(height, grid.height - top), grid.width)
+
+
+def _most(*sides: Array) -> float:
+    """Return the largest product of two sides, which are 1 where none are given."""
+    return math.prod(float(side.max(initial=1.0)) for side in sides)
+
+
+def _few(count: int, taps: float) -> Iterator[slice]:
+    """Return slices of places, each with a number of weights that fits in memory."""
+    step = max(int(_HELD // max(taps, 1.0)), 1)
+    for start in range(0, count, step):
+        yield slice(start, start + step)

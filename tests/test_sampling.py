@@ -1,0 +1,118 @@
+"""Resampling between any two grids: as GDAL does it, and the same in every window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import Resampling, reproject
+from scipy.ndimage import gaussian_filter
+
+from crossband.errors import InputError
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.sampling import average, interpolate, places
+from crossband.raster.warp import WindowRaster, read_averaged, read_warped
+
+UTM, NEXT = CRS.from_epsg(32632), CRS.from_epsg(32633)
+#: 3 degrees east of the middle of its zone: north of the next zone leans by 4 degrees.
+HERE = Affine(10, 0, 7.4e5, 0, -10, 5e6)
+
+
+def there(pixel: float, size: int) -> Grid:
+    """Return pixels of the next zone around the middle of 200 pixels HERE."""
+    from rasterio.warp import transform
+
+    (x,), (y,) = transform(UTM, NEXT, [7.4e5 + 1000], [5e6 - 1000])
+    half = size * pixel / 2
+    return Grid(size, size, Affine(pixel, 0, x - half, 0, -pixel, y + half), NEXT)
+
+
+def image(size: int, smooth: float = 1.5) -> np.ndarray:
+    values = np.random.default_rng(0).random((2, size, size))
+    return gaussian_filter(values, (0, smooth, smooth)).astype(np.float32)
+
+
+def by_gdal(values, of, to, how, **options):
+    out = np.full((len(values), to.height, to.width), np.nan, np.float32)
+    reproject(
+        values, out, src_transform=of.transform, src_crs=of.crs, dst_transform=to.transform,
+        dst_crs=to.crs, src_nodata=np.nan, dst_nodata=np.nan, resampling=how, tolerance=0.0,
+        **options,
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize("pixel", [80.0, 25.0, 12.0])
+def test_enlarging_equals_gdal_across_zones(pixel):
+    to, of = Grid(200, 200, HERE, UTM), there(pixel, round(4000 / pixel))
+    values = image(of.width)
+    made, mask = interpolate(values, np.ones(values.shape[1:], bool), of, to)
+    assert mask.all()
+    # GDAL's kernel is computed in single precision.
+    np.testing.assert_allclose(made, by_gdal(values, of, to, Resampling.cubic), atol=1e-4)
+
+
+def test_a_mask_is_that_of_the_four_pixels_around():
+    to, of = Grid(200, 200, HERE, UTM), there(80.0, 60)
+    mask = np.ones((60, 60), bool)
+    mask[30:33, 28:30] = False
+    values = np.where(mask, image(60), np.float32(0.0))
+    made, valid = interpolate(values, mask, of, to)
+    wanted = by_gdal(mask.astype(np.float32)[None], of, to, Resampling.bilinear)[0] > 0.999
+    assert np.array_equal(valid, wanted)
+    assert not made[:, ~valid].any()
+    low, high = values[:, mask].min(), values[:, mask].max()
+    near = made[:, valid]
+    assert low - 0.1 < near.min() < near.max() < high + 0.1  # nothing of the zeros in the hole
+
+
+@pytest.mark.parametrize("pixel", [100.0, 43.0])
+def test_averaging_equals_gdal_across_zones(pixel):
+    of, to = Grid(200, 200, HERE, UTM), there(pixel, round(1200 / pixel))
+    values = image(200)
+    made, share = average(values, np.ones((200, 200), bool), of, to)
+    assert share.min() > 0.999
+    # GDAL takes the rectangle between two corners of a pixel, here it is around all four.
+    wanted = by_gdal(values, of, to, Resampling.average)
+    assert np.abs(made - wanted).mean() < 0.15 * wanted.std()
+
+
+def test_the_mean_of_a_ramp_is_its_value_in_the_middle():
+    of, to = Grid(200, 200, HERE, UTM), there(73.0, 20)
+    ramp = np.broadcast_to(np.arange(200, dtype=np.float32), (1, 200, 200))
+    made, _ = average(ramp, np.ones((200, 200), bool), of, to)
+    _, columns = places(to, of)
+    np.testing.assert_allclose(made[0], columns - 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("pixel", [80.0, 13.0, 7.7, 2.5])
+@pytest.mark.parametrize("read", [read_warped, read_averaged])
+def test_a_pixel_does_not_depend_on_its_window(pixel, read):
+    to, of = Grid(200, 200, HERE, UTM), there(pixel, round(2800 / pixel))
+    mask = np.random.default_rng(1).random((of.height, of.width)) > 0.02
+    values = np.where(mask, image(of.width), np.float32(0.0))
+    guide = WindowRaster(Window(values, mask, of, ("red", "nir"), "reflectance"))
+    whole = read(guide, to)
+    assert whole.mask.sum() > 0
+    for box in (Box(0, 0, 64, 64), Box(37, 91, 50, 60), Box(150, 3, 50, 33), Box(100, 100, 1, 1)):
+        part = read(guide, to.crop(box))
+        np.testing.assert_allclose(part.values, whole.crop(box).values, rtol=0, atol=1e-6)
+        assert np.array_equal(part.mask, whole.crop(box).mask)
+
+
+def test_larger_pixels_have_a_wider_kernel():
+    of, to = Grid(200, 200, HERE, UTM), there(40.0, 30)
+    noise = np.random.default_rng(0).standard_normal((1, 200, 200)).astype(np.float32)
+    made, mask = interpolate(noise, np.ones((200, 200), bool), of, to)
+    assert mask.all()
+    assert made.std() < 0.35  # the mean of 16 pixels has a standard deviation of 0.25
+    np.testing.assert_allclose(
+        interpolate(np.ones_like(noise), np.ones((200, 200), bool), of, to)[0], 1.0, atol=1e-6
+    )
+
+
+def test_a_place_that_the_other_crs_does_not_have_is_refused_in_a_line():
+    sphere = Grid(10, 10, Affine(1, 0, 0, 0, -1, 95), CRS.from_epsg(4326))
+    with pytest.raises(InputError, match="cannot be told in EPSG:32632"):
+        places(sphere, Grid(10, 10, HERE, UTM))
