@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -507,3 +508,27 @@ def test_tiles_equal_the_whole_with_a_guide_in_another_crs(model, tmp_path):
         model.translate(source, to, guide=tmp_path / "g.tif", tile=tile, guide_days=0, **READ)
         found.append(read(to)[0])
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [None, "difference"])
+def test_fill_values_that_a_guide_does_not_declare_are_no_data(model, scene, tmp_path, method):
+    coarse = field().reshape(4, 32, 8, 32, 8).mean((2, 4)).copy()
+    coarse[:, 10:14, 10:20] = -9999.0
+    write(scene / "plain.tif", coarse, 8.0)
+    write(scene / "declared.tif", coarse, 8.0)
+    with rasterio.open(scene / "plain.tif", "r+") as file:
+        file.nodata = None
+    with rasterio.open(scene / "declared.tif", "r+") as file:
+        file.nodata = -9999.0
+    unguided = crossband.load("rgb2nir") if method else model
+    made = []
+    for name in ("plain", "declared"):
+        how = {"guide": scene / f"{name}.tif", "guide_method": method, "tile": 128, **READ}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            unguided.translate(scene / "scene.tif", scene / f"{name}.nir.tif", **how)
+        assert any("as -9999, and is taken as no data" in str(w.message) for w in told) == (
+            name == "plain"
+        )
+        made.append(read(scene / f"{name}.nir.tif")[0])
+    np.testing.assert_array_equal(*made)

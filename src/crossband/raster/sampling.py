@@ -275,7 +275,9 @@ def _kernel(
             wide = widths[axis]
             pad = math.ceil(reach * float(wide.max(initial=1.0)))
             steps = np.arange(1 - pad, pad + 1)
-            share: NDArray[Any] = weights(np.abs(part[:, None] / _FRACTIONS - steps) / wide[:, None])
+            share: NDArray[Any] = weights(
+                np.abs(part[:, None] / _FRACTIONS - steps) / wide[:, None]
+            )
             share /= share.sum(axis=1, keepdims=True)
         else:
             steps = np.arange(1 - reach, reach + 1)

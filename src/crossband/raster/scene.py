@@ -76,6 +76,7 @@ class Scene:
             caller stated it, so that a valid zero stays valid.
         named_otherwise: in words, bands that the caller gave by number and the file names as
             others.
+        limits: where set, a physical value below or above is no data.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Scene:
         self.dtype = str(np.result_type(*self.dtypes))
         self.has_mask = reader.has_mask
         self.marked = marked or not self.has_mask
+        self.limits: tuple[float, float] | None = None
 
     def warn_of_bands(self, option: str = "--bands") -> None:
         """Warn of each band that the caller gave by number though the file names it otherwise."""
@@ -195,6 +197,9 @@ class Scene:
             part = slice(top, top + rows)
             values[:, part], valid = self.radiometry.physical(stored[:, part], self.marked)
             mask[part] &= valid
+            if self.limits is not None:
+                low, high = self.limits
+                mask[part] &= ((values[:, part] >= low) & (values[:, part] <= high)).all(axis=0)
             if not mask[part].all():
                 values[:, part][:, ~mask[part]] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)

@@ -326,6 +326,7 @@ def _opened_beside(options: GuideOptions, source: Sequence[str], guide: Scene) -
     if not same_grid(scene.grid, guide.grid):
         scene.close()
         raise InputError(f"--guide {options.guide}: {path} is not on its grid")
+    check_numbers(scene, f"{path}, beside --guide {options.guide}")
     return scene
 
 

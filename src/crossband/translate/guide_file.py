@@ -10,6 +10,7 @@ import numpy as np
 
 from crossband.core.dates import Date
 from crossband.core.sensors import VALID_RANGE
+from crossband.core.warned import warn
 from crossband.errors import BandError, CrossbandError, InputError, UnitError
 from crossband.raster.acquired import acquisition_date
 from crossband.raster.grid import Box, Grid, Window
@@ -27,6 +28,8 @@ POOR = 0.1
 MOST_DAYS = 36_525
 #: A guide whose pixels are below this size in pixels of the source is averaged.
 FINER = 2 / 3
+#: A value further beyond the range of its unit than this part of the range is a fill value.
+_BEYOND = 0.25
 
 
 def open_guide_file(
@@ -93,25 +96,43 @@ def correlation_words(value: float) -> str:
 
 
 def check_numbers(guide: Scene, what: str) -> None:
-    """Raise UnitError where most numbers of a local guide are none of its unit.
+    """Take numbers far outside the range of a guide's unit as no data, and say so.
+
+    Such are fill values that the file does not declare: else -9999 would count as measured.
 
     Args:
-        guide: is read in a few windows that are spread over it.
+        guide: is read in a few windows that are spread over it, if it is local.
         what: names it in the message.
+
+    Raises:
+        UnitError: most numbers of a local guide are none of its unit.
     """
+    low, high = VALID_RANGE[guide.unit]
+    beyond = _BEYOND * (high - low)
+    limits = low - beyond, high + beyond
     if is_remote(guide.path):
+        guide.limits = limits
         return
     windows = [guide.read(box) for box in sample_boxes(guide.grid)]
     values = np.concatenate([w.values[:, w.mask] for w in windows], axis=1)
-    low, high = VALID_RANGE[guide.unit]
     for name, band in zip(guide.bands, values, strict=True):
         usual = float(np.median(band)) if band.size else low
         if not low <= usual <= high:
             side = "above" if usual > high else "below"
             raise UnitError(
                 f"{what}: half of its {name} is {side} {usual:.4g}, and {guide.unit} is {low:g} to "
-                f"{high:g}; --guide-sensor names a sensor whose scale is known"
+                f"{high:g}; --guide-sensor names a sensor whose scale is known, and gdal_edit "
+                f"-a_nodata a number that stands for no data"
             )
+    guide.limits = limits
+    far = (values < limits[0]) | (values > limits[1])
+    if far.any():
+        number = float(values[far][0])
+        warn(
+            f"{what}: {far.any(axis=0).mean():.1%} of what was looked at is far from {guide.unit}, "
+            f"as {number:.4g}, and is taken as no data; gdal_edit -a_nodata declares it",
+            stacklevel=4,
+        )
 
 
 def on_pixels_of(guide: Readable, grid: Grid, ratio: float) -> Window:
