@@ -258,8 +258,9 @@ def described(pictures: list[Array], limits: Sequence[tuple[float, float]]) -> A
 
 
 def curve(folder: Path, key: str = "val/score") -> pd.DataFrame:
-    """Return the columns `step` and `value` of a logged number."""
-    log = pd.read_csv(folder / "run" / "logs" / "metrics.csv")
+    """Return the columns `step` and `value` of a logged number; none where nothing is logged."""
+    path = folder / "run" / "logs" / "metrics.csv"
+    log = pd.read_csv(path) if path.is_file() else pd.DataFrame()  # closed forms take no steps
     if key not in log:
         return pd.DataFrame({"step": [], "value": []})
     log = log[log[key].notna()].drop_duplicates("step", keep="last").sort_values("step")

@@ -153,6 +153,11 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     names = [n for n in names if n.split("/")[1] not in LEFT_OUT]
     if a.recipe:
         names = [n for n in names if n in a.recipe]
+    if a.missing:
+        path = ROOT / "docs" / "systems" / "runs.json"
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        known = {n: own["seeds"] for task in kept.values() for n, own in task["recipes"].items()}
+        names = [n for n in names if not set(a.seed) <= set(known.get(n, ()))]
     if a.unreferenced:
         names = [n for n in names if not recipe.load(n).get("reference")]
     names = sorted(names, key=lambda n: Path(n).stem in BASELINES)  # the slowest come last
@@ -300,6 +305,8 @@ def main() -> int:
     p.add_argument("--budget", type=int, help="samples, for a trial")
     p.add_argument("--unreferenced", action="store_true", help="only recipes without a run of "
                    "reference.py")  # fmt: skip
+    p.add_argument("--missing", action="store_true", help="only recipes whose numbers are not kept "
+                   "in docs/systems/runs.json")  # fmt: skip
     p.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="of every recipe, "
                    "as method.penalty_reduction=mean")  # fmt: skip
     p.add_argument("--reverse", action="store_true", help="begin at the end of the list")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import relations_shown
@@ -13,6 +15,7 @@ import systems_page
 import systems_reference
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from reference_shown import curve
 from systems_budget import BATCH, BUDGET, LEFT_OUT
 from systems_page import METRICS, order
@@ -35,32 +38,45 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
     """Write docs/systems.md from all finished runs, and their numbers and pictures into docs.
 
     Of a task whose recipes are not all run, and of reference runs and relations that are not
-    finished, the numbers and pictures in docs stay.
+    finished, the numbers and pictures in docs stay. Its finished runs are kept in docs/systems
+    (runs.json, rows), so that the others may be run at another time or on another machine.
 
     Args:
         runs: of `systems.py run`.
         docs: folder of the page.
         root: folder with the runs `reference` and `relations`.
     """
-    (docs / "systems").mkdir(exist_ok=True)
-    kept = json.loads((docs / "systems.json").read_text())
+    rows = docs / "systems" / "rows"
+    rows.mkdir(parents=True, exist_ok=True)
+    shown, store = json.loads((docs / "systems.json").read_text()), docs / "systems" / "runs.json"
+    kept = json.loads(store.read_text()) if store.is_file() else {}
     for task in BUDGET:
-        numbers = collect(runs, task)
-        # Those with a reference run may have that one alone.
-        needed = [n for n in names(task) if not recipe.load(n).get("reference")]
-        missing = [n for n in needed if n not in numbers]
-        if missing:
-            print(f"{task}: {len(missing)} recipes are not run; its numbers stay as they are")
+        new = collect(runs, task)
+        if not new:
             continue
-        draw(task, numbers, runs, docs / "systems" / f"{task}.png")
-        draw_curves(numbers, runs, docs / "systems" / f"{task}-curves.png")
         count = manifests.read(runs / f"{task}.csv")["split"].value_counts()
         facts = {"train": int(count["train"]), "test": int(count["test"]), "samples": BUDGET[task]}
-        kept[task] = {"by": "", **facts, "recipes": numbers}
-    _json(docs / "systems.json", kept)
+        for name, own in new.items():
+            seed = runs / name / f"seed-{min(own['seeds'])}"
+            points = curve(seed)
+            own["curve"] = [[int(s), float(v)] for s, v in points.itertuples(index=False)]
+            row(task, seed, runs / f"{task}.csv").save(rows / f"{name.replace('/', '-')}.png")
+        same = {k: v for k, v in kept.get(task, {}).items() if k != "recipes"} == facts
+        numbers = (kept[task]["recipes"] if same else {}) | new
+        kept[task] = {**facts, "recipes": numbers}
+        if missing := unfinished(task, numbers):
+            print(f"{task}: {len(missing)} recipes are not run; the page keeps its numbers")
+            continue
+        draw(task, numbers, rows, docs / "systems" / f"{task}.png")
+        draw_curves(numbers, docs / "systems" / f"{task}-curves.png")
+        shown[task] = {"by": "", **kept.pop(task)}
+        for name in numbers:
+            (rows / f"{name.replace('/', '-')}.png").unlink()
+    _json(docs / "systems.json", shown)
+    _json(store, kept)
     path = docs / "systems" / "reference.json"
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    _json(path, kept | systems_reference.collect(root / "reference", docs / "systems"))
+    long = json.loads(path.read_text()) if path.is_file() else {}
+    _json(path, long | systems_reference.collect(root / "reference", docs / "systems"))
     path = docs / "relations.json"
     claims = json.loads(path.read_text()) if path.is_file() else []
     _json(path, relations_shown.merged(claims, relations_shown.collect(root / "relations")))
@@ -68,14 +84,15 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
     print(docs / "systems.md")
 
 
+def unfinished(task: str, numbers: Collection[str]) -> list[str]:
+    """Return the recipes of a task that have no numbers; those with a long run need none."""
+    found = [n for n in recipe.available() if n.split("/")[0] == task]
+    found = [n for n in found if n.split("/")[1] not in LEFT_OUT]
+    return [n for n in found if n not in numbers and not recipe.load(n).get("reference")]
+
+
 def _json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def names(task: str) -> list[str]:
-    """Return the recipes of a task that are run."""
-    found = [n for n in recipe.available() if n.split("/")[0] == task]
-    return [n for n in found if n.split("/")[1] not in LEFT_OUT]
 
 
 def collect(runs: Path, task: str) -> dict[str, dict[str, Any]]:
@@ -100,68 +117,88 @@ def collect(runs: Path, task: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def draw(task: str, numbers: dict[str, dict[str, Any]], runs: Path, path: Path) -> Path:
-    """Draw one judged pair, the one in the middle of the table, with a row for each recipe."""
-    rows = manifests.read(runs / f"{task}.csv")
-    rows = rows[rows["split"] == "test"].reset_index(drop=True)
-    rows = rows.iloc[[len(rows) // 2]].reset_index(drop=True)
+def row(task: str, run: Path, manifest: Path) -> Image.Image:
+    """Return the panels of one judged pair, the one in the middle of the table, side by side.
+
+    Args:
+        task: where images may not be handed on, the output is the only panel.
+        run: with a fitted model.
+        manifest: the pairs of the task.
+    """
+    pairs = manifests.read(manifest)
+    pairs = pairs[pairs["split"] == "test"].reset_index(drop=True)
+    model = load(run / "run" / "model")
+    source, target = pair(model, pairs.iloc[[len(pairs) // 2]].reset_index(drop=True))
+    output = translate_window(model, source)
+    low, high = np.percentile(target.values[:, target.mask], [1, 99])
+    own = np.percentile(source.values[:, source.mask], [1, 99])
+    error = np.abs(output.values - target.values).mean(axis=0)
+    fine = np.ones((model.network.scale, model.network.scale, 1))
+    panels = [
+        np.kron(_three(middle(shown(source.values, *own), SIDE // model.network.scale)), fine),
+        _three(middle(shown(target.values, low, high), SIDE)),
+        _three(middle(shown(output.values, low, high), SIDE)),
+        matplotlib.colormaps["magma"](middle(error / ((high - low) / 2), SIDE))[..., :3],
+    ]
+    if task in PRIVATE:  # the error, too, would show the picture that may not be shown
+        panels = panels[2:3]
+    height = max(len(panel) for panel in panels)
+    gap = np.ones((height, 4, 3))
+    parts = []
+    for panel in panels:
+        parts += [np.pad(panel, [(0, height - len(panel)), (0, 0), (0, 0)]), gap]
+    pixels = np.concatenate(parts[:-1], axis=1)
+    return Image.fromarray((255 * pixels).round().astype(np.uint8)).quantize(256)
+
+
+def _three(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return one band or colours as colours, [h, w, 3]."""
+    values = values if values.ndim == 3 else values[..., None]
+    return np.broadcast_to(values, (*values.shape[:2], 3))
+
+
+def draw(task: str, numbers: dict[str, dict[str, Any]], rows: Path, path: Path) -> Path:
+    """Draw the rows of all recipes of a task, baselines first."""
     names = sorted(numbers, key=lambda n: (order(n), np.mean(numbers[n]["metrics"]["mae"])))
-    columns = 1 if task in PRIVATE else 4
-    width = columns * 1.5 + 1.7
+    titles = ["output"] if task in PRIVATE else ["source", "target", "output", "|error|"]
+    width = len(titles) * 1.5 + 1.7
     figure = Figure(figsize=(width, len(names) * 1.5 + 0.3), dpi=DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(names), columns, squeeze=False)
-    figure.subplots_adjust(1.65 / width, 0.005, 0.995, 1 - 0.3 / figure.get_figheight(), 0.03, 0.03)
-    for number, (line, name) in enumerate(zip(axes, names, strict=True)):
-        seed = min(numbers[name]["seeds"])
-        model = load(runs / name / f"seed-{seed}" / "run" / "model")
-        source, target = pair(model, rows)
-        output = translate_window(model, source)
-        low, high = np.percentile(target.values[:, target.mask], [1, 99])
-        scale = model.network.scale
-        error = np.abs(output.values - target.values).mean(axis=0)
-        own = np.percentile(source.values[:, source.mask], [1, 99])
-        pictures = [
-            (shown(source.values, *own), f"source, {model.network.in_channels} band(s)"),
-            (shown(target.values, low, high), "target"),
-            (shown(output.values, low, high), "output"),
-            (error, "|error|"),
-        ]
-        if columns == 1:  # the error, too, would show the picture that may not be shown
-            pictures = pictures[2:3]
-        for axis, (values, title) in zip(line, pictures, strict=True):
-            side = SIDE // scale if title.startswith("source") else SIDE
-            cut = middle(values, side)
-            if title == "|error|":
-                axis.imshow(cut, cmap="magma", vmin=0, vmax=(high - low) / 2)
-            else:
-                axis.imshow(cut, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if number == 0:
-                axis.set_title(title.split(",")[0], fontsize=9)
-        line[0].set_ylabel(name.split("/")[1], rotation=0, ha="right", va="center", fontsize=8)
+    axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(1.65 / width, 0.005, 0.995, 1 - 0.3 / figure.get_figheight(), 0, 0.03)
+    for number, (axis, name) in enumerate(zip(axes, names, strict=True)):
+        with Image.open(rows / f"{name.replace('/', '-')}.png") as picture:
+            axis.imshow(np.asarray(picture.convert("RGB")), interpolation="nearest")
+            across = picture.width / len(titles)
+        axis.set_xticks([(n + 0.5) * across for n in range(len(titles))] if number == 0 else [])
+        if number == 0:
+            axis.set_xticklabels(titles, fontsize=9)
+            axis.xaxis.tick_top()
+            axis.tick_params(length=0)
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+        axis.set_ylabel(name.split("/")[1], rotation=0, ha="right", va="center", fontsize=8)
     figure.savefig(path)
     palette(path)
     return path
 
 
-def draw_curves(numbers: dict[str, dict[str, Any]], runs: Path, path: Path) -> None:
+def draw_curves(numbers: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the error at unseen places by samples, of the first seed: a panel for each recipe."""
-    curves = {}
-    for name, own in sorted(numbers.items()):
-        points = curve(runs / name / f"seed-{min(own['seeds'])}")
-        if len(points) > 1:
-            curves[name] = points
+    curves = {
+        name: np.array(own["curve"])
+        for name, own in sorted(numbers.items())
+        if len(own.get("curve", [])) > 1
+    }
     if not curves:
         return
     lines = -(-len(curves) // 4)
     figure = Figure(figsize=(10, 1.9 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    highest = max(float(points["value"].quantile(0.9)) for points in curves.values())
+    highest = max(float(np.quantile(points[:, 1], 0.9)) for points in curves.values())
     for number, (name, points) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, 4, number + 1)
-        axes.plot(points["step"] * BATCH, points["value"], color="#1f5f8b", marker=".")
+        axes.plot(points[:, 0] * BATCH, points[:, 1], color="#1f5f8b", marker=".")
         axes.set_title(name.split("/")[1], fontsize=8)
         axes.set_ylim(0, highest)  # one scale for all, so that they can be compared
         axes.tick_params(labelsize=6)
@@ -173,8 +210,6 @@ def draw_curves(numbers: dict[str, dict[str, Any]], runs: Path, path: Path) -> N
 
 def palette(path: Path) -> None:
     """Store the picture with 256 colours: a third of the bytes, and no difference to be seen."""
-    from PIL import Image
-
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(256)
     small.save(path, optimize=True)

@@ -54,13 +54,21 @@ class _Numbers(dict[str, str]):
             }
         )
 
+    def __missing__(self, name: str) -> str:
+        return "(not finished)"
+
 
 def page(docs: Path) -> str:
     """Return the page from the JSON files in docs."""
     short = json.loads((docs / "systems.json").read_text())
     reference = _read(docs / "systems" / "reference.json", {})
     every = {name: own for task in short.values() for name, own in task["recipes"].items()}
-    numbers = {"mae": _Numbers(every, "mae", ".4f"), "r": _Numbers(every, "r", ".2f")}
+    long = {name: {"metrics": own["metrics"]["model"]} for name, own in reference.items()}
+    numbers = {
+        f"{of}{metric}": _Numbers(runs, metric, form)
+        for of, runs in (("", every), ("long_", long))
+        for metric, form in (("mae", ".4f"), ("r", ".2f"))
+    }
     parts = [HEAD, "## Which recipe for which data", advice(numbers), HOW]
     for task, own in short.items():
         parts += [f"## {TITLES[task]}", facts(task, own), table(own["recipes"])]
@@ -245,7 +253,7 @@ Crossband has a recipe for each published system that it knows, and some of its 
 for which data to take which, and shows what each reached here on a CPU. Two kinds of training are
 behind the numbers:
 
-- a **short** one of every recipe, alike for all: a few thousand samples. It says how fast a system
+- a **short** one of every recipe, alike for all: 1,500 to 20,000 samples. It says how fast a system
   learns, and not how good it becomes. It takes a paper a hundred to ten thousand times as many.
 - a **long** one of nine recipes, about half an hour of two cores each: it says whether a system
   learns what its paper says that it learns."""

@@ -1,7 +1,7 @@
 """What docs/systems.md says of each recipe: the idea, what it is good at here, what it costs.
 
-`{mae[NAME]}` and `{r[NAME]}` stand for numbers of the short trainings, so that words and table
-cannot disagree.
+`{mae[NAME]}` and `{r[NAME]}` stand for numbers of the short trainings, `{long_mae[NAME]}` and
+`{long_r[NAME]}` for those of the long ones, so that words and table cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ADVICE = (
         "seams, minutes to hours of training.",
     ),
     (
-        "a few dozen pairs and a few minutes",
+        "some hundred pairs and a few minutes",
         "`rgb2nir/mlp`, then `rgb2nir/local-statistics`",
         "After a short training their MAE is {mae[rgb2nir/mlp]} and "
         "{mae[rgb2nir/local-statistics]}; `linear` has {mae[rgb2nir/linear]}.",
@@ -30,16 +30,19 @@ ADVICE = (
     (
         "many thousands of pairs, and a result that should look like a picture",
         "`rgb2nir/wgan-gp-small`, `rgb2nir/nir-gan`, `sar2optical/pix2pix`",
-        "An adversarial loss gives detail and costs error. After a short training the first two "
-        "are behind `linear` ({mae[rgb2nir/wgan-gp-small]} and {mae[rgb2nir/nir-gan]} against "
-        "{mae[rgb2nir/linear]}): they need the long one.",
+        "An adversarial loss gives detail and costs error, and needs a long training: after it the "
+        "first two have MAE {long_mae[rgb2nir/wgan-gp-small]} and {long_mae[rgb2nir/nir-gan]} at "
+        "places where `linear` has {mae[rgb2nir/linear]}, and `local-statistics` after a minute "
+        "{mae[rgb2nir/local-statistics]}.",
     ),
     (
         "the need for several plausible answers, or for their spread",
         "`rgb2nir/flow-matching`, `rgb2nir/diffusion`",
-        "Only these draw from a distribution. They learn it slowly: after a short training their "
-        "output is noise (r {r[rgb2nir/flow-matching]}). For intervals of a single answer, take "
-        "[a calibrated model](uncertainty.md) instead.",
+        "Only these draw from a distribution. They learn it slowly: after a short training a draw "
+        "of diffusion is noise (r {r[rgb2nir/diffusion]}), after a long one a draw of flow "
+        "matching has r {long_r[rgb2nir/flow-matching]} and MAE "
+        "{long_mae[rgb2nir/flow-matching]}. For intervals of a single answer, take [a calibrated "
+        "model](uncertainty.md) instead.",
     ),
     (
         "Sentinel-1 in decibels, and few places",

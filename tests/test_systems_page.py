@@ -47,6 +47,7 @@ def test_every_recipe_has_its_paragraph(page, text):
         assert set(named) <= set(recipe.available()), take
         assert why
     assert not re.search(r"\{\w+\[", text)
+    assert "(not finished)" not in text
 
 
 def test_relations_without_numbers_are_not_finished(page, tmp_path):
@@ -93,12 +94,12 @@ def test_pictures_of_the_page_are_there(text):
 def test_a_number_that_the_words_name_is_that_of_the_table(page, tmp_path):
     """Another error in the JSON changes paragraph, place and table alike."""
     kept = json.loads((DOCS / "systems.json").read_text(encoding="utf-8"))
-    kept["rgb2nir"]["recipes"]["rgb2nir/mlp"]["metrics"]["mae"] = [0.0123] * 3
+    kept["rgb2nir"]["recipes"]["rgb2nir/mlp"]["metrics"]["mae"] = [0.0123]
     (tmp_path / "systems.json").write_text(json.dumps(kept))
     text = page.page(tmp_path)
     assert "their MAE is 0.0123 and" in text
-    assert "| `mlp` | yes | 3 | 0.0123 ±0.0000 |" in text
-    assert "place 2 of 13" in text.split("### `rgb2nir/local-statistics`")[1].split("###")[0]
+    assert "| `mlp` | yes | 1 | 0.0123 |" in text
+    assert "place 2 of 9" in text.split("### `rgb2nir/local-statistics`")[1].split("###")[0]
 
 
 def test_a_finished_reference_run_is_shown(page, tmp_path):
@@ -161,17 +162,15 @@ def test_a_tiny_reference_run_is_collected_and_drawn(page, interpreters, tmp_pat
 def test_curves_of_short_runs_are_drawn(page, tmp_path):
     import systems_doc
 
-    numbers = {}
-    for name in ("rgb2nir/cnn", "rgb2nir/mlp", "rgb2nir/mean"):
-        logs = tmp_path / name / "seed-1" / "run" / "logs"
-        logs.mkdir(parents=True)
-        steps = [100, 200, 300] if name != "rgb2nir/mean" else [100]
-        scores = pd.DataFrame({"step": steps, "val/score": [0.3 / n for n in steps]})
-        scores.to_csv(logs / "metrics.csv", index=False)
-        numbers[name] = {"seeds": [1, 2]}
-    systems_doc.draw_curves(numbers, tmp_path, tmp_path / "curves.png")
+    curve = [[step, 0.3 / step] for step in (100, 200, 300)]
+    numbers = {
+        "rgb2nir/cnn": {"curve": curve},
+        "rgb2nir/mlp": {"curve": curve},
+        "rgb2nir/mean": {"curve": curve[:1]},
+    }
+    systems_doc.draw_curves(numbers, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width > 800
     (tmp_path / "curves.png").unlink()
-    systems_doc.draw_curves({"rgb2nir/mean": {"seeds": [1]}}, tmp_path, tmp_path / "curves.png")
+    systems_doc.draw_curves({"rgb2nir/mean": {"curve": []}}, tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()  # a baseline has no curve
