@@ -195,7 +195,8 @@ def draw_curves(numbers: dict[str, dict[str, Any]], path: Path) -> None:
     lines = -(-len(curves) // 4)
     figure = Figure(figsize=(10, 1.9 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    highest = max(float(np.quantile(points[:, 1], 0.9)) for points in curves.values())
+    # What a network says before it has learned anything may be far off.
+    highest = 1.6 * max(float(np.median(points[:, 1])) for points in curves.values())
     for number, (name, points) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, 4, number + 1)
         axes.plot(points[:, 0] * BATCH, points[:, 1], color="#1f5f8b", marker=".")
