@@ -397,6 +397,28 @@ def test_the_likely_cause_is_named(model: Model, values: list[float], words: str
     assert words in likely_cause(known.familiar, bands, "reflectance", looks)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: np.where(np.arange(len(x)) % 9, x, -1.0), "11% of the pixels are -1 in every"),
+        (lambda x: np.where(np.arange(len(x)) % 9, x, 0.0), "(--source-nodata)"),
+        (lambda x: (8 * x).clip(0, 1), "display stretch"),
+        (lambda x: 6 * x - 0.05, "the contrast is"),
+        (lambda x: x - 0.1, "subtracted twice"),
+        (lambda x: x + 0.1, "a missing --offset"),
+    ],
+)
+def test_a_cause_is_not_taken_for_another(model: Model, change: Any, words: str) -> None:
+    known: Any = model.calibration
+    generator = np.random.default_rng(0)
+    usual = {"reflectance": dict.fromkeys(BANDS, (0.02, 0.08, 0.45))}
+    bands = {
+        name: change(generator.gamma(3.0, 0.02, 900) + 0.015).astype(np.float32) for name in BANDS
+    }
+    familiar = replace(known.familiar, bands=usual)
+    assert words in likely_cause(familiar, bands, "reflectance", {"offset": 0.5})
+
+
 def test_what_is_said_of_light_is_not_said_of_radar(model: Model) -> None:
     known: Any = model.calibration
     familiar = replace(known.familiar, bands={"db": {"vv": (-20.0, -12.0, -3.0)}})
@@ -412,7 +434,8 @@ def test_an_interval_of_an_earlier_result_is_told(
     model.translate(scene, tmp_path / "nir.tif", interval=0.9, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error", CrossbandWarning)
-        model.translate(scene, tmp_path / "nir.tif", interval=0.9, overwrite=True, **options)
+        told = {"overwrite": True, "statistics": Statistics(), **options}  # of what is unfamiliar
+        model.translate(scene, tmp_path / "nir.tif", interval=0.9, **told)
     with pytest.warns(CrossbandWarning, match=r"nir\.interval\.tif: it belongs to"):
         model.translate(scene, tmp_path / "nir.tif", overwrite=True, **options)
 
@@ -445,3 +468,26 @@ def test_a_calibrated_model_has_one_hash_whenever_it_is_loaded(tiny_model, tmp_p
     calibration(load(folder).weights_hash).save(folder)
     one, other = (identity(uncertain_model(load(folder), "reflectance")) for _ in range(2))
     assert one == other
+
+
+def test_python_is_told_of_an_unfamiliar_scene(model: Model, tmp_path: Path) -> None:
+    """Of a file, of an array that a file gives, and of an array; and of edges as of the middle."""
+    generator = np.random.default_rng(0)
+    values = generator.uniform(200, 4000, (3, 420, 420)).astype(np.float32)
+    values[:, 100:320, 100:320] = generator.uniform(0.05, 0.3, (3, 220, 220))
+    path, line = tmp_path / "edges.tif", r"of the scene is unlike .* a missing --scale"
+    profile = {"driver": "GTiff", "height": 420, "width": 420, "count": 3, "dtype": "float32"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance"}
+    with pytest.warns(CrossbandWarning, match=line):
+        model.translate(path, tmp_path / "nir.tif", **options)
+    with pytest.warns(CrossbandWarning, match=line):
+        made = model.translate(path, **options)
+    array = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": list(BANDS)})
+    with pytest.warns(CrossbandWarning, match=line):
+        same = model.translate(array, sensor="reflectance")
+    with rasterio.open(tmp_path / "nir.tif") as file:
+        share = file.tags()["CROSSBAND_UNFAMILIAR"]
+    assert float(share) > 0.5
+    assert made.attrs["CROSSBAND_UNFAMILIAR"] == share == same.attrs["CROSSBAND_UNFAMILIAR"]

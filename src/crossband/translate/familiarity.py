@@ -23,8 +23,12 @@ from crossband.translate.unfamiliar_causes import likely_cause
 #: Windows along each side of a scene that are looked at, at most and in a length of so many pixels,
 #: and their side in pixels: few, as every translation pays for them.
 WINDOWS, APART, SIDE = 4, 512, 128
+#: Windows along the shorter side of a scene, at least, where there is room for them.
+LEAST = 3
 #: Further windows are looked at where fewer of the pixels are valid.
 LEAST_VALID = 0.25
+#: States the share in a file and in the attributes of an array.
+UNFAMILIAR_TAG = "CROSSBAND_UNFAMILIAR"
 #: A scene is told to be unfamiliar above this share of its pixels.
 SHARE = 0.1
 
@@ -64,12 +68,24 @@ def scene_familiarity(model: Model, scene: Scene) -> SceneFamiliarity | None:
     return window_familiarity(model, _looked_at(scene))
 
 
+def known_familiarity(model: Model, window: Window) -> SceneFamiliarity | None:
+    """Return how familiar a scene in memory is; None for a model that does not know.
+
+    Args:
+        model: loaded model.
+        window: all of the scene, with the bands that the model takes.
+    """
+    if model.calibration is None or model.calibration.familiar is None:
+        return None
+    return window_familiarity(model, (window.crop(box) for box in _spread(window.grid)))
+
+
 def _looked_at(scene: Scene) -> Iterator[Window]:
     """Yield windows that are spread over a scene; more of them where the first are mostly masked.
 
     What lies around a small part of a larger scene is looked at, too.
     """
-    boxes, valid, seen = sample_boxes(scene.grid), 0, 0
+    boxes, valid, seen = _spread(scene.grid), 0, 0
     for box in boxes:
         window = scene.read(_widened(box, scene.around))
         valid, seen = valid + int(window.mask.sum()), seen + window.mask.size
@@ -143,6 +159,11 @@ def sample_boxes(grid: Grid, apart: int = APART) -> list[Box]:
         for top in tops
         for left in lefts
     ]
+
+
+def _spread(grid: Grid) -> list[Box]:
+    """Return windows for familiarity: of a small scene not the middle only."""
+    return sample_boxes(grid, max(min(APART, min(grid.height, grid.width) // LEAST), SIDE))
 
 
 def _widened(box: Box, around: Box) -> Box:

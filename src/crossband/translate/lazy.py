@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from crossband.core.options import keywords
+from crossband.core.warned import warn
 from crossband.errors import CrossbandError
 from crossband.model import Model, identity
 from crossband.raster.grid import Box, Grid
@@ -26,6 +27,7 @@ from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import ArrayReader, result_array
 from crossband.translate.engine import EngineKey
 from crossband.translate.engine_cache import shared_engine
+from crossband.translate.familiarity import UNFAMILIAR_TAG, known_familiarity
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
@@ -104,10 +106,12 @@ def translate_array(
     reader = ArrayReader.of(array, model.signature.source, read)
     model.signature.check_unit(reader.radiometry.unit)
     conditions = SceneConditions(model.network, reader.grid, tile.seed)
-    model = ready_model(model, sure, reader.radiometry.unit, extra=widths)
+    plain, model = model, ready_model(model, sure, reader.radiometry.unit, extra=widths)
     bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor, widths)
     tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
     numbers = reader.stored(array)
+    if array.chunks is None:
+        tags |= _familiarity(plain, numbers.values, reader)
     if array.chunks is not None:
         data = _lazy(model, numbers.data, reader, tile, bands)
         tags["CROSSBAND_EXACT"] = "YES"
@@ -116,6 +120,24 @@ def translate_array(
         exact = Tiling.of(model, reader.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
     return result_array(model, array, reader, data, bands.names, {**tags, **bands.tags})
+
+
+def _familiarity(model: Model, stored: NDArray[Any], reader: ArrayReader) -> dict[str, str]:
+    """Return the tag of the share of numbers (..., band, y, x) that is unfamiliar, the mean of all.
+
+    The least familiar one is warned of.
+    """
+    found = [
+        familiarity
+        for index in np.ndindex(stored.shape[:-3])
+        if (familiarity := known_familiarity(model, reader.window(stored[index], reader.grid)))
+    ]
+    if not found:
+        return {}
+    worst = max(found, key=lambda familiarity: familiarity.share)
+    if worst.line:
+        warn(f"the array: {worst.line}", stacklevel=3)
+    return {UNFAMILIAR_TAG: f"{np.mean([f.share for f in found]):.3f}"}
 
 
 def _eager(

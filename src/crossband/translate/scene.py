@@ -37,7 +37,7 @@ from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
-from crossband.translate.familiarity import scene_familiarity
+from crossband.translate.familiarity import UNFAMILIAR_TAG, scene_familiarity
 from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
 from crossband.translate.options import IntervalOptions, TranslateOptions
@@ -98,7 +98,7 @@ def translate_scene(
     paths = (output, *extra.values(), *uncertain_paths(output, extra, sure))
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
-    statistics = statistics if statistics is not None else Statistics()
+    asked, statistics = statistics is not None, statistics or Statistics()
     with ExitStack() as stack:
         stack.enter_context(_checked_paths(paths, source, write.overwrite or skip))
         cog = _cog(paths, write.compress, write.blocksize)
@@ -159,7 +159,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics)
+        _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics, told=asked)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -221,8 +221,12 @@ def _tell_what_is_unlike(
     sensor: str | None,
     outputs: Sequence[OutputFile],
     statistics: Statistics,
+    *,
+    told: bool,
 ) -> None:
     """Write into tags and statistics how familiar a scene is, for a model that knows.
+
+    Unless the caller tells of the statistics, an unfamiliar scene is warned of here.
 
     Warn in one line where the file names a band otherwise than the caller, and where the numbers of
     the scene look unlike its declared unit. A remote scene is not looked at for the latter, as that
@@ -232,8 +236,10 @@ def _tell_what_is_unlike(
     found = scene_familiarity(model, scene)
     if found is not None:
         for output in outputs:
-            output.tags = {**output.tags, "CROSSBAND_UNFAMILIAR": f"{found.share:.3f}"}
+            output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
         statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
+        if found.line and not told:
+            warn(f"{scene.path}: {found.line}", stacklevel=3)
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
         warn(f"{scene.path}: {words}", stacklevel=3)

@@ -8,11 +8,13 @@ import numpy as np
 import rioxarray  # noqa: F401 - gives arrays their `rio`
 import xarray as xr
 
+from crossband.core.warned import warn
 from crossband.errors import MaskedError
 from crossband.model import Model
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
+from crossband.translate.familiarity import UNFAMILIAR_TAG, scene_familiarity
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling, with_surroundings
@@ -49,6 +51,7 @@ def translate_to_array(
     with open_scene(source, read, needed=model.signature.source) as scene:
         scene.warn_of_bands()
         check_source(model, scene.unit, scene.bands)
+        found = scene_familiarity(model, scene)
         model = ready_model(model, sure, scene.unit)
         bands = SureBands.of(model, sure, scene.unit, read.sensor)
         own = scene.grid.box
@@ -58,6 +61,10 @@ def translate_to_array(
         conditions = SceneConditions(model.network, scene.grid, tile.seed)
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
+    if found is not None:
+        tags[UNFAMILIAR_TAG] = f"{found.share:.3f}"
+        if found.line:
+            warn(f"{source}: {found.line}", stacklevel=2)
     core = own.relative_to(seen)
     if not window.mask[core.slices()].any():
         raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
