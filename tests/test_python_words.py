@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from crossband.core import python_words as words
 from crossband.errors import CrossbandError
-from crossband.translate.options import CLASSES
+from crossband.translate.options import CLASSES, TranslateOptions
 
 
 @pytest.fixture
@@ -41,3 +44,27 @@ def test_a_model_names_keywords(identity_model, make_raster, tmp_path):
         model.translate(source, out)
     with pytest.raises(CrossbandError, match="give --overwrite"), words.naming_options():
         model.translate(source, out)
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"interval": "0.9"}, "interval='0.9' is a str; it takes a number or None"),
+        ({"guide_bands": "nir=4"}, "guide_bands='nir=4' is a str; it takes a dictionary or None"),
+        ({"guide": np.zeros((2, 300))}, "is a ndarray; it takes a text or a path or None"),
+        ({"tile": 2.5}, "tile=2.5 is a float; it takes an integer or None"),
+        ({"indices": "NDVI"}, "indices='NDVI' is a str; it takes a dictionary or a list"),
+        ({"overwrite": 1}, "overwrite=1 is a int; it takes True or False"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_in_a_line(given, refused):
+    with pytest.raises(CrossbandError) as raised:
+        TranslateOptions.of(**given)
+    assert refused in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 200
+
+
+def test_numbers_of_numpy_and_paths_are_taken():
+    given = {"interval": np.float32(0.5), "tile": np.int64(64), "guide": Path("a"), "window": 3}
+    assert TranslateOptions.of(**given).tile.tile == 64

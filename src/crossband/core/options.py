@@ -7,8 +7,12 @@ Each field is a keyword argument in Python and, where it has a flag, an option o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import numbers
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from crossband.errors import CrossbandError
 
 T = TypeVar("T")
 
@@ -43,6 +47,71 @@ def keywords(options: type[Any]) -> dict[str, str]:
 
 
 def from_keywords(options: type[T], given: Mapping[str, Any]) -> T:
-    """Build options from the keyword arguments that belong to them; others are ignored."""
+    """Build options from the keyword arguments that belong to them; others are ignored.
+
+    Raises:
+        CrossbandError: a value is of another type than its field.
+    """
     known = keywords(options)
+    declared = {f.name: str(f.type) for f in dataclasses.fields(cast(Any, options))}
+    for name, value in given.items():
+        if name in known and not _is_of(value, declared[known[name]]):
+            kinds = [_WORDS.get(kind, kind) for kind in _kinds(declared[known[name]])]
+            words = " or ".join(dict.fromkeys(kinds))
+            raise CrossbandError(
+                f"{name}={_shown(value)} is a {type(value).__name__}; it takes {words}"
+            )
     return options(**{known[name]: value for name, value in given.items() if name in known})
+
+
+#: Name in an annotation -> what is taken for it; NumPy's numbers register with `numbers`.
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "None": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"),
+    "int": lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "Path": lambda value: isinstance(value, os.PathLike),
+    "Mapping": lambda value: isinstance(value, Mapping),
+    "Sequence": lambda value: isinstance(value, Sequence) and not isinstance(value, str),
+    "tuple": lambda value: isinstance(value, Sequence) and not isinstance(value, str),
+}
+_WORDS = {
+    "None": "None",
+    "bool": "True or False",
+    "int": "an integer",
+    "float": "a number",
+    "str": "a text",
+    "Path": "a path",
+    "Mapping": "a dictionary",
+    "Sequence": "a list",
+    "tuple": "a tuple",
+}
+
+
+def _kinds(annotation: str) -> list[str]:
+    """Return the names of the types of an annotation.
+
+    >>> _kinds("Mapping[str, int | str] | None")
+    ['Mapping', 'None']
+    """
+    found, depth, name = [], 0, ""
+    for letter in f"{annotation}|":
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "|" and not depth:
+            found.append(name.split("[", maxsplit=1)[0].strip())
+            name = ""
+        else:
+            name += letter
+    return found
+
+
+def _is_of(value: Any, annotation: str) -> bool:
+    kinds = _kinds(annotation)
+    return any(kind not in _TYPES or _TYPES[kind](value) for kind in kinds)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, in one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
