@@ -292,13 +292,12 @@ WHY: dict[str, str] = {
         "end."
     ),
     "sar2optical/pix2pix": (
-        "It has 103 pictures to learn from (SEN1-2, and parts of two large scenes), and is judged at "
-        "other ground of the two scenes; the published training has 12,800. L1 of training falls "
-        "from 0.23 to about 0.12, and the error at unseen ground does not fall: it goes up and down "
-        "from the first point on. The discriminator has not won (its loss stays between 0.1 and 1). "
-        "One polarisation says little of colours: a line gives almost the mean (r 0.00), and no "
-        "regression can be much better. What it learns is texture: SSIM and r are ahead of the "
-        "line's, and the streets in the picture are drawn where there are streets, with colours "
-        "that are often wrong."
+        "It has 103 pictures to learn from (SEN1-2, and parts of two large scenes), and is judged "
+        "at other ground of the two scenes; the published training has 12,800. L1 of training "
+        "falls from 0.23 to about 0.12, and the error at unseen ground does not fall: it goes up "
+        "and down from the first point on. The discriminator has not won: its loss stays between "
+        "0.1 and 1. One polarisation says little of colours: a line has r 0.00 here. What it "
+        "learns is texture: SSIM and r are ahead of the line's, and it draws streets where there "
+        "are streets, in colours that are often wrong."
     ),
 }
