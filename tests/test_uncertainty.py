@@ -22,7 +22,11 @@ from crossband import load
 from crossband.api import Model
 from crossband.cli.main import main
 from crossband.core.conformal import highest_level
-from crossband.errors import CrossbandError, CrossbandWarning, ModelError
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    ModelError,
+)
 from crossband.jobs import summary
 from crossband.model.calibration import (
     LEVELS,
@@ -36,6 +40,7 @@ from crossband.networks.generators.local_pyramid import interpolate_cells
 from crossband.networks.uncertainty import cells_at, surroundings_of
 from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
+from crossband.translate.options import IntervalOptions
 from crossband.translate.statistics import Statistics
 from crossband.translate.uncertain_bands import WIDTH_BITS, rounded_outwards
 from crossband.translate.unfamiliar_causes import WORDS, likely_cause
@@ -491,3 +496,19 @@ def test_python_is_told_of_an_unfamiliar_scene(model: Model, tmp_path: Path) -> 
         share = file.tags()["CROSSBAND_UNFAMILIAR"]
     assert float(share) > 0.5
     assert made.attrs["CROSSBAND_UNFAMILIAR"] == share == same.attrs["CROSSBAND_UNFAMILIAR"]
+
+
+def test_a_promise_needs_an_interval() -> None:
+    with pytest.raises(CrossbandError, match="--promise places: it is of --interval"):
+        IntervalOptions(promise="places")
+
+
+def test_another_interval_of_a_result_is_named(model: Model, scene: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "statistics": Statistics()}
+    model.translate(scene, tmp_path / "nir.tif", interval=0.9, **options)
+    for now, words in (
+        ({"interval": 0.8}, r"interval changed.*0\.9 \(mean\).*0\.8 \(mean\)"),
+        ({"interval": 0.9, "familiarity": True}, r"interval changed.*\(mean\), familiarity"),
+    ):
+        with pytest.raises(CrossbandError, match=words):
+            model.translate(scene, tmp_path / "nir.tif", skip=True, **now, **options)

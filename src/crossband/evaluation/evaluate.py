@@ -151,6 +151,12 @@ def evaluate(
     rows, split = select_split(full, split)
     rows, left_out = judged_rows(manifest, rows)
     guided = "guide" in rows
+    for model in loaded:
+        if model.signature.guide and not guided:
+            raise ManifestError(
+                f"{model.name} takes a guide, and the manifest has no column guide, see "
+                f"docs/guiding.md"
+            )
     feature_options = _feature_options(features, feature_bands, device)
     labels = _labels(
         [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 
 from crossband.core import columns
 from crossband.core.options import from_keywords, option
+from crossband.errors import CrossbandError
 from crossband.raster.bands import parse_bands
 from crossband.raster.options import ReadOptions
 
@@ -185,6 +186,15 @@ class IntervalOptions:
         "also write how unlike the training places the surroundings of each pixel are",
         flag="--familiarity",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a promise of no interval.
+
+        Raises:
+            CrossbandError: that.
+        """
+        if self.interval is None and self.promise != "mean":
+            raise CrossbandError(f"--promise {self.promise}: it is of --interval, which is missing")
 
     @property
     def wanted(self) -> bool:

@@ -140,9 +140,11 @@ def translate_scene(
             "--precision": computer.key.precision,
             ENCODING: encoding.fact(),
             "--index": ", ".join(sorted(extra)),
-            **interval_facts(sure, guide),
         }
-        known = scene_facts(computer.key.identity, scene, {**dependencies, **correction.facts})
+        # First, as the model that computes intervals is another one: messages name what was asked.
+        known = interval_facts(sure, guide) | scene_facts(
+            computer.key.identity, scene, {**dependencies, **correction.facts}
+        )
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
         requested = {"the device": tile.device, "--precision": tile.precision}
         left_to_machine = [name for name, value in requested.items() if value == "auto"]

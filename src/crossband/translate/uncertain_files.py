@@ -121,10 +121,15 @@ def interval_facts(options: IntervalOptions, guide: GuideClass | None = None) ->
     """Return what files depend on by these options; nothing where they ask for nothing."""
     if not options.wanted:
         return {}
-    widths = " widths" if options.widths else ""
-    of = "" if guide is None else f" {guide.words}"
-    how = f"{options.interval} {options.promise} {options.familiarity}{widths}{of}"
-    return {"--interval": how}
+    level = "none" if options.interval is None else f"{options.interval!r} ({options.promise})"
+    parts = [level]
+    if options.familiarity:
+        parts.append("familiarity")
+    if options.widths:
+        parts.append("widths")
+    if guide is not None:
+        parts.append(guide.words)
+    return {"--interval": ", ".join(parts)}
 
 
 def uncertain_paths(

@@ -89,8 +89,8 @@ class Order:
             CrossbandError: a text that is no number.
         """
         level = number_of("--interval", self.interval)
-        promise = self.promise or IntervalOptions.promise
-        return IntervalOptions(level, promise, self.familiarity)
+        asked = self.promise if level is not None else ""  # the page always has one chosen
+        return IntervalOptions(level, asked or IntervalOptions.promise, self.familiarity)
 
 
 @dataclass
