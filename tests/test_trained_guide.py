@@ -532,3 +532,15 @@ def test_fill_values_that_a_guide_does_not_declare_are_no_data(model, scene, tmp
         )
         made.append(read(scene / f"{name}.nir.tif")[0])
     np.testing.assert_array_equal(*made)
+
+
+def test_a_guide_without_scale_is_told_to_state_it(model, scene):
+    coarse = field().reshape(4, 32, 8, 32, 8).mean((2, 4))
+    with rasterio.open(write(scene / "guide.tif", coarse, 8.0)) as file:
+        profile = {**file.profile, "dtype": "uint16", "nodata": 0}
+    with rasterio.open(scene / "whole.tif", "w", **profile) as file:
+        file.write((coarse * 1e4).astype(np.uint16))
+        file.descriptions = BANDS
+    with pytest.raises(UnitError, match=r"gdal_edit -scale and -offset") as raised:
+        model.translate(scene / "scene.tif", scene / "o.tif", guide=scene / "whole.tif", **READ)
+    assert "give" not in str(raised.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,6 +29,8 @@ POOR = 0.1
 MOST_DAYS = 36_525
 #: A guide whose pixels are below this size in pixels of the source is averaged.
 FINER = 2 / 3
+#: How the reader advises to state scale and offset.
+_SCALE = re.compile(r"give --(scale|offset)( and --offset)?(, too)?")
 #: A value further beyond the range of its unit than this part of the range is a fill value.
 _BEYOND = 0.25
 
@@ -85,6 +88,8 @@ def open_guide_file(
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
+        # A guide has no such options: its file says its scale.
+        words = _SCALE.sub("write them into the file: gdal_edit -scale and -offset", words)
         raise type(error)(f"--guide: {words}") from error
     except InputError as error:
         raise InputError(f"--guide: {error}") from error
