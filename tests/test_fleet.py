@@ -422,7 +422,7 @@ def test_a_failing_scene_is_reported_and_the_rest_go_on(
     said = [line for line in done.stderr.splitlines() if line.startswith("crossband: ")]
     assert len(said) == 5, done.stderr
     assert said[-1].startswith("crossband: 4 of 8 scenes failed")
-    assert "[8/8] scene-4_nir.tif  done, 0.00 MPix" in done.stdout
+    assert "[8/8] scene-4_nir.tif  done, 0.0042 MPix" in done.stdout
     assert "4 done, 0 skipped, 4 failed" in done.stdout
     found = lines(out)
     assert sum(status == "done" for status, _ in found.values()) == 4
@@ -710,7 +710,7 @@ def test_what_is_printed(scenes, model, tmp_path, capsys):
     translate_many(model, [scenes / "*.tif"], out, observer=Printer(quiet=False))
     said = capsys.readouterr()
     first, *_, last = said.out.splitlines()
-    assert first.startswith("[1/5] scene-0_nir.tif  done, 0.00 MPix in ")
+    assert first.startswith("[1/5] scene-0_nir.tif  done, 0.0042 MPix in ")
     assert first.endswith(" left")
     assert last.startswith("[5/5] ")
     assert "left" not in last

@@ -208,3 +208,12 @@ def test_a_split_far_from_what_was_asked_is_said(groups, said):
     better = int(re.fullmatch(r"try --seed (\d+), which is as asked for", lines[-1])[1])
     _, lines = splits.new_split(table_of(groups), 0.2, 0.2, better)
     assert len(lines) == 3
+
+
+def test_an_empty_part_is_told():
+    table = pd.DataFrame({"source": list("abcd"), "target": list("abcd"), "group": [0, 0, 1, 1]})
+    for seed in range(8):
+        out, lines = splits.new_split(table, 0.15, 0.15, seed)
+        for side in ("val", "test"):
+            told = any(line.startswith(f"{side} has 0 of 2 groups, 15% were") for line in lines)
+            assert told == (side not in set(out["split"]))

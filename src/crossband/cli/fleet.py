@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from crossband.cli.computing import connected, load_model
-from crossband.cli.progress import Bar
+from crossband.cli.progress import Bar, mpix
 from crossband.core.messages import duration, say, say_warning, tell
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
@@ -105,7 +105,7 @@ class Printer(FleetObserver):
             return
         words = f"{where} {line.output}  {line.status}"
         if line.status == DONE:
-            words += f", {line.pixels / 1e6:.2f} MPix in {duration(line.seconds)}"
+            words += f", {mpix(line.pixels)} in {duration(line.seconds)}"
             words += "" if line.guide is None else f", guide {name_of(line.guide)}"
         # Skipped scenes do not count for the estimate of the time left.
         worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished

@@ -67,6 +67,16 @@ class Bar:
         self.close()
         if not self.quiet:
             seconds = max(time.monotonic() - self.start, 1e-9)
-            say(f"{path}  {self.pixels / 1e6:.2f} MPix, {self.pixels / 1e6 / seconds:.2f} MPix/s")
+            say(f"{path}  {mpix(self.pixels)}, {self.pixels / 1e6 / seconds:.2f} MPix/s")
             for other in beside:
                 say(other)
+
+
+def mpix(pixels: int) -> str:
+    """Return a number of pixels in millions.
+
+    >>> mpix(4_000_000), mpix(400)
+    ('4.00 MPix', '0.0004 MPix')
+    """
+    number = pixels / 1e6
+    return f"{number:.2f} MPix" if number >= 0.1 else f"{number:.2g} MPix"

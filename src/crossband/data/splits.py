@@ -169,10 +169,14 @@ def _far_from(
 
 
 def _unlike(groups: pd.Series, split: pd.Series, wanted: Mapping[str, float]) -> dict[str, int]:
-    """Return the number of groups of each part that is a group or more from its share."""
+    """Return the number of groups of each part that is empty, or a group or more from its share."""
     whole = groups.nunique()
     counts = {side: int(groups[split == side].nunique()) for side in wanted}
-    return {side: n for side, n in counts.items() if abs(n - wanted[side] * whole) >= 1}
+    return {
+        side: n
+        for side, n in counts.items()
+        if abs(n - wanted[side] * whole) >= 1 or (n == 0 and wanted[side] > 0)
+    }
 
 
 def _values(table: pd.DataFrame, column: str) -> pd.Series:
