@@ -506,3 +506,12 @@ def test_ratio_to_a_perfect_baseline():
     assert math.isnan(geometric_mean({}))
     with pytest.raises(ValueError, match="same groups"):
         compare_to_baseline({"a": 1.0}, {"b": 1.0}, {"a": 1})
+
+
+def test_tensors_are_scored_as_arrays():
+    generator = np.random.default_rng(0)
+    t, p = (generator.random((1, 40, 40)).astype(np.float32) for _ in range(2))
+    mask = generator.random((40, 40)) > 0.2
+    whole = PairScorer(Target(t, ["nir"], "reflectance", mask)).score(p)
+    target = Target(torch.from_numpy(t), ["nir"], "reflectance", torch.from_numpy(mask))
+    assert PairScorer(target).score(torch.from_numpy(p)).numbers() == whole.numbers()

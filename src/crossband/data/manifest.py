@@ -42,7 +42,7 @@ import pandas as pd
 
 from crossband.core import columns
 from crossband.core.atomic import atomic_file, check_file
-from crossband.core.dates import Date, cell_text
+from crossband.core.dates import Date, cell_text, date_cell
 from crossband.core.file_names import not_text
 from crossband.core.made_from import make_fingerprint
 from crossband.data.splits import SPLITS
@@ -306,8 +306,11 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
             table[column] = float("nan")
     if "guide_datetime" not in table.columns:
         table["guide_datetime"] = None
-    dates = [_date(path, row, v) for row, v in _rows(table, "guide_datetime")]
+    dates = [_date(path, row, "guide_datetime", v) for row, v in _rows(table, "guide_datetime")]
     table["guide_datetime"] = pd.Series(dates, dtype=object)
+    for _, own in table[table["guide"].notna()].iterrows():  # whose age is asked for
+        if (stated := date_cell({str(column): value for column, value in own.items()})) is not None:
+            _date(path, int(own["row"]), *stated)
 
 
 def load_table(path: Path) -> pd.DataFrame:
@@ -381,13 +384,13 @@ def _number(manifest: Path, row: int, column: str, value: Any) -> float:
         raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
 
 
-def _date(manifest: Path, row: int, value: Any) -> str | None:
+def _date(manifest: Path, row: int, column: str, value: Any) -> str | None:
     text = cell_text(value)
     try:
         return str(Date.parse(text)) if text else None
     except ValueError:
         raise ManifestError(
-            f"{manifest}: row {row}: guide_datetime {text!r} is no date as 2024-05-01 or "
+            f"{manifest}: row {row}: {column} {text!r} is no date as 2024-05-01 or "
             f"2024-05-01T10:30:00Z"
         ) from None
 

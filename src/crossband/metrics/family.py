@@ -158,7 +158,7 @@ class Target:
 
     def __init__(
         self,
-        image: NDArray[np.floating],
+        image: ArrayLike,
         bands: Sequence[str],
         unit: str,
         mask: ArrayLike | None = None,
@@ -170,6 +170,7 @@ class Target:
         source: Mapping[str, ArrayLike] | None = None,
         source_mask: ArrayLike | None = None,
     ) -> None:
+        image = np.asarray(image)
         if image.ndim != 3 or len(bands) != image.shape[0]:
             raise ValueError(f"{len(bands)} bands, but the target is {image.shape}")
         self.bands, self.unit, self.data_range = tuple(bands), unit, data_range(unit)
@@ -228,7 +229,8 @@ class Output:
         ValueError: the shapes differ.
     """
 
-    def __init__(self, image: NDArray[np.floating], target: Target) -> None:
+    def __init__(self, image: ArrayLike, target: Target) -> None:
+        image = np.asarray(image)
         if image.shape != target.shape:
             raise ValueError(f"the output is {image.shape}, the target {target.shape}")
         self.target, self.raw = target, image

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from crossband.core import indices as spectral
 from crossband.core.sensors import REFLECTANCE
@@ -174,7 +174,7 @@ class PairScorer:
             if (families is None or name in families) and family.applies(target)
         }
 
-    def score(self, image: NDArray[np.floating]) -> Score:
+    def score(self, image: ArrayLike) -> Score:
         """Score an output: [C, H, W], physical units; NaN or infinite where it has no value."""
         output = Output(image, self.target)
         return Score(
