@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from crossband.errors import InputError
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.sampling import average, interpolate, places
+from crossband.raster.sampling import average, interpolate, located, places
 from crossband.raster.warp import WindowRaster, read_averaged, read_warped
 
 UTM, NEXT = CRS.from_epsg(32632), CRS.from_epsg(32633)
@@ -116,3 +116,36 @@ def test_a_place_that_the_other_crs_does_not_have_is_refused_in_a_line():
     sphere = Grid(10, 10, Affine(1, 0, 0, 0, -1, 95), CRS.from_epsg(4326))
     with pytest.raises(InputError, match="cannot be told in EPSG:32632"):
         places(sphere, Grid(10, 10, HERE, UTM))
+
+
+@pytest.mark.parametrize(
+    ("to", "of"),
+    [
+        (Grid(90, 110, HERE, UTM), there(33.0, 90)),
+        # Zone 1 begins at the antimeridian, where longitudes jump from 180 to -180.
+        (
+            Grid(60, 60, Affine(500, 0, 1.5e5, 0, -500, 5e6), CRS.from_epsg(32601)),
+            Grid(180, 360, Affine(1, 0, -180, 0, -1, 90), CRS.from_epsg(4326)),
+        ),
+        # So coarse that lines between knots are no lines there.
+        (
+            Grid(20, 20, Affine(0.5, 0, 5, 0, -0.5, 50), CRS.from_epsg(4326)),
+            Grid(900, 900, Affine(1000, 0, 2e5, 0, -1000, 5.6e6), UTM),
+        ),
+    ],
+)
+def test_places_between_knots_are_those_that_are_projected(to, of):
+    rows, columns = places(to, of)
+    column, row = np.meshgrid(np.arange(to.width) + 0.5, np.arange(to.height) + 0.5)
+    exact = located(to, column.ravel(), row.ravel(), of)
+    np.testing.assert_allclose(columns.ravel(), exact[0], atol=0.03)
+    np.testing.assert_allclose(rows.ravel(), exact[1], atol=0.03)
+
+
+def test_a_place_beyond_the_domain_does_not_spoil_those_within():
+    """The knots beside a grid at a pole lie beyond it."""
+    to = Grid(12, 12, Affine(0.1, 0, 9, 0, -0.1, 90), CRS.from_epsg(4326))
+    of = Grid(400, 400, Affine(1000, 0, -2e5, 0, -1000, 2e5), CRS.from_epsg(3995))
+    rows, columns = places(to, of)
+    assert np.isfinite(rows).all()
+    assert np.isfinite(columns).all()
