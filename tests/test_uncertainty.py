@@ -445,6 +445,17 @@ def test_an_interval_of_an_earlier_result_is_told(
         model.translate(scene, tmp_path / "nir.tif", overwrite=True, **options)
 
 
+def test_an_index_of_an_earlier_result_is_told(model: Model, scene: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "overwrite": True}
+    with_index = {"indices": ["NDVI"], "interval": 0.9}
+    model.translate(scene, tmp_path / "nir.tif", **with_index, **options)
+    with pytest.warns(CrossbandWarning) as told:
+        model.translate(scene, tmp_path / "nir.tif", **options)
+    words = " ".join(str(w.message) for w in told)
+    for name in ("nir_NDVI.tif", "nir.interval.tif", "nir_NDVI.interval.tif"):
+        assert f"{name}: it belongs to an earlier result" in words
+
+
 def test_a_hole_in_the_middle_hides_no_wrong_scene(model: Model, tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(200, 4000, (3, 300, 304)).astype(np.float32)
     values[:, 70:230, 70:230] = np.nan

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.core.warned import warn
 from crossband.errors import (
+    BandError,
     FinishError,
     MaskedError,
     ModelError,
@@ -41,7 +42,13 @@ from crossband.translate.familiarity import UNFAMILIAR_TAG, scene_familiarity
 from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
 from crossband.translate.options import IntervalOptions, TranslateOptions
-from crossband.translate.provenance import FACTS_TAG, is_up_to_date, scene_facts, translation_tags
+from crossband.translate.provenance import (
+    FACTS_TAG,
+    is_up_to_date,
+    read_facts,
+    scene_facts,
+    translation_tags,
+)
 from crossband.translate.resume import keep_or_remove, open_store, remove_leftovers
 from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
@@ -294,6 +301,7 @@ def _finish(
 ) -> float:
     """Correct the result by its guide and make the files; return the seconds that it took."""
     start = time.perf_counter()
+    earlier = _earlier_files(outputs[0].path)
     correction.finish(outputs, scene, store)
     try:
         finish_files(outputs, store)
@@ -310,16 +318,24 @@ def _finish(
                 f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
                 stacklevel=3,
             )
-    _tell_of_earlier(outputs)
+    _tell_of_earlier(outputs, earlier)
     return time.perf_counter() - start
 
 
-def _tell_of_earlier(outputs: Sequence[OutputFile]) -> None:
-    """Warn of files of intervals and familiarity that lie beside a result and are not of it."""
-    made = {output.path for output in outputs}
+def _earlier_files(output: Path) -> list[Path]:
+    """Return the indices, intervals and familiarity that a result of this name may have left."""
+    extra: dict[str, Path] = {}
+    for name in str((read_facts(output) or {}).get("--index", "")).split(", "):
+        with suppress(BandError):  # a file may say anything
+            extra |= index_paths(output, [name])
     both = IntervalOptions(interval=0.5, familiarity=True)  # any level: the names are the same
-    beside = uncertain_paths(outputs[0].path, {}, both)
-    for path in beside:
+    return [*extra.values(), *uncertain_paths(output, extra, both)]
+
+
+def _tell_of_earlier(outputs: Sequence[OutputFile], earlier: Sequence[Path]) -> None:
+    """Warn of files that lie beside a result and are not of it."""
+    made = {output.path for output in outputs}
+    for path in earlier:
         if path not in made and path.exists():
             warn(
                 f"{path}: it belongs to an earlier result, not to the new {outputs[0].path.name}; "
