@@ -2,6 +2,7 @@
 
     python benchmarks/systems.py run [--task T ...] [--recipe R ...] [--seed S ...] [--reverse]
     python benchmarks/systems.py run --unreferenced     recipes without a run of reference.py
+    python benchmarks/systems.py run --missing          what docs has no numbers of
     python benchmarks/systems.py table          what each must show, and whether it does
     python benchmarks/systems.py doc            write docs/systems.md from all finished runs,
                                                 reference.py's and relations.py's among them
@@ -17,7 +18,8 @@ Runs are done one after the other at a low priority. Finished ones are not run a
 stopped (Ctrl-C, SIGTERM) goes on where it was: training resumes from its last checkpoint and gives
 the same weights as without a stop. Several processes may work on one folder (`--reverse` begins at
 the other end). After each run its numbers are in results.csv; the error at unseen places in the
-course of the training is in run/logs/metrics.csv of each.
+course of the training is in run/logs/metrics.csv of each. `doc` keeps the numbers and a picture of
+each finished run in docs/systems, so that a task may be run in parts, on several machines.
 
 Run `manifests.py write` before. Pairs are those of task_pairs.py, as in reference.py. The images
 lie beside the repository (`--data`); their SOURCES.md says where they come from.
@@ -33,7 +35,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +155,6 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
     names = [n for n in names if n.split("/")[1] not in LEFT_OUT]
     if a.recipe:
         names = [n for n in names if n in a.recipe]
-    if a.missing:
-        path = ROOT / "docs" / "systems" / "runs.json"
-        kept = json.loads(path.read_text()) if path.is_file() else {}
-        known = {n: own["seeds"] for task in kept.values() for n, own in task["recipes"].items()}
-        names = [n for n in names if not set(a.seed) <= set(known.get(n, ()))]
     if a.unreferenced:
         names = [n for n in names if not recipe.load(n).get("reference")]
     names = sorted(names, key=lambda n: Path(n).stem in BASELINES)  # the slowest come last
@@ -167,7 +164,23 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
         for n in names
         if seed == SEEDS[0] or Path(n).stem not in CLOSED
     ]
+    if a.missing:
+        known = kept_seeds(ROOT / "docs")
+        found = [job for job in found if job[2] not in known.get(job[1], ())]
     return found[::-1] if a.reverse else found
+
+
+def kept_seeds(docs: Path) -> dict[str, list[int]]:
+    """Return recipe -> the seeds whose numbers are kept in docs; see `systems_doc.write`."""
+    tasks: list[Any] = []
+    for path in (docs / "systems.json", docs / "systems" / "runs.json"):
+        tasks += json.loads(path.read_text()).values() if path.is_file() else []
+    return {
+        name: own["seeds"]
+        for task in tasks
+        if task["samples"] in BUDGET.values()  # of version 0.1 there are fewer
+        for name, own in task["recipes"].items()
+    }
 
 
 def run(a: argparse.Namespace) -> int:
@@ -291,7 +304,7 @@ def crossband(*arguments: Any) -> None:
         raise Failed(code, f"crossband {' '.join(map(str, arguments))}\n{words.getvalue()[-4000:]}")
 
 
-def main() -> int:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     p = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -306,12 +319,17 @@ def main() -> int:
     p.add_argument("--unreferenced", action="store_true", help="only recipes without a run of "
                    "reference.py")  # fmt: skip
     p.add_argument("--missing", action="store_true", help="only recipes whose numbers are not kept "
-                   "in docs/systems/runs.json")  # fmt: skip
+                   "in docs")  # fmt: skip
     p.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="of every recipe, "
                    "as method.penalty_reduction=mean")  # fmt: skip
     p.add_argument("--reverse", action="store_true", help="begin at the end of the list")
     p.add_argument("--own-split", action="store_true", help="of RoadScene: its frames from 8526 on")
-    a = p.parse_args()
+    return p.parse_args(given)
+
+
+def main() -> int:
+    """Run what the command line says; return the exit code."""
+    a = arguments()
     if a.what == "run":
         os.nice(NICE)
         return run(a)

@@ -61,17 +61,20 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
             points = curve(seed)
             own["curve"] = [[int(s), float(v)] for s, v in points.itertuples(index=False)]
             row(task, seed, runs / f"{task}.csv").save(rows / f"{name.replace('/', '-')}.png")
-        same = {k: v for k, v in kept.get(task, {}).items() if k != "recipes"} == facts
-        numbers = (kept[task]["recipes"] if same else {}) | new
-        kept[task] = {**facts, "recipes": numbers}
+        before = kept.pop(task, None) or shown[task]
+        same = all(before.get(key) == value for key, value in facts.items())
+        numbers = joined(before["recipes"] if same else {}, new)
         if missing := unfinished(task, numbers):
+            kept[task] = {**facts, "recipes": numbers}
             print(f"{task}: {len(missing)} recipes are not run; the page keeps its numbers")
             continue
-        draw(task, numbers, rows, docs / "systems" / f"{task}.png")
+        pictures = [rows / f"{name.replace('/', '-')}.png" for name in numbers]
+        if all(path.is_file() for path in pictures):  # not where only seeds are added
+            draw(task, numbers, rows, docs / "systems" / f"{task}.png")
         draw_curves(numbers, docs / "systems" / f"{task}-curves.png")
-        shown[task] = {"by": "", **kept.pop(task)}
-        for name in numbers:
-            (rows / f"{name.replace('/', '-')}.png").unlink()
+        shown[task] = {"by": "", **facts, "recipes": numbers}
+        for path in pictures:
+            path.unlink(missing_ok=True)
     _json(docs / "systems.json", shown)
     _json(store, kept)
     path = docs / "systems" / "reference.json"
@@ -82,6 +85,23 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
     _json(path, relations_shown.merged(claims, relations_shown.collect(root / "relations")))
     (docs / "systems.md").write_text(systems_page.page(docs))
     print(docs / "systems.md")
+
+
+def joined(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of recipes, with those of seeds that were run before and are not there."""
+    found = dict(before)
+    for name, own in new.items():
+        old = before.get(name, {"seeds": [], "seconds": [], "metrics": {}})
+        others = [n for n, seed in enumerate(old["seeds"]) if seed not in own["seeds"]]
+        found[name] = own | {
+            "seeds": own["seeds"] + [old["seeds"][n] for n in others],
+            "seconds": own["seconds"] + [old["seconds"][n] for n in others],
+            "metrics": {
+                metric: values + [old["metrics"].get(metric, [])[n] for n in others]
+                for metric, values in own["metrics"].items()
+            },
+        }
+    return found
 
 
 def unfinished(task: str, numbers: Collection[str]) -> list[str]:

@@ -174,3 +174,29 @@ def test_curves_of_short_runs_are_drawn(page, tmp_path):
     (tmp_path / "curves.png").unlink()
     systems_doc.draw_curves({"rgb2nir/mean": {"curve": []}}, tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()  # a baseline has no curve
+
+
+def test_seeds_of_another_day_are_joined(page):
+    import systems_doc
+
+    before = {"a": {"seeds": [0, 1], "seconds": [5.0, 6.0], "metrics": {"mae": [0.1, 0.2]}}}
+    new = {"a": {"seeds": [1, 2], "seconds": [7.0, 8.0], "metrics": {"mae": [0.3, 0.4]}}}
+    found = systems_doc.joined(before | {"b": {"seeds": [0]}}, new)
+    assert found["a"]["seeds"] == [1, 2, 0]
+    assert found["a"]["seconds"] == [7.0, 8.0, 5.0]
+    assert found["a"]["metrics"] == {"mae": [0.3, 0.4, 0.1]}
+    assert found["b"] == {"seeds": [0]}
+
+
+def test_only_what_is_missing_is_run(page):
+    import systems
+
+    every = systems.arguments(["run", "--unreferenced", "--seed", "0", "1"])
+    missing = systems.arguments(["run", "--unreferenced", "--seed", "0", "1", "--missing"])
+    first = systems.arguments(["run", "--unreferenced", "--seed", "0", "--missing"])
+    kept = json.loads((DOCS / "systems.json").read_text(encoding="utf-8"))
+    known = {n for task in kept.values() if not task["by"] for n in task["recipes"]}
+    assert "rgb2nir/mlp" in known
+    assert not known & {name for _, name, _ in systems.jobs(first)}
+    assert ("rgb2nir", "rgb2nir/mlp", 1) in systems.jobs(missing)
+    assert len(systems.jobs(missing)) < len(systems.jobs(every))
