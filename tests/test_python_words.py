@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crossband.core import python_words as words
-from crossband.errors import CrossbandError
+from crossband.core.warned import warn
+from crossband.errors import CrossbandError, CrossbandWarning
 from crossband.translate.options import CLASSES, TranslateOptions
 
 
@@ -68,3 +69,18 @@ def test_an_option_of_another_type_is_refused_in_a_line(given, refused):
 def test_numbers_of_numpy_and_paths_are_taken():
     given = {"interval": np.float32(0.5), "tile": np.int64(64), "guide": Path("a"), "window": 3}
     assert TranslateOptions.of(**given).tile.tile == 64
+
+
+@pytest.mark.usefixtures("_python")
+def test_warnings_name_keywords_too():
+    @words.in_python_words(*CLASSES)
+    def public():
+        warn("--guide a.tif: its nir is far; --guide-sensor naip, --scale, --overwrite")
+
+    with pytest.warns(CrossbandWarning) as told:
+        public()
+    assert str(told[0].message) == (
+        'guide="a.tif": its nir is far; guide_sensor="naip", scale, overwrite=True'
+    )
+    with pytest.warns(CrossbandWarning, match="--overwrite"):  # of no public function
+        warn("--overwrite")

@@ -406,7 +406,7 @@ def test_the_likely_cause_is_named(model: Model, values: list[float], words: str
     ("change", "words"),
     [
         (lambda x: np.where(np.arange(len(x)) % 9, x, -1.0), "11% of the pixels are -1 in every"),
-        (lambda x: np.where(np.arange(len(x)) % 9, x, 0.0), "(--source-nodata)"),
+        (lambda x: np.where(np.arange(len(x)) % 9, x, 0.0), "gdal_edit -a_nodata declares it"),
         (lambda x: (8 * x).clip(0, 1), "display stretch"),
         (lambda x: 6 * x - 0.05, "the contrast is"),
         (lambda x: x - 0.1, "subtracted twice"),

@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 #: True in the command, whose messages name its options.
 _in_command: ContextVar[bool] = ContextVar("in_command", default=False)
+#: The options whose names stand in messages to the caller of a public function.
+_spoken_of: ContextVar[tuple[type[Any], ...]] = ContextVar("options", default=())
 #: What stands for a value that the caller has to fill in.
 _PLACEHOLDERS = ("NUMBER", "NAME")
 #: A band's number or name, as in `red=3`.
@@ -39,7 +41,9 @@ def naming_options() -> Iterator[None]:
 
 
 def in_python_words(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator of a public function: its errors name keywords, as `overwrite=True`.
+    """Return a decorator of a public function: it speaks of keywords, as `overwrite=True`.
+
+    Its errors do, and what it warns of with `core.warned`.
 
     Args:
         *options: classes whose fields are keywords of the function, see `core.options`.
@@ -48,16 +52,24 @@ def in_python_words(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[
     def decorator(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = _spoken_of.set(options)
             try:
                 return function(*args, **kwargs)
             except CrossbandError as error:
-                if not _in_command.get() and error.args:
-                    error.args = (python_words(str(error.args[0]), *options), *error.args[1:])
+                if error.args:
+                    error.args = (to_caller(str(error.args[0])), *error.args[1:])
                 raise
+            finally:
+                _spoken_of.reset(token)
 
         return wrapper
 
     return decorator
+
+
+def to_caller(text: str) -> str:
+    """Return a message in the words of whoever called: the command, or Python."""
+    return text if _in_command.get() else python_words(text, *_spoken_of.get())
 
 
 def python_words(text: str, *options: type[Any]) -> str:

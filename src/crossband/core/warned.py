@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from crossband.core.python_words import to_caller
 from crossband.errors import CrossbandWarning
 
 _collected: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
@@ -23,6 +24,7 @@ def warn(text: str, stacklevel: int = 1) -> None:
         text: one line.
         stacklevel: whose line is named; 1 is the caller.
     """
+    text = to_caller(text)
     collected = _collected.get()
     if collected is not None:
         collected.append(text)

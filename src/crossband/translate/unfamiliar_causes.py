@@ -114,5 +114,5 @@ def _fill_words(share: float, numbers: NDArray[np.float32]) -> str:
     stated = ", ".join(dict.fromkeys(f"{number:.4g}" for number in numbers))
     return (
         f"no data that the file does not declare: {share:.0%} of the pixels are {stated} in every "
-        f"band (--source-nodata)"
+        f"band; gdal_edit -a_nodata declares it"
     )
