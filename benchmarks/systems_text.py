@@ -220,9 +220,9 @@ STORIES = {
         "the bundled `sar2optical`. It averages speckle away by itself, and has no seams."
     ),
     "sar2optical/local-statistics": (
-        "A perceptron of the two polarisations and of statistics around them. It has the lowest "
-        "error of the short runs. Its pictures are smooth: it gives the mean of what such a "
-        "backscatter can be."
+        "A perceptron of the two polarisations and of statistics around them. After a short "
+        "training its error is far below the line's. Its pictures are smooth: it gives the mean "
+        "of what such a backscatter can be."
     ),
     "sar2optical/pix2pix": (
         "The U-Net of eight levels with a discriminator of patches, trained as SAR2Optical. It "
