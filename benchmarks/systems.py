@@ -172,14 +172,12 @@ def jobs(a: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 def kept_seeds(docs: Path) -> dict[str, list[int]]:
     """Return recipe -> the seeds whose numbers are kept in docs; see `systems_doc.write`."""
-    tasks: list[Any] = []
-    for path in (docs / "systems.json", docs / "systems" / "runs.json"):
-        tasks += json.loads(path.read_text()).values() if path.is_file() else []
     return {
         name: own["seeds"]
-        for task in tasks
-        if task["samples"] in BUDGET.values()  # of version 0.1 there are fewer
-        for name, own in task["recipes"].items()
+        for path in (docs / "systems.json", docs / "systems" / "runs.json")
+        for task, runs in json.loads(path.read_text()).items()
+        if runs["samples"] == BUDGET[task]  # else it was another training
+        for name, own in runs["recipes"].items()
     }
 
 

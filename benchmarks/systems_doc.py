@@ -72,7 +72,7 @@ def write(runs: Path, docs: Path, *, root: Path) -> None:
         if all(path.is_file() for path in pictures):  # not where only seeds are added
             draw(task, numbers, rows, docs / "systems" / f"{task}.png")
         draw_curves(numbers, docs / "systems" / f"{task}-curves.png")
-        shown[task] = {"by": "", **facts, "recipes": numbers}
+        shown[task] = {**facts, "recipes": numbers}
         for path in pictures:
             path.unlink(missing_ok=True)
     _json(docs / "systems.json", shown)
@@ -221,7 +221,7 @@ def draw_curves(numbers: dict[str, dict[str, Any]], path: Path) -> None:
         axes = figure.add_subplot(lines, 4, number + 1)
         axes.plot(points[:, 0] * BATCH, points[:, 1], color="#1f5f8b", marker=".")
         axes.set_title(name.split("/")[1], fontsize=8)
-        axes.set_ylim(0, highest)  # one scale for all, so that they can be compared
+        axes.set_ylim(0, highest)
         axes.tick_params(labelsize=6)
     figure.supxlabel("samples", fontsize=8)
     figure.supylabel("error, of the range", fontsize=8)

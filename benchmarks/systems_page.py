@@ -113,10 +113,9 @@ def advice(numbers: Mapping[str, Any]) -> str:
 
 def facts(task: str, own: Mapping[str, Any]) -> str:
     """Return what the numbers of a task come from."""
-    by = f" The numbers are those of {own['by']}." if own["by"] else ""
     return (
         f"{DATA[task]} {own['train']} pairs to train on, {own['test']} to judge; "
-        f"**{own['samples']:,} samples** seen by each recipe.{by}"
+        f"**{own['samples']:,} samples** seen by each recipe."
     )
 
 
@@ -279,7 +278,9 @@ then over the seeds ({", ".join(map(str, SEEDS))}; `seeds` says how many were ru
 is random); ± is half the distance between the lowest and the highest seed. `*` marks what is worse
 than `mean` in MAE. `pairs` says whether the recipe learns from pairs. Weights are those of
 the generator as it was run. Pictures show the pair in the middle of the list, of the first seed;
-the error is drawn from 0 to half of the target's range."""
+the error is drawn from 0 to half of the target's range. Curves show how a recipe learns, not which
+is better: their errors are in parts of the range that the recipe states (0..0.5 or 0..1 of
+reflectance), and `super-resolution/subpixel` is validated on blurred and noisy sources, too."""
 
 RELATIONS = """\
 Two arms that differ in one thing, three seeds each, a few minutes of training on 804 chips of 64

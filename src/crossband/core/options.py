@@ -56,8 +56,7 @@ def from_keywords(options: type[T], given: Mapping[str, Any]) -> T:
     declared = {f.name: str(f.type) for f in dataclasses.fields(cast(Any, options))}
     for name, value in given.items():
         if name in known and not _is_of(value, declared[known[name]]):
-            kinds = [_WORDS.get(kind, kind) for kind in _kinds(declared[known[name]])]
-            words = " or ".join(dict.fromkeys(kinds))
+            words = " or ".join(_WORDS.get(kind, kind) for kind in _kinds(declared[known[name]]))
             raise CrossbandError(
                 f"{name}={_shown(value)} is a {type(value).__name__}; it takes {words}"
             )
@@ -67,7 +66,7 @@ def from_keywords(options: type[T], given: Mapping[str, Any]) -> T:
 #: Name in an annotation -> what is taken for it; NumPy's numbers register with `numbers`.
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "None": lambda value: value is None,
-    "bool": lambda value: isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"),
+    "bool": lambda value: type(value).__name__ in ("bool", "bool_"),  # NumPy's, too
     "int": lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool),
     "float": lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),
     "str": lambda value: isinstance(value, str),

@@ -25,7 +25,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,9 +38,10 @@ from crossband.core.indices import required_bands
 from crossband.core.made_from import make_fingerprint
 from crossband.core.python_words import in_python_words
 from crossband.core.version import __version__
+from crossband.core.warned import warn
 from crossband.data import manifest as manifests
 from crossband.data.splits import leakage
-from crossband.errors import CrossbandError, CrossbandWarning, ManifestError
+from crossband.errors import CrossbandError, ManifestError
 from crossband.evaluation import intervals
 from crossband.evaluation.baselines import fit_baselines, infer_signature
 from crossband.evaluation.candidates import Candidate, FilesCandidate, ModelCandidate
@@ -279,12 +279,7 @@ def _add_fitted_baselines(candidate: Candidate, train: pd.DataFrame, rows: pd.Da
     try:
         fitted = fit_baselines(train, rows, candidate.signature, candidate.scale)
     except CrossbandError as error:
-        warnings.warn(
-            CrossbandWarning(
-                f"{candidate.label} has no baselines, and none can be fitted: {error}"
-            ),
-            stacklevel=2,
-        )
+        warn(f"{candidate.label} has no baselines, and none can be fitted: {error}", stacklevel=2)
         return
     for name, baseline in fitted.items():
         candidate.baselines.setdefault(name, baseline)

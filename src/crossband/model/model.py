@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from crossband.core.messages import printable
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, CrossbandWarning, ModelError, OutputError
+from crossband.core.warned import warn
+from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.calibration import Calibration
 from crossband.model.card import make_card
 from crossband.model.description import DTYPES, check_line
@@ -131,11 +131,10 @@ class Model(nn.Module):
         room = (high - low) * _ROOM
         if least < low - room or most > high + room:
             self._range_warned = True
-            warnings.warn(
+            warn(
                 f"{self.name} takes {unit} from {low:g} to {high:g}, and these values reach from "
                 f"{least:.4g} to {most:.4g}: convert stored numbers (physical = stored x scale + "
                 f"offset), or let model.translate(path) do it",
-                CrossbandWarning,
                 stacklevel=5,
             )
 

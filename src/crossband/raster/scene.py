@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, Self
@@ -10,7 +9,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.errors import CrossbandWarning, InputError
+from crossband.core.warned import warn
+from crossband.errors import InputError
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.radiometry import Radiometry
@@ -103,7 +103,7 @@ class Scene:
     def warn_of_bands(self, option: str = "--bands") -> None:
         """Warn of each band that the caller gave by number though the file names it otherwise."""
         for words in self.named_otherwise:
-            warnings.warn(f"{self.path}: {option} {words}", CrossbandWarning, stacklevel=2)
+            warn(f"{self.path}: {option} {words}", stacklevel=2)
 
     def part(self, box: Box, *, seen: bool = False) -> Scene:
         """Restrict this scene to a rectangle, as one half of a picture that holds two; return it.
