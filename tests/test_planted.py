@@ -182,12 +182,26 @@ def test_a_folder_of_another_user(tmp_path, monkeypatch):
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     HiddenFolder.open(out).close()  # a disk of the network gives all files one owner
-    monkeypatch.setattr(own_files, "is_own", lambda path: False)
+    monkeypatch.setattr(own_files, "is_own", lambda path, state: False)
     with pytest.raises(OutputError, match="it belongs to another user"):
         HiddenFolder.open(out)
-    monkeypatch.setattr(hidden_folder, "is_own", lambda path: False)
+    monkeypatch.setattr(hidden_folder, "is_own", lambda path, state: False)
     with pytest.raises(OutputError, match="it belongs to another user; remove it"):
         HiddenFolder.open(out)
+
+
+def test_a_file_that_another_process_deletes_while_it_is_checked(tmp_path, monkeypatch):
+    """As a lock, whose file its owner deletes while others wait for it."""
+    path = tmp_path / "lock"
+    path.touch()
+    check = own_files._check_state
+
+    def delete_and_check(checked, state):
+        checked.unlink(missing_ok=True)
+        check(checked, state)
+
+    monkeypatch.setattr(own_files, "_check_state", delete_and_check)
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
 
 
 @pytest.mark.usefixtures("untouched")

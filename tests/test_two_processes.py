@@ -220,6 +220,7 @@ def test_who_waits_for_a_lock_gets_it_though_its_file_was_deleted(tmp_path):
 
     process = context.Process(target=wait)
     process.start()
+    theirs.close()  # so that the end of the other process ends our waiting
     assert mine.recv() == "waits"
     path.unlink()
     release_lock(handle)

@@ -158,7 +158,7 @@ def check_hidden_folder(output: Path, folder: Path) -> None:
     if not folder.exists():
         return
     entries = list(_own_entries(output, folder))
-    if not is_own(folder):
+    if not is_own(folder, folder.lstat()):
         raise OutputError(
             f"{folder}: it belongs to another user; remove it, or choose another name"
         )

@@ -34,7 +34,7 @@ def open_own(path: Path, flags: int) -> int:
     _check_file(path)  # says more than ELOOP
     handle = os.open(path, flags | _FLAGS, 0o644)
     try:
-        _check_state(path, os.fstat(handle))  # it may have changed since
+        _check_state(path, os.fstat(handle))  # another one may have its name since
     except BaseException:
         os.close(handle)
         raise
@@ -86,16 +86,13 @@ def check_own_files(paths: Iterable[Path]) -> None:
             _check_file(path)
 
 
-def is_own(path: Path) -> bool:
-    """Return whether a file or folder is of our user; links are not followed."""
-    if not hasattr(os, "geteuid"):
-        return True
-    owner = path.lstat().st_uid
-    if owner == os.geteuid():
+def is_own(path: Path, state: os.stat_result) -> bool:
+    """Return whether a file or folder, whose `lstat` this is, is of our user."""
+    if not hasattr(os, "geteuid") or state.st_uid == os.geteuid():
         return True
     # A disk of the network may give all files another owner: what we make there now has it, too.
     with tempfile.TemporaryFile(dir=path.parent) as file:
-        return os.fstat(file.fileno()).st_uid == owner
+        return os.fstat(file.fileno()).st_uid == state.st_uid
 
 
 def _check_file(path: Path) -> None:
@@ -104,8 +101,6 @@ def _check_file(path: Path) -> None:
     except FileNotFoundError:
         return
     _check_state(path, state)
-    if not is_own(path):
-        raise OutputError(f"{path}: it belongs to another user")
 
 
 def _check_state(path: Path, state: os.stat_result) -> None:
@@ -115,3 +110,5 @@ def _check_state(path: Path, state: os.stat_result) -> None:
         raise OutputError(f"{path}: it is to be a file, and is something else. Remove it")
     if state.st_nlink > 1:
         raise OutputError(f"{path}: this file has a second name (a hard link). Remove it")
+    if not is_own(path, state):
+        raise OutputError(f"{path}: it belongs to another user")
