@@ -25,7 +25,8 @@ A third table has the agreement that a guided file states: of the guides above, 
 lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide (by
 half of a small place).
 
-`--speed` prints instead how much longer a scene takes with a guide of the same date than without:
+`--speed` prints instead how much longer a scene takes with a guide of the same date than without, in
+the scene's CRS and in another one:
 the smallest of some rounds, through files, with the seconds for the windows and for the file.
 """
 
@@ -58,6 +59,8 @@ from guided_places import (
     some_places,
     write,
 )
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
 from translate import write_scene
 
 import crossband
@@ -158,10 +161,13 @@ def speed(model: Model, side: int, rounds: int, folder: Path) -> list[str]:
     """Return the lines of the table of seconds; the measured band is the red one of the scene."""
     write_scene(folder / "scene.tif", side, "tiles", "deflate", pixel=1.0)
     write_scene(folder / "guide.tif", side // LIE_RATIO, "tiles", "deflate", pixel=LIE_RATIO)
-    found: dict[str, list[tuple[float, float, float]]] = {"no guide": [], "residual": []}
-    guide: dict[str, Any] = {"guide": folder / "guide.tif", "guide_bands": {"nir": 1}}
+    write_warped(folder / "guide.tif", folder / "warped.tif")
+    ways: dict[str, dict[str, Any]] = {"no guide": {}}
+    for way, name in (("residual", "guide.tif"), ("residual, guide of another CRS", "warped.tif")):
+        ways[way] = {"guide": folder / name, "guide_bands": {"nir": 1}}
+    found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for way, given in (("no guide", {}), ("residual", guide)):
+        for way, given in ways.items():
             steps, begun = Statistics(), time.perf_counter()
             model.translate(
                 folder / "scene.tif", folder / "out.tif", overwrite=True, statistics=steps, **given
@@ -175,6 +181,20 @@ def speed(model: Model, side: int, rounds: int, folder: Path) -> list[str]:
         cells = " | ".join(f"{value:.2f}" for value in row)
         lines.append(f"| {way} | {cells} | {row[0] / least['no guide'][0]:.2f} |")
     return lines
+
+
+def write_warped(path: Path, to: Path) -> None:
+    """Write the first band of a file in the next zone of UTM."""
+    with (
+        rasterio.open(path) as file,
+        WarpedVRT(file, crs="EPSG:32632", resampling=Resampling.bilinear, nodata=0) as there,
+    ):
+        profile = {"driver": "GTiff", "count": 1, "dtype": "uint16", "nodata": 0, "tiled": True}
+        profile |= {"height": there.height, "width": there.width, "crs": there.crs}
+        profile |= {"transform": there.transform, "compress": "deflate"}
+        with rasterio.open(to, "w", **profile) as out:
+            out.descriptions, out.units, out.scales = ("nir",), ("reflectance",), (1e-4,)
+            out.write(there.read(1), 1)
 
 
 def main() -> None:

@@ -203,13 +203,14 @@ def feature_matching(
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], mixed: Tensor, reduction: PenaltyReduction = "mean"
 ) -> Tensor:
-    """Return (|gradient of the critic's score| - 1)^2 of each sample, [B], in fp32.
+    """Return (|gradient of the critic's score| - 1)^2 of each sample, [B], in float32.
 
     Gulrajani et al. 2017, eq. 3, for a critic that gives N scores for the patches of a sample: the
     score of the sample is their mean, or their sum. Published code that calls `torch.autograd.grad`
     with `grad_outputs` of ones takes the sum. There the gradient of the mean, which is what the
-    generator follows, is held at 1/N instead of 1. With one score both are the same. The result has
-    second derivatives with respect to the critic's weights: run it without autocast.
+    generator follows, is held at 1/N instead of 1. With one score both are the same. Under
+    autocast the critic's convolutions and their second derivatives are in bfloat16, scores and
+    norms in float32.
 
     Args:
         critic: [B, C, H, W] -> scores [B, 1, h, w].

@@ -233,7 +233,7 @@ class PairedGAN(Method):
             self.record_value("score/output", mean_score(of_output))
         if self.penalty:
             mix = self.uniform(len(target), 1, 1, 1).to(target.device, non_blocking=True)
-            with self.fp32(), record_function("crossband/penalty"):
+            with record_function("crossband/penalty"):
                 mixed = torch.lerp(output.detach(), target, mix)
                 score = functools.partial(critic, p.source)
                 slope = gradient_penalty(score, mixed, self.penalty_reduction).mean()

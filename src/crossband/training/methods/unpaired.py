@@ -235,7 +235,7 @@ class _UnpairedGAN(Method):
         self, critic: Discriminator, other: Tensor, real: Tensor, fake: Tensor, share: Tensor
     ) -> Tensor:
         mix = share[:, None, None, None].to(real.device, non_blocking=True)
-        with self.fp32(), record_function("crossband/penalty"):
+        with record_function("crossband/penalty"):
             mixed = torch.lerp(fake, real, mix)
             score = functools.partial(critic, other)
             return gradient_penalty(score, mixed, self.penalty_reduction).mean()
