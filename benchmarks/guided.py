@@ -25,9 +25,9 @@ A third table has the agreement that a guided file states: of the guides above, 
 lie: the near infrared of another place, and that of the place moved by 20 pixels of the guide (by
 half of a small place).
 
-`--speed` prints instead how much longer a scene takes with a guide of the same date than without, in
-the scene's CRS and in another one:
-the smallest of some rounds, through files, with the seconds for the windows and for the file.
+`--speed` prints instead how much longer a scene takes with a guide of the same date than without,
+in the scene's CRS and in another one: the smallest of some rounds, through files, with the seconds
+for the windows and for the file.
 """
 
 from __future__ import annotations

@@ -509,6 +509,38 @@ def test_python_is_told_of_an_unfamiliar_scene(model: Model, tmp_path: Path) -> 
     assert made.attrs["CROSSBAND_UNFAMILIAR"] == share == same.attrs["CROSSBAND_UNFAMILIAR"]
 
 
+def test_the_share_is_that_of_the_familiarity_where_one_is_written(
+    model: Model, tmp_path: Path
+) -> None:
+    known: Any = model.calibration
+    limit = 5 * known.familiar.limit  # so that only the bright stripe is unfamiliar
+    model.calibration = replace(known, familiar=replace(known.familiar, limit=limit))
+    generator = np.random.default_rng(0)
+    values = generator.uniform(0.05, 0.3, (3, 400, 900)).astype(np.float32)
+    values[:, :, 150:420] = generator.uniform(200, 4000, (3, 400, 270))  # between two windows
+    path = tmp_path / "scene.tif"
+    profile = {"driver": "GTiff", "height": 400, "width": 900, "count": 3, "dtype": "float32"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "familiarity": True}
+    statistics, array = Statistics(), xr.DataArray(values, dims=("band", "y", "x"))
+    with pytest.warns(CrossbandWarning, match="unlike"):
+        made = [model.translate(path, **options)]
+    with pytest.warns(CrossbandWarning, match="unlike"):
+        made.append(model.translate(array.assign_coords(band=list(BANDS)), **options))
+    model.translate(path, tmp_path / "nir.tif", statistics=statistics, **options)
+    with rasterio.open(tmp_path / "nir.familiarity.tif") as file:
+        share = float((file.read() > 1).mean())
+    assert 0.1 < share < 0.9
+    assert statistics.unfamiliar == share
+    assert statistics.unfamiliar_line.startswith(f"{share:.0%} of the scene is unlike")
+    for name in ("nir", "nir.familiarity"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert file.tags()["CROSSBAND_UNFAMILIAR"] == f"{share:.3f}"
+    for result in made:
+        assert result.attrs["CROSSBAND_UNFAMILIAR"] == f"{share:.3f}"
+
+
 def test_a_promise_needs_an_interval() -> None:
     with pytest.raises(CrossbandError, match="--promise places: it is of --interval"):
         IntervalOptions(promise="places")

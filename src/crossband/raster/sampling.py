@@ -40,6 +40,10 @@ BENT = 0.02
 _FRACTIONS = 2**14
 #: Weights that are held at a time.
 _HELD = 2**22
+#: Places at which an image is read at a time, so that what is computed stays in the cache.
+_AT_ONCE = 2**13
+#: Pixels whose blocks are smaller than this, in pixels of the other grid, are smaller than one.
+_SMALLER = 0.9
 #: A pixel is valid where this share of its weights lies on valid ones.
 _WHOLE = 0.999
 
@@ -64,31 +68,104 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
     """
     made = np.zeros((len(values), to.height, to.width), np.float32)
     valid = np.zeros((to.height, to.width), bool)
-    flat = np.ascontiguousarray(values.reshape(len(values), -1).T)
-    known = mask.ravel().astype(np.float32)
+    image = _Image(values, mask)
     for part in _parts(to):
         rows, columns = places(to.crop(part), of)
         inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
-        rows, columns = rows[inside] - 0.5, columns[inside] - 0.5  # 0 is the first pixel's centre
-        wide = _widths(to.crop(part), of, inside)
-        result = np.zeros((len(rows), len(values)), np.float32)
-        there = np.ones(len(rows), bool)
-        for few in _few(len(rows), 16 * _most(*wide)):
-            where = rows[few], columns[few], [w[few] for w in wide], mask.shape
-            cubic = _kernel(cubic_weights, 2, *where)
-            result[few] = cubic @ flat
-            if not mask.all():
-                linear = _kernel(_linear_weights, 1, *where)
-                there[few] = linear @ known > _WHOLE
-                # Negative weights need a valid pixel, too.
-                size = abs(cubic)
-                near = size @ known > _WHOLE * (size @ np.ones_like(known))
-                result[few] = np.where(near[:, None], result[few], linear @ flat)
+        at = rows[inside] - 0.5, columns[inside] - 0.5  # 0 is the first pixel's centre
+        result, there = np.empty((len(values), len(at[0])), np.float32), np.ones(len(at[0]), bool)
+        widths = _widths(to.crop(part), of, inside)
+        narrow = np.ones_like(there) if widths is None else (widths == 1.0).all(axis=0)
+        quick = narrow & image.is_whole(*at)
+        result[:, quick] = image.cubic(*(a[quick] for a in at))
+        for chosen in (np.flatnonzero(narrow & ~quick), np.flatnonzero(~narrow)):
+            wide = None if widths is None or narrow[chosen].all() else widths[:, chosen]
+            most = 16.0 if wide is None else 16.0 * math.prod(wide.max(axis=1))
+            for few in _few(len(chosen), most):
+                some = chosen[few]
+                where = at[0][some], at[1][some], None if wide is None else wide[:, few]
+                result[:, some], there[some] = image.beside_holes(*where)
         inside[inside] = there
-        at = part.slices()
-        made[:, *at][:, inside] = result[there].T
-        valid[at] = inside
+        box = part.slices()
+        made[:, *box][:, inside] = result[:, there]
+        valid[box] = inside
     return made, valid
+
+
+class _Image:
+    """An image that is read between its pixels; beyond the edge, its last pixel is repeated.
+
+    Args:
+        values: [C, H, W], 0 where masked.
+        mask: [H, W].
+    """
+
+    def __init__(self, values: Values, mask: Mask) -> None:
+        self._shape, self._full = mask.shape, bool(mask.all())
+        edge = ((0, 0), (2, 2), (2, 2))
+        self._padded = np.pad(values, edge, mode="edge")
+        self._bands = values.reshape(len(values), -1).T
+        self._known = mask.ravel().astype(np.float32)
+        around = np.pad(mask, edge[1:], mode="edge")
+        down = around[:-3] & around[1:-2] & around[2:-1] & around[3:]
+        self._whole = down[:, :-3] & down[:, 1:-2] & down[:, 2:-1] & down[:, 3:]
+
+    def is_whole(self, rows: Array, columns: Array) -> Mask:
+        """Return where all sixteen pixels around places are valid; 0 is the first one's centre."""
+        if self._full:
+            return np.ones(len(rows), bool)
+        found = self._whole[np.floor(rows).astype(int) + 1, np.floor(columns).astype(int) + 1]
+        return np.asarray(found)
+
+    def cubic(self, rows: Array, columns: Array) -> Values:
+        """Return values [C, n] by cubic convolution at places whose sixteen pixels are valid."""
+        made = np.empty((len(self._padded), len(rows)), np.float32)
+        width = self._padded.shape[2]
+        kernel = np.ascontiguousarray(_weights_of(cubic_weights, 2).T)
+        for start in range(0, len(rows), _AT_ONCE):
+            few = slice(start, start + _AT_ONCE)
+            first, weights = [], []
+            for places in (rows[few], columns[few]):
+                floor = np.floor(places)
+                part = np.rint((places - floor) * _FRACTIONS).astype(np.intp)
+                first.append(floor.astype(np.intp) + 1)
+                weights.append([of_tap.take(part) for of_tap in kernel])
+            at = first[0] * width + first[1]
+            line, value = (np.empty(len(at), np.float32) for _ in range(2))
+            for number, band in enumerate(self._padded):
+                flat, total = band.ravel(), made[number, few]
+                total[:] = 0.0
+                for i, down in enumerate(weights[0]):
+                    line[:] = 0.0
+                    for j, across in enumerate(weights[1]):
+                        # Clipping finds nothing to clip: the other modes copy.
+                        flat[i * width + j :].take(at, out=value, mode="clip")
+                        value *= across
+                        line += value
+                    line *= down
+                    total += line
+        return made
+
+    def beside_holes(
+        self, rows: Array, columns: Array, widths: Array | None
+    ) -> tuple[Values, Mask]:
+        """Return values [C, n], linear where invalid pixels are too near; and where they are valid.
+
+        Args:
+            rows: of the places, where 0 is the centre of the first pixel.
+            columns: of the places.
+            widths: how many times as wide the kernel is, [2, n] down and across; None for once.
+        """
+        where = rows, columns, widths, self._shape
+        cubic = _kernel(cubic_weights, 2, *where)
+        if self._full:
+            return (cubic @ self._bands).T, np.ones(len(rows), bool)
+        linear = _kernel(_linear_weights, 1, *where)
+        # Negative weights need a valid pixel, too.
+        size = abs(cubic)
+        near = size @ self._known > _WHOLE * (size @ np.ones_like(self._known))
+        made = np.where(near[:, None], cubic @ self._bands, linear @ self._bands)
+        return made.T, linear @ self._known > _WHOLE
 
 
 def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Values]:
@@ -235,18 +312,30 @@ def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
-def _widths(to: Grid, of: Grid, inside: Mask) -> tuple[Array, ...]:
-    """Return height and width of chosen pixels in pixels of `of`, 1 where it is smaller.
+def _widths(to: Grid, of: Grid, inside: Mask) -> Array | None:
+    """Return height and width of chosen pixels in pixels of `of`, 1 where it is smaller, [2, n].
 
-    Nothing where all are smaller.
+    None where all are smaller.
     """
+    # Means over blocks first. Coordinates that jump, jump between two corners of a block as well.
+    blocks = Grid(
+        -(-to.height // KNOT), -(-to.width // KNOT), to.transform @ Affine.scale(KNOT), to.crs
+    )
+    if (_sizes(blocks, of) < _SMALLER * KNOT).all():
+        return None
+    found = np.stack([size[inside] for size in _sizes(to, of)])
+    found = np.where(np.isfinite(found), np.maximum(found, 1.0), 1.0)
+    return found if (found > 1.0).any() else None
+
+
+def _sizes(to: Grid, of: Grid) -> Array:
+    """Return height and width of the pixels of `to` in pixels of `of`, [2, h, w]."""
     found = []
     for corners in places(to, of, corners=True):
         with np.errstate(invalid="ignore"):
             down, across = np.diff(corners, axis=0)[:, 1:], np.diff(corners, axis=1)[1:]
-            size = np.hypot(down, across)[inside]
-        found.append(np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0))
-    return tuple(found) if any((w > 1.0).any() for w in found) else ()
+            found.append(np.hypot(down, across))
+    return np.stack(found)
 
 
 def _kernel(
@@ -254,7 +343,7 @@ def _kernel(
     reach: int,
     rows: Array,
     columns: Array,
-    widths: Sequence[Array],
+    widths: Array | None,
     shape: tuple[int, ...],
 ) -> csr_array:
     """Return the weights of a kernel, [places, pixels]; beyond the edge, the last one is repeated.
@@ -264,14 +353,14 @@ def _kernel(
         reach: of the kernel, in pixels.
         rows: of the places, where 0 is the centre of the first pixel.
         columns: of the places.
-        widths: how many times as wide the kernel is, [places] down and across; nothing for once.
+        widths: how many times as wide the kernel is, [2, places] down and across; None for once.
         shape: of the image.
     """
     axes = []
     for axis, (at, length) in enumerate(zip((rows, columns), shape, strict=True)):
         first = np.floor(at)
         part = np.rint((at - first) * _FRACTIONS).astype(np.int32)
-        if widths:
+        if widths is not None:
             wide = widths[axis]
             pad = math.ceil(reach * float(wide.max(initial=1.0)))
             steps = np.arange(1 - pad, pad + 1)
@@ -331,7 +420,7 @@ def _matrix(
 
 def _parts(grid: Grid) -> Iterator[Box]:
     """Return bands of whole rows of a grid, each with a number of pixels that fits in memory."""
-    height = max(_HELD // 64 // grid.width, 1)
+    height = max(_HELD // 16 // grid.width, 1)
     for top in range(0, grid.height, height):
         yield Box(top, 0, min(height, grid.height - top), grid.width)
 

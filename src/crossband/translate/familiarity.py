@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +28,8 @@ WINDOWS, APART, SIDE = 4, 512, 128
 LEAST = 3
 #: Further windows are looked at where fewer of the pixels are valid.
 LEAST_VALID = 0.25
+#: Rows of a familiarity that are counted at once.
+ROWS = 1024
 #: States the share in a file and in the attributes of an array.
 UNFAMILIAR_TAG = "CROSSBAND_UNFAMILIAR"
 #: A scene is told to be unfamiliar above this share of its pixels.
@@ -38,7 +41,8 @@ class SceneFamiliarity:
     """How familiar a scene is.
 
     Attributes:
-        share: of its valid pixels, in windows spread over it, whose surroundings are unfamiliar.
+        share: of its valid pixels whose surroundings are unfamiliar; where no familiarity is
+            written, of those in windows spread over the scene.
         cause: the likely cause in a few words, where numbers show one.
     """
 
@@ -78,6 +82,20 @@ def known_familiarity(model: Model, window: Window) -> SceneFamiliarity | None:
     if model.calibration is None or model.calibration.familiar is None:
         return None
     return window_familiarity(model, (window.crop(box) for box in _spread(window.grid)))
+
+
+def counted(found: SceneFamiliarity | None, values: NDArray[np.float32]) -> SceneFamiliarity | None:
+    """Return how familiar a scene is by the dissimilarity of all its pixels.
+
+    Args:
+        found: by windows.
+        values: the dissimilarity [H, W]; NaN is masked.
+    """
+    valid = far = 0
+    for row in range(0, len(values), ROWS):
+        part = values[row : row + ROWS]
+        valid, far = valid + int((~np.isnan(part)).sum()), far + int((part > 1).sum())
+    return replace(found or SceneFamiliarity(0.0, ""), share=far / valid) if valid else found
 
 
 def _looked_at(scene: Scene) -> Iterator[Window]:

@@ -21,13 +21,14 @@ from crossband.core.options import keywords
 from crossband.core.warned import warn
 from crossband.errors import CrossbandError
 from crossband.model import Model, identity
+from crossband.model.uncertain import DISSIMILARITY
 from crossband.raster.grid import Box, Grid
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.dataarray import ArrayReader, result_array
 from crossband.translate.engine import EngineKey
 from crossband.translate.engine_cache import shared_engine
-from crossband.translate.familiarity import UNFAMILIAR_TAG, known_familiarity
+from crossband.translate.familiarity import UNFAMILIAR_TAG, counted, known_familiarity
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
@@ -110,28 +111,38 @@ def translate_array(
     bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor, widths)
     tags = {"CROSSBAND_SEED": str(conditions.seed)} if conditions.draws else {}
     numbers = reader.stored(array)
-    if array.chunks is None:
-        tags |= _familiarity(plain, numbers.values, reader)
     if array.chunks is not None:
         data = _lazy(model, numbers.data, reader, tile, bands)
         tags["CROSSBAND_EXACT"] = "YES"
     else:
         data = _eager(model, numbers.values, reader, tile, bands)
+        known = data[..., bands.names.index(DISSIMILARITY), :, :] if sure.familiarity else None
+        tags |= _familiarity(plain, numbers.values, reader, known)
         exact = Tiling.of(model, reader.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
     return result_array(model, array, reader, data, bands.names, {**tags, **bands.tags})
 
 
-def _familiarity(model: Model, stored: NDArray[Any], reader: ArrayReader) -> dict[str, str]:
-    """Return the tag of the share of numbers (..., band, y, x) that is unfamiliar, the mean of all.
+def _familiarity(
+    model: Model, stored: NDArray[Any], reader: ArrayReader, known: NDArray[np.float32] | None
+) -> dict[str, str]:
+    """Return the tag of the share of a source that is unfamiliar, the mean of all its scenes.
 
     The least familiar one is warned of.
+
+    Args:
+        model: loaded model.
+        stored: numbers (..., band, y, x) of the source.
+        reader: of them.
+        known: dissimilarity (..., y, x) of all pixels, where it was computed.
     """
-    found = [
-        familiarity
-        for index in np.ndindex(stored.shape[:-3])
-        if (familiarity := known_familiarity(model, reader.window(stored[index], reader.grid)))
-    ]
+    found = []
+    for index in np.ndindex(stored.shape[:-3]):
+        familiarity = known_familiarity(model, reader.window(stored[index], reader.grid))
+        if known is not None:
+            familiarity = counted(familiarity, known[index])
+        if familiarity is not None:
+            found.append(familiarity)
     if not found:
         return {}
     worst = max(found, key=lambda familiarity: familiarity.share)

@@ -273,10 +273,10 @@ class Residual(Difference):
     def remaining(self, corrected: Readable) -> float:
         """Return the mean absolute difference between a corrected result and the guide.
 
-        It is measured on some blocks that are spread over the scene; NaN where no pixel of them is
-        valid in both.
+        It is measured in the middle of some blocks that are spread over the scene; NaN where no
+        pixel of them is valid in both.
         """
-        blocks = list(self._blocks())
+        blocks = [_middle(box) for box in self._blocks()]
         total, count = 0.0, 0
         for box in blocks[:: max(len(blocks) // _CHECKED, 1)]:
             found, measured = self._seen(corrected, box), self._measured(self._guide, box)
@@ -291,6 +291,14 @@ class Residual(Difference):
 
     def _raster(self, folder: Path) -> FloatRaster:
         return FloatRaster(self.grid, self.bands, self.unit, folder)
+
+
+def _middle(box: Box) -> Box:
+    """Return the middle of a box, half as high and half as wide."""
+    height, width = -(-box.height // 2), -(-box.width // 2)
+    return Box(
+        box.row + (box.height - height) // 2, box.col + (box.width - width) // 2, height, width
+    )
 
 
 def relative_change(now: Array, then: Array) -> Array:

@@ -6,12 +6,15 @@ a third one writes (`stream`). Finished windows survive a kill (`raster.journal`
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.core.warned import warn
@@ -38,7 +41,12 @@ from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
-from crossband.translate.familiarity import UNFAMILIAR_TAG, scene_familiarity
+from crossband.translate.familiarity import (
+    UNFAMILIAR_TAG,
+    SceneFamiliarity,
+    counted,
+    scene_familiarity,
+)
 from crossband.translate.guiding import ENCODING, Unguided, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
 from crossband.translate.options import IntervalOptions, TranslateOptions
@@ -54,6 +62,7 @@ from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling, with_surroundings
+from crossband.translate.uncertain_bands import FAMILIARITY_BAND
 from crossband.translate.uncertain_files import (
     guide_class,
     interval_facts,
@@ -168,7 +177,15 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics, told=asked)
+        tell = functools.partial(
+            _tell_familiarity,
+            _tell_what_is_unlike(plain, scene, read.sensor),
+            scene,
+            outputs,
+            statistics,
+            told=asked,
+        )
+        tell(finished=False)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -182,7 +199,7 @@ def translate_scene(
             if not streamed[0].valid:
                 store.done.clear()  # so that the store is removed
                 raise _no_pixel(model, source, statistics)
-            statistics.finishing = _finish(correction, outputs, scene, store)
+            statistics.finishing = _finish(correction, outputs, scene, store, tell)
     return output
 
 
@@ -224,34 +241,47 @@ def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> Model
     return MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
 
 
-def _tell_what_is_unlike(
-    model: Model,
-    scene: Scene,
-    sensor: str | None,
-    outputs: Sequence[OutputFile],
-    statistics: Statistics,
-    *,
-    told: bool,
-) -> None:
-    """Write into tags and statistics how familiar a scene is, for a model that knows.
-
-    Unless the caller tells of the statistics, an unfamiliar scene is warned of here.
+def _tell_what_is_unlike(model: Model, scene: Scene, sensor: str | None) -> SceneFamiliarity | None:
+    """Return how familiar a scene is, for a model that knows.
 
     Warn in one line where the file names a band otherwise than the caller, and where the numbers of
     the scene look unlike its declared unit. A remote scene is not looked at for the latter, as that
     would fetch its blocks twice.
     """
     scene.warn_of_bands()
-    found = scene_familiarity(model, scene)
-    if found is not None:
-        for output in outputs:
-            output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
-        statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
-        if found.line and not told:
-            warn(f"{scene.path}: {found.line}", stacklevel=3)
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
         warn(f"{scene.path}: {words}", stacklevel=3)
+    return scene_familiarity(model, scene)
+
+
+def _tell_familiarity(
+    found: SceneFamiliarity | None,
+    scene: Scene,
+    outputs: Sequence[OutputFile],
+    statistics: Statistics,
+    *,
+    told: bool,
+    finished: bool,
+) -> None:
+    """Write into tags and statistics how familiar a scene is.
+
+    Unless the caller tells of the statistics, an unfamiliar scene is warned of here. It is done
+    before the first window, or after the last one where the familiarity of every pixel is written.
+    """
+    last = outputs[-1]
+    raw = last.raw if last.content is FAMILIARITY_BAND else None
+    if finished != (last.content is FAMILIARITY_BAND):
+        return
+    if raw is not None:
+        found = counted(found, np.memmap(raw.path, raw.dtype, "r", shape=raw.shape)[0])
+    if found is None:
+        return
+    for output in outputs:
+        output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
+    statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
+    if found.line and not told:
+        warn(f"{scene.path}: {found.line}", stacklevel=3)
 
 
 def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
@@ -297,12 +327,17 @@ def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> 
 
 
 def _finish(
-    correction: Unguided, outputs: Sequence[OutputFile], scene: Scene, store: Store
+    correction: Unguided,
+    outputs: Sequence[OutputFile],
+    scene: Scene,
+    store: Store,
+    tell: Callable[..., None],
 ) -> float:
     """Correct the result by its guide and make the files; return the seconds that it took."""
     start = time.perf_counter()
     earlier = _earlier_files(outputs[0].path)
     correction.finish(outputs, scene, store)
+    tell(finished=True)
     try:
         finish_files(outputs, store)
     except OutputError as error:

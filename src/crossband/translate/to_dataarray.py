@@ -11,10 +11,11 @@ import xarray as xr
 from crossband.core.warned import warn
 from crossband.errors import MaskedError
 from crossband.model import Model
+from crossband.model.uncertain import DISSIMILARITY
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
-from crossband.translate.familiarity import UNFAMILIAR_TAG, scene_familiarity
+from crossband.translate.familiarity import UNFAMILIAR_TAG, counted, scene_familiarity
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling, with_surroundings
@@ -61,17 +62,20 @@ def translate_to_array(
         conditions = SceneConditions(model.network, scene.grid, tile.seed)
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
-    if found is not None:
-        tags[UNFAMILIAR_TAG] = f"{found.share:.3f}"
-        if found.line:
-            warn(f"{source}: {found.line}", stacklevel=2)
     core = own.relative_to(seen)
     if not window.mask[core.slices()].any():
         raise MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
     result = translate_window(model, window, tile).crop(core.scaled(model.network.scale))
     values, grid = bands.apply(result.values, result.mask), result.grid
+    values = np.where(result.mask, values, np.float32("nan"))
+    if sure.familiarity:
+        found = counted(found, values[bands.names.index(DISSIMILARITY)])
+    if found is not None:
+        tags[UNFAMILIAR_TAG] = f"{found.share:.3f}"
+        if found.line:
+            warn(f"{source}: {found.line}", stacklevel=2)
     array = xr.DataArray(
-        np.where(result.mask, values, np.float32("nan")),
+        values,
         dims=("band", "y", "x"),
         coords={"band": list(bands.names)},
         name=bands.names[0] if len(bands.names) == 1 else model.name,
