@@ -107,7 +107,7 @@ def train(name: str, precision: str, steps: int, a: argparse.Namespace, watch: A
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(method, DataLoader(same, batch_size=None))
+    trainer.fit(method, DataLoader(same, batch_size=None, collate_fn=lambda batch: batch))
 
 
 class Rounds(lightning.Callback):

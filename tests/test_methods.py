@@ -74,6 +74,15 @@ def test_steps_are_the_generators_though_two_optimisers_step():
     assert {"gradient/generator", "score/target", "spread/output"} <= set(rates[4])
 
 
+def test_a_batch_is_moved_without_a_walk_through_its_names():
+    """Lightning looks at every name of a list: a third of a small network's step."""
+    names = ["scene.tif"] * 3
+    batch = {"source": torch.zeros(3, 1, 2, 2), "name": names}
+    moved = make().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved["source"].is_meta
+    assert moved["name"] is names
+
+
 def test_accumulated_batches_are_not_steps():
     method = make(accumulate=3, max_steps=2)
     run(method)

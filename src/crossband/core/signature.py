@@ -100,7 +100,8 @@ class Signature:
 
     def ranges(self, units: Sequence[str], side: str, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return low and high - low as [B or 1, C, 1, 1], with one unit for each sample."""
-        table = [getattr(self.units[u], side) for u in units]
+        few = units[:1] if len(set(units)) == 1 else units
+        table = [getattr(self.units[u], side) for u in few]
         bounds = torch.tensor(table, dtype=torch.float32).to(like.device, non_blocking=True)
         low = bounds[:, :, 0, None, None]
         return low, bounds[:, :, 1, None, None] - low
