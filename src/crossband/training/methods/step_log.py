@@ -64,6 +64,7 @@ class StepLog:
         self.limit = limit
         self.current = StepRecord(1)
         self.pending: list[StepRecord] = []
+        self._valid = 0  # so many pending steps are known to be valid
 
     def add(self, key: str, value: Tensor) -> None:
         """Add a value to the current step; several values of one key are averaged."""
@@ -82,7 +83,7 @@ class StepLog:
 
     def first_invalid(self) -> InvalidLoss | None:
         """Return the first invalid loss or gradient. Waits for the device."""
-        for step in (*self.pending, self.current):
+        for step in (*self.pending[self._valid :], self.current):
             for key, value in step.means().items():
                 if not key.startswith(("loss/", "gradient/")):
                     continue
@@ -91,6 +92,7 @@ class StepLog:
                 exploded = key.startswith("loss/") and abs(number) > self.limit
                 if exploded or not math.isfinite(number):
                     return InvalidLoss(step.number, key, number, step.files)
+        self._valid = len(self.pending)
         return None
 
     def take(self, world: int = 1) -> tuple[list[tuple[int, dict[str, float]]], dict[str, float]]:
@@ -113,7 +115,7 @@ class StepLog:
                 lines.append((step, {}))
             lines[-1][1][key] = number
             sums.setdefault(key, []).append(number)
-        self.pending = []
+        self.pending, self._valid = [], 0
         return lines, {key: sum(each) / len(each) for key, each in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,6 +125,7 @@ class StepLog:
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """See `state_dict`."""
+        self._valid = 0
         self.pending = [
             StepRecord(n, {k: (torch.tensor(v, device=device), 1) for k, v in values.items()})
             for n, values in state["pending"]
