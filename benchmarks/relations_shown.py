@@ -75,7 +75,7 @@ RELATIONS = {
         "WGAN with a gradient penalty: better pictures than with clipped weights "
         "(Gulrajani et al. 2017)",
         ("wgan-penalty", "wgan-clipping"),
-        (Claim("kid"),),
+        (Claim("kid"), Claim("mae")),
     ),
     "penalty-of-sum": Relation(
         "WGAN-GP beside 100 L1 with a penalty on the gradient of the sum of the critic's scores, "
@@ -93,7 +93,7 @@ RELATIONS = {
         "Networks that grow: better pictures than the same ones at full size from the start "
         "(Karras et al. 2018)",
         ("progressive", "full-size"),
-        (Claim("kid"),),
+        (Claim("kid"), Claim("mae")),
     ),
 }
 

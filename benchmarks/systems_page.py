@@ -290,11 +290,11 @@ Differences are paired by place; intervals are bootstraps over places and seeds.
 interval lies on the paper's side of 0. *Not shown*: it holds 0. So short a training can fail to
 show what is true of a long one.
 
-KID has the cube of products of features, so that a few outputs far out of range rule it; that is so
-in all trainings of a Wasserstein GAN here, and their intervals are wide. With the gradient penalty
-the MAE is 0.083, with clipped weights 0.109 (means of three seeds). One of the three trainings at
-full size from the start diverged (MAE 0.21; the others 0.05 and 0.06; those that grow 0.06 to
-0.10).
+KID is a mean of cubes of products of features. A few outputs far out of range make it huge, as
+those of the Wasserstein GANs here, and its intervals are wide. One of the three trainings at full
+size from the start diverged: its MAE is 0.21, that of the others 0.05 and 0.06. So the MAE stands
+beside KID for these two relations. It was added after KID had been seen, and papers claim better
+pictures, not a smaller error.
 """
 
 SPEED = """\
@@ -305,8 +305,8 @@ precision that the recipe is run with (bf16 where the processor has it).
 
 What limits it: the arithmetic of the convolutions. It is the same in both ways, so that in fp32
 only doubled passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice
-as fast, less so small ones (`wgan-gp-small`, whose layers have 4 to 32 pixels a side). CycleGAN and
-UNIT copy at each instance norm, which PyTorch computes in another order of the memory than its
-convolutions. Baselines of a few thousand weights spend their step in the trainer, not in the
+as fast, less so small ones (`wgan-gp-small`, whose layers have 4 to 32 pixels a side). CycleGAN
+and UNIT have many instance norms: PyTorch copies an image into another memory layout at each of
+them. Baselines of a few thousand weights spend their step in the trainer, not in the
 network.
 """

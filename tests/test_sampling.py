@@ -149,3 +149,12 @@ def test_a_place_beyond_the_domain_does_not_spoil_those_within():
     rows, columns = places(to, of)
     assert np.isfinite(rows).all()
     assert np.isfinite(columns).all()
+
+
+def test_a_grid_that_ends_at_a_pole_is_interpolated():
+    """Nothing beyond the pole is asked for."""
+    to = Grid(12, 12, Affine(0.1, 0, 9, 0, -0.1, -88.8), CRS.from_epsg(4326))
+    of = Grid(400, 400, Affine(1000, 0, -2e5, 0, -1000, 2e5), CRS.from_epsg(3031))
+    made, mask = interpolate(np.ones((1, 400, 400), np.float32), np.ones((400, 400), bool), of, to)
+    assert mask.all()
+    np.testing.assert_allclose(made, 1.0, atol=1e-6)

@@ -318,10 +318,11 @@ def _widths(to: Grid, of: Grid, inside: Mask) -> Array | None:
     None where all are smaller.
     """
     # Means over blocks first. Coordinates that jump, jump between two corners of a block as well.
-    blocks = Grid(
-        -(-to.height // KNOT), -(-to.width // KNOT), to.transform @ Affine.scale(KNOT), to.crs
-    )
-    if (_sizes(blocks, of) < _SMALLER * KNOT).all():
+    rows, columns = (max(side // KNOT, 1) for side in (to.height, to.width))
+    down, across = to.height / rows, to.width / columns  # nothing lies beyond the grid
+    blocks = Grid(rows, columns, to.transform @ Affine.scale(across, down), to.crs)
+    high, wide = _sizes(blocks, of)
+    if (high < _SMALLER * down).all() and (wide < _SMALLER * across).all():
         return None
     found = np.stack([size[inside] for size in _sizes(to, of)])
     found = np.where(np.isfinite(found), np.maximum(found, 1.0), 1.0)

@@ -177,15 +177,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        tell = functools.partial(
-            _tell_familiarity,
-            _tell_what_is_unlike(plain, scene, read.sensor),
-            scene,
-            outputs,
-            statistics,
-            told=asked,
-        )
-        tell(finished=False)
+        tell = _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics, told=asked)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -241,8 +233,16 @@ def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> Model
     return MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
 
 
-def _tell_what_is_unlike(model: Model, scene: Scene, sensor: str | None) -> SceneFamiliarity | None:
-    """Return how familiar a scene is, for a model that knows.
+def _tell_what_is_unlike(
+    model: Model,
+    scene: Scene,
+    sensor: str | None,
+    outputs: Sequence[OutputFile],
+    statistics: Statistics,
+    *,
+    told: bool,
+) -> Callable[..., None]:
+    """Tell how familiar a scene is, for a model that knows; return what tells it at the end.
 
     Warn in one line where the file names a band otherwise than the caller, and where the numbers of
     the scene look unlike its declared unit. A remote scene is not looked at for the latter, as that
@@ -252,7 +252,10 @@ def _tell_what_is_unlike(model: Model, scene: Scene, sensor: str | None) -> Scen
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
         warn(f"{scene.path}: {words}", stacklevel=3)
-    return scene_familiarity(model, scene)
+    found = scene_familiarity(model, scene)
+    tell = functools.partial(_tell_familiarity, found, scene, outputs, statistics, told=told)
+    tell(finished=False)
+    return tell
 
 
 def _tell_familiarity(
@@ -269,11 +272,12 @@ def _tell_familiarity(
     Unless the caller tells of the statistics, an unfamiliar scene is warned of here. It is done
     before the first window, or after the last one where the familiarity of every pixel is written.
     """
-    last = outputs[-1]
-    raw = last.raw if last.content is FAMILIARITY_BAND else None
-    if finished != (last.content is FAMILIARITY_BAND):
+    of_all = outputs[-1].content is FAMILIARITY_BAND
+    if finished != of_all:
         return
-    if raw is not None:
+    if of_all:
+        raw = outputs[-1].raw
+        assert raw is not None  # it was begun
         found = counted(found, np.memmap(raw.path, raw.dtype, "r", shape=raw.shape)[0])
     if found is None:
         return
@@ -281,7 +285,7 @@ def _tell_familiarity(
         output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
     statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
     if found.line and not told:
-        warn(f"{scene.path}: {found.line}", stacklevel=3)
+        warn(f"{scene.path}: {found.line}", stacklevel=4)
 
 
 def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
