@@ -10,6 +10,7 @@ from crossband.core.registry import Registered
 from crossband.core.resample import resize_to
 from crossband.errors import RecipeError
 from crossband.networks.conditions import Conditions
+from crossband.networks.layout import laid_out_for
 from crossband.networks.tracing import is_traced, largest
 
 #: Largest integer among a network's arguments, which are numbers of channels, layers and pixels.
@@ -154,7 +155,9 @@ class Discriminator(Registered, nn.Module, family="Discriminator", package="cros
                 f"not {size[0]} x {size[1]}: take a larger data.crop, or fewer layers, levels or "
                 "scales"
             )
-        return torch.cat([resize_to(source, size), target], dim=1) if self.conditional else target
+        if self.conditional:
+            target = torch.cat([resize_to(source, size), target], dim=1)
+        return laid_out_for(self, target)
 
 
 def pad_to_stride(x: Tensor, stride: int, least: int = 1) -> Tensor:

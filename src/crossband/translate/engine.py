@@ -18,6 +18,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.errors import ModelError
 from crossband.model import Model, identity
 from crossband.networks.conditions import Conditions
+from crossband.networks.layout import laid_out, laid_out_for
 from crossband.raster.grid import Window
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.tiles import TileBatch
@@ -76,8 +77,7 @@ class Engine:
         self.gate: AbstractContextManager[object] = nullcontext()
         self.device, self.precision = resolve_for(model.network.runtime, device, precision)
         model.eval().to(self.device)
-        network: Any = model.network
-        network.to(memory_format=torch.channels_last)
+        laid_out(model.network, self.device)
         self._answers = False  # whether any prediction was finite
         self._ranges: dict[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
 
@@ -151,7 +151,7 @@ class Engine:
             return None
         network: Any = self.model.network
         with self.gate, torch.inference_mode():
-            inputs = prepared.inputs.to(self.device, memory_format=torch.channels_last)
+            inputs = laid_out_for(network, prepared.inputs.to(self.device))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 if prepared.conditions is None:
                     out = network(inputs)

@@ -32,12 +32,12 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
 from crossband.networks.generators.progressive import GrowingNetwork
+from crossband.networks.layout import laid_out
 from crossband.training.losses.base import Prediction
 from crossband.training.methods.batches import Batch, conditions_of, predict
 from crossband.training.methods.examples import OPTIMIZER, RESNET
 from crossband.training.methods.modules import (
     add_orthogonal_gradient,
-    channels_last,
     clip_weights,
     update_ema,
 )
@@ -146,7 +146,7 @@ class Method(
                 "patience and max_skips of at least 0"
             )
         self.signature = signature
-        self.generator = channels_last(generator)
+        self.generator = laid_out(generator)
         self.average: Generator | None = None
         if ema_decay:
             self.average = copy.deepcopy(self.generator).requires_grad_(False)

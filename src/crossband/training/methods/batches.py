@@ -13,6 +13,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator, crop_border
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
+from crossband.networks.layout import laid_out_for
 from crossband.training.losses.base import Prediction
 
 Batch = dict[str, Any]
@@ -113,6 +114,7 @@ def predict(
     `conditions_of`.
     """
     source, target, mask, units = normalise_batch(signature, batch)
+    source = laid_out_for(network, source)
     generator: Any = network
     wanted = mask if network.training else None
     context = (source.shape[-1] - target.shape[-1] // generator.scale) // 2

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from crossband.networks.layers.convolution import TRANSPOSED
-
-N = TypeVar("N", bound=nn.Module)
-
-
-def channels_last(network: N) -> N:
-    """Convert the weights to channels-last memory format, for faster convolutions."""
-    moved: Any = network
-    moved.to(memory_format=torch.channels_last)
-    return network
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.layers.batch_layers import set_reference_batch
+from crossband.networks.layout import laid_out
 from crossband.training.losses import Loss
 from crossband.training.losses.adversarial import (
     GANLossName,
@@ -29,7 +30,6 @@ from crossband.training.losses.base import Prediction
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch
 from crossband.training.methods.examples import OPTIMIZERS, RANDOM, RESNET, critic, part
-from crossband.training.methods.modules import channels_last
 
 
 class PairedGAN(Method):
@@ -169,7 +169,7 @@ class PairedGAN(Method):
         self.gan_loss, self.mismatched = gan_loss(adversarial, smoothing, bounded), mismatched
         self.discriminator: Discriminator | None = None
         if discriminator is not None and adversarial_weight > 0:
-            self.discriminator = channels_last(discriminator)
+            self.discriminator = laid_out(discriminator)
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
 

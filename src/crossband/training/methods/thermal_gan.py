@@ -15,12 +15,13 @@ from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.generators.thermal_gan import Encoder, TwoStepThermal
 from crossband.networks.layers.batch_layers import set_reference_batch
+from crossband.networks.layout import laid_out
 from crossband.training.losses.adversarial import GANLossName, gan_loss
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalise_batch
 from crossband.training.methods.examples import OPTIMIZERS, critic, part
-from crossband.training.methods.modules import channels_last, frozen
+from crossband.training.methods.modules import frozen
 from crossband.training.methods.regions import region_means
 
 
@@ -115,9 +116,9 @@ class ThermalGAN(Method):
             )
         if classes < 1 or min(regions, contrasts, latent, divergence) < 0:
             raise RecipeError("ThermalGAN needs classes of at least 1 and no factor below 0")
-        self.encoder = channels_last(encoder)
-        self.discriminator = channels_last(discriminator)
-        self.contrast_discriminator = channels_last(contrast_discriminator)
+        self.encoder = laid_out(encoder)
+        self.discriminator = laid_out(discriminator)
+        self.contrast_discriminator = laid_out(contrast_discriminator)
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.classes, self.regions, self.contrasts = classes, regions, contrasts

@@ -11,6 +11,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Generator
 from crossband.networks.generators.unit import _LatentGenerator, share_latent_layers
+from crossband.networks.layout import laid_out_for
 from crossband.training.losses.adversarial import GANLossName
 from crossband.training.losses.base import masked_mean
 from crossband.training.methods.examples import OPTIMIZERS, part
@@ -144,7 +145,7 @@ class UNIT(_UnpairedGAN):
         return self.generator, self.back
 
     def _encode(self, network: _LatentGenerator, x: Tensor) -> Tensor:
-        return network.encode(x.contiguous(memory_format=torch.channels_last))
+        return network.encode(laid_out_for(network, x))
 
     def _decode(self, network: _LatentGenerator, latent: Tensor) -> Tensor:
         return network.decode(latent).float()

@@ -16,6 +16,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks import Discriminator, Generator
 from crossband.networks.layers.batch_layers import set_reference_batch
+from crossband.networks.layout import laid_out, laid_out_for
 from crossband.training.losses.adversarial import (
     GANLossName,
     PenaltyReduction,
@@ -26,7 +27,7 @@ from crossband.training.losses.adversarial import (
 )
 from crossband.training.methods.base import Method
 from crossband.training.methods.batches import Batch, normalise_batch
-from crossband.training.methods.modules import channels_last, frozen
+from crossband.training.methods.modules import frozen
 from crossband.training.methods.replay import ReplayBuffer
 
 
@@ -116,9 +117,9 @@ class _UnpairedGAN(Method):
             raise RecipeError(
                 f"{kind} needs adversarial_weight above 0, and penalty and replay of at least 0"
             )
-        self.back = channels_last(back)
-        self.discriminator = channels_last(discriminator)
-        self.back_discriminator = channels_last(back_discriminator)
+        self.back = laid_out(back)
+        self.discriminator = laid_out(discriminator)
+        self.back_discriminator = laid_out(back_discriminator)
         self.optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         bounded = penalty > 0 or self.weight_clip > 0
@@ -172,7 +173,7 @@ class _UnpairedGAN(Method):
     def translate(self, network: Generator, x: Tensor) -> Tensor:
         """Run a generator on normalised values; returns fp32."""
         with record_function("crossband/generator"):
-            y: Tensor = network(x.contiguous(memory_format=torch.channels_last)).float()
+            y: Tensor = network(laid_out_for(network, x)).float()
         return y
 
     def _backward_generators(self, batch: UnpairedBatch, outputs: Outputs) -> None:

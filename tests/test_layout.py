@@ -1,0 +1,56 @@
+"""The order in memory in which a network runs: it changes the speed, not the values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from crossband.networks.generators.resnet import ResNet
+from crossband.networks.layout import laid_out, laid_out_for
+
+CPU = torch.device("cpu")
+
+
+def small(norm):
+    torch.manual_seed(0)
+    return ResNet(3, 1, width=4, blocks=1, norm=norm).eval()
+
+
+def is_channels_last(x):
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("norm", "last"), [("instance", False), ("batch", True)])
+def test_networks_with_instance_norms_are_contiguous_on_a_cpu(norm, last):
+    network = laid_out(small(norm), CPU)
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert weights
+    assert all(is_channels_last(w) is last for w in weights if min(w.shape) > 1)
+    image = laid_out_for(network, torch.rand(2, 3, 16, 16))
+    assert is_channels_last(image) is last
+    assert image.is_contiguous() is not last
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_the_order_changes_no_value(norm):
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = small(norm)(x)
+        network = laid_out(small(norm), CPU)
+        torch.testing.assert_close(network(laid_out_for(network, x)), expected)
+
+
+def test_parts_know_the_order_of_the_whole():
+    network = laid_out(small("instance"), CPU)
+    assert {m.memory_format for m in network.modules()} == {torch.contiguous_format}
+
+
+def test_on_a_gpu_all_have_channels_last():
+    network = laid_out(small("instance"), torch.device("cuda"))
+    assert is_channels_last(laid_out_for(network, torch.rand(2, 3, 16, 16)))
+
+
+def test_a_network_that_was_not_laid_out_takes_what_comes():
+    x = torch.rand(2, 3, 16, 16)
+    assert laid_out_for(small("batch"), x) is x
