@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from crossband.networks.generators.resnet import ResNet
-from crossband.networks.layout import laid_out, laid_out_for
+from crossband.networks.layout import channels_last, laid_out, laid_out_for
+from crossband.networks.samplers.vector_field import VectorFieldUNet
 
 CPU = torch.device("cpu")
 
@@ -54,3 +55,25 @@ def test_on_a_gpu_all_have_channels_last():
 def test_a_network_that_was_not_laid_out_takes_what_comes():
     x = torch.rand(2, 3, 16, 16)
     assert laid_out_for(small("batch"), x) is x
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_all_layers_after_a_single_band_have_channels_last(order):
+    """One band is in both orders; torch takes the one that the strides show."""
+    x = torch.rand(2, 1, 8, 8).contiguous(memory_format=order).requires_grad_()
+    layer = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = layer(channels_last(x))
+    assert is_channels_last(made)
+    made.float().sum().backward()
+    assert x.grad.shape == x.shape
+
+
+def test_a_vector_field_has_channels_last_from_its_first_layer():
+    field = laid_out(VectorFieldUNet(3, 1, width=4, levels=2, norm="batch"), CPU)
+    seen = []
+    for layer in (field.first, field.first_source, *field.down):
+        layer.register_forward_hook(lambda _, __, made: seen.append(is_channels_last(made)))
+    field(torch.rand(2, 1, 16, 16), torch.rand(2), torch.rand(2, 3, 16, 16))
+    assert len(seen) == 5
+    assert all(seen)

@@ -16,6 +16,7 @@ from crossband.networks.layers.convolution import (
     receptive_field,
     uses_image_statistics,
 )
+from crossband.networks.layout import laid_out_for
 
 #: Most channels of a level.
 MAX_CHANNELS = 512
@@ -151,8 +152,7 @@ class VectorFieldUNet(Field):
     def forward(self, x: Tensor, time: Tensor, source: Tensor) -> Tensor:
         """Return the field, float32 [B, Ct, H, W]; see `Field`."""
         encoded = self.time(time)
-        x, source = (v.contiguous(memory_format=torch.channels_last) for v in (x, source))
-        x = self.first(x) + self.first_source(source)
+        x = self.first(laid_out_for(self, x)) + self.first_source(laid_out_for(self, source))
         skips = []
         for shift, block in zip(self.down_times, self.down, strict=True):
             x = block(x + shift(encoded)[:, :, None, None])

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crossband.networks.layout import channels_last
+
 
 class ReplayBuffer:
     """Stores outputs; half of the returned ones are older outputs (Shrivastava et al. 2017).
@@ -40,7 +42,7 @@ class ReplayBuffer:
                 shown.append(self.kept[place])
                 self.kept[place] = output.clone()
         # Always the same memory format, so that a resumed run computes the same bits.
-        return torch.stack(shown).contiguous(memory_format=torch.channels_last)
+        return channels_last(torch.stack(shown))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stored outputs as one tensor."""
