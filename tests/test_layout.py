@@ -1,4 +1,4 @@
-"""The order in memory in which a network runs: it changes the speed, not the values."""
+"""Order and precision in which a network moves images: they change the speed, not the values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from crossband.networks.generators.resnet import ResNet
+from crossband.networks.layers.convolution import ReflectionPad
 from crossband.networks.layout import channels_last, laid_out, laid_out_for
 from crossband.networks.samplers.vector_field import VectorFieldUNet
 
@@ -77,3 +78,21 @@ def test_a_vector_field_has_channels_last_from_its_first_layer():
     field(torch.rand(2, 1, 16, 16), torch.rand(2), torch.rand(2, 3, 16, 16))
     assert len(seen) == 5
     assert all(seen)
+
+
+def test_padding_keeps_the_precision_and_the_values():
+    x = torch.rand(2, 3, 8, 8).bfloat16()
+    pad, plain = ReflectionPad(2), nn.ReflectionPad2d(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert plain(x).dtype == torch.float32  # else it is needed no longer
+        made = pad(x)
+        assert made.dtype == torch.bfloat16
+        assert torch.equal(made.float(), plain(x))
+    assert torch.equal(pad(x.float()), plain(x.float()))
+
+
+def test_gradients_of_padding_are_those_of_torch():
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    pads = ReflectionPad(2), nn.ReflectionPad2d(2)
+    mine, theirs = (torch.autograd.grad(pad(x).square().sum(), x)[0] for pad in pads)
+    assert torch.equal(mine, theirs)

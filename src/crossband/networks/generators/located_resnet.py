@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from crossband.errors import CrossbandError
 from crossband.networks.conditions import Conditions, Lattice
 from crossband.networks.generators.resnet import STRIDE, ResNet
-from crossband.networks.layers.convolution import Activation, Norm, Upsample, initialise
+from crossband.networks.layers.convolution import (
+    Activation,
+    Norm,
+    ReflectionPad,
+    Upsample,
+    initialise,
+)
 from crossband.networks.layers.location import LocationEncoder, read_satclip, sizes_of
 
 InjectionKind = Literal["multiply", "add", "concat", "channel"]
@@ -58,7 +64,7 @@ class Injection(nn.Module):
             self.scale = nn.Parameter(torch.tensor(SCALE))
         if kind == "concat":
             # The first convolution's weights for one more band; its output is added to the others.
-            self.read = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(1, channels, 7, bias=False))
+            self.read = nn.Sequential(ReflectionPad(3), nn.Conv2d(1, channels, 7, bias=False))
             initialise(self.read)
 
     def set_location(self, lattice: Lattice, encoder: LocationEncoder) -> None:

@@ -11,6 +11,7 @@ from crossband.networks.layers.convolution import (
     Head,
     Interval,
     Norm,
+    ReflectionPad,
     Upsample,
     has_affine_weights,
     initialise,
@@ -39,7 +40,7 @@ class Enhancer(nn.Module):
         super().__init__()
         bias = not has_affine_weights(norm)
         self.down = nn.Sequential(
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(in_channels, width, 7, bias=bias),
             *norm_layers(norm, width),
             nn.ReLU(inplace=True),
@@ -126,7 +127,7 @@ class Pix2PixHD(Generator):
         for _ in range(enhancers):
             width //= 2
             self.enhancers.append(Enhancer(in_channels, width, local_blocks, norm, upsample))
-        self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
+        self.head = Head([ReflectionPad(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
         self.margin = (
             None if uses_image_statistics(norm) else margin_of(self._receptive_field, self.stride)

@@ -17,6 +17,7 @@ from crossband.networks.layers.convolution import (
     Initial,
     Interval,
     Norm,
+    ReflectionPad,
     Upsample,
     WithReceptiveField,
     has_affine_weights,
@@ -46,11 +47,11 @@ class Residual(WithReceptiveField):
         super().__init__()
         bias = not has_affine_weights(norm)
         self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=bias),
             *norm_layers(norm, channels),
             nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=bias),
             *norm_layers(norm, channels),
         )
@@ -81,7 +82,7 @@ def resnet_body(
     # As in the originals, which have a bias before instance norms although it has no effect.
     bias = not has_affine_weights(norm)
     layers: list[nn.Module] = [
-        nn.ReflectionPad2d(3),
+        ReflectionPad(3),
         nn.Conv2d(in_channels, width, 7, bias=bias),
         *norm_layers(norm, width),
         nn.ReLU(inplace=True),
@@ -171,7 +172,7 @@ class ResNet(Generator):
         if attention:
             first = next(n for n, m in enumerate(self.body) if isinstance(m, Residual))
             self.body.insert(first + blocks // 2, SelfAttention(4 * width))
-        self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
+        self.head = Head([ReflectionPad(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self, initial)
         if spectral:
             for module in [m for m in self.body[2:].modules() if isinstance(m, _CONVOLUTIONS)]:

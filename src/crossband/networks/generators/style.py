@@ -21,6 +21,7 @@ from crossband.networks.layers.convolution import (
     Activation,
     Head,
     Interval,
+    ReflectionPad,
     initialise,
     margin_of,
     norm_layers,
@@ -101,6 +102,7 @@ class ModulatedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(after, before, 3, 3) / math.sqrt(before * 9))
         self.bias = nn.Parameter(torch.zeros(after))
         self.scale = EqualLinear(width, before, bias=1.0)
+        self.pad = ReflectionPad(1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[B, before, H, W], [B, width] -> [B, after, H, W]."""
@@ -108,8 +110,7 @@ class ModulatedConv2d(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             s = self.scale(w)
             lengths = torch.einsum("oik,bi->bo", self.weight.flatten(2).square(), s.square())
-        x = functional.pad(x * s[:, :, None, None].to(x.dtype), (1, 1, 1, 1), mode="reflect")
-        out = functional.conv2d(x, self.weight)
+        out = functional.conv2d(self.pad(x * s[:, :, None, None].to(x.dtype)), self.weight)
         out = out * (lengths + 1e-8).rsqrt()[:, :, None, None].to(out.dtype)
         return out + self.bias[:, None, None].to(out.dtype)
 
@@ -191,7 +192,7 @@ class StyleResNet(Generator):
         self.truncation, self.limit = truncation, limit
         norm: Literal["instance", "none"] = "instance" if modulation == "instance" else "none"
         layers: list[nn.Module] = [
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(in_channels, width, 7),
             *norm_layers(norm, width),
             nn.LeakyReLU(0.2),
@@ -212,7 +213,7 @@ class StyleResNet(Generator):
         self.doublings = nn.ModuleList(
             _StyledConvolution(2 * n, n, codes, modulation) for n in (2 * width, width)
         )
-        self.head = Head([nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7)], activation)
+        self.head = Head([ReflectionPad(3), nn.Conv2d(width, out_channels, 7)], activation)
         initialise(self)
         if modulation == "weights":
             # Without norms, the initialisation must keep the variance of the activations.

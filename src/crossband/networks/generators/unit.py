@@ -15,6 +15,7 @@ from crossband.networks.layers.convolution import (
     Head,
     Interval,
     Norm,
+    ReflectionPad,
     initialise,
     margin_of,
     norm_layers,
@@ -79,11 +80,11 @@ class _Residual(nn.Module):
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3),
             *norm_layers(norm, channels),
             nn.LeakyReLU(0.01),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3),
             *norm_layers(norm, channels),
         )
@@ -127,7 +128,7 @@ class UNITResNet(_LatentGenerator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.least = 4, 8  # reflection padding needs at least two pixels
-        first: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7)]
+        first: list[nn.Module] = [ReflectionPad(3), nn.Conv2d(in_channels, width, 7)]
         last: list[nn.Module] = []
         for n in (width, 2 * width):
             first += [nn.LeakyReLU(0.01), nn.Conv2d(n, 2 * n, 3, 2, 1)]

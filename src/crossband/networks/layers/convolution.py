@@ -77,6 +77,19 @@ def upsample_layers(
     return [nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=odd, bias=bias)]
 
 
+class ReflectionPad(nn.ReflectionPad2d):
+    """Reflection padding in the precision of its input.
+
+    Autocast on a CPU makes it float32. As padding computes nothing, that changes no value, and its
+    input and output are converted for nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H + 2 P, W + 2 P]."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
 class WithReceptiveField(nn.Module):
     """A layer that computes its own receptive field, for the function `receptive_field`."""
 
