@@ -1,7 +1,7 @@
 """One training step of each system of the seeds: Crossband's against a plain PyTorch loop.
 
     python benchmarks/train_systems.py [--only RECIPE ...] [--rounds 5] [--seconds 4] [--threads 2]
-                                       [--json FILE]
+                                       [--json FILE [--again]]
     python benchmarks/train_systems.py --profile [--only RECIPE ...]
 
 The networks are the recipe's, at their full width, on its crops; `BATCH` makes batches smaller
@@ -11,7 +11,8 @@ sets it, in the recipe's precision (bf16 where the processor has it), and in fp3
 their batches in memory. Each way has a process of its own, and they take turns: a round is as many
 steps as take some seconds. Ratios are medians over the rounds.
 
-With --json, what is in the file is not measured again.
+With --json, what is in the file is not measured again; with --again it is, by new processes, and
+their rounds are added. The same step may take a fifth longer in one process than in the next.
 """
 
 from __future__ import annotations
@@ -180,10 +181,6 @@ def measure(name: str, a: argparse.Namespace) -> dict[str, Any]:
     for process in processes:
         process.join()
     method, same, own = build(name, a)
-    ratios = {
-        way: [p / c for p, c in zip(seconds["plain"], seconds[way], strict=True)]
-        for way in WAYS[1:]
-    }
     return {
         "weights": parameter_count(method.generator),
         "batch": len(same.batch["source"]),
@@ -191,10 +188,18 @@ def measure(name: str, a: argparse.Namespace) -> dict[str, Any]:
         "precision": resolve_precision(resolve_device("cpu"), own),
         "critic_steps": method.critic_steps,
         "where": where(torch.device("cpu")),
-        "seconds": seconds,
-        "ratios": ratios,
-        "ratio": {way: statistics.median(values) for way, values in ratios.items()},
+        **compared(seconds),
     }
+
+
+def compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Return the seconds of a step in each round, the ratios of each, and their medians."""
+    ratios = {
+        way: [p / c for p, c in zip(seconds["plain"], seconds[way], strict=True)]
+        for way in WAYS[1:]
+    }
+    medians = {way: statistics.median(values) for way, values in ratios.items()}
+    return {"seconds": seconds, "ratios": ratios, "ratio": medians}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -238,7 +243,10 @@ def main() -> None:
     p.add_argument("--batch", type=int, help="for all, for a trial")
     p.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of recipes")
     p.add_argument("--json", type=Path, help="read and write the numbers")
+    p.add_argument("--again", action="store_true", help="add rounds of new processes to the file")
     a = p.parse_args()
+    if a.again and not a.json:
+        p.error("--again needs --json, to whose numbers it adds")
     settle(a)
     names = a.only or list(BATCH)
     if a.profile:
@@ -247,9 +255,11 @@ def main() -> None:
         return
     found = json.loads(a.json.read_text()) if a.json and a.json.is_file() else {}
     for name in names:
-        if name in found:
+        if name in found and not a.again:
             continue
+        before = found[name]["seconds"] if name in found else {w: [] for w in WAYS}
         found[name] = measure(name, a)
+        found[name] |= compared({w: before[w] + s for w, s in found[name]["seconds"].items()})
         print(f"{name}: {found[name]['ratio']}", flush=True)
         if a.json:
             part = a.json.with_suffix(".part")

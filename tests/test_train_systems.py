@@ -79,6 +79,11 @@ def test_all_ways_take_turns_and_what_is_there_is_kept(interpreters, tmp_path):
     before = path.read_bytes()
     assert interpreters.run(*command).returncode == 0
     assert path.read_bytes() == before
+    assert interpreters.run(*command, "--again").returncode == 0
+    again = json.loads(path.read_text())[name]
+    assert {way: s[:2] for way, s in again["seconds"].items()} == own["seconds"]
+    assert {len(s) for s in again["seconds"].values()} == {4}
+    assert again["ratios"]["fp32"][:2] == own["ratios"]["fp32"]
     parts = interpreters.run(*command, "--profile").stdout
     assert f"{name}: " in parts
     assert "penalty" in parts
