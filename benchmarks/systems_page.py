@@ -303,12 +303,13 @@ same networks, which steps as the public code of the system does: fp32, eager, u
 one pass after the other. Numbers are the plain time divided by Crossband's, in fp32 and in the
 precision that the recipe is run with (bf16 where the processor has it).
 
-What limits it: the arithmetic of the convolutions, 90 % of a step of CycleGAN. It is the same in
-both ways, so that in fp32 only doubled passes, copies and optimisers can be saved. bf16 makes
-convolutions up to about twice as fast, less so small ones (`wgan-gp-small`, whose layers have 4 to
-32 pixels a side). A step of `mlp`, which has 4,481 weights, takes 3 ms: 60 % of them are passes
-through the network, which are the same in both ways, and the trainer takes 27 % (`--profile`).
+What limits it: the arithmetic of the networks. Passes through them, forward and backward, take 99 %
+of a step of CycleGAN (`--profile`). It is the same in both ways, so that in fp32 only doubled
+passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice as fast, less
+so small ones (`wgan-gp-small`, whose layers have 4 to 32 pixels a side). A step of `mlp`, which has
+4,481 weights, takes 3 ms: 60 % of them are passes through the network, and the trainer takes 27 %.
 
 The same step may take a fifth longer in one process than in the next, on the same idle machine. So
-the rows with a wide range, and those near 2, were timed in two to four starts (`--again`).
+flow matching, DualGAN, CycleGAN, UNIT and UNIT-ViT were timed in two to four starts (`--again`).
+The two rows of NIR-GAN, and half of that of UNIT-ViT, are from before padding stayed in bf16.
 """

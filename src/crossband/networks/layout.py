@@ -33,18 +33,4 @@ def laid_out(network: N, device: torch.device | None = None) -> N:
 def laid_out_for(network: nn.Module, x: Tensor) -> Tensor:
     """Return an image in the order of memory that `laid_out` gave the network that it is for."""
     order = getattr(network, "memory_format", None)
-    if order is None:
-        return x
-    return channels_last(x) if order == torch.channels_last else x.contiguous()
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return an image [B, C, H, W] in channels-last order.
-
-    One band is in both orders at once. Its strides decide in which of them a convolution writes,
-    and all layers after it go on in that order; `contiguous` leaves them as they are.
-    """
-    if x.shape[1] != 1:
-        return x.contiguous(memory_format=torch.channels_last)
-    batch, _, height, width = x.shape
-    return x.reshape(batch, height, width, 1).permute(0, 3, 1, 2)
+    return x if order is None else x.contiguous(memory_format=order)

@@ -13,7 +13,7 @@ from crossband.core.signature import Signature
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator, crop_border
 from crossband.networks.conditions import Conditions, Lattice, noise_at, style_of
-from crossband.networks.layout import channels_last, laid_out_for
+from crossband.networks.layout import laid_out_for
 from crossband.training.losses.base import Prediction
 
 Batch = dict[str, Any]
@@ -34,7 +34,7 @@ def normalise_batch(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor,
     if (known := batch.get("source_mask")) is not None:
         source = source.masked_fill(~known, 0.0)  # as in translating
     target = signature.normalise(target, units, "target").masked_fill(~mask, 0.0)
-    return channels_last(source), target, mask, units
+    return source.contiguous(memory_format=torch.channels_last), target, mask, units
 
 
 def normalise_same_size(signature: Signature, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crossband.networks.layout import channels_last
-
 
 class ReplayBuffer:
     """Stores outputs; half of the returned ones are older outputs (Shrivastava et al. 2017).
@@ -42,7 +40,7 @@ class ReplayBuffer:
                 shown.append(self.kept[place])
                 self.kept[place] = output.clone()
         # Always the same memory format, so that a resumed run computes the same bits.
-        return channels_last(torch.stack(shown))
+        return torch.stack(shown).contiguous(memory_format=torch.channels_last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stored outputs as one tensor."""
