@@ -456,6 +456,21 @@ def test_an_index_of_an_earlier_result_is_told(model: Model, scene: Path, tmp_pa
         assert f"{name}: it belongs to an earlier result" in words
 
 
+def test_each_file_is_described_by_its_own_bands(model: Model, scene: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "indices": ["NDVI"]}
+    model.translate(scene, tmp_path / "nir.tif", interval=0.9, familiarity=True, **options)
+    for name, bands in (
+        ("nir.tif", "nir"),
+        ("nir_NDVI.tif", "NDVI"),
+        ("nir.interval.tif", "nir_lower, nir_upper"),
+        ("nir_NDVI.interval.tif", "NDVI_lower, NDVI_upper"),
+        ("nir.familiarity.tif", "dissimilarity"),
+    ):
+        with rasterio.open(tmp_path / name) as file:
+            words = file.tags()["TIFFTAG_IMAGEDESCRIPTION"]
+        assert words == f"SYNTHETIC {bands}: translated by the model {model.name}, not measured"
+
+
 def test_a_hole_in_the_middle_hides_no_wrong_scene(model: Model, tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(200, 4000, (3, 300, 304)).astype(np.float32)
     values[:, 70:230, 70:230] = np.nan

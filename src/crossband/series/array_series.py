@@ -27,7 +27,7 @@ from crossband.translate.options import (
     TileOptions,
     TranslateOptions,
 )
-from crossband.translate.provenance import synthetic_tags
+from crossband.translate.provenance import synthetic_tags, tags_beside
 from crossband.translate.uncertain_bands import SIDES
 from crossband.translate.width_files import calibrated_windows
 
@@ -84,7 +84,8 @@ def index_dataset(
         measured = _physical(array, plain, read)
         fields = {**{n: synthetic[n] for n in wanted}, **measured}
         out[name] = _index(name, fields, array, time)
-        out[name].attrs = {**synthetic_tags(model, str(array.name or "DataArray")), "units": "1"}
+        tags = synthetic_tags(model, str(array.name or "DataArray"))
+        out[name].attrs = {**tags_beside(tags, (name,)), "units": "1"}
         for side in SIDES if widths else ():
             width = made.sel({band: f"{name}_{side}"}, drop=True).assign_attrs(units="1")
             out[f"{name}_{side}"] = width.transpose(time, array.rio.y_dim, array.rio.x_dim)

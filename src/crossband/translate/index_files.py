@@ -13,6 +13,7 @@ from crossband.model import Model
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
 from crossband.raster.scene import Scene
+from crossband.translate.provenance import tags_beside
 
 
 def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -> dict[str, Path]:
@@ -86,7 +87,7 @@ def index_outputs(result: OutputFile, paths: Mapping[str, Path]) -> list[OutputF
             bands=(name,),
             unit="1",
             encoding=plain,
-            tags={**result.tags, "CROSSBAND_INDEX": name},
+            tags={**tags_beside(result.tags, (name,)), "CROSSBAND_INDEX": name},
         )
         for name, path in paths.items()
     ]

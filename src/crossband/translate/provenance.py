@@ -30,13 +30,14 @@ _PARTS, _PART_BYTES = 32, 2**16
 FACTS_TAG = "CROSSBAND_FACTS"
 #: Tag of a file that a model made.
 SYNTHETIC_TAG = "CROSSBAND_SYNTHETIC"
+#: Tag that any program shows as the description of a file.
+DESCRIPTION_TAG = "TIFFTAG_IMAGEDESCRIPTION"
 #: Requests to servers at a time.
 _AT_ONCE = 8
 
 
 def synthetic_tags(model: Model, source: str) -> dict[str, str]:
     """Return the tags that name a result's model and source, and mark it as synthetic."""
-    what = ", ".join(model.signature.target)
     return {
         SYNTHETIC_TAG: "YES",
         "CROSSBAND_MODEL": model.name,
@@ -44,10 +45,18 @@ def synthetic_tags(model: Model, source: str) -> dict[str, str]:
         "CROSSBAND_VERSION": __version__,
         "CROSSBAND_SOURCE": remote.name_of(source),
         "TIFFTAG_SOFTWARE": f"Crossband {__version__}",
-        "TIFFTAG_IMAGEDESCRIPTION": (
-            f"SYNTHETIC {what}: translated by the model {model.name}, not measured"
-        ),
+        DESCRIPTION_TAG: synthetic_description(model.signature.target, model.name),
     }
+
+
+def synthetic_description(bands: Sequence[str], model: str) -> str:
+    """Return the description of a file with these bands, for readers that know no other tag."""
+    return f"SYNTHETIC {', '.join(bands)}: translated by the model {model}, not measured"
+
+
+def tags_beside(tags: Mapping[str, str], bands: Sequence[str]) -> dict[str, str]:
+    """Return a result's tags for a file with other bands that is written beside it."""
+    return {**tags, DESCRIPTION_TAG: synthetic_description(bands, tags["CROSSBAND_MODEL"])}
 
 
 def translation_tags(model: Model, source: str, *, exact: bool, seed: int | None) -> dict[str, str]:

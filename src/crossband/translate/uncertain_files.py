@@ -21,6 +21,7 @@ from crossband.model.uncertain import (
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
 from crossband.translate.options import IntervalOptions
+from crossband.translate.provenance import tags_beside
 from crossband.translate.uncertain_bands import (
     FAMILIARITY_BAND,
     BandIntervals,
@@ -169,11 +170,13 @@ def uncertain_outputs(
     if options.interval is not None:
         groups = [(tuple(model.signature.target), result.unit)]
         groups += [((name,), PLAIN) for name in extra]
+        said: list[dict[str, str]] = []
         for path, (quantities, of_unit) in zip(paths, groups, strict=False):
             how = (unit, options, sensor)
             bounds = tuple(Bounds.of(model, q, *how, guide) for q in quantities)
             names = tuple(f"{q}_{side}" for q in quantities for side in ("lower", "upper"))
-            tags = {**result.tags, **interval_tags(model, bounds, options)}
+            said.append(interval_tags(model, bounds, options))
+            tags = {**result.tags, **said[-1]}
             content: Content = BandIntervals(bounds)
             if guide is not None:
                 plain = None
@@ -181,7 +184,7 @@ def uncertain_outputs(
                     plain = BandIntervals(tuple(Bounds.of(model, q, *how) for q in quantities))
                 content = GuidedIntervals(BandIntervals(bounds), plain)
             outputs.append(_beside(result, path, names, of_unit, tags, content))
-        result.tags = {**result.tags, **outputs[0].tags}
+        result.tags = {**result.tags, **said[0]}
         for name, index in extra.items() if options.widths else ():
             of = (model, name, options, unit, sensor)
             tags = {**result.tags, FACTORS: json.dumps(calibrated_windows(*of))}
@@ -220,7 +223,7 @@ def _beside(
         bands=bands,
         unit=unit,
         encoding=plain,
-        tags=tags,
+        tags=tags_beside(tags, bands),
         cog=cog,
         content=content,
     )
