@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from crossband.model.calibration_file import read_calibration
 from crossband.networks.generators.small_cnn import SmallCNN
 from crossband.networks.uncertainty import surroundings_of
 from crossband.raster.grid import Grid, Window
-from crossband.translate.familiarity import SHARE, window_familiarity
+from crossband.translate.familiarity import SHARE, _orders, window_familiarity
+from crossband.translate.unfamiliar_causes import WORDS
 
 RANGE = [[0.0, 0.5]]
 BANDS = ("red", "green", "blue")
@@ -117,6 +119,37 @@ def test_wrong_inputs_are_told_from_new_places(model: Model, tmp_path: Path) -> 
     known.save(tmp_path)
     model.calibration = read_calibration(tmp_path, model.weights_hash)
     np.testing.assert_allclose(shares(model, [*new, *swapped]), before, atol=0.07)
+
+
+def test_bands_in_another_order_are_named_where_one_order_is_familiar(model: Model) -> None:
+    for order, words in (((2, 1, 0), "blue, green, red"), ((1, 2, 0), "green, blue, red")):
+        for n in range(5):
+            window = scene(100 + n)
+            found = window_familiarity(
+                model, [replace(window, values=window.values[list(order)])] * 2
+            )
+            assert found is not None
+            assert found.cause == f"{WORDS['bands']} {words}"
+
+
+def test_a_new_place_is_not_taken_for_one_with_bands_in_another_order(model: Model) -> None:
+    for n in range(5):
+        window = scene(100 + n)
+        purple = window.values * np.array([0.3, 0.3, 1.9], np.float32)[:, None, None]
+        found = window_familiarity(model, [replace(window, values=purple)])
+        assert found is not None
+        assert found.share > SHARE
+        assert WORDS["bands"] not in found.cause
+
+
+@pytest.mark.parametrize("bands", [2, 3, 4, 6])
+def test_every_other_order_is_tried_once(bands: int) -> None:
+    own, found = tuple(range(bands)), list(_orders(bands))
+    assert len(set(found)) == len(found)
+    assert own not in found
+    assert all(sorted(order) == list(own) for order in found)
+    assert own[::-1] in found
+    assert len(found) == (math.factorial(bands) - 1 if bands <= 4 else math.comb(bands, 2) + 1)
 
 
 def test_one_region_of_many_places_does_not_decide_the_limit() -> None:

@@ -399,7 +399,8 @@ def test_the_likely_cause_is_named(model: Model, values: list[float], words: str
     seen = np.array(values * 20, np.float32)
     bands = dict.fromkeys(BANDS, seen)
     looks = {"bands": 0.5} if words.startswith("bands") else {}
-    assert words in likely_cause(known.familiar, bands, "reflectance", looks)
+    assert words in likely_cause(known.familiar, bands, "reflectance", looks, ["blue", "green", "red"])
+    assert "another order" not in likely_cause(known.familiar, bands, "reflectance", looks)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +430,7 @@ def test_what_is_said_of_light_is_not_said_of_radar(model: Model) -> None:
     familiar = replace(known.familiar, bands={"db": {"vv": (-20.0, -12.0, -3.0)}})
     bands = {"vv": np.full(60, -22.0, np.float32)}
     assert likely_cause(familiar, bands, "db", {}) == ""
-    assert likely_cause(familiar, bands, "db", {"bands": 0.5}) == WORDS["bands"]
+    assert likely_cause(familiar, bands, "db", {"bands": 0.5}, ["vh"]) == f"{WORDS['bands']} vh"
 
 
 def test_an_interval_of_an_earlier_result_is_told(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,12 +15,12 @@ from torch.nn import functional
 
 from crossband.core.devices import one_thread
 from crossband.model import Model
-from crossband.model.calibration import Familiar
+from crossband.model.calibration import BANDS, Familiar
 from crossband.model.uncertain import calibration_of, uncertain_model
 from crossband.networks.uncertainty import UncertainGenerator
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.scene import Scene
-from crossband.translate.unfamiliar_causes import likely_cause
+from crossband.translate.unfamiliar_causes import LOOKS, likely_cause
 
 #: Windows along each side of a scene that are looked at, at most and in a length of so many pixels,
 #: and their side in pixels: few, as every translation pays for them.
@@ -28,6 +29,8 @@ WINDOWS, APART, SIDE = 4, 512, 128
 LEAST = 3
 #: Further windows are looked at where fewer of the pixels are valid.
 LEAST_VALID = 0.25
+#: Bands whose every order is tried, at most.
+PERMUTED = 4
 #: Rows of a familiarity that are counted at once.
 ROWS = 1024
 #: States the share in a file and in the attributes of an array.
@@ -119,23 +122,68 @@ def window_familiarity(model: Model, windows: Iterable[Window]) -> SceneFamiliar
     familiar = calibration_of(model).familiar
     assert familiar is not None
     network: UncertainGenerator | None = None
-    found, values, seen = [], [], None
+    found: list[tuple[Tensor, Tensor]] = []
+    seen: list[Window] = []
     with torch.inference_mode(), one_thread():
         for window in windows:
             if window.mask.any():
                 if network is None:
                     network = cast(UncertainGenerator, uncertain_model(model, window.unit).network)
                 found.append(_cells(model, network, window))
-                values.append(window.values[:, window.mask])
-                seen = window
-    if seen is None:
-        return None
-    far, odds = (torch.cat(parts) for parts in zip(*found, strict=True))
-    share, cause = float((far > 1).float().mean()), ""
-    if share > SHARE:
-        bands = dict(zip(seen.bands, np.concatenate(values, axis=1), strict=True))
-        cause = likely_cause(familiar, bands, seen.unit, _looks(familiar, odds))
-    return SceneFamiliarity(share, cause)
+                seen.append(window)
+        if network is None:
+            return None
+        far, odds = (torch.cat(parts) for parts in zip(*found, strict=True))
+        share = _unfamiliar(far)
+        if share <= SHARE:
+            return SceneFamiliarity(share, "")
+        looks = _looks(familiar, odds)
+        order = (
+            _familiar_order(model, network, seen, share) if looks.get(BANDS, 0.0) > LOOKS else ()
+        )
+    values = np.concatenate([window.values[:, window.mask] for window in seen], axis=1)
+    bands = dict(zip(seen[0].bands, values, strict=True))
+    return SceneFamiliarity(share, likely_cause(familiar, bands, seen[0].unit, looks, order))
+
+
+def _unfamiliar(far: Tensor) -> float:
+    """Return the share of cells that are unfamiliar."""
+    return float((far > 1).float().mean())
+
+
+def _familiar_order(
+    model: Model, network: UncertainGenerator, windows: Sequence[Window], share: float
+) -> tuple[str, ...]:
+    """Return the names of the bands in the order that makes windows most familiar.
+
+    Args:
+        model: loaded model.
+        network: with the measure of the windows' unit.
+        windows: of one scene.
+        share: of their cells that are unfamiliar as they are.
+
+    Returns:
+        What each band looks like; empty where no order halves the share.
+    """
+    names = windows[0].bands
+    best: tuple[str, ...] = ()
+    for order in _orders(len(names)):
+        shown = (replace(window, values=window.values[list(order)]) for window in windows)
+        far = torch.cat([_cells(model, network, window)[0] for window in shown])
+        if (now := _unfamiliar(far)) < (share if best else share / 2):
+            best, share = tuple(names[order.index(n)] for n in range(len(names))), now
+    return best
+
+
+def _orders(bands: int) -> Iterator[tuple[int, ...]]:
+    """Yield orders of bands other than their own: all of up to four, else swaps and the reverse."""
+    own = tuple(range(bands))
+    if bands <= PERMUTED:
+        yield from itertools.islice(itertools.permutations(own), 1, None)
+        return
+    yield own[::-1]
+    for one, other in itertools.combinations(own, 2):
+        yield tuple({one: other, other: one}.get(n, n) for n in own)
 
 
 def _cells(model: Model, network: UncertainGenerator, window: Window) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ CONTRAST = 2.0
 BELOW = -0.02
 #: What the classifier of wrong inputs finds, in words.
 WORDS = {
-    BANDS: "bands in another order (--bands): its colours are those of no place",
+    BANDS: "bands in another order (--bands): they look like",
     OFFSET: "a missing --offset: even its dark parts are bright",
     HAZE: "haze or thin clouds",
     NIGHT: "night or shadow: it is darker than the places of the training",
@@ -34,6 +34,7 @@ def likely_cause(
     bands: Mapping[str, NDArray[np.float32]],
     unit: str,
     looks: Mapping[str, float],
+    order: Sequence[str] = (),
 ) -> str:
     """Return the likely cause in a few words; empty where nothing shows one.
 
@@ -42,6 +43,8 @@ def likely_cause(
         bands: source band -> values of valid pixels.
         unit: of the source.
         looks: kind of a wrong input -> share of the surroundings that look like it.
+        order: names of the bands in the order in which the scene is familiar, if there is one. A
+            new place may look like bands in another order, too, but in no order is it familiar.
     """
     usual = familiar.bands.get(unit, {})
     known = [name for name in bands if name in usual]
@@ -55,11 +58,14 @@ def likely_cause(
     if unit in (REFLECTANCE, DISPLAY):
         below = [0.0 for _ in known]  # a dark pixel has other digits
     is_filled = FILLED < filled < 1 - FILLED and bool((lowest <= below).all())
+    looks = {kind: share for kind, share in looks.items() if kind != BANDS or order}
     kind = max(looks, key=lambda name: looks[name], default="")
+    looks_like = looks.get(kind, 0.0) > LOOKS
+    words = " ".join([WORDS.get(kind, ""), ", ".join(order) if kind == BANDS else ""]).strip()
     if unit not in (REFLECTANCE, DISPLAY):  # what is dark or white is said of light only
         if is_filled:
             return _fill_words(filled, lowest)
-        return WORDS.get(kind, "") if looks.get(kind, 0.0) > LOOKS else ""
+        return words if looks_like else ""
     top = max(usual[name][2] for name in known)
     low, middle, high = (
         {name: float(np.quantile(bands[name], q)) for name in known} for q in (0.01, 0.5, 0.99)
@@ -71,7 +77,6 @@ def likely_cause(
     contrast = min(
         (high[n] - low[n]) / max(span, 1e-9) for n, span in zip(known, usually, strict=True)
     )
-    looks_like = looks.get(kind, 0.0) > LOOKS
     rules = (
         (
             min(middle.values()) > BEYOND * top or largest > 10 * max(top, 1.0),
@@ -95,7 +100,7 @@ def likely_cause(
             f"a wrong --scale: the contrast is {contrast:.1f} times the usual",
         ),
         (white > MOST, "snow or clouds: much of the scene is bright and white"),
-        (looks_like, WORDS.get(kind, "")),
+        (looks_like, words),
         (dark > MOST, "night or shadow: much of the scene is very dark"),
     )
     return next((words for found, words in rules if found), "")
