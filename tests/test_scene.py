@@ -381,6 +381,22 @@ def test_linear_power_becomes_decibels(make_raster):
     assert window.mask.tolist() == [[True, True, False]]  # no logarithm of zero
 
 
+@pytest.mark.parametrize("names", [("VV_dB", "VH_dB"), ("Sigma0_VV_db", "Sigma0_VH_db")])
+def test_names_of_radar_bands_may_state_decibels(make_raster, names):
+    path = make_raster(values=np.full((2, 4, 4), -9.0, np.float32), names=names, unit=None)
+    both = ("vv", "vh")
+    ways = "--sensor sentinel-1-grd-db or sentinel-1-grd-linear"
+    with pytest.raises(BandError, match=f"--bands vv=1,vh=2 .*declare {ways}"):
+        open_scene(path, needed=both)
+    with pytest.raises(UnitError, match=f"unknown unit; declare them: {ways}"):
+        open_scene(path, ReadOptions(bands={"vv": 1, "vh": 2}), needed=both)
+    with open_scene(path, ReadOptions(sensor="sentinel-1-grd-db"), needed=both[::-1]) as scene:
+        assert scene.numbers == (2, 1)
+        assert (scene.read().values == -9.0).all()
+    with pytest.raises(UnitError, match=f"called {', '.join(names)}, which are decibels"):
+        open_scene(path, ReadOptions(sensor="sentinel-1-grd-linear"), needed=both)
+
+
 def test_integers_without_a_scale_are_refused(make_raster):
     path = make_raster(values=np.full((3, 4, 4), 9, np.uint16), unit=None)
     with pytest.raises(UnitError, match="--scale"):

@@ -399,7 +399,8 @@ def test_the_likely_cause_is_named(model: Model, values: list[float], words: str
     seen = np.array(values * 20, np.float32)
     bands = dict.fromkeys(BANDS, seen)
     looks = {"bands": 0.5} if words.startswith("bands") else {}
-    assert words in likely_cause(known.familiar, bands, "reflectance", looks, ["blue", "green", "red"])
+    order = ["blue", "green", "red"]
+    assert words in likely_cause(known.familiar, bands, "reflectance", looks, order)
     assert "another order" not in likely_cause(known.familiar, bands, "reflectance", looks)
 
 

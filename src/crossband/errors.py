@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 #: A hint lists all known names up to so many, and the three nearest of more.
 MOST_NAMES = 30
+#: A part of a name of this many letters suggests all that begin with it, of these at most so many.
+SHORTEST, MOST_LONGER = 3, 4
 
 
 class CrossbandError(Exception):
@@ -119,10 +121,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "did you mean 'rgb2nir/cnn'?"
     >>> nearest("FOO", [*(f"X{n}" for n in range(40)), "NDVI", "FAI", "BOB"])
     'nearest of 43: BOB, FAI, X9'
+    >>> nearest("sentinel-1", ["sentinel-1-db", "sentinel-1-linear", "sentinel-2"])
+    "did you mean 'sentinel-1-db' or 'sentinel-1-linear'?"
     """
     names = sorted(known)
     lowered = {n.lower(): n for n in names}
     wanted = name.lower()[:80]  # comparing with a longer one would take long
+    longer = [n for start, n in lowered.items() if start.startswith(wanted)]
+    if len(wanted) >= SHORTEST and 0 < len(longer) <= MOST_LONGER:
+        return f"did you mean {' or '.join(map(repr, longer))}?"
     close = difflib.get_close_matches(wanted, list(lowered), n=5, cutoff=0.6)
     if close:  # of those that are equally close, the one with the same beginning
         best = [c for c in close if _likeness(wanted, c) == _likeness(wanted, close[0])]

@@ -15,6 +15,7 @@ USDA NAIP and SPOT-6 product pages; ESA Sentinel-1 Product Specification.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -88,13 +89,33 @@ class Sensor:
         'nir'
         >>> get("landsat-c2-l2").common_name("B5")  # and SR_B5, as its files have it
         'nir'
+        >>> get("sentinel-1-grd-db").common_name("Sigma0_VV_db")  # as SNAP writes it
+        'vv'
         """
-        wanted = _plain(label)
+        radar = _RADAR.fullmatch(label.strip().lower())
+        wanted = _plain(radar["polarisation"] if radar else label)
         for band in self.bands:
             short = band.label.removeprefix("SR_")
             if wanted in (_plain(band.name), _plain(band.label), _plain(short)):
                 return band.name
         return None
+
+
+def in_decibels(label: str) -> bool:
+    """Return whether the name of a radar band says that its numbers are decibels.
+
+    >>> [in_decibels(label) for label in ("VV_dB", "Sigma0_VH_db", "VV", "Gamma0_VV")]
+    [True, True, False, False]
+    """
+    radar = _RADAR.fullmatch(label.strip().lower())
+    return radar is not None and radar["decibels"] is not None
+
+
+#: Names of radar bands: the polarisation, perhaps with the calibration and the unit.
+_RADAR = re.compile(
+    r"(?:(?:sigma|gamma|beta)(?:0|_?nought)[_ -])?"
+    r"(?P<polarisation>vv|vh|hv|hh)(?P<decibels>[_ -]?db)?"
+)
 
 
 def _plain(label: str) -> str:
@@ -276,6 +297,16 @@ def get(name: str) -> Sensor:
     if name not in SENSORS:
         raise UnitError(f"unknown sensor {name!r}: {nearest(name, SENSORS)}")
     return SENSORS[name]
+
+
+def sensors_with(bands: Iterable[str]) -> list[str]:
+    """Return the names of the sensors that have all these bands.
+
+    >>> sensors_with(["vv", "vh"])
+    ['sentinel-1-grd-db', 'sentinel-1-grd-linear']
+    """
+    wanted = set(bands)
+    return [s.name for s in SENSORS.values() if wanted <= {band.name for band in s.bands}]
 
 
 #: STAC common names (eo:common_name, v2) of single bands.

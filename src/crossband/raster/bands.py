@@ -15,6 +15,8 @@ from crossband.errors import BandError, nearest
 
 #: Bands that a message lists.
 _LISTED = 30
+#: Sensors that a message lists; of more it names none.
+_SENSORS = 3
 
 
 def parse_bands(text: str) -> dict[str, int | str]:
@@ -94,7 +96,9 @@ def find_bands(
                 f"{path}: no band is named {', '.join(missing)} (the file says {names}); if one "
                 f"of them is it nevertheless, say it with --bands {example}"
             )
-        way = "" if sensor else ", or declare --sensor NAME"
+        fitting = sensors.sensors_with(needed)
+        name = " or ".join(fitting) if 0 < len(fitting) <= _SENSORS else "NAME"
+        way = "" if sensor else f", or declare --sensor {name}"
         raise BandError(
             f"{path}: cannot tell which band is {', '.join(missing)} (the file says {names}); "
             f"say it with --bands {example} (numbers or names){way}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,12 @@ def radiometry_of(
     if sensor is not None and unit is not None and unit != sensor.unit:
         raise UnitError(f"{path}: the file says {unit}, but sensor {sensor.name} is {sensor.unit}")
     if unit is None and sensor is None:
+        raise UnitError(f"{path}: {dtype} numbers of unknown unit; declare them: {_ways(numbers)}")
+    labels = [dataset.descriptions[n - 1] or "" for n in chosen]
+    if sensor is not None and sensor.power and any(map(sensors.in_decibels, labels)):
         raise UnitError(
-            f"{path}: {dtype} numbers of unknown unit; declare them: --sensor display for a "
-            f"picture, --sensor naip, sentinel-2-l2a, ..., or --sensor reflectance with --scale "
-            f"and --offset"
+            f"{path}: its bands are called {', '.join(labels)}, which are decibels, but sensor "
+            f"{sensor.name} is linear power"
         )
     scales, offsets, origin = _line(dataset, path, chosen, sensor, scale, offset)
     for kind, numbers_of in (("scale", scales), ("offset", offsets)):
@@ -155,6 +158,17 @@ def radiometry_of(
         nodata=tuple(fallback if d is None else float(d) for d in declared),
         power=True in linear or bool(sensor and sensor.power),
         origin=origin,
+    )
+
+
+def _ways(bands: Iterable[str]) -> str:
+    """Return the options that declare the unit of bands."""
+    known = sensors.sensors_with(bands)
+    if known and "reflectance" not in known:
+        return f"--sensor {' or '.join(known)}"
+    return (
+        "--sensor display for a picture, --sensor naip, sentinel-2-l2a, ..., or --sensor "
+        "reflectance with --scale and --offset"
     )
 
 

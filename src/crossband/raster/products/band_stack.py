@@ -74,6 +74,7 @@ def open_band_stack(product: Product, options: ReadOptions, needed: Sequence[str
 class _StackMetadata:
     """The attributes of a dataset that `radiometry_of` looks at, for bands of several files."""
 
+    descriptions: tuple[str, ...]
     dtypes: tuple[str, ...]
     units: tuple[str, ...]
     scales: tuple[float, ...]
@@ -111,15 +112,15 @@ class _StackMetadata:
             if nodata is None and not ignore_nodata:
                 nodata = stated_nodata(file, band.number, band.href)
             unit = band.unit or file.units[n] or ""
-            rows.append((file.dtypes[n], unit, scale, offset, nodata, said))
-        dtypes, units, scales, offsets, nodatavals, said_by = zip(*rows, strict=True)
+            rows.append((band.label, file.dtypes[n], unit, scale, offset, nodata, said))
+        *stack, said_by = zip(*rows, strict=True)
         if not stated and any(said_by) and not all(said_by):
             silent = chosen[said_by.index(False)].label
             raise UnitError(
                 f"{product.path}: {silent} states no scale and other bands do: give --scale and "
                 f"--offset, which count for all"
             )
-        return cls(dtypes, units, scales, offsets, nodatavals)
+        return cls(*stack)
 
 
 class BandStackReader:

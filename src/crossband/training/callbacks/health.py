@@ -131,8 +131,8 @@ HEALTH_CHECKS = {
     ),
     "generator_explodes": HealthCheck(
         generator_explodes,
-        f"the generator's gradient is more than {GRADIENT_EXPLODED:.0f} times its median: set "
-        "method.clip, or lower method.optimizer.lr",
+        f"the generator's gradient is more than {GRADIENT_EXPLODED:.0f} times its median: "
+        "lower method.optimizer.lr, or set method.clip, or a lower one",
     ),
     "output_flat": HealthCheck(
         output_flat,
