@@ -78,6 +78,45 @@ def test_averaging_equals_gdal_across_zones(pixel):
     assert np.abs(made - wanted).mean() < 0.15 * wanted.std()
 
 
+def test_a_mean_is_that_of_the_parts_of_pixels_in_it():
+    """Pixels of 2.3, a third and many pixels, some beyond the edge, some over invalid ones."""
+    rng = np.random.default_rng(0)
+    of = Grid(40, 50, Affine(10, 0, 0, 0, -10, 0), UTM)
+    values, mask = rng.normal(250, 60, (2, 40, 50)).astype(np.float32), rng.random((40, 50)) > 0.3
+    fine = np.repeat(np.repeat(np.stack([*(values * mask), mask]), 20, 1), 20, 2)
+    for size, left, top in ((23.0, -10.5, 7.0), (3.5, 101.0, -55.5), (190.0, 0.0, 0.0)):
+        to = Grid(9, 11, Affine(size, 0, left, 0, -size, top), UTM)
+        made, share = average(values, mask, of, to)
+        for row, column in np.ndindex(9, 11):
+            begin = (row * size - top) * 2, (column * size + left) * 2
+            rows, columns = (slice(*np.clip([b, b + 2 * size], 0, None).astype(int)) for b in begin)
+            *wanted, valid = fine[:, rows, columns].sum(axis=(1, 2))
+            assert share[row, column] == pytest.approx(valid / (2 * size) ** 2, abs=1e-4)
+            if valid:
+                assert made[:, row, column] == pytest.approx(np.array(wanted) / valid, rel=1e-4)
+            else:
+                assert np.isnan(made[:, row, column]).all()
+
+
+def test_a_whole_mask_gives_the_bits_that_a_mask_with_a_hole_elsewhere_gives():
+    of, to = Grid(200, 200, HERE, UTM), there(43.0, 30)
+    mask = np.ones((200, 200), bool)
+    whole = average(image(200), mask, of, to)
+    mask[0, 0] = False
+    holed = average(image(200), mask, of, to)
+    assert np.array_equal(whole[0], holed[0], equal_nan=True)
+    assert np.array_equal(whole[1], holed[1])
+
+
+def test_means_are_right_where_the_sum_of_the_window_is_larger_than_an_integer():
+    of, to = Grid(2800, 2800, HERE, UTM), there(500.0, 8)
+    values = np.full((1, 2800, 2800), 300.0, np.float32)  # kelvin: the sum is 1.1 times 2**63 parts
+    made, share = average(values, np.ones((2800, 2800), bool), of, to)
+    assert (made[0][share > 0.9] == 300.0).all()
+    with pytest.raises(InputError, match=r"values up to 3\.277e\+04 cannot"):
+        average(values * 1e30, np.ones((2800, 2800), bool), of, there(9000.0, 3))
+
+
 def test_the_mean_of_a_ramp_is_its_value_in_the_middle():
     of, to = Grid(200, 200, HERE, UTM), there(73.0, 20)
     ramp = np.broadcast_to(np.arange(200, dtype=np.float32), (1, 200, 200))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ _HELD = 2**22
 _AT_ONCE = 2**13
 #: Pixels whose blocks are smaller than this, in pixels of the other grid, are smaller than one.
 _SMALLER = 0.9
+#: Parts of one in the fixed point numbers of sums; larger physical values than this are clipped.
+_UNITS, _LARGEST = 2**32, 2.0**15
 #: A pixel is valid where this share of its weights lies on valid ones.
 _WHOLE = 0.999
 
@@ -184,30 +187,124 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
         Means [C, h, w], NaN where nothing is valid; and the share of the valid area [h, w].
 
     Raises:
-        InputError: the CRS of one grid cannot be transformed into that of the other.
+        InputError: the CRS of one grid cannot be transformed into that of the other; or the values
+            are too large to be averaged over so many pixels.
     """
     made = np.full((len(values), to.height, to.width), np.nan, np.float32)
     share = np.zeros((to.height, to.width), np.float32)
-    flat = np.where(mask, values, 0.0).reshape(len(values), -1).T.astype(np.float64)
-    known = mask.ravel().astype(np.float64)
+    image = _Sums(np.where(mask, values, np.float32(0.0)))
+    known = None if mask.all() else _Sums(mask[None].astype(np.float32))
+    sides = np.array(mask.shape, dtype=float)[:, None, None]
     for part in _parts(to):
         corners = np.stack(places(to.crop(part), of, corners=True))  # rows, columns
         four = [corners[:, i : i + part.height, j : j + part.width] for i in (0, 1) for j in (0, 1)]
         low, high = np.minimum.reduce(four), np.maximum.reduce(four)
-        sides = np.array(mask.shape)[:, None, None]
         met = ((low < sides) & (high > 0) & np.isfinite(high - low)).all(axis=0)
         low, high = low[:, met], high[:, met]
-        result = np.full((low.shape[1], len(values)), np.nan)
+        result = np.full((len(values), low.shape[1]), np.nan)
         there = np.zeros(low.shape[1])
-        for few in _few(len(there), _most(*(high - low + 2.0))):
-            matrix = _rectangles(low[:, few], high[:, few], mask.shape)
-            there[few] = matrix @ known
+        for start in range(0, len(there), _AT_ONCE):
+            few = slice(start, start + _AT_ONCE)
+            # Nothing is known beyond the edge.
+            down, across = (
+                _Pieces.of(begin.clip(0, length), end.clip(0, length))
+                for begin, end, length in zip(low[:, few], high[:, few], mask.shape, strict=True)
+            )
+            area = _area(down, across, mask.shape) if known is None else known.over(down, across)[0]
             with np.errstate(divide="ignore", invalid="ignore"):
-                result[few] = (matrix @ flat) / there[few][:, None]
+                result[:, few] = image.over(down, across) / area
+            there[few] = area / np.maximum(np.prod(high[:, few] - low[:, few], axis=0), 1e-9)
         at = part.slices()
-        made[:, *at][:, met] = result.T
+        made[:, *at][:, met] = result
         share[at][met] = there
     return made, share
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Intervals of an axis, each as a part of its first pixel, whole pixels, and one of its last.
+
+    Attributes:
+        at: the first pixel and the one after it, the last pixel and the one after it, [4, n].
+        weights: of the three pieces, [3, n]. Where first and last pixel are one, there is a whole
+            one too many, and the whole pixels between them are -1.
+    """
+
+    at: NDArray[np.intp]
+    weights: Array
+
+    @classmethod
+    def of(cls, begin: Array, end: Array) -> _Pieces:
+        """Return the pieces of intervals that lie within the axis."""
+        first, last = np.floor(begin).astype(np.intp), np.floor(end).astype(np.intp)
+        weights = np.stack([first + 1 - begin, np.ones_like(begin), end - last])
+        return cls(np.stack([first, first + 1, last, last + 1]), weights)
+
+
+class _Sums:
+    """Sums over upright rectangles by an integral image (Crow 1984), the same in every window.
+
+    Pixels are integers of fixed point. So sums over whole pixels are exact, whatever else lies in
+    the window. The sum of a whole window may be too large for an integer and wrap around; the
+    difference of two such sums is right again.
+
+    Args:
+        values: [C, H, W].
+    """
+
+    def __init__(self, values: Values) -> None:
+        count, height, width = values.shape
+        # Sums of all pixels above and to the left. The last row and column are there twice, for the
+        # last pixel of an interval that ends at the edge.
+        self._integral = np.zeros((count, height + 2, width + 2), np.int64)
+        inner = self._integral[:, 1:-1, 1:-1]
+        values = np.clip(values, -_LARGEST, _LARGEST)
+        np.rint(values * np.float64(_UNITS), out=inner, casting="unsafe")
+        for axis in (1, 2):
+            np.cumsum(inner, axis=axis, out=inner)
+        self._integral[:, -1] = self._integral[:, -2]
+        self._integral[:, :, -1] = self._integral[:, :, -2]
+        self._largest = float(np.abs(values).max(initial=0.0))
+
+    def over(self, down: _Pieces, across: _Pieces) -> Array:
+        """Return the sums over rectangles, [C, n].
+
+        Raises:
+            InputError: they may be larger than the integers.
+        """
+        most = self._largest * _most(*(pieces.at[3] - pieces.at[0] for pieces in (down, across)))
+        if most * _UNITS >= 2.0**63:
+            raise InputError(
+                f"values up to {self._largest:.4g} cannot be averaged over pixels that are so many "
+                f"times larger: is a scale missing?"
+            )
+        width = self._integral.shape[2]
+        made = np.zeros((len(self._integral), down.at.shape[1]))
+        for band, total in zip(self._integral, made, strict=True):
+            flat = band.ravel()
+            lines = [[flat.take(row * width + column) for row in down.at] for column in across.at]
+            pieces = np.diff(np.diff(lines, axis=0), axis=1)
+            _weigh(pieces, down, across, total)
+        made /= _UNITS
+        return made
+
+
+def _area(down: _Pieces, across: _Pieces, shape: tuple[int, ...]) -> Array:
+    """Return the areas of rectangles, [n], to the last bit as `_Sums` of ones gives them."""
+    rows, columns = (
+        np.diff(np.minimum(pieces.at, length), axis=0)
+        for pieces, length in zip((down, across), shape, strict=True)
+    )
+    total = np.zeros(rows.shape[1])
+    _weigh(columns[:, None] * rows, down, across, total)
+    return total
+
+
+def _weigh(pieces: NDArray[np.int64], down: _Pieces, across: _Pieces, total: Array) -> None:
+    """Add the weighed pieces of rectangles, [3 across, 3 down, n], to `total` [n]."""
+    for wide, column in zip(across.weights, pieces, strict=True):
+        for high, piece in zip(down.weights, column, strict=True):
+            total += wide * high * piece
 
 
 def places(to: Grid, of: Grid, corners: bool = False) -> tuple[Array, Array]:
@@ -387,25 +484,6 @@ def _weights_of(weights: Callable[[Array], Array], reach: int) -> Values:
 
 def _linear_weights(distance: Array) -> Array:
     return np.maximum(1.0 - distance, 0.0)
-
-
-def _rectangles(low: Array, high: Array, shape: tuple[int, ...]) -> csr_array:
-    """Return the share of each pixel in upright rectangles, [rectangles, pixels].
-
-    Args:
-        low: row and column of a corner, [2, rectangles].
-        high: of the opposite corner.
-        shape: of the image.
-    """
-    axes = []
-    for begin, end, length in zip(low, high, shape, strict=True):
-        count = math.ceil(float((end - begin).max(initial=0.0))) + 1
-        at = np.floor(begin)[:, None] + np.arange(count)
-        share = np.minimum(at + 1, end[:, None]) - np.maximum(at, begin[:, None])
-        share = np.maximum(share, 0.0) / np.maximum(end - begin, 1e-9)[:, None]
-        share[(at < 0) | (at >= length)] = 0.0  # nothing is known beyond the edge
-        axes.append((at.clip(0, length - 1).astype(np.int32), share))
-    return _matrix(axes, shape)
 
 
 def _matrix(
