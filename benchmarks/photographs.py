@@ -1,7 +1,8 @@
 """Super-resolution of photographs, x4, trained and judged as published systems are.
 
     python benchmarks/photographs.py train    fit the recipe to T91 and BSDS200, or resume that
-    python benchmarks/photographs.py table    PSNR and SSIM on Set5, Set14 and BSD100, by step
+    python benchmarks/photographs.py table    PSNR and SSIM on Set5, Set14 and BSD100, by step;
+                                              --json FILE also writes them, and a picture beside
 
 The protocol is `sr-classic`: MATLAB's bicubic resize, Y of BT.601, 4 pixels off each border, the
 mean over pictures. The pictures lie beside the repository (`--data`).
@@ -10,10 +11,12 @@ mean over pictures. The pictures lie beside the repository (`--data`).
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from photographs_shown import TESTED, draw, table
 from project import DATA, ROOT, crossband
 
 from crossband import Model, load
@@ -25,9 +28,9 @@ from crossband.training.callbacks import checkpoints
 
 RECIPE = "super-resolution/photographs"
 RUN = Path("runs/photographs")
-TRAIN, TEST = ("T91", "BSDS200_train"), ("Set5", "Set14", "BSD100")
-#: VDSR (Kim et al. 2016, table 3), trained on the same pictures: PSNR in dB and SSIM.
-VDSR = {"Set5": (31.35, 0.8838), "Set14": (28.01, 0.7674), "BSD100": (27.29, 0.7251)}
+TRAIN = ("T91", "BSDS200_train")
+#: Checkpoints that are judged, about.
+JUDGED = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif")
 
 
@@ -66,32 +69,29 @@ def train(data: Path, more: list[str]) -> None:
               *more)  # fmt: skip
 
 
-def table(data: Path) -> str:
-    """Return PSNR and SSIM of bicubic, of each checkpoint that was kept, and of the model."""
-    pairs = ROOT / manifest(data, TEST, RUN / "test.csv")
+def measure(data: Path) -> dict[str, Any]:
+    """Return the numbers of bicubic and of each checkpoint that was kept; see `table`."""
+    pairs = ROOT / manifest(data, TESTED, RUN / "test.csv")
     run = ROOT / RUN / "run"
-    rows: dict[str, pd.DataFrame] = {}
+    numbers: dict[str, Any] = {"steps": {}, "hours": None}
     last = run / "checkpoints" / "last.ckpt"
     kept = sorted((run / "checkpoints").glob("step-*.ckpt")) or [last]
-    chosen = sorted({*kept[:: max(len(kept) // 8, 1)], kept[-1]})
-    for path in chosen:
+    for path in sorted({*kept[:: max(len(kept) // JUDGED, 1)], kept[-1]}):
         state = checkpoints.read(path)
         model = _model(state["state_dict"])
         report = evaluate([model], pairs, ROOT / RUN / "report", pictures=0, overwrite=True)
-        found = report.per_image
-        rows.setdefault("bicubic", found[found["by"] == "bicubic"])
-        rows[f"{state['crossband']['step']:,} steps"] = found[found["by"] == "model"]
-    lines = ["| | " + " | ".join(TEST) + " |", "|" + "---|" * (len(TEST) + 1)]
-    for name, found in rows.items():
-        means = found.groupby("family")[["sr_classic_psnr", "sr_classic_ssim"]].mean()
-        cells = [f"{means.loc[n].iloc[0]:.2f} / {means.loc[n].iloc[1]:.4f}" for n in TEST]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    published = [f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in VDSR.values()]
-    lines.append("| VDSR (published) | " + " | ".join(published) + " |")
+        numbers["bicubic"] = _means(report.per_image, "bicubic")
+        numbers["steps"][str(state["crossband"]["step"])] = _means(report.per_image, "model")
     if (run / "model" / "model.json").is_file():
-        seconds = load(run / "model").about["training"]["seconds"]
-        lines.append(f"\nTrained in {seconds / 3600:.1f} hours.")
-    return "\n".join(lines)
+        numbers["hours"] = load(run / "model").about["training"]["seconds"] / 3600
+    return numbers
+
+
+def _means(images: pd.DataFrame, by: str) -> dict[str, list[float]]:
+    """Return set -> mean PSNR and SSIM of its pictures."""
+    metrics = ["sr_classic_psnr", "sr_classic_ssim"]
+    means = images[images["by"] == by].groupby("family")[metrics].mean()
+    return {name: [float(value) for value in means.loc[name]] for name in TESTED}
 
 
 def _model(weights: dict[str, Any]) -> Model:
@@ -116,13 +116,18 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["train", "table"])
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--json", type=Path, help="for table: docs/systems/photographs.json")
     a, more = parser.parse_known_args()
     if more and a.what != "train":
         parser.error(f"unknown: {' '.join(more)}")
     if a.what == "train":
         train(a.data, more)
     else:
-        print(table(a.data))
+        numbers = measure(a.data)
+        print(table(numbers))
+        if a.json is not None:
+            a.json.write_text(json.dumps(numbers, indent=1) + "\n")
+            draw(numbers, a.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import photographs_shown
 from relations_shown import collect
 from relations_shown import table as relations_table
 from systems_budget import BATCH, CROP, SEEDS
@@ -38,6 +39,7 @@ DATA = {
     "super-resolution": "Red, green and blue of scenes in reflectance, twice as fine; the source "
     "is made by MATLAB's bicubic resize.",
 }
+PHOTOGRAPHS = "super-resolution/photographs"
 #: What draws several answers: the picture shows one of them.
 SAMPLERS = ("FlowMatching", "Diffusion")
 
@@ -84,7 +86,10 @@ def page(docs: Path) -> str:
                 f"each recipe](systems/{task}-curves.png)"
             )
         named = [n for n in STORIES if n.split("/")[0] == task]
-        parts += [part for n in named for part in system(n, own, reference, numbers)]
+        for n in named:
+            parts += system(n, own, reference, numbers)
+            if n == PHOTOGRAPHS:
+                parts += photographs(docs / "systems" / "photographs.json")
     parts += ["## What papers say, and what small trainings here show", RELATIONS]
     kept = docs / "relations.json"
     # Without a file, all are not finished.
@@ -102,6 +107,15 @@ def page(docs: Path) -> str:
 
 def _read(path: Path, default: Any) -> Any:
     return json.loads(path.read_text()) if path.is_file() else default
+
+
+def photographs(path: Path) -> list[str]:
+    """Return table and picture of the recipe for photographs; nothing where it was not run."""
+    if not path.is_file():
+        return []
+    alt = "PSNR less that of bicubic on Set5, Set14 and BSD100 by steps, and VDSR's"
+    picture = f"![{alt}](systems/{path.with_suffix('.png').name})"
+    return [photographs_shown.table(json.loads(path.read_text())), picture]
 
 
 def advice(numbers: Mapping[str, Any]) -> str:
