@@ -91,7 +91,7 @@ def _means(images: pd.DataFrame, by: str) -> dict[str, list[float]]:
     """Return set -> mean PSNR and SSIM of its pictures."""
     metrics = ["sr_classic_psnr", "sr_classic_ssim"]
     means = images[images["by"] == by].groupby("family")[metrics].mean()
-    return {name: [float(value) for value in means.loc[name]] for name in TESTED}
+    return {name: [float(value) for value in means.loc[name].to_numpy()] for name in TESTED}
 
 
 def _model(weights: dict[str, Any]) -> Model:
