@@ -69,18 +69,19 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
     Raises:
         InputError: the CRS of one grid cannot be transformed into that of the other.
     """
-    made = np.zeros((len(values), to.height, to.width), np.float32)
-    valid = np.zeros((to.height, to.width), bool)
+    made = np.zeros((len(values), to.height * to.width), np.float32)
+    valid = np.zeros(to.height * to.width, bool)
     image = _Image(values, mask)
     for part in _parts(to):
-        rows, columns = places(to.crop(part), of)
+        rows, columns = (at.ravel() for at in places(to.crop(part), of))
         inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
-        at = rows[inside] - 0.5, columns[inside] - 0.5  # 0 is the first pixel's centre
+        # 0 is the first pixel's centre
+        at = rows[_chosen(inside)] - 0.5, columns[_chosen(inside)] - 0.5
         result, there = np.empty((len(values), len(at[0])), np.float32), np.ones(len(at[0]), bool)
         widths = _widths(to.crop(part), of, inside)
         narrow = np.ones_like(there) if widths is None else (widths == 1.0).all(axis=0)
         quick = narrow & image.is_whole(*at)
-        result[:, quick] = image.cubic(*(a[quick] for a in at))
+        result[:, _chosen(quick)] = image.cubic(*(a[_chosen(quick)] for a in at))
         for chosen in (np.flatnonzero(narrow & ~quick), np.flatnonzero(~narrow)):
             wide = None if widths is None or narrow[chosen].all() else widths[:, chosen]
             most = 16.0 if wide is None else 16.0 * math.prod(wide.max(axis=1))
@@ -88,11 +89,17 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
                 some = chosen[few]
                 where = at[0][some], at[1][some], None if wide is None else wide[:, few]
                 result[:, some], there[some] = image.beside_holes(*where)
-        inside[inside] = there
-        box = part.slices()
-        made[:, *box][:, inside] = result[:, there]
-        valid[box] = inside
-    return made, valid
+        inside[_chosen(inside)] = there
+        own = slice(part.row * to.width, (part.row + part.height) * to.width)  # whole rows
+        made[:, own][:, _chosen(inside)] = result[:, _chosen(there)]
+        valid[own] = inside
+    shape = to.height, to.width
+    return made.reshape(-1, *shape), valid.reshape(shape)
+
+
+def _chosen(mask: Mask) -> Mask | slice:
+    """Return what chooses the pixels of a mask; where it is all of them, nothing is copied."""
+    return slice(None) if mask.all() else mask
 
 
 class _Image:
@@ -365,9 +372,13 @@ def _between_knots(x: Array, y: Array, to: Grid, of: Grid) -> tuple[Array, Array
     bent = np.zeros((len(down) - 3, len(across) - 3), bool)
     for knot in (k.reshape(len(down), len(across)) for k in knots):
         lines = knot[:, i] * (1 - right) + knot[:, i + 1] * right
-        found.append(lines[j] * (1 - low) + lines[j + 1] * low)
+        at = np.diff(lines, axis=0)[j]
+        at *= low
+        at += lines[j]
+        found.append(at)
         bent |= ~(_bow(knot) <= BENT)
-    return found[0], found[1], bent[j - 1][:, i - 1]
+    all_bent = bent[j - 1][:, i - 1] if bent.any() else np.zeros_like(found[0], bool)
+    return found[0], found[1], all_bent
 
 
 def _bow(knots: Array) -> Array:
@@ -421,7 +432,7 @@ def _widths(to: Grid, of: Grid, inside: Mask) -> Array | None:
     high, wide = _sizes(blocks, of)
     if (high < _SMALLER * down).all() and (wide < _SMALLER * across).all():
         return None
-    found = np.stack([size[inside] for size in _sizes(to, of)])
+    found = np.stack([size.ravel()[inside] for size in _sizes(to, of)])
     found = np.where(np.isfinite(found), np.maximum(found, 1.0), 1.0)
     return found if (found > 1.0).any() else None
 

@@ -157,4 +157,7 @@ def _coarse(values: Array, rows: csr_array, columns: csr_array) -> Array:
 
 def rounded(places: NDArray[Any]) -> NDArray[np.float64]:
     """Return places in pixels, rounded so that they do not depend on the window of a pixel."""
-    return np.asarray(np.round(places * STEPS) / STEPS, dtype=np.float64)
+    steps: NDArray[np.float64] = np.multiply(places, STEPS, dtype=np.float64)
+    np.rint(steps, out=steps)
+    steps /= STEPS
+    return steps
