@@ -285,7 +285,7 @@ of at most {CROP} pixels, and batches of {BATCH}. A network of over a million pa
 quarter of its width. Parts for which a crop of {CROP} is too small are left out (levels of a U-Net,
 a scale of a discriminator). Numbers of steps in a recipe are scaled with the length of the
 training. Nothing was tuned. The baselines `mean`, `linear`, `mlp` are fitted as their own recipes
-say, on the same pairs. Recipes that need a guide, and the one for photographs, are not run.
+say, on the same pairs. Recipes that need a guide, and the one for photographs, are not among them.
 
 Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of each),
 then over the seeds ({", ".join(map(str, SEEDS))}; `seeds` says how many were run, one where nothing
