@@ -35,7 +35,7 @@ def table(numbers: Mapping[str, Any]) -> str:
 
 
 def draw(numbers: Mapping[str, Any], path: Path) -> None:
-    """Draw PSNR less that of bicubic by steps; dashed lines are VDSR's."""
+    """Draw the gain in PSNR over bicubic by steps; dashed lines are VDSR's."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -46,7 +46,7 @@ def draw(numbers: Mapping[str, Any], path: Path) -> None:
         axes.plot(steps, gains, color=colour, marker=".", label=name)
         axes.axhline(VDSR[name][0] - base, color=colour, linestyle="--", linewidth=0.8)
     axes.set_xlabel("steps")
-    axes.set_ylabel("PSNR less that of bicubic, dB")
-    axes.legend(title="dashed: VDSR", frameon=False)
+    axes.set_ylabel("PSNR gain over bicubic, dB")
+    figure.legend(title="dashed: VDSR", frameon=False, loc="outside right upper")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
