@@ -10,8 +10,10 @@ from rasterio.warp import Resampling, reproject
 from scipy.ndimage import gaussian_filter
 
 from crossband.errors import InputError
+from crossband.raster.box_means import average
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.sampling import average, interpolate, located, places
+from crossband.raster.places import located, places
+from crossband.raster.sampling import interpolate
 from crossband.raster.warp import WindowRaster, read_averaged, read_warped
 
 UTM, NEXT = CRS.from_epsg(32632), CRS.from_epsg(32633)

@@ -11,9 +11,10 @@ from rasterio.crs import CRS
 
 from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
-from crossband.raster import sampling
+from crossband.raster import box_means
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.sampling import interpolate, located
+from crossband.raster.places import located
+from crossband.raster.sampling import interpolate
 from crossband.raster.separable import average, axes_of, enlarge
 
 Array = NDArray[np.float64]
@@ -222,7 +223,7 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
             if axes is not None and min(axes[0].step, axes[1].step) >= 1.0:
                 values, share = average(linear, seen.mask, *axes)
             else:
-                values, share = sampling.average(linear, seen.mask, seen.grid, grid)
+                values, share = box_means.average(linear, seen.mask, seen.grid, grid)
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)

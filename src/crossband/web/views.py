@@ -19,7 +19,7 @@ from rasterio.warp import transform
 from crossband.errors import InputError
 from crossband.raster.gdal import READ_ERRORS, gdal
 from crossband.raster.grid import Box, Grid
-from crossband.raster.sampling import places
+from crossband.raster.places import places
 
 #: Side of a map tile, half of the Web Mercator world in metres, its latitude limit.
 TILE, _HALF, _NORTH = 256, 20037508.342789244, 85.0
