@@ -34,10 +34,14 @@ TRAIN = ("T91", "BSDS200_train")
 #: Checkpoints that are judged, about.
 JUDGED = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif")
+#: Sizes at which a picture is trained on, as by Lai et al. 2017 (LapSRN), who draw them from 0.5
+#: to 1; and the shortest side that a crop fits into.
+SIZES = (1.0, 0.85, 0.7, 0.55)
+SHORTEST = 132
 
 
 def manifest(data: Path, folders: tuple[str, ...], path: Path) -> Path:
-    """Write the manifest of some folders of pictures."""
+    """Write the manifest of some folders of pictures; those to train on also come smaller."""
     files = [
         (name, picture)
         for name in folders
@@ -47,7 +51,7 @@ def manifest(data: Path, folders: tuple[str, ...], path: Path) -> Path:
     rows = [
         {
             "source": None,
-            "target": str(_coloured(picture).resolve()),
+            "target": str(as_read.resolve()),
             "target_bands": "red=1,green=2,blue=3",
             "sensor": "display",
             "degradation": "Bicubic",
@@ -57,6 +61,7 @@ def manifest(data: Path, folders: tuple[str, ...], path: Path) -> Path:
             "split": "train" if name in TRAIN else "test",
         }
         for name, picture in files
+        for as_read in (_sizes(picture) if name in TRAIN else [_coloured(picture)])
     ]
     (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(ROOT / path, index=False)
@@ -72,6 +77,24 @@ def _coloured(picture: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         image.convert("RGB").save(copy)
         return copy
+
+
+def _sizes(picture: Path) -> list[Path]:
+    """Return a picture and its smaller copies, which are written once."""
+    paths = []
+    with Image.open(picture) as image:
+        for size in SIZES:
+            width, height = (round(side * size) for side in image.size)
+            if size == 1:
+                paths.append(picture)
+            elif min(width, height) >= SHORTEST:
+                name = f"{picture.parent.name}-{picture.stem}-{size:.2f}.png"
+                paths.append(ROOT / RUN / "smaller" / name)
+                paths[-1].parent.mkdir(parents=True, exist_ok=True)
+                if not paths[-1].is_file():
+                    small = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+                    small.save(paths[-1])
+    return paths
 
 
 def train(data: Path, more: list[str]) -> None:
