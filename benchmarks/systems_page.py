@@ -39,6 +39,11 @@ DATA = {
     "super-resolution": "Red, green and blue of scenes in reflectance, twice as fine; the source "
     "is made by MATLAB's bicubic resize.",
 }
+#: Machines whose training steps were timed, and the file in docs.
+SPEED_OF = {
+    "AMD EPYC, bf16 in AVX-512": "train-systems.json",
+    "Intel Xeon, bf16 in AMX": "train-systems-amx.json",
+}
 PHOTOGRAPHS = "super-resolution/photographs"
 #: What draws several answers: the picture shows one of them.
 SAMPLERS = ("FlowMatching", "Diffusion")
@@ -94,14 +99,11 @@ def page(docs: Path) -> str:
     kept = docs / "relations.json"
     # Without a file, all are not finished.
     parts.append(relations_table(_read(kept, None) or collect(kept)))
-    speed = _read(docs / "train-systems.json", {})
-    parts += ["## How fast is a training step?", SPEED]
-    if speed:
-        from train_systems import table as speed_table
+    from train_systems import table as speed_table
 
-        parts.append(speed_table(speed))
-    else:
-        parts.append("It has not been measured on an idle machine yet.")
+    parts += ["## How fast is a training step?", SPEED]
+    for machine, name in SPEED_OF.items():
+        parts += [f"{machine} (`{name}`):", speed_table(_read(docs / name, {}))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

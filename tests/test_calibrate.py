@@ -113,3 +113,49 @@ def test_the_error_rises_with_what_is_unfamiliar(folder: Path) -> None:
     assert len(errors) >= 3
     assert (np.diff(errors) > -1e-6).all()
     assert errors[-1] > 1.5 * errors[0]
+
+
+def _places(regions: list[str]) -> list[place_errors.PlaceErrors]:
+    return [
+        place_errors.PlaceErrors(f"place-{n}", region, "reflectance", "")
+        for n, region in enumerate(regions)
+    ]
+
+
+def test_no_place_is_judged_by_a_head_that_saw_it() -> None:
+    """Names of regions that fall into one part, and one region for all places."""
+    parts = calibrate._folds(_places([f"region-{n}" for n in range(30)]))
+    together = [f"region-{n}" for n in range(30) if parts[n] == parts[0]][:3]
+    assert len(together) == 3
+    assert calibrate._folds(_places([*together, together[0]])) == [0, 1, 2, 0]
+    with pytest.warns(UserWarning, match="of one region"):
+        found = calibrate._folds(_places(["there"] * 12))
+    assert {found.count(part) for part in range(calibrate.FOLDS)} == {2, 3}
+
+
+@pytest.mark.parametrize("cell", ["", None, float("nan")])
+def test_an_empty_region_is_the_group(folder: Path, cell: object) -> None:
+    from crossband.data import manifest as manifests
+
+    rows = manifests.read(folder / "pairs.csv").assign(region=cell)
+    places = place_errors.collect(load(folder / "model"), rows, ["nir"])
+    assert {place.region for place in places} == {f"place-{n}" for n in range(11)}
+
+
+def test_an_index_without_errors_in_all_other_regions_has_no_scores_there(folder: Path) -> None:
+    from crossband.data import manifest as manifests
+
+    model = load(folder / "model")
+    rows = manifests.read(folder / "pairs.csv")
+    places = place_errors.collect(model, rows, ["nir", "NDVI"])
+    for place in places:
+        place.region = "one" if place.place == "place-0" else "another"
+        if place.region == "another":
+            for sample in place.samples.values():
+                sample.errors = [np.array([e[0], np.nan], np.float32) for e in sample.errors]
+    table = calibrate._Widths.of(places)
+    of_first = table.tables[1].place == next(
+        n for n, place in enumerate(places) if place.region == "one"
+    )
+    assert torch.isfinite(table.scores[1][:, 0]).all()
+    assert torch.isnan(table.scores[1][of_first, 1]).all()

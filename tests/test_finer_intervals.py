@@ -11,7 +11,9 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
+from affine import Affine
 from calibrated import BANDS, assert_same_bands, finer_model
+from rasterio.crs import CRS
 
 from crossband import load
 from crossband.cli.main import main
@@ -21,6 +23,10 @@ from crossband.data import manifest as manifests
 from crossband.evaluation import calibrate, fit_familiarity, fit_widths, place_errors
 from crossband.evaluation.evaluate import evaluate
 from crossband.model.uncertain import uncertain_model
+from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.warp import WindowRaster
+from crossband.translate.correction import GuideCorrection
+from crossband.translate.options import GuideOptions, TileOptions
 
 SCALES = [2, 4]
 OPTIONS: dict[str, Any] = {"bands": BANDS, "sensor": "reflectance", "interval": 0.8}
@@ -252,3 +258,23 @@ def test_a_calibration_of_another_scale_is_refused(tmp_path: Path) -> None:
     model.calibration = replace(model.calibration, head=head)
     with pytest.raises(Exception, match="the calibration is of another network"):
         uncertain_model(model, "reflectance")
+
+
+def test_a_guide_is_measured_on_pixels_of_the_result(scene: Path, tmp_path: Path) -> None:
+    model, place = finer_model(tmp_path / "model", 2), Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    rng, grid = np.random.default_rng(0), Grid(64, 64, place, CRS.from_epsg(32633))
+    values = rng.uniform(0.1, 0.2, (3, 64, 64)).astype(np.float32)
+    source = Window(values, np.ones((64, 64), bool), grid, tuple(BANDS), "reflectance")
+    measured = rng.uniform(0.1, 0.2, (3, 32, 32)).astype(np.float32)
+    measured[:, :, 16:] = np.nan
+    guide = write(tmp_path / "guide.tif", measured)
+    with rasterio.open(guide, "r+") as file:
+        file.crs, file.transform = grid.crs, place @ Affine.scale(2)
+        file.descriptions = tuple(BANDS)
+    options = GuideOptions(str(guide), sensor="reflectance", days=0.0)
+    with GuideCorrection(options, model, TileOptions(), WindowRaster(source), "it") as correction:
+        whole = correction.measured(Box(0, 0, 128, 128))
+        part = correction.measured(Box(64, 32, 64, 64))
+    assert whole[:, :62].all()  # beside the hole the enlarged guide is not known
+    assert not whole[:, 64:].any()
+    np.testing.assert_array_equal(part, whole[64:, 32:96])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from crossband.api import Model
 from crossband.cli.main import main
 from crossband.model.calibration import GuideClass
 from crossband.model.uncertain import uncertain_model
-from crossband.raster.grid import Grid, Window
+from crossband.raster.grid import Box, Grid, Window
+from crossband.series.field_widths import FieldWidths
 from crossband.series.measure import BOUNDS
 from crossband.translate.window import translate_window
 
@@ -193,3 +195,24 @@ def test_a_guide_without_the_own_bands_of_another_date_is_refused(
     assert main(words) == 1  # the date of the guide is translated, the others fail
     assert "has not all bands that the model takes" in capsys.readouterr().err
     assert set(pd.read_csv(tmp_path / "out" / "series.csv")["date"]) == {"2024-05-11"}
+
+
+def test_a_model_that_is_calibrated_with_guides_only(folder: Path, tmp_path: Path) -> None:
+    """All fields lie on the guide: their intervals are those of the model with both."""
+    calibrated_model(tmp_path / "model")
+    known = load(folder / "model").calibration
+    assert known is not None
+    kept = tuple(f for f in known.factors if f.guide is not None)
+    replace(known, factors=kept).save(tmp_path / "model")
+    tables = []
+    for name in (folder / "model", tmp_path / "model"):
+        words = ["--guide", str(folder / "guide.tif"), "--model", str(name)]
+        assert main(command(folder, tmp_path / name.parent.name, *words)) == 0
+        tables.append(pd.read_csv(tmp_path / name.parent.name / "series.csv"))
+    assert tables[1]["lower"].notna().sum() == 11
+    for side in BOUNDS:
+        np.testing.assert_array_equal(tables[0][side], tables[1][side])
+    widths = FieldWidths("NDVI", lambda box: np.ones((3, 1, 1), np.float32), None, {1: 1.0})
+    inside = widths.sums(Box(0, 0, 1, 1), np.ones((1, 1), bool))
+    assert widths.bounds(0.2, inside) == pytest.approx((-0.8, 1.0))
+    assert np.isnan(widths.bounds(0.2, inside[::-1])).all()  # a pixel lies beside the guide

@@ -30,6 +30,8 @@ from crossband.errors import (
 from crossband.jobs import summary
 from crossband.model.calibration import (
     LEVELS,
+    Calibration,
+    Factors,
 )
 from crossband.model.calibration_file import read_calibration
 from crossband.model.files import CALIBRATION
@@ -42,7 +44,7 @@ from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
 from crossband.translate.options import IntervalOptions
 from crossband.translate.statistics import Statistics
-from crossband.translate.uncertain_bands import WIDTH_BITS, rounded_outwards
+from crossband.translate.uncertain_bands import WIDTH_BITS, BandIntervals, Bounds, rounded_outwards
 from crossband.translate.unfamiliar_causes import WORDS, likely_cause
 
 
@@ -572,3 +574,37 @@ def test_another_interval_of_a_result_is_named(model: Model, scene: Path, tmp_pa
     ):
         with pytest.raises(CrossbandError, match=words):
             model.translate(scene, tmp_path / "nir.tif", skip=True, **now, **options)
+
+
+def test_the_interval_of_an_index_is_about_what_was_calibrated(model: Model) -> None:
+    """Negative reflectances count as 0, as in the errors that an index was calibrated on."""
+    bound = replace(
+        Bounds.of(model, "NDVI", "reflectance", IntervalOptions(0.9), None), channel=0, factor=1.0
+    )
+    known = {
+        "nir": np.array([[0.30, 0.06, 0.02, 0.30]], np.float32),
+        "red": np.array([[-0.01, -0.055, -0.05, 0.10]], np.float32),
+    }
+    further = np.full((2, 1, 4), 0.2, np.float32)
+    bounds, mask = BandIntervals((bound,))(known, further, np.ones((1, 4), bool))
+    np.testing.assert_allclose(bounds[0, 0], [0.8, 0.8, 0.8, 0.3], atol=2e-3)
+    np.testing.assert_allclose(bounds[1, 0], [1, 1, 1, 0.7], atol=2e-3)
+    assert mask.all()
+
+
+def test_a_sensor_means_pairs_whose_source_is_of_it() -> None:
+    rng = np.random.default_rng(1)
+    groups = {"naip to s2": 1.0, "aerial to s2": 3.0}
+    found = [
+        Factors.of(
+            "nir", "reflectance", 1, group, (group,), [size * rng.random(50) for _ in range(50)]
+        )
+        for group, size in groups.items()
+    ]
+    made = Calibration("x", ("nir",), tuple(found), "f", ("s",))
+    factors = {
+        sensor: made.factor("nir", "reflectance", 0.9, sensor=sensor)[0]
+        for sensor in ("naip", "naip to s2", "aerial", "another", None)
+    }
+    assert factors["naip"] == factors["naip to s2"] < factors["aerial"]
+    assert factors["another"] == factors[None] == factors["aerial"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,20 @@ class Date:
     def stem(self) -> str:
         """The date without punctuation, for the name of a file."""
         return re.sub(r"[:.-]", "", str(self))
+
+
+def days_apart(first: Date, second: Date) -> float:
+    """Return the days between two dates; NaN where one is a month that holds the other.
+
+    >>> days_apart(Date.parse("2024-05-01"), Date.parse("2024-05-16T10:00:00Z"))
+    15.0
+    >>> days_apart(Date.parse("2024-05"), Date.parse("2024-05-15"))
+    nan
+    """
+    one, other = first.time.date(), second.time.date()
+    if (first.month or second.month) and one.replace(day=1) == other.replace(day=1):
+        return math.nan
+    return float(abs((one - other).days))
 
 
 def date_cell(row: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from crossband.core.dates import Date, date_cell
+from crossband.core.dates import Date, date_cell, days_apart
 from crossband.data.manifest import TARGET_OWN
 from crossband.data.packed.raster import PackedRaster
 from crossband.data.packed.read import Packs, is_packed
@@ -93,7 +93,7 @@ def _packs() -> Packs:
 
 
 def guide_age(row: Mapping[str, Any]) -> float:
-    """Return the days between the guide and the source of a row; NaN where not both are known.
+    """Return the days between the guide and the source of a row; NaN where they are not known.
 
     Raises:
         InputError: a date that is none.
@@ -108,7 +108,7 @@ def guide_age(row: Mapping[str, Any]) -> float:
     guide = Date.parse(text) if isinstance(text, str) else _date_of(row["guide"])
     if taken is None or guide is None:
         return float("nan")
-    return float(abs((taken.time.date() - guide.time.date()).days))
+    return days_apart(taken, guide)
 
 
 def _date_of(path: str) -> Date | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from crossband.core import columns, indices
 from crossband.core.conformal import worst
+from crossband.core.warned import warn
 from crossband.data import manifest as manifests
 from crossband.errors import ManifestError
 from crossband.evaluation.fit_familiarity import fit_familiar
@@ -140,18 +141,37 @@ class _Widths:
         folds, weights = _folds(places), _place_weights(places)
         scores = {s: torch.full_like(t.errors, float("nan")) for s, t in tables.items()}
         for fold in sorted(set(folds)):
+            # One place alone has one fold. No level can be promised of it.
             inside = [n for n, f in enumerate(folds) if f != fold] or list(range(len(places)))
-            own = fit_head(tables[1].of_places(inside), weights)
+            seen = tables[1].of_places(inside)
+            own, known = fit_head(seen, weights), torch.isfinite(seen.errors).any(dim=0)
             outside = torch.tensor([n for n, f in enumerate(folds) if f == fold])
             for side, table in tables.items():
                 held = torch.isin(table.place, outside)
-                scores[side][held] = scores_of(table, own)[held]
+                scores[side][held] = torch.where(known, scores_of(table, own)[held], torch.nan)
         return cls(tables, scores, arrays(fit_head(tables[1], weights)))
 
 
 def _folds(places: Sequence[PlaceErrors]) -> list[int]:
-    """Return the part of each place's region in cross-fitting."""
-    return [zlib.crc32(place.region.encode()) % FOLDS for place in places]
+    """Return the part of each place's region in cross-fitting.
+
+    Where the names of few regions fall into one part, they are dealt out in turn. Places of one
+    region are dealt out themselves.
+    """
+    regions = [place.region for place in places]
+    folds = [zlib.crc32(region.encode()) % FOLDS for region in regions]
+    if len(set(folds)) > 1:
+        return folds
+    if len(set(regions)) == 1:
+        regions = [place.place for place in places]
+        if len(set(regions)) > 1:
+            warn(
+                "all places of the calibration are of one region: its widths are judged at other "
+                "places of this region, and may be too short elsewhere",
+                stacklevel=4,
+            )
+    order = {region: number for number, region in enumerate(sorted(set(regions)))}
+    return [order[region] % FOLDS for region in regions]
 
 
 def factors_of(

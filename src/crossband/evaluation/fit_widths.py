@@ -30,8 +30,8 @@ def fit_head(table: SampleTable, weights: Tensor, seed: int = 0) -> WidthHead:
         head = WidthHead(cells.shape[1], pixels.shape[1], HIDDEN, 2 * quantities)
         known = torch.isfinite(errors)
         typical = [
-            torch.quantile(errors[known[:, q], q].abs()[:100_000], 1 - MISSED)
-            for q in range(quantities)
+            torch.quantile(own.abs()[:100_000], 1 - MISSED) if len(own) else torch.tensor(1.0)
+            for own in (errors[known[:, q], q] for q in range(quantities))
         ]
         logs = torch.stack(typical).clamp_min(1e-3).log()
         with torch.no_grad():

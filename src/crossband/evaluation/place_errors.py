@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -105,7 +105,7 @@ def collect(
     for position, row in enumerate(evaluation.rows):
         source, target, output = evaluation.triple(position)
         sensor = sensor_name(row)
-        region = str(row.get("region") or row["group"])
+        region = _region(row)
         way = str(row["degradation"]) if pd.isna(row["source"]) else ""
         key = str(row["group"]), source.unit, way
         group = sensor if by == "sensor" else str(row.get(by, ""))
@@ -142,7 +142,7 @@ def collect_guided(
         if seen is None or not seen.calibrated:
             continue
         sensor, guide = sensor_name(row), GuideClass.of(seen.ratio, seen.days != 0)
-        region, key = str(row.get("region") or row["group"]), (str(row["group"]), source.unit)
+        region, key = _region(row), (str(row["group"]), source.unit)
         group = sensor if by == "sensor" else str(row.get(by, ""))
         new = PlaceErrors(key[0], region, source.unit, group, guide=guide)
         place = found.setdefault((*key, guide), new)
@@ -150,6 +150,11 @@ def collect_guided(
         mask = valid_mask(source, target) & output.mask & seen.measured
         _add(place, model, quantities, (source, target, output), seen.network, mask, rng)
     return [place for place in found.values() if place.samples[1].errors]
+
+
+def _region(row: Mapping[str, Any]) -> str:
+    region = row.get("region")
+    return str(row["group"] if pd.isna(region) or region == "" else region)
 
 
 def _add(

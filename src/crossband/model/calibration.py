@@ -275,7 +275,9 @@ class Calibration:
                 f"--interval: {quantity} of a {unit} source was not calibrated; this model has "
                 f"{', '.join(known) or 'none'}; crossband calibrate --index adds an index"
             )
-        return [f for f in found if f.group and sensor in f.sensors] or found
+        source = None if sensor is None else source_sensor(sensor)
+        own = [f for f in found if f.group and source in map(source_sensor, f.sensors)]
+        return own or found
 
     def factor(
         self,
@@ -349,6 +351,11 @@ class Calibration:
         path = folder / CALIBRATION
         path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
         return path
+
+
+def source_sensor(name: str) -> str:
+    """Return the sensor of the source of pairs, which may be named as `naip to sentinel-2-l2a`."""
+    return name.partition(" to ")[0]
 
 
 def limits(quantity: str, unit: str) -> tuple[float, float]:

@@ -51,13 +51,14 @@ class FieldWidths:
     Attributes:
         index: name.
         read: returns the widths of a box, lower and upper, and where a guide is valid: [n, h, w].
-        factors: side of the windows in pixels -> factor at the level of the series.
+        factors: side of the windows in pixels -> factor at the level of the series; None for a
+            model that is calibrated with a guide only.
         guided: the same where the guide is valid; None for a scene without one.
     """
 
     index: str
     read: Callable[[Box], NDArray[np.float32]]
-    factors: dict[int, float]
+    factors: dict[int, float] | None
     guided: dict[int, float] | None = None
 
     @classmethod
@@ -72,7 +73,6 @@ class FieldWidths:
             else None
             for tag in (FACTORS, GUIDED_FACTORS)
         )
-        assert plain is not None
         names = [f"{index}_below", f"{index}_above", *([GUIDED_BAND] if guided else [])]
         numbers = tuple(range(1, len(names) + 1))
         one, none, nodata = ((v,) * len(names) for v in (1.0, 0.0, math.nan))
@@ -93,7 +93,7 @@ class FieldWidths:
         return np.array([[*p.sum(axis=1, dtype=float), p.shape[1]] for p in parts], float)
 
     def bounds(self, mean: float, sums: NDArray[np.float64]) -> tuple[float, float]:
-        """Return lower and upper value of the mean of a field.
+        """Return lower and upper value of the mean of a field; NaN where a part is not calibrated.
 
         Args:
             mean: of the index.
@@ -101,10 +101,13 @@ class FieldWidths:
         """
         below, above, pixels = 0.0, 0.0, sums[:, 2].sum()
         for factors, (lower, upper, count) in zip((self.factors, self.guided), sums, strict=True):
-            if factors is not None and count:
-                side = max((s for s in factors if s * s <= count), default=min(factors))
-                below += factors[side] * lower / pixels
-                above += factors[side] * upper / pixels
+            if not count:
+                continue
+            if factors is None:
+                return math.nan, math.nan
+            side = max((s for s in factors if s * s <= count), default=min(factors))
+            below += factors[side] * lower / pixels
+            above += factors[side] * upper / pixels
         low, high = np.clip((mean - below, mean + above), *limits(self.index, NONE))
         return float(low), float(high)
 

@@ -108,6 +108,7 @@ class GuideCorrection:
         self._source = source
         self._what = f"--guide {options.guide}"
         grid, bands = source.grid.zoom(model.network.scale), tuple(model.signature.target)
+        self._grid = grid
         self.given = model.signature.target_unit(source.unit)
         with ExitStack() as stack:
             # A model of a band that it takes, as one that makes it finer, cannot be judged so.
@@ -210,7 +211,7 @@ class GuideCorrection:
 
     def measured(self, box: Box) -> NDArray[np.bool_]:
         """Return which pixels of a rectangle of the result lie on valid pixels of the guide."""
-        return on_pixels_of(self.guide, self._source.grid.crop(box), self.ratio).mask
+        return on_pixels_of(self.guide, self._grid.crop(box), self.ratio).mask
 
     def difference(self, result: Readable) -> Difference | None:
         """Return what is to be added to any part of a result, without computing all of it.

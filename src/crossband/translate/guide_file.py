@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crossband.core.dates import Date
+from crossband.core.dates import Date, days_apart
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.warned import warn
 from crossband.errors import BandError, CrossbandError, InputError, UnitError
@@ -150,13 +150,13 @@ def on_pixels_of(guide: Readable, grid: Grid, ratio: float) -> Window:
     """
     if ratio < FINER:
         return read_averaged(guide, grid)
-    if grid.transform == guide.grid.transform:
+    if (grid.crs, grid.transform) == (guide.grid.crs, guide.grid.transform):
         return read_padded(guide, Box(0, 0, grid.height, grid.width))
     return read_warped(guide, grid)
 
 
 def days_between(options: GuideOptions, source: Readable) -> float:
-    """Return the days between guide and scene; NaN where not both dates are known.
+    """Return the days between guide and scene; NaN where they are not known, see `days_apart`.
 
     Raises:
         CrossbandError: a number of days that cannot be.
@@ -172,4 +172,4 @@ def days_between(options: GuideOptions, source: Readable) -> float:
     ]
     if taken[0] is None or taken[1] is None:
         return math.nan
-    return float(abs((taken[0].time.date() - taken[1].time.date()).days))
+    return days_apart(taken[0], taken[1])

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.core import indices
+from crossband.metrics.families.index import index_values
 from crossband.model import Model
 from crossband.model.calibration import GUARANTEE, Factors, GuideClass, limits
 from crossband.model.uncertain import DISSIMILARITY, calibration_of
@@ -35,6 +35,7 @@ class Bounds:
 
     Attributes:
         quantity: a target band or an index.
+        unit: of the result.
         channel: of its lower width among the further channels; the upper one is the next.
         factor: by which widths are multiplied.
         low: no interval goes below this.
@@ -43,6 +44,7 @@ class Bounds:
     """
 
     quantity: str
+    unit: str
     channel: int
     factor: float
     low: float
@@ -69,11 +71,12 @@ class Bounds:
         factor, factors = calibration.factor(
             quantity, unit, options.interval, options.promise, sensor, guide=guide
         )
-        low, high = limits(quantity, model.signature.target_unit(unit))
+        target_unit = model.signature.target_unit(unit)
+        low, high = limits(quantity, target_unit)
         channel = 2 * calibration.quantities.index(quantity)
         if guide is not None:  # these widths follow those of results without a guide
             channel += 2 * len(calibration.quantities)
-        return cls(quantity, channel, factor, low, high, factors)
+        return cls(quantity, target_unit, channel, factor, low, high, factors)
 
     def apply(
         self, values: NDArray[np.float32], further: NDArray[np.float32]
@@ -123,8 +126,9 @@ class BandIntervals:
         for bound in self.bounds:
             values = known.get(bound.quantity)
             if values is None:
-                with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                    values = np.asarray(indices.compute(bound.quantity, dict(known)), np.float32)
+                # As it was calibrated: of bands within their range, and never near a pole.
+                index, _ = index_values(bound.quantity, known, bound.unit)
+                values = index.astype(np.float32)
                 mask = mask & np.isfinite(values)
             parts.append(bound.apply(values, further))
         out = np.concatenate(parts)

@@ -187,7 +187,9 @@ def uncertain_outputs(
         result.tags = {**result.tags, **said[0]}
         for name, index in extra.items() if options.widths else ():
             of = (model, name, options, unit, sensor)
-            tags = {**result.tags, FACTORS: json.dumps(calibrated_windows(*of))}
+            tags = dict(result.tags)
+            if not calibration_of(model).needs_guide:
+                tags[FACTORS] = json.dumps(calibrated_windows(*of))
             names = (f"{name}_below", f"{name}_above")
             quantities = calibration_of(model).quantities
             first = 2 * quantities.index(name)
