@@ -268,8 +268,9 @@ Crossband has a recipe for each published system that it knows, and some of its 
 for which data to take which, and shows what each reached here on a CPU. Two kinds of training are
 behind the numbers:
 
-- a **short** one of every recipe, alike for all: 1,500 to 20,000 samples. It says how fast a system
-  learns, and not how good it becomes. It takes a paper a hundred to ten thousand times as many.
+- a **short** one of most recipes, of 7,500 to 20,000 samples, as many for all recipes of a task. It
+  says how fast a system learns, and not how good it becomes: published trainings have a hundred to
+  ten thousand times as many samples. Recipes with a guide, or for photographs, have none.
 - a **long** one of nine recipes, about half an hour of two cores each: it says whether a system
   learns what its paper says that it learns."""
 

@@ -23,7 +23,9 @@ def add_calibrate(sub: Any) -> None:
     p.add_argument("model", metavar="MODEL", help="bundled name, folder or hf://owner/name")
     p.add_argument("--manifest", required=True, help="CSV or parquet table of pairs")
     p.add_argument("--split", help="train, val or test; default: test, else val, else all rows")
-    p.add_argument("--index", action="append", help="index with its own interval (default: NDVI)")
+    p.add_argument(
+        "--index", action="append", help="index with an interval (default: NDVI, if possible)"
+    )
     p.add_argument(
         "--by",
         default="sensor",

@@ -29,7 +29,8 @@ def add_evaluate(sub: Any) -> None:
         "--model",
         action="append",
         default=[],
-        help="bundled name, folder, .onnx file or hf://owner/name; repeat to compare models",
+        help="bundled name, folder, .onnx file, STAC item (.json) or hf://owner/name; repeat to "
+        "compare models",
     )
     p.add_argument(
         "--predictions",

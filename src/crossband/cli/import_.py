@@ -22,8 +22,10 @@ def add_import(sub: Any) -> None:
         "unpacked from FILE. docs/importing.md says which public codes are known.",
     )
     p.set_defaults(run=_import)
-    p.add_argument("file", metavar="FILE", help="checkpoint of a generator: .pth, .safetensors")
-    p.add_argument("-o", "--output", required=True, help="folder of the new model")
+    p.add_argument("file", metavar="FILE", help="a generator: .pth, .safetensors or .onnx")
+    p.add_argument(
+        "-o", "--output", required=True, help="folder of the new model (a file for .onnx)"
+    )
     p.add_argument("--task", required=True, help="task of the model, as in sar2optical")
     p.add_argument("--name", help="name of the model (default: name of the folder)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing model folder")

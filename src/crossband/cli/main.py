@@ -218,7 +218,9 @@ def _parser() -> Parser:
     p.add_argument(
         "recipe", nargs="?", help="bundled recipe or YAML file; without it recipes are listed"
     )
-    p.add_argument("-o", "--output", help="run folder (default: runs/RECIPE)")
+    p.add_argument(
+        "-o", "--output", help="run folder (default: runs/NAME, by the recipe's key name)"
+    )
     p.add_argument("--sweep", metavar="YAML", help="search for the best values of options")
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     p.add_argument("--overwrite", action="store_true", help="replace an existing run folder")

@@ -48,7 +48,9 @@ def add_translate(sub: Any) -> None:
     )
     p.add_argument("-o", "--output", required=True, help="file (one input) or folder (any number)")
     p.add_argument(
-        "--model", default="rgb2nir", help="bundled name, folder, .onnx file or hf://owner/name"
+        "--model",
+        default="rgb2nir",
+        help="bundled name, folder, .onnx file, STAC item (.json) or hf://owner/name",
     )
     add_options(p, ReadOptions)
     add_options(p, WriteOptions, ("indices", "overwrite", "resume"))

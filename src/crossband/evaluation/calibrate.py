@@ -293,7 +293,10 @@ def calibrate(
         raise ManifestError(f"{manifest}: {model.name} takes a guide, and no pair has one to use")
     count = len({(place.place, place.unit) for place in places})
     source = f"{Path(manifest).name}, {split or 'all rows'}, {count} places"
-    words = "errors of this model at places that its training did not see, as the manifest says"
+    of = f"rows of the split {split!r}" if split else "all rows"
+    words = (
+        f"errors of this model at {of} of {Path(manifest).name}, which its training must not see"
+    )
     return fit(
         places,
         model,

@@ -72,7 +72,7 @@ class WindowRaster:
 
 
 def check_georeference(grid: Grid, path: str) -> CRS:
-    """Return the CRS; InputError for a grid without CRS, or an affine transform with an inverse."""
+    """Return the CRS; InputError without one, or if the transform has no inverse."""
     if grid.crs is None or grid.transform.is_identity:
         words = "ground-control points only" if grid.gcps else "no georeference"
         raise InputError(f"{path}: {words}; it needs an affine transform and a CRS: gdalwarp it")

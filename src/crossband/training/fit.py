@@ -45,8 +45,9 @@ def fit(
     Args:
         name: recipe inside the package (`rgb2nir/local-unet`) or a YAML file.
         overrides: `--data.manifest pairs.csv --method.max_steps 20`; see `training.recipe.load`.
-        output: folder of the run; by default `runs/<name>`. Gets `config.yaml`, `pairs.csv` (the
-            manifest with the split that was used), `checkpoints/`, `logs/` and `model/`.
+        output: folder of the run; by default `runs/` and the recipe's key `name`. Gets
+            `config.yaml`, `pairs.csv` (the manifest with the split that was used), `checkpoints/`,
+            `logs/` and `model/`.
         resume: resume from `checkpoints/last.ckpt`, or from the newest readable checkpoint.
         overwrite: replace an existing run.
         fast_run: two steps only, to test the recipe.

@@ -142,7 +142,7 @@ class Engine:
         )
 
     def compute(self, prepared: PreparedBatch) -> Tensor | None:
-        """Run the network; returns normalised [B, Ct, H * s, W * s] on the CPU.
+        """Run the network; returns [B, `channels`, H * s, W * s] on the CPU.
 
         Raises:
             ModelError: no prediction of the first batch is finite.

@@ -99,7 +99,8 @@ class GuideOptions:
     )
     method: str | None = option(
         None,
-        "residual (default): add the difference between RASTER and the averaged result; RASTER may "
+        "residual (default): correct the averaged result to RASTER, in reflectance by a gain, in "
+        "other units by a difference; RASTER may "
         "be of another date if it has the model's source bands, too; difference: the same, for a "
         "RASTER of the same date; linear, histogram: map all values of a band by one line or curve",
         flag="--guide-method",
@@ -176,9 +177,9 @@ class IntervalOptions:
     )
     promise: str = option(
         "mean",
-        "what the probability is promised for: mean (default): the average over new places; and "
-        "few places miss more than twice the allowed share; places: at this share of new places, "
-        "this share of the pixels",
+        "mean (default): on average over new places, this share of the pixels lies in the "
+        "interval, and few places miss more than twice the allowed share; places (wider): at this "
+        "share of new places, at least this share of the pixels does",
         flag="--promise",
     )
     familiarity: bool = option(

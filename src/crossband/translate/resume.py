@@ -62,7 +62,7 @@ def remove_leftovers(
 def keep_or_remove(store: Store, output: Path, batches: int, *, on_failure: bool) -> Iterator[None]:
     """Remove a store at the end of the work, or keep its finished windows for `--resume`.
 
-    They are kept after Ctrl-C, a lost cluster, a reference that did not fit, and a failure to make
+    They are kept after Ctrl-C, a lost cluster, a guide that did not fit, and a failure to make
     the final file of complete windows.
 
     Args:

@@ -1,4 +1,4 @@
-"""Read, compute and write the tiles of a scene in three threads at once."""
+"""Read, compute and write the tiles of a scene at once, in threads of their own."""
 
 from __future__ import annotations
 

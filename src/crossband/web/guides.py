@@ -263,7 +263,8 @@ class OpenGuide:
             return ""
         return (
             f"{self._place.name}: the correlation of its structure with the result's is "
-            f"{difference.agreement:.2f}; a guide of the same place and band has more than 0.2. "
+            f"{difference.agreement:.2f}; a guide of the same place and band has mostly "
+            "more than 0.2. "
             "Is it of another place, shifted, cloudy, or another band?"
         )
 

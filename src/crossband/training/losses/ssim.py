@@ -49,7 +49,7 @@ class SSIMLoss(Loss):
         return masked_mean(1.0 - luminance * structure, whole)
 
     def _blur(self, values: Tensor) -> Tensor:
-        """Separable Gaussian without padding: [B, C, H, W] -> [B, C, H - 10, W - 10]."""
+        """Separable Gaussian without padding: each side loses `window` - 1 pixels."""
         c = values.shape[1]
         line = self.get_buffer("line").to(values.dtype)
         values = functional.conv2d(values, line.view(1, 1, 1, -1).repeat(c, 1, 1, 1), groups=c)
