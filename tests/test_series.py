@@ -744,3 +744,47 @@ def test_items_of_a_collection(scenes, model, tmp_path):
     assert done.dates_from == {"datetime": 2}
     assert done.table["scene"].tolist() == ["item-1", "item-0"]
     assert done.table["compared"].tolist() == [SIZE * (SIZE - 20), WHOLE]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": [[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]},
+        {"type": "Polygon", "coordinates": [15, 45]},
+        {"type": "MultiPolygon", "coordinates": [[[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]]},
+        {"type": "Polygon", "coordinates": [[[[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]]]},
+        {"type": "Point", "coordinates": [[15, 45]]},
+        {"type": "Point", "coordinates": [10**400, 0]},
+        {"type": "Point", "coordinates": [True, 0]},
+        {"type": "Point", "coordinates": "ab"},
+        {"type": "Polygon"},
+        {"type": ["Polygon"], "coordinates": []},
+    ],
+)
+def test_coordinates_of_another_depth_are_refused_before_any_work(geometry, tmp_path):
+    path = tmp_path / "fields.geojson"
+    path.write_text(json.dumps(geometry))
+    with pytest.raises(InputError, match=r"coordinates are not as|give points or polygons"):
+        places.read_places(path)
+
+
+@pytest.mark.parametrize("properties", ["abc", [1]])
+def test_properties_that_are_no_object(properties, tmp_path):
+    path = tmp_path / "fields.geojson"
+    point = {"type": "Point", "coordinates": [1, 2]}
+    path.write_text(json.dumps({"type": "Feature", "properties": properties, "geometry": point}))
+    with pytest.raises(InputError, match="properties are not as GeoJSON"):
+        places.read_places(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:00:00-12:00",
+        "\u0662\u0660\u0662\u0664-\u0660\u0665",
+    ],
+)
+def test_a_date_that_utc_does_not_have(text):
+    with pytest.raises(ValueError, match=r"."):
+        Date.parse(text)

@@ -608,3 +608,16 @@ def test_a_sensor_means_pairs_whose_source_is_of_it() -> None:
     }
     assert factors["naip"] == factors["naip to s2"] < factors["aerial"]
     assert factors["another"] == factors[None] == factors["aerial"]
+
+
+def test_negative_factors_are_refused(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "model" / CALIBRATION
+    data = json.loads(path.read_text())
+    data["factors"][0]["mean"] = [-5.0] * len(data["factors"][0]["mean"])
+    path.write_text(json.dumps(data))
+    with pytest.raises(ModelError, match="factors that are negative"):
+        load(path.parent)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(ModelError):
+        load(path.parent)

@@ -48,14 +48,17 @@ class Date:
         Raises:
             ValueError: anything else.
         """
-        month = re.fullmatch(r"(\d{4})-?(\d\d)", text.strip())
+        month = re.fullmatch(r"(\d{4})-?(\d\d)", text.strip(), re.ASCII)
         if month is not None:
             return cls.of_month(int(month[1]), int(month[2]))
         words = re.sub(r"^(\d{4})[:/](\d\d)[:/](\d\d)", r"\1-\2-\3", text.strip())
         found = datetime.fromisoformat(words)
         day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", words) is not None
         zoned = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-        return cls(zoned.astimezone(UTC), day)
+        try:
+            return cls(zoned.astimezone(UTC), day)
+        except OverflowError as error:  # the year 0 or 10000 in UTC
+            raise ValueError(f"{text!r} is no date in UTC") from error
 
     def __str__(self) -> str:
         if self.month:

@@ -17,7 +17,7 @@ from crossband.errors import CrossbandError, ManifestError
 from crossband.evaluation.evaluation import allowed_indices, sensor_name
 from crossband.evaluation.guides import Guided, GuidedCandidate
 from crossband.evaluation.place_intervals import PlaceIntervals, SureOutput, Widths
-from crossband.model.calibration import GuideClass
+from crossband.model.calibration import GuideClass, check_level
 from crossband.model.uncertain import counts_as_dated
 from crossband.raster.grid import Window
 from crossband.translate.options import IntervalOptions
@@ -34,10 +34,12 @@ class GuidedPlaceIntervals(PlaceIntervals):
         options: level and promise.
 
     Raises:
-        CrossbandError: the model has no calibration.
+        CrossbandError: the model has no calibration; a level or promise that cannot be.
     """
 
     def __init__(self, candidate: GuidedCandidate, options: IntervalOptions) -> None:
+        assert options.interval is not None
+        check_level(options.interval, options.promise)
         super().__init__(candidate.model, options, candidate.device, candidate.precision)
         self._candidate = candidate
         self._left_out, self._coarser = Counter[str](), Counter[tuple[str, str]]()

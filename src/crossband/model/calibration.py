@@ -129,10 +129,7 @@ class Factors:
         Raises:
             CrossbandError: the level is outside of 0 to 1, or these places cannot promise it.
         """
-        if promise not in PROMISES:
-            raise CrossbandError(f"--promise {promise}: {' or '.join(PROMISES)}")
-        if not 0 < level < 1:
-            raise CrossbandError(f"--interval {level:g}: a share between 0 and 1, as 0.9")
+        check_level(level, promise)
         factors = self.mean if promise == PROMISES[0] else self.strict
         for stored, factor in zip(LEVELS, factors, strict=True):
             if stored >= level - 1e-9 and math.isfinite(factor):
@@ -275,7 +272,9 @@ class Calibration:
                 f"--interval: {quantity} of a {unit} source was not calibrated; this model has "
                 f"{', '.join(known) or 'none'}; crossband calibrate --index adds an index"
             )
-        source = None if sensor is None else source_sensor(sensor)
+        if sensor is None:
+            return found
+        source = source_sensor(sensor)
         own = [f for f in found if f.group and source in map(source_sensor, f.sensors)]
         return own or found
 
@@ -351,6 +350,14 @@ class Calibration:
         path = folder / CALIBRATION
         path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
         return path
+
+
+def check_level(level: float, promise: str) -> None:
+    """Raise CrossbandError for a level outside of 0 to 1, or an unknown promise."""
+    if promise not in PROMISES:
+        raise CrossbandError(f"--promise {promise}: {' or '.join(PROMISES)}")
+    if not 0 < level < 1:
+        raise CrossbandError(f"--interval {level:g}: a share between 0 and 1, as 0.9")
 
 
 def source_sensor(name: str) -> str:

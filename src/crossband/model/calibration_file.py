@@ -46,7 +46,7 @@ def read_calibration(folder: Path, weights: str) -> Calibration | None:
         ModelError: it is damaged, or of other weights.
     """
     path = folder / CALIBRATION
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return None
     data = read_strict_json(path, ModelError)
     try:
@@ -89,8 +89,8 @@ def _factors(data: Any, quantities: Sequence[str]) -> Factors:
     if window not in WINDOWS or not isinstance(places, int) or not 0 <= places < 10**9:
         raise ValueError("a window or a number of places that is not possible")
     for values in numbers:
-        if len(values) != len(LEVELS) or values != sorted(values):
-            raise ValueError("factors that do not rise with the level")
+        if len(values) != len(LEVELS) or values != sorted(values) or values[0] < 0:
+            raise ValueError("factors that are negative, or do not rise with the level")
     sensors = tuple(_text(s) for s in _list(data["sensors"], _ROWS))
     mean, strict = map(tuple, numbers)
     guide = data.get("guide")

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.errors import InputError
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.warp import (
     Readable,
+    crosses_antimeridian,
     overlap,
     read_averaged,
     read_warped,
@@ -53,8 +55,14 @@ class Overlap:
         """Return the overlap of two grids that have a CRS and an affine transform.
 
         Raises:
-            InputError: the overlap has no whole pixel.
+            InputError: the overlap has no whole pixel, or the first one crosses the antimeridian
+                and the second has another CRS.
         """
+        if first.crs != second.crs and crosses_antimeridian(first):
+            raise InputError(
+                "it crosses the antimeridian, where another CRS is torn: gdalwarp one of the two "
+                "to the CRS of the other"
+            )
         box = overlap(first, second)
         ratio = resolution_ratio(first, second, box)
         if ratio > 1 - 1e-6:  # the second is the coarser one, or equal

@@ -6,6 +6,7 @@ import math
 from typing import Protocol
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
@@ -124,6 +125,22 @@ def coverage(scene: Grid, other: Grid) -> float:
         return 0.0
     inside = (columns >= 0) & (columns <= other.width) & (rows >= 0) & (rows <= other.height)
     return float(inside.mean())
+
+
+def crosses_antimeridian(grid: Grid) -> bool:
+    """Return whether a scene lies on both sides of 180 degrees of longitude.
+
+    There other CRS wrap longitudes, so that its outline in them is torn.
+    """
+    world = Grid(1, 1, Affine.identity(), CRS.from_epsg(4326))
+    if grid.crs is not None and grid.crs.is_geographic:
+        ends = [(grid.transform @ (x, y))[0] for x in (0, grid.width) for y in (0, grid.height)]
+        west, east = min(ends), max(ends)
+        return east - west < 180 and any(west < turn < east for turn in (-180, 180))
+    longitudes, _ = _outline(grid, grid.box, world)
+    torn = np.abs(np.diff(longitudes, append=longitudes[:1])) > 180
+    # An odd number is around a pole, where longitudes take all values.
+    return bool(torn.any() and torn.sum() % 2 == 0)
 
 
 def around(scene: Grid, reference: Grid, edge: int) -> Box:

@@ -33,6 +33,8 @@ from crossband.raster.warp import check_georeference
 EVERYWHERE = "all"
 #: Side in pixels of the windows of a place that are read at once.
 SIDE = 1024
+#: Geometries, and how many lists their positions lie in.
+_DEPTHS = {"Point": 0, "Polygon": 2, "MultiPolygon": 3}
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def _crs(data: Mapping[str, Any], path: str | Path) -> CRS:
 
 def _named(feature: Mapping[str, Any], number: int, name: str | None, path: str | Path) -> str:
     properties = feature.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise InputError(f"{path}: place {number}: its properties are not as GeoJSON has them")
     if name is not None:
         if properties.get(name) in (None, ""):
             known = ", ".join(map(str, properties)) or "none"
@@ -201,16 +205,12 @@ def _named(feature: Mapping[str, Any], number: int, name: str | None, path: str 
 
 def _geometry(geometry: Any, label: str) -> Mapping[str, Any]:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in ("Point", "Polygon", "MultiPolygon"):
+    if not isinstance(kind, str) or kind not in _DEPTHS:
         raise InputError(f"{label}: a {kind or 'place without geometry'}; give points or polygons")
     try:
-        corners = np.array(list(_corners(geometry["coordinates"])), np.float64)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return {"type": kind, "coordinates": _flat(geometry.get("coordinates"), _DEPTHS[kind])}
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{label}: its coordinates are not as GeoJSON has them") from error
-    if corners.ndim != 2 or not np.isfinite(corners).all():
-        raise InputError(f"{label}: its coordinates are not as GeoJSON has them")
-    # Heights are dropped: the transformation must not depend on them.
-    return {"type": kind, "coordinates": _flat(geometry["coordinates"])}
 
 
 def _corners(coordinates: Any) -> Iterator[tuple[float, float]]:
@@ -218,16 +218,29 @@ def _corners(coordinates: Any) -> Iterator[tuple[float, float]]:
     if isinstance(coordinates[0], int | float):
         yield float(coordinates[0]), float(coordinates[1])
         return
-    if not isinstance(coordinates, list):  # the recursion into a string would not end
-        raise TypeError
     for part in coordinates:
         yield from _corners(part)
 
 
-def _flat(coordinates: Any) -> Any:
-    if isinstance(coordinates[0], int | float):
-        return [float(c) for c in coordinates[:2]]
-    return [_flat(part) for part in coordinates]
+def _flat(coordinates: Any, depth: int) -> list[Any]:
+    """Return coordinates without heights, on which the transformation must not depend.
+
+    Args:
+        coordinates: as a file has them.
+        depth: of the lists in which positions lie.
+
+    Raises:
+        ValueError: lists of another depth, empty ones, or a position that is none.
+        OverflowError: a number beyond all floats.
+    """
+    if not isinstance(coordinates, list) or not coordinates:
+        raise ValueError("no list")
+    if depth:
+        return [_flat(part, depth - 1) for part in coordinates]
+    numbers = [float(c) for c in coordinates[:2] if type(c) in (int, float)]
+    if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError("no position")
+    return numbers
 
 
 def _in_pixels(coordinates: Any, affine: Affine) -> Any:
