@@ -325,8 +325,10 @@ of a step of CycleGAN (`--profile`). It is the same in both ways, so that in fp3
 passes, copies and optimisers can be saved. bf16 makes convolutions up to about twice as fast, less
 so small ones (`wgan-gp-small`, whose layers have 4 to 32 pixels a side). A step of `mlp`, which has
 4,481 weights, takes 3 ms: 60 % of them are passes through the network, and the trainer takes 27 %.
+A processor with AMX computes bf16 faster, so that the same code gains more there.
 
 The same step may take a fifth longer in one process than in the next, on the same idle machine. So
 flow matching, DualGAN, CycleGAN, UNIT and UNIT-ViT were timed in two to four starts (`--again`).
-The two rows of NIR-GAN, and half of that of UNIT-ViT, are from before padding stayed in bf16.
+On the EPYC the two rows of NIR-GAN, and half of that of UNIT-ViT, are from before padding stayed in
+bf16. On the Xeon other work ran beside some rounds.
 """

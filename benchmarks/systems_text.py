@@ -259,10 +259,9 @@ STORIES = {
     ),
     "super-resolution/photographs": (
         "A light network for photographs at x4, compared as published systems are. Its training "
-        "pictures allow research only, so that no weights are shipped. It is behind VDSR, which "
-        "was trained on the same pictures. Most of its gain comes while the learning rate "
-        "falls: after 1,000 steps it is as good as after 7,000, so that the rate is too high at "
-        "first."
+        "pictures allow research only, so that no weights are shipped. It is ahead of VDSR, which "
+        "was trained on the same pictures, at all three sets. With a Muon rate of 0.02 instead of "
+        "0.006, 64 channels, and no smaller copies of the pictures it was 0.3 to 0.7 dB worse."
     ),
     "super-resolution/sharpen": (
         "The 20 m bands of Sentinel-2 at 10 m, guided by the 10 m bands. It was not part of these "
