@@ -103,7 +103,10 @@ def page(docs: Path) -> str:
 
     parts += ["## How fast is a training step?", SPEED]
     for machine, name in SPEED_OF.items():
-        parts += [f"{machine} (`{name}`):", speed_table(_read(docs / name, {}))]
+        found = _read(docs / name, {})
+        parts.append(f"{machine} (`{name}`){':' if found else ': not measured on an idle machine.'}")
+        if found:
+            parts.append(speed_table(found))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
