@@ -104,7 +104,9 @@ def page(docs: Path) -> str:
     parts += ["## How fast is a training step?", SPEED]
     for machine, name in SPEED_OF.items():
         found = _read(docs / name, {})
-        parts.append(f"{machine} (`{name}`){':' if found else ': not measured on an idle machine.'}")
+        parts.append(
+            f"{machine} (`{name}`){':' if found else ': not measured on an idle machine.'}"
+        )
         if found:
             parts.append(speed_table(found))
     return "\n\n".join(part.strip() for part in parts) + "\n"
