@@ -260,8 +260,7 @@ STORIES = {
     "super-resolution/photographs": (
         "A light network for photographs at x4, compared as published systems are. Its training "
         "pictures allow research only, so that no weights are shipped. It is ahead of VDSR, which "
-        "was trained on the same pictures, at all three sets. With a Muon rate of 0.02 instead of "
-        "0.006, 64 channels, and no smaller copies of the pictures it was 0.3 to 0.7 dB worse."
+        "was trained on the same pictures, at all three sets."
     ),
     "super-resolution/sharpen": (
         "The 20 m bands of Sentinel-2 at 10 m, guided by the 10 m bands. It was not part of these "

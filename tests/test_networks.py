@@ -469,7 +469,6 @@ def test_discriminators_score_patches(name, arguments):
     scores = network(torch.rand(2, 3, size, size), torch.rand(2, 1, size, size))
     assert scores.shape[:2] == (2, 1)
     assert scores.isfinite().all()
-    assert min(scores.shape[2:]) >= 1
 
 
 def test_a_blend_is_the_weighted_mean():
