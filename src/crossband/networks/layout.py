@@ -15,6 +15,7 @@ def laid_out(network: N, device: torch.device | None = None) -> N:
 
     Convolutions are fastest with channels last. On a CPU an instance norm copies all that it sees
     into contiguous order and leaves it there, so a network that has some is faster in that order.
+    So is one without convolutions of more than a pixel, which works on each band.
 
     Args:
         network: whose weights are moved.
@@ -22,12 +23,20 @@ def laid_out(network: N, device: torch.device | None = None) -> N:
     """
     on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
     norms = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
-    order = torch.contiguous_format if on_cpu and norms else torch.channels_last
+    sizes = {m.kernel_size for m in network.modules() if isinstance(m, nn.Conv2d)}
+    apart = norms or sizes <= {(1, 1)}
+    order = torch.contiguous_format if on_cpu and apart else torch.channels_last
     moved: Any = network
     moved.to(memory_format=order)
     for module in moved.modules():
         module.memory_format = order
     return network
+
+
+def order_of(network: nn.Module) -> torch.memory_format:
+    """Return the order of memory that `laid_out` gave a network; contiguous for any other one."""
+    order: torch.memory_format = getattr(network, "memory_format", torch.contiguous_format)
+    return order
 
 
 def laid_out_for(network: nn.Module, x: Tensor) -> Tensor:

@@ -7,11 +7,20 @@ the example in the graph, and the graph would be wrong for every other one.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def is_traced() -> bool:
     """Return whether a network is being traced into an ONNX graph."""
     return torch.onnx.is_in_onnx_export()
+
+
+def infers_on_cpu(x: Tensor) -> bool:
+    """Return whether this image is translated on a CPU, without gradients and not for a trace.
+
+    Then loops of `pixel_kernels` may take the place of PyTorch's operations.
+    """
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
 
 
 def largest(one: int, other: int) -> int:

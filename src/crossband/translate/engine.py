@@ -18,7 +18,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.errors import ModelError
 from crossband.model import Model, identity
 from crossband.networks.conditions import Conditions
-from crossband.networks.layout import laid_out, laid_out_for
+from crossband.networks.layout import laid_out, laid_out_for, order_of
 from crossband.raster.grid import Window
 from crossband.translate.conditions import SceneConditions
 from crossband.translate.tiles import TileBatch
@@ -124,20 +124,20 @@ class Engine:
             return PreparedBatch(batch, cores, None, None)
         unit = windows[0].unit
         low, span = self._range(unit, "source")
-        shape = windows[0].values.shape
-        inputs = np.empty((len(windows), *shape[1:], shape[0]), np.float32)  # channels last
-        for sample, window in zip(inputs, windows, strict=True):
+        shape = (len(windows), *windows[0].values.shape)
+        inputs = torch.empty(shape, memory_format=order_of(self.model.network))
+        for sample, window in zip(inputs.numpy(), windows, strict=True):
             with np.errstate(over="ignore"):  # the largest numbers of float32
                 normal = window.values - low
                 normal /= span
             # Masked pixels get each band's low value, so that overlapping tiles agree. Training
             # fills them with the same value.
             normal[:, ~window.mask] = 0.0
-            sample[...] = normal.transpose(1, 2, 0)
+            sample[...] = normal
         return PreparedBatch(
             batch,
             cores,
-            torch.from_numpy(inputs).permute(0, 3, 1, 2),
+            inputs,
             conditions.at([tile.source for tile in batch.tiles]),
         )
 

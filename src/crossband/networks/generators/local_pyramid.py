@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
-from crossband.networks.tracing import is_traced
+from crossband.networks.tracing import infers_on_cpu, is_traced
 
 #: Side of the finest cells, in pixels, and the ratio of the cell sizes of two successive levels.
 CELL, STEP = 4, 2
@@ -198,6 +198,8 @@ class LocalPyramid(Generator):
             return self._train(x, levels, rows, columns, wanted)
         members = cast("list[_Member]", list(self.members))
         contexts = [member.context_vectors(levels) for member in members]
+        if infers_on_cpu(x):
+            return self._compiled(x, contexts, rows, columns)
         outputs = []
         for some in strips_of(rows, columns.stop - columns.start):
             pixels = self._pixel_features(x[..., some, columns])
@@ -206,6 +208,21 @@ class LocalPyramid(Generator):
                 total = total + member.output(pixels, interpolate_cells(vectors, some, columns))
             outputs.append((total / len(members)).permute(0, 3, 1, 2))
         return torch.cat(outputs, dim=2)
+
+    def _compiled(self, x: Tensor, contexts: list[Tensor], rows: slice, columns: slice) -> Tensor:
+        """Translate rows and columns with loops that are compiled for the CPU."""
+        from crossband.networks.pixel_kernels import PixelStage  # Numba takes a while
+
+        stage, vectors = PixelStage(list(self.members)), torch.stack(contexts)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        result = x.new_empty(len(x), self.out_channels, height, width)
+        for some in strips_of(rows, width):
+            pixels = self._pixel_features(x[..., some, columns])
+            into = result[:, :, some.start - rows.start : some.stop - rows.start]
+            corner = (some.start, columns.start)
+            for number, sample in enumerate(pixels):
+                into[number] = stage(sample, vectors, number, corner, CELL)
+        return result
 
     def _train(
         self, x: Tensor, levels: list[Tensor], rows: slice, columns: slice, wanted: Tensor | None
@@ -250,6 +267,10 @@ class LocalPyramid(Generator):
 
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
+        if infers_on_cpu(x):
+            from crossband.networks.pixel_kernels import sums_of_cells
+
+            return sums_of_cells(x, CELL, USUAL["colour"][0])
         strips = strips_of(slice(0, x.shape[-2]), x.shape[-1])
         return torch.cat([self._cells(x, rows) for rows in strips], dim=2)
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
-from crossband.networks.tracing import is_traced
+from crossband.networks.tracing import infers_on_cpu
 
 #: Pixels that an MLP computes at once on a CPU, so that its hidden layers stay in the cache.
 CACHED = 8192
@@ -120,9 +120,14 @@ class PerPixelMLP(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, Cs, H, W] -> float32 [B, Ct, H, W]."""
+        convolutions = [layer for layer in self.hidden if isinstance(layer, nn.Conv2d)]
+        parts = infers_on_cpu(x) and x.numel() > 0
+        if parts and len(convolutions) > 1:
+            from crossband.networks.pixel_kernels import mlp_outputs  # Numba takes a while
+
+            return mlp_outputs([*convolutions, self.last], x.float(), CACHED)
         pixels = x.movedim(1, -1).reshape(-1, self.in_channels)
-        cached = x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
-        some = torch.split(pixels, CACHED) if cached and len(pixels) else (pixels,)
+        some = torch.split(pixels, CACHED) if parts else (pixels,)
         values = torch.cat([self._values(part) for part in some])
         return values.view(x.shape[0], *x.shape[-2:], self.out_channels).permute(0, 3, 1, 2)
 
