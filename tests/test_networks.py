@@ -62,6 +62,7 @@ def guided(network, x, guide):
 
 @pytest.mark.parametrize(("name", "arguments"), CASES)
 def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
+    torch.manual_seed(0)  # with unlucky weights a rectifier hides the farthest pixels
     network = waken(build(Generator, name, arguments))
     if network.margin is None:
         pytest.skip("sees the whole image, and says so")

@@ -91,11 +91,11 @@ class FamiliarBlend(Blend):
         first, *others = self.shares
         mean = output * first
         for part, share in zip(list(self.parts)[1:], others, strict=True):
-            mean = mean + part_output(part, x, conditions) * share
+            mean = mean.add(part_output(part, x, conditions), alpha=share)
         rows, columns = (slice(0, length) for length in x.shape[-2:])
         cells = self.weights(network.description(levels))
         weight = interpolate_cells(cells, rows, columns, network.stride).permute(0, 3, 1, 2)
-        return mean + weight * (output - mean)
+        return mean.lerp(output, weight)
 
     def weights(self, description: Tensor) -> Tensor:
         """Return the first generator's weight in each cell: [B, h, w, F] -> [B, h, w, 1]."""
