@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from crossband.networks import pixel_kernels
+from crossband.networks import pixel_kernels, uncertainty
 from crossband.networks.generators import local_pyramid, per_pixel
 from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.generators.per_pixel import PerPixelMLP
+from crossband.networks.generators.subpixel_resnet import SubpixelResNet
 
 
 def image(bands=3, height=50, width=71, count=2):
@@ -81,6 +82,31 @@ def test_a_perceptron_in_bfloat16_is_nearer_to_the_exact_one_than_that_of_pytorc
             plain(monkeypatch, per_pixel)
             theirs = network(x)
     assert 0 < (ours - exact).abs().mean() < (theirs - exact).abs().mean()
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("guided", [False, True])
+def test_widths_and_dissimilarity_are_the_same(monkeypatch, scale, guided):
+    torch.manual_seed(5)
+    network = PerPixelMLP(3, 3, width=6) if scale == 1 else SubpixelResNet(3, 3, scale=2, width=6)
+    around = uncertainty.surroundings_of(network)
+    features = around.moments * around.levels
+    seen = uncertainty.seen_features(network)
+    head = uncertainty.WidthHead(features, seen, 7, 12 if guided else 6)
+    far = uncertainty.Dissimilarity(features, 5, 6)
+    torch.nn.init.normal_(far.turn)
+    uncertain = uncertainty.UncertainGenerator(network, head, far, 6, guided=guided).eval()
+    x = image()
+    x[1, 0, 30, 40] = -3.0  # far outside of what the head is clipped to
+    with torch.inference_mode():
+        found = uncertain(x)
+        plain(monkeypatch, uncertainty)
+        expected = uncertain(x)
+    assert (
+        found.shape == expected.shape == (2, 3 + (12 if guided else 6) + 1, 50 * scale, 71 * scale)
+    )
+    assert torch.allclose(found, expected, rtol=2e-5, atol=2e-6)
+    assert expected[:, 3:].std(dim=(0, 2, 3)).min() > 1e-3
 
 
 def test_the_gelu_is_that_of_the_error_function():

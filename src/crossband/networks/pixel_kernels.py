@@ -75,6 +75,24 @@ def _gelu(value: Any) -> Any:
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _exp(value: Any) -> Any:
+    """Return the exponential of a number between -80 and 80, within 4e-7 of it."""
+    power = value * np.float32(1.4426950408889634)  # 2 ** power
+    whole = np.floor(power + np.float32(0.5))
+    x = (power - whole) * np.float32(0.6931471805599453)
+    series = np.float32(1 / 120) + x * np.float32(1 / 720)
+    series = np.float32(1 / 6) + x * (np.float32(1 / 24) + x * series)
+    series = np.float32(1) + x * (np.float32(1) + x * (np.float32(0.5) + x * series))
+    return series * _float(np.uint32(np.int32(whole) + np.int32(127)) << np.uint32(23))
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _tanh(value: Any) -> Any:
+    value = min(max(value, np.float32(-9)), np.float32(9))  # beyond it is 1 in float32
+    return np.float32(1) - np.float32(2) / (_exp(value + value) + np.float32(1))
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
 def _halved(value: Any) -> Any:
     """Return the bits of the nearest bfloat16; ties to even."""
     bits = _bits(value)
@@ -86,6 +104,40 @@ def _halved(value: Any) -> Any:
 def _doubled(bits: Any) -> Any:
     """Return the float32 of the bits of a bfloat16."""
     return _float(np.uint32(bits) << np.uint32(16))
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _neighbours(pixel: Any, cell: Any, count: Any) -> Any:
+    """Return the cells with centres before and after that of a pixel, and the share of the second.
+
+    Beyond the centres of the outermost cells, these count alone.
+    """
+    exact = min(max((pixel + 0.5) / cell - 0.5, 0.0), count - 1.0)
+    first = int(exact)
+    return first, min(first + 1, count - 1), np.float32(exact - first)
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _at_row(cells: Any, row: Any, cell: Any, line: Any) -> None:
+    """Interpolate values of cells [h, w, K] to a row of pixels, into [w, K]."""
+    above, below, share = _neighbours(row, cell, cells.shape[0])
+    for j in range(cells.shape[1]):
+        for k in range(cells.shape[2]):
+            value = cells[above, j, k]
+            line[j, k] = value + (cells[below, j, k] - value) * share
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _at_columns(line: Any, channel: Any, cell: Any, values: Any) -> None:
+    """Interpolate one channel of `_at_row` to the pixels of the row."""
+    for j in range(-1, len(line)):  # the pixels between the centres of cells j and j + 1
+        west = line[max(j, 0), channel]
+        slope = (line[min(j + 1, len(line) - 1), channel] - west) / np.float32(cell)
+        start = max(int(np.ceil((j + 0.5) * cell - 0.5)), 0)
+        stop = min(int(np.ceil((j + 1.5) * cell - 0.5)), len(values))
+        offset = np.float32((j + 0.5) * cell - 0.5)
+        for c in range(start, stop):
+            values[c] = west + slope * (np.float32(c) - offset)
 
 
 @functools.cache
@@ -103,23 +155,15 @@ def first_layer(features: int, hidden: int, halved: bool) -> Kernel:
     ) -> None:
         # pixels [R, C, F]; vectors [M, B, h, w, K]; weights [M, F, K]; result [M, R, C, K]
         rows, columns = pixels.shape[:2]
-        members, _, height, width = vectors.shape[:4]
+        members, width = len(vectors), vectors.shape[3]
         line = np.empty((width, hidden), np.float32)  # vectors at the row of the pixel
         for member in range(members):
             weight = weights[member]
             for r in range(rows):
-                place = min(max((corner[0] + r + 0.5) / cell - 0.5, 0.0), height - 1.0)
-                above = int(place)
-                below, share = min(above + 1, height - 1), np.float32(place - above)
-                for j in range(width):
-                    for k in range(hidden):
-                        value = vectors[member, sample, above, j, k]
-                        line[j, k] = value + (vectors[member, sample, below, j, k] - value) * share
+                _at_row(vectors[member, sample], corner[0] + r, cell, line)
                 for c in range(columns):
-                    place = min(max((corner[1] + c + 0.5) / cell - 0.5, 0.0), width - 1.0)
-                    left = int(place)
-                    share = np.float32(place - left)
-                    west, east = line[left], line[min(left + 1, width - 1)]
+                    left, right, share = _neighbours(corner[1] + c, cell, width)
+                    west, east = line[left], line[right]
                     pixel, units = pixels[r, c], result[member, r, c]
                     for k in range(hidden):
                         value = west[k] + (east[k] - west[k]) * share
@@ -270,6 +314,76 @@ def cell_sums(bands: int, cell: int, centre: float) -> Kernel:
                     for j in range(width // cell):
                         total = sums[number, j * cell : (j + 1) * cell].sum()
                         result[number, r // cell - 1, j] = total * per_cell
+
+    return compiled(loop)
+
+
+@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+def _seen_at(maps: Any, output: Any, row: Any, least: Any, most: Any, pixels: Any) -> None:
+    """Write what a `WidthHead` sees of a row of pixels: maps, output and its square, [seen, W]."""
+    shown, targets = len(maps), len(output)
+    for f in range(shown):
+        for c in range(pixels.shape[1]):
+            pixels[f, c] = min(max(maps[f, row, c], least), most)
+    for t in range(targets):
+        for c in range(pixels.shape[1]):
+            value = min(max(output[t, row, c], least), most)
+            pixels[shown + t, c], pixels[shown + targets + t, c] = value, value * value
+
+
+@functools.cache
+def width_loop(seen: int, hidden: int, limits: tuple[float, float, float, float]) -> Kernel:
+    """Return the loop over pixels of a `WidthHead`, with the features of its pixels.
+
+    Args:
+        seen: features of a pixel.
+        hidden: units, K.
+        limits: between the first two are the features, between the others the logarithms of widths.
+    """
+    least, most, narrowest, widest = (np.float32(limit) for limit in limits)
+
+    def loop(
+        maps: Any, output: Any, cells: Any, cell: Any, into: Any, out: Any, bias: Any, result: Any
+    ) -> None:
+        # maps [M, H, W]; output [Ct, H, W]; cells [h, w, K]; into [seen, K]; out [O, K]; bias [O];
+        # result [O or more, H, W]
+        outputs, (rows, columns) = len(out), output.shape[1:]
+        line = np.empty((cells.shape[1], hidden), np.float32)
+        pixels, units = np.empty((seen, columns), np.float32), np.empty(columns, np.float32)
+        for r in range(rows):
+            _at_row(cells, r, cell, line)
+            _seen_at(maps, output, r, least, most, pixels)
+            for o in range(outputs):
+                result[o, r] = bias[o]
+            for k in range(hidden):
+                _at_columns(line, k, cell, units)
+                for f in range(seen):
+                    weight = into[f, k]
+                    for c in range(columns):
+                        units[c] += weight * pixels[f, c]
+                for c in range(columns):
+                    units[c] = _tanh(units[c])
+                for o in range(outputs):
+                    weight = out[o, k]
+                    for c in range(columns):
+                        result[o, r, c] += weight * units[c]
+            for o in range(outputs):
+                for c in range(columns):
+                    result[o, r, c] = _exp(min(max(result[o, r, c], narrowest), widest))
+
+    return compiled(loop)
+
+
+@functools.cache
+def cell_values() -> Kernel:
+    """Return the loop that interpolates one value of each cell to the pixels."""
+
+    def loop(cells: Any, cell: Any, result: Any) -> None:
+        # cells [h, w, 1]; result [H, W]
+        line = np.empty((cells.shape[1], 1), np.float32)
+        for r in range(len(result)):
+            _at_row(cells, r, cell, line)
+            _at_columns(line, 0, cell, result[r])
 
     return compiled(loop)
 

@@ -13,6 +13,7 @@ from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.guided_correction import _CorrectedGenerator
 from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
+from crossband.networks.tracing import infers_on_cpu
 
 #: Logarithms of widths, in normalised units of the target, are clipped here.
 NARROWEST, WIDEST = -7.0, 3.0
@@ -291,6 +292,8 @@ class UncertainGenerator(nn.Module):
         cell, maps = self.around.stride * (width // x.shape[-1]), None
         if self.head is not None:
             maps = source_maps(x, out)
+        if infers_on_cpu(x):
+            return self._compiled(maps, out, hidden, far, cell)
         # Rows of large cells are interpolated together: parts of them would be computed again.
         step = max(CACHED // width, cell if cell > self.around.stride else 1)
         rows = [slice(top, min(top + step, height)) for top in range(0, height, step)]
@@ -303,6 +306,26 @@ class UncertainGenerator(nn.Module):
                 result[:, : self.widths, some] = widths.movedim(-1, 1)
             if far is not None:
                 result[:, -1, some] = interpolate_cells(far, *where, cell)[..., 0]
+        return result
+
+    def _compiled(
+        self, maps: Tensor | None, out: Tensor, hidden: Tensor | None, far: Tensor | None, cell: int
+    ) -> Tensor:
+        """Return widths and dissimilarity by loops that are compiled for the CPU."""
+        from crossband.networks import pixel_kernels  # Numba takes a while
+
+        result = out.new_ones(len(out), self.extra, *out.shape[-2:])
+        for number, channels in enumerate(result.numpy()):
+            if self.head is not None and hidden is not None and maps is not None:
+                into = self.head.pixels.weight.detach().T.contiguous().numpy()
+                last = (self.head.out.weight.detach().numpy(), self.head.out.bias.detach().numpy())
+                limits = (LEAST, MOST, NARROWEST, WIDEST)
+                loop = pixel_kernels.width_loop(*into.shape, limits)
+                given = (maps[number], out[number], hidden[number])
+                loop(*(v.contiguous().numpy() for v in given), cell, into, *last, channels)
+            if far is not None:
+                cells = far[number].contiguous().numpy()
+                pixel_kernels.cell_values()(cells, cell, channels[-1])
         return result
 
 
