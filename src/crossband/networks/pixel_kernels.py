@@ -8,7 +8,7 @@ matrices remain PyTorch's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numba
@@ -20,20 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: LLVM may add in any order. NaN and infinity stay what they are, unlike with `fastmath=True`.
-compiler: Any = functools.partial(
-    numba.njit, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
-)
-Kernel = Callable[..., None]
-
-
-def compiled(function: Kernel) -> Kernel:
-    """Compile a function at its first call; the result is kept on disk for later processes."""
-    try:
-        made: Kernel = compiler(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        made = compiler()(function)
-    return made
+from crossband.core.compiled import Loop, compiled
 
 
 def _cast(source: Any, target: Any, llvm: ir.Type) -> Any:
@@ -141,7 +128,7 @@ def _at_columns(line: Any, channel: Any, cell: Any, values: Any) -> None:
 
 
 @functools.cache
-def first_layer(features: int, hidden: int, halved: bool) -> Kernel:
+def first_layer(features: int, hidden: int, halved: bool) -> Loop:
     """Return the loop over pixels that ends with the activations of the first hidden layer.
 
     Args:
@@ -172,11 +159,11 @@ def first_layer(features: int, hidden: int, halved: bool) -> Kernel:
                         value = _hardswish(value)
                         units[k] = _halved(value) if halved else value
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @functools.cache
-def last_layer(hidden: int, halved: bool) -> Kernel:
+def last_layer(hidden: int, halved: bool) -> Loop:
     """Return the loop over pixels from sums of the second hidden layer to the mean output.
 
     Args:
@@ -198,11 +185,11 @@ def last_layer(hidden: int, halved: bool) -> Kernel:
                     total += part
                 result[target, n] = total
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @functools.cache
-def mlp_first(bands: int, hidden: int, halved: bool) -> Kernel:
+def mlp_first(bands: int, hidden: int, halved: bool) -> Loop:
     """Return the loop over pixels from colours to the activations of the first hidden layer.
 
     Args:
@@ -225,11 +212,11 @@ def mlp_first(bands: int, hidden: int, halved: bool) -> Kernel:
                 value = _gelu(value)
                 units[k] = _halved(value) if halved else value
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @functools.cache
-def mlp_last(hidden: int, halved: bool) -> Kernel:
+def mlp_last(hidden: int, halved: bool) -> Loop:
     """Return the loop over pixels from the sums of the last hidden layer to the output.
 
     Args:
@@ -250,7 +237,7 @@ def mlp_last(hidden: int, halved: bool) -> Kernel:
                     total += weight[k] * activations[k]
                 result[target, start + n] = total
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -266,7 +253,7 @@ def _brightness(image: Any, row: int, light: Any, valid: Any) -> None:
 
 
 @functools.cache
-def cell_sums(bands: int, cell: int, centre: float) -> Kernel:
+def cell_sums(bands: int, cell: int, centre: float) -> Loop:
     """Return the loop over cells that `LocalPyramid` computes its statistics from.
 
     Args:
@@ -315,7 +302,7 @@ def cell_sums(bands: int, cell: int, centre: float) -> Kernel:
                         total = sums[number, j * cell : (j + 1) * cell].sum()
                         result[number, r // cell - 1, j] = total * per_cell
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @numba.njit(inline="always")  # type: ignore[untyped-decorator]
@@ -332,7 +319,7 @@ def _seen_at(maps: Any, output: Any, row: Any, least: Any, most: Any, pixels: An
 
 
 @functools.cache
-def width_loop(seen: int, hidden: int, limits: tuple[float, float, float, float]) -> Kernel:
+def width_loop(seen: int, hidden: int, limits: tuple[float, float, float, float]) -> Loop:
     """Return the loop over pixels of a `WidthHead`, with the features of its pixels.
 
     Args:
@@ -371,11 +358,11 @@ def width_loop(seen: int, hidden: int, limits: tuple[float, float, float, float]
                 for c in range(columns):
                     result[o, r, c] = _exp(min(max(result[o, r, c], narrowest), widest))
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 @functools.cache
-def cell_values() -> Kernel:
+def cell_values() -> Loop:
     """Return the loop that interpolates one value of each cell to the pixels."""
 
     def loop(cells: Any, cell: Any, result: Any) -> None:
@@ -385,7 +372,7 @@ def cell_values() -> Kernel:
             _at_row(cells, r, cell, line)
             _at_columns(line, 0, cell, result[r])
 
-    return compiled(loop)
+    return compiled(loop, any_order=True)
 
 
 class PixelStage:

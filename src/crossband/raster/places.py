@@ -18,7 +18,7 @@ from rasterio.warp import transform
 from crossband.errors import InputError
 from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Box, Grid
-from crossband.raster.separable import rounded
+from crossband.raster.separable import STEPS, rounded
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -57,12 +57,13 @@ def places(to: Grid, of: Grid, corners: bool = False) -> tuple[Array, Array]:
     columns, rows, bent = _between_knots(x, y, to, of)
     if bent.any():
         down, across = np.nonzero(bent)
-        columns[bent], rows[bent] = located(to, column[across], row[down], of)
-    return rounded(rows), rounded(columns)
+        there = located(to, column[across], row[down], of)
+        columns[bent], rows[bent] = (rounded(at) for at in there)
+    return rows, columns
 
 
 def _between_knots(x: Array, y: Array, to: Grid, of: Grid) -> tuple[Array, Array, Mask]:
-    """Return columns and rows [h, w] on `of`, and where they have to be projected one by one.
+    """Return columns and rows [h, w] on `of`, rounded, and where each has to be projected.
 
     Args:
         x: columns [w] of `to`, counted from where x is 0.
@@ -70,6 +71,8 @@ def _between_knots(x: Array, y: Array, to: Grid, of: Grid) -> tuple[Array, Array
         to: an upright grid.
         of: the other grid.
     """
+    from crossband.raster.loops import between  # Numba takes a while
+
     first = [math.floor(at[0] / KNOT) - 1 for at in (x, y)]
     across, down = (
         np.arange(begin, math.floor(at[-1] / KNOT) + 3) * KNOT
@@ -85,15 +88,12 @@ def _between_knots(x: Array, y: Array, to: Grid, of: Grid) -> tuple[Array, Array
     i, j = (
         np.floor(at / KNOT).astype(int) - begin for at, begin in zip((x, y), first, strict=True)
     )
-    right, low = x / KNOT - first[0] - i, (y / KNOT - first[1] - j)[:, None]
+    right, low = x / KNOT - first[0] - i, y / KNOT - first[1] - j
     found = []
     bent = np.zeros((len(down) - 3, len(across) - 3), bool)
     for knot in (k.reshape(len(down), len(across)) for k in knots):
-        lines = knot[:, i] * (1 - right) + knot[:, i + 1] * right
-        at = np.diff(lines, axis=0)[j]
-        at *= low
-        at += lines[j]
-        found.append(at)
+        found.append(np.empty((len(y), len(x))))
+        between(knot, j, i, low, right, float(STEPS), found[-1])
         bent |= ~(_bow(knot) <= BENT)
     all_bent = bent[j - 1][:, i - 1] if bent.any() else np.zeros_like(found[0], bool)
     return found[0], found[1], all_bent

@@ -30,8 +30,6 @@ Mask = NDArray[np.bool_]
 _FRACTIONS = 2**14
 #: Weights that are held at a time.
 _HELD = 2**22
-#: Places at which an image is read at a time, so that what is computed stays in the cache.
-_AT_ONCE = 2**13
 #: Pixels whose blocks are smaller than this, in pixels of the other grid, are smaller than one.
 _SMALLER = 0.9
 #: A pixel is valid where this share of its weights lies on valid ones.
@@ -116,31 +114,10 @@ class _Image:
 
     def cubic(self, rows: Array, columns: Array) -> Values:
         """Return values [C, n] by cubic convolution at places whose sixteen pixels are valid."""
+        from crossband.raster.loops import cubic  # Numba takes a while
+
         made = np.empty((len(self._padded), len(rows)), np.float32)
-        width = self._padded.shape[2]
-        kernel = np.ascontiguousarray(_weights_of(cubic_weights, 2).T)
-        for start in range(0, len(rows), _AT_ONCE):
-            few = slice(start, start + _AT_ONCE)
-            first, weights = [], []
-            for where in (rows[few], columns[few]):
-                floor = np.floor(where)
-                part = np.rint((where - floor) * _FRACTIONS).astype(np.intp)
-                first.append(floor.astype(np.intp) + 1)
-                weights.append([of_tap.take(part) for of_tap in kernel])
-            at = first[0] * width + first[1]
-            line, value = (np.empty(len(at), np.float32) for _ in range(2))
-            for number, band in enumerate(self._padded):
-                flat, total = band.ravel(), made[number, few]
-                total[:] = 0.0
-                for i, down in enumerate(weights[0]):
-                    line[:] = 0.0
-                    for j, across in enumerate(weights[1]):
-                        # Clipping finds nothing to clip: the other modes copy.
-                        flat[i * width + j :].take(at, out=value, mode="clip")
-                        value *= across
-                        line += value
-                    line *= down
-                    total += line
+        cubic(self._padded, rows, columns, _weights_of(cubic_weights, 2), made)
         return made
 
     def beside_holes(
