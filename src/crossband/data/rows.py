@@ -59,7 +59,7 @@ def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str,
         cell = row[f"{side}_bands"]
         named = [] if pd.isna(cell) else list(parse_bands(cell))
         if named and not set(named) & set(bands):
-            verb = "takes" if side == "source" else "makes"
+            verb = {"source": "takes", "target": "makes", "guide": "is guided by"}[side]
             return (
                 f"the manifest's {side} is {', '.join(named)}, the model {verb} "
                 f"{', '.join(bands)}: take a model for these pairs, or pairs for this model"
@@ -67,13 +67,17 @@ def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str,
     columns = " or ".join(f"{side}_bands" for side in needed)
     words = str(error).partition("; in Python")[0]
     words = words.replace("--bands ", f"the column {columns}, as ")
-    return words.replace("declare --sensor NAME", "declare the sensor in the column sensor")
+    sensor = "guide_sensor" if "guide" in needed else "sensor"
+    return words.replace("declare --sensor NAME", f"declare the sensor in the column {sensor}")
 
 
 def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
     """Open the guide of a row for reading the bands `needed`; see `open_side`."""
     options = guide_options(row, needed)
-    return open_scene(row["guide"], options, needed=needed, opened=packed_guide(row))
+    try:
+        return open_scene(row["guide"], options, needed=needed, opened=packed_guide(row))
+    except BandError as error:
+        raise BandError(explain_bands(error, row, {"guide": needed})) from error
 
 
 def guide_options(row: Mapping[str, Any], needed: list[str]) -> ReadOptions:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.sensors import POSSIBLE
 from crossband.core.warned import warn
 from crossband.errors import InputError
 from crossband.raster.file_reader import FileReader
@@ -76,7 +77,10 @@ class Scene:
             caller stated it, so that a valid zero stays valid.
         named_otherwise: in words, bands that the caller gave by number and the file names as
             others.
-        limits: where set, a physical value below or above is no data.
+        limits: where set, a physical value below or above is no data; by default what the unit
+            cannot have, as fill values that the file does not declare.
+        fill: the first such value that was read; None before there is one.
+        told: people know of it; else they are told when the scene is closed.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class Scene:
         self.dtype = str(np.result_type(*self.dtypes))
         self.has_mask = reader.has_mask
         self.marked = marked or not self.has_mask
-        self.limits: tuple[float, float] | None = None
+        self.limits = POSSIBLE.get(self.unit)
+        self.fill: float | None = None
+        self.told = False
 
     def warn_of_bands(self, option: str = "--bands") -> None:
         """Warn of each band that the caller gave by number though the file names it otherwise."""
@@ -198,19 +204,35 @@ class Scene:
             values[:, part], valid = self.radiometry.physical(stored[:, part], self.marked)
             mask[part] &= valid
             if self.limits is not None:
-                low, high = self.limits
-                mask[part] &= ((values[:, part] >= low) & (values[:, part] <= high)).all(axis=0)
+                self._leave_out_fill(values[:, part], mask[part], self.limits)
             if not mask[part].all():
                 values[:, part][:, ~mask[part]] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
+
+    def _leave_out_fill(
+        self, values: NDArray[np.float32], mask: NDArray[np.bool_], limits: tuple[float, float]
+    ) -> None:
+        far = (values < limits[0]) | (values > limits[1])
+        if far.any():
+            far &= mask
+            if self.fill is None and far.any():
+                self.fill = float(values[far][0])
+            mask &= ~far.any(axis=0)
 
     def _placed(self, box: Box) -> Box:
         """Return the rectangle of the file for a rectangle of the scene."""
         return replace(box, row=self._at.row + box.row, col=self._at.col + box.col)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; tell of a fill value that it does not declare, if one was read."""
         self._reader.close()
+        if self.fill is not None and not self.told:
+            self.told = True
+            warn(
+                f"{self.path}: numbers that are far from {self.unit}, as {self.fill:.4g}, are "
+                f"taken as no data; gdal_edit -a_nodata declares them",
+                stacklevel=3,
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -190,7 +190,7 @@ def translate_scene(
             computer.run(job, streamed, store, statistics, progress)
             if not streamed[0].valid:
                 store.done.clear()  # so that the store is removed
-                raise _no_pixel(model, source, statistics)
+                raise _no_pixel(model, scene, statistics)
             statistics.finishing = _finish(correction, outputs, scene, store, tell)
     return output
 
@@ -224,13 +224,16 @@ def _guided_model(
     return correction, ready, guide
 
 
-def _no_pixel(model: Model, source: str | Path, statistics: Statistics) -> ModelError | MaskedError:
+def _no_pixel(model: Model, scene: Scene, statistics: Statistics) -> ModelError | MaskedError:
     """Return the error for a result without any valid pixel."""
     if statistics.computed:
         return ModelError(
-            f"{model.name}: the model answers NaN or infinity in every valid pixel of {source}"
+            f"{model.name}: the model answers NaN or infinity in every valid pixel of {scene.path}"
         )
-    return MaskedError(f"{source}: every pixel is masked (nodata, NaN or alpha)")
+    scene.told, far = True, "alpha"
+    if scene.fill is not None:
+        far = f"alpha, or numbers far from {scene.unit} as {scene.fill:.4g}"
+    return MaskedError(f"{scene.path}: every pixel is masked (nodata, NaN or {far})")
 
 
 def _tell_what_is_unlike(
