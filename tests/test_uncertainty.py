@@ -226,6 +226,28 @@ def test_bundled_calibrations_are_of_the_weights_beside_them(
     assert uncertain_model(model, unit).network.dissimilarity is not None  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    "change", [{"distance": 1e-300}, {"limit": 1e7}, {"usual": 1e7}, {"turn": -1e9}]
+)
+def test_a_calibration_whose_surroundings_overflow_is_refused(
+    model: Model, tmp_path: Path, change: dict[str, float]
+) -> None:
+    model.save(tmp_path / "model")
+    path = tmp_path / "model" / "calibration.json"
+    data = json.loads(path.read_text())
+    for key, value in change.items():
+        held = data["familiar"]
+        if key == "turn":
+            held[key][0][0] = value
+        elif key == "usual":
+            held[key][0] = value
+        else:
+            held[key] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(CrossbandError, match=r"not between 0 and 1e\+06"):
+        load(tmp_path / "model")
+
+
 def test_a_model_without_calibration(model: Model, scene: Path) -> None:
     model.calibration = None
     with pytest.raises(ModelError, match="crossband calibrate"):

@@ -51,20 +51,26 @@ def test_a_scene_of_nothing_else_is_refused_with_the_number(make_raster, tmp_pat
     assert not (tmp_path / "nir.tif").exists()
 
 
-def test_what_a_sensor_can_measure_stays(make_raster):
+def test_what_can_be_a_measurement_stays(make_raster):
     values = np.full((3, 8, 8), 0.2, np.float32)
-    values[0, 0, :4] = -0.1, 0.0, 2.6, 30.0  # haze corrected too far, a glint, a saturated lamp
+    # Haze corrected too far, a glint, and reflectance without its scale.
+    values[0, 0, :5] = -0.1, 0.0, 2.6, -1000.0, 65535.0
     with warnings.catch_warnings():
         warnings.simplefilter("error", CrossbandWarning)
         with open_scene(make_raster("scene.tif", values), needed=RGB) as scene:
             assert scene.read().mask.all()
 
 
-def test_integers_are_judged_by_what_they_mean(make_raster):
-    values = np.full((3, 8, 8), 2000, np.int16)
+def test_numbers_are_judged_by_what_they_mean(make_raster):
+    values = np.full((3, 8, 8), 0.2, np.float32)
     values[:, 2, 3] = -9999
-    path = make_raster("scene.tif", values, scale=1e-4)
-    with pytest.warns(CrossbandWarning, match="as -0.9999"), open_scene(path, needed=RGB) as scene:
+    path = make_raster("scene.tif", values, offset=1e4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CrossbandWarning)
+        with open_scene(path, needed=RGB) as scene:
+            assert scene.read().mask.all()
+    path = make_raster("scaled.tif", values, scale=2.0)
+    with pytest.warns(CrossbandWarning, match=r"as -2e\+04"), open_scene(path, needed=RGB) as scene:
         mask = scene.read().mask
     assert not mask[2, 3]
     assert mask.sum() == 63

@@ -31,14 +31,9 @@ VALID_RANGE: dict[str, tuple[float, float]] = {
     DISPLAY: (0.0, 1.0),
 }
 
-#: Physical values below or above these are no measurement of the unit, whatever the sensor, but a
-#: fill value that a file does not declare: -9999, -3.4e38, 1e20.
-POSSIBLE: dict[str, tuple[float, float]] = {
-    REFLECTANCE: (-0.5, 2e3),
-    DECIBEL: (-1e3, 1e3),
-    KELVIN: (-1e3, 1e6),
-    DISPLAY: (-1e3, 1e3),
-}
+#: A physical value below or above these is no measurement, in whatever unit, but a fill value that
+#: a file of floats does not declare: -9999, -3.4e38, 1e20. What lacks its scale lies between them.
+POSSIBLE = (-5e3, 1e6)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ NUMBERS = (
     "gsd",
     "weight",
 )
+#: Sizes of numbers above which they are no place or no pixel on the Earth.
+LARGEST = {"lon": 360.0, "lat": 90.0, "gsd": 4e7}
 #: Columns of the radiometry of a target with a sensor of its own. Other targets share the
 #: radiometry of the source.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
@@ -379,9 +381,12 @@ def _number(manifest: Path, row: int, column: str, value: Any) -> float:
     if text is None:
         return float("nan")
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
+    if column in LARGEST and abs(number) > LARGEST[column]:  # NaN: not known
+        raise ManifestError(f"{manifest}: row {row}: {column} {number:g} is not on the Earth")
+    return number
 
 
 def _date(manifest: Path, row: int, column: str, value: Any) -> str | None:

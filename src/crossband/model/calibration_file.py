@@ -33,6 +33,9 @@ from crossband.model.files import CALIBRATION
 
 #: Largest numbers of one list, and of lists in a list.
 _MOST, _ROWS = 4096, 1024
+#: Largest of the numbers by which surroundings are compared: squares of them, and quotients of two
+#: squares, are float32.
+_LARGEST = 1e6
 
 
 def read_calibration(folder: Path, weights: str) -> Calibration | None:
@@ -135,6 +138,9 @@ def _familiar(data: Any) -> Familiar:
     distance, limit = _number(data["distance"]), _number(data["limit"])
     if distance <= 0 or limit <= 0:
         raise ValueError("a distance that is not positive")
+    largest = max(float(np.abs(part).max(initial=0.0)) for part in (turn, centres, usual))
+    if not 1 / _LARGEST <= distance * limit <= _LARGEST or largest > _LARGEST:
+        raise ValueError(f"centres or distances that are not between 0 and {_LARGEST:g}")
     if not isinstance(data["bands"], dict):
         raise ValueError("no quantiles of the bands")
     bands = {

@@ -77,8 +77,8 @@ class Scene:
             caller stated it, so that a valid zero stays valid.
         named_otherwise: in words, bands that the caller gave by number and the file names as
             others.
-        limits: where set, a physical value below or above is no data; by default what the unit
-            cannot have, as fill values that the file does not declare.
+        limits: where set, a physical value below or above is no data; by default what can
+            be no measurement in a file of floats: fill values that it does not declare.
         fill: the first such value that was read; None before there is one.
         told: people know of it; else they are told when the scene is closed.
     """
@@ -102,7 +102,8 @@ class Scene:
         self.dtype = str(np.result_type(*self.dtypes))
         self.has_mask = reader.has_mask
         self.marked = marked or not self.has_mask
-        self.limits = POSSIBLE.get(self.unit)
+        floats = np.issubdtype(self.dtype, np.floating)
+        self.limits: tuple[float, float] | None = POSSIBLE if floats else None
         self.fill: float | None = None
         self.told = False
 

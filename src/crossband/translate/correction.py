@@ -49,7 +49,7 @@ from crossband.translate.guide_file import (
     on_pixels_of,
     open_guide_file,
 )
-from crossband.translate.model_error import ModelError
+from crossband.translate.model_error import MeasuredError
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.provenance import source_fingerprint
 from crossband.translate.residual import Corrected, Difference, OwnBands, Residual
@@ -141,7 +141,7 @@ class GuideCorrection:
                 scenes.append(then)
             self._own: OwnBands | None = None
             if then is not None and self.given == opened.unit and then.unit == source.unit:
-                judged = ModelError(model, then, self.guide, tile)
+                judged = MeasuredError(model, then, self.guide, tile)
                 self._own = OwnBands(judged, judged.source, BandView(source, own))
             elif self._method == RESIDUAL:
                 self._method = DIFFERENCE

@@ -15,7 +15,7 @@ from crossband.translate.window import translate_window
 _SURROUNDINGS = 64
 
 
-class ModelError:
+class MeasuredError:
     """How far measured values of a scene are from computed ones, read by window.
 
     See `difference` for what that is in each unit.
