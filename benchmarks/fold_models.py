@@ -32,9 +32,9 @@ from crossband import load
 from crossband.api import Model
 from crossband.data import manifest as manifests
 from crossband.data.reader import PairReader
+from crossband.networks.cells import cells_at
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.local_pyramid import LocalPyramid
-from crossband.networks.uncertainty import cells_at
 
 RUNS = ROOT / "runs" / "fold-models"
 FOLDS = 4

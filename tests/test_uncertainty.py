@@ -38,8 +38,8 @@ from crossband.model.files import CALIBRATION
 from crossband.model.folder import bundled
 from crossband.model.identity import identity
 from crossband.model.uncertain import uncertain_model
-from crossband.networks.generators.local_pyramid import interpolate_cells
-from crossband.networks.uncertainty import cells_at, surroundings_of
+from crossband.networks.cells import cells_at, interpolate_cells
+from crossband.networks.uncertainty import surroundings_of
 from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
 from crossband.translate.options import IntervalOptions

@@ -24,8 +24,9 @@ def compiled(function: Loop, *, any_order: bool = False) -> Loop:
     """Compile a function at its first call; the result is kept on disk for later processes.
 
     Args:
-        function: in the subset of Python that Numba knows. It is cached by its code and by the
-            numbers of the functions around it.
+        function: in the subset of Python that Numba knows. It is cached by its file and by the
+            numbers of the functions around it. So functions that it calls stand in the same file:
+            a change of another one would not be noticed.
         any_order: sums may be computed in any order, which is faster, and rounded otherwise.
     """
     options = {"fastmath": ANY_ORDER} if any_order else {}
@@ -33,4 +34,10 @@ def compiled(function: Loop, *, any_order: bool = False) -> Loop:
         made: Loop = compiler(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         made = compiler(**options)(function)
+    return made
+
+
+def inlined(function: Loop) -> Loop:
+    """Return a function that loops of the same file may call; it becomes a part of them."""
+    made: Loop = numba.njit(inline="always")(function)
     return made

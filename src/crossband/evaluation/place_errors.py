@@ -26,9 +26,9 @@ from crossband.evaluation.guides import GuidedCandidate
 from crossband.evaluation.wrong_inputs import wrong_cells
 from crossband.model import Model
 from crossband.model.calibration import WINDOWS, GuideClass
+from crossband.networks.cells import cells_at
 from crossband.networks.generators.local_pyramid import member_spread
 from crossband.networks.uncertainty import (
-    cells_at,
     pixel_features,
     source_maps,
     surroundings_of,

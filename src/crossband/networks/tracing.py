@@ -18,7 +18,7 @@ def is_traced() -> bool:
 def infers_on_cpu(x: Tensor) -> bool:
     """Return whether this image is translated on a CPU, without gradients and not for a trace.
 
-    Then loops of `pixel_kernels` may take the place of PyTorch's operations.
+    Then loops of `pixel_loops` may take the place of PyTorch's operations.
     """
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
 

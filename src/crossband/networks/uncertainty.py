@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.networks.base import Generator
+from crossband.networks.cells import interpolate_cells
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.guided_correction import _CorrectedGenerator
-from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.tracing import infers_on_cpu
 
 #: Logarithms of widths, in normalised units of the target, are clipped here.
@@ -139,24 +140,6 @@ def pixel_features(maps: Tensor, output: Tensor) -> Tensor:
     values = torch.cat([maps, output], dim=1).clamp(LEAST, MOST)
     squares = output.clamp(LEAST, MOST).square()
     return torch.cat([values, squares], dim=1).movedim(1, -1)
-
-
-def cells_at(cells: Tensor, rows: Tensor, columns: Tensor, cell: int) -> Tensor:
-    """Interpolate cell values at N pixels, as `interpolate_cells` does: [B, h, w, F] -> [B, N, F].
-
-    Args:
-        cells: values of cells.
-        rows: of the pixels, [N].
-        columns: of the pixels, [N].
-        cell: side of a cell in pixels.
-    """
-    height, width = cells.shape[1:3]
-    x = (2 * columns + 1) / (width * cell) - 1
-    y = (2 * rows + 1) / (height * cell) - 1
-    where = torch.stack([x, y], dim=-1).to(cells.dtype).expand(len(cells), 1, -1, -1)
-    planes = cells.movedim(-1, 1)
-    found = functional.grid_sample(planes, where, padding_mode="border", align_corners=False)
-    return found[:, :, 0].movedim(1, -1)
 
 
 class Dissimilarity(nn.Module):
@@ -312,7 +295,7 @@ class UncertainGenerator(nn.Module):
         self, maps: Tensor | None, out: Tensor, hidden: Tensor | None, far: Tensor | None, cell: int
     ) -> Tensor:
         """Return widths and dissimilarity by loops that are compiled for the CPU."""
-        from crossband.networks import pixel_kernels  # Numba takes a while
+        from crossband.networks import pixel_loops  # Numba takes a while
 
         result = out.new_ones(len(out), self.extra, *out.shape[-2:])
         for number, channels in enumerate(result.numpy()):
@@ -320,12 +303,12 @@ class UncertainGenerator(nn.Module):
                 into = self.head.pixels.weight.detach().T.contiguous().numpy()
                 last = (self.head.out.weight.detach().numpy(), self.head.out.bias.detach().numpy())
                 limits = (LEAST, MOST, NARROWEST, WIDEST)
-                loop = pixel_kernels.width_loop(*into.shape, limits)
+                loop = pixel_loops.width_loop(*into.shape, limits)
                 given = (maps[number], out[number], hidden[number])
                 loop(*(v.contiguous().numpy() for v in given), cell, into, *last, channels)
             if far is not None:
                 cells = far[number].contiguous().numpy()
-                pixel_kernels.cell_values()(cells, cell, channels[-1])
+                pixel_loops.cell_values()(cells, cell, channels[-1])
         return result
 
 

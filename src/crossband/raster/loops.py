@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from crossband.core.compiled import compiled, compiler
+from crossband.core.compiled import compiled, inlined
 
 
-@compiler(inline="always")  # type: ignore[untyped-decorator]
+@inlined
 def _pieces(begin: Any, end: Any) -> Any:
     """Return the pixels before which the pieces of an interval end, and the weights of the pieces.
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from crossband.errors import RecipeError
+from crossband.networks.cells import interpolate_cells
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.blend import Blend, part_output
-from crossband.networks.generators.local_pyramid import LocalPyramid, interpolate_cells
+from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.k_means import k_means, squared_distances
 
 #: Share of the training samples that are closer to a centre than `reach`.

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossband.networks.cells import CELL, interpolate_cells, strips_of
 from crossband.networks.conditions import FACTS
 from crossband.networks.generators.guided import logarithm
 from crossband.networks.generators.guided_correction import Logs, _CorrectedGenerator
-from crossband.networks.generators.local_pyramid import CELL, interpolate_cells, strips_of
 
 #: Standard deviations, in cells, of the Gaussians in which spreads and regressions are computed. A
 #: pixel is compared with their means and with that of the cell itself.

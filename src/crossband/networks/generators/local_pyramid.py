@@ -12,16 +12,14 @@ from torch.nn import functional
 
 from crossband.errors import RecipeError
 from crossband.networks.base import Generator
-from crossband.networks.tracing import infers_on_cpu, is_traced
+from crossband.networks.cells import CELL, STEP, interpolate_cells, strips_of
+from crossband.networks.layers.pyramid_member import PyramidMember
+from crossband.networks.tracing import infers_on_cpu
 
-#: Side of the finest cells, in pixels, and the ratio of the cell sizes of two successive levels.
-CELL, STEP = 4, 2
 #: Binomial weights of a cell and of its `REACH` neighbours on each side.
 BLUR, REACH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2
 #: Largest numbers of source bands, levels and bins.
 MOST_BANDS, MOST_LEVELS, MOST_BINS = 256, 10, 256
-#: Pixels computed at once at inference, so that intermediate results stay in the cache.
-CACHED = 2**14
 #: Mean and standard deviation of each kind of feature over normalised satellite and aerial images,
 #: rounded; constants, so that the inputs of the first layer are always of order 1.
 USUAL = {
@@ -129,7 +127,8 @@ class LocalPyramid(Generator):
                 self.register_buffer(f"{part}_{name}", values, persistent=False)
         windows = [self.moments] + [len(window)] * (levels - 1)
         self.members = nn.ModuleList(
-            _Member(len(own), windows, out_channels, width, depth, hidden) for _ in range(members)
+            PyramidMember(len(own), windows, out_channels, width, depth, hidden)
+            for _ in range(members)
         )
 
     def _kinds(self) -> tuple[list[str], list[str]]:
@@ -196,7 +195,7 @@ class LocalPyramid(Generator):
         rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
             return self._train(x, levels, rows, columns, wanted)
-        members = cast("list[_Member]", list(self.members))
+        members = cast("list[PyramidMember]", list(self.members))
         contexts = [member.context_vectors(levels) for member in members]
         if infers_on_cpu(x):
             return self._compiled(x, contexts, rows, columns)
@@ -211,7 +210,7 @@ class LocalPyramid(Generator):
 
     def _compiled(self, x: Tensor, contexts: list[Tensor], rows: slice, columns: slice) -> Tensor:
         """Translate rows and columns with loops that are compiled for the CPU."""
-        from crossband.networks.pixel_kernels import PixelStage  # Numba takes a while
+        from crossband.networks.compiled_layers import PixelStage  # Numba takes a while
 
         stage, vectors = PixelStage(list(self.members)), torch.stack(contexts)
         height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -233,7 +232,7 @@ class LocalPyramid(Generator):
             wanted = torch.ones(size, dtype=torch.bool, device=x.device)[:, None]
         where = wanted[:, 0].nonzero(as_tuple=True)
         outputs = torch.zeros(*size, self.out_channels, device=x.device)
-        for number, member in enumerate(cast("list[_Member]", list(self.members))):
+        for number, member in enumerate(cast("list[PyramidMember]", list(self.members))):
             of_member = where[0] % len(self.members) == number
             sample, row, column = (index[of_member] for index in where)
             place = (sample, row + rows.start, column + columns.start)
@@ -268,7 +267,7 @@ class LocalPyramid(Generator):
     def _sums(self, x: Tensor) -> Tensor:
         """Return means over the finest cells: share of valid pixels, colours, products, edges."""
         if infers_on_cpu(x):
-            from crossband.networks.pixel_kernels import sums_of_cells
+            from crossband.networks.cell_loops import sums_of_cells
 
             return sums_of_cells(x, CELL, USUAL["colour"][0])
         strips = strips_of(slice(0, x.shape[-2]), x.shape[-1])
@@ -333,69 +332,6 @@ def member_spread(network: LocalPyramid, x: Tensor, levels: list[Tensor]) -> Ten
     return torch.stack(outputs).std(dim=0, correction=0)
 
 
-class _Member(nn.Module):
-    """The two MLPs of a member: the context MLP and the pixel MLP."""
-
-    def __init__(
-        self, own: int, windows: list[int], out_channels: int, width: int, depth: int, hidden: int
-    ) -> None:
-        super().__init__()
-        # The first layer is linear: computed on each level's own cells, interpolated afterwards.
-        self.levels = nn.ModuleList(
-            nn.Linear(window, width, bias=number == 0) for number, window in enumerate(windows)
-        )
-        layers: list[nn.Module] = [nn.GELU()]
-        for _ in range(1, depth):
-            layers += [nn.Linear(width, width), nn.GELU()]
-        self.context = nn.Sequential(*layers, nn.Linear(width, hidden))
-        self.pixel_in = nn.Linear(own, hidden, bias=False)  # the context MLP has one
-        self.pixel_mix = nn.Linear(hidden, hidden)
-        self.pixel_out = nn.Linear(hidden, out_channels)
-
-    def context_vectors(self, levels: list[Tensor]) -> Tensor:
-        """Return the context vector of each of the finest cells: [B, h, w, hidden]."""
-        height, width = levels[0].shape[1:3]
-        coarse = [self.levels[n](features) for n, features in enumerate(levels[1:], start=1)]
-        vectors = []
-        for rows in strips_of(slice(0, height), width):
-            total = self.levels[0](levels[0][:, rows])
-            for number, values in enumerate(coarse, start=1):
-                total += interpolate_cells(values, rows, slice(0, width), STEP**number)
-            vectors.append(self.context(total).float())
-        return torch.cat(vectors, dim=1)
-
-    def context_vectors_at(
-        self, levels: list[Tensor], sample: Tensor, row: Tensor, column: Tensor
-    ) -> Tensor:
-        """Return the interpolated context vectors at N pixels: [N, hidden]."""
-        height, width = levels[0].shape[1:3]
-        corners = _corners(row, column, CELL, height, width)
-        numbers = torch.stack([(sample * height + r) * width + c for r, c, _ in corners])
-        cells, inverse = torch.unique(numbers, return_inverse=True)
-        of, place = cells // (height * width), cells % (height * width)
-        total = self.levels[0](levels[0].flatten(0, 2)[cells])
-        for number, features in enumerate(levels[1:], start=1):
-            values = self.levels[number](features)
-            near = _corners(place // width, place % width, STEP**number, *features.shape[1:3])
-            total = total + sum(values[of, r, c] * share for r, c, share in near)
-        vectors: Tensor = self.context(total).float()
-        shares = torch.stack([share for _, _, share in corners])
-        return (vectors[inverse] * shares).sum(dim=0)
-
-    def output(self, pixels: Tensor, vectors: Tensor) -> Tensor:
-        """Features [B, h, w, F], context vectors [B, h, w, hidden] -> float32 [B, h, w, Ct]."""
-        # Hard swish is as good as a GELU here, whose exponential would take half of the time. All
-        # but the large product is in fp32: sums of two types are slow, and bfloat16 outputs have
-        # steps of 1/256 of their value, visible in flat areas.
-        reuse = not torch.is_grad_enabled()
-        with torch.autocast(pixels.device.type, enabled=False):
-            hidden = functional.hardswish(self.pixel_in(pixels).add_(vectors), inplace=reuse)
-        mixed = self.pixel_mix(hidden)
-        with torch.autocast(mixed.device.type, enabled=False):
-            result: Tensor = self.pixel_out(functional.hardswish(mixed.float(), inplace=reuse))
-        return result
-
-
 def _standard(features: Tensor, usual: Tensor, spread: Tensor) -> Tensor:
     """Return standardised features: [B, F, h, w] -> [B, h, w, F]."""
     features = ((features - usual) / spread).clamp(-FARTHEST, FARTHEST)
@@ -426,43 +362,3 @@ def _blur(x: Tensor) -> Tensor:
         kernel = weights.view(shape).expand(channels, -1, -1, -1).contiguous()
         x = functional.conv2d(x, kernel, padding=padding, groups=channels)
     return x
-
-
-def strips_of(rows: slice, width: int) -> list[slice]:
-    """Return parts of the rows: whole cells, and about `CACHED` pixels."""
-    if is_traced():
-        return [rows]
-    count = max(CACHED // width // CELL, 1) * CELL
-    starts = range(rows.start, rows.stop, count)
-    return [slice(top, min(top + count, rows.stop)) for top in starts]
-
-
-def interpolate_cells(vectors: Tensor, rows: slice, columns: slice, cell: int = CELL) -> Tensor:
-    """Interpolate cell values to the pixels of rows and columns: [B, h, w, F] -> [B, r, c, F]."""
-    first, last = max(rows.start // cell - 1, 0), (rows.stop + cell - 1) // cell + 1
-    start, end = max(columns.start // cell - 1, 0), (columns.stop + cell - 1) // cell + 1
-    some = vectors[:, first:last, start:end].permute(0, 3, 1, 2)  # a view
-    wide = functional.interpolate(some, scale_factor=cell, mode="bilinear").permute(0, 2, 3, 1)
-    top, west = rows.start - first * cell, columns.start - start * cell
-    return wide[:, top : top + rows.stop - rows.start, west : west + columns.stop - columns.start]
-
-
-def _corners(
-    row: Tensor, column: Tensor, factor: int, height: int, width: int
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return row, column and weight [N, 1] of the four cells around each of N finer cells.
-
-    Args:
-        row: rows of the finer cells, [N].
-        column: columns of the finer cells, [N].
-        factor: finer cells along one side of a cell.
-        height: rows of cells.
-        width: columns of cells.
-    """
-    sides = []
-    for place, length in ((row, height), (column, width)):
-        exact = ((place + 0.5) / factor - 0.5).clamp(0, length - 1)
-        low = exact.floor().long()
-        share = (exact - low)[:, None]
-        sides.append([(low, 1 - share), ((low + 1).clamp_max(length - 1), share)])
-    return [(r, c, a * b) for r, a in sides[0] for c, b in sides[1]]

@@ -123,7 +123,7 @@ class PerPixelMLP(Generator):
         convolutions = [layer for layer in self.hidden if isinstance(layer, nn.Conv2d)]
         parts = infers_on_cpu(x) and x.numel() > 0
         if parts and len(convolutions) > 1:
-            from crossband.networks.pixel_kernels import mlp_outputs  # Numba takes a while
+            from crossband.networks.compiled_layers import mlp_outputs  # Numba takes a while
 
             return mlp_outputs([*convolutions, self.last], x.float(), CACHED)
         pixels = x.movedim(1, -1).reshape(-1, self.in_channels)

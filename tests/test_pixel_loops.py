@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossband.networks import pixel_kernels, uncertainty
+from crossband.networks import cell_loops, compiled_layers, pixel_loops, tracing, uncertainty
 from crossband.networks.generators import local_pyramid, per_pixel
 from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.networks.generators.per_pixel import PerPixelMLP
@@ -111,7 +111,7 @@ def test_widths_and_dissimilarity_are_the_same(monkeypatch, scale, guided):
 def test_the_gelu_is_that_of_the_error_function():
     values = np.linspace(-12, 12, 4001, dtype=np.float32)
     found = np.empty((len(values), 1), np.float32)
-    loop = pixel_kernels.mlp_first(1, 1, halved=False)
+    loop = pixel_loops.mlp_first(1, 1, halved=False)
     loop(values[None], 0, np.ones((1, 1), np.float32), np.zeros(1, np.float32), found)
     exact = [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in values.tolist()]
     assert np.abs(found[:, 0] - exact).max() < 1e-6
@@ -139,14 +139,29 @@ def test_pixels_do_not_depend_on_their_place_in_the_image():
     assert torch.equal(whole[..., 4:, 8:][..., inner, inner], part[..., inner, inner])
 
 
+def test_the_exponential_is_right_over_the_range_of_widths():
+    # One unit of weight 0: the logarithm of a width is the bias, and its width the exponential.
+    loop = pixel_loops.width_loop(3, 1, (-1.0, 4.0, -7.0, 3.0))
+    wanted = np.linspace(-8, 4, 1201, dtype=np.float32)
+    zeros = [np.zeros((1, 1, 1), np.float32) for _ in range(3)]
+    found = np.empty((len(wanted), 1, 1), np.float32)
+    nothing = np.zeros((3, 1), np.float32), np.zeros((len(wanted), 1), np.float32)
+    loop(*zeros, 16, *nothing, wanted, found)
+    exact = np.exp(wanted.astype(np.float64).clip(-7, 3))
+    assert np.abs(found[:, 0, 0] / exact - 1).max() < 1e-6
+
+
 def test_gradients_and_traces_do_without_them(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("used")
 
-    monkeypatch.setattr(pixel_kernels, "compiled", refuse)
-    monkeypatch.setattr(pixel_kernels, "PixelStage", refuse)
+    monkeypatch.setattr(cell_loops, "cell_sums", refuse)
+    monkeypatch.setattr(compiled_layers, "PixelStage", refuse)
     network, x = LocalPyramid(width=6, hidden=5).eval(), image().requires_grad_()
     network(x).sum().backward()
     assert x.grad.abs().sum() > 0
     with torch.no_grad(), pytest.raises(AssertionError, match="used"):
         network(x)
+    monkeypatch.setattr(tracing, "is_traced", lambda: True)
+    with torch.no_grad():
+        assert network(x).shape == (2, 1, 50, 71)
