@@ -38,8 +38,9 @@ from crossband import Model, load
 from crossband.data.degrade import parse_degradation
 from crossband.data.manifest import read as read_manifest
 from crossband.data.reader import PairReader
-from crossband.model.training_data import target_hash, write_training_data
+from crossband.model.training_data import write_training_data
 from crossband.raster.gdal import gdal
+from crossband.training.training_pairs import hash_pairs
 
 RUNS = Path("runs/bundled")
 #: What lies in the folder of a run beside the model: its report, that of the weights of before, and
@@ -247,14 +248,7 @@ def _pairs(model: Model, rows: pd.DataFrame) -> list[tuple[str, str]]:
         rows.to_csv(Path(folder) / "pairs.csv", index=False)
         table = read_manifest(Path(folder) / "pairs.csv")
     reader = PairReader(table, model.signature, scale, degradation=degradation)
-    out = []
-    for position, row in enumerate(reader.rows):
-        pixels = reader.read(position, reader.info(position).grid.box)
-        window = "" if pd.isna(row["target_window"]) else f" {row['target_window']}"
-        path = Path(str(row["target"]))
-        found = f"{path.parent.name}/{path.name}{window}"
-        out.append((found, target_hash(pixels.target, pixels.mask)))
-    return out
+    return hash_pairs(reader)
 
 
 def table(name: str, to: Path | None) -> None:

@@ -272,10 +272,11 @@ def test_a_model_made_of_others_names_their_training_pairs(model, tmp_path):
         write_training_data(tmp_path / name, [(name, value)])
     blend(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "both")
     assert read_training_data(tmp_path / "both") == {"1" * 16: "one", "2" * 16: "two"}
-    fine_tune.keep_training_data({"name": str(tmp_path / "one")}, None, tmp_path / "two")
-    assert read_training_data(tmp_path / "two") == {"1" * 16: "one"}
-    fine_tune.keep_training_data({"name": str(tmp_path / "gone")}, None, tmp_path / "both")
-    assert len(read_training_data(tmp_path / "both")) == 2
+    own = [("three", "3" * 16)]
+    fine_tune.keep_training_data({"name": str(tmp_path / "one")}, None, own, tmp_path / "two")
+    assert read_training_data(tmp_path / "two") == {"1" * 16: "one", "3" * 16: "three"}
+    fine_tune.keep_training_data({"name": str(tmp_path / "gone")}, None, own, tmp_path / "both")
+    assert read_training_data(tmp_path / "both") == {"3" * 16: "three"}
 
 
 @pytest.mark.parametrize("text", ["", "pair,sha\n", "pair,hash\na,xyz\n", "pair,hash\na\n", "\xff"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import rasterio
@@ -24,8 +25,10 @@ from crossband.errors import (
     RecipeError,
     TrainingError,
 )
+from crossband.evaluation.evaluate import evaluate
+from crossband.model.training_data import read_training_data
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.training import fit_baselines, recipe, recipe_parser
+from crossband.training import fit_baselines, recipe, recipe_parser, training_pairs
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -39,6 +42,26 @@ def pairs(tmp_path_factory, make_pairs):
 
 def model_names(model):
     return list(model.network.state_dict())
+
+
+def test_a_model_lists_the_pairs_that_it_was_trained_on(pairs, tmp_path):
+    folder = fit(RECIPE, options(pairs, "--seed=3", "--licence", "CC-BY-4.0"), tmp_path / "run")
+    listed = read_training_data(folder)
+    table = manifest.read(tmp_path / "run/pairs.csv")
+    trained = {Path(p).name for p in table.loc[table["split"] == "train", "target"]}
+    assert {name.rpartition("/")[2] for name in listed.values()} == trained
+    for split, count in (("train", len(listed)), ("val", 0)):
+        report = evaluate([folder], tmp_path / "run/pairs.csv", tmp_path / split, split=split)
+        assert report.metrics["models"][0]["trained_on"] == count
+    assert load(folder).about["licence"] == "CC-BY-4.0"
+    assert "Licence of the weights: CC-BY-4.0." in (folder / "README.md").read_text()
+
+
+def test_targets_too_large_to_hash_are_counted(pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training_pairs, "MOST_VALUES", 1)
+    folder = fit(RECIPE, options(pairs, "--seed=3"), tmp_path / "run")
+    assert "lacks 0 that cannot be read and 3 of more than 1 values" in capsys.readouterr().err
+    assert read_training_data(folder) == {}
 
 
 def test_what_a_run_leaves(pairs, tmp_path, capsys):

@@ -243,6 +243,54 @@ def test_a_folder_without_licence_or_evaluation(missing, hub, folder, tmp_path, 
     assert not hub.created
 
 
+def _report(path, model, **more):
+    """What `crossband evaluate` writes, as far as it is read here."""
+    ratio = {"baseline": "linear", "metric": "mae", "sensor": None, "unit": None}
+    ratio |= {"geometric_mean": 0.61, "interval": [0.5, 0.7], "n_groups": 9, "n_won": 8}
+    record = {"weights_hash": model.weights_hash, "trained_on": 0, "ratios": [ratio]} | more
+    path.mkdir()
+    (path / "metrics.json").write_text(json.dumps({"models": [record]}))
+    return str(path)
+
+
+def test_licence_and_report_are_given_with_the_push(hub, tiny_model, tmp_path, capsys):
+    report = _report(tmp_path / "report", load(tiny_model))
+    folder = load(tiny_model).save(tmp_path / "bare")
+    before = (folder / "model.json").read_bytes()
+    command = ["push", str(folder), "owner/name", "--licence", "mit", "--report", report]
+    assert main(command) == 0
+    (files,) = hub.commits.values()
+    card = files["README.md"].decode()
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["license"] == "mit"
+    assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.61
+    assert "| linear | mae | 0.610 (0.500 to 0.700) | 8 of 9 |" in card
+    assert (folder / "model.json").read_bytes() == before
+    capsys.readouterr()
+    again = load("hf://owner/name")
+    assert again.about["licence"] == "mit"
+    assert again.about["metrics"]["report"][0]["won"] == 8
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"weights_hash": "0" * 64}, "no model with the weights"),
+        ({"trained_on": 3}, "was trained on 3 of its pairs"),
+        ({"ratios": []}, "with no baseline"),
+        ({"ratios": [{"sensor": None}]}, "not a report of crossband evaluate"),
+        ({"ratios": 5}, "not a report of crossband evaluate"),
+    ],
+)
+def test_a_report_that_does_not_tell_of_the_model(more, words, hub, folder, tmp_path, capsys):
+    report = _report(tmp_path / "report", load(folder), **more)
+    assert main(["push", str(folder), "owner/name", "--report", report]) == 2
+    line = capsys.readouterr().err
+    assert words in line
+    assert line.count("\n") == 1
+    assert not hub.created
+
+
 @pytest.mark.parametrize("name", ["name", "a/b/c", "a b/c", "../x", "a/b@"])
 def test_a_name_that_no_model_has(name, capsys):
     assert main(["models", f"hf://{name}"]) == 2

@@ -19,6 +19,16 @@ def add_push(sub: Any) -> None:
     p.set_defaults(run=_push)
     p.add_argument("model", metavar="MODEL", help="model folder, or bundled name")
     p.add_argument("name", metavar="OWNER/NAME", help="repository; it is created if missing")
+    p.add_argument(
+        "--licence",
+        metavar="NAME",
+        help="licence of the weights, as in CC-BY-4.0 (default: the one that the model states)",
+    )
+    p.add_argument(
+        "--report",
+        metavar="DIR",
+        help="report of `crossband evaluate`, whose ratios to the baselines the card states",
+    )
     p.add_argument("--private", action="store_true", help="make a private repository")
 
 
@@ -26,5 +36,5 @@ def _push(a: argparse.Namespace) -> int:
     from crossband.model import load
     from crossband.model.exporting.hub import push
 
-    say(push(load(a.model), a.name, private=a.private))
+    say(push(load(a.model), a.name, private=a.private, licence=a.licence, report=a.report))
     return 0

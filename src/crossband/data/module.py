@@ -243,12 +243,19 @@ class Pairs(lightning.LightningDataModule):
             reader, self.val_tile, self.val_windows, self.on_error, self.guide
         )
 
-    def _reader(self, table: pd.DataFrame, signature: Signature, *, paired: bool) -> PairReader:
+    def _reader(
+        self,
+        table: pd.DataFrame,
+        signature: Signature,
+        *,
+        paired: bool,
+        cache_mb: int | None = None,
+    ) -> PairReader:
         return PairReader(
             table,
             signature,
             self.scale,
-            self.cache_mb,
+            self.cache_mb if cache_mb is None else cache_mb,
             degradation=self.degradation,
             resize=self.resize,
             paired=paired,
@@ -274,6 +281,11 @@ class Pairs(lightning.LightningDataModule):
             self.trainer.world_size,
         )
         return self._loader(self._train, batch_sampler=sampler)
+
+    def training_reader(self, signature: Signature, run_seed: int) -> PairReader:
+        """Return a reader of the training rows that keeps nothing in memory."""
+        train, _ = self.split(self.seed_of(run_seed))
+        return self._reader(train, signature, paired=self.paired, cache_mb=0)
 
     def first_batches(self, count: int) -> DataLoader[Any]:
         """Return the first batches of a training, whatever was drawn since; after `load`."""

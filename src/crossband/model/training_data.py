@@ -57,11 +57,20 @@ def read_training_data(folder: Path | None) -> dict[str, str]:
     return {value: name for name, value in rows[1:]}
 
 
-def take_over_training_data(models: Iterable[Path | None], folder: Path) -> None:
-    """Write the pairs of other models into the folder of one that was made of them."""
+def take_over_training_data(
+    models: Iterable[Path | None], folder: Path, own: Iterable[tuple[str, str]] = ()
+) -> None:
+    """Write the pairs of other models into the folder of one that was made of them.
+
+    Args:
+        models: folders of the others.
+        folder: of the model.
+        own: names and hashes of further pairs, that the model itself was trained on.
+    """
     known: dict[str, str] = {}
     for model in models:
         known |= read_training_data(model)
+    known |= {value: name for name, value in own}
     if known:
         write_training_data(folder, [(name, value) for value, name in known.items()])
 

@@ -95,14 +95,28 @@ def write_start(begun: dict[str, Any] | None, folder: Path) -> None:
         write_text_atomically(folder / START_FILE, json.dumps(begun, indent=2) + "\n")
 
 
-def keep_training_data(begun: dict[str, Any] | None, unguided: Model | None, folder: Path) -> None:
-    """Write the known training pairs of the models that a new model is made of into its folder."""
+def keep_training_data(
+    begun: dict[str, Any] | None,
+    unguided: Model | None,
+    own: Sequence[tuple[str, str]],
+    folder: Path,
+) -> None:
+    """Write the pairs that a model was trained on into its folder, with those of its start.
+
+    Args:
+        begun: record of the start.
+        unguided: model whose network is part of this one.
+        own: names and hashes of the pairs of this training.
+        folder: of the model.
+    """
+    known: list[Path | None] = [unguided.folder if unguided else None]
     try:  # the model is whole: nothing here may fail it
         started = [models.find(begun["name"])] if begun else []
-        known = [path for path in started if path.is_dir()]  # an ONNX file has no list
-        take_over_training_data([*known, unguided.folder if unguided else None], folder)
+        known += [path for path in started if path.is_dir()]  # an ONNX file has no list
+        take_over_training_data(known, folder, own)
     except ModelError as error:
         say(f"crossband: pairs that the start was trained on are not known: {error}", error=True)
+        take_over_training_data([], folder, own)
 
 
 def _resumed(folder: Path, name: str | None) -> dict[str, Any] | None:

@@ -104,22 +104,39 @@ def fit(
             model = trained_model(run, settings, trained)
             about = describe(run, settings)
             model.about["training"] = {**about, "resumed": resume, "start": begun}
+            if settings.licence:
+                model.about["licence"] = settings.licence
             model.save(folder / MODEL)
             model.baselines = fit_baselines.fit_baselines(
                 config, settings, fast_run, stop_request, folder / CHECKPOINTS / BASELINES
             )
-            if settings.blend:
-                say(f"blending {settings.name} with {', '.join(settings.blend)}", error=True)
-                model = fit_baselines.blended_model(model, settings, run.data, run.method.seed)
-            if begun and settings.weights == "best" and isinstance(run.data, Pairs):
-                whole = "member" not in begun and not settings.blend  # the checkpoints compared it
-                model = model if whole else keep_start_if_better(model, begun["name"], run.data)
+            model = _with_start(_blended(model, run), run, begun)
             if model.baselines or begun:
                 model.save(folder / MODEL)
-            start.keep_training_data(begun, unguided, folder / MODEL)
+            start_is_kept = bool(begun and begun.get("kept"))
+            own = [] if start_is_kept else run.training_pairs()
+            start.keep_training_data(begun, unguided, own, folder / MODEL)
     except KeyboardInterrupt:
         raise stop_request.error() from None
     return folder / MODEL
+
+
+def _blended(model: Model, run: TrainingRun) -> Model:
+    """Return the blend of a model and its baselines, where the recipe has one."""
+    shares = run.settings.blend
+    if not shares:
+        return model
+    say(f"blending {run.settings.name} with {', '.join(shares)}", error=True)
+    return fit_baselines.blended_model(model, run.settings, run.data, run.method.seed)
+
+
+def _with_start(model: Model, run: TrainingRun, begun: dict[str, Any] | None) -> Model:
+    """Return the start instead of the model where it is better, which `begun` then says."""
+    if not begun or run.settings.weights != "best" or not isinstance(run.data, Pairs):
+        return model
+    if "member" not in begun and not run.settings.blend:  # the checkpoints compared it
+        return model
+    return keep_start_if_better(model, begun["name"], run.data)
 
 
 def _say_what_follows(settings: Any) -> None:

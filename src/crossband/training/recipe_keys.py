@@ -54,6 +54,7 @@ class TrainerOptions:
 KEYS: dict[str, tuple[Any, Any, str]] = {
     "name": (str, "model", "name of the model"),
     "task": (str, "", "task of the model, as in rgb2nir"),
+    "licence": (str | None, None, "licence of the weights, as in CC-BY-4.0; sharing needs one"),
     "source": (str, "", "paper or system that it follows, cited in one line"),
     "differs": (list[str] | None, None, "what differs from that paper or system, in sentences"),
     "reference": (

@@ -37,6 +37,7 @@ from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_l
 from crossband.training.methods.base import Method
 from crossband.training.methods.parallel import UnwrappedDDPStrategy
 from crossband.training.run_folder import CHECKPOINTS, is_first_process
+from crossband.training.training_pairs import hash_pairs
 
 
 class TrainingRun:
@@ -119,6 +120,12 @@ class TrainingRun:
         if self.settings.weights == "best" and best and best.is_file():
             self._load_weights(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
+
+    def training_pairs(self) -> list[tuple[str, str]]:
+        """Return name and hash of each training pair; see `hash_pairs`."""
+        if not isinstance(self.data, Pairs):
+            return []
+        return hash_pairs(self.data.training_reader(self.method.signature, self.method.seed))
 
     @property
     def _has_start(self) -> bool:

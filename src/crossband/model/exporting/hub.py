@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from crossband.core.json_text import read_json
 from crossband.core.regular_file import read_text
 from crossband.errors import ModelError
-from crossband.model.card import make_card
+from crossband.model.card import make_card, overall_ratios
+from crossband.model.exporting.measured import read_ratios
 from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS
 from crossband.model.hub import PREFIX, WANTED, check_name, endpoint, hub_line
 from crossband.model.model import Model
@@ -20,21 +24,34 @@ from crossband.model.model import Model
 _LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0")
 
 
-def push(model: Model, name: str, *, private: bool = False) -> str:
+def push(
+    model: Model,
+    name: str,
+    *,
+    private: bool = False,
+    licence: str | None = None,
+    report: str | Path | None = None,
+) -> str:
     """Upload a model folder.
 
     Args:
         model: loaded from a folder.
         name: owner and name of the repository, which is made where it is missing.
         private: make a private one.
+        licence: of the weights; by default the one that the model states.
+        report: folder of `crossband evaluate`, whose ratios to the baselines are stated in place
+            of the model's own.
 
     Returns:
         The address of the model, with the revision that was made.
 
     Raises:
-        ModelError: no model folder, one without licence or evaluation, or the Hub refuses it.
+        ModelError: no model folder, one without licence or evaluation, a report of other weights,
+            or the Hub refuses it.
     """
     check_name(name, PREFIX + name)
+    made = make_card(model.describe())
+    model = _stating(model, licence, report)
     header = card_header(model)
     if model.folder is None or model.network.runtime is not None:
         raise ModelError(f"{model.name}: a model folder is needed, whose files are uploaded")
@@ -43,13 +60,17 @@ def push(model: Model, name: str, *, private: bool = False) -> str:
     api = HfApi(endpoint=endpoint())
     with tempfile.TemporaryDirectory(prefix="crossband-push-") as temporary:
         folder = Path(temporary)
-        for part in (WEIGHTS, DESCRIPTION, CALIBRATION, TRAINING):
-            if part in (WEIGHTS, DESCRIPTION) or (model.folder / part).is_file():
+        for part in (WEIGHTS, CALIBRATION, TRAINING):
+            if part == WEIGHTS or (model.folder / part).is_file():
                 shutil.copyfile(model.folder / part, folder / part)
+        described = read_json(model.folder / DESCRIPTION, ModelError) | {"about": model.about}
+        (folder / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         if (model.folder / BASELINES).is_dir():
             shutil.copytree(model.folder / BASELINES, folder / BASELINES)
         card = model.folder / CARD
-        text = read_text(card) if card.is_file() else make_card(model.describe())
+        text = read_text(card) if card.is_file() else made
+        if text == made:  # nobody has written a card by hand
+            text = make_card(model.describe())
         top = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
         (folder / CARD).write_text(f"---\n{top}---\n\n{_body(text)}", encoding="utf-8")
         try:
@@ -65,6 +86,18 @@ def push(model: Model, name: str, *, private: bool = False) -> str:
     return f"{PREFIX}{name}@{done.oid}"
 
 
+def _stating(model: Model, licence: str | None, report: str | Path | None) -> Model:
+    """Return a model that states another licence, and the ratios of a report."""
+    about = dict(model.about)
+    if licence is not None:
+        about["licence"] = licence
+    if report is not None:
+        about["metrics"] = read_ratios(report, model)
+    stating = copy.copy(model)
+    stating.about = about
+    return stating
+
+
 def card_header(model: Model) -> dict[str, Any]:
     """Return the header of the card: licence, tags, pipeline tag, and metrics with baselines.
 
@@ -74,12 +107,14 @@ def card_header(model: Model) -> dict[str, Any]:
     about = model.about
     licence = str(about.get("licence") or "").strip()
     if not licence:
-        raise ModelError(f"{model.name}: it does not state its licence, so it is not pushed")
+        raise ModelError(
+            f"{model.name}: it does not state its licence, so it is not pushed: give one"
+        )
     metrics = _metrics(about.get("metrics"))
     if not metrics:
         raise ModelError(
-            f"{model.name}: it states no evaluation beside baselines (about.metrics), so it is not "
-            "pushed"
+            f"{model.name}: it states no evaluation beside baselines, so it is not pushed: give "
+            "the report of one"
         )
     known = licence.split(";")[0].strip().lower()
     stated = {"license": known if known in _LICENCES else "other"}
@@ -99,17 +134,15 @@ def card_header(model: Model) -> dict[str, Any]:
 
 def _metrics(stated: Any) -> list[dict[str, Any]]:
     """Return the ratios to baselines over all places, as the Hub has metrics."""
-    found = []
-    for rows in stated.values() if isinstance(stated, dict) else ():
-        for row in rows if isinstance(rows, list) else ():
-            if not isinstance(row, dict) or "baseline" not in row or row.get("places") != "all":
-                continue
-            value, kind = row.get("value", row.get("ratio")), row.get("metric", "mae")
-            count = row.get("count", row.get("n"))
-            if isinstance(value, int | float):
-                words = f"{kind} / {kind} of the baseline {row['baseline']}, {count} places"
-                found.append({"type": f"{kind}_ratio", "name": words, "value": float(value)})
-    return found
+    return [
+        {
+            "type": f"{r['metric']}_ratio",
+            "name": f"{r['metric']} / {r['metric']} of the baseline {r['baseline']}, "
+            f"{r['count']} places",
+            "value": float(r["value"]),
+        }
+        for r in overall_ratios(stated)
+    ]
 
 
 def _body(card: str) -> str:
