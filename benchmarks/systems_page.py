@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import photographs_shown
 from relations_shown import collect
 from relations_shown import table as relations_table
-from systems_budget import BATCH, CROP, SEEDS
+from systems_budget import BATCH, CROP
 from systems_text import ADVICE, STORIES, WHY
 
 from crossband.metrics import Metric, describe
@@ -44,6 +45,8 @@ SPEED_OF = {
     "AMD EPYC, bf16 in AVX-512": "train-systems.json",
     "Intel Xeon, bf16 in AMX": "train-systems-amx.json",
 }
+#: What claims compare a recipe with.
+AGAINST = ("mean", "linear", "bicubic", "luminance")
 PHOTOGRAPHS = "super-resolution/photographs"
 #: What draws several answers: the picture shows one of them.
 SAMPLERS = ("FlowMatching", "Diffusion")
@@ -201,11 +204,9 @@ def _long(name: str, run: Mapping[str, Any]) -> list[str]:
             f"| {f'`{name}`' if who == 'model' else f'`{who}`'} | " + " | ".join(cells) + " |"
         )
     claims = [
-        f"- {'It shows' if holds else 'It does not show'}: "
-        + "; ".join(c["text"] for c in run["claims"] if c["holds"] is holds)
-        + "."
+        f"- {'Shown' if holds else 'Not shown'}: {words}."
         for holds in (True, False)
-        if any(c["holds"] is holds for c in run["claims"])
+        if (words := _claimed(run["claims"], holds, [_heading(m).split(",")[0] for m in metrics]))
     ]
     if name in WHY and not all(c["holds"] for c in run["claims"]):
         claims.append(f"- Why: {WHY[name]}")
@@ -219,17 +220,44 @@ def _long(name: str, run: Mapping[str, Any]) -> list[str]:
     return ["\n".join(lines), "\n".join(claims), f"![{alt}](systems/{run['picture']})"]
 
 
+def _claimed(claims: list[dict[str, Any]], holds: bool, known: list[str]) -> str:
+    """Return the claims of a run that hold, or that do not, in words.
+
+    Args:
+        claims: of the run.
+        holds: which of them.
+        known: metrics whose numbers are in the table of the run.
+    """
+    better: dict[str, list[str]] = {}
+    words = []
+    for text in (c["text"] for c in claims if c["holds"] is holds):
+        if found := re.fullmatch(r"(.+): from (\S+) to (\S+)", text):
+            what, first, last = found.groups()
+            words.append(f"the {what} falls (here from {first} to {last})")
+        elif (found := re.fullmatch(r"(.+) ([\d.]+), (.+) ([\d.]+)", text)) and found[3] in AGAINST:
+            metric, own, other, theirs = found.groups()
+            numbers = "" if metric in known else f" ({own} against {theirs})"
+            better.setdefault(other, []).append(metric + numbers)
+        else:
+            words.append(text)
+    words += [f"better than `{other}` in {_listed(m)}" for other, m in better.items()]
+    return "; ".join(words)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+
+
 def table(numbers: dict[str, dict[str, Any]]) -> str:
     """Return the table of a task: the baselines first, then the recipes by MAE."""
     metrics = [m for m in METRICS if any(m in v["metrics"] for v in numbers.values())]
     names = sorted(numbers, key=lambda n: (order(n), np.mean(numbers[n]["metrics"]["mae"])))
     mean = next((numbers[n] for n in names if n.endswith("/mean")), None)
-    heads = ["recipe", "pairs", "seeds", *(_heading(m) for m in metrics)]
+    heads = ["recipe", "pairs", *(_heading(m) for m in metrics)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name in names:
         own = numbers[name]
         cells = [f"`{name.split('/')[1]}`", "yes" if own["paired"] else "no"]
-        cells.append(str(len(own["seeds"])))
         for m in metrics:
             values = own["metrics"].get(m, [])
             cells.append(_cell(values, _metric(m).format))
@@ -295,11 +323,10 @@ a scale of a discriminator). Numbers of steps in a recipe are scaled with the le
 training. Nothing was tuned. The baselines `mean`, `linear`, `mlp` are fitted as their own recipes
 say, on the same pairs. Recipes that need a guide, and the one for photographs, are not among them.
 
-Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of each),
-then over the seeds ({", ".join(map(str, SEEDS))}; `seeds` says how many were run, one where nothing
-is random); ± is half the distance between the lowest and the highest seed. `*` marks what is worse
-than `mean` in MAE. `pairs` says whether the recipe learns from pairs. Weights are those of
-the generator as it was run. Pictures show the pair in the middle of the list, of the first seed;
+Each number is the mean over the judged pictures (at most 256 x 256 pixels from the middle of each);
+where several seeds were trained, ± is half the distance between the lowest and the highest. `*`
+marks what is worse than `mean` in MAE. `pairs` says whether the recipe learns from pairs. Weights
+are those of the generator as it was run. Pictures show the pair in the middle of the list;
 the error is drawn from 0 to half of the target's range. Curves show how a recipe learns, not which
 is better: their errors are in parts of the range that the recipe states (0..0.5 or 0..1 of
 reflectance), and `super-resolution/subpixel` is validated on blurred and noisy sources, too."""

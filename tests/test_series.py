@@ -240,6 +240,19 @@ def test_places_are_pixels_by_their_centres(fields):
     assert [p.name for p in places.read_places(fields, "crop")] == ["c0", "c1", "c2", "c3"]
 
 
+@pytest.mark.parametrize("left", [258.0, -102.0, 618.0])
+def test_longitudes_may_count_from_0_or_from_minus_180(left, tmp_path):
+    lonlat = rasterio.CRS.from_epsg(4326)
+    grid = Grid(20, 30, Affine(0.1, 0, left, 0, -0.1, 41.0), lonlat)
+    ring = [[-101.5, 40.5], [-100.5, 40.5], [-100.5, 39.8], [-101.5, 39.8], [-101.5, 40.5]]
+    field = places.Place("field", {"type": "Polygon", "coordinates": [ring]}, lonlat)
+    found = places.locate_place(field, grid, "scene")
+    if left == 618.0:  # more than a turn away from all longitudes
+        assert found is None
+        return
+    assert found.box == Box(5, 5, 7, 10)
+
+
 def test_a_hole_an_old_crs_and_a_turned_grid(tmp_path):
     """A square of 10 x 10 pixels with a hole of 4 x 4, in the system of a turned grid."""
     turned = UTM @ Affine.rotation(30)

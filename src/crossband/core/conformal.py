@@ -88,24 +88,8 @@ def _mean_thresholds(kept: Scores, levels: Sequence[float]) -> list[float]:
     return [float(values[order[n]]) for n in at]
 
 
-def place_threshold(scores: Scores, level: float, covered: float) -> float:
-    """Return the smallest threshold at which a share `level` of new places has a covered share."""
-    ordered = [np.sort(np.asarray(place, float)) for place in scores if len(place)]
-    return _place_threshold(ordered, level, covered)
-
-
 def _place_threshold(ordered: Scores, level: float, covered: float) -> float:
     return mean_threshold([np.array([_covering(place, covered)]) for place in ordered], level)
-
-
-def subsampled_threshold(scores: Scores, level: float, rng: np.random.Generator) -> float:
-    """Return the threshold of one random pixel of each place (Dunn, Wasserman, Ramdas 2018).
-
-    It holds as `threshold` does, for the mean over places, but depends on the draw.
-    """
-    drawn = np.sort([float(rng.choice(place)) for place in scores if len(place)])
-    rank = math.ceil((len(drawn) + 1) * level - _ROUNDING)
-    return float(drawn[rank - 1]) if rank <= len(drawn) else math.inf
 
 
 def coverage(scores: Scores, limit: float) -> NDArray[np.float64]:

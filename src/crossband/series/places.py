@@ -126,7 +126,8 @@ def read_places(path: str | Path, name: str | None = None) -> list[Place]:
 def locate_place(place: Place, grid: Grid, path: str) -> LocatedPlace | None:
     """Find the pixels of a place in a scene; None where it lies outside.
 
-    The corners of a polygon are transformed; its edges are straight in the scene's CRS.
+    The corners of a polygon are transformed; its edges are straight in the scene's CRS. A scene in
+    longitude and latitude may count longitudes from -180 or from 0.
 
     Args:
         place: the place.
@@ -144,7 +145,17 @@ def locate_place(place: Place, grid: Grid, path: str) -> LocatedPlace | None:
             moved = transform_geom(place.crs, crs, place.geometry)
     except (*READ_ERRORS, ValueError) as error:
         raise InputError(f"{place.name}: cannot be told in {crs}: {reason(error)}") from error
-    outline = {**moved, "coordinates": _in_pixels(moved["coordinates"], ~grid.transform)}
+    turns = (0, 360, -360) if crs.is_geographic else (0,)
+    found = (_located(place, grid, moved, Affine.translation(turn, 0)) for turn in turns)
+    return next((located for located in found if located is not None), None)
+
+
+def _located(
+    place: Place, grid: Grid, moved: Mapping[str, Any], turn: Affine
+) -> LocatedPlace | None:
+    """Find the pixels of a place; its geometry is in the scene's CRS before it is turned."""
+    affine = ~grid.transform @ turn
+    outline = {**moved, "coordinates": _in_pixels(moved["coordinates"], affine)}
     corners = np.array(list(_corners(outline["coordinates"])), np.float64)
     if not np.isfinite(corners).all():
         return None  # too far away for the scene's projection
