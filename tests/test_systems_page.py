@@ -98,7 +98,7 @@ def test_a_number_that_the_words_name_is_that_of_the_table(page, tmp_path):
     (tmp_path / "systems.json").write_text(json.dumps(kept))
     text = page.page(tmp_path)
     assert "their MAE is 0.0123 and" in text
-    assert "| `mlp` | yes | 1 | 0.0123 |" in text
+    assert "| `mlp` | yes | 0.0123 |" in text
     assert "place 2 of 9" in text.split("### `rgb2nir/local-statistics`")[1].split("###")[0]
 
 
@@ -111,7 +111,8 @@ def test_a_finished_reference_run_is_shown(page, tmp_path):
         "metrics": {"model": {"mae": 0.05, "r": 0.7}, "linear": {"mae": 0.06}},
         "claims": [
             {"text": "error: from 2 to 1", "holds": True},
-            {"text": "MAE 0.05, x 0.04", "holds": False},
+            {"text": "MAE 0.05, linear 0.06", "holds": True},
+            {"text": "RMSE 0.05, mean 0.04", "holds": False},
         ],
         "slope": -1.25,
         "picture": "rgb2nir-flow-matching.png",
@@ -121,8 +122,8 @@ def test_a_finished_reference_run_is_shown(page, tmp_path):
     assert "not finished" not in part
     assert f"| `{name}` | 0.0500 | 0.700 |" in part
     assert "| `linear` | 0.0600 | - |" in part
-    assert "- It shows: error: from 2 to 1." in part
-    assert "- It does not show: MAE 0.05, x 0.04." in part
+    assert "- Shown: the error falls (here from 2 to 1); better than `linear` in MAE." in part
+    assert "- Not shown: better than `mean` in RMSE (0.05 against 0.04)." in part
     assert "-1.2 %" in part
     assert "one draw" in part
     assert "(systems/rgb2nir-flow-matching.png)" in part
