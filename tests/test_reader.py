@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from affine import Affine
+from conftest import UTM
 from samples import NAMES, SIGNATURE, dataset, same, values
 from torch.utils.data import DataLoader
 
@@ -319,3 +321,17 @@ def test_pairs_of_another_target_than_the_models_are_said(line_pairs):
     unnamed = manifest.read(line_pairs)
     with pytest.raises(ManifestError, match="source_bands or target_bands, as red=3,swir=NUMBER"):
         PairReader(unnamed, signature).info(0)
+
+
+@pytest.mark.parametrize(("left", "lies"), [(0, True), (30, True), (50, False), (-5000, False)])
+def test_a_target_of_another_place_is_refused(left, lies, make_raster, tmp_path):
+    """A target may be shifted, but not lie beside its source."""
+    make_raster("one.tif")
+    make_raster("two.tif", names=("nir",), transform=UTM @ Affine.translation(left, 0))
+    table = write(tmp_path, [{"source": "one.tif", "target": "two.tif"}])
+    reader = PairReader(manifest.read(table), SIGNATURE)
+    if lies:
+        assert reader.info(0).grid.width == 50
+        return
+    with pytest.raises(ManifestError, match=r"row 1: by their georeference, .* do not overlap"):
+        reader.info(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossband.cli.computing import connected, load_model
 from crossband.cli.progress import Bar, mpix
-from crossband.core.messages import duration, say, say_warning, tell
+from crossband.core.messages import duration, printable_line, say, say_warning, tell
 from crossband.errors import SomeFailed
 from crossband.jobs.names import PATTERN
 from crossband.jobs.run import translate_tasks
@@ -85,7 +85,7 @@ class Printer(FleetObserver):
         """Print that a scene is masked as a whole, which is no failure in a series."""
         self._close(line)
         if not self._quiet and not _tell(line, status, "masked"):
-            say(f"[{status.finished}/{status.total}] {line.output}  masked")
+            say(f"[{status.finished}/{status.total}] {printable_line(line.output)}  masked")
 
     def _close(self, line: SummaryLine) -> None:
         bar = self._bars.pop(line.output, None)
@@ -97,16 +97,16 @@ class Printer(FleetObserver):
         self._close(line)
         if _tell(line, status, line.status):
             return
-        where = f"[{status.finished}/{status.total}]"
+        where, name = f"[{status.finished}/{status.total}]", printable_line(line.output)
         if line.status == FAILED:
-            say(f"crossband: {where} {line.output}: {line.reason}", error=True)
+            say(f"crossband: {where} {name}: {printable_line(line.reason)}", error=True)
             return
         if self._quiet:
             return
-        words = f"{where} {line.output}  {line.status}"
+        words = f"{where} {name}  {line.status}"
         if line.status == DONE:
             words += f", {mpix(line.pixels)} in {duration(line.seconds)}"
-            words += "" if line.guide is None else f", guide {name_of(line.guide)}"
+            words += "" if line.guide is None else f", guide {printable_line(name_of(line.guide))}"
         # Skipped scenes do not count for the estimate of the time left.
         worked, rest = status.finished - status.counts[SKIPPED], status.total - status.finished
         if worked and rest:
@@ -114,7 +114,7 @@ class Printer(FleetObserver):
         say(words)
         if line.unfamiliar_line:
             self.unfamiliar += 1
-            say_warning(f"{where} {line.output}: {line.unfamiliar_line}")
+            say_warning(f"{where} {name}: {line.unfamiliar_line}")
 
 
 def _tell(line: SummaryLine, status: FleetStatus, how: str) -> bool:

@@ -29,6 +29,15 @@ def printable(text: object) -> str:
     return _UNSAFE.sub(_escaped, str(text))
 
 
+def printable_line(text: object) -> str:
+    r"""Return text in one line, with everything escaped that is unsafe to print.
+
+    >>> print(printable_line("a\tb\ncrossband: done"))
+    a\tb\ncrossband: done
+    """
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
 class Listener(Protocol):
     """A program that is told what happens as events, and people are not."""
 

@@ -207,10 +207,15 @@ def _is_manifest(path: Path) -> bool:
 def input_fingerprint(table: pd.DataFrame, options: Mapping[str, Any]) -> str:
     """Return the fingerprint of what is made of all rows and their files; see `core.made_from`."""
     table = without_empty_guides(table)
-    files = [str(name) for side in _paths(table) for name in table[side].dropna()]
+    files = paths_of(table)
     # A file of a pack counts by the pack's identity, which is a column.
     local = [name for name in dict.fromkeys(files) if "://" not in name]
     return make_fingerprint({"rows": table.to_csv(index=False), **options}, local)
+
+
+def paths_of(table: pd.DataFrame) -> list[str]:
+    """Return the paths and addresses of all sources, targets and guides."""
+    return [str(name) for side in _paths(table) for name in table[side].dropna()]
 
 
 def without_empty_guides(table: pd.DataFrame) -> pd.DataFrame:
@@ -230,7 +235,7 @@ def fingerprint(table: pd.DataFrame) -> str:
     """
     others = table.drop(columns=["row", *_paths(table)]).dropna(axis=1, how="all")
     digest = hashlib.sha256(others.to_csv(index=False).encode())
-    for name in [name for side in _paths(table) for name in table[side].dropna()]:
+    for name in paths_of(table):
         path = Path(name)
         if name.startswith("pack://"):  # its column `pack` identifies the content
             path = Path(name.rpartition("#")[2])
@@ -386,6 +391,9 @@ def _number(manifest: Path, row: int, column: str, value: Any) -> float:
         raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
     if column in LARGEST and abs(number) > LARGEST[column]:  # NaN: not known
         raise ManifestError(f"{manifest}: row {row}: {column} {number:g} is not on the Earth")
+    infinite = math.isinf(number) and not column.endswith("nodata")  # floats may mark pixels by it
+    if infinite or (column == "gsd" and number <= 0):
+        raise ManifestError(f"{manifest}: row {row}: {column} {number:g} cannot be")
     return number
 
 

@@ -35,7 +35,7 @@ from crossband.errors import (
 )
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
-from crossband.raster.warp import read_warped, resolution_ratio, same_grid
+from crossband.raster.warp import lie_apart, read_warped, resolution_ratio, same_grid
 
 T = TypeVar("T")
 #: A resized pixel is valid if this share of the weight of its input pixels is.
@@ -301,6 +301,11 @@ class PairReader:
                     return use(one, None)
                 with self._side(row, "target") as two:
                     self._check_units(one.unit, two.unit)
+                    # Two windows of one file may be halves of a picture that hold the same place.
+                    if row["source"] != row["target"] and lie_apart(one.grid, two.grid):
+                        raise ManifestError(
+                            "by their georeference, source and target do not overlap"
+                        )
                     if self.resize is None:
                         self._check_shapes(one.grid, two.grid)
                     return use(one, two)

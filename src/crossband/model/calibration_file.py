@@ -36,6 +36,8 @@ _MOST, _ROWS = 4096, 1024
 #: Largest of the numbers by which surroundings are compared: squares of them, and quotients of two
 #: squares, are float32.
 _LARGEST = 1e6
+#: Largest of all numbers. The widths of a network are exponentials of its outputs.
+_NUMBER = 1e6
 
 
 def read_calibration(folder: Path, weights: str) -> Calibration | None:
@@ -162,8 +164,8 @@ def _wrong(data: Any, features: int) -> Wrong:
     if not set(kinds) <= {BANDS, OFFSET, HAZE, NIGHT}:
         raise ValueError(f"wrong inputs of kinds {kinds!r:.60}")
     limit, spread = _number(data["limit"]), _number(data["spread"])
-    if spread <= 0:
-        raise ValueError("a spread that is not positive")
+    if spread <= 0 or abs(limit) > _LARGEST:
+        raise ValueError("a spread that is not positive, or a limit that no score has")
     return Wrong(_text(data["unit"]), kinds, cells, bias, out, out_bias, limit, spread)
 
 
@@ -184,7 +186,7 @@ def _vector(value: Any) -> NDArray[np.float32]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _NUMBER:
         raise ValueError(f"{value!r:.60} is no number of this file")
     return float(value)
 

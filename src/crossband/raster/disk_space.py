@@ -47,6 +47,6 @@ def check_disk_space(
         free = shutil.disk_usage(folder).free
         if need > free:
             raise OutputError(
-                f"{outputs[0].path}: needs about {need / 2**20:.0f} MiB of free disk in {folder} "
-                f"(the raw store and the finished file), there are {free / 2**20:.0f}"
+                f"{outputs[0].path}: needs about {need / 2**20:.3g} MiB of free disk in {folder} "
+                f"(the raw store and the finished file), there are {free / 2**20:.3g}"
             )

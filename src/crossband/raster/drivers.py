@@ -10,6 +10,8 @@ from rasterio.env import ensure_env_with_credentials
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 
+from crossband.raster.lost_errors import raise_lost_tags
+
 # `gdal()` silences it, too, but `warnings.catch_warnings` of one thread ends that of another. This
 # concerns what Crossband opens, and nothing that a caller opens.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"crossband\.")
@@ -32,6 +34,8 @@ def open_with(path: str, drivers: Sequence[str]) -> Any:
 
     Raises:
         RasterioError: it cannot be opened, or not by these.
+        OSError: one of its tags cannot be read.
     """
     opened = ensure_env_with_credentials(lambda fp: DatasetReader(fp, driver=list(drivers)))
-    return opened(path)
+    with raise_lost_tags():
+        return opened(path)

@@ -36,7 +36,13 @@ class FileReader:
         self._dataset, self.path, self._numbers = dataset, path, numbers
         gcps, crs = dataset.gcps
         self.grid = Grid(
-            dataset.height, dataset.width, dataset.transform, dataset.crs, tuple(gcps), crs
+            dataset.height,
+            dataset.width,
+            dataset.transform,
+            dataset.crs,
+            tuple(gcps),
+            crs,
+            getattr(dataset, "rpcs", None),  # packed rasters have none
         )
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in numbers)
         self._alpha = _alpha_band(dataset, {*numbers, *named})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -31,9 +30,6 @@ GDAL_OPTIONS: dict[str, Any] = {
 #: and errors about texts that are not UTF-8.
 READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, UnicodeDecodeError)
 
-# rasterio logs the messages of GDAL that its exceptions have already.
-for _name in ("rasterio", "rasterio._err", "rasterio._env"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
 lost_errors.install()
 
 

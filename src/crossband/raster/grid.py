@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ class Grid:
         crs: None for a picture without georeference.
         gcps: rasterio's GroundControlPoint objects.
         gcps_crs: CRS of the ground-control points.
+        rpcs: rasterio's RPC object. Grids that differ in it alone are equal.
     """
 
     height: int
@@ -95,6 +97,7 @@ class Grid:
     crs: CRS | None = None
     gcps: tuple[Any, ...] = ()
     gcps_crs: CRS | None = None
+    rpcs: Any = field(default=None, compare=False)
 
     @property
     def box(self) -> Box:
@@ -162,7 +165,8 @@ class Grid:
         """
         points = tuple(type(p)(*move(p), p.x, p.y, p.z, p.id) for p in self.gcps)
         affine = self.transform if self.transform.is_identity else self.transform @ to
-        return replace(self, height=height, width=width, transform=affine, gcps=points)
+        rpcs = None if self.rpcs is None else _moved(self.rpcs, to)
+        return replace(self, height=height, width=width, transform=affine, gcps=points, rpcs=rpcs)
 
     def pixel_size(self) -> float:
         """Return the side of a pixel in metres; NaN if the CRS is unknown.
@@ -185,6 +189,23 @@ class Grid:
         x, y = self.transform @ (self.width / 2, self.height / 2)
         lon, lat = transform(self.crs, _lonlat(), [x], [y])
         return float(lon[0]), float(lat[0])
+
+
+def _moved(rpcs: Any, to: Affine) -> Any:
+    """Return rational polynomial coefficients for other pixels.
+
+    Their lines and samples are counted from the centre of the first pixel.
+
+    Args:
+        rpcs: rasterio's RPC object.
+        to: from (column, row) of the new pixels to that of the old ones, without a rotation.
+    """
+    moved = copy.copy(rpcs)
+    for axis, step, shift in (("line", to.e, to.f), ("samp", to.a, to.c)):
+        offset, scale = float(getattr(rpcs, f"{axis}_off")), float(getattr(rpcs, f"{axis}_scale"))
+        setattr(moved, f"{axis}_off", (offset + 0.5 - shift) / step - 0.5)
+        setattr(moved, f"{axis}_scale", scale / step)
+    return moved
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
-"""Errors of GDAL that rasterio loses, and the messages for damaged files.
+"""Errors of GDAL that rasterio loses or takes for warnings, and the messages for damaged files.
 
 rasterio decodes GDAL's messages as UTF-8. Where one has other bytes, as those of a tag or of a
 file's name, it drops the message, and Python prints a traceback. Where this was an error, a read
 that failed gives zeros.
+
+libtiff only warns of a tag whose values lie beyond the end of a file, and leaves it out. A file
+whose last bytes are missing would be read without its scale, offset, nodata or CRS.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +23,10 @@ import rasterio._base
 
 #: Thread in `raise_lost_errors` -> the error that rasterio lost in it; empty for none.
 _watching: dict[int, str] = {}
+#: Thread in `raise_lost_tags` -> the first warning of a tag that could not be read.
+_opening: dict[int, str] = {}
+#: What libtiff says of such a tag.
+_TAG_LOST = "IO error during reading of"
 
 
 @contextmanager
@@ -34,13 +42,42 @@ def raise_lost_errors() -> Iterator[None]:
         raise OSError(lost)
 
 
+@contextmanager
+def raise_lost_tags() -> Iterator[None]:
+    """Raise OSError on exit if a tag of a TIFF could not be read in this context."""
+    thread = threading.get_ident()
+    _opening[thread] = ""
+    try:
+        yield
+    finally:
+        lost = _opening.pop(thread)
+    if lost:
+        raise OSError(f"the file is cut off or damaged: {lost}")
+
+
+def _note_lost_tags(record: logging.LogRecord) -> bool:
+    """Note a warning of a tag that could not be read."""
+    thread = threading.get_ident()
+    if _opening.get(thread) == "" and _TAG_LOST in (words := record.getMessage()):
+        _opening[thread] = words[words.index(_TAG_LOST) :].partition(";")[0]
+    return True  # further filters may want the message: see `retry`
+
+
 def decode(error: UnicodeDecodeError) -> str:
     """Return the text that is not UTF-8, in one line."""
     return " ".join(bytes(error.object).decode("latin-1").split())
 
 
 def install() -> None:
-    """Note lost errors, and have nothing printed of them and by libtiff."""
+    """Note lost errors and lost tags, and have nothing printed of them, by libtiff or rasterio."""
+    # rasterio logs the messages of GDAL that its exceptions have already.
+    for name in ("rasterio", "rasterio._err"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warned = logging.getLogger("rasterio._env")
+    warned.setLevel(logging.WARNING)
+    warned.addFilter(_note_lost_tags)
+    warned.addHandler(logging.NullHandler())
+    warned.propagate = False
     sys.unraisablehook = unraisable_hook(sys.unraisablehook)
     sys.excepthook = exception_hook(sys.excepthook)
     library = ctypes.CDLL(rasterio._base.__file__)

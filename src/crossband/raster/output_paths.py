@@ -82,6 +82,19 @@ def _check_name(path: Path) -> None:
     check_output_name(path)
 
 
+def check_not_read(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Raise OutputError where a result would be written over a file that it is made from.
+
+    Args:
+        outputs: files that will be written.
+        inputs: files that are read; addresses and names that only GDAL knows are passed over.
+    """
+    read = {os.path.realpath(name) for name in inputs if not is_remote(str(name))}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise OutputError(f"{path}: it is read by this command; choose another name or folder")
+
+
 def same_file(path: Path, source: str | Path) -> bool:
     """Return whether both paths name one existing file."""
     try:

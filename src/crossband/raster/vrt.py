@@ -52,6 +52,8 @@ def vrt(output: Described, raw: RawFile, *, masked: bool) -> str:
             words = {name: repr(float(value)) for name, value in place.items()}
             ElementTree.SubElement(points, "GCP", {"Id": str(p.id or number), **words})
     _metadata(root, dict(output.tags))
+    if grid.rpcs is not None:
+        _metadata(root, grid.rpcs.to_gdal(), domain="RPC")
     coloured = set(_COLOURS) <= set(output.bands)
     for number, name in enumerate(output.bands, start=1):
         band = _band(root, raw, number - 1, DTYPES[e.dtype], raw.dtype.itemsize)
@@ -91,8 +93,10 @@ def _band(
     return band
 
 
-def _metadata(parent: ElementTree.Element, items: dict[str, str]) -> None:
-    metadata = ElementTree.SubElement(parent, "Metadata")
+def _metadata(
+    parent: ElementTree.Element, items: dict[str, str], domain: str | None = None
+) -> None:
+    metadata = ElementTree.SubElement(parent, "Metadata", {"domain": domain} if domain else {})
     for key, value in items.items():
         ElementTree.SubElement(metadata, "MDI", key=printable(key)).text = printable(value)
 

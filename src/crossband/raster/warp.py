@@ -100,6 +100,19 @@ def overlap(scene: Grid, reference: Grid) -> Box:
     return Box(top, left, bottom - top, right - left)
 
 
+def lie_apart(one: Grid, other: Grid) -> bool:
+    """Return whether two grids share no pixel; False where one of them has no georeference."""
+    for grid in (one, other):
+        if grid.crs is None or grid.transform.is_identity or not grid.transform.determinant:
+            return False
+    try:
+        columns, rows = _outline(one, one.box, other)
+    except InputError:  # outside the domain of the other CRS
+        return True
+    outside = columns.max() <= 0 or columns.min() >= other.width
+    return bool(outside or rows.max() <= 0 or rows.min() >= other.height)
+
+
 def same_grid(one: Grid, other: Grid) -> bool:
     """Return whether two grids have one shape and one CRS, and lie a thousandth of a pixel apart.
 

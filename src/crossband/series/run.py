@@ -16,7 +16,7 @@ from crossband.model import Model
 from crossband.raster.grid import Grid
 from crossband.raster.journal import names_being_placed, recorded
 from crossband.raster.open import open_raster
-from crossband.raster.output_paths import make_folder
+from crossband.raster.output_paths import check_not_read, make_folder
 from crossband.raster.warp import check_georeference
 from crossband.series import cubes, index_stack, preparation, record
 from crossband.series.field_widths import with_field_intervals
@@ -92,6 +92,7 @@ def series(
     given = [p for p in named if isinstance(p, str | Path)]
     given += [i for i in inputs if cubes.is_cube(str(i))]
     made_from = make_fingerprint(facts, [*record.files_read(tasks), *given])
+    check_not_read(outputs, [*record.files_read(tasks), *given])
     facts["the files"] = made_from
     placed = names_being_placed(hidden, facts)
     if not options.write.overwrite and not placed:

@@ -279,7 +279,7 @@ class GuideCorrection:
         if self.given != self.unit:
             words.append(f"{self.given} to {self.unit}")
         words.append(f"agreement {residual.agreement:.2f}")
-        words.append(f"remaining difference {residual.remaining(corrected):.2g}")
+        words.append(residual.remaining_words(corrected))
         if not residual.agreement >= POOR:  # NaN where one of them is constant
             warn(
                 f"{self._what}: the correlation of its structure with the result's is "

@@ -5,6 +5,7 @@ Nothing here imports torch, as the command line makes its help from these classe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +19,14 @@ from crossband.raster.options import ReadOptions
 
 if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
     from crossband.raster.grid import Box
+
+
+def _days(value: float) -> float:
+    """Return a number of days; CrossbandError for NaN, which means not known elsewhere."""
+    days = float(value)
+    if math.isnan(days):
+        raise CrossbandError("--guide-days nan: leave it out where it is not known")
+    return days
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ class GuideOptions:
         "is the same day",
         flag="--guide-days",
         keyword="guide_days",
-        parse=float,
+        parse=_days,
     )
     opened: Any = option(None, "RASTER as an open dataset, where GDAL cannot open it")
     scene_datetime: str | None = option(

@@ -285,6 +285,12 @@ class Residual(Difference):
             count += int(both.sum())
         return total / count if count else math.nan
 
+    def remaining_words(self, corrected: Readable) -> str:
+        """Return `remaining` in words."""
+        found = self.remaining(corrected)
+        words = "not measured" if math.isnan(found) else f"{found:.2g}"
+        return f"remaining difference {words}"
+
     def close(self) -> None:
         """Give the disk back."""
         self._ready.close()

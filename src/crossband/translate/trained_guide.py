@@ -156,7 +156,7 @@ class TrainedGuide:
         residual = Residual(result, self._measured, self.ratio, self._own, folder)
         stack.callback(residual.close)
         corrected = Corrected(result, residual.apply, result.unit)
-        return corrected, f", remaining difference {residual.remaining(corrected):.2g}"
+        return corrected, f", {residual.remaining_words(corrected)}"
 
     def difference(self, result: Readable) -> Difference:
         """Return what is to be added to any part of a result, without computing all of it."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from crossband.cli.data.progress import RowProgress
 from crossband.cli.events import add_progress_option, tell_files
 from crossband.core.messages import say
+from crossband.errors import OutputError
 
 
 def add_options(sub: Any) -> None:
@@ -56,9 +58,10 @@ def _check(a: argparse.Namespace) -> int:
     from crossband.data.check import text as check_text
 
     bands = check.Bands(_names(a.source), _names(a.target))
+    table = manifest.read(a.manifest, lenient=True)
+    _check_outputs(a, manifest.paths_of(table))
     made_from = manifest.input_fingerprint(
-        manifest.read(a.manifest, lenient=True),
-        {"bands": bands, "--max-shift": a.max_shift, "--ignore": sorted(a.ignore)},
+        table, {"bands": bands, "--max-shift": a.max_shift, "--ignore": sorted(a.ignore)}
     )
     done = {n for n in (a.output, a.json) if n and is_finished(n, a.overwrite, made_from)}
     if a.fix:
@@ -90,6 +93,18 @@ def _check(a: argparse.Namespace) -> int:
         say(f"{a.fix}: {len(kept)} of {len(report.table)} rows")
     tell_files(path for path in (a.output, a.json, a.fix) if path)
     return 0 if report.clean else 1
+
+
+def _check_outputs(a: argparse.Namespace, files: Iterable[str]) -> None:
+    """Raise OutputError for a result that would be written over an input, or over another one."""
+    from crossband.raster.output_paths import check_not_read
+
+    named = [Path(name) for name in (a.output, a.json, a.fix) if name]
+    check_not_read(named, files)
+    # A manifest may be replaced by its own rows that are usable.
+    check_not_read([path for path in named if str(path) != a.fix], [a.manifest])
+    if len({path.resolve() for path in named}) < len(named):
+        raise OutputError("-o, --json and --fix must be different files")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -66,6 +66,8 @@ def export_stac(
         raise OutputError(f"{path}: give the file the suffix .json")
     if model.folder is None or model.network.runtime is not None:
         raise ModelError(f"{model.name}: a model folder is needed, whose files the item names")
+    if path.resolve().parent == model.folder.resolve():
+        raise OutputError(f"{path}: it lies in the model's own folder; choose another one")
     check_file(path, overwrite)
     folder = path.with_suffix("")
     known = (WEIGHTS, DESCRIPTION, CARD, CALIBRATION, TRAINING)
