@@ -20,6 +20,7 @@ from tiers import slow
 
 import crossband
 from crossband.cli.fleet import Printer
+from crossband.cli.main import main
 from crossband.core.hidden_folder import folder_of
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
 from crossband.jobs import fleet_executor, summary
@@ -464,6 +465,16 @@ def test_a_scene_whose_name_cannot_be_used_fails_alone(scenes, model, tmp_path, 
     found = lines(tmp_path / "out")
     assert "its name is not UTF-8" in found[latin.replace(".tif", "_nir.tif")][1]
     assert "control characters in a name" in found["esc\x1b[2J_nir.tif"][1]
+
+
+def test_a_name_with_a_newline_says_no_line_of_its_own(scenes, tiny_model, tmp_path, capsys):
+    (scenes / "scene-1.tif").rename(scenes / "x\ncrossband: done.tif")
+    words = ["translate", scenes / "*.tif", "-o", tmp_path / "out", "--model", tiny_model]
+    assert main([str(word) for word in words]) == 1
+    said = capsys.readouterr()
+    assert "x\\ncrossband: done_nir.tif" in said.err
+    assert all(line.startswith("crossband: ") for line in said.err.splitlines())
+    assert "crossband: done" not in said.out
 
 
 def test_the_model_is_made_ready_once(scenes, model, tmp_path, monkeypatch):

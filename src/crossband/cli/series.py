@@ -55,7 +55,7 @@ def add_series(sub: Any) -> None:
         "(.txt), a manifest (.csv, .parquet), STAC items (.json); or a stack of dates (.nc, .zarr)",
     )
     p.add_argument("-o", "--output", required=True, help="folder of the results")
-    p.add_argument("--model", default="rgb2nir", help="as for translate")
+    p.add_argument("--model", default="rgb2nir", help="as for translate (default: rgb2nir)")
     p.add_argument(
         "--index", action="append", help="spectral index (default NDVI); may be repeated"
     )

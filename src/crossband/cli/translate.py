@@ -50,7 +50,8 @@ def add_translate(sub: Any) -> None:
     p.add_argument(
         "--model",
         default="rgb2nir",
-        help="bundled name, folder, .onnx file, STAC item (.json) or hf://owner/name",
+        help="bundled name (default: rgb2nir), folder, .onnx file, STAC item (.json), "
+        "hf://owner/name",
     )
     add_options(p, ReadOptions)
     add_options(p, WriteOptions, ("indices", "overwrite", "resume"))

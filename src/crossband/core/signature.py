@@ -94,9 +94,7 @@ class Signature:
     def check_unit(self, unit: str) -> None:
         """Raise UnitError if the model was not trained on a unit."""
         if unit not in self.units:
-            raise UnitError(
-                f"the source is {unit}, but the model was trained on {' and '.join(self.units)}"
-            )
+            raise UnitError(f"the source is {unit}, but the model takes {' and '.join(self.units)}")
 
     def ranges(self, units: Sequence[str], side: str, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return low and high - low as [B or 1, C, 1, 1], with one unit for each sample."""

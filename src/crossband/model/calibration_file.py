@@ -33,11 +33,9 @@ from crossband.model.files import CALIBRATION
 
 #: Largest numbers of one list, and of lists in a list.
 _MOST, _ROWS = 4096, 1024
-#: Largest of the numbers by which surroundings are compared: squares of them, and quotients of two
-#: squares, are float32.
+#: Largest number. Surroundings are compared by squares, and by quotients of two squares, in
+#: float32.
 _LARGEST = 1e6
-#: Largest of all numbers. The widths of a network are exponentials of its outputs.
-_NUMBER = 1e6
 
 
 def read_calibration(folder: Path, weights: str) -> Calibration | None:
@@ -140,9 +138,8 @@ def _familiar(data: Any) -> Familiar:
     distance, limit = _number(data["distance"]), _number(data["limit"])
     if distance <= 0 or limit <= 0:
         raise ValueError("a distance that is not positive")
-    largest = max(float(np.abs(part).max(initial=0.0)) for part in (turn, centres, usual))
-    if not 1 / _LARGEST <= distance * limit <= _LARGEST or largest > _LARGEST:
-        raise ValueError(f"centres or distances that are not between 0 and {_LARGEST:g}")
+    if not 1 / _LARGEST <= distance * limit <= _LARGEST:
+        raise ValueError(f"distances that are not between 0 and {_LARGEST:g}")
     if not isinstance(data["bands"], dict):
         raise ValueError("no quantiles of the bands")
     bands = {
@@ -164,8 +161,8 @@ def _wrong(data: Any, features: int) -> Wrong:
     if not set(kinds) <= {BANDS, OFFSET, HAZE, NIGHT}:
         raise ValueError(f"wrong inputs of kinds {kinds!r:.60}")
     limit, spread = _number(data["limit"]), _number(data["spread"])
-    if spread <= 0 or abs(limit) > _LARGEST:
-        raise ValueError("a spread that is not positive, or a limit that no score has")
+    if spread <= 0:
+        raise ValueError("a spread that is not positive")
     return Wrong(_text(data["unit"]), kinds, cells, bias, out, out_bias, limit, spread)
 
 
@@ -186,7 +183,7 @@ def _vector(value: Any) -> NDArray[np.float32]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _NUMBER:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise ValueError(f"{value!r:.60} is no number of this file")
     return float(value)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # `crossband --help` must not wait for rasterio
     from crossband.raster.grid import Box
 
 
-def _days(value: float) -> float:
+def _days(value: str) -> float:
     """Return a number of days; CrossbandError for NaN, which means not known elsewhere."""
     days = float(value)
     if math.isnan(days):
