@@ -273,7 +273,7 @@ def test_two_halves_of_one_picture_are_a_pair(pairs, make_raster):
 def test_what_does_not_fit_names_the_row(pairs, make_raster):
     path = pairs(3)
     make_raster("1.tif", names=NAMES, values=values(), unit="K")
-    with pytest.raises(ManifestError, match=r"row 2: .*kelvin.*trained on reflectance"):
+    with pytest.raises(ManifestError, match=r"row 2: .*kelvin.*takes reflectance"):
         PairReader(manifest.read(path), SIGNATURE).check()
     make_raster("1.tif", names=NAMES[:3], values=values()[:3])
     with pytest.raises(ManifestError, match=r"row 2: .*1.tif"):

@@ -305,7 +305,7 @@ def test_units_scales_and_nodata_are_told_or_refused(local):
         ),
         expected,
     )
-    with pytest.raises(UnitError, match="trained on reflectance and display"):
+    with pytest.raises(UnitError, match="takes reflectance and display"):
         made(named(values, unit="kelvin"))
     with pytest.raises(UnitError, match="the file says reflectance"):
         made(stored, sensor="display")

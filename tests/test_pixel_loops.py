@@ -44,9 +44,19 @@ def test_a_pyramid_is_the_same_with_and_without_them(monkeypatch, bands, targets
             halved_expected = network.forward_cropped(x, context)
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, atol=2e-6)
-    # A sum that lies between two bfloat16 may be rounded to either.
-    assert (halved - halved_expected).abs().mean() < 2e-5
-    assert (halved - found).abs().max() > 0
+    # Fewer results are rounded to bfloat16 than by PyTorch, so that they are not farther away.
+    error, usual = ((a - expected).abs().mean() for a in (halved, halved_expected))
+    assert 0 < error < 1.1 * usual
+
+
+def test_logarithms_are_exact_to_a_few_bits(monkeypatch):
+    """Of colours from below 0 to far above 1, through the features of pixels."""
+    colours = torch.linspace(-0.1, 20.0, 5000).view(1, 10, 500)
+    limits, usual, spread = (-0.02, 1e3, 0.06), torch.zeros(2), torch.ones(2)
+    found = compiled_layers.pixel_features(colours, limits, usual, spread, 50.0)
+    expected = torch.log(colours[0].double().clamp_min(-0.02) + 0.06)
+    torch.testing.assert_close(found[0], colours[0])
+    torch.testing.assert_close(found[1].double(), expected, rtol=0, atol=6e-7)
 
 
 def test_statistics_of_cells_are_the_same(monkeypatch):

@@ -441,7 +441,7 @@ def test_too_little_disk_is_said_before_work(make_raster, tiny_model, tmp_path, 
 
 def test_units_that_the_model_was_not_trained_on(make_raster, tiny_model, tmp_path):
     source = make_raster(unit="kelvin")
-    with pytest.raises(UnitError, match="trained on reflectance and display"):
+    with pytest.raises(UnitError, match="takes reflectance and display"):
         crossband.load(tiny_model).translate(source, tmp_path / "n.tif")
 
 

@@ -12,6 +12,73 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossband.networks import pixel_loops
+from crossband.networks.cells import STEP, strips_of
+
+
+def context_vectors(members: Sequence[nn.Module], features: Sequence[Tensor]) -> Tensor:
+    """Return the context vectors of the finest cells, of all members: [M, B, h, w, K], float32.
+
+    Args:
+        members: of a pyramid; those with `levels` and `context`.
+        features: of the cells of each level, the finest first: [B, h, w, F].
+    """
+    kind, (images, height, width, _) = product_type(), features[0].shape
+    halved, known = kind == torch.bfloat16, [of.to(kind) for of in features]
+
+    def weight(layer: nn.Module) -> Tensor:
+        return cast(Tensor, layer.weight).detach().T.to(kind)
+
+    def bias(layer: nn.Module) -> Tensor:
+        return cast(Tensor, layer.bias).detach()
+
+    layers = [list(cast(nn.Sequential, member.context)) for member in members]
+    outputs = cast(nn.Linear, layers[0][-1]).out_features
+    result = torch.empty(len(members), images, height, width, outputs)
+    for member, context, vectors in zip(members, layers, result, strict=True):
+        levels = cast("list[nn.Module]", list(cast(nn.ModuleList, member.levels)))
+        finest, *coarse = [of @ weight(level) for level, of in zip(levels, known, strict=True)]
+        # Numba cannot iterate over an empty tuple: a network of one level adds a zero.
+        larger = [values.float() for values in coarse] or [
+            torch.zeros(images, 1, 1, finest.shape[-1])
+        ]
+        # The first of its layers, and every other one, is a GELU.
+        linears = context[1::2]
+        weights, units = [weight(layer) for layer in linears], finest.shape[-1]
+        into = pixel_loops.context_first(units, halved)
+        between = pixel_loops.between_layers(units, halved)
+        for number in range(images):
+            near = tuple(values[number].numpy() for values in larger)
+            for rows in strips_of(slice(0, height), width):
+                sums = finest[number, rows]
+                into(_array(sums), rows.start, bias(levels[0]).numpy(), near, STEP)
+                for layer, factors in zip(linears[:-1], weights, strict=False):
+                    sums = sums @ factors
+                    between(_array(sums.flatten(0, 1)), bias(layer).numpy())
+                vectors[number, rows] = sums @ weights[-1]
+        vectors.add_(bias(linears[-1]))
+    return result
+
+
+def pixel_features(
+    colours: Tensor, limits: tuple[float, float, float], usual: Tensor, spread: Tensor, most: float
+) -> Tensor:
+    """Return standardised features of pixels: [C, H, W] -> [F, H, W], float32.
+
+    They are the colours, the logarithms of the ratios of neighbouring bands, and that of the mean.
+
+    Args:
+        colours: float32.
+        limits: of the colours in logarithms: lowest, highest, and what is added to them.
+        usual: means of the features, F of them.
+        spread: their standard deviations.
+        most: largest magnitude of a standardised feature.
+    """
+    bands, height, width = colours.shape
+    result = torch.empty(2 * bands, height, width)
+    loop = pixel_loops.pixel_features(bands, limits, most)
+    scale = (usual.flatten().numpy(), (1 / spread).flatten().numpy())
+    loop(colours.numpy(), *scale, result.numpy())
+    return result
 
 
 class PixelStage:
@@ -42,7 +109,7 @@ class PixelStage:
         """Translate pixels of an image.
 
         Args:
-            pixels: features [R, C, F], float32.
+            pixels: features [F, R, C], float32.
             vectors: context vectors of all cells of all images, [M, B, h, w, K], float32.
             sample: number of the image.
             corner: row and column of the first pixel in the image.
@@ -51,7 +118,7 @@ class PixelStage:
         Returns:
             [Ct, R, C], float32.
         """
-        rows, columns, _ = pixels.shape
+        _, rows, columns = pixels.shape
         hidden = torch.empty(len(vectors), rows, columns, vectors.shape[-1], dtype=self._type)
         result = torch.empty(len(self._final), rows, columns)
         first, last, final = self._first.numpy(), self._last.numpy(), self._final.numpy()

@@ -75,6 +75,20 @@ def _tanh(value: Any) -> Any:
 
 
 @inlined
+def _log(value: Any) -> Any:
+    """Return the logarithm of a positive number, to 2e-7."""
+    bits = np.int32(_bits(value))
+    # value = part * 2 ** exponent, and part lies between sqrt(1 / 2) and sqrt(2).
+    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
+    part = _float(np.uint32(bits - (exponent << np.int32(23))))
+    ratio = (part - np.float32(1)) / (part + np.float32(1))
+    square = ratio * ratio
+    series = np.float32(1 / 5) + square * (np.float32(1 / 7) + square * np.float32(1 / 9))
+    series = np.float32(1) + square * (np.float32(1 / 3) + square * series)
+    return np.float32(exponent) * np.float32(0.6931471805599453) + np.float32(2) * ratio * series
+
+
+@inlined
 def _halved(value: Any) -> Any:
     """Return the bits of the nearest bfloat16; ties to even."""
     bits = _bits(value)
@@ -123,6 +137,45 @@ def _at_columns(line: Any, channel: Any, cell: Any, values: Any) -> None:
 
 
 @functools.cache
+def pixel_features(bands: int, limits: tuple[float, float, float], most: float) -> Loop:
+    """Return the loop from colours to the standardised features of pixels.
+
+    Args:
+        bands: of a pixel, C.
+        limits: of the colours in logarithms: lowest, highest, and what is added to them.
+        most: largest magnitude of a feature.
+    """
+    lowest, highest, added = (np.float32(limit) for limit in limits)
+    largest, part = np.float32(most), np.float32(1 / bands)
+
+    def loop(colours: Any, usual: Any, scale: Any, result: Any) -> None:
+        # colours [C, H, W]; usual [2 C]; scale [2 C]; result [2 C, H, W]
+        rows, columns = colours.shape[1:]
+        logs = np.empty((bands, columns), np.float32)
+        for r in range(rows):
+            mean = result[2 * bands - 1, r]
+            for c in range(columns):
+                mean[c] = 0.0
+            for band in range(bands):
+                for c in range(columns):
+                    value = colours[band, r, c]
+                    mean[c] += value
+                    logs[band, c] = _log(min(max(value, lowest), highest) + added)
+                    value = (value - usual[band]) * scale[band]
+                    result[band, r, c] = min(max(value, -largest), largest)
+            for f in range(bands, 2 * bands):
+                for c in range(columns):
+                    if f < 2 * bands - 1:
+                        value = logs[f - bands + 1, c] - logs[f - bands, c]
+                    else:
+                        value = _log(min(max(mean[c] * part, lowest), highest) + added)
+                    value = (value - usual[f]) * scale[f]
+                    result[f, r, c] = min(max(value, -largest), largest)
+
+    return compiled(loop, any_order=True)
+
+
+@functools.cache
 def first_layer(features: int, hidden: int, halved: bool) -> Loop:
     """Return the loop over pixels that ends with the activations of the first hidden layer.
 
@@ -135,8 +188,9 @@ def first_layer(features: int, hidden: int, halved: bool) -> Loop:
     def loop(
         pixels: Any, vectors: Any, sample: Any, corner: Any, cell: Any, weights: Any, result: Any
     ) -> None:
-        # pixels [R, C, F]; vectors [M, B, h, w, K]; weights [M, F, K]; result [M, R, C, K]
-        rows, columns = pixels.shape[:2]
+        # pixels [F, R, C]; vectors [M, B, h, w, K]; weights [M, F, K]; result [M, R, C, K]
+        rows, columns = pixels.shape[1:]
+        pixel = np.empty(features, np.float32)
         members, width = len(vectors), vectors.shape[3]
         line = np.empty((width, hidden), np.float32)  # vectors at the row of the pixel
         for member in range(members):
@@ -146,13 +200,73 @@ def first_layer(features: int, hidden: int, halved: bool) -> Loop:
                 for c in range(columns):
                     left, right, share = _neighbours(corner[1] + c, cell, width)
                     west, east = line[left], line[right]
-                    pixel, units = pixels[r, c], result[member, r, c]
+                    units = result[member, r, c]
+                    for f in range(features):
+                        pixel[f] = pixels[f, r, c]
                     for k in range(hidden):
                         value = west[k] + (east[k] - west[k]) * share
                         for f in range(features):
                             value += weight[f, k] * pixel[f]
                         value = _hardswish(value)
                         units[k] = _halved(value) if halved else value
+
+    return compiled(loop, any_order=True)
+
+
+@functools.cache
+def context_first(hidden: int, halved: bool) -> Loop:
+    """Return the loop over the finest cells that ends with the first activations of a context MLP.
+
+    Args:
+        hidden: units, K.
+        halved: whether sums and activations are stored as bfloat16.
+    """
+
+    def loop(sums: Any, top: Any, bias: Any, coarse: Any, step: Any) -> None:
+        # sums [R, w, K] of the rows from `top` on, which become activations; bias [K]; coarse:
+        # values [h, w, K] of cells that are step, step ** 2, ... times as large
+        rows, width = sums.shape[:2]
+        total = np.empty((width, hidden), np.float32)
+        for r in range(rows):
+            for c in range(width):
+                for k in range(hidden):
+                    value = _doubled(sums[r, c, k]) if halved else sums[r, c, k]
+                    total[c, k] = value + bias[k]
+            cell = 1
+            for values in coarse:
+                cell *= step
+                line = np.empty((values.shape[1], hidden), np.float32)
+                _at_row(values, top + r, cell, line)
+                for c in range(width):
+                    left, right, share = _neighbours(c, cell, values.shape[1])
+                    west, east, units = line[left], line[right], total[c]
+                    for k in range(hidden):
+                        units[k] += west[k] + (east[k] - west[k]) * share
+            for c in range(width):
+                for k in range(hidden):
+                    value = _gelu(total[c, k])
+                    sums[r, c, k] = _halved(value) if halved else value
+
+    return compiled(loop, any_order=True)
+
+
+@functools.cache
+def between_layers(hidden: int, halved: bool) -> Loop:
+    """Return the loop that makes activations, GELUs, of sums.
+
+    Args:
+        hidden: units, K.
+        halved: whether both are stored as bfloat16.
+    """
+
+    def loop(sums: Any, bias: Any) -> None:
+        # sums [N, K]; bias [K]
+        for n in range(len(sums)):
+            units = sums[n]
+            for k in range(hidden):
+                value = _doubled(units[k]) if halved else units[k]
+                value = _gelu(value + bias[k])
+                units[k] = _halved(value) if halved else value
 
     return compiled(loop, any_order=True)
 

@@ -37,6 +37,9 @@ BINS = {"ratio": (-0.7, 0.7), "light": (-2.6, 0.2)}
 FEWEST = 1e-3
 #: Standardised features are clipped here: an MLP extrapolates badly beyond its training data.
 FARTHEST = 5.0
+#: Of colours in logarithms: the lowest, the highest, and what is added. Overcorrected haze gives
+#: values slightly below 0; dark water is below about 0.06.
+LOGARITHM = (-0.02, 1e3, 0.06)
 
 
 class LocalPyramid(Generator):
@@ -195,10 +198,10 @@ class LocalPyramid(Generator):
         rows, columns = slice(context, height - context), slice(context, width - context)
         if self.training:
             return self._train(x, levels, rows, columns, wanted)
+        if infers_on_cpu(x):
+            return self._compiled(x, levels, rows, columns)
         members = cast("list[PyramidMember]", list(self.members))
         contexts = [member.context_vectors(levels) for member in members]
-        if infers_on_cpu(x):
-            return self._compiled(x, contexts, rows, columns)
         outputs = []
         for some in strips_of(rows, columns.stop - columns.start):
             pixels = self._pixel_features(x[..., some, columns])
@@ -208,19 +211,21 @@ class LocalPyramid(Generator):
             outputs.append((total / len(members)).permute(0, 3, 1, 2))
         return torch.cat(outputs, dim=2)
 
-    def _compiled(self, x: Tensor, contexts: list[Tensor], rows: slice, columns: slice) -> Tensor:
+    def _compiled(self, x: Tensor, levels: list[Tensor], rows: slice, columns: slice) -> Tensor:
         """Translate rows and columns with loops that are compiled for the CPU."""
-        from crossband.networks.compiled_layers import PixelStage  # Numba takes a while
+        # Numba takes a while.
+        from crossband.networks.compiled_layers import PixelStage, context_vectors, pixel_features
 
-        stage, vectors = PixelStage(list(self.members)), torch.stack(contexts)
+        members = list(self.members)
+        stage, vectors = PixelStage(members), context_vectors(members, levels)
         height, width = rows.stop - rows.start, columns.stop - columns.start
         result = x.new_empty(len(x), self.out_channels, height, width)
         for some in strips_of(rows, width):
-            pixels = self._pixel_features(x[..., some, columns])
             into = result[:, :, some.start - rows.start : some.stop - rows.start]
             corner = (some.start, columns.start)
-            for number, sample in enumerate(pixels):
-                into[number] = stage(sample, vectors, number, corner, CELL)
+            for number, image in enumerate(x[..., some, columns].contiguous()):
+                pixels = pixel_features(image, LOGARITHM, self.own_usual, self.own_spread, FARTHEST)
+                into[number] = stage(pixels, vectors, number, corner, CELL)
         return result
 
     def _train(
@@ -339,8 +344,8 @@ def _standard(features: Tensor, usual: Tensor, spread: Tensor) -> Tensor:
 
 
 def _log(x: Tensor) -> Tensor:
-    # Overcorrected haze gives values slightly below 0; dark water is below about 0.06.
-    return torch.log(x.clamp(-0.02, 1e3) + 0.06)
+    lowest, highest, added = LOGARITHM
+    return torch.log(x.clamp(lowest, highest) + added)
 
 
 def _edges(light: Tensor, valid: Tensor) -> Tensor:
