@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.atomic import write_text_atomically
 from crossband.core.regular_file import read_text
 from crossband.errors import ModelError
 from crossband.model.files import TRAINING
@@ -79,4 +80,4 @@ def write_training_data(folder: Path, pairs: list[tuple[str, str]]) -> None:
     """Write the table of names and hashes into a model folder."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *pairs])
-    (folder / TRAINING).write_text(text.getvalue(), encoding="utf-8")
+    write_text_atomically(folder / TRAINING, text.getvalue())
