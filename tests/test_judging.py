@@ -490,3 +490,30 @@ def test_a_model_without_baselines_gets_those_of_the_train_rows(tmp_path):
     with pytest.warns(UserWarning, match="has no baselines, and none can be fitted"):
         report = evaluate([bare], made.manifest(), tmp_path / "two", **options)
     assert report.metrics["models"][0]["baselines"] == {}
+
+
+def test_a_place_that_several_sensors_have_seen_counts_once():
+    def seen(label, errors, sensors):
+        groups = [
+            {
+                "sensor": sensor,
+                "unit": "reflectance",
+                "group": f"place {n}",
+                "n_valid": 100,
+                "scores": {MODEL: {"pixels": {"n_valid": 100, "mae": error * times}}},
+            }
+            for sensor, times in sensors.items()
+            for n, error in enumerate(errors)
+        ]
+        return {"label": label, "groups": groups}
+
+    errors, worse = [0.03] * 5, [0.03 * (1.01 + 0.01 * n) for n in range(5)]
+    found = []
+    for sensors in ({"a": 1.0}, {"a": 1.0, "b": 1.1, "c": 1.2}):
+        one, two = seen("one", errors, sensors), seen("two", worse, sensors)
+        found.append(compare_models([one, two], {"mae": "less"}))
+    alone, several = found
+    assert alone["n_groups"] == several["n_groups"] == 5
+    assert several["pairs"][0]["p"] == pytest.approx(alone["pairs"][0]["p"])
+    assert several["pairs"][0]["interval"] == pytest.approx(alone["pairs"][0]["interval"])
+    assert [r["rank"] for r in several["ranking"]] == [r["rank"] for r in alone["ranking"]]

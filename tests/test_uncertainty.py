@@ -44,6 +44,7 @@ from crossband.raster.grid import Grid, Window
 from crossband.translate.familiarity import SIDE, sample_boxes, window_familiarity
 from crossband.translate.options import IntervalOptions
 from crossband.translate.statistics import Statistics
+from crossband.translate.stream import compute_index_values
 from crossband.translate.uncertain_bands import WIDTH_BITS, BandIntervals, Bounds, rounded_outwards
 from crossband.translate.unfamiliar_causes import WORDS, likely_cause
 
@@ -246,6 +247,19 @@ def test_a_calibration_whose_surroundings_overflow_is_refused(
     path.write_text(json.dumps(data))
     with pytest.raises(CrossbandError, match=r"not between 0 and 1e\+06|is no number of this file"):
         load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("value", [4.876214, 4.87625, 1.0, 0.000123456, 99999.6, math.inf, 0.0])
+def test_stored_factors_are_never_smaller(model: Model, tmp_path: Path, value: float) -> None:
+    found = calibration(model.weights_hash)
+    first = found.factors[0]
+    levels = len(first.mean)
+    changed = replace(first, mean=(value,) * levels, strict=(value,) * levels)
+    replace(found, factors=(changed,)).save(tmp_path)
+    stored = read_calibration(tmp_path, model.weights_hash)
+    assert stored is not None
+    assert value <= stored.factors[0].mean[0] <= value * (1 + 1.1e-4)
+    assert stored.factors[0].strict == stored.factors[0].mean
 
 
 def test_a_model_without_calibration(model: Model, scene: Path) -> None:
@@ -598,8 +612,8 @@ def test_another_interval_of_a_result_is_named(model: Model, scene: Path, tmp_pa
             model.translate(scene, tmp_path / "nir.tif", skip=True, **now, **options)
 
 
-def test_the_interval_of_an_index_is_about_what_was_calibrated(model: Model) -> None:
-    """Negative reflectances count as 0, as in the errors that an index was calibrated on."""
+def test_the_interval_of_an_index_is_where_the_index_is(model: Model) -> None:
+    """Of a negative band, which is noise, there is neither."""
     bound = replace(
         Bounds.of(model, "NDVI", "reflectance", IntervalOptions(0.9), None), channel=0, factor=1.0
     )
@@ -609,9 +623,11 @@ def test_the_interval_of_an_index_is_about_what_was_calibrated(model: Model) -> 
     }
     further = np.full((2, 1, 4), 0.2, np.float32)
     bounds, mask = BandIntervals((bound,))(known, further, np.ones((1, 4), bool))
-    np.testing.assert_allclose(bounds[0, 0], [0.8, 0.8, 0.8, 0.3], atol=2e-3)
-    np.testing.assert_allclose(bounds[1, 0], [1, 1, 1, 0.7], atol=2e-3)
-    assert mask.all()
+    assert mask.tolist() == [[False, False, False, True]]
+    np.testing.assert_allclose(bounds[:, 0, 3], [0.3, 0.7], atol=2e-3)
+    values, defined = compute_index_values("NDVI", known, np.ones((1, 4), bool), "reflectance")
+    assert defined.tolist() == mask.tolist()
+    assert values[0, 0, 3] == pytest.approx(0.5)
 
 
 def test_a_sensor_means_pairs_whose_source_is_of_it() -> None:

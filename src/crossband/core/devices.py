@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -111,11 +112,33 @@ def keep_freed_memory() -> None:
 def one_thread() -> Iterator[None]:
     """Compute in one thread of the processor: small operations lose more by waiting than they gain.
 
-    It holds for this thread, and for threads that begin in this context.
+    The number is one of the process: the first context sets it, and the last one to end restores
+    it. So other computations at the same time have one thread, too.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    _alone.begin()
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        _alone.end()
+
+
+class _OneThread:
+    """Who computes in one thread, and how many threads there were before."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._before = threading.Lock(), 0, 1
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = torch.get_num_threads()
+            torch.set_num_threads(1)
+            self._users += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._users -= 1
+            torch.set_num_threads(1 if self._users else self._before)
+
+
+_alone = _OneThread()

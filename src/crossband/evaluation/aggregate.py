@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
-from crossband.evaluation.comparison import compare_to_baseline
+from crossband.evaluation.comparison import compare_to_baseline, geometric_mean
 from crossband.evaluation.intervals import image_intervals, pixel_intervals, ratio_interval
 from crossband.metrics import COUNTS, MODEL, Score
 from crossband.metrics.moments import NAN, Additive
@@ -193,15 +193,16 @@ class Aggregate:
                         {k: numbers[k][baseline][metric] for k in available},
                         {k: int(numbers[k][MODEL][count]) for k in available},
                     )
+                    places = _by_place(result.ratios)
                     yield {
                         "baseline": baseline,
                         "metric": metric,
                         "sensor": sensor,
                         "unit": unit,
-                        "geometric_mean": result.geometric_mean,
-                        "interval": ratio_interval(list(result.ratios.values())),
-                        "n_groups": result.n_groups,
-                        "n_won": result.n_won,
+                        "geometric_mean": geometric_mean(places),
+                        "interval": ratio_interval(list(places.values())),
+                        "n_groups": len(places),
+                        "n_won": sum(ratio < 1.0 for ratio in places.values()),
                         "n_undefined": result.n_undefined,
                         "n_empty": result.n_empty,
                         "lost": [{**k._asdict(), "ratio": r} for k, r in result.lost.items()],
@@ -212,3 +213,11 @@ class Aggregate:
         for key in self._groups:
             out.setdefault((key.sensor, key.unit), []).append(key)
         return out
+
+
+def _by_place(ratios: Mapping[GroupKey, float]) -> dict[str, float]:
+    """Return the geometric mean of a place's ratios: seen by several sensors, it counts once."""
+    places: dict[str, dict[GroupKey, float]] = {}
+    for key, value in ratios.items():
+        places.setdefault(key.group, {})[key] = value
+    return {group: geometric_mean(own) for group, own in places.items()}

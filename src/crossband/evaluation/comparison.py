@@ -209,7 +209,7 @@ def compare_models(
     for first, second in combinations(by_label, 2):
         pairs += _compare_two(first, second, by_label, common, better)
     return {
-        "n_groups": len(common),
+        "n_groups": len({key[2] for key in common}),
         "needed_groups": NEEDED_GROUPS,
         "n_left_out": sum(len(g) for g in by_label.values()) - len(common) * len(by_label),
         "same_pixels": all(len(c) == 1 for c in counts),
@@ -224,6 +224,35 @@ def _numbers_by_group(model: Mapping[str, Any]) -> dict[Key, dict[str, Any]]:
         for g in model["groups"]
         if g["n_valid"] > 0
     }
+
+
+def _by_place(
+    groups: Mapping[Key, Mapping[str, Any]],
+    keys: Sequence[Key],
+    metric: str,
+    *,
+    geometric: bool = False,
+) -> list[float]:
+    """Return a metric for each place: a place that several sensors have seen counts once.
+
+    Args:
+        groups: (sensor, unit, group) -> metrics.
+        keys: which of them.
+        metric: its name.
+        geometric: the mean over the sensors of a place is geometric, as of ratios; of a value that
+            is not above 0 it is that value.
+    """
+    places: dict[Any, list[float]] = {}
+    for key in keys:
+        places.setdefault(key[2], []).append(groups[key][metric])
+    if not geometric:
+        return [sum(values) / len(values) for values in places.values()]
+    out = []
+    for values in places.values():
+        odd = [v for v in values if not (_finite(v) and v > 0)]
+        logs = [math.log(v) for v in values] if not odd else []
+        out.append(odd[0] if odd else math.exp(sum(logs) / len(logs)))
+    return out
 
 
 def _compare_two(
@@ -243,10 +272,11 @@ def _compare_two(
         if metric == RANKING_METRIC or metric.endswith("_mae"):
             positive = [k for k in defined if a[k][metric] > 0 and b[k][metric] > 0]
             if positive:
-                errors = ([m[k][metric] for k in positive] for m in (a, b))
+                errors = (_by_place(m, positive, metric, geometric=True) for m in (a, b))
                 compared.append((None, "ratio", ratio(*errors)))
         for unit in dict.fromkeys(k[1] for k in defined):
-            values = ([m[k][metric] for k in defined if k[1] == unit] for m in (a, b))
+            own = [k for k in defined if k[1] == unit]
+            values = (_by_place(m, own, metric) for m in (a, b))
             found = difference(*values, less=better[metric] == "less")
             compared.append((unit, "difference", found))
         out += [
@@ -288,7 +318,8 @@ def _ranking(
     ratio is defined. `why` says so.
     """
     errors = {
-        label: [groups[k][RANKING_METRIC] for k in common] for label, groups in by_label.items()
+        label: _by_place(groups, common, RANKING_METRIC, geometric=True)
+        for label, groups in by_label.items()
     }
     ranked = {k: v for k, v in errors.items() if v and all(_finite(e) and e > 0 for e in v)}
     mean_log = {k: sum(map(math.log, v)) / len(v) for k, v in ranked.items()}

@@ -60,10 +60,13 @@ class GuideClass:
     def of(cls, ratio: float, dated: bool) -> GuideClass:
         """Return the class of a guide: below 1.5, 1.5 to 3, 3 to 6, 6 to 12, and so on.
 
-        >>> GuideClass.of(8.0, False)
-        GuideClass(low=6.0, high=12.0, dated=False)
+        Pixels of 30 m beside such of 10 m are 2.99 or 3.01 times as large, where the two grids are
+        of other zones: the ratio is rounded first.
+
+        >>> GuideClass.of(8.0, False), GuideClass.of(2.991, False) == GuideClass.of(3.0, False)
+        (GuideClass(low=6.0, high=12.0, dated=False), True)
         """
-        high = FINEST
+        ratio, high = round(ratio, 1), FINEST
         while ratio >= high:
             high *= 2
         return cls(high / 2 if high > FINEST else 0.0, high, dated)
@@ -346,7 +349,11 @@ class Calibration:
 
     def save(self, folder: Path) -> Path:
         """Write `calibration.json`."""
-        data = {"format": FORMAT, "guarantee": GUARANTEE, **_plain(asdict(self))}
+        own = asdict(self)
+        for factors in own["factors"]:  # a smaller factor would cover less than was promised
+            for promise in ("mean", "strict"):
+                factors[promise] = [_not_below(value) for value in factors[promise]]
+        data = {"format": FORMAT, "guarantee": GUARANTEE, **_plain(own)}
         path = folder / CALIBRATION
         path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
         return path
@@ -392,3 +399,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
+
+
+def _not_below(value: float) -> float:
+    """Return a number of five digits that is not below a positive one."""
+    if not math.isfinite(value) or value <= 0:
+        return value
+    digits = 4 - math.floor(math.log10(value))
+    rounded = float(f"{value:.5g}")
+    return rounded if rounded >= value else float(f"{rounded + 10.0**-digits:.5g}")

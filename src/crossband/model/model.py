@@ -106,6 +106,10 @@ class Model(nn.Module):
         """
         unit = unit or next(iter(self.signature.units))
         self.signature.check_unit(unit)
+        if not isinstance(source, Tensor) or source.is_complex() or not source.numel():
+            what = "an empty one" if isinstance(source, Tensor) else type(source).__name__
+            raise CrossbandError(f"{self.name} takes a tensor of real numbers, not {what}")
+        source = source.float() if source.dtype == torch.float64 else source
         batch = source if source.ndim == 4 else source[None]
         if batch.ndim != 4 or batch.shape[1] != len(self.signature.source):
             raise CrossbandError(

@@ -16,7 +16,7 @@ from crossband.raster.places import places, row_parts
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Parts of one in the fixed point numbers of sums; larger physical values than this are clipped.
+#: Parts of one in the fixed point numbers of sums, and the largest physical value.
 _UNITS, _LARGEST = 2**32, 2.0**15
 
 
@@ -43,8 +43,10 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
 
     made = np.full((len(values), to.height, to.width), np.nan, np.float32)
     share = np.zeros((to.height, to.width), np.float32)
-    values = np.clip(np.where(mask, values, np.float32(0.0)), -_LARGEST, _LARGEST)
+    values = np.where(mask, values, np.float32(0.0))
     largest = float(np.abs(values).max(initial=0.0))
+    if largest > _LARGEST:
+        raise InputError(f"values up to {largest:.4g} cannot be averaged: is a scale missing?")
     sides = np.array(mask.shape, dtype=float)[:, None]
     for part in row_parts(to):
         corners = np.stack(places(to.crop(part), of, corners=True))  # rows, columns

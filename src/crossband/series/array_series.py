@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crossband.core import indices
 from crossband.errors import BandError, CrossbandError, InputError
+from crossband.metrics.families.index import written_index
 from crossband.model import Model
 from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
@@ -76,14 +77,15 @@ def index_dataset(
     own = read.only(source)  # without measured bands, which the model does not take
     widths = () if sure.interval is None else tuple(index)
     made = translate_array(model, array, own, tile, sure, widths)
-    band = ArrayReader.of(array, source, own).band
+    reader = ArrayReader.of(array, source, own)
+    band, unit = reader.band, model.signature.target_unit(reader.radiometry.unit)
     synthetic = {name: made.sel({band: name}, drop=True) for name in model.signature.target}
     out: dict[str, xr.DataArray] = {}
     for name in index:
         wanted, plain = maps.split_bands(model, name)
         measured = _physical(array, plain, read)
         fields = {**{n: synthetic[n] for n in wanted}, **measured}
-        out[name] = _index(name, fields, array, time)
+        out[name] = _index(name, fields, array, time, unit)
         tags = synthetic_tags(model, str(array.name or "DataArray"))
         out[name].attrs = {**tags_beside(tags, (name,)), "units": "1"}
         for side in SIDES if widths else ():
@@ -93,7 +95,7 @@ def index_dataset(
             known = {**measured, **_physical(array, wanted, read)}
         except BandError:
             continue  # the array has no measured bands
-        true = _index(name, known, array, time)
+        true = _index(name, known, array, time, unit)
         out[f"{name}_true"] = true.assign_attrs(units="1", long_name=f"{name} of measured bands")
         difference = out[name] - true
         out[f"{name}_difference"] = difference.assign_attrs(out[name].attrs)
@@ -211,12 +213,26 @@ def _values(stored: NDArray[Any], radiometry: Any) -> NDArray[np.float32]:
 
 
 def _index(
-    name: str, fields: dict[str, xr.DataArray], array: xr.DataArray, time: str
+    name: str, fields: dict[str, xr.DataArray], array: xr.DataArray, time: str, unit: str
 ) -> xr.DataArray:
     """Compute an index (time, y, x), NaN where it is not defined."""
     fields = {k: v.drop_attrs(deep=False) for k, v in fields.items()}
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        values = indices.compute(name, fields)
-    kept = values.where(np.isfinite(values)).astype(np.float32)
+    bands = indices.required_bands(name)
+    kept = xr.apply_ufunc(
+        _written_index,
+        *(fields[band] for band in bands),
+        kwargs={"name": name, "bands": bands, "unit": unit},
+        dask="parallelized",
+        output_dtypes=[np.float32],
+    )
     ordered: xr.DataArray = kept.transpose(time, array.rio.y_dim, array.rio.x_dim)
     return ordered
+
+
+def _written_index(
+    *values: NDArray[np.float32], name: str, bands: Sequence[str], unit: str
+) -> NDArray[np.float32]:
+    """Return an index of bands of one shape, NaN where it is not defined."""
+    index, defined = written_index(name, dict(zip(bands, values, strict=True)), unit)
+    masked: NDArray[np.float32] = np.where(defined, index, np.float32("nan"))
+    return masked

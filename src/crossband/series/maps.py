@@ -122,7 +122,7 @@ class MeasuredIndex:
         windows = [s.read(box) for s in (self._source, self._target) if s is not None]
         known = {b: v for w in windows for b, v in zip(w.bands, w.values, strict=True)}
         mask = np.logical_and.reduce([w.mask for w in windows])
-        values, defined = compute_index_values(self.bands[0], known, mask)
+        values, defined = compute_index_values(self.bands[0], known, mask, windows[-1].unit)
         return Window(values, defined, self.grid.crop(box), self.bands, self.unit)
 
     def __enter__(self) -> Self:

@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from crossband.core.indices import BOUNDED
 from crossband.metrics.moments import Moments
-from crossband.raster.grid import Window
 from crossband.raster.warp import Readable
 from crossband.series.field_widths import FieldWidths
 from crossband.series.places import LocatedPlace
@@ -63,13 +60,13 @@ def place_row(
             continue
         inside += count
         made_window = synthetic.read(box)
-        valid = _valid(made_window, index) & mask
+        valid = made_window.mask & mask
         own += Moments.of(made_window.values[0], made_window.values[0], valid)
         if widths is not None:
             wide += widths.sums(box, valid)
         if true is not None:
             known = true.read(box)
-            both += Moments.of(made_window.values[0], known.values[0], valid & _valid(known, index))
+            both += Moments.of(made_window.values[0], known.values[0], valid & known.mask)
     if not inside:
         return None
     pixels = inside if found.total is None else max(found.total, inside)
@@ -92,18 +89,6 @@ def place_row(
         "scene": scene,
         **dict(zip(BOUNDS, bounds, strict=True)),
     }
-
-
-def _valid(window: Window, index: str) -> NDArray[np.bool_]:
-    """Return the pixels that enter the statistics.
-
-    A normalised difference beyond -1..1 comes from a negative reflectance, which is noise. Its
-    denominator may be close to 0, so that a few such pixels would dominate the mean.
-    """
-    if index not in BOUNDED:
-        return window.mask
-    inside: NDArray[np.bool_] = window.mask & (np.abs(window.values[0]) <= 1.0)
-    return inside
 
 
 def place_table(

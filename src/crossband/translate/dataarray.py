@@ -26,12 +26,14 @@ from crossband.core import sensors
 from crossband.errors import BandError, InputError, UnitError
 from crossband.model import Model
 from crossband.raster.bands import find_bands
-from crossband.raster.gdal import READ_ERRORS, gdal
+from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Grid, Window
 from crossband.raster.options import ReadOptions
 from crossband.raster.radiometry import Radiometry, radiometry_of
 from crossband.translate.provenance import synthetic_tags
 
+#: Distance of a coordinate from its evenly spaced place, in pixels, at most.
+_UNEVEN = 0.1
 #: Name of an array in messages.
 _NAME = "the DataArray"
 #: Names of the band dimension. A single third dimension may have any name.
@@ -233,15 +235,14 @@ class _BandDescriptions:
             if common is not None and common.dims == (band,)
             else [None] * self.count
         )
-        self.dtypes = [str(array.dtype)] * self.count
+        self.dtypes = [str(array.dtype.newbyteorder("="))] * self.count
         attrs = array.attrs
         self.units = [None if u is None else str(u) for u in self._each(attrs.get("units"))]
         scales = self._each(attrs.get("scale_factor", attrs.get("scales")))
         offsets = self._each(attrs.get("add_offset", attrs.get("offsets")))
-        self.scales = [1.0 if s is None else float(s) for s in scales]
-        self.offsets = [0.0 if o is None else float(o) for o in offsets]
-        nodata = array.rio.nodata
-        self.nodatavals = [None if nodata is None else float(nodata)] * self.count
+        self.scales = [1.0 if s is None else _number(s, "scale") for s in scales]
+        self.offsets = [0.0 if o is None else _number(o, "offset") for o in offsets]
+        self.nodatavals = [_nodata(array)] * self.count
 
     def _colours(self, source: Any) -> list[Any]:
         """Return the colours of the file that rioxarray read, for its bands that the array has."""
@@ -317,17 +318,66 @@ def _grid(array: xr.DataArray, y: str, x: str) -> Grid:
     height, width = array.sizes[y], array.sizes[x]
     if not height or not width:
         raise InputError(f"{_NAME}: it has no pixels")
-    return Grid(height, width, _transform(array), array.rio.crs)
+    try:
+        return Grid(height, width, _transform(array, y, x), array.rio.crs)
+    except (*READ_ERRORS, RuntimeError, TypeError, ValueError) as error:  # pyproj has its own
+        raise InputError(f"{_NAME}: its georeference cannot be read: {reason(error)}") from error
 
 
-def _transform(array: xr.DataArray) -> Affine:
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise UnitError(f"{_NAME}: its {what} {value!r:.60} is no number") from error
+
+
+def _nodata(array: xr.DataArray) -> float | None:
+    """Return the number that means no data; None where it has none, or one that it cannot hold."""
+    try:
+        nodata = array.rio.nodata
+    except OverflowError:  # as -9999 of unsigned numbers: no pixel has it
+        return None
+    except (TypeError, ValueError) as error:
+        stated = array.encoding.get("_FillValue", array.attrs.get("_FillValue"))
+        raise UnitError(
+            f"{_NAME}: its _FillValue {stated!r:.60} cannot be one of {array.dtype}"
+        ) from error
+    return None if nodata is None else _number(nodata, "_FillValue")
+
+
+def _check_even(array: xr.DataArray, name: str) -> None:
+    """Raise InputError for coordinates that are not those of evenly spaced pixels."""
+    if name not in array.coords or array.coords[name].dims != (name,):
+        return
+    values = array.coords[name].values
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{_NAME}: its {name} are {values.dtype}, and no coordinates")
+    places, count = values.astype(np.float64), len(values)
+    if not np.isfinite(places).all():
+        raise InputError(f"{_NAME}: its {name} are not finite")
+    if count < 2:
+        return
+    step = (places[-1] - places[0]) / (count - 1)
+    # Degrees in float32 may lie some hundredths of a pixel beside their place.
+    beside = np.abs(places - places[0] - step * np.arange(count)).max()
+    if step == 0 or beside > _UNEVEN * abs(step):
+        raise InputError(
+            f"{_NAME}: its {name} are not evenly spaced, so that its pixels have no place"
+        )
+
+
+def _transform(array: xr.DataArray, y: str, x: str) -> Affine:
     """Return the affine of an array: the written one, unless its coordinates disagree.
 
     They disagree where the array was cropped. A rotated affine cannot be compared with coordinates.
     """
     written: Affine = array.rio.transform()
+    if not abs(written.determinant):
+        raise InputError(f"{_NAME}: its affine transform has no inverse")
     if not written.is_rectilinear:
         return written
+    for name in (y, x):
+        _check_even(array, name)
     recalculated: Affine = array.rio.transform(recalc=True)
     size = max(abs(recalculated.a), abs(recalculated.e))
     same = np.allclose(tuple(written), tuple(recalculated), rtol=1e-12, atol=1e-6 * size)

@@ -361,7 +361,7 @@ def _write(
         beside = None if further is None else further.read(window=at(box))
         for output in outputs[1:]:
             if output.content is None:
-                made = compute_index_values(output.bands[0], known, window.mask)
+                made = compute_index_values(output.bands[0], known, window.mask, corrected.unit)
             elif isinstance(output.content, GuidedIntervals | GuidedWidths):
                 assert beside is not None
                 made = output.content(known, beside, window.mask, measured(box))

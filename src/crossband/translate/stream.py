@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crossband.core import indices
+from crossband.metrics.families.index import written_index
 from crossband.raster.blocks import BlockReader
 from crossband.raster.output import OutputFile, write_error
 from crossband.raster.scene import Scene
@@ -183,7 +183,7 @@ class SceneStream:
             known |= dict(zip(target, values, strict=True))
             for i, output in enumerate(outputs[1:], start=1):
                 if output.content is None:
-                    computed = compute_index_values(output.bands[0], known, mask)
+                    computed = compute_index_values(output.bands[0], known, mask, outputs[0].unit)
                 else:
                     computed = output.content(known, further, mask)
                 valid[i] += output.write(box, *computed)
@@ -207,19 +207,19 @@ class _Clock:
 
 
 def compute_index_values(
-    name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_]
+    name: str, bands: dict[str, NDArray[np.float32]], mask: NDArray[np.bool_], unit: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Compute a spectral index.
+    """Compute a spectral index; see `written_index`.
 
     Args:
         name: of the index.
         bands: band name -> values [H, W] in physical units.
         mask: where all bands are valid, [H, W].
+        unit: of the bands of the index.
 
     Returns:
         Values [1, H, W], 0 where undefined; and where they are defined, [H, W].
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        values = np.asarray(indices.compute(name, bands), np.float32)
-    defined = mask & np.isfinite(values)
-    return np.where(defined, values, 0.0)[None], defined
+    values, defined = written_index(name, bands, unit)
+    defined &= mask
+    return np.where(defined, values, np.float32(0))[None], defined

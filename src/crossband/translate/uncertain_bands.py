@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.metrics.families.index import index_values
+from crossband.metrics.families.index import written_index
 from crossband.model import Model
 from crossband.model.calibration import GUARANTEE, Factors, GuideClass, limits
 from crossband.model.uncertain import DISSIMILARITY, calibration_of
@@ -126,10 +126,8 @@ class BandIntervals:
         for bound in self.bounds:
             values = known.get(bound.quantity)
             if values is None:
-                # As it was calibrated: of bands within their range, and never near a pole.
-                index, _ = index_values(bound.quantity, known, bound.unit)
-                values = index.astype(np.float32)
-                mask = mask & np.isfinite(values)
+                values, defined = written_index(bound.quantity, known, bound.unit)
+                mask = mask & defined
             parts.append(bound.apply(values, further))
         out = np.concatenate(parts)
         return np.where(mask, out, np.float32(0)), mask

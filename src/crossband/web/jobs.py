@@ -34,6 +34,8 @@ from crossband.web.places import ID, Place, Places, new_id
 from crossband.web.previews import Models
 from crossband.web.scenes import Choice, number_of, visitors_words
 
+#: Characters of a text, and indices of a job, at most.
+LONGEST, MOST_INDICES = 4000, 20
 #: Jobs that may wait.
 WAITING = 20
 #: States of a job; those of `OPEN` are taken up after a restart.
@@ -67,10 +69,19 @@ class Order:
         Raises:
             InputError: it is none.
         """
-        texts = {k: v for k, v in given.items() if isinstance(v, str) and len(v) <= 4000}
-        indices = given.get("indices", [])
+        known = {*(field.name for field in fields(Choice)), "dtype", "interval", "promise"}
+        texts, indices = {k: v for k, v in given.items() if k in known}, given.get("indices", [])
+        if unknown := sorted({*given} - known - {"indices", "familiarity"}):
+            raise InputError(f"{unknown[0]!r:.60}: no option of a job")
+        for name, value in texts.items():
+            if not isinstance(value, str) or len(value) > LONGEST:
+                raise InputError(f"{name}: a text of at most {LONGEST:,} characters is needed")
+        if not isinstance(given.get("familiarity", False), bool):
+            raise InputError("familiarity: true or false is needed")
         if not isinstance(indices, list) or not all(isinstance(i, str) for i in indices):
             raise InputError("the indices are no list of names")
+        if len(indices) > MOST_INDICES:
+            raise InputError(f"more than {MOST_INDICES} indices")
         try:
             "".join([*texts.values(), *indices]).encode()
         except UnicodeEncodeError as error:
@@ -78,8 +89,8 @@ class Order:
         choice = replace(Choice.of(texts), job="")
         words = (texts.get(name, "").strip() for name in ("dtype", "interval", "promise"))
         dtype, interval, promise = words
-        familiar = given.get("familiarity") is True
-        return cls(choice, tuple(indices[:20]), dtype, interval, familiar, promise)
+        familiar = bool(given.get("familiarity", False))
+        return cls(choice, tuple(indices), dtype, interval, familiar, promise)
 
     @property
     def intervals(self) -> IntervalOptions:

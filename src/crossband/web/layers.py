@@ -329,6 +329,7 @@ def _index_reader(
     shown: Shown, index: str, target: Callable[[Box, int], Array | None]
 ) -> Callable[[Box, int], Array | None]:
     names = shown.model.signature.target
+    unit = shown.model.signature.target_unit(shown.scene.unit)
 
     def read(box: Box, factor: int) -> Array | None:
         made = target(box, factor)
@@ -338,7 +339,7 @@ def _index_reader(
         mask = seen.mask & np.isfinite(made).all(axis=0)
         known = dict(zip(seen.bands, seen.values, strict=True))
         known |= dict(zip(names, made, strict=True))
-        values, defined = compute_index_values(index, known, mask)
+        values, defined = compute_index_values(index, known, mask, unit)
         return np.where(defined, values, np.float32(np.nan))
 
     return read

@@ -74,8 +74,8 @@ def index_values(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Compute an index for comparison and for pictures.
 
-    Bands are clamped to the valid range of their unit first, as they are when a file is written.
-    A negative reflectance is noise and would give an NDVI outside -1..1.
+    Bands are clamped to the valid range of their unit first, as a result is when it is written.
+    A negative reflectance is noise and would give an NDVI outside -1..1: see `written_index`.
 
     For the closed forms of `core.indices` the index is defined where the magnitude of the
     denominator is above `guard`. Elsewhere it is finite too, because a prediction may have such
@@ -109,6 +109,34 @@ def index_values(
         if not large.all():
             denominator = np.where(large, denominator, np.copysign(least, denominator))
         return numerator / denominator, defined
+
+
+def written_index(
+    name: str, bands: Mapping[str, NDArray[np.float32]], unit: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Compute an index as files have it: the values that `index_values` judges and calibrates.
+
+    A normalised difference of a negative band, which is noise over water or in shadow, would be -1
+    or 1 of a clamped one, and beyond of the band itself. It is not defined.
+
+    Args:
+        name: spyndex short name.
+        bands: common name -> [H, W], physical units.
+        unit: unit of the bands.
+
+    Returns:
+        The index [H, W], and where it is defined, bool [H, W].
+    """
+    needed = spectral.required_bands(name)
+    used = {band: bands[band] for band in needed}
+    values, _ = index_values(name, used, unit)
+    defined = np.isfinite(values)
+    if name in spectral.BOUNDED:
+        low, _ = VALID_RANGE[unit]
+        for band in used.values():
+            defined &= band >= low
+        defined &= np.add(*used.values()) > 0
+    return values.astype(np.float32), defined
 
 
 @dataclass(frozen=True, eq=False)
