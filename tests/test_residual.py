@@ -20,8 +20,10 @@ from crossband.core.signature import Signature, UnitRange
 from crossband.errors import CrossbandWarning, OutputError
 from crossband.networks.generators.per_pixel import PerPixelLinear
 from crossband.raster import compare
+from crossband.raster.grid import Grid, Window
 from crossband.raster.open import open_scene
 from crossband.raster.point_spread import kernel, read_as_seen
+from crossband.raster.warp import WindowRaster
 from crossband.translate import guiding
 from crossband.translate.difference import OVERSHOOT, add, subtract
 from crossband.translate.residual import _REACH, fill, sharpen
@@ -322,3 +324,21 @@ def test_filled_and_sharpened_by_hand():
     np.testing.assert_allclose(filled, 2.0, rtol=1e-4)
     assert not fill(values, np.zeros_like(mask)).any()
     assert compare.SIDE / 8 > _REACH  # most of a block is its own
+
+
+@pytest.mark.parametrize("by", [2, 4, 8])
+def test_decibels_are_averaged_as_power(by):
+    """Speckle: the mean of the logarithms lies 2.5 dB below the logarithm of the mean."""
+    grid = Grid(96, 96, Affine(10, 0, 5e5, 0, -10, 5e6), rasterio.CRS.from_epsg(32633))
+    power = np.random.default_rng(2).exponential(0.1, (1, 96, 96)).astype(np.float32)
+    mask = np.ones((96, 96), bool)
+    mask[:20] = False
+    db = np.where(mask, 10 * np.log10(power), 0).astype(np.float32)
+    coarse = grid.shrink(by)
+    seen, plain = (
+        read_as_seen(WindowRaster(Window(values, mask, grid, ("vv",), unit)), coarse, float(by))
+        for values, unit in ((db, "db"), (np.where(mask, power, 0), "reflectance"))
+    )
+    assert (seen.unit, seen.mask.tolist()) == ("db", plain.mask.tolist())
+    found = 10 ** (seen.values[0, seen.mask] / 10)
+    np.testing.assert_allclose(found, plain.values[0, seen.mask], rtol=1e-4)

@@ -9,10 +9,12 @@ al. 2006, "MTF-tailored multiscale fusion of high-resolution MS and Pan imagery"
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossband.core.sensors import DECIBEL
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.warp import Readable, read_averaged, read_warped
 
@@ -41,6 +43,10 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
     """
     if ratio < _SQUARES / 2:
         return read_warped(scene, grid)
+    if scene.unit == DECIBEL:  # a sensor adds up power
+        seen = read_as_seen(_Power(scene), grid, ratio)
+        decibels = 10 * np.log10(np.where(seen.mask, seen.values, np.float32(1)))
+        return Window(decibels, seen.mask, grid, seen.bands, scene.unit)
     edge = _REACH - 1  # half pixels beyond the grid on each side
     half = grid.zoom(2).crop(
         Box(-edge, -edge, 2 * grid.height + 2 * edge, 2 * grid.width + 2 * edge)
@@ -52,6 +58,20 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
     values = np.zeros_like(total)
     np.divide(total, weight, out=values, where=mask)
     return Window(values, mask, grid, seen.bands, seen.unit)
+
+
+class _Power:
+    """An image in decibels as power."""
+
+    def __init__(self, scene: Readable) -> None:
+        self.grid, self.bands, self.unit = scene.grid, scene.bands, "power"
+        self._scene = scene
+
+    def read(self, box: Box) -> Window:
+        """Return a window, 0 where it is masked."""
+        seen = self._scene.read(box)
+        power = np.where(seen.mask, 10.0 ** (seen.values / 10), 0.0).astype(np.float32)
+        return replace(seen, values=power, unit=self.unit)
 
 
 def gaussian_width(mtf: float, ratio: float = 1.0) -> float:
