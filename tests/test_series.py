@@ -253,6 +253,32 @@ def test_longitudes_may_count_from_0_or_from_minus_180(left, tmp_path):
     assert found.box == Box(5, 5, 7, 10)
 
 
+@pytest.mark.parametrize("parts", [[(-10, 5, 10, 15), (-10, 5, 10, 15)], [(-10, 0, 6, 8)]])
+def test_parts_that_overlap_count_once_beyond_the_scene(parts):
+    rings = [[(a, b), (c, b), (c, d), (a, d), (a, b)] for a, b, c, d in parts]
+    rings = [[list(UTM @ corner) for corner in ring] for ring in rings]
+    shape = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+    found = places.locate_place(places.Place("field", shape, GRID.crs), GRID, "scene")
+    left, top, right, bottom = parts[0]
+    assert found.total == (right - left) * (bottom - top)
+    assert sum(int(inside.sum()) for _, inside in found.parts()) == right * (bottom - top)
+
+
+def test_positions_that_are_not_on_earth_are_named_with_their_file(tmp_path):
+    path = tmp_path / "places.geojson"
+    path.write_text('{"type": "Point", "coordinates": [999, 99]}')
+    with pytest.raises(InputError, match=r"places.geojson: 1: 999, 99 are no longitude"):
+        places.read_places(path)
+
+
+def test_a_polygon_without_an_area_has_no_pixel(tmp_path, recwarn):
+    ring = [list(UTM @ corner) for corner in ((1, 1), (5, 5), (1, 1), (1, 1))]
+    place = places.Place("line", {"type": "Polygon", "coordinates": [ring]}, GRID.crs)
+    found = places.locate_place(place, GRID, "scene")
+    assert sum(int(inside.sum()) for _, inside in found.parts()) == 0
+    assert not recwarn
+
+
 def test_a_hole_an_old_crs_and_a_turned_grid(tmp_path):
     """A square of 10 x 10 pixels with a hole of 4 x 4, in the system of a turned grid."""
     turned = UTM @ Affine.rotation(30)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, ShapeSkipWarning
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
@@ -33,6 +34,9 @@ from crossband.raster.warp import check_georeference
 EVERYWHERE = "all"
 #: Side in pixels of the windows of a place that are read at once.
 SIDE = 1024
+#: Pixels around a place that reaches beyond the scene, up to which its own are counted one by one;
+#: of a larger one its area says how many they are.
+COUNTED = 2**25
 #: Geometries, and how many lists their positions lie in.
 _DEPTHS = {"Point": 0, "Polygon": 2, "MultiPolygon": 3}
 
@@ -66,8 +70,8 @@ class LocatedPlace:
         box: bounding box of its pixels in the scene.
         outline: its geometry in columns and rows of the scene; None for a point and for the whole
             scene.
-        total: number of its pixels by its area, where it reaches beyond the scene; None where it
-            lies inside, so that its pixels can be counted.
+        total: number of its pixels where it reaches beyond the scene; None where it lies inside, so
+            that its pixels can be counted.
     """
 
     place: Place
@@ -82,13 +86,16 @@ class LocatedPlace:
                 at = Box(self.box.row + row, self.box.col + col, SIDE, SIDE).intersection(self.box)
                 inside = np.ones((at.height, at.width), dtype=bool)
                 if self.outline is not None:
-                    inside = geometry_mask(
-                        [self.outline],
-                        inside.shape,
-                        Affine.translation(at.col, at.row),
-                        all_touched=False,
-                        invert=True,
-                    )
+                    with warnings.catch_warnings():
+                        # A polygon without an area has no pixel.
+                        warnings.simplefilter("ignore", ShapeSkipWarning)
+                        inside = geometry_mask(
+                            [self.outline],
+                            inside.shape,
+                            Affine.translation(at.col, at.row),
+                            all_touched=False,
+                            invert=True,
+                        )
                 yield at, inside
 
 
@@ -119,7 +126,10 @@ def read_places(path: str | Path, name: str | None = None) -> list[Place]:
             raise InputError(
                 f"{path}: two places are called {words!r}; name another property with --place-name"
             )
-        found[words] = Place(words, _geometry(feature.get("geometry"), f"{path}: {words}"), crs)
+        geometry = _geometry(feature.get("geometry"), f"{path}: {words}")
+        if data.get("crs") is None:
+            _check_on_earth(geometry, f"{path}: {words}")
+        found[words] = Place(words, geometry, crs)
     return list(found.values())
 
 
@@ -170,8 +180,15 @@ def _located(
     if box.height < 1 or box.width < 1:
         return None
     within = min(top, left) >= 0 and bottom <= grid.height and right <= grid.width
-    total = None if within else round(_area(outline))
-    return LocatedPlace(place, box, outline, total)
+    if within:
+        return LocatedPlace(place, box, outline, None)
+    start = math.floor(top), math.floor(left)
+    whole = Box(*start, math.ceil(bottom) - start[0], math.ceil(right) - start[1])
+    if whole.height * whole.width > COUNTED:
+        return LocatedPlace(place, box, outline, round(_area(outline)))
+    # Parts that overlap count once, as in the scene.
+    counted = LocatedPlace(place, whole, outline, None).parts()
+    return LocatedPlace(place, box, outline, sum(int(inside.sum()) for _, inside in counted))
 
 
 def _features(data: Any, path: str | Path) -> list[dict[str, Any]]:
@@ -222,6 +239,16 @@ def _geometry(geometry: Any, label: str) -> Mapping[str, Any]:
         return {"type": kind, "coordinates": _flat(geometry.get("coordinates"), _DEPTHS[kind])}
     except (ValueError, OverflowError) as error:
         raise InputError(f"{label}: its coordinates are not as GeoJSON has them") from error
+
+
+def _check_on_earth(geometry: Mapping[str, Any], label: str) -> None:
+    """Raise InputError for positions that are no longitude and latitude."""
+    for x, y in _corners(geometry["coordinates"]):
+        if abs(x) > 360 or abs(y) > 90:
+            raise InputError(
+                f"{label}: {x:g}, {y:g} are no longitude and latitude; a file of another CRS names "
+                "it in its member crs"
+            )
 
 
 def _corners(coordinates: Any) -> Iterator[tuple[float, float]]:
