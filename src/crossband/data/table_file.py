@@ -45,12 +45,14 @@ class TableLimits:
         columns: its columns.
         cells: its cells, each value of a list as one.
         bytes: those of its columns, where texts that repeat count once.
+        because: what sets the limits, in words, where a user cannot raise them.
     """
 
     rows: int
     columns: int
     cells: int
     bytes: int
+    because: str = ""
 
     @classmethod
     def of_manifest(cls) -> Self:
@@ -64,7 +66,8 @@ class TableLimits:
         for name, found in sizes.items():
             if found > (most := getattr(self, name)):
                 more = f", or raise {raised[name].variable}" if name in raised else ""
-                raise ValueError(f"it has {found:,} {name}, more than {most:,}: split it{more}")
+                advice = self.because or f"split it{more}"
+                raise ValueError(f"it has {found:,} {name}, more than {most:,}: {advice}")
 
 
 def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.DataFrame:

@@ -194,7 +194,9 @@ class Pack:
                 limits = replace(usual, bytes=max(usual.bytes, stored))
                 files = read_arrow(file, limits).to_pydict()
             # The index is no larger than what it is about.
-            limits = TableLimits(stored // LEAST_BLOCK, usual.columns, stored, stored)
+            because = f"its shards hold {stored:,} bytes; is one cut off?"
+            rows = stored // LEAST_BLOCK
+            limits = TableLimits(rows, usual.columns, stored, stored, because)
             with self.open_file(BLOCKS) as file:
                 blocks = read_arrow(file, limits, lists=("planes",))
             self._index(files, blocks)
