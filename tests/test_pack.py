@@ -627,3 +627,12 @@ def test_packing_says_what_it_needs(pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(CrossbandError, match=r"pip install 'crossband\[pack\]'"):
         pack(pairs(1), tmp_path / "packed")
+
+
+def test_a_pack_whose_shard_is_cut_off_says_so(packed):
+    shard = packed / "shards" / "000000.tar"
+    shard.write_bytes(shard.read_bytes()[:600])
+    with pytest.raises((ManifestError, UnreadableError)) as error:
+        reader(packed).read(0, Box(0, 0, 8, 8))
+    assert "its shards hold 600 bytes; is one cut off?" in str(error.value)
+    assert "CROSSBAND_MAX_ROWS" not in str(error.value)
