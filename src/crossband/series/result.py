@@ -33,7 +33,7 @@ def series_result(
     **options: Unpack[SeriesKeywords],
 ) -> xr.Dataset | pd.DataFrame:
     """Compute spectral indices through time; see `Model.series`."""
-    _check_types(scenes, index, places)
+    _check_types(scenes, index, places, written=output is not None)
     indices = [index] if isinstance(index, str) else list(index)
     translate, series_options = split_keywords(**options)
     if places is None and output is None and translate.interval.interval is not None:
@@ -105,13 +105,20 @@ def open_stacks(stacks: Mapping[str, Path], labels: Sequence[str]) -> xr.Dataset
     return xr.Dataset(out)
 
 
-def _check_types(scenes: Any, index: Any, places: Any) -> None:
-    """Raise CrossbandError for arguments of another type than `series_result` takes."""
+def _check_types(scenes: Any, index: Any, places: Any, *, written: bool) -> None:
+    """Raise CrossbandError for arguments of another type than `series_result` takes.
+
+    Args:
+        scenes: its argument.
+        index: its argument.
+        places: its argument.
+        written: files are written, so that a result without any place is one, too.
+    """
     names = [index] if isinstance(index, str) else index
     if not isinstance(names, list | tuple) or not names or not all(type(n) is str for n in names):
         raise CrossbandError(f"index: the name of an index, or a list of them, not {index!r:.60}")
     named = isinstance(places, list | tuple) and all(isinstance(p, Place) for p in places)
-    if not (places is None or isinstance(places, str | Path) or (named and places)):
+    if not (places is None or isinstance(places, str | Path) or (named and (places or written))):
         raise CrossbandError(
             f"places: a GeoJSON file, or a list of series.places.Place, not {places!r:.60}"
         )
