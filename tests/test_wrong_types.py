@@ -131,23 +131,26 @@ def test_threads_of_torch_are_restored_whoever_ends_last():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        first, second = threading.Event(), threading.Event()
+        first, second, found = threading.Event(), threading.Event(), []
 
         def other():
             with one_thread():
                 first.set()
                 second.wait(20)
+                found.append(torch.get_num_threads())
+            found.append(torch.get_num_threads())
 
         with one_thread():
             thread = threading.Thread(target=other)
             thread.start()
             assert first.wait(20)
-        assert torch.get_num_threads() == 1  # the other one goes on
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3  # and the other one goes on with one
         second.set()
         thread.join()
-        torch.set_num_threads(3)
-        with one_thread():
-            pass
-        assert torch.get_num_threads() == 3
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert (found, torch.get_num_threads()) == ([1, 3, 3], 3)
     finally:
         torch.set_num_threads(before)

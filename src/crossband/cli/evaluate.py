@@ -84,7 +84,8 @@ def add_evaluate(sub: Any) -> None:
 
 
 def _evaluate(a: argparse.Namespace) -> int:
-    from crossband.evaluation.evaluate import METRICS_FILE, PAGE, report_text
+    from crossband.evaluation.evaluate import PAGE, report_text
+    from crossband.model.files import METRICS_FILE
 
     if not a.model and not a.predictions:
         raise CrossbandError("give --model, --predictions, or both")

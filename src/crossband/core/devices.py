@@ -112,8 +112,8 @@ def keep_freed_memory() -> None:
 def one_thread() -> Iterator[None]:
     """Compute in one thread of the processor: small operations lose more by waiting than they gain.
 
-    The number is one of the process: the first context sets it, and the last one to end restores
-    it. So other computations at the same time have one thread, too.
+    It holds for this thread, and for threads that begin meanwhile. A thread that leaves gets back
+    the number of before all of these contexts, as it may have begun in that of another one.
     """
     _alone.begin()
     try:
@@ -130,15 +130,16 @@ class _OneThread:
 
     def begin(self) -> None:
         with self._lock:
+            here = torch.get_num_threads()  # a thread that never asked would forget what is set
             if not self._users:
-                self._before = torch.get_num_threads()
+                self._before = here
             torch.set_num_threads(1)
             self._users += 1
 
     def end(self) -> None:
         with self._lock:
             self._users -= 1
-            torch.set_num_threads(1 if self._users else self._before)
+            torch.set_num_threads(self._before)
 
 
 _alone = _OneThread()

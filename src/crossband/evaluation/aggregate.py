@@ -193,7 +193,7 @@ class Aggregate:
                         {k: numbers[k][baseline][metric] for k in available},
                         {k: int(numbers[k][MODEL][count]) for k in available},
                     )
-                    places = _by_place(result.ratios)
+                    places = _place_ratios(result.ratios)
                     yield {
                         "baseline": baseline,
                         "metric": metric,
@@ -215,7 +215,7 @@ class Aggregate:
         return out
 
 
-def _by_place(ratios: Mapping[GroupKey, float]) -> dict[str, float]:
+def _place_ratios(ratios: Mapping[GroupKey, float]) -> dict[str, float]:
     """Return the geometric mean of a place's ratios: seen by several sensors, it counts once."""
     places: dict[str, dict[GroupKey, float]] = {}
     for key, value in ratios.items():

@@ -239,8 +239,8 @@ def _by_place(
         groups: (sensor, unit, group) -> metrics.
         keys: which of them.
         metric: its name.
-        geometric: the mean over the sensors of a place is geometric, as of ratios; of a value that
-            is not above 0 it is that value.
+        geometric: the mean over the sensors of a place is geometric, as of ratios; one that is not
+            finite takes its place.
     """
     places: dict[Any, list[float]] = {}
     for key in keys:
@@ -249,9 +249,8 @@ def _by_place(
         return [sum(values) / len(values) for values in places.values()]
     out = []
     for values in places.values():
-        odd = [v for v in values if not (_finite(v) and v > 0)]
-        logs = [math.log(v) for v in values] if not odd else []
-        out.append(odd[0] if odd else math.exp(sum(logs) / len(logs)))
+        odd = [v for v in values if not _finite(v)]
+        out.append(odd[0] if odd else geometric_mean(dict(enumerate(values))))
     return out
 
 

@@ -54,6 +54,7 @@ from crossband.evaluation.place_intervals import PlaceIntervals
 from crossband.evaluation.rows import judged_rows, select_split, train_rows
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
+from crossband.model.files import METRICS_FILE
 from crossband.translate.options import IntervalOptions, WriteOptions
 from crossband.translate.stream import Progress
 
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from crossband.evaluation.report.page import FigureBlock, PictureBlock
 
 SCHEMA = "crossband.metrics/1"
-METRICS_FILE, PAGE = "metrics.json", "index.html"
+PAGE = "index.html"
 INDICES = ("NDVI", "NDWI", "EVI")
 
 

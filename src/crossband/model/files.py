@@ -10,6 +10,8 @@ WEIGHTS, DESCRIPTION, CARD, BASELINES = "model.safetensors", "model.json", "READ
 CALIBRATION = "calibration.json"
 #: Names and hashes of the pairs that it was trained on; see `training_data`.
 TRAINING = "training_data.csv"
+#: Of a report of `crossband evaluate`, for programs.
+METRICS_FILE = "metrics.json"
 
 
 def sha256(path: Path) -> str:

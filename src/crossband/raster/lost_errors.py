@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import rasterio._base
@@ -29,37 +29,34 @@ _opening: dict[int, str] = {}
 _TAG_LOST = "IO error during reading of"
 
 
-@contextmanager
-def raise_lost_errors() -> Iterator[None]:
+def raise_lost_errors() -> AbstractContextManager[None]:
     """Raise OSError on exit if rasterio lost an error of GDAL in this context."""
-    thread = threading.get_ident()
-    _watching[thread] = ""
-    try:
-        yield
-    finally:
-        lost = _watching.pop(thread)
-    if lost:
-        raise OSError(lost)
+    return _raise_noted(_watching)
+
+
+def raise_lost_tags() -> AbstractContextManager[None]:
+    """Raise OSError on exit if a tag of a TIFF could not be read in this context."""
+    return _raise_noted(_opening)
 
 
 @contextmanager
-def raise_lost_tags() -> Iterator[None]:
-    """Raise OSError on exit if a tag of a TIFF could not be read in this context."""
+def _raise_noted(notes: dict[int, str]) -> Iterator[None]:
     thread = threading.get_ident()
-    _opening[thread] = ""
+    notes[thread] = ""
     try:
         yield
     finally:
-        lost = _opening.pop(thread)
-    if lost:
-        raise OSError(f"the file is cut off or damaged: {lost}")
+        noted = notes.pop(thread)
+    if noted:
+        raise OSError(noted)
 
 
 def _note_lost_tags(record: logging.LogRecord) -> bool:
     """Note a warning of a tag that could not be read."""
     thread = threading.get_ident()
     if _opening.get(thread) == "" and _TAG_LOST in (words := record.getMessage()):
-        _opening[thread] = words[words.index(_TAG_LOST) :].partition(";")[0]
+        lost = words[words.index(_TAG_LOST) :].partition(";")[0]
+        _opening[thread] = f"the file is cut off or damaged: {lost}"
     return True  # further filters may want the message: see `retry`
 
 

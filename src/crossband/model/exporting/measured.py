@@ -9,10 +9,9 @@ from typing import Any
 from crossband.core.json_text import read_json
 from crossband.core.messages import printable
 from crossband.errors import ModelError
+from crossband.model.files import METRICS_FILE
 from crossband.model.model import Model
 
-#: Of a report, beside its page.
-METRICS = "metrics.json"
 #: A report has a record of each lost group.
 _MOST = 2**28
 
@@ -28,7 +27,7 @@ def read_ratios(report: str | Path, model: Model) -> dict[str, list[dict[str, An
         ModelError: no report; one of other weights; pairs that the model was trained on; or a
             model without baselines.
     """
-    path = Path(report) / METRICS if Path(report).is_dir() else Path(report)
+    path = Path(report) / METRICS_FILE if Path(report).is_dir() else Path(report)
     data = read_json(path, ModelError, _MOST)
     try:
         records = [m for m in data["models"] if m["weights_hash"] == model.weights_hash]
