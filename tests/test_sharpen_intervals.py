@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,16 @@ def test_there_is_no_interval_where_the_guide_is_invalid(folder: Path, tmp_path:
         assert np.isfinite(made[band]).all()  # the result itself has no hole
         inside = (low <= true[band]) & (true[band] <= high)
         assert inside[known].mean() > 0.8
+
+
+def test_a_guide_of_another_date_is_warned_of(folder: Path, tmp_path: Path) -> None:
+    """The model was judged with guides of the same date, and this one cannot show what changed."""
+    model, guide = load(folder / "model"), folder / "0-guide.tif"
+    with pytest.warns(UserWarning, match="taken 5 days from the scene, and tiny was judged with"):
+        model.translate(folder / "0.tif", tmp_path / "a.tif", guide=guide, guide_days=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.translate(folder / "0.tif", tmp_path / "b.tif", guide=guide, guide_days=0)
 
 
 def test_calibrate_needs_guides(folder: Path, tmp_path: Path, capsys: Any) -> None:

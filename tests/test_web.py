@@ -306,6 +306,25 @@ def test_a_constant_layer_has_a_stretch(value):
     assert sum(map(sum, render.scatter(values[0], values[0])["counts"])) == 400
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_stretch_of_the_whole_range_of_float32(tmp_path):
+    values = np.array([[[3e38, -3e38], [0, 1]]], np.float32)
+    (low, high) = render.stretch(values)[0]
+    assert low < 0 < high
+    (bins,) = render.histogram(values, [(-3e38, 3e38)])
+    assert sum(bins["counts"]) == 4
+    (tmp_path / "a.png").write_bytes(render.picture(values, [(-3e38, 3e38)], "viridis"))
+    seen = np.asarray(Image.open(tmp_path / "a.png")).astype(int)[..., :3].sum(axis=2)
+    assert seen[0, 0] > seen[1, 0] > seen[0, 1]
+
+
+def test_a_stretch_that_no_number_can_hold_is_refused(client, scene):
+    query = {**scene, "ranges": "-1.7e308,1.7e308"}
+    found = client.get("/api/tile/synthetic/0/0/0", params=query)
+    assert found.status_code == 400
+    assert "too wide" in found.text
+
+
 @pytest.mark.slow
 def test_the_value_under_the_pointer_is_physical_and_of_that_pixel(client, scene, tmp_path):
     about = get(client, "/api/scene", scene).json()

@@ -37,6 +37,21 @@ def refused(call, kind=CrossbandError):
     return str(error.value)
 
 
+@pytest.mark.parametrize("number", [True, 1.0, None, [1], b"red"])
+def test_a_band_is_a_number_or_a_name(number, model, make_raster, tmp_path):
+    path = make_raster(values=(random_values(3, 40, 50) * 10000).astype(np.uint16), scale=1e-4)
+    bands = {"red": number, "green": 2, "blue": 3}
+    words = refused(lambda: model.translate(path, tmp_path / "out.tif", bands=bands))
+    assert f"band red is {number!r}: a band number, or a name" in words
+
+
+def test_a_band_number_of_numpy(model, make_raster, tmp_path):
+    path = make_raster(values=(random_values(3, 40, 50) * 10000).astype(np.uint16), scale=1e-4)
+    bands = {name: np.int64(n) for n, name in enumerate(("red", "green", "blue"), 1)}
+    model.translate(path, tmp_path / "out.tif", bands=bands)
+    assert (tmp_path / "out.tif").is_file()
+
+
 @pytest.mark.parametrize(
     "x",
     [np.zeros((3, 8, 8)), None, 5, torch.zeros(1, 3, 0, 8), torch.zeros(1, 3, 8, 8).cfloat()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from threading import Lock
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -32,6 +33,8 @@ Asked = tuple[str, GuideClass | None, tuple[str, ...] | None]
 _MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[Asked, Model]]] = WeakKeyDictionary()
 #: What each made model was asked for.
 _ASKED: WeakKeyDictionary[Model, Asked] = WeakKeyDictionary()
+#: Held while a model is made, as several threads may ask for the same one.
+_MAKING = Lock()
 #: Name of the channel of the dissimilarity.
 DISSIMILARITY = "dissimilarity"
 
@@ -54,16 +57,17 @@ def uncertain_model(
         ModelError: there is no calibration, or it does not fit the network.
     """
     calibration = calibration_of(model)
-    of, made = _MADE.get(model, (None, {}))
-    if of is not calibration:
-        made = {}
-        _MADE[model] = calibration, made
     key = unit, guide, quantities
-    if key not in made:
-        kept = calibration if quantities is None else calibration.only(quantities)
-        made[key] = _uncertain(model, kept, unit, guide)
-        _ASKED[made[key]] = key
-    return cast(M, made[key])
+    with _MAKING:
+        of, made = _MADE.get(model, (None, {}))
+        if of is not calibration:
+            made = {}
+            _MADE[model] = calibration, made
+        if key not in made:
+            kept = calibration if quantities is None else calibration.only(quantities)
+            made[key] = _uncertain(model, kept, unit, guide)
+            _ASKED[made[key]] = key
+        return cast(M, made[key])
 
 
 def asked_of(model: Model) -> Asked | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,10 @@ def _described(dataset: Any, sensor: sensors.Sensor | None) -> dict[int, str]:
 
 
 def _given_band(dataset: Any, path: str | Path, name: str, value: int | str) -> int:
-    if isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral | str):
+        raise BandError(f"{path}: band {name} is {value!r}: a band number, or a name in the file")
+    if isinstance(value, Integral):
+        value = int(value)
         if not 1 <= value <= dataset.count:
             raise BandError(
                 f"{path}: --bands {name}={value}, but its bands are 1 to {dataset.count}"

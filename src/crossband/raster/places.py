@@ -135,7 +135,8 @@ def located(grid: Grid, columns: Array, rows: Array, other: Grid) -> tuple[Array
 
 
 def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
-    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+    with np.errstate(invalid="ignore"):  # infinite where a place has no counterpart
+        return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
 def row_parts(grid: Grid) -> Iterator[Box]:

@@ -18,7 +18,10 @@ def ranges_of(text: str, layer: Layer) -> list[tuple[float, float]]:
     numbers = [number(part) for part in text.split(",")]
     if len(numbers) != 2 * len(layer.bands):
         raise InputError("the stretch needs a low and a high value of each band")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
+    ranges = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if not all(math.isfinite(high - low) for low, high in ranges):
+        raise InputError("the stretch is too wide")
+    return ranges
 
 
 def bounds(request: Request) -> Bounds:

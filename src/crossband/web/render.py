@@ -48,7 +48,7 @@ def picture(values: Array, ranges: Sequence[tuple[float, float]], colours: str) 
     scaled = np.zeros(values.shape, np.uint8)
     for out, band, (low, high) in zip(scaled, values, ranges, strict=True):
         span = high - low or 1.0
-        share = np.clip((np.where(valid, band, low) - low) / span, 0.0, 1.0)
+        share = np.clip((np.where(valid, band.astype(np.float64), low) - low) / span, 0.0, 1.0)
         out[:] = np.rint(share * 255)
     rgb = table(colours)[scaled[0]] if len(scaled) == 1 else np.moveaxis(scaled, 0, -1)
     alpha = np.where(valid, 255, 0).astype(np.uint8)[..., None]
@@ -70,7 +70,7 @@ def stretch(values: Array) -> list[tuple[float, float]] | None:
     """Return the 2 and 98 % quantiles of each band [C, ...]; None where nothing is valid."""
     out = []
     for band in values.reshape(len(values), -1):
-        known = band[np.isfinite(band)]
+        known = band[np.isfinite(band)].astype(np.float64)
         if not known.size:
             return None
         low, high = (float(q) for q in np.quantile(known, (0.02, 0.98)))
@@ -95,7 +95,7 @@ def histogram(values: Array, ranges: Sequence[tuple[float, float]]) -> list[dict
     """Return counts of each band [C, ...] between edges; what lies beyond counts at the ends."""
     out = []
     for band, (low, high) in zip(values.reshape(len(values), -1), ranges, strict=True):
-        known = band[np.isfinite(band)]
+        known = band[np.isfinite(band)].astype(np.float64)
         pad = (high - low) * 0.1
         edges = (low - pad, high + pad)
         counts, _ = np.histogram(np.clip(known, *edges), BINS, edges)
