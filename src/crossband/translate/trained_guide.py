@@ -275,7 +275,7 @@ class TrainedGuide:
         return coarse, read_padded(self.scene, part)
 
     def _only_of_one_date(self) -> bool:
-        """Return whether the model was calibrated for one date only, and the guide is of another."""
+        """Whether the model was calibrated for one date only, and the guide is of another."""
         calibration = self._model.calibration
         if calibration is None or not counts_as_dated(self._model, self.days):
             return False
