@@ -139,7 +139,7 @@ def test_there_is_no_interval_where_the_guide_is_invalid(folder: Path, tmp_path:
 def test_a_guide_of_another_date_is_warned_of(folder: Path, tmp_path: Path) -> None:
     """The model was judged with guides of the same date, and this one cannot show what changed."""
     model, guide = load(folder / "model"), folder / "0-guide.tif"
-    with pytest.warns(UserWarning, match="taken 5 days from the scene, and tiny was judged with"):
+    with pytest.warns(UserWarning, match="5 days lie between it and the scene, and tiny"):
         model.translate(folder / "0.tif", tmp_path / "a.tif", guide=guide, guide_days=5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -243,6 +243,11 @@ class Calibration:
         """Whether only results with a guide are calibrated: there is no interval elsewhere."""
         return bool(self.factors) and all(f.guide is not None for f in self.factors)
 
+    @property
+    def same_date_only(self) -> bool:
+        """Whether results with a guide are calibrated, and all of these guides of the same date."""
+        return {f.guide.dated for f in self.factors if f.guide is not None} == {False}
+
     def only(self, quantities: Sequence[str]) -> Calibration:
         """Return what gives the widths of some quantities; unknown ones are left out."""
         kept = tuple(q for q in self.quantities if q in quantities)

@@ -144,8 +144,8 @@ def counts_as_dated(model: Model, days: float) -> bool:
         days: between guide and source; NaN where unknown.
     """
     own = model.signature
-    known = {f.guide.dated for f in calibration_of(model).factors if f.guide is not None}
-    one = bool(own.guide) and not {*own.guide} & {*own.source} and known == {False}
+    shared = {*own.guide} & {*own.source}
+    one = bool(own.guide) and not shared and calibration_of(model).same_date_only
     return days != 0 and not (one and math.isnan(days))
 
 

@@ -25,7 +25,6 @@ from crossband.core.sensors import DISPLAY
 from crossband.core.warned import warn
 from crossband.errors import CrossbandError, InputError, UnitError
 from crossband.model import Model
-from crossband.model.uncertain import counts_as_dated
 from crossband.networks.conditions import guide_facts
 from crossband.raster.compare import Overlap
 from crossband.raster.grid import Box, Window
@@ -209,11 +208,13 @@ class TrainedGuide:
                 f"0.2. Is it of another place, shifted, or cloudy?",
                 stacklevel=4,
             )
-        if not self.corrects and self._only_of_one_date():
+        calibration = self._model.calibration
+        one_date = calibration is not None and calibration.same_date_only
+        if one_date and not self.corrects and abs(self.days) > 0:
             warn(
-                f"{self._what}: it was taken {abs(self.days):g} days from the scene, and "
-                f"{self._model.name} was judged with guides of the same date only: what has "
-                "changed since cannot be seen",
+                f"{self._what}: {abs(self.days):g} days lie between it and the scene, and "
+                f"{self._model.name} was calibrated with guides of the same date only. What has "
+                "changed in between may be missing in the result",
                 stacklevel=4,
             )
         agreed = f"agreement {found.correlation:.2f}"
@@ -273,13 +274,6 @@ class TrainedGuide:
         part = around(raster.grid, self.scene.grid, 0)
         coarse = read_as_seen(raster, self.scene.grid.crop(part), self.ratio)
         return coarse, read_padded(self.scene, part)
-
-    def _only_of_one_date(self) -> bool:
-        """Whether the model was calibrated for one date only, and the guide is of another."""
-        calibration = self._model.calibration
-        if calibration is None or not counts_as_dated(self._model, self.days):
-            return False
-        return {f.guide.dated for f in calibration.factors if f.guide is not None} == {False}
 
     def calibrated_as(self) -> tuple[float, float]:
         """Return the size of the guide's pixels and its age in days, for intervals."""
