@@ -74,6 +74,15 @@ def test_a_csv_that_is_none(refused, content, words):
     assert words in refused(content)
 
 
+def test_only_an_empty_cell_is_empty(tmp_path):
+    """NA is Namibia's code: the places of one group must not end in training and test."""
+    words = ["NA", "None", "null", "nan", "N/A", "NULL", ""]
+    (tmp_path / "m.csv").write_text("source,group\n" + "".join(f"a.tif,{w}\n" for w in words))
+    found = table_file.read_table(tmp_path / "m.csv")
+    assert list(found["group"][:-1]) == words[:-1]
+    assert pd.isna(found["group"].iloc[-1])
+
+
 def test_a_compressed_table_is_no_csv(refused):
     """Ten kilobytes of gzip can hold ten megabytes; pandas would unpack them by the name."""
     assert "not in UTF-8" in refused(b"\x1f\x8b\x08\x00" + bytes(20), "pairs.csv.gz")

@@ -180,7 +180,9 @@ def _read_csv(file: BinaryIO) -> pd.DataFrame:
     if len(first) > len(names):  # pandas would take the first cells for names of rows
         raise ValueError(f"its first row has {len(first)} cells, and its header {len(names)}")
     file.seek(0)
-    return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None))
+    # Only an empty cell is empty: NA is Namibia's code, and "None" may be a name.
+    empty: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+    return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None, **empty))
 
 
 def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[str], int]:
