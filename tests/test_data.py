@@ -27,14 +27,16 @@ from crossband.raster.grid import Box
 
 
 def test_read_resolves_paths_and_fills_in(pairs, tmp_path):
-    table = manifest.read(pairs(2, {"group": ["a", None], "weight": [None, 3], "mine": [1, 2]}))
+    table = manifest.read(
+        pairs(2, {"group": ["a", None], "weight": [None, 3], "mine": ["007", "8"]})
+    )
     assert table["source"].tolist() == [str(tmp_path / "0.tif"), str(tmp_path / "1.tif")]
     assert table["group"].tolist() == ["a", "1.tif"]
     assert table["weight"].tolist() == [1.0, 3.0]
-    assert table["mine"].tolist() == [1, 2]
+    assert table["mine"].tolist() == ["007", "8"]
     assert table["row"].tolist() == [1, 2]
     parquet = tmp_path / "pairs.parquet"
-    pd.read_csv(tmp_path / "pairs.csv").to_parquet(parquet)
+    pd.read_csv(tmp_path / "pairs.csv", dtype={"mine": str}).to_parquet(parquet)
     pd.testing.assert_frame_equal(manifest.read(parquet), table, check_dtype=False)
 
 

@@ -612,7 +612,7 @@ def test_a_table_of_facts(find, tmp_path):
     found, table, names = find("geotiff", options)
     last = names.index[names["source"] == "old.tif"]
     assert table.loc[last, ["sensor", "group", "cloud"]].values.tolist() == [
-        ["reflectance", "old", 0.5]
+        ["reflectance", "old", "0.5"]
     ]
     assert table.loc[0, "group"] == "first"
     check(

@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,14 @@ from affine import Affine
 from guided_models import guided_model
 from pyarrow import parquet
 from ranges import RangeServer
+from rasterio.windows import Window
 from samples import NAMES, SIGNATURE, dataset, same, values
 from tiers import slow
 from torch.utils.data import DataLoader
 
 from crossband import load
 from crossband.cli.main import main
+from crossband.core.file_hash import sha256
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
 from crossband.data.degrade.sensor import Bicubic
@@ -233,7 +237,9 @@ def test_any_tar_and_webdataset_read_the_shards(pairs, tmp_path):
 
     # One zstd frame a band, low bytes first: what docs/data-packed.md says.
     index = pd.read_parquet(tmp_path / "packed" / "blocks.parquet")
-    raw = pyarrow.Codec("zstd").decompress(sample["zst"][: index["planes"][0][0]], 40 * 50 * 2)
+    plane = sample["zst"][: index["planes"][0][0]]
+    assert zlib.crc32(plane[:-4]) == int.from_bytes(plane[-4:], "little")
+    raw = pyarrow.Codec("zstd").decompress(plane[:-4], 40 * 50 * 2)
     low, high = np.frombuffer(raw, np.uint8).reshape(2, 40, 50).astype(np.uint16)
     np.testing.assert_array_equal(low | high << 8, values()[0])
 
@@ -378,7 +384,7 @@ def test_a_wrong_number_is_a_one_line_error(pairs, tmp_path, capsys):
     path = pairs(1)
     with pytest.raises(RecipeError, match="--block must be at least 16"):
         pack(path, tmp_path / "packed", block=8)
-    with pytest.raises(RecipeError, match="--shard-mb must be more than 0"):
+    with pytest.raises(RecipeError, match="--shard-mb must be a finite number above 0"):
         pack(path, tmp_path / "packed", shard_mb=0)
     assert main(["data", "pack", str(path), "-o", str(tmp_path / "p"), "--block", "x"]) == 2
     assert "'x' is not a whole number" in capsys.readouterr().err
@@ -461,6 +467,14 @@ def blocks_of(packed, **columns):
         values = change_column(table[name].to_pylist())
         table = table.set_column(table.column_names.index(name), name, [values])
     parquet.write_table(table, packed / "blocks.parquet")
+    reseal(packed)
+
+
+def reseal(packed):
+    """State the hashes of the tables as they are now, as one who forges a pack would."""
+    about = json.loads((packed / "pack.json").read_text())
+    about["tables"] = {name: sha256(packed / name) for name in about["tables"]}
+    (packed / "pack.json").write_text(json.dumps(about))
 
 
 @pytest.mark.parametrize(
@@ -475,6 +489,7 @@ def blocks_of(packed, **columns):
         ({"planes": lambda v: [[10**6] * 4] * len(v)}, "outside of its shard"),
         ({"planes": lambda v: [[-5]] * len(v)}, "out of its range"),
         ({"planes": lambda v: [5] * len(v)}, "index cannot be read"),
+        ({"row": lambda v: [0] * len(v), "col": lambda v: [0] * len(v)}, "there twice"),
     ],
 )
 def test_an_index_that_points_elsewhere(packed, columns, words):
@@ -486,8 +501,77 @@ def test_an_index_that_points_elsewhere(packed, columns, words):
 def test_an_index_is_no_larger_than_its_shards(packed):
     table = parquet.read_table(packed / "blocks.parquet")
     parquet.write_table(pyarrow.concat_tables([table] * 50), packed / "blocks.parquet")
+    reseal(packed)
     with pytest.raises(InputError, match=r"index cannot be read: it has .*, more than"):
         Packs().open(name_in(str(packed), "0.tif"))
+
+
+@pytest.mark.parametrize("name", ["pairs.parquet", "files.parquet", "blocks.parquet"])
+def test_a_table_of_another_pack(packed, pairs, tmp_path, name):
+    pack(pairs(2, values=values(9)), tmp_path / "other", block=32)
+    shutil.copyfile(tmp_path / "other" / name, packed / name)
+    read = (
+        manifest.read if name == "pairs.parquet" else lambda p: Packs().open(name_in(str(p), "0"))
+    )
+    with pytest.raises(CrossbandError, match=rf"{name} is not the table that pack.json describes"):
+        read(packed)
+
+
+def test_a_damaged_block_is_never_used(packed):
+    names = pd.read_parquet(packed / "files.parquet")["name"]
+    blocks = pd.read_parquet(packed / "blocks.parquet")
+    for at in np.random.default_rng(0).integers(0, len(blocks), 20):
+        block = blocks.iloc[at]
+        shard = packed / "shards" / f"{block['shard']:06d}.tar"
+        content = bytearray(shard.read_bytes())
+        content[block["offset"] + sum(block["planes"]) // 2] ^= 16
+        kept = shard.read_bytes()
+        shard.write_bytes(content)
+        raster = Packs().open(name_in(str(packed), names[block["file"]]))
+        bands, whole = [*range(1, raster.count + 1)], Window(0, 0, raster.width, raster.height)
+        with pytest.raises(OSError, match="is damaged: its CRC-32 is another one"):
+            raster.read(bands, whole)
+        shard.write_bytes(kept)
+
+
+def test_a_pack_of_version_1_has_no_checksums(pairs, tmp_path):
+    packed, path = tmp_path / "packed", pairs(1, values=values()[:1], names=("nir",))
+    pack(path, packed, block=64)
+    blocks_of(packed, planes=lambda v: [[size - 4 for size in sizes] for sizes in v])
+    about = json.loads((packed / "pack.json").read_text())
+    del about["tables"]
+    (packed / "pack.json").write_text(json.dumps(about | {"version": 1}))
+    raster = Packs().open(name_in(str(packed), "0.tif"))
+    np.testing.assert_array_equal(raster.read(1, Window(0, 0, 50, 40)), values()[0])
+
+
+def test_a_pack_of_others_and_sizes_that_are_none(packed):
+    about = json.loads((packed / "pack.json").read_text())
+    text = json.dumps(about | {"format": "theirs"})
+    (packed / "pack.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"no pack of Crossband: its format is 'theirs'"):
+        manifest.read(packed)
+    shards = json.dumps(about["shards"]).replace(str(about["shards"][0]["bytes"]), "1e400")
+    text = json.dumps(about | {"shards": 0}).replace('"shards": 0', f'"shards": {shards}')
+    (packed / "pack.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
+        manifest.read(packed)
+
+
+def test_files_of_others_stay_in_a_pack_that_is_replaced(pairs, tmp_path):
+    packed = tmp_path / "packed"
+    pack(pairs(2), packed)
+    (packed / "notes").mkdir()
+    (packed / "notes" / "mine.txt").write_text("mine")
+    (packed / "shards" / "000007.tar").write_text("of an earlier pack")
+    pack(pairs(3, values=values(9)), packed, overwrite=True)
+    assert (packed / "notes" / "mine.txt").read_text() == "mine"
+    assert not (packed / "shards" / "000007.tar").exists()
+
+
+def test_a_pack_is_checked_like_its_files(packed, capsys):
+    assert main(["data", "check", str(packed)]) in (0, 1)
+    assert "unreadable" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -511,6 +595,7 @@ def test_metadata_of_no_raster(packed, change):
     table = parquet.read_table(packed / "files.parquet").to_pydict()
     table["facts"] = [json.dumps(json.loads(text) | change) for text in table["facts"]]
     parquet.write_table(pyarrow.table(table), packed / "files.parquet")
+    reseal(packed)
     with pytest.raises(InputError, match=r"the metadata of '0.tif' are damaged"):
         Packs().open(name_in(str(packed), "0.tif"))
 

@@ -67,13 +67,13 @@ def test_an_option_of_another_type_is_refused_in_a_line(given, refused):
 
 
 def test_numbers_of_numpy_and_paths_are_taken():
-    given = {"interval": np.float32(0.5), "tile": np.int64(64), "guide": Path("a"), "window": 3}
+    given = {"interval": np.float32(0.5), "tile": np.int64(64), "guide": Path("a")}
     assert TranslateOptions.of(**given).tile.tile == 64
 
 
 @pytest.mark.usefixtures("_python")
 def test_warnings_name_keywords_too():
-    @words.in_python_words(*CLASSES)
+    @words.public(*CLASSES)
     def public():
         warn("--guide a.tif: its nir is far; --guide-sensor naip, --scale, --overwrite")
 

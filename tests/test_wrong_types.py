@@ -123,8 +123,8 @@ def test_the_order_of_bytes_does_not_matter(array, model):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"index": 5}, "index: the name of an index"),
-        ({"index": None}, "index: the name of an index"),
+        ({"index": 5}, "index=5 is a int; it takes a text or a list"),
+        ({"index": None}, "index=None is a NoneType; it takes a text or a list"),
         ({"index": []}, "index: the name of an index"),
         ({"index": ["NDVI", 5]}, "index: the name of an index"),
         ({"places": 5}, "places: a GeoJSON file"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from crossband import model as models
 from crossband.core.options import keywords
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.errors import CrossbandError
 from crossband.model.folder import load_as
 from crossband.raster.options import ReadOptions
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Model(models.Model):
     """A model that translates tensors (`model(tensor)`), scenes, arrays and series of scenes."""
 
-    @in_python_words(*CLASSES)
+    @public(*CLASSES)
     def translate(
         self,
         source: str | Path | xr.DataArray,
@@ -72,6 +72,10 @@ class Model(models.Model):
         Raises:
             CrossbandError: the source, the options or the output is wrong; in one line.
         """
+        of_files = {"skip": skip, "cluster": cluster, "progress": progress,
+                    "statistics": statistics}  # fmt: skip
+        if output is None and (given := [k for k, v in of_files.items() if v]):
+            raise CrossbandError(f"{', '.join(given)}: of files only; give an output")
         if not isinstance(source, str | Path):
             from crossband.translate import lazy
 
@@ -110,7 +114,7 @@ class Model(models.Model):
             statistics=statistics,
         )
 
-    @in_python_words(*CLASSES, SeriesOptions)
+    @public(*CLASSES, SeriesOptions)
     def series(
         self,
         scenes: Sequence[str | Path] | str | Path | xr.DataArray,

@@ -42,7 +42,7 @@ def _calibrate(a: argparse.Namespace) -> int:
     from crossband.core.atomic import atomic_folder
     from crossband.evaluation.calibrate import calibrate, summary
     from crossband.model import load
-    from crossband.model.files import CALIBRATION, DESCRIPTION
+    from crossband.model.files import CALIBRATION, DESCRIPTION, OWN
 
     model, output = load(a.model), Path(a.output)
     own = model.folder is not None and output.exists() and output.samefile(model.folder)
@@ -55,7 +55,7 @@ def _calibrate(a: argparse.Namespace) -> int:
     )
     if not own:
         assert model.folder is not None
-        with atomic_folder(output, a.overwrite, DESCRIPTION) as folder:
+        with atomic_folder(output, a.overwrite, DESCRIPTION, names=OWN) as folder:
             shutil.copytree(model.folder, folder, dirs_exist_ok=True)
             calibration.save(folder)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,15 +62,23 @@ def check_folder(output: Path, overwrite: bool, mark: str, made_from: str | None
 
 @contextmanager
 def atomic_folder(
-    output: Path, overwrite: bool, mark: str, made_from: str | None = None
+    output: Path,
+    overwrite: bool,
+    mark: str,
+    made_from: str | None = None,
+    *,
+    names: Collection[str] = (),
 ) -> Iterator[Path]:
     """Yield a hidden folder; rename it to its final name on success, delete it on an error.
+
+    What lies in a folder that is replaced, and is not of its kind, is kept in the new one.
 
     Args:
         output: final name.
         overwrite: replace an existing folder if it is empty or contains `mark`.
         mark: name of a file of JSON that every folder of this kind contains.
         made_from: fingerprint of what is written, which the caller writes into `mark`.
+        names: of the other files and folders that folders of this kind may contain.
 
     Raises:
         OutputError: the folder exists, is of another kind, or cannot be written, or another process
@@ -84,6 +92,7 @@ def atomic_folder(
         try:
             if old.exists() and not output.exists():
                 os.replace(old, output)  # killed between the two renames
+            _keep_others(old, output, {mark, *names})  # killed after them
             hidden.clear()
             check_folder(output, overwrite, mark, made_from)
             hidden.mark()
@@ -95,6 +104,7 @@ def atomic_folder(
             if output.exists():
                 os.replace(output, old)
             os.replace(new, output)
+            _keep_others(old, output, {mark, *names})
             flush(output.parent)
         finally:
             if old.exists() and not output.exists():
@@ -102,6 +112,13 @@ def atomic_folder(
             hidden.remove()
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+
+
+def _keep_others(old: Path, output: Path, own: Collection[str]) -> None:
+    """Move what is not of a folder's kind from the old folder into the new one."""
+    for path in old.iterdir() if old.is_dir() else ():
+        if path.name not in own and not os.path.lexists(output / path.name):
+            os.replace(path, output / path.name)
 
 
 @contextmanager

@@ -103,7 +103,8 @@ def cell_text(value: Any) -> str:
     if value is None or str(value) in ("nan", "NaT", "<NA>"):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # in a column with empty cells, 20240501 is read as 20240501.0
+        value = int(value)
     if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
         return value.date().isoformat()  # parquet stores dates as times at midnight
-    return str(value).strip()
+    # In a column with empty cells, pandas writes 20240501 as 20240501.0.
+    return re.sub(r"^(\d+)\.0$", r"\1", str(value).strip())

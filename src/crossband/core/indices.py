@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from crossband.errors import BandError, nearest
 
 #: spyndex's letters for STAC common names (spyndex.bands).
@@ -131,6 +133,7 @@ def compute(name: str, bands: Mapping[str, Any]) -> Any:
         An array of the same shape, dimensionless.
     """
     check(name, bands)
+    bands = {band: _real(values) for band, values in bands.items()}
     if name in CLOSED_FORMS:
         numerator, denominator = CLOSED_FORMS[name][0](bands)
         return numerator / denominator
@@ -142,3 +145,12 @@ def compute(name: str, bands: Mapping[str, Any]) -> Any:
         if letter not in params:
             params[letter] = spyndex.constants[letter].default
     return spyndex.computeIndex(name, params=params)
+
+
+def _real(values: Any) -> Any:
+    """Return an array of integers as real numbers: differences of unsigned ones would wrap."""
+    if hasattr(values, "is_floating_point"):  # a tensor
+        return values if values.is_floating_point() else values.float()
+    if getattr(getattr(values, "dtype", None), "kind", "") in ("u", "i", "b"):
+        return values.astype(np.result_type(values.dtype, np.float32))
+    return values

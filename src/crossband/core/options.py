@@ -55,12 +55,24 @@ def from_keywords(options: type[T], given: Mapping[str, Any]) -> T:
     known = keywords(options)
     declared = {f.name: str(f.type) for f in dataclasses.fields(cast(Any, options))}
     for name, value in given.items():
-        if name in known and not _is_of(value, declared[known[name]]):
-            words = " or ".join(_WORDS.get(kind, kind) for kind in _kinds(declared[known[name]]))
-            raise CrossbandError(
-                f"{name}={_shown(value)} is a {type(value).__name__}; it takes {words}"
-            )
+        if name in known:
+            check_type(name, value, declared[known[name]])
     return options(**{known[name]: value for name, value in given.items() if name in known})
+
+
+def check_type(name: str, value: Any, annotation: str) -> None:
+    """Raise CrossbandError for a value of another type than an annotation says.
+
+    Args:
+        name: of the argument.
+        value: its value.
+        annotation: as it stands in the code. Types that are not known here take any value.
+    """
+    if not _is_of(value, annotation):
+        words = " or ".join(_WORDS.get(kind, kind) for kind in _kinds(annotation))
+        raise CrossbandError(
+            f"{name}={_shown(value)} is a {type(value).__name__}; it takes {words}"
+        )
 
 
 #: Name in an annotation -> what is taken for it; NumPy's numbers register with `numbers`.
@@ -72,8 +84,11 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
     "Path": lambda value: isinstance(value, os.PathLike),
     "Mapping": lambda value: isinstance(value, Mapping),
-    "Sequence": lambda value: isinstance(value, Sequence) and not isinstance(value, str),
-    "tuple": lambda value: isinstance(value, Sequence) and not isinstance(value, str),
+    "Sequence": lambda value: isinstance(value, Sequence) and not isinstance(value, str | bytes),
+    "tuple": lambda value: isinstance(value, Sequence) and not isinstance(value, str | bytes),
+    # By their names, as their modules import torch and rasterio.
+    "Model": lambda value: any(kind.__name__ == "Model" for kind in type(value).__mro__),
+    "Box": lambda value: type(value).__name__ == "Box",
 }
 _WORDS = {
     "None": "None",
@@ -85,6 +100,8 @@ _WORDS = {
     "Mapping": "a dictionary",
     "Sequence": "a list",
     "tuple": "a tuple",
+    "Model": "a loaded model, see crossband.load",
+    "Box": "a crossband.raster.grid.Box",
 }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import Field, fields
 from typing import Any, ParamSpec, TypeVar
 
+from crossband.core.options import check_type
 from crossband.core.sensors import SENSORS
 from crossband.errors import CrossbandError
 
@@ -18,8 +20,9 @@ R = TypeVar("R")
 
 #: True in the command, whose messages name its options.
 _in_command: ContextVar[bool] = ContextVar("in_command", default=False)
-#: The options whose names stand in messages to the caller of a public function.
-_spoken_of: ContextVar[tuple[type[Any], ...]] = ContextVar("options", default=())
+#: Keyword of each option that messages to the caller of a public function name, and whether it is
+#: True or False.
+_spoken_of: ContextVar[Mapping[str, tuple[str, bool]]] = ContextVar("options", default={})  # noqa: B039, it is only read
 #: What stands for a value that the caller has to fill in.
 _PLACEHOLDERS = ("NUMBER", "NAME")
 #: A band's number or name, as in `red=3`.
@@ -40,20 +43,37 @@ def naming_options() -> Iterator[None]:
         _in_command.reset(token)
 
 
-def in_python_words(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator of a public function: it speaks of keywords, as `overwrite=True`.
+def public(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator of a public function: it checks its arguments, and speaks of keywords.
 
-    Its errors do, and what it warns of with `core.warned`.
+    An argument of another type than its annotation says is a CrossbandError. Errors, and what is
+    warned of with `core.warned`, name `overwrite=True` instead of the command's `--overwrite`.
 
     Args:
-        *options: classes whose fields are keywords of the function, see `core.options`.
+        *options: classes whose fields are keywords of the function beside its own parameters, see
+            `core.options`.
     """
 
     def decorator(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        declared = {
+            name: str(parameter.annotation)
+            for name, parameter in signature.parameters.items()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            and parameter.annotation is not parameter.empty
+        }
+        own = {f"--{name.replace('_', '-')}": (name, kind == "bool")
+               for name, kind in declared.items()}  # fmt: skip
+        spoken = own | _keywords_of(options)
+
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            token = _spoken_of.set(options)
+            token = _spoken_of.set(spoken)
             try:
+                with suppress(TypeError):  # of the call, which raises it again
+                    for name, value in signature.bind(*args, **kwargs).arguments.items():
+                        if name in declared:
+                            check_type(name, value, declared[name])
                 return function(*args, **kwargs)
             except CrossbandError as error:
                 if error.args:
@@ -69,7 +89,7 @@ def in_python_words(*options: type[Any]) -> Callable[[Callable[P, R]], Callable[
 
 def to_caller(text: str) -> str:
     """Return a message in the words of whoever called: the command, or Python."""
-    return text if _in_command.get() else python_words(text, *_spoken_of.get())
+    return text if _in_command.get() else _in_words(text, _spoken_of.get())
 
 
 def python_words(text: str, *options: type[Any]) -> str:
@@ -77,25 +97,31 @@ def python_words(text: str, *options: type[Any]) -> str:
 
     Args:
         text: the message.
-        *options: see `in_python_words`.
+        *options: see `public`.
 
     >>> from crossband.translate.options import WriteOptions
     >>> python_words("a.tif: exists; give --overwrite", WriteOptions)
     'a.tif: exists; give overwrite=True'
     """
-    flags = {
-        field.metadata["flag"]: field
+    return _in_words(text, _keywords_of(options))
+
+
+def _keywords_of(options: Iterable[type[Any]]) -> dict[str, tuple[str, bool]]:
+    return {
+        field.metadata["flag"]: (_keyword(field), isinstance(field.default, bool))
         for kind in options
         for field in fields(kind)
         if field.metadata.get("flag")
     }
 
+
+def _in_words(text: str, flags: Mapping[str, tuple[str, bool]]) -> str:
     def replaced(match: re.Match[str]) -> str:
         flag, value = match.groups()
         if flag not in flags:
             return match[0]
-        keyword, between = _keyword(flags[flag]), match[0][len(flag) : len(flag) + 1]
-        if isinstance(flags[flag].default, bool):
+        (keyword, is_switch), between = flags[flag], match[0][len(flag) : len(flag) + 1]
+        if is_switch:
             return f"{keyword}=True{between}{value or ''}"
         before_colon = text[match.end() : match.end() + 1] == ":"
         if value is None or not (before_colon or _is_value(value)):

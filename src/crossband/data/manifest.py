@@ -34,6 +34,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,8 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
     """Convert the columns of the table above to their types, and add missing ones, empty."""
     for column in TEXT:
         if column in table.columns:
-            table[column] = pd.Series([_text(v) for v in table[column]], dtype=object)
+            texts = [_without_fraction(_text(v)) for v in table[column]]
+            table[column] = pd.Series(texts, dtype=object)
         elif column != "split":
             table[column] = pd.Series([None] * len(table), dtype=object)
     for column in NUMBERS:
@@ -379,6 +381,11 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a group 7 beside an empty cell is read as 7.0
     return str(value).strip() or None
+
+
+def _without_fraction(text: str | None) -> str | None:
+    """Return 7 for 7.0, as pandas writes a group 7 in a column with empty cells."""
+    return None if text is None else re.sub(r"^(-?\d+)\.0$", r"\1", text)
 
 
 def _number(manifest: Path, row: int, column: str, value: Any) -> float:

@@ -20,6 +20,8 @@ from rasterio.errors import RasterioError
 
 from crossband.core.atomic import atomic_folder
 from crossband.core.dates import date_cell
+from crossband.core.file_hash import sha256
+from crossband.core.python_words import public
 from crossband.data import manifest as manifests
 from crossband.data.packed.raster import MOST_PIXELS, metadata_of, pack_plane
 from crossband.data.packed.read import (
@@ -30,8 +32,10 @@ from crossband.data.packed.read import (
     PAIRS,
     SHARDS,
     SIDES,
+    TABLES,
     VERSION,
     is_pack,
+    with_checksum,
 )
 from crossband.data.reader import name_of
 from crossband.data.rows import parse_window
@@ -73,6 +77,7 @@ class Summary:
     bytes: int
 
 
+@public()
 def pack(
     manifest: str | Path,
     output: str | Path,
@@ -103,8 +108,8 @@ def pack(
     """
     if block < 16:
         raise RecipeError(f"--block must be at least 16, not {block}")
-    if not shard_mb > 0:
-        raise RecipeError(f"--shard-mb must be more than 0, not {shard_mb}")
+    if not 0 < shard_mb < math.inf:
+        raise RecipeError(f"--shard-mb must be a finite number above 0, not {shard_mb}")
     try:
         import webdataset  # noqa: F401
     except ImportError:
@@ -116,7 +121,7 @@ def pack(
     root = Path(manifest).parent.resolve()
     made_from = manifests.input_fingerprint(table, {"block": block, "shard_mb": shard_mb})
     with (
-        atomic_folder(output, overwrite, ABOUT, made_from) as folder,
+        atomic_folder(output, overwrite, ABOUT, made_from, names=(*TABLES, SHARDS)) as folder,
         _Writer(folder, int(shard_mb * 2**20)) as writer,
     ):
         for done, row in enumerate(table.to_dict("records")):
@@ -134,6 +139,7 @@ def pack(
         table.to_parquet(folder / PAIRS, index=False)
         about = {"format": FORMAT, "version": VERSION, "id": identity, "block": block}
         about["made_from"] = made_from
+        about["tables"] = {name: sha256(folder / name) for name in TABLES}
         (folder / ABOUT).write_text(
             json.dumps(about | {"shards": shards}, indent=1) + "\n", encoding="utf-8"
         )
@@ -179,7 +185,7 @@ class _Writer:
         """Write a block: its file, row and column, and its planes [h, w]."""
         import webdataset
 
-        packed = [pack_plane(p, self._codec) for p in planes]
+        packed = [with_checksum(pack_plane(p, self._codec)) for p in planes]
         if self._tar is not None and self._stream.tell() >= self.shard_bytes:
             self._close()
         if self._tar is None:
@@ -196,9 +202,8 @@ class _Writer:
         offsets: dict[tuple[int, ...], int] = {}
         shards = []
         for path in sorted((self.folder / SHARDS).iterdir()):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            shards.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest})
+            size = path.stat().st_size
+            shards.append({"name": path.name, "bytes": size, "sha256": sha256(path)})
             with tarfile.open(path) as tar:
                 for member in tar:
                     key = tuple(map(int, member.name.split(".")[0].split("_")))

@@ -42,7 +42,7 @@ def open_side(
     """
     options = row_options(row, side, needed, alone=alone)
     try:
-        return open_scene(row[side], options, needed=needed)
+        return open_scene(row[side], options, needed=needed, opened=packed_file(row, side))
     except BandError as error:
         raise BandError(explain_bands(error, row, {side: needed})) from error
 
@@ -75,7 +75,7 @@ def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
     """Open the guide of a row for reading the bands `needed`; see `open_side`."""
     options = guide_options(row, needed)
     try:
-        return open_scene(row["guide"], options, needed=needed, opened=packed_guide(row))
+        return open_scene(row["guide"], options, needed=needed, opened=packed_file(row, "guide"))
     except BandError as error:
         raise BandError(explain_bands(error, row, {"guide": needed})) from error
 
@@ -86,9 +86,9 @@ def guide_options(row: Mapping[str, Any], needed: list[str]) -> ReadOptions:
     return ReadOptions(_bands(row, "guide_bands", needed), sensor)
 
 
-def packed_guide(row: Mapping[str, Any]) -> PackedRaster | None:
-    """Open the guide of a row if it lies in a pack; None where it is a file."""
-    return _packs().open_if_packed(row["guide"])
+def packed_file(row: Mapping[str, Any], side: str) -> PackedRaster | None:
+    """Open a source, target or guide of a row if it lies in a pack; None where it is a file."""
+    return _packs().open_if_packed(row[side])
 
 
 @functools.cache

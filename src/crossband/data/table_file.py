@@ -180,9 +180,10 @@ def _read_csv(file: BinaryIO) -> pd.DataFrame:
     if len(first) > len(names):  # pandas would take the first cells for names of rows
         raise ValueError(f"its first row has {len(first)} cells, and its header {len(names)}")
     file.seek(0)
-    # Only an empty cell is empty: NA is Namibia's code, and "None" may be a name.
-    empty: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
-    return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None, **empty))
+    # Cells stay as they are written, as 007. Only an empty one is empty: NA is Namibia's code, and
+    # "None" may be a name.
+    texts: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+    return _with_objects(pd.read_csv(file, encoding="utf-8-sig", compression=None, **texts))
 
 
 def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[str], int]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from crossband.core import columns, indices
 from crossband.core.conformal import worst
+from crossband.core.python_words import public
 from crossband.core.warned import warn
 from crossband.data import manifest as manifests
 from crossband.errors import ManifestError
@@ -168,7 +169,6 @@ def _folds(places: Sequence[PlaceErrors]) -> list[int]:
             warn(
                 "all places of the calibration are of one region: its widths are judged at other "
                 "places of this region, and may be too short elsewhere",
-                stacklevel=4,
             )
     order = {region: number for number, region in enumerate(sorted(set(regions)))}
     return [order[region] % FOLDS for region in regions]
@@ -239,6 +239,7 @@ def _factors(
     return found
 
 
+@public()
 def calibrate(
     model: Model,
     manifest: str | Path,

@@ -36,7 +36,7 @@ from crossband.core.atomic import atomic_folder, check_folder
 from crossband.core.conformal import MEAN
 from crossband.core.indices import required_bands
 from crossband.core.made_from import make_fingerprint
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.core.version import __version__
 from crossband.core.warned import warn
 from crossband.data import manifest as manifests
@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     from crossband.evaluation.report.page import FigureBlock, PictureBlock
 
 SCHEMA = "crossband.metrics/1"
-PAGE = "index.html"
+PAGE, PROFILES, TABLE, ROWS = "index.html", "profiles.json", "table.txt", "per_image"
+#: What the folder of a report may have beside its metrics.
+OWN = (PAGE, PROFILES, TABLE, f"{ROWS}.csv", f"{ROWS}.parquet", "pictures")
 INDICES = ("NDVI", "NDWI", "EVI")
 
 
@@ -86,7 +88,7 @@ class Report:
         return self.metrics["manifest"]["split"] or "all rows"
 
 
-@in_python_words(WriteOptions)
+@public(WriteOptions)
 def evaluate(
     models: Sequence[str | Path | Model],
     manifest: str | Path,
@@ -196,7 +198,7 @@ def evaluate(
     def scored() -> None:
         progress(next(count), total)
 
-    with atomic_folder(output, overwrite, METRICS_FILE, made_from) as folder:
+    with atomic_folder(output, overwrite, METRICS_FILE, made_from, names=OWN) as folder:
         records, numbers, evaluations = [], [], []
         judged = [*judges, *(None for _ in predictions)]
         for candidate, judge in zip(candidates, judged, strict=True):
@@ -280,7 +282,7 @@ def _add_fitted_baselines(candidate: Candidate, train: pd.DataFrame, rows: pd.Da
     try:
         fitted = fit_baselines(train, rows, candidate.signature, candidate.scale)
     except CrossbandError as error:
-        warn(f"{candidate.label} has no baselines, and none can be fitted: {error}", stacklevel=2)
+        warn(f"{candidate.label} has no baselines, and none can be fitted: {error}")
         return
     for name, baseline in fitted.items():
         candidate.baselines.setdefault(name, baseline)
@@ -393,10 +395,10 @@ def _write(
     text = json.dumps(plain, indent=2, allow_nan=False)
     (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
     lines = json.dumps(as_json(profiles), allow_nan=False)
-    (folder / "profiles.json").write_text(lines + "\n", encoding="utf-8")
-    (folder / "table.txt").write_text(report_text(report) + "\n", encoding="utf-8")
-    report.per_image.to_csv(folder / "per_image.csv", index=False)
-    report.per_image.to_parquet(folder / "per_image.parquet", index=False)
+    (folder / PROFILES).write_text(lines + "\n", encoding="utf-8")
+    (folder / TABLE).write_text(report_text(report) + "\n", encoding="utf-8")
+    report.per_image.to_csv(folder / f"{ROWS}.csv", index=False)
+    report.per_image.to_parquet(folder / f"{ROWS}.parquet", index=False)
     (folder / PAGE).write_text(
         render_page(plain, as_json(profiles), picture_blocks, figure_blocks, seconds),
         encoding="utf-8",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.data.reader import PairReader, name_of
-from crossband.data.rows import guide_age, open_guide, packed_guide
+from crossband.data.rows import guide_age, open_guide, packed_file
 from crossband.errors import CrossbandError, InputError, ManifestError, UnitError
 from crossband.evaluation.baselines import Baseline
 from crossband.evaluation.candidates import ModelCandidate
@@ -173,7 +173,7 @@ class GuidedCandidate(ModelCandidate):
 def _options_of(row: Mapping[str, Any]) -> GuideOptions:
     """Return the guide of a row, open if it lies in a pack."""
     # The window in memory has no date, and the row may state one.
-    return replace(GuideOptions.of_row(row), days=guide_age(row), opened=packed_guide(row))
+    return replace(GuideOptions.of_row(row), days=guide_age(row), opened=packed_file(row, "guide"))
 
 
 def _guided(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossband.errors import OutputError, nearest
@@ -33,7 +33,7 @@ def output_paths(
     model: str,
     target: Sequence[str],
     pattern: str = PATTERN,
-    indices: Sequence[str] = (),
+    indices: Mapping[str, str | Path] | Sequence[str] = (),
     sure: IntervalOptions = NO_INTERVALS,
 ) -> list[Path]:
     """Return the output path of each scene.
@@ -45,7 +45,8 @@ def output_paths(
         target: its target bands.
         pattern: with the fields of `FIELDS`. Without an ending it gets .png where the source is a
             picture (.png, .jpg, .jpeg), else .tif. A slash makes subfolders.
-        indices: names of the indices that are written beside each output.
+        indices: names of the indices that are written beside each output; as a mapping, with the
+            paths of their files, for a single scene.
         sure: intervals and familiarity, whose files are written beside it, too.
 
     Raises:
@@ -91,22 +92,26 @@ def _check(pattern: str) -> None:
 def _check_clashes(
     sources: Sequence[SceneInput],
     paths: Sequence[Path],
-    indices: Sequence[str],
+    indices: Mapping[str, str | Path] | Sequence[str],
     sure: IntervalOptions,
 ) -> None:
     guides = {os.path.realpath(s.guide.guide): s for s in sources if s.guide.guide is not None}
     inputs = guides | {os.path.realpath(s.path): s for s in sources}
-    taken: dict[Path, SceneInput] = {}
+    taken: dict[str, SceneInput] = {}
     for source, path in zip(sources, paths, strict=True):
         extra = index_paths(path, indices)
         for own in (path, *extra.values(), *uncertain_paths(path, extra, sure)):
-            if own in taken:
+            real = os.path.realpath(own)
+            if real in taken:
+                apart = "as with --name '{parent}_{stem}'"
+                if isinstance(indices, Mapping) and own in extra.values():
+                    apart = "as with indices=['NDVI'], which names each file after its scene"
                 raise OutputError(
-                    f"{own}: two inputs would be written under this name: {taken[own].label} and "
-                    f"{source.label}; tell them apart, as with --name '{{parent}}_{{stem}}'"
+                    f"{own}: two inputs would be written under this name: {taken[real].label} and "
+                    f"{source.label}; tell them apart, {apart}"
                 )
-            taken[own] = source
-            other = inputs.get(os.path.realpath(own))
+            taken[real] = source
+            other = inputs.get(real)
             if other is not None:
                 raise OutputError(
                     f"{own}: {source.label} would be written over the input {other.label}, or its "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from crossband.core import indices, sensors
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.errors import Interrupted
 from crossband.jobs import names
 from crossband.jobs.fleet_executor import FleetExecutor, LocalFleet
@@ -26,7 +26,7 @@ from crossband.translate.options import CLASSES, TranslateKeywords, TranslateOpt
 from crossband.translate.tiling import Tiling
 
 
-@in_python_words(*CLASSES)
+@public(*CLASSES)
 def translate_many(
     model: Model,
     inputs: Sequence[str | Path],

@@ -81,7 +81,7 @@ def plan_tasks(
         model=model.name,
         target=model.signature.target,
         pattern=name,
-        indices=list(indices),
+        indices=indices,
         sure=sure,
     )
     tasks = [

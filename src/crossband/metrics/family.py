@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -125,11 +125,26 @@ def known_families() -> dict[str, type[Family]]:
     return {family.name: family for family in families}
 
 
+def _plain(image: ArrayLike) -> NDArray[Any]:
+    """Return an array of real numbers, NaN where it is masked."""
+    given: Any = image
+    if hasattr(given, "requires_grad"):  # a tensor
+        given = given.detach().cpu()
+    found: NDArray[Any] = np.asarray(given)
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"real numbers are compared, not {found.dtype}")
+    if np.ma.is_masked(given):
+        kind = np.result_type(found.dtype, np.float32)
+        found = np.where(np.ma.getmaskarray(given), np.nan, found).astype(kind)
+    return found
+
+
 class Target:
     """A true image, its mask, and the true bands of the source that metrics need.
 
     Args:
-        image: [C, H, W], physical units. A pixel that is not finite in some band is masked.
+        image: [C, H, W], physical units. A pixel that is not finite, or masked in a NumPy array, in
+            some band is masked.
         bands: common names of the C bands.
         unit: unit of the image.
         mask: bool [H, W], True where source and target are valid; None: all pixels are valid.
@@ -152,7 +167,7 @@ class Target:
         band_means: [C], mean of each band over the valid pixels.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit; a band is named twice; complex numbers.
         UnitError: an unknown unit.
     """
 
@@ -170,24 +185,26 @@ class Target:
         source: Mapping[str, ArrayLike] | None = None,
         source_mask: ArrayLike | None = None,
     ) -> None:
-        image = np.asarray(image)
+        image = _plain(image)
         if image.ndim != 3 or len(bands) != image.shape[0]:
             raise ValueError(f"{len(bands)} bands, but the target is {image.shape}")
+        if isinstance(bands, str) or len({*bands}) < len(bands):
+            raise ValueError(f"names of bands, each once, not {bands!r}")
         self.bands, self.unit, self.data_range = tuple(bands), unit, data_range(unit)
-        self.other_bands = dict(other_bands or {})
+        self.other_bands = {b: _plain(v) for b, v in (other_bands or {}).items()}
         self.indices, self.guard = tuple(indices), guard
         self.scale, self.shape = scale, image.shape
         raw = np.asarray(image, dtype=np.float64)
         self.valid: Mask = np.asarray(np.isfinite(raw).all(axis=0))
         if mask is not None:
-            self.valid &= np.asarray(mask, dtype=bool)
+            self.valid &= np.ma.filled(mask, False).astype(bool)
         self.n = int(np.count_nonzero(self.valid))
         self.all_valid = self.n == self.valid.size
         self.flat: Array = raw.reshape(len(raw), -1) if self.all_valid else raw[:, self.valid]
         self.band_means: Array = self.flat.mean(axis=1) if self.n else np.zeros(len(raw))
         fill = self.band_means[:, None, None]
         self.values: Array = raw if self.all_valid else np.where(self.valid, raw, fill)
-        self.source = {b: np.asarray(v, dtype=np.float64) for b, v in (source or {}).items()}
+        self.source = {b: _plain(v).astype(np.float64) for b, v in (source or {}).items()}
         self.source_mask: Mask | None = None
         if self.source:
             known: Mask = np.asarray(np.isfinite(np.stack([*self.source.values()])).all(axis=0))
@@ -214,7 +231,8 @@ class Output:
     """A synthetic image of a target.
 
     Args:
-        image: [C, H, W], physical units; NaN or infinite where the network returned no value.
+        image: [C, H, W], physical units; NaN, infinite or masked where the network returned no
+            value.
         target: the target.
 
     Attributes:
@@ -226,11 +244,11 @@ class Output:
             values, so that no sum becomes NaN; see `Sums.handles_nonfinite`.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ; complex numbers.
     """
 
     def __init__(self, image: ArrayLike, target: Target) -> None:
-        image = np.asarray(image)
+        image = _plain(image)
         if image.shape != target.shape:
             raise ValueError(f"the output is {image.shape}, the target {target.shape}")
         self.target, self.raw = target, image

@@ -60,6 +60,8 @@ def bundled() -> dict[str, Path]:
 def find(name: str | Path) -> Path:
     """Return the folder or ONNX file of a model, which is not read; see `load`."""
     text = str(name)
+    if not text:
+        raise ModelError("the name of the model is empty")
     if text.startswith(HUB):
         return fetch(text)
     if text in bundled() and not isinstance(name, Path):

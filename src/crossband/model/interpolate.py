@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crossband.core.atomic import check_folder
 from crossband.core.made_from import make_fingerprint
+from crossband.core.python_words import public
 from crossband.core.registry import build
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model import Model, load
@@ -30,6 +31,7 @@ from crossband.networks import Generator
 SHARED = ("sensors", "gsd", "licence")
 
 
+@public()
 def interpolate(one: Model, other: Model, weight: float = 0.5, *, name: str = "") -> Model:
     """Return the model whose weights are (1 - weight) one + weight other.
 
@@ -101,8 +103,14 @@ def interpolate_weights(
     }
 
 
+@public()
 def blend(
-    first: str, second: str, output: Path, *, weight: float = 0.5, overwrite: bool = False
+    first: str | Path,
+    second: str | Path,
+    output: str | Path,
+    *,
+    weight: float = 0.5,
+    overwrite: bool = False,
 ) -> tuple[Path, str]:
     """Interpolate two models and save the result.
 
@@ -121,7 +129,7 @@ def blend(
         OutputError: the output is one of the models, or exists.
         UpToDate: the output was made of the same models with the same weight.
     """
-    models = [load(name) for name in (first, second)]
+    models, output = [load(name) for name in (first, second)], Path(output)
     made_from = make_fingerprint(
         {"models": [_known(m) for m in models], "weight": weight, "name": output.name}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crossband.core.atomic import atomic_folder
+from crossband.core.file_hash import sha256
 from crossband.core.messages import printable
+from crossband.core.python_words import public
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
+from crossband.core.tensor_hash import hash_tensors
 from crossband.core.version import __version__
 from crossband.core.warned import warn
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.calibration import Calibration
 from crossband.model.card import make_card
 from crossband.model.description import DTYPES, check_line
-from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, WEIGHTS, sha256
+from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, OWN, WEIGHTS
+from crossband.model.training_data import take_over_training_data
 from crossband.networks import Generator, parameter_count
 from crossband.networks.conditions import Conditions
 
@@ -43,11 +48,8 @@ class Model(nn.Module):
 
     Attributes:
         baselines: trivial models fitted on the same pairs, by name (`mean`, `linear`, `mlp`).
-        weights_hash: SHA-256 of the weights file; empty for a model that was never saved.
         folder: folder it was loaded from.
         address: argument of `load`; None for a model that was not loaded.
-        calibration: what is known of its errors; None where nothing is. It is of these weights: a
-            model that was trained further has none.
     """
 
     def __init__(
@@ -68,11 +70,42 @@ class Model(nn.Module):
         self.network, self.signature = network, signature
         self.name, self.task, self.about = printable(name), printable(task), about or {}
         self.baselines: dict[str, Model] = {}
-        self.weights_hash = ""
+        self._file_hash = self._hash_then = ""
         self.folder: Path | None = None
         self.address: str | None = None
-        self.calibration: Calibration | None = None
+        self._calibration: Calibration | None = None
         self._range_warned = False
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights file; empty for weights never saved, or changed since then.
+
+        The tensors are hashed each time, as weights can be changed without the model's knowledge.
+        """
+        known = self._file_hash
+        return known if not known or self._hash_now() == self._hash_then else ""
+
+    @weights_hash.setter
+    def weights_hash(self, found: str) -> None:
+        self._file_hash, self._hash_then = found, self._hash_now()
+
+    def _hash_now(self) -> str:
+        return hash_tensors(self.network.state_dict())
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What is known of the model's errors; None where nothing is known of these weights.
+
+        A model that was trained further, or changed in another way, has none.
+        """
+        known = self._calibration
+        return known if known is not None and known.weights == self.weights_hash else None
+
+    @calibration.setter
+    def calibration(self, found: Calibration | None) -> None:
+        if found is not None and found.weights != self.weights_hash:
+            raise ModelError(f"{self.name}: the calibration is of other weights")
+        self._calibration = found
 
     @property
     def parameters_total(self) -> int:
@@ -102,12 +135,12 @@ class Model(nn.Module):
 
         Raises:
             UnitError: a unit that the model was not trained on.
-            CrossbandError: a source of another shape or with other bands.
+            CrossbandError: a source of another shape or with other bands; weights that are not
+                float32.
         """
         unit = unit or next(iter(self.signature.units))
         self.signature.check_unit(unit)
-        if not isinstance(source, Tensor) or source.is_complex() or not source.numel():
-            what = "an empty one" if isinstance(source, Tensor) else type(source).__name__
+        if (what := _unfit(source)) is not None:
             raise CrossbandError(f"{self.name} takes a tensor of real numbers, not {what}")
         source = source.float() if source.dtype == torch.float64 else source
         batch = source if source.ndim == 4 else source[None]
@@ -115,6 +148,12 @@ class Model(nn.Module):
             raise CrossbandError(
                 f"{self.name} takes [B, {len(self.signature.source)}, H, W] "
                 f"({', '.join(self.signature.source)}), not {list(source.shape)}"
+            )
+        kind = next((p.dtype for p in self.network.parameters()), torch.float32)
+        if kind != torch.float32:
+            raise CrossbandError(
+                f"{self.name}: its weights are {kind}, and it computes with float32: model.float() "
+                f"makes them so"
             )
         self._check_range(batch, unit)
         normal = self.signature.normalise(batch, [unit], "source")
@@ -139,9 +178,9 @@ class Model(nn.Module):
                 f"{self.name} takes {unit} from {low:g} to {high:g}, and these values reach from "
                 f"{least:.4g} to {most:.4g}: convert stored numbers (physical = stored x scale + "
                 f"offset), or let model.translate(path) do it",
-                stacklevel=5,
             )
 
+    @public()
     def save(
         self,
         folder: str | Path,
@@ -152,6 +191,9 @@ class Model(nn.Module):
     ) -> Path:
         """Write the model folder, baselines included.
 
+        The calibration is written where the file holds the weights that were calibrated, and not
+        rounded ones; else a warning says so, and the model has none any more.
+
         Args:
             folder: the folder to write; it appears when it is complete.
             dtype: data type of the weights: float32, bfloat16, float16.
@@ -160,19 +202,24 @@ class Model(nn.Module):
 
         Raises:
             OutputError: the folder exists, is no model, or cannot be written.
+            ModelError: an unknown data type.
         """
+        if dtype not in _DTYPES:
+            raise ModelError(f"dtype={dtype!r}: weights are stored as {', '.join(_DTYPES)}")
         if self.network.runtime is not None:
             raise ModelError(f"{self.name}: a model in ONNX has no weights for a model folder")
         folder = Path(folder)
-        with atomic_folder(folder, overwrite, DESCRIPTION) as temporary:
+        with atomic_folder(folder, overwrite, DESCRIPTION, names=OWN) as temporary:
             self._save_into(temporary, dtype, card)
+            take_over_training_data([self.folder], temporary)
         self.folder, self.address = folder, str(folder)
         return folder
 
     def _save_into(self, folder: Path, dtype: str, card: str | None) -> None:
+        calibrated, own = self.calibration, self.network.state_dict()
         tensors = {
             k: (v.to(_DTYPES[dtype]) if v.is_floating_point() else v).contiguous().cpu()
-            for k, v in self.network.state_dict().items()
+            for k, v in own.items()
         }
         # Only one key: the order of several keys, and so the file's hash, would be random.
         try:
@@ -185,8 +232,16 @@ class Model(nn.Module):
             json.dumps(self.describe(dtype), indent=2) + "\n", encoding="utf-8"
         )
         (folder / CARD).write_text(card or make_card(self.describe(dtype)), encoding="utf-8")
-        if self.calibration is not None and self.calibration.weights == self.weights_hash:
-            self.calibration.save(folder)
+        kept = all(torch.equal(tensors[k].to(v.dtype), v.cpu()) for k, v in own.items())
+        if self._calibration is not None and (calibrated is None or not kept):
+            warn(
+                f"{self.name}: the weights are not those that were calibrated, so the calibration "
+                f"is left out; crossband calibrate makes a new one",
+            )
+            calibrated = None
+        self._calibration = calibrated and replace(calibrated, weights=self.weights_hash)
+        if self._calibration is not None:
+            self._calibration.save(folder)
         for name, baseline in self.baselines.items():
             inner = folder / BASELINES / name
             inner.mkdir(parents=True)
@@ -212,3 +267,14 @@ class Model(nn.Module):
             "weights": {"file": WEIGHTS, "sha256": self.weights_hash, "dtype": dtype},
             "about": self.about,
         }
+
+
+def _unfit(source: Any) -> str | None:
+    """Return why an argument is no tensor of real numbers; None where it is one."""
+    if not isinstance(source, Tensor):
+        return type(source).__name__
+    if not source.numel():
+        return "an empty one"
+    if source.layout != torch.strided:
+        return "a sparse one"
+    return str(source.dtype) if source.is_complex() or source.dtype == torch.bool else None

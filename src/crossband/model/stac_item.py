@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from crossband.core.file_hash import sha256
 from crossband.core.json_text import read_strict_json
 from crossband.core.regular_file import check_regular_file
 from crossband.errors import ModelError
-from crossband.model.files import CALIBRATION, DESCRIPTION, TRAINING, WEIGHTS, sha256
+from crossband.model.files import CALIBRATION, DESCRIPTION, TRAINING, WEIGHTS
 
 SUFFIX = ".json"
 #: Role of the asset that is a `model.json`.

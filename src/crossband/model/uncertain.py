@@ -100,9 +100,10 @@ def _uncertain(model: M, calibration: Calibration, unit: str, guide: GuideClass 
         guided=guide is not None,
     )
     clone = copy.copy(model)
-    clone.calibration = calibration
     clone._modules = dict(model._modules)
     clone._modules["network"] = wrapped.eval().requires_grad_(False)
+    clone.weights_hash = model.weights_hash
+    clone.calibration = calibration
     return clone
 
 
@@ -126,8 +127,8 @@ def calibration_of(model: Model) -> Calibration:
     """
     if model.calibration is None:
         raise ModelError(
-            f"{model.name}: the model has no calibration, so no intervals and no familiarity; "
-            "crossband calibrate MODEL --manifest PAIRS -o MODEL makes one"
+            f"{model.name}: the model has no calibration of these weights, so no intervals and no "
+            "familiarity; crossband calibrate MODEL --manifest PAIRS -o MODEL makes one"
         )
     return model.calibration
 

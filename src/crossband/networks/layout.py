@@ -28,18 +28,18 @@ def laid_out(network: N, device: torch.device | None = None) -> N:
     order = torch.contiguous_format if on_cpu and apart else torch.channels_last
     moved: Any = network
     moved.to(memory_format=order)
-    for module in moved.modules():
-        module.memory_format = order
+    for module in moved.modules():  # no torch.memory_format, which torch.save does not take
+        module.has_channels_last = order is torch.channels_last
     return network
 
 
 def order_of(network: nn.Module) -> torch.memory_format:
     """Return the order of memory that `laid_out` gave a network; contiguous for any other one."""
-    order: torch.memory_format = getattr(network, "memory_format", torch.contiguous_format)
-    return order
+    last = getattr(network, "has_channels_last", False)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def laid_out_for(network: nn.Module, x: Tensor) -> Tensor:
     """Return an image in the order of memory that `laid_out` gave the network that it is for."""
-    order = getattr(network, "memory_format", None)
-    return x if order is None else x.contiguous(memory_format=order)
+    moved = hasattr(network, "has_channels_last")
+    return x.contiguous(memory_format=order_of(network)) if moved else x

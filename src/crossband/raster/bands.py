@@ -54,8 +54,10 @@ def find_bands(
         sensor: declared by the caller.
 
     Raises:
-        BandError: a band is missing, ambiguous, or chosen twice.
+        BandError: a band is missing, ambiguous, or chosen twice; no band is needed.
     """
+    if not needed or isinstance(needed, str) or len(set(needed)) < len(needed):
+        raise BandError(f"needed: a list of names of bands, each once, not {needed!r:.60}")
     sources = named_bands(dataset, sensor)
     for name in given:
         if name not in needed:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Self
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 from crossband.core.options import option
 from crossband.errors import CrossbandError
@@ -21,9 +22,19 @@ def parse_extent(text: str) -> tuple[float, float, float, float]:
     >>> parse_extent("0,-1.5,10,2e3")
     (0.0, -1.5, 10.0, 2000.0)
     """
+    return checked_extent(text.split(","), text)
+
+
+def checked_extent(sides: Sequence[Any], text: str) -> tuple[float, float, float, float]:
+    """Return least x and y, greatest x and y; CrossbandError for what is no rectangle.
+
+    Args:
+        sides: numbers or texts.
+        text: of them, for messages.
+    """
     try:
-        left, bottom, right, top = (float(part) for part in text.split(","))
-    except ValueError:
+        left, bottom, right, top = (float(side) for side in sides)
+    except (TypeError, ValueError):
         raise CrossbandError(f"--extent {text}: not XMIN,YMIN,XMAX,YMAX") from None
     if not (isfinite(right - left) and isfinite(top - bottom)):
         raise CrossbandError(f"--extent {text}: not finite")
@@ -74,6 +85,20 @@ class ReadOptions:
         False,
         "open only files that refer to no others: GeoTIFF, JPEG 2000, JPEG, PNG or WebP",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what is no part of a scene.
+
+        Raises:
+            CrossbandError: that.
+        """
+        if self.extent is not None:
+            checked_extent(self.extent, ",".join(f"{side}" for side in self.extent))
+        if self.window is not None:
+            box = self.window
+            sides = box.row, box.col, box.height, box.width
+            if not all(isinstance(side, Integral) for side in sides):
+                raise CrossbandError(f"window: rows and columns are whole numbers, not {box}")
 
     def only(self, bands: Collection[str]) -> Self:
         """Return the same options with these bands only; a manifest may name more bands."""

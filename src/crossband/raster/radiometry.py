@@ -149,6 +149,8 @@ def radiometry_of(
     declared: list[float | None] = [nodata] * len(chosen)
     if nodata is None:
         declared = [stated_nodata(dataset, n, path) for n in chosen]
+    for n in chosen if nodata is not None else ():
+        _check_possible(path, dataset.dtypes[n - 1], float(nodata or 0))
     for n, number in zip(chosen, declared, strict=True):
         _check_exact(path, dataset.dtypes[n - 1], number)
     return Radiometry(
@@ -214,6 +216,20 @@ def _check_exact(path: str | Path, dtype: str, nodata: float | None) -> None:
         )
     if not float(nodata).is_integer():
         raise InputError(f"{path}: a nodata number of {nodata:g}, and {dtype}; {_SET_NODATA}")
+
+
+def _check_possible(path: str | Path, dtype: str, nodata: float) -> None:
+    """Raise InputError for a nodata number of the caller that no integer of a type is.
+
+    It takes the place of the file's own, so that nothing would be masked any more.
+    """
+    if np.dtype(dtype).kind in "iu":
+        kept = np.iinfo(dtype)
+        if not kept.min <= nodata <= kept.max:
+            raise InputError(
+                f"{path}: a nodata number of {nodata:g} is stated, which no {dtype} is: leave it "
+                f"out, or state one from {kept.min} to {kept.max}"
+            )
 
 
 def _line(

@@ -110,7 +110,7 @@ class Scene:
     def warn_of_bands(self, option: str = "--bands") -> None:
         """Warn of each band that the caller gave by number though the file names it otherwise."""
         for words in self.named_otherwise:
-            warn(f"{self.path}: {option} {words}", stacklevel=2)
+            warn(f"{self.path}: {option} {words}")
 
     def part(self, box: Box, *, seen: bool = False) -> Scene:
         """Restrict this scene to a rectangle, as one half of a picture that holds two; return it.
@@ -140,8 +140,16 @@ class Scene:
         Returns:
             Values float32 [C, H, W], 0 where masked. A pixel is valid if every band is: not nodata,
             finite, and valid in the mask of the file.
+
+        Raises:
+            InputError: the window is not inside of `around`.
         """
         box = box or self.grid.box
+        if box.intersection(self.around) != box:
+            raise InputError(
+                f"{self.path}: the window {box.srcwin()} is not inside its {self.grid.width} x "
+                f"{self.grid.height} pixels"
+            )
         return self.physical(*self.stored(box), box)
 
     def read_thinned(self, box: Box, factor: int) -> Window:
@@ -232,7 +240,6 @@ class Scene:
             warn(
                 f"{self.path}: numbers that are far from {self.unit}, as {self.fill:.4g}, are "
                 f"taken as no data; gdal_edit -a_nodata declares them",
-                stacklevel=3,
             )
 
     def __enter__(self) -> Self:

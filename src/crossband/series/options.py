@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from crossband.core.options import from_keywords, keywords, option
+from crossband.errors import CrossbandError
 from crossband.translate.options import TranslateKeywords, TranslateOptions
 
 #: In the place of a guide's path: each date is guided by the nearest earlier one that was measured.
@@ -55,6 +56,8 @@ class SeriesKeywords(TranslateKeywords, total=False):
 def split_keywords(**options: Unpack[SeriesKeywords]) -> tuple[TranslateOptions, SeriesOptions]:
     """Build the options of translating and of the series from keyword arguments."""
     given: Mapping[str, Any] = options
+    if "indices" in given:
+        raise CrossbandError("indices: those of a series are its argument index")
     own = keywords(SeriesOptions)
     translate = TranslateOptions.of(**{k: v for k, v in given.items() if k not in own})
     return translate, from_keywords(SeriesOptions, given)

@@ -9,7 +9,7 @@ from pathlib import Path
 from crossband.core.atomic import write_text_atomically
 from crossband.core.hidden_folder import NEW, folder_of
 from crossband.core.made_from import make_fingerprint
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.errors import CrossbandError
 from crossband.jobs.task import FleetObserver
 from crossband.model import Model
@@ -28,7 +28,7 @@ from crossband.translate.correction import check_guide_options
 from crossband.translate.options import CLASSES, TranslateOptions
 
 
-@in_python_words(*CLASSES, SeriesOptions)
+@public(*CLASSES, SeriesOptions)
 def series(
     model: Model,
     inputs: Sequence[str | Path],

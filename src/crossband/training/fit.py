@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.messages import say
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.data.module import Pairs
 from crossband.model import Model
 from crossband.model.files import BASELINES
@@ -28,11 +28,11 @@ from crossband.training.unguided import set_unguided_network, take_unguided
 from crossband.translate.options import WriteOptions
 
 
-@in_python_words(WriteOptions)
+@public(WriteOptions)
 def fit(
     name: str | Path,
     overrides: Sequence[str] = (),
-    output: Path | None = None,
+    output: str | Path | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -73,7 +73,7 @@ def fit(
     if fast_run:
         fit_baselines.shorten(config)
     fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
-    folder = output or Path("runs") / str(config.get("name", "model"))
+    folder = Path(output or Path("runs") / str(config.get("name", "model")))
     if resume and config.get("start") is None:
         config["start"] = start.begun_from(folder / CHECKPOINTS)
     unguided = set_unguided_network(config)

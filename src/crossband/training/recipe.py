@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -138,7 +139,11 @@ def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
 
 def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     """Split `--key value` and `--key=value`; values are YAML."""
-    found, rest = [], list(overrides)
+    found, rest = [], []
+    for word in overrides:
+        if not isinstance(word, str | int | float | os.PathLike):
+            raise RecipeError(f"unexpected {word!r:.60}: options are texts, numbers and paths")
+        rest.append(str(word))
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):

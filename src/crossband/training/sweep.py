@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crossband.core.python_words import in_python_words
+from crossband.core.python_words import public
 from crossband.core.yaml_text import parse_yaml
 from crossband.errors import CrossbandError, RecipeError, TrainingError
 from crossband.training import recipe, recipe_parser
@@ -32,12 +32,12 @@ from crossband.training.trials import Trial, best_trial
 from crossband.translate.options import WriteOptions
 
 
-@in_python_words(WriteOptions)
+@public(WriteOptions)
 def sweep(
     name: str | Path,
-    spec: Path,
+    spec: str | Path,
     overrides: Sequence[str] = (),
-    output: Path | None = None,
+    output: str | Path | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -66,10 +66,10 @@ def sweep(
         Preempted: SIGTERM or SIGUSR1; continue with `resume`.
     """
     optuna_module()
-    wanted = read(spec)
+    wanted = read(Path(spec))
     trials = min(wanted.trials, 2) if fast_run else wanted.trials
     base = _check(name, overrides, wanted)
-    folder = output or Path("runs") / f"{base['name']}-sweep"
+    folder = Path(output or Path("runs") / f"{base['name']}-sweep")
     check_folder(folder, wanted, base, resume, overwrite)
     stop_request = StopRequest()
     with removed_if_empty(folder), locked_folder(folder):

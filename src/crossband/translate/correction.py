@@ -285,7 +285,6 @@ class GuideCorrection:
                 f"{self._what}: the correlation of its structure with the result's is "
                 f"{correlation_words(residual.agreement)}; a guide of the same place and band has "
                 f"mostly more than 0.2. Is it of another place, shifted, cloudy, or another band?",
-                stacklevel=4,
             )
         return corrected, ", ".join(words)
 

@@ -122,7 +122,7 @@ def result_array(
     reader: ArrayReader,
     data: Any,
     bands: Sequence[str],
-    tags: Mapping[str, str],
+    attributes: Mapping[str, Any],
 ) -> xr.DataArray:
     """Label computed values like the source.
 
@@ -132,7 +132,7 @@ def result_array(
         reader: of the source.
         data: physical values (..., band, y, x), NaN where masked.
         bands: their names.
-        tags: further attributes beside those of `synthetic_tags`.
+        attributes: `units`, and others beside those of `synthetic_tags`.
 
     Returns:
         An array with the source's order of dimensions, its other coordinates, attributes and CRS.
@@ -152,10 +152,9 @@ def result_array(
         name=target[0] if len(target) == 1 else model.name,
         attrs={
             **attrs,
-            "units": model.signature.target_unit(reader.radiometry.unit),
             "long_name": target,
             **synthetic_tags(model, str(name)),
-            **tags,
+            **attributes,
         },
     ).transpose(*array.dims)
     if scale != 1:

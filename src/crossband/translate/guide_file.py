@@ -137,7 +137,6 @@ def check_numbers(guide: Scene, what: str) -> None:
         warn(
             f"{what}: {far.any(axis=0).mean():.1%} of what was looked at is far from {guide.unit}, "
             f"as {number:.4g}, and is taken as no data; gdal_edit -a_nodata declares it",
-            stacklevel=4,
         )
 
 

@@ -43,8 +43,7 @@ from crossband.translate.residual import Corrected
 from crossband.translate.stream import compute_index_values
 from crossband.translate.tiles import plan_tiles
 from crossband.translate.trained_guide import TrainedGuide
-from crossband.translate.uncertain_bands import FurtherBands, GuidedIntervals
-from crossband.translate.uncertain_files import PLAIN
+from crossband.translate.uncertain_bands import PLAIN, FurtherBands, GuidedIntervals
 from crossband.translate.width_files import GuidedWidths
 
 #: Side in pixels of the windows that are corrected at once.

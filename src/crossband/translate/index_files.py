@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossband.core import indices
 from crossband.core.sensors import REFLECTANCE
-from crossband.errors import CrossbandError, OutputError, UnitError
+from crossband.errors import BandError, CrossbandError, OutputError, UnitError
 from crossband.model import Model
 from crossband.raster.encoding import Encoding
 from crossband.raster.output import OutputFile
@@ -21,9 +21,15 @@ def index_paths(output: Path, names: Mapping[str, str | Path] | Sequence[str]) -
 
     Raises:
         BandError: an unknown index, whose name may be no part of a file name.
+        OutputError: a path that is none.
     """
     if isinstance(names, Mapping):
+        for name, path in names.items():
+            if not isinstance(path, str | Path):
+                raise OutputError(f"index {name}: its path is {path!r:.60}, which is no path")
         return {name: Path(path) for name, path in names.items()}
+    if isinstance(names, str):
+        raise BandError(f"indices={names!r}: a list of names, as [{names!r}]")
     for name in names:
         indices.required_bands(name)
     return {name: output.with_name(f"{output.stem}_{name}.tif") for name in names}

@@ -120,7 +120,9 @@ def translate_array(
         tags |= _familiarity(plain, numbers.values, reader, known)
         exact = Tiling.of(model, reader.grid, tile).exact
         tags["CROSSBAND_EXACT"] = "YES" if exact else "NO"
-    return result_array(model, array, reader, data, bands.names, {**tags, **bands.tags})
+    unit = model.signature.target_unit(reader.radiometry.unit)
+    attributes = {**tags, **bands.attributes(unit)}
+    return result_array(model, array, reader, data, bands.names, attributes)
 
 
 def _familiarity(
@@ -147,7 +149,7 @@ def _familiarity(
         return {}
     worst = max(found, key=lambda familiarity: familiarity.share)
     if worst.line:
-        warn(f"the array: {worst.line}", stacklevel=3)
+        warn(f"the array: {worst.line}")
     return {UNFAMILIAR_TAG: f"{np.mean([f.share for f in found]):.3f}"}
 
 
@@ -261,9 +263,13 @@ class BlockTranslation:
 
     @classmethod
     def of(cls, model: Model, reader: ArrayReader, tile: TileOptions, bands: SureBands) -> Self:
-        """Collect what the blocks of an array need."""
+        """Collect what the blocks of an array need.
+
+        The weights are copied: those of the caller may be changed before the array is computed.
+        """
         bare = copy.copy(model)
         bare.baselines = {}
+        bare._modules = dict(model._modules, network=copy.deepcopy(model.network))
         key = EngineKey(identity(model), tile.device, tile.precision)
         return cls(bare, key, reader, tile, bands)
 

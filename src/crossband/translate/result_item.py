@@ -12,11 +12,11 @@ from typing import Any
 from rasterio.warp import transform_bounds
 
 from crossband.core.atomic import write_text_atomically
+from crossband.core.file_hash import sha256
 from crossband.core.version import __version__
 from crossband.model import Model
 from crossband.model.exporting.onnx_file import one_unit
 from crossband.model.exporting.stac import mlm_properties
-from crossband.model.files import sha256
 from crossband.raster import remote
 from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.open import open_scene

@@ -35,7 +35,7 @@ def open_store(
     """
     store = Store.open(output, known, resume=resume, may_change=may_change)
     if store.done and (words := undetectable_changes(scene)):
-        warn(f"--resume: {words}", stacklevel=3)
+        warn(f"--resume: {words}")
     return store
 
 

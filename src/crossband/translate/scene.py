@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -254,7 +255,7 @@ def _tell_what_is_unlike(
     scene.warn_of_bands()
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
-        warn(f"{scene.path}: {words}", stacklevel=3)
+        warn(f"{scene.path}: {words}")
     found = scene_familiarity(model, scene)
     tell = functools.partial(_tell_familiarity, found, scene, outputs, statistics, told=told)
     tell(finished=False)
@@ -288,7 +289,7 @@ def _tell_familiarity(
         output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
     statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
     if found.line and not told:
-        warn(f"{scene.path}: {found.line}", stacklevel=4)
+        warn(f"{scene.path}: {found.line}")
 
 
 def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
@@ -309,13 +310,16 @@ def _checked_paths(
     """Raise OutputError for paths that cannot be written; a failure leaves no new folder.
 
     Args:
-        paths: the result and its indices.
+        paths: the result and the files beside it, each of another name.
         source: path of the scene.
         replaces: existing files may be replaced.
     """
     with new_folders(paths[0].parent):
-        for path in paths:
+        real = [os.path.realpath(path) for path in paths]
+        for path, at in zip(paths, real, strict=True):
             check_output(path, replaces, source)
+            if real.count(at) > 1:
+                raise OutputError(f"{path}: two results would be written to this file")
         yield
 
 
@@ -358,7 +362,6 @@ def _finish(
             warn(
                 f"{file.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
                 f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
-                stacklevel=3,
             )
     _tell_of_earlier(outputs, earlier)
     return time.perf_counter() - start
@@ -382,7 +385,6 @@ def _tell_of_earlier(outputs: Sequence[OutputFile], earlier: Sequence[Path]) -> 
             warn(
                 f"{path}: it belongs to an earlier result, not to the new {outputs[0].path.name}; "
                 f"remove it",
-                stacklevel=4,
             )
 
 

@@ -73,13 +73,13 @@ def translate_to_array(
     if found is not None:
         tags[UNFAMILIAR_TAG] = f"{found.share:.3f}"
         if found.line:
-            warn(f"{source}: {found.line}", stacklevel=2)
+            warn(f"{source}: {found.line}")
     array = xr.DataArray(
         values,
         dims=("band", "y", "x"),
         coords={"band": list(bands.names)},
         name=bands.names[0] if len(bands.names) == 1 else model.name,
-        attrs={"units": result.unit, "long_name": list(bands.names), **tags, **bands.tags},
+        attrs={"long_name": list(bands.names), **tags, **bands.attributes(result.unit)},
     )
     if not grid.transform.is_identity and grid.transform.is_rectilinear:
         cols, rows = np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5

@@ -206,7 +206,6 @@ class TrainedGuide:
                 f"{self._what}: the correlation of its structure with the scene's is "
                 f"{correlation_words(found.correlation)}; a guide of the same place has more than "
                 f"0.2. Is it of another place, shifted, or cloudy?",
-                stacklevel=4,
             )
         calibration = self._model.calibration
         one_date = calibration is not None and calibration.same_date_only
@@ -215,7 +214,6 @@ class TrainedGuide:
                 f"{self._what}: {abs(self.days):g} days lie between it and the scene, and "
                 f"{self._model.name} was calibrated with guides of the same date only. What has "
                 "changed in between may be missing in the result",
-                stacklevel=4,
             )
         agreed = f"agreement {found.correlation:.2f}"
         if self.corrects:
@@ -259,7 +257,6 @@ class TrainedGuide:
                     f"{self._what}: the correlation of the scene's {colour} with its {target} is "
                     f"{wrong:.2f}, and with its {colour} {right:.2f}. Is its {target} another "
                     f"band?",
-                    stacklevel=5,
                 )
                 break
         return {

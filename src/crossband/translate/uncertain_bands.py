@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossband.metrics.families.index import written_index
 from crossband.model import Model
-from crossband.model.calibration import GUARANTEE, Factors, GuideClass, limits
+from crossband.model.calibration import GUARANTEE, Factors, GuideClass, indices_name, limits
 from crossband.model.uncertain import DISSIMILARITY, calibration_of
 from crossband.translate.options import IntervalOptions
 from crossband.translate.width_files import GuidedWidths
@@ -21,6 +21,10 @@ from crossband.translate.width_files import GuidedWidths
 #: Bounds are multiples of a power of two that is at most the interval's width over 2**WIDTH_BITS,
 #: dissimilarities of STEP.
 WIDTH_BITS, STEP = 8, np.float32(1 / 256)
+#: Unit of what has none.
+PLAIN = "1"
+#: The tag that says what a dissimilarity means.
+FAMILIARITY_TAG, ABOVE_ONE = "CROSSBAND_FAMILIARITY", "above 1: unlike the training places"
 #: Names of the widths of a quantity end so.
 SIDES = ("below", "above")
 #: Widths below this one count as this one: the bounds are left as they are.
@@ -254,6 +258,21 @@ class SureBands:
         sides = [f"{b.quantity}_{side}" for b in self.bounds for side in ("lower", "upper")]
         widths = [f"{name}_{side}" for name in self.widths for side in SIDES]
         return (*self.target, *sides, *([DISSIMILARITY] if self.familiarity else []), *widths)
+
+    def attributes(self, unit: str) -> dict[str, Any]:
+        """Return the attributes of an array of these bands, whose target is in a unit.
+
+        `units` is a list, one of each band, where they differ, as rioxarray has it.
+        """
+        units = [unit] * len(self.names)
+        if self.familiarity:
+            units[self.names.index(DISSIMILARITY)] = PLAIN
+        for name in self.widths:
+            if indices_name(name) is not None:
+                for side in SIDES:
+                    units[self.names.index(f"{name}_{side}")] = PLAIN
+        words = {FAMILIARITY_TAG: ABOVE_ONE} if self.familiarity else {}
+        return {"units": unit if {*units} == {unit} else units, **self.tags, **words}
 
     def apply(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the bands [n, h, w] of all channels [C, h, w] of the model's output."""

@@ -23,7 +23,10 @@ from crossband.raster.output import OutputFile
 from crossband.translate.options import IntervalOptions
 from crossband.translate.provenance import tags_beside
 from crossband.translate.uncertain_bands import (
+    ABOVE_ONE,
     FAMILIARITY_BAND,
+    FAMILIARITY_TAG,
+    PLAIN,
     BandIntervals,
     Bounds,
     Content,
@@ -40,8 +43,6 @@ from crossband.translate.width_files import (
     widths_path,
 )
 
-#: Unit of what has none.
-PLAIN = "1"
 #: What is said of a guide whose age is not known.
 UNDATED = (
     "When guide or scene were taken is not known; --guide-days of translate, or the columns date "
@@ -114,7 +115,7 @@ def guide_class(
         raise
     if math.isnan(days):
         of = "another date" if dated else "the same date"
-        warn(f"the interval is that of a guide of {of}. {UNDATED}", stacklevel=4)
+        warn(f"the interval is that of a guide of {of}. {UNDATED}")
     return guide
 
 
@@ -203,7 +204,7 @@ def uncertain_outputs(
             outputs.append(_beside(result, widths_path(index), names, PLAIN, tags, widths))
     familiar = calibration_of(model).familiar if options.familiarity else None
     if familiar is not None:
-        tags = {**result.tags, "CROSSBAND_FAMILIARITY": "above 1: unlike the training places"}
+        tags = {**result.tags, FAMILIARITY_TAG: ABOVE_ONE}
         names = (DISSIMILARITY,)
         outputs.append(_beside(result, paths[-1], names, PLAIN, tags, FAMILIARITY_BAND))
     return outputs

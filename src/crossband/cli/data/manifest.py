@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-import warnings
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from crossband.core.messages import say
-from crossband.errors import CrossbandError, CrossbandWarning
+from crossband.core.warned import warn
+from crossband.errors import CrossbandError
 
 if TYPE_CHECKING:
     from crossband.cli.parser import Parser
@@ -35,11 +35,7 @@ def add_options(sub: Any) -> None:
 
 
 def _old_name(a: argparse.Namespace) -> int:
-    warnings.warn(
-        f"'data {OLD_NAME}' is deprecated: call 'data manifest' instead",
-        CrossbandWarning,
-        stacklevel=2,
-    )
+    warn(f"'data {OLD_NAME}' is deprecated: call 'data manifest' instead")
     return _manifest(a)
 
 

@@ -19,7 +19,14 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.strips import strips
-from crossband.data.rows import has_own, joint_options, open_guide, open_side, row_options
+from crossband.data.rows import (
+    has_own,
+    joint_options,
+    open_guide,
+    open_side,
+    packed_file,
+    row_options,
+)
 from crossband.data.spectra import Spectra, spectra
 from crossband.errors import BandError, CrossbandError, InputError, ManifestError, UnitError
 from crossband.raster.bands import parse_bands
@@ -148,11 +155,12 @@ class Bands:
                 out[side] = list(given) if given is not None else []
         for side in [s for s in out if not out[s]]:
             sensor = row_options(row, side, [], alone=len(out) == 1).sensor
-            names = list(known_bands(row[side], sensor))
+            opened = packed_file(row, side)
+            names = list(known_bands(row[side], sensor, opened=opened))
             other = {"source": "target", "target": "source"}[side]
             if other in out and row[side] == row[other]:
                 rest = [n for n in names if n not in out[other]]
-                all_named = names or _band_count(row[side]) <= len(out[other])
+                all_named = names or _band_count(row, side) <= len(out[other])
                 names = rest or (list(out[other]) if all_named else [])
             if not names:
                 raise BandError(
@@ -163,8 +171,11 @@ class Bands:
         return out
 
 
-def _band_count(path: str) -> int:
-    with open_raster(path) as opened:
+def _band_count(row: Mapping[str, Any], side: str) -> int:
+    packed = packed_file(row, side)
+    if packed is not None:
+        return packed.count
+    with open_raster(row[side]) as opened:
         return int(opened.count)
 
 
@@ -237,7 +248,8 @@ def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alo
             cannot read.
     """
     if not alone and row["source"] == row["target"] and not has_own(row):
-        scene = open_scene(row[side], joint_options(row, side, names), needed=names)
+        options = joint_options(row, side, names)
+        scene = open_scene(row[side], options, needed=names, opened=packed_file(row, side))
     else:
         scene = open_side(row, side, names, alone=alone)
     kinds = dict.fromkeys(scene.dtypes)

@@ -6,6 +6,7 @@ its text says "looks as if". Clouds, water, ice and desert are not reported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from crossband.data.check.findings import Finding, make_finding
 from crossband.data.check.row_stats import RowStats, SideStats
 from crossband.data.spectra import VISIBLE
 from crossband.data.unit_suspicions import EIGHT_BITS, UPPER_HALF
+from crossband.errors import CrossbandError
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Limits:
     """
 
     shift: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a shift that none can be above or below.
+
+        Raises:
+            CrossbandError: that.
+        """
+        if self.shift is not None and not 0 <= self.shift < math.inf:
+            raise CrossbandError(f"--max-shift {self.shift:g}: a number of pixels, 0 or more")
 
 
 Rule = Callable[[RowStats, Limits], Iterator[Finding]]

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from crossband.core.processors import processors
+from crossband.core.python_words import public
 from crossband.data import manifest
 from crossband.data.check import across_rows
 from crossband.data.check.findings import KINDS, Finding, make_finding
@@ -73,6 +74,7 @@ class Report:
         }
 
 
+@public()
 def check(
     path: str | Path,
     *,

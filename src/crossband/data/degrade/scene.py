@@ -22,6 +22,7 @@ from scipy.ndimage import distance_transform_edt
 from crossband.core.atomic import atomic_file, up_to_date
 from crossband.core.hidden_folder import remove_leftovers
 from crossband.core.made_from import make_fingerprint
+from crossband.core.python_words import public
 from crossband.core.regular_file import read_text
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.version import __version__
@@ -71,6 +72,7 @@ class Pair:
     unit: str
 
 
+@public()
 def degrade_scene(
     fine: str | Path,
     reference: str | Path,

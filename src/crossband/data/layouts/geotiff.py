@@ -13,6 +13,7 @@ from crossband.data.layouts import _bands
 from crossband.data.layouts._groups import group_function
 from crossband.data.layouts._headers import read_all
 from crossband.data.layouts.base import FileSearch, Layout, Row
+from crossband.data.manifest import NUMBERS
 from crossband.data.table_file import read_table
 from crossband.errors import CrossbandError, ManifestError, nearest
 from crossband.raster.bands import parse_bands
@@ -159,7 +160,7 @@ class _FileTable:
             columns = [*map(str, table.columns)]
             raise ManifestError(f"{path}: no column 'file': {nearest('file', columns)}")
         for record in table.to_dict("records"):
-            row = {str(k): v for k, v in record.items() if not pd.isna(v)}
+            row = {str(k): _cell(path, str(k), v) for k, v in record.items() if not pd.isna(v)}
             name = str(row.pop("file", ""))
             if name in self.rows:
                 raise ManifestError(f"{path}: two rows are about {name!r}")
@@ -214,3 +215,13 @@ def _matcher(glob: str, root: Path) -> Any:
         return found.groups() if found else (str(path),)
 
     return key
+
+
+def _cell(path: str, column: str, value: Any) -> Any:
+    """Return a cell of the table, a number where manifests have one."""
+    if column not in NUMBERS:
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ManifestError(f"{path}: {column} {value!r:.60} is not a number") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from crossband.core import sensors
+from crossband.core.dates import Date
 from crossband.core.json_text import read_json
 from crossband.data.layouts import _bands
 from crossband.data.layouts._vrt import Layer, write_stack
@@ -20,6 +21,7 @@ from crossband.raster.products.stac import (
     offset_applied,
     resolve_href,
 )
+from crossband.raster.radiometry import fits_physical
 from crossband.raster.source import LARGEST
 
 
@@ -99,7 +101,7 @@ class Stac(Layout):
         name = str(item.get("id", path.stem))
         row |= {"group": properties.get(self.group_by or "grid:code") or name, "item": name}
         row |= {"collection": item.get("collection"), "sensor": self.sensor}
-        row["datetime"] = properties.get("datetime") or properties.get("start_datetime")
+        row["datetime"] = _taken(properties.get("datetime") or properties.get("start_datetime"))
         own = []
         for side, names in zip(("source", "target"), self.needed, strict=True):
             chosen = _choose(layers, names)
@@ -152,7 +154,11 @@ class Stac(Layout):
                     offset = 0.0
                 if scale is not None or offset is not None:
                     scale, offset = 1.0 if scale is None else scale, offset or 0.0
+                    if not (fits_physical("scale", scale) and fits_physical("offset", offset)):
+                        raise ValueError(f"a scale of {scale:g} with an offset of {offset:g}")
                 radiometry = scale, offset, number_of(known, "nodata")
+                if not isinstance(asset["href"], str) or not asset["href"]:
+                    raise ValueError(f"the asset {key!r:.60} has no href")
                 layer = Layer(resolve_href(str(path), asset["href"]), n + 1, radiometry)
                 if layers.setdefault(key, {}).setdefault(name, layer) is not layer:
                     repeated.add((key, name))
@@ -211,11 +217,21 @@ def _items(search: FileSearch) -> Iterator[tuple[Path, dict[str, Any]]]:
     search.searched['items ("type": "Feature" with "assets")'] = count
 
 
+def _taken(stated: Any) -> str | None:
+    """Return the date and time of an item as it states them; ValueError for what is none."""
+    if stated is None:
+        return None
+    Date.parse(str(stated))
+    return str(stated)
+
+
 def _centre(bbox: Any) -> Row:
     """Return lon and lat of a box's centre: west, south, (low,) east, north, (high)."""
     if not bbox:
         return {}
     half = len(bbox) // 2
     west, south, east, north = (float(bbox[i]) for i in (0, 1, half, half + 1))
+    if not (abs(west) <= 360 and abs(east) <= 360 and -90 <= south <= north <= 90):
+        raise ValueError(f"a bbox of {bbox!r:.100}")
     lon = (west + east + (360 if west > east else 0)) / 2  # over the antimeridian
     return {"lon": lon - 360 if lon > 180 else lon, "lat": (south + north) / 2}

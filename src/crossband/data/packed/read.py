@@ -1,7 +1,7 @@
 """Packs: the files of a manifest as compressed blocks in shards, on disk or in an object store.
 
     packed/
-      pack.json         format, version, size of the blocks, list of the shards
+      pack.json         format, version, size of the blocks, SHA-256 of the tables and shards
       pairs.parquet     the manifest with all columns; paths are names in `files.parquet`
       files.parquet     one row a file: name, and metadata (see `data.packed.raster`) as JSON
       blocks.parquet    one row a block: file, block row and column, shard, offset, bytes per plane
@@ -13,11 +13,14 @@ sample has the same pixels at the same position of a training as from the files 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -38,7 +41,8 @@ from crossband.errors import InputError, ManifestError
 from crossband.raster.remote import address
 
 T = TypeVar("T")
-FORMAT, VERSION = "crossband-pack", 1
+#: Version 1, of Crossband 0.1, has no checksums.
+FORMAT, VERSION, UNCHECKED = "crossband-pack", 2, 1
 ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
     "pack.json",
     "pairs.parquet",
@@ -46,6 +50,9 @@ ABOUT, PAIRS, FILES, BLOCKS, SHARDS = (
     "blocks.parquet",
     "shards",
 )
+TABLES = (PAIRS, FILES, BLOCKS)
+#: Bytes at the end of a compressed plane: the CRC-32 of those before.
+CHECKSUM = 4
 #: Columns of a manifest that name files of a pack.
 SIDES = ("source", "target", "guide")
 #: Bytes that the smallest block takes in a shard, with its header there.
@@ -105,7 +112,7 @@ def read_pairs(path: str | Path) -> pd.DataFrame:
         root = str(Path(root).resolve())
     pack = Pack(root, None)
     try:
-        with pack.open_file(PAIRS) as file:
+        with pack.open_table(PAIRS) as file:
             table = to_pandas(read_arrow(file))
     except DAMAGED as error:
         raise ManifestError(f"{root}/{PAIRS}: cannot be read: {error}") from error
@@ -173,15 +180,19 @@ class Pack:
             raise ManifestError(f"{root}: no pack: there is no {ABOUT} in it") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(f"{root}/{ABOUT}: cannot be read: {error}") from error
-        if kind != FORMAT or version != VERSION:
+        if kind != FORMAT:
+            raise ManifestError(f"{root}: no pack of Crossband: its format is {kind!r:.60}")
+        if type(version) is not int or version not in (UNCHECKED, VERSION):
             raise ManifestError(
-                f"{root}: a pack of version {version}, but this Crossband reads version "
+                f"{root}: a pack of version {version!r:.60}, but this Crossband reads version "
                 f"{VERSION}: pack it anew (crossband data pack)"
             )
         try:
             self.id = _safe_name(about["id"])
             self.shards = [(_safe_name(s["name"]), int(s["bytes"])) for s in about["shards"]]
-        except (ValueError, KeyError, TypeError) as error:
+            self.checked = version != UNCHECKED
+            self.tables = {n: str(about["tables"][n]) for n in TABLES} if self.checked else {}
+        except (ArithmeticError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(f"{root}/{ABOUT}: cannot be read: {error!r}") from error
         self.bytes = sum(size for _, size in self.shards)
 
@@ -189,7 +200,7 @@ class Pack:
         """Read the index, about 40 bytes per block."""
         stored = self._stored()
         try:
-            with self.open_file(FILES) as file:
+            with self.open_table(FILES) as file:
                 usual = TableLimits.of_manifest()
                 limits = replace(usual, bytes=max(usual.bytes, stored))
                 files = read_arrow(file, limits).to_pydict()
@@ -197,7 +208,7 @@ class Pack:
             because = f"its shards hold {stored:,} bytes; is one cut off?"
             rows = stored // LEAST_BLOCK
             limits = TableLimits(rows, usual.columns, stored, stored, because)
-            with self.open_file(BLOCKS) as file:
+            with self.open_table(BLOCKS) as file:
                 blocks = read_arrow(file, limits, lists=("planes",))
             self._index(files, blocks)
         except (*DAMAGED, LookupError, TypeError) as error:
@@ -217,6 +228,8 @@ class Pack:
         if not all(isinstance(text, str) for text in (*self.names, *self._metadata)):
             raise ValueError("a file without name or metadata")
         self._files = {n: i for i, n in enumerate(self.names)}
+        if len(self._files) < len(self.names):
+            raise ValueError("two files of one name")
         file = _integers(blocks["file"], len(self.names))
         row, col = (_integers(blocks[n], _KEY) for n in ("row", "col"))
         shard = _integers(blocks["shard"], len(self.shards))
@@ -233,6 +246,8 @@ class Pack:
         keys = (file * _KEY + row) * _KEY + col
         order = np.argsort(keys)
         self._keys: NDArray[np.int64] = keys[order]
+        if (np.diff(self._keys) == 0).any():
+            raise ValueError("a block that is there twice")
         self._shard, self._offset = shard[order], offset[order]
         self._first, self._last, self._planes = ends[:-1][order], ends[1:][order], flat
 
@@ -277,7 +292,13 @@ class Pack:
             wanted.append((int(self._shard[at]), first + ends[low], first + ends[high]))
             cuts.append([(ends[p] - ends[low], ends[p + 1] - ends[low]) for p in planes])
         blocks = [memoryview(b) for b in self._ranges(wanted)]
-        return [[b[i:j] for i, j in cut] for b, cut in zip(blocks, cuts, strict=True)]
+        found = [[b[i:j] for i, j in cut] for b, cut in zip(blocks, cuts, strict=True)]
+        if not self.checked:
+            return found
+        try:
+            return [[without_checksum(plane) for plane in block] for block in found]
+        except ValueError as error:
+            raise OSError(f"{self.root}: a block of {self.names[file]!r:.200} {error}") from error
 
     def _ranges(self, wanted: list[tuple[int, int, int]]) -> list[bytes]:
         """Read byte ranges (shard, first, end) of shards."""
@@ -318,6 +339,17 @@ class Pack:
         self._open.move_to_end(shard)
         return self._open[shard]
 
+    @contextmanager
+    def open_table(self, name: str) -> Iterator[BinaryIO]:
+        """Open a table of the pack; ValueError where it is not the one that was packed."""
+        with self.open_file(name) as file:
+            if name in self.tables:
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                if found != self.tables[name]:
+                    raise ValueError(f"{name} is not the table that {ABOUT} describes (SHA-256)")
+                file.seek(0)
+            yield file
+
     def open_file(self, name: str) -> BinaryIO:
         """Open a file of the pack's folder."""
         if not self.remote:
@@ -349,6 +381,19 @@ class Pack:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out open files, which belong to a process."""
         return self.__dict__ | {"_open": OrderedDict(), "_filesystem": None, "_pid": -1}
+
+
+def with_checksum(packed: bytes) -> bytes:
+    """Return compressed bytes with their CRC-32."""
+    return packed + zlib.crc32(packed).to_bytes(CHECKSUM, "little")
+
+
+def without_checksum(plane: memoryview) -> memoryview:
+    """Return what `with_checksum` was given; ValueError where it is damaged."""
+    packed, checksum = plane[:-CHECKSUM], plane[-CHECKSUM:]
+    if zlib.crc32(packed) != int.from_bytes(checksum, "little"):
+        raise ValueError("is damaged: its CRC-32 is another one")
+    return packed
 
 
 def _safe_name(name: Any) -> str:

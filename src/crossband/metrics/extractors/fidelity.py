@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from crossband.core.extras import import_extra
+from crossband.core.tensor_hash import hash_tensors
 from crossband.metrics.extractors.base import (
     Extractor,
     Features,
     external_package,
     full_precision,
-    hash_tensors,
 )
 
 #: Requested outputs: pooled features, and logits without the bias of the last layer.

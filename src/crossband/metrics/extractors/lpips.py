@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from crossband.core.extras import import_extra
+from crossband.core.tensor_hash import hash_tensors
 from crossband.metrics.extractors.base import (
     Distance,
     external_package,
     full_precision,
-    hash_tensors,
 )
 
 

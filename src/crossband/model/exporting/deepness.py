@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from crossband.core.atomic import atomic_file, check_file
 from crossband.core.onnx_session import open_session, run_session
+from crossband.core.python_words import public
 from crossband.core.sensors import DISPLAY, REFLECTANCE, Sensor, get
 from crossband.core.signature import Signature
 from crossband.errors import CrossbandError, ModelError, OutputError
@@ -110,6 +111,7 @@ class StoredNumbers(nn.Module):
         return tuple(torch.split(out, 1, dim=1)) if self.split else out
 
 
+@public()
 def export_deepness(
     model: Model,
     output: str | Path,

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from crossband.core.json_text import read_json
+from crossband.core.python_words import public
 from crossband.core.regular_file import read_text
 from crossband.errors import ModelError
 from crossband.model.card import make_card, overall_ratios
@@ -24,6 +25,7 @@ from crossband.model.model import Model
 _LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc0-1.0", "bsd-3-clause", "gpl-3.0")
 
 
+@public()
 def push(
     model: Model,
     name: str,
@@ -53,6 +55,10 @@ def push(
     made = make_card(model.describe())
     model = _stating(model, licence, report)
     header = card_header(model)
+    if model.folder is not None and not model.weights_hash:
+        raise ModelError(
+            f"{model.name}: its weights are not those of {model.folder} any more; save it first"
+        )
     if model.folder is None or model.network.runtime is not None:
         raise ModelError(f"{model.name}: a model folder is needed, whose files are uploaded")
     from huggingface_hub import HfApi

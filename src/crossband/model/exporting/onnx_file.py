@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from crossband.core.atomic import atomic_file, check_file
+from crossband.core.python_words import public
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.core.version import __version__
@@ -33,6 +34,7 @@ _ABOUT = ("description", "sensors", "gsd", "licence", "measured")
 M = TypeVar("M", bound=Model)
 
 
+@public()
 def export_onnx(
     model: Model, output: str | Path, *, unit: str | None = None, overwrite: bool = False
 ) -> Path:

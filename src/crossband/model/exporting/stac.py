@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.atomic import atomic_folder, check_file, write_text_atomically
+from crossband.core.file_hash import sha256
+from crossband.core.python_words import public
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature
 from crossband.errors import ModelError, OutputError
 from crossband.model.exporting.onnx_file import export_onnx, one_unit
-from crossband.model.files import CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS, sha256
+from crossband.model.files import CALIBRATION, CARD, DESCRIPTION, OWN, TRAINING, WEIGHTS
 from crossband.model.model import Model
 from crossband.model.stac_item import DESCRIPTION_ROLE
 
@@ -40,6 +42,7 @@ _MEDIA = {
 }
 
 
+@public()
 def export_stac(
     model: Model,
     output: str | Path,
@@ -64,6 +67,10 @@ def export_stac(
     path = Path(output)
     if path.suffix != ".json":
         raise OutputError(f"{path}: give the file the suffix .json")
+    if model.folder is not None and not model.weights_hash:
+        raise ModelError(
+            f"{model.name}: its weights are not those of {model.folder} any more; save it first"
+        )
     if model.folder is None or model.network.runtime is not None:
         raise ModelError(f"{model.name}: a model folder is needed, whose files the item names")
     if path.resolve().parent == model.folder.resolve():
@@ -73,7 +80,7 @@ def export_stac(
     known = (WEIGHTS, DESCRIPTION, CARD, CALIBRATION, TRAINING)
     names = [name for name in known if (model.folder / name).is_file()]
     mlm_item(model, {}, path.parent, unit)  # says what is wrong before anything is written
-    with atomic_folder(folder, overwrite, DESCRIPTION) as temporary:
+    with atomic_folder(folder, overwrite, DESCRIPTION, names=(*OWN, _ONNX)) as temporary:
         for name in names:
             shutil.copyfile(model.folder / name, temporary / name)
         if with_onnx:

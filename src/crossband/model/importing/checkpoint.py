@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from crossband.core.atomic import check_folder
+from crossband.core.file_hash import sha256
 from crossband.core.made_from import make_fingerprint
+from crossband.core.python_words import public
 from crossband.core.sensors import DISPLAY, VALID_RANGE
 from crossband.core.signature import Signature, UnitRange
 from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
 from crossband.errors import CrossbandError, ModelError, UnitError, nearest
 from crossband.model import Model
 from crossband.model.card import make_card
-from crossband.model.files import DESCRIPTION, sha256
+from crossband.model.files import DESCRIPTION
 from crossband.model.importing.convert import Conversion, ImportOptions, convert
 from crossband.model.importing.formats import FORMATS, CheckpointFormat, is_discriminator, known
 
@@ -55,6 +57,7 @@ class Origin:
     url: str | None = None
 
 
+@public()
 def import_checkpoint(
     path: str | Path,
     output: str | Path,

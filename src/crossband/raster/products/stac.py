@@ -183,9 +183,12 @@ def bands_of(asset: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def number_of(known: Mapping[str, Any], *keys: str) -> float | None:
-    """Return the number under the first of these keys that has one."""
-    value = next((known[k] for k in keys if known.get(k) is not None), None)
-    return None if value is None else float(value)  # JSON has no NaN; items write "nan"
+    """Return the number under the first of these keys that has one; ValueError for no number."""
+    key, value = next(((k, known[k]) for k in keys if known.get(k) is not None), ("", None))
+    try:
+        return None if value is None else float(value)  # JSON has no NaN; items write "nan"
+    except (ArithmeticError, TypeError, ValueError):
+        raise ValueError(f"{key}: {value!r:.60} is no number") from None
 
 
 def resolve_href(base: str, href: str) -> str:

@@ -20,7 +20,8 @@ class Prediction:
 
     Attributes:
         output: [B, Ct, H * s, W * s], output of the generator.
-        target: like `output`.
+        target: like `output`. Masked pixels hold any finite number, as those of a batch do: the
+            gradient of a square of NaN is NaN, masked or not.
         source: [B, Cs, H, W].
         mask: bool [B, 1, H * s, W * s], True where source and target are valid.
         signature: bands, units, ranges.
