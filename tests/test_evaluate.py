@@ -301,7 +301,7 @@ def test_a_manifest_column_with_a_name_of_ours_is_kept(scenes, model, tmp_path):
         row["mae"], row["mixed"] = i, "x" if i else 7
     report = ev.evaluate([model], scenes.manifest(), tmp_path / "out", precision="fp32", pictures=0)
     own = report.per_image[report.per_image["by"] == "model"]
-    assert list(own["manifest_mae"]) == [0, 1, 2, 3, 4]
+    assert list(own["manifest_mae"]) == ["0", "1", "2", "3", "4"]
     assert own["mae"].max() < 1
 
 
@@ -465,9 +465,11 @@ def test_an_existing_folder_is_refused_and_only_a_report_is_replaced(scenes, mod
     with pytest.raises(OutputError, match="--overwrite"):
         ev.evaluate([model], scenes.manifest(), out, pictures=0)
     assert (out / "metrics.json").stat().st_mtime_ns == before
-    (out / "old.txt").write_text("old")
+    (out / "mine.txt").write_text("mine")
+    (out / "pictures").mkdir()
     ev.evaluate([model], scenes.manifest(), out, overwrite=True, pictures=0)
-    assert not (out / "old.txt").exists()
+    assert (out / "mine.txt").read_text() == "mine"
+    assert not (out / "pictures").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")

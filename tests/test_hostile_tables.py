@@ -197,7 +197,18 @@ def test_what_pandas_wrote_comes_back(tmp_path):
         assert found[name].dropna().tolist() == table[name].dropna().tolist()
     table.to_csv(tmp_path / "table.csv", index=False)
     again = table_file.read_table(tmp_path / "table.csv")
-    pd.testing.assert_frame_equal(again, pd.read_csv(tmp_path / "table.csv"), check_dtype=False)
+    texts = pd.read_csv(tmp_path / "table.csv", dtype=str)
+    pd.testing.assert_frame_equal(again, texts, check_dtype=False)
+
+
+def test_a_cell_of_csv_stays_as_it_is_written(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("group,code,yes,n\n007,1e3,True,NA\n,0x10,,7\n")
+    found = table_file.read_table(path)
+    assert found["group"].dropna().tolist() == ["007"]
+    assert found["code"].tolist() == ["1e3", "0x10"]
+    assert found["yes"].dropna().tolist() == ["True"]
+    assert found["n"].tolist() == ["NA", "7"]
 
 
 def test_damaged_bytes_are_one_line(tmp_path):

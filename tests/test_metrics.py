@@ -477,14 +477,25 @@ def test_json_has_no_nan():
 def test_ratio_by_hand():
     model = {"a": 0.01, "b": 0.04, "c": 0.02, "d": math.nan}
     base = {"a": 0.02, "b": 0.02, "c": 0.02, "d": math.nan}
-    r = compare_to_baseline(model, base, {"a": 10, "b": 1, "c": 1, "d": 0})
+    r = compare_to_baseline(model, base, {"a": 10, "b": 1, "c": 1, "d": 0}, str)
     assert r.geometric_mean == pytest.approx(1.0)  # 0.5 x 2 x 1; groups count once, not by pixels
     assert (r.n_groups, r.n_won, r.n_empty, r.n_undefined) == (3, 1, 1, 0)
     assert list(r.lost.items()) == [("b", 2.0), ("c", 1.0)]
 
 
+def test_a_place_that_two_sensors_saw_counts_once():
+    model = {("a", 1): 0.04, ("a", 2): 0.01, ("b", 1): 0.01, ("b", 2): 0.01, ("c", 1): 0.01}
+    base, counts = dict.fromkeys(model, 0.02), dict.fromkeys(model, 5) | {("c", 1): 0}
+    r = compare_to_baseline(model, base, counts, lambda part: part[0])
+    assert r.ratios == pytest.approx({"a": 1.0, "b": 0.5})
+    assert (r.n_groups, r.n_won, r.n_empty) == (2, 1, 1)
+    assert list(r.lost) == ["a"]
+
+
 def test_ratio_does_not_hide_an_undefined_group():
-    r = compare_to_baseline({"a": 0.01, "b": math.nan}, {"a": 0.02, "b": 0.02}, {"a": 5, "b": 5})
+    r = compare_to_baseline(
+        {"a": 0.01, "b": math.nan}, {"a": 0.02, "b": 0.02}, {"a": 5, "b": 5}, str
+    )
     assert math.isnan(r.geometric_mean)
     assert (r.n_undefined, r.n_won) == (1, 1)
     assert list(r.lost) == ["b"]
@@ -494,18 +505,18 @@ def test_ratio_equals_scipy(rng):
     model = {str(i): v for i, v in enumerate(rng.uniform(0.01, 1, 40))}
     base = {str(i): v for i, v in enumerate(rng.uniform(0.01, 1, 40))}
     expected = stats.gmean([model[k] / base[k] for k in model])
-    got = compare_to_baseline(model, base, dict.fromkeys(model, 1))
+    got = compare_to_baseline(model, base, dict.fromkeys(model, 1), str)
     assert got.geometric_mean == pytest.approx(expected)
     assert got.n_won == sum(model[k] < base[k] for k in model)
 
 
 def test_ratio_to_a_perfect_baseline():
-    assert compare_to_baseline({"a": 0.0}, {"a": 0.0}, {"a": 1}).geometric_mean == 1.0
-    assert compare_to_baseline({"a": 0.1}, {"a": 0.0}, {"a": 1}).geometric_mean == math.inf
-    assert compare_to_baseline({"a": 0.0}, {"a": 0.1}, {"a": 1}).geometric_mean == 0.0
+    assert compare_to_baseline({"a": 0.0}, {"a": 0.0}, {"a": 1}, str).geometric_mean == 1.0
+    assert compare_to_baseline({"a": 0.1}, {"a": 0.0}, {"a": 1}, str).geometric_mean == math.inf
+    assert compare_to_baseline({"a": 0.0}, {"a": 0.1}, {"a": 1}, str).geometric_mean == 0.0
     assert math.isnan(geometric_mean({}))
     with pytest.raises(ValueError, match="same groups"):
-        compare_to_baseline({"a": 1.0}, {"b": 1.0}, {"a": 1})
+        compare_to_baseline({"a": 1.0}, {"b": 1.0}, {"a": 1}, str)
 
 
 def test_tensors_are_scored_as_arrays():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -28,6 +29,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise CrossbandError, which `main` prints in one line with exit code 2."""
+        for kind, words in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(rf"invalid {kind} value: (.*)$", rf"\1 is not {words}", message)
         raise CrossbandError(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import Any, NamedTuple
 
-from crossband.evaluation.comparison import compare_to_baseline, geometric_mean
+from crossband.evaluation.comparison import compare_to_baseline
 from crossband.evaluation.intervals import image_intervals, pixel_intervals, ratio_interval
 from crossband.metrics import COUNTS, MODEL, Score
 from crossband.metrics.moments import NAN, Additive
@@ -192,20 +192,23 @@ class Aggregate:
                         {k: numbers[k][MODEL][metric] for k in available},
                         {k: numbers[k][baseline][metric] for k in available},
                         {k: int(numbers[k][MODEL][count]) for k in available},
+                        lambda key: key.group,  # seen by several sensors, it counts once
                     )
-                    places = _place_ratios(result.ratios)
                     yield {
                         "baseline": baseline,
                         "metric": metric,
                         "sensor": sensor,
                         "unit": unit,
-                        "geometric_mean": geometric_mean(places),
-                        "interval": ratio_interval(list(places.values())),
-                        "n_groups": len(places),
-                        "n_won": sum(ratio < 1.0 for ratio in places.values()),
+                        "geometric_mean": result.geometric_mean,
+                        "interval": ratio_interval(list(result.ratios.values())),
+                        "n_groups": result.n_groups,
+                        "n_won": result.n_won,
                         "n_undefined": result.n_undefined,
                         "n_empty": result.n_empty,
-                        "lost": [{**k._asdict(), "ratio": r} for k, r in result.lost.items()],
+                        "lost": [
+                            {**_seen_by(available, group), "group": group, "ratio": ratio}
+                            for group, ratio in result.lost.items()
+                        ],
                     }
 
     def _by_sensor(self) -> dict[tuple[str | None, str | None], list[GroupKey]]:
@@ -215,9 +218,11 @@ class Aggregate:
         return out
 
 
-def _place_ratios(ratios: Mapping[GroupKey, float]) -> dict[str, float]:
-    """Return the geometric mean of a place's ratios: seen by several sensors, it counts once."""
-    places: dict[str, dict[GroupKey, float]] = {}
-    for key, value in ratios.items():
-        places.setdefault(key.group, {})[key] = value
-    return {group: geometric_mean(own) for group, own in places.items()}
+def _seen_by(keys: Iterable[GroupKey], group: str) -> dict[str, str | None]:
+    """Return sensor and unit of a group; None where it has several."""
+    own = [key for key in keys if key.group == group]
+    sensors, units = {key.sensor for key in own}, {key.unit for key in own}
+    return {
+        "sensor": sensors.pop() if len(sensors) == 1 else None,
+        "unit": units.pop() if len(units) == 1 else None,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any, Generic, TypeVar
@@ -26,6 +26,7 @@ NEEDED_GROUPS = 6
 EQUAL = ("tie", "undecided")
 
 Group = TypeVar("Group", bound=Hashable)
+Part = TypeVar("Part", bound=Hashable)
 #: Sensor, unit and name of a group.
 Key = tuple[str, str, str]
 
@@ -36,6 +37,9 @@ Key = tuple[str, str, str]
 @dataclass(frozen=True)
 class BaselineRatio(Generic[Group]):
     """Ratio model / baseline over groups, of an error metric.
+
+    What is compared may be a part of a group, as a place seen by one of several sensors: then the
+    ratio of a group is the geometric mean of those of its parts.
 
     Attributes:
         geometric_mean: geometric mean of the ratio over groups; below 1 the model is better. NaN
@@ -59,18 +63,26 @@ class BaselineRatio(Generic[Group]):
 
 
 def compare_to_baseline(
-    model: Mapping[Group, float], baseline: Mapping[Group, float], counts: Mapping[Group, int]
+    model: Mapping[Part, float],
+    baseline: Mapping[Part, float],
+    counts: Mapping[Part, int],
+    group_of: Callable[[Part], Group],
 ) -> BaselineRatio[Group]:
     """Compare an error metric of a model and of a baseline, group by group.
 
     Args:
-        model: group -> metric of the model.
-        baseline: the same groups -> metric of the baseline on the same pixels.
-        counts: the same groups -> number of pixels that the metric covers.
+        model: part of a group -> metric of the model.
+        baseline: the same parts -> metric of the baseline on the same pixels.
+        counts: the same parts -> number of pixels that the metric covers.
+        group_of: returns the group of a part.
     """
     if not set(model) == set(baseline) == set(counts):
         raise ValueError("model, baseline and counts must be over the same groups")
-    ratios = {g: divide(model[g], baseline[g]) for g in model if counts[g] > 0}
+    parts: dict[Group, dict[Part, float]] = {}
+    for part in model:
+        if counts[part] > 0:
+            parts.setdefault(group_of(part), {})[part] = divide(model[part], baseline[part])
+    ratios = {group: geometric_mean(own) for group, own in parts.items()}
     lost = {g: r for g, r in ratios.items() if not r < 1.0}
     order = sorted(lost, key=lambda g: (-math.inf if math.isnan(lost[g]) else -lost[g], str(g)))
     return BaselineRatio(
@@ -78,7 +90,7 @@ def compare_to_baseline(
         n_groups=len(ratios),
         n_won=len(ratios) - len(lost),
         n_undefined=sum(math.isnan(r) for r in ratios.values()),
-        n_empty=len(model) - len(ratios),
+        n_empty=len({group_of(part) for part in model}) - len(ratios),
         lost={g: lost[g] for g in order},
         ratios=ratios,
     )
@@ -95,7 +107,7 @@ def divide(model: float, baseline: float) -> float:
     return model / baseline
 
 
-def geometric_mean(ratios: Mapping[Group, float]) -> float:
+def geometric_mean(ratios: Mapping[Any, float]) -> float:
     """Return the geometric mean; NaN for no ratios, or if one is NaN.
 
     >>> geometric_mean({"a": 0.5, "b": 2.0})
@@ -208,10 +220,11 @@ def compare_models(
     pairs = []
     for first, second in combinations(by_label, 2):
         pairs += _compare_two(first, second, by_label, common, better)
+    known = {key[2] for key in common}
     return {
-        "n_groups": len({key[2] for key in common}),
+        "n_groups": len(known),
         "needed_groups": NEEDED_GROUPS,
-        "n_left_out": sum(len(g) for g in by_label.values()) - len(common) * len(by_label),
+        "n_left_out": sum(len({key[2] for key in g} - known) for g in by_label.values()),
         "same_pixels": all(len(c) == 1 for c in counts),
         "pairs": pairs,
         "ranking": _ranking(by_label, common),

@@ -7,6 +7,7 @@ finished, the store of their windows (`raster.journal`).
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -21,6 +22,11 @@ from crossband.core.json_text import read_json
 from crossband.core.memory import is_out_of_memory
 from crossband.core.warned import collected_warnings
 from crossband.errors import CrossbandError, InputError, OutputError
+from crossband.jobs.run import check_options
+from crossband.model import Model
+from crossband.model.uncertain import calibration_of
+from crossband.raster.open import open_scene
+from crossband.translate.index_files import check_indices, index_paths
 from crossband.translate.options import (
     GuideOptions,
     IntervalOptions,
@@ -30,9 +36,11 @@ from crossband.translate.options import (
 )
 from crossband.translate.scene import translate_scene
 from crossband.translate.statistics import Statistics
+from crossband.translate.uncertain_files import ready_model
+from crossband.translate.window import check_source
 from crossband.web.places import ID, Place, Places, new_id
 from crossband.web.previews import Models
-from crossband.web.scenes import Choice, number_of, visitors_words
+from crossband.web.scenes import Choice, number_of, own_words, visitors_words
 
 #: Characters of a text, and indices of a job, at most.
 LONGEST, MOST_INDICES = 4000, 20
@@ -184,11 +192,14 @@ class Jobs:
             CrossbandError: an order that cannot be carried out.
         """
         place = self._places.find(order.choice.scene)
-        self._options(order)
         model = self._models.get(order.choice.model)
         if model.signature.guide and not order.choice.guide:
             bands = ", ".join(model.signature.guide)
             raise InputError(f"{model.name} takes a measurement of {bands} as guide: choose one")
+        try:
+            self._check(order, model, place)
+        except CrossbandError as error:
+            raise own_words(error, place) from error
         job = Job(new_id(), order, place.name, created=time.time())
         with self._changed:
             if len(self._queue) >= WAITING:
@@ -199,6 +210,19 @@ class Jobs:
             self._queue.append(job.id)
             self._changed.notify()
         return job
+
+    def _check(self, order: Order, model: Model, place: Place) -> None:
+        """Raise CrossbandError for an order that would fail as soon as its turn comes."""
+        options = self._options(order)
+        check_options(model, options)
+        if order.intervals.wanted:
+            calibration_of(model)
+        with open_scene(place.path, options.read, needed=model.signature.source) as scene:
+            check_source(model, scene.unit, scene.bands)
+            if not order.choice.guide:  # it may give the result another unit
+                paths = index_paths(Path("out.tif"), order.indices)
+                check_indices(model, scene, paths, model.signature.target_unit(scene.unit))
+                ready_model(model, order.intervals, scene.unit, extra=order.indices)
 
     def get(self, text: str) -> Job:
         """Return a job.
@@ -353,16 +377,32 @@ class Jobs:
     def _stored(self) -> Iterator[Job]:
         for path in self._folder.glob("*/job.json"):
             try:
-                said = read_json(path)
-                order = dict(said.pop("order"))
-                choice = Choice(**order.pop("choice"))
-                order["indices"] = tuple(order["indices"])
-                known = {f.name for f in fields(Job)}
-                yield Job(order=Order(choice, **order), **{k: said[k] for k in said if k in known})
-            except (CrossbandError, KeyError, TypeError, AttributeError):
+                job = _parsed(read_json(path))
+            except (CrossbandError, KeyError, TypeError, ValueError, AttributeError):
                 continue  # of another version, or half of one: it is deleted with the others
+            if job.id == path.parent.name:
+                yield job
 
     def _store(self, job: Job) -> None:
         write_text_atomically(
             self._folder / job.id / "job.json", json.dumps(job.describe(), indent=1)
         )
+
+
+def _parsed(said: dict[str, Any]) -> Job:
+    """Return a job as it was stored.
+
+    Raises:
+        CrossbandError, KeyError, TypeError, ValueError, AttributeError: it is none.
+    """
+    order = dict(said.pop("order"))
+    said["order"] = Order.of({**order.pop("choice"), **order})
+    texts = {said["id"], said["name"], said["state"], said["error"], *said["files"]}
+    if not all(isinstance(text, str) for text in (*texts, *said["warnings"])):
+        raise ValueError("a text that is none")
+    numbers = [said[name] for name in ("created", "done", "total", "seconds", "resumed")]
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        raise ValueError("a number that is none")
+    if not ID.fullmatch(said["id"]) or any(Path(name).name != name for name in said["files"]):
+        raise ValueError("a file elsewhere")
+    return Job(**{field.name: said[field.name] for field in fields(Job)})

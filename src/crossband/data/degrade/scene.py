@@ -26,6 +26,7 @@ from crossband.core.python_words import public
 from crossband.core.regular_file import read_text
 from crossband.core.sensors import VALID_RANGE
 from crossband.core.version import __version__
+from crossband.core.warned import warn
 from crossband.data.degrade import Degradation, coarse_mask
 from crossband.data.degrade.sensor import SensorMTF
 from crossband.errors import BandError, InputError, OutputError, RecipeError, nearest
@@ -161,6 +162,8 @@ def degrade_scene(
         for path in paths:
             for scene in (one, two):
                 check_output(path, overwrite or path in placed, scene.path)
+        if manifest.is_symlink():
+            raise OutputError(f"{manifest}: a link, which would be replaced; give its folder")
         _rows(manifest)  # one that a row cannot be added to is refused before the work
         job = _Job.of(one, two, degradation, scale)
         fitted = None if match == "none" else job.fit(match)
@@ -215,7 +218,7 @@ class _Job:
         """Fit the mapping to the reference on the coarse grid."""
         shape = (self.box.height, self.box.width)
         image = np.full((len(self.fine.bands), *shape), np.nan, dtype=np.float32)
-        for core, _, coarse, _, mask in self.blocks(None):
+        for core, _, coarse, _, mask, _ in self.blocks(None):
             image[:, *core.slices()] = np.where(mask, coarse, np.nan)
         measured = self.reference.read(self.box)
         try:
@@ -245,17 +248,28 @@ class _Job:
         check_disk_space([source, target])
         source.begin(store, "source")
         target.begin(store, "target")
-        for core, fine, coarse, fine_mask, mask in self.blocks(fitted):
+        cut = 0
+        for core, fine, coarse, fine_mask, mask, beyond in self.blocks(fitted):
+            cut += beyond
             target.write(core.scaled(self.scale), fine, fine_mask)
             source.write(core, coarse, mask)
         if not source.valid:
             raise InputError(f"{self.fine.path}: no pixel of the overlap is wholly valid")
         finish_files([source, target], store)
+        if cut:
+            low, high = VALID_RANGE[pair.unit]
+            share = cut / (target.valid * len(pair.bands))
+            warn(
+                f"{pair.target}: {share:.1%} of its values lay beyond {low:g} to {high:g} "
+                f"({pair.unit}) and were cut; the source is made of what is left"
+            )
 
     def blocks(
         self, fitted: matching.Match | None
-    ) -> Iterator[tuple[Box, Image, Image, Mask, Mask]]:
-        """Yield blocks of the overlap: box, fine and coarse values, fine and coarse mask.
+    ) -> Iterator[tuple[Box, Image, Image, Mask, Mask, int]]:
+        """Yield blocks of the overlap: box, fine and coarse values, fine and coarse mask, cut ones.
+
+        The latter are the number of valid fine values that the range of their unit cuts.
 
         Each is made with so much around it that it equals the same part of the whole.
         """
@@ -273,18 +287,19 @@ class _Job:
 
     def _block(
         self, around: Box, inner: Box, fitted: matching.Match | None
-    ) -> tuple[Image, Image, Mask, Mask]:
+    ) -> tuple[Image, Image, Mask, Mask, int]:
         window = read_warped(self.fine, self.grid.crop(around).zoom(self.scale))
         values, unit = window.values, self.fine.unit
         if fitted is not None:
             values, unit = fitted.apply(values), self.reference.unit
         # As the writer clips: the source must be made of the target as it is stored.
-        values = np.clip(values, *VALID_RANGE.get(unit, (-np.inf, np.inf)))
+        given, values = values, np.clip(values, *VALID_RANGE.get(unit, (-np.inf, np.inf)))
         whole = torch.from_numpy(_filled(values, window.mask))
         coarse = self.degradation(whole, self.scale, np.random.default_rng(0)).numpy()
         mask = coarse_mask(torch.from_numpy(window.mask)[None], self.scale)[0].numpy()
         near, far = inner.slices(), inner.scaled(self.scale).slices()
-        return values[:, *far], coarse[:, *near], window.mask[far], mask[near]
+        cut = int(np.count_nonzero((given != values)[:, *far] & window.mask[far]))
+        return values[:, *far], coarse[:, *near], window.mask[far], mask[near], cut
 
 
 def _filled(values: Image, mask: Mask) -> Image:
