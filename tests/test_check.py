@@ -598,6 +598,9 @@ def test_command(messy, tmp_path, capsys):
     capsys.readouterr()
     assert main([*map(str, command), "--max-shift", "7"]) == 2
     assert "exists already; give --overwrite" in capsys.readouterr().err
+    for none in ("nan", "1e400", "-1"):
+        assert main([*map(str, command), f"--max-shift={none}"]) == 2
+        assert "a number of pixels, 0 or more" in capsys.readouterr().err
 
 
 def test_exit_codes(scene, pairs, capsys):

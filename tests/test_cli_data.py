@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -22,7 +23,14 @@ from crossband.data.degrade.blind import Blind
 from crossband.data.degrade.scene import degrade_scene
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
-from crossband.errors import CrossbandError, InputError, OutputError, RecipeError, UpToDate
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    OutputError,
+    RecipeError,
+    UpToDate,
+)
 from crossband.raster.grid import Box, Grid
 from crossband.raster.open import known_bands, open_scene
 from crossband.raster.warp import overlap, read_warped, resolution_ratio
@@ -111,6 +119,30 @@ def test_the_pair_has_the_references_values_and_grid(scenes, tmp_path, match, de
     np.testing.assert_allclose(source[:, 4:-4, 4:-4], again[:, 4:-4, 4:-4], atol=1e-5)
     seen, _ = read(reference)
     np.testing.assert_allclose(source.std((1, 2)), seen[:, 2:32, 3:43].std((1, 2)), rtol=0.03)
+
+
+def test_values_that_are_cut_are_told(scenes, make_raster, tmp_path):
+    fine, reference = scenes()
+    values, _ = read(reference)
+    bright = make_raster("bright.tif", values * 5, names=NAMES, transform=COARSE)
+    with pytest.warns(
+        CrossbandWarning, match=r"[\d,]+ of its values \([\d.]+%\) lay beyond 0 to 2"
+    ):
+        pair = degrade_scene(fine, bright, tmp_path / "cut", match="linear")
+    target, _ = read(pair.target)
+    assert np.nanmax(target) == 2
+
+
+def test_a_linked_manifest_is_not_replaced(scenes, tmp_path):
+    fine, reference = scenes()
+    mine = tmp_path / "mine.csv"
+    mine.write_text("source,target\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pairs.csv").symlink_to(mine)
+    with pytest.raises(OutputError, match=r"pairs.csv: a link"):
+        degrade_scene(fine, reference, tmp_path / "out")
+    assert (tmp_path / "out" / "pairs.csv").is_symlink()
+    assert os.listdir(tmp_path / "out") == ["pairs.csv"]
 
 
 def test_nothing_is_shifted(scenes, tmp_path):

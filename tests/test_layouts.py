@@ -805,6 +805,36 @@ def test_stac_errors(find, tmp_path):
         find("stac")
 
 
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda item: item["assets"]["data"].update(href=""), "has no href"),
+        (lambda item: item["assets"]["data"].update(href=5), "has no href"),
+        (lambda item: item.update(bbox=[0, 0, 1e400, 1]), "a bbox of"),
+        (lambda item: item.update(bbox=[0, 9, 1, 5]), "a bbox of"),
+        (lambda item: item["properties"].update(datetime="yesterday"), "not as STAC has it"),
+        (lambda item: stated(item, "scale", 10**400), "is no number"),
+        (lambda item: stated(item, "scale", 1e300), "a scale of 1e[+]300"),
+        (lambda item: stated(item, "offset", "inf"), "an offset of inf"),
+    ],
+)
+def test_an_item_that_states_what_cannot_be_is_left_out(find, tmp_path, edit, words):
+    trees.stac(tmp_path / "data")
+    change(tmp_path / "data", lambda items: edit(items[0]))
+    found, table, _ = find("stac")
+    assert len(table) == 2
+    assert re.search(words, found.lines()[1])
+
+
+def stated(item, name, value):
+    """State a number of all bands."""
+    bands = item["assets"]["data"]
+    for key in ("raster:bands", "bands"):
+        for band in bands.get(key, []):
+            band[name] = value
+    bands.pop("raster:" + name, None)
+
+
 def test_remote_files_stay_as_they_are_and_the_antimeridian_is_no_edge(find, tmp_path):
     trees.stac(tmp_path / "data")
 

@@ -587,6 +587,52 @@ def test_a_guide_corrects_the_file(client, scene, make_raster, tmp_path):
     assert bad.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"indices": ["EVIL"]}, "unknown index"),
+        ({"indices": ["NBR"]}, "needs"),
+        ({"dtype": "float33"}, "float33"),
+        ({"bands": "red=1,green=2,blue=9"}, "band"),
+        ({"sensor": "nothing"}, "nothing"),
+        ({"familiarity": True}, "no calibration"),
+        ({"interval": "0.9"}, "no calibration"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_refused(client, scene, tmp_path, more, words):
+    answer = client.post("/api/jobs", json={**scene, **more}, headers=OWN)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]
+    assert str(tmp_path) not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"created": "yesterday"},
+        {"created": None},
+        {"files": ["../../../secret.tif"]},
+        {"files": [5]},
+        {"id": "0" * 32},
+        {"name": 5},
+        {"seconds": "x"},
+        {"order": {"choice": {"scene": 5}}},
+        {"order": 5},
+    ],
+)
+def test_a_job_file_of_others_stops_no_server(settings, scene, planted):
+    order_of = job_module.Order(Choice("root:s.tif", "tiny"))
+    kept, bad = (job_module.Job(job_module.new_id(), order_of, "s", "done") for _ in range(2))
+    for job, change in ((kept, {}), (bad, planted)):
+        folder = settings.folder / "jobs" / job.id
+        folder.mkdir(parents=True)
+        text = json.dumps(job.describe() | change)
+        (folder / "job.json").write_text(text)
+    jobs = Server(settings).jobs
+    assert [*jobs._jobs] == [kept.id]
+    jobs.close()
+
+
 def test_old_uploads_and_jobs_are_deleted(settings, scene, tmp_path):
     server = Server(settings)
     upload = server.places.new_upload("a.tif")

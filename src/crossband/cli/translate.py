@@ -125,6 +125,11 @@ def _translate(a: argparse.Namespace) -> int:
             raise OutputError(f"{option} is for many scenes: give a folder as -o {a.output}/")
     source = a.inputs[0]
     check_exists(source)
+    if not out.suffix:
+        raise OutputError(
+            f"{out}: a file ending in .tif or .png is needed, or a folder of results, as in "
+            f"-o {a.output}/"
+        )
     with new_folders(out.parent):
         check_output(out, a.overwrite or a.resume, source)
         return _translate_one(a, source, out, options)

@@ -58,6 +58,7 @@ def _check(a: argparse.Namespace) -> int:
     from crossband.data.check import text as check_text
 
     bands = check.Bands(_names(a.source), _names(a.target))
+    limits = check.Limits(a.max_shift)
     table = manifest.read(a.manifest, lenient=True)
     _check_outputs(a, manifest.paths_of(table))
     made_from = manifest.input_fingerprint(
@@ -70,7 +71,7 @@ def _check(a: argparse.Namespace) -> int:
         report = check.check(
             a.manifest,
             bands=bands,
-            limits=check.Limits(a.max_shift),
+            limits=limits,
             workers=a.workers,
             ignore=a.ignore,
             progress=progress,

@@ -260,7 +260,7 @@ class _Job:
             low, high = VALID_RANGE[pair.unit]
             share = cut / (target.valid * len(pair.bands))
             warn(
-                f"{pair.target}: {share:.1%} of its values lay beyond {low:g} to {high:g} "
+                f"{pair.target}: {cut:,} of its values ({share:.2%}) lay beyond {low:g} to {high:g} "
                 f"({pair.unit}) and were cut; the source is made of what is left"
             )
 

@@ -94,6 +94,8 @@ class Stac(Layout):
             layers = self._layers(path, item)
             properties = dict(item.get("properties") or {})
             row = _centre(item.get("bbox"))
+            stated = properties.get("datetime") or properties.get("start_datetime")
+            row["datetime"] = _taken(stated)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ManifestError(f"not as STAC has it: {error!r}") from error
         if self.group_by and self.group_by not in properties:
@@ -101,7 +103,6 @@ class Stac(Layout):
         name = str(item.get("id", path.stem))
         row |= {"group": properties.get(self.group_by or "grid:code") or name, "item": name}
         row |= {"collection": item.get("collection"), "sensor": self.sensor}
-        row["datetime"] = _taken(properties.get("datetime") or properties.get("start_datetime"))
         own = []
         for side, names in zip(("source", "target"), self.needed, strict=True):
             chosen = _choose(layers, names)
