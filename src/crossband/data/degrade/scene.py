@@ -260,8 +260,8 @@ class _Job:
             low, high = VALID_RANGE[pair.unit]
             share = cut / (target.valid * len(pair.bands))
             warn(
-                f"{pair.target}: {cut:,} of its values ({share:.2%}) lay beyond {low:g} to {high:g} "
-                f"({pair.unit}) and were cut; the source is made of what is left"
+                f"{pair.target}: {cut:,} of its values ({share:.2%}) lay beyond {low:g} to "
+                f"{high:g} ({pair.unit}) and were cut; the source is made of what is left"
             )
 
     def blocks(
