@@ -82,9 +82,12 @@ def test_a_pixel_changes_nothing_beyond_the_margin(name, arguments):
         moved = (guided(network, changed, other) - before).abs().amax((0, 1)).nonzero()
         # From the perturbed pixel the margin is seen the other way round: which outputs see it.
         distance = (moved // network.scale - at).abs().max().item() if len(moved) else 0
-        assert distance <= margin
+        assert distance <= margin, (
+            f"{name} states a margin of {margin}, and a pixel {distance} away changes its output"
+        )
         farthest = max(farthest, distance)
-    assert farthest == margin  # not only an upper bound: a larger margin would waste the halo
+    # Not only an upper bound: a larger margin would waste the halo.
+    assert farthest == margin, f"{name} states a margin of {margin}, and sees {farthest} pixels"
 
 
 @pytest.mark.parametrize(("name", "arguments"), first_quick(CASES, itemgetter(0)))

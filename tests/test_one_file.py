@@ -26,6 +26,7 @@ _PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-
 NETWORK = re.search(r"```python\n(.*?)```", _PAGE, re.DOTALL)[1].replace(
     "ShiftedConvolution", "ThrowawayGenerator"
 )
+_EXAMPLE = re.search(r"```python\n(.*?)```", _PAGE, re.DOTALL)[1]
 DISCRIMINATOR = '''
 from torch import Tensor, nn
 
@@ -286,6 +287,39 @@ def way(request, tmp_path):
     folder.mkdir()
     recipe, paths = request.param(folder)
     return request.param, recipe, {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+@pytest.mark.slow
+def test_the_worked_example_passes_the_checks_of_the_project(tmp_path):
+    root = Path(__file__).parents[1]
+    name = "src/crossband/networks/generators/shifted_convolution.py"
+    path = tmp_path / "shifted_convolution.py"
+    path.write_text(_EXAMPLE)
+    checks = (
+        ("ruff", ["check", "--stdin-filename", name, "-"]),
+        ("ruff", ["format", "--check", "--stdin-filename", name, "-"]),
+        ("mypy", ["--config-file", "pyproject.toml", str(path)]),
+    )
+    for package, words in checks:
+        pytest.importorskip(package, reason="the example is checked by the project's own tools")
+        command = [sys.executable, "-m", package, *words]
+        done = subprocess.run(
+            command, input=_EXAMPLE, text=True, cwd=root, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sed")
+def test_the_recipe_of_the_worked_example_says_nothing_of_another_network(tmp_path):
+    root = Path(__file__).parents[1]
+    command = re.search(r"^sed .*?> mine\.yaml$", _PAGE, re.DOTALL | re.MULTILINE)[0]
+    done = subprocess.run(["sh", "-c", command.replace("> mine.yaml", "")],
+                          cwd=root, capture_output=True, text=True, check=True)  # fmt: skip
+    config = yaml.safe_load(done.stdout)
+    assert config["name"] == "shifted"
+    assert not {"source", "differs"} & config.keys()
+    generator = config["method"]["init_args"]["generator"]["class_path"]
+    assert generator == "ShiftedConvolution"
 
 
 @pytest.mark.slow

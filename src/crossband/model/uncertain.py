@@ -35,8 +35,8 @@ _MADE: WeakKeyDictionary[Model, tuple[Calibration, dict[Asked, Model]]] = WeakKe
 _ASKED: WeakKeyDictionary[Model, Asked] = WeakKeyDictionary()
 #: Held while a model is made, as several threads may ask for the same one.
 _MAKING = Lock()
-#: Name of the channel of the dissimilarity.
-DISSIMILARITY = "dissimilarity"
+#: Name of the channel of the dissimilarity, and how those of widths of guided results begin.
+DISSIMILARITY, GUIDED = "dissimilarity", "guided_"
 
 
 def uncertain_model(
@@ -111,7 +111,7 @@ def channel_names(model: Model) -> tuple[str, ...]:
     """Return the names of the channels of a model's output, those of an uncertain one included."""
     names = list(model.signature.target)
     if isinstance(model.network, UncertainGenerator) and model.calibration is not None:
-        for by in ("", "guided_") if model.network.guided else ("",):
+        for by in ("", GUIDED) if model.network.guided else ("",):
             for quantity in model.calibration.quantities:
                 names += [f"{by}{quantity}_below", f"{by}{quantity}_above"]
         if model.network.dissimilarity is not None:

@@ -137,7 +137,7 @@ class GuideCorrection:
             if wanted and set(wanted) <= set(opened.bands):
                 then = opened
             elif options.beside is not None and not alone:
-                then = stack.enter_context(_opened_beside(options, own, opened))
+                then = _opened_beside(options, own, opened, stack)
                 scenes.append(then)
             self._own: OwnBands | None = None
             if then is not None and self.given == opened.unit and then.unit == source.unit:
@@ -318,13 +318,14 @@ class GuideCorrection:
         return mapping, ", ".join(words)
 
 
-def _opened_beside(options: GuideOptions, source: Sequence[str], guide: Scene) -> Scene:
+def _opened_beside(
+    options: GuideOptions, source: Sequence[str], guide: Scene, stack: ExitStack
+) -> Scene:
     """Open the raster with the bands that the model takes, on the grid of the guide."""
     assert options.beside is not None
     path, read = options.beside
-    scene = open_scene(path, read.only(source), needed=source)
+    scene: Scene = stack.enter_context(open_scene(path, read.only(source), needed=source))
     if not same_grid(scene.grid, guide.grid):
-        scene.close()
         raise InputError(f"--guide {options.guide}: {path} is not on its grid")
     check_numbers(scene, f"{path}, beside --guide {options.guide}")
     return scene

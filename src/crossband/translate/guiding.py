@@ -26,6 +26,7 @@ from torch import Tensor
 from crossband.core.own_files import replace_own
 from crossband.errors import CrossbandError, GuideError
 from crossband.model import Model
+from crossband.model.uncertain import GUIDED
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal
@@ -54,8 +55,10 @@ GUIDED_TAG = "CROSSBAND_GUIDED"
 ENCODING = "the encoding (--dtype, --out-scale, --out-offset, --nodata)"
 
 
-class Unguided:
-    """Writes windows as they are computed, without a guide; use as a context manager.
+class ResultFiles:
+    """Writes the windows of a result as they are computed; use as a context manager.
+
+    This one has no guide; those below correct the result by one.
 
     Args:
         unit: of what the network gives.
@@ -118,7 +121,7 @@ class Unguided:
 
 def guided(
     options: GuideOptions, model: Model, tile: TileOptions, scene: Scene, *, sure: bool = False
-) -> Unguided:
+) -> ResultFiles:
     """Open the guide of a result, where the options name one.
 
     Args:
@@ -147,7 +150,7 @@ def guided(
                 f"{model.name} takes a measurement of {', '.join(model.signature.guide)} as guide: "
                 "give --guide"
             )
-        return Unguided(model.signature.target_unit(scene.unit))
+        return ResultFiles(model.signature.target_unit(scene.unit))
     if not model.signature.guide:
         check_guide_options(options)
     if is_guide_folder(options.guide):
@@ -164,7 +167,7 @@ def guided(
     return (CorrectedNetwork if last else GuidedByNetwork)(options, guide)
 
 
-class GuidedByNetwork(Unguided):
+class GuidedByNetwork(ResultFiles):
     """Writes windows of a network that takes the guide as input.
 
     Args:
@@ -188,7 +191,7 @@ class GuidedByNetwork(Unguided):
         return super().begin(outputs, store)
 
     def calibrated_as(self) -> tuple[float, float]:
-        """See `Unguided.calibrated_as`."""
+        """See `ResultFiles.calibrated_as`."""
         return self._guide.calibrated_as()
 
     def close(self) -> None:
@@ -196,7 +199,7 @@ class GuidedByNetwork(Unguided):
         self._guide.close()
 
 
-class _Corrected(Unguided):
+class _Corrected(ResultFiles):
     """Stores windows as they are computed, and corrects them at the end.
 
     Attributes:
@@ -282,7 +285,11 @@ class Guided(_Corrected):
         CrossbandError: the guide cannot be used; see `GuideCorrection`.
     """
 
-    may_change: Sequence[str] = ("--guide", ENCODING)
+    @property
+    def may_change(self) -> Sequence[str]:  # type: ignore[override]  # read only
+        """See `ResultFiles`. Widths of guided results are computed for the guide."""
+        of_guide = any(name.startswith(GUIDED) for name in self.further)
+        return (ENCODING,) if of_guide else ("--guide", ENCODING)
 
     def __init__(
         self, options: GuideOptions, model: Model, tile: TileOptions, source: Scene
@@ -306,8 +313,7 @@ class Guided(_Corrected):
             ) from error
 
     def calibrated_as(self) -> tuple[float, float]:
-        """See `Unguided.calibrated_as`. The widths of the windows depend on the guide."""
-        self.may_change = (ENCODING,)
+        """See `ResultFiles.calibrated_as`."""
         return self._correction.calibrated_as()
 
     def close(self) -> None:

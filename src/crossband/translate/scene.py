@@ -48,7 +48,7 @@ from crossband.translate.familiarity import (
     counted,
     scene_familiarity,
 )
-from crossband.translate.guiding import ENCODING, Unguided, guided
+from crossband.translate.guiding import ENCODING, ResultFiles, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
 from crossband.translate.options import IntervalOptions, TranslateOptions
 from crossband.translate.provenance import (
@@ -111,7 +111,7 @@ def translate_scene(
         Interrupted, ClusterError: Ctrl-C or a lost cluster; finished windows are kept for `resume`.
     """
     output, read, tile, write = Path(output), options.read, options.tile, options.write
-    extra, sure, plain = index_paths(output, write.indices), options.interval, model
+    extra, sure = index_paths(output, write.indices), options.interval
     paths = (output, *extra.values(), *uncertain_paths(output, extra, sure))
     placed = names_being_placed(output) if write.resume else set()
     skip = skip or write.resume
@@ -122,12 +122,12 @@ def translate_scene(
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
-        correction, model, guide = _guided_model(model, scene, options, list(extra), stack)
-        tiling = _tiling(model, scene, options)
-        computer = (executor or LocalExecutor()).ready(model, tile)
-        grid, target = scene.grid.zoom(model.network.scale), tuple(model.signature.target)
+        correction, ready, calibrated = _guided_model(model, scene, options, list(extra), stack)
+        tiling = _tiling(ready, scene, options)
+        computer = (executor or LocalExecutor()).ready(ready, tile)
+        grid, target = scene.grid.zoom(ready.network.scale), tuple(ready.signature.target)
         conditions = SceneConditions(
-            model.network, scene.grid, tile.seed, tile.whole, correction.inputs
+            ready.network, scene.grid, tile.seed, tile.whole, correction.inputs
         )
         _check_not_guide(paths, correction)
         statistics.files, statistics.guide, statistics.guide_datetime = (
@@ -159,7 +159,7 @@ def translate_scene(
             "--index": ", ".join(sorted(extra)),
         }
         # First, as the model that computes intervals is another one: messages name what was asked.
-        known = interval_facts(sure, guide) | scene_facts(
+        known = interval_facts(sure, calibrated) | scene_facts(
             computer.key.identity, scene, {**dependencies, **correction.facts}
         )
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}
@@ -169,7 +169,7 @@ def translate_scene(
         outputs = [
             result,
             *index_outputs(result, extra),
-            *uncertain_outputs(model, result, extra, sure, scene.unit, read.sensor, guide),
+            *uncertain_outputs(ready, result, extra, sure, scene.unit, read.sensor, calibrated),
         ]
         before = [path.exists() for path in paths]
         if skip and is_up_to_date(
@@ -178,7 +178,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        tell = _tell_what_is_unlike(plain, scene, read.sensor, outputs, statistics, told=asked)
+        tell = _tell_what_is_unlike(model, scene, read.sensor, outputs, statistics, told=asked)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -198,7 +198,7 @@ def translate_scene(
 
 def _guided_model(
     model: Model, scene: Scene, options: TranslateOptions, extra: Sequence[str], stack: ExitStack
-) -> tuple[Unguided, Model, GuideClass | None]:
+) -> tuple[ResultFiles, Model, GuideClass | None]:
     """Open the guide, and return the model that computes what the options ask for.
 
     Args:
@@ -323,7 +323,7 @@ def _checked_paths(
         yield
 
 
-def _check_not_guide(paths: Sequence[Path], correction: Unguided) -> None:
+def _check_not_guide(paths: Sequence[Path], correction: ResultFiles) -> None:
     """Raise OutputError where a result would replace a file of its guide."""
     for path in paths:
         if any(same_file(path, name) for name in correction.guide_files):
@@ -338,7 +338,7 @@ def _cog(paths: Sequence[Path], compress: str | None, blocksize: int | None) -> 
 
 
 def _finish(
-    correction: Unguided,
+    correction: ResultFiles,
     outputs: Sequence[OutputFile],
     scene: Scene,
     store: Store,
