@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import sys
 import warnings
 import zlib
@@ -397,7 +398,7 @@ def test_packs_that_cannot_be_read(pairs, tmp_path):
     (packed / "pack.json").write_text(json.dumps(about | {"version": 99}))
     with pytest.raises(ManifestError, match=r"a pack of version 99, but .* pack it anew"):
         manifest.read(packed)
-    (packed / "pack.json").write_text("{}")
+    (packed / "pack.json").write_text("{")
     with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
         manifest.read(packed)
     (packed / "pack.json").write_text(json.dumps(about))
@@ -551,11 +552,23 @@ def test_a_pack_of_others_and_sizes_that_are_none(packed):
     (packed / "pack.json").write_text(text)
     with pytest.raises(ManifestError, match=r"no pack of Crossband: its format is 'theirs'"):
         manifest.read(packed)
+    for other in ("{}", "[]", "null", "5"):
+        (packed / "pack.json").write_text(other)
+        with pytest.raises(ManifestError, match=r"no object of JSON|no pack of Crossband"):
+            manifest.read(packed)
     shards = json.dumps(about["shards"]).replace(str(about["shards"][0]["bytes"]), "1e400")
     text = json.dumps(about | {"shards": 0}).replace('"shards": 0', f'"shards": {shards}')
     (packed / "pack.json").write_text(text)
     with pytest.raises(ManifestError, match=r"pack.json: cannot be read"):
         manifest.read(packed)
+
+
+def test_a_server_that_does_not_answer(tmp_path):
+    pytest.importorskip("aiohttp", reason="fsspec's http needs aiohttp")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ManifestError, match="the server cannot be reached"):
+        manifest.read(f"http://127.0.0.1:{port}/packed")
 
 
 def test_files_of_others_stay_in_a_pack_that_is_replaced(pairs, tmp_path):

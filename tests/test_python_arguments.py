@@ -335,3 +335,24 @@ def test_a_warning_names_the_line_that_called(folder, scene, tmp_path):
     with pytest.warns(CrossbandWarning) as heard:
         model(torch.full((3, 8, 8), 5000.0))
     assert [w.filename for w in heard] == [__file__]
+
+
+@pytest.mark.parametrize("number", [20240501, 20240501.0, np.int64(20240501)])
+def test_dates_that_are_numbers_are_of_digits(number, tiny_model, scene):
+    model = crossband.load(tiny_model)
+    found = model.series([scene], dates=[number])
+    assert found["time"].values.astype("datetime64[D]").tolist() == [np.datetime64("2024-05-01")]
+    for none in (True, "2024-W18-3", 5, object()):
+        assert "date" in refused(lambda none=none: model.series([scene], dates=[none]))
+
+
+def test_a_model_in_onnx_says_that_it_has_no_intervals(folder, scene, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx")
+    from crossband.model.exporting.onnx_file import on_onnx_runtime
+
+    model = on_onnx_runtime(crossband.load(folder))
+    for option in ({"interval": 0.9}, {"familiarity": True}):
+        words = refused(
+            lambda option=option: model.translate(scene, tmp_path / "out.tif", **option)
+        )
+        assert "computes no intervals and no familiarity" in words

@@ -597,6 +597,10 @@ def test_a_guide_corrects_the_file(client, scene, make_raster, tmp_path):
         ({"sensor": "nothing"}, "nothing"),
         ({"familiarity": True}, "no calibration"),
         ({"interval": "0.9"}, "no calibration"),
+        ({"interval": "nan"}, "a share between 0 and 1"),
+        ({"interval": "2"}, "a share between 0 and 1"),
+        ({"guide": "root:s.tif", "guide_bands": "nir=9"}, "9"),
+        ({"guide": "root:s.tif", "guide_sensor": "none"}, "none"),
     ],
 )
 def test_an_order_that_cannot_be_carried_out_is_refused(client, scene, tmp_path, more, words):

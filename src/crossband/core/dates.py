@@ -52,6 +52,8 @@ class Date:
         if month is not None:
             return cls.of_month(int(month[1]), int(month[2]))
         words = re.sub(r"^(\d{4})[:/](\d\d)[:/](\d\d)", r"\1-\2-\3", text.strip())
+        if not re.match(r"\d{4}-?\d\d-?\d\d", words, re.ASCII):  # as days of weeks
+            raise ValueError(f"{text!r:.60} is no date as 2024-05-01")
         found = datetime.fromisoformat(words)
         day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", words) is not None
         zoned = found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -55,6 +55,7 @@ from crossband.evaluation.rows import judged_rows, select_split, train_rows
 from crossband.metrics import DATA_RANGE, GUARD, MODEL, as_json, describe
 from crossband.model import Model, identity, load
 from crossband.model.files import METRICS_FILE
+from crossband.raster.remote import address
 from crossband.translate.options import IntervalOptions, WriteOptions
 from crossband.translate.stream import Progress
 
@@ -219,7 +220,7 @@ def evaluate(
             "crossband": __version__,
             "made_from": made_from,
             "manifest": {
-                "path": str(manifest),
+                "path": address(manifest),
                 "sha256": sha256,
                 "split": split,
                 "n_rows": len(rows),

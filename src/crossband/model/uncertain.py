@@ -125,6 +125,11 @@ def calibration_of(model: Model) -> Calibration:
     Raises:
         ModelError: it has none.
     """
+    if model.network.runtime is not None:
+        raise ModelError(
+            f"{model.name}: {model.network.runtime} computes no intervals and no familiarity; take "
+            "the model folder, without --engine"
+        )
     if model.calibration is None:
         raise ModelError(
             f"{model.name}: the model has no calibration of these weights, so no intervals and no "

@@ -7,13 +7,15 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from crossband.core.atomic import check_file
-from crossband.core.dates import Date
+from crossband.core.dates import Date, cell_text
 from crossband.errors import CrossbandError, InputError, ManifestError, OutputError
 from crossband.jobs.dates import DatedScene, date_of_scene
 from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
@@ -95,8 +97,11 @@ def dated_tasks(
         raise InputError("a series needs at least one scene")
     for (one, _), (other, _) in pairwise(scenes):
         if one.date.time == other.date.time and not same_times:
+            both = f"both of {one.date}"
+            if str(one.date) != str(other.date):
+                both = f"of {one.date} and {other.date}, which are one time: a month is its middle"
             raise InputError(
-                f"{one.source.label} and {other.source.label} are both of {one.date}; a stack "
+                f"{one.source.label} and {other.source.label} are {both}; a stack "
                 f"holds one scene of a time: say the time of day, mosaic them, or give --no-stack"
             )
     out, taken = [], dict[Path, DatedScene]()
@@ -133,10 +138,22 @@ def _plain(inputs: Sequence[str], dates: Sequence[Any] | None, others: bool) -> 
     out = []
     for text, date in zip(inputs, dates, strict=True):
         (source,) = expand_inputs([text])
-        own = pd.Timestamp(date).isoformat() if not isinstance(date, str) else date
-        whole = own.removesuffix("T00:00:00")  # of a date without time of day
-        out.append(SceneInput(source.path, source.stem, source.label, row={"date": whole}))
+        out.append(SceneInput(source.path, source.stem, source.label, row={"date": _text(date)}))
     return out
+
+
+def _text(date: Any) -> str:
+    """Return a date as a manifest states it; CrossbandError for what is none.
+
+    A number is one of digits, as 20240501: pandas takes it for nanoseconds since 1970.
+    """
+    if isinstance(date, Real) and not isinstance(date, bool | np.timedelta64):
+        return cell_text(date)
+    try:
+        own = date if isinstance(date, str) else pd.Timestamp(date).isoformat()
+    except (TypeError, ValueError) as error:
+        raise CrossbandError(f"dates: {date!r:.60} is no date") from error
+    return own.removesuffix("T00:00:00")  # of a date without time of day
 
 
 def _check_rows(found: Sequence[SceneInput]) -> None:

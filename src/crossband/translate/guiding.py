@@ -11,7 +11,7 @@ tried without computing the scene again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from crossband.model.uncertain import GUIDED
 from crossband.raster.blocks import BlockReader, ReadStats
 from crossband.raster.encoding import Encoding
 from crossband.raster.gdal import gdal
-from crossband.raster.grid import Box
+from crossband.raster.grid import Box, Window
 from crossband.raster.journal import Store
 from crossband.raster.open import open_scene
 from crossband.raster.output import OutputFile, write_error
@@ -42,6 +42,7 @@ from crossband.translate.guide_folder import choose_guide, is_guide_folder
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.residual import Corrected
 from crossband.translate.stream import compute_index_values
+from crossband.translate.threads import Prefetcher
 from crossband.translate.tiles import plan_tiles
 from crossband.translate.trained_guide import TrainedGuide
 from crossband.translate.uncertain_bands import PLAIN, FurtherBands, GuidedIntervals
@@ -341,6 +342,8 @@ def _write(
 ) -> None:
     """Write the corrected values and what is made of them, window by window.
 
+    Another thread reads the next windows, and so corrects them, meanwhile.
+
     Args:
         corrected: the result.
         outputs: the file of the result, followed by the others.
@@ -348,31 +351,49 @@ def _write(
         further: the network's other channels, an open dataset; None where no file needs them.
         measured: says where the guide is valid.
     """
+    read = _read_windows(corrected, outputs, source, further, measured)
+    with Prefetcher(read, depth=1) as ready:
+        for box, window, known, beside, there in ready:
+            outputs[0].write(box, window.values, window.mask)
+            for output in outputs[1:]:
+                if output.content is None:
+                    name = output.bands[0]
+                    made = compute_index_values(name, known, window.mask, corrected.unit)
+                elif isinstance(output.content, GuidedIntervals | GuidedWidths):
+                    made = output.content(known, beside, window.mask, there)
+                else:
+                    made = output.content(known, beside, window.mask)
+                output.write(box, *made)
+
+
+def _read_windows(
+    corrected: Corrected,
+    outputs: Sequence[OutputFile],
+    source: Scene,
+    further: Any,
+    measured: Callable[[Box], NDArray[np.bool_]],
+) -> Generator[tuple[Box, Window, dict[str, NDArray[Any]], Any, Any], None, None]:
+    """Yield rectangles, their corrected values, and what files beside the result are made of.
+
+    These are the bands, the network's other channels, and where the guide is valid; None where no
+    file needs them. See `_write` for the arguments.
+    """
     grid = corrected.grid
     boxes = [tile.core for tile in plan_tiles(grid.height, grid.width, SIDE, 0, 1)]
     # Indices are computed from source and result; where that has finer pixels, from it alone.
     both = len(outputs) > 1 and grid.box == source.grid.box
-    windows = BlockReader(source, ReadStats()).windows(boxes) if both else None
-    for box in boxes:
-        window = corrected.read(box)
-        outputs[0].write(box, window.values, window.mask)
-        if len(outputs) == 1:
-            continue
-        known: dict[str, NDArray[Any]] = {}
-        if windows is not None:
-            seen = next(windows)
-            known = dict(zip(seen.bands, seen.values, strict=True))
-        known |= dict(zip(corrected.bands, window.values, strict=True))
-        beside = None if further is None else further.read(window=at(box))
-        for output in outputs[1:]:
-            if output.content is None:
-                made = compute_index_values(output.bands[0], known, window.mask, corrected.unit)
-            elif isinstance(output.content, GuidedIntervals | GuidedWidths):
-                assert beside is not None
-                made = output.content(known, beside, window.mask, measured(box))
-            else:
-                made = output.content(known, beside, window.mask)
-            output.write(box, *made)
+    guided_too = any(isinstance(o.content, GuidedIntervals | GuidedWidths) for o in outputs)
+    with gdal(**OPTIONS):
+        windows = BlockReader(source, ReadStats()).windows(boxes) if both else None
+        for box in boxes:
+            window = corrected.read(box)
+            known: dict[str, NDArray[Any]] = {}
+            if windows is not None:
+                seen = next(windows)
+                known = dict(zip(seen.bands, seen.values, strict=True))
+            known |= dict(zip(corrected.bands, window.values, strict=True))
+            beside = None if further is None else further.read(window=at(box))
+            yield box, window, known, beside, measured(box) if guided_too else None
 
 
 def at(box: Box) -> RasterWindow:

@@ -122,7 +122,7 @@ def translate_scene(
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
-        correction, ready, calibrated = _guided_model(model, scene, options, list(extra), stack)
+        correction, ready, calibrated = guided_model(model, scene, options, list(extra), stack)
         tiling = _tiling(ready, scene, options)
         computer = (executor or LocalExecutor()).ready(ready, tile)
         grid, target = scene.grid.zoom(ready.network.scale), tuple(ready.signature.target)
@@ -196,7 +196,7 @@ def translate_scene(
     return output
 
 
-def _guided_model(
+def guided_model(
     model: Model, scene: Scene, options: TranslateOptions, extra: Sequence[str], stack: ExitStack
 ) -> tuple[ResultFiles, Model, GuideClass | None]:
     """Open the guide, and return the model that computes what the options ask for.

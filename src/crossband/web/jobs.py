@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from crossband.core.warned import collected_warnings
 from crossband.errors import CrossbandError, InputError, OutputError
 from crossband.jobs.run import check_options
 from crossband.model import Model
-from crossband.model.uncertain import calibration_of
+from crossband.model.calibration import check_level
 from crossband.raster.open import open_scene
 from crossband.translate.index_files import check_indices, index_paths
 from crossband.translate.options import (
@@ -34,9 +35,8 @@ from crossband.translate.options import (
     TranslateOptions,
     WriteOptions,
 )
-from crossband.translate.scene import translate_scene
+from crossband.translate.scene import guided_model, translate_scene
 from crossband.translate.statistics import Statistics
-from crossband.translate.uncertain_files import ready_model
 from crossband.translate.window import check_source
 from crossband.web.places import ID, Place, Places, new_id
 from crossband.web.previews import Models
@@ -196,10 +196,11 @@ class Jobs:
         if model.signature.guide and not order.choice.guide:
             bands = ", ".join(model.signature.guide)
             raise InputError(f"{model.name} takes a measurement of {bands} as guide: choose one")
+        named = [self._places.find(name) for name in (order.choice.guide,) if name]
         try:
             self._check(order, model, place)
         except CrossbandError as error:
-            raise own_words(error, place) from error
+            raise own_words(error, place, *named) from error
         job = Job(new_id(), order, place.name, created=time.time())
         with self._changed:
             if len(self._queue) >= WAITING:
@@ -215,14 +216,14 @@ class Jobs:
         """Raise CrossbandError for an order that would fail as soon as its turn comes."""
         options = self._options(order)
         check_options(model, options)
-        if order.intervals.wanted:
-            calibration_of(model)
-        with open_scene(place.path, options.read, needed=model.signature.source) as scene:
+        if (level := order.intervals.interval) is not None:
+            check_level(level, order.intervals.promise)
+        with ExitStack() as stack, collected_warnings():
+            scene = open_scene(place.path, options.read, needed=model.signature.source)
+            stack.enter_context(scene)
             check_source(model, scene.unit, scene.bands)
-            if not order.choice.guide:  # it may give the result another unit
-                paths = index_paths(Path("out.tif"), order.indices)
-                check_indices(model, scene, paths, model.signature.target_unit(scene.unit))
-                ready_model(model, order.intervals, scene.unit, extra=order.indices)
+            files, _, _ = guided_model(model, scene, options, order.indices, stack)
+            check_indices(model, scene, index_paths(Path("x.tif"), order.indices), files.unit)
 
     def get(self, text: str) -> Job:
         """Return a job.

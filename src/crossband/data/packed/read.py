@@ -175,11 +175,16 @@ class Pack:
         try:
             with self.open_file(ABOUT) as file:
                 about = parse_strict_json(file.read(MOST_TEXT).decode())
-            kind, version = about["format"], about["version"]
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            why = _why_unreachable(error)
+            if why is not None:
+                raise ManifestError(f"{root}: the server cannot be reached: {why}") from error
             raise ManifestError(f"{root}: no pack: there is no {ABOUT} in it") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise ManifestError(f"{root}/{ABOUT}: cannot be read: {error}") from error
+        if not isinstance(about, dict):
+            raise ManifestError(f"{root}/{ABOUT}: cannot be read: it is no object of JSON")
+        kind, version = about.get("format"), about.get("version")
         if kind != FORMAT:
             raise ManifestError(f"{root}: no pack of Crossband: its format is {kind!r:.60}")
         if type(version) is not int or version not in (UNCHECKED, VERSION):
@@ -205,7 +210,7 @@ class Pack:
                 limits = replace(usual, bytes=max(usual.bytes, stored))
                 files = read_arrow(file, limits).to_pydict()
             # The index is no larger than what it is about.
-            because = f"its shards hold {stored:,} bytes; is one cut off?"
+            because = f"its shards hold {stored:,} bytes; is one cut off or missing?"
             rows = stored // LEAST_BLOCK
             limits = TableLimits(rows, usual.columns, stored, stored, because)
             with self.open_table(BLOCKS) as file:
@@ -411,6 +416,17 @@ def _integers(values: pyarrow.Array | pyarrow.ChunkedArray, end: int) -> NDArray
     if len(found) != len(values) or (len(found) and not 0 <= found.min() <= found.max() < end):
         raise ValueError("a number that is missing or out of its range")
     return found
+
+
+def _why_unreachable(error: BaseException) -> str | None:
+    """Return why a server gave no answer; None where it did, and has no such file.
+
+    fsspec says of both that the file is not found.
+    """
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OSError) and getattr(cause, "status", None) is None:
+        return str(cause) or type(cause).__name__
+    return None
 
 
 def _retry(do: Callable[[], T]) -> T:
