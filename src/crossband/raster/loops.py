@@ -25,7 +25,9 @@ def _box_sums(
 ) -> None:
     """Sum an image over upright rectangles, as integers of fixed point.
 
-    Sums over whole pixels are then exact, so that they do not depend on the window.
+    Sums over whole pixels are then exact, so that they do not depend on the window. They are
+    differences of sums from the upper left corner (Crow 1984, "Summed-area tables"). These may wrap
+    around, and so may the differences, back to what they are.
 
     Args:
         values: [C, H, W], finite.
@@ -37,7 +39,21 @@ def _box_sums(
         area: receives the valid area, [n].
     """
     bands, height, width = values.shape
-    found = np.empty(bands, np.int64)
+    full = mask.all()
+    table = np.empty((bands, height + 1, width + 1), np.int64)
+    valid = np.empty((0, 0) if full else (height + 1, width + 1), np.int32)
+    table[:, 0], table[:, :, 0], valid[:1], valid[:, :1] = 0, 0, 0, 0
+    for r in range(height):
+        for band in range(bands):
+            line = np.int64(0)
+            for c in range(width):
+                if mask[r, c]:
+                    line += np.int64(np.rint(values[band, r, c] * units))
+                table[band, r + 1, c + 1] = table[band, r, c + 1] + line
+        count = np.int32(0)
+        for c in range(0 if full else width):
+            count += mask[r, c]
+            valid[r + 1, c + 1] = valid[r, c + 1] + count
     for n in range(low.shape[1]):
         rows, down = _pieces(low[0, n], high[0, n])
         columns, across = _pieces(low[1, n], high[1, n])
@@ -46,21 +62,18 @@ def _box_sums(
             west, east = min(columns[j], width), min(columns[j + 1], width)
             for i in range(3):
                 top, bottom = min(rows[i], height), min(rows[i + 1], height)
-                sign = (1 if east >= west else -1) * (1 if bottom >= top else -1)
                 share = across[j] * down[i]
                 if share == 0:
                     continue
-                found[:] = 0
-                count = 0
-                for r in range(min(top, bottom), max(top, bottom)):
-                    for c in range(min(west, east), max(west, east)):
-                        if mask[r, c]:
-                            count += 1
-                            for band in range(bands):
-                                found[band] += np.int64(np.rint(values[band, r, c] * units))
-                area[n] += share * (sign * count)
+                count = (bottom - top) * (east - west)
+                if not full:
+                    count = valid[bottom, east] - valid[top, east]
+                    count += valid[top, west] - valid[bottom, west]
+                area[n] += share * count
                 for band in range(bands):
-                    sums[band, n] += share * (sign * found[band])
+                    found = table[band, bottom, east] - table[band, top, east]
+                    found += table[band, top, west] - table[band, bottom, west]
+                    sums[band, n] += share * found
 
 
 box_sums = compiled(_box_sums)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from crossband.core.cubic import cubic_weights
-from crossband.raster.grid import Grid
+from crossband.raster.grid import Box, Grid
 from crossband.raster.places import KNOT, places, row_parts
 
 Array = NDArray[np.float64]
@@ -57,13 +58,8 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
     made = np.zeros((len(values), to.height * to.width), np.float32)
     valid = np.zeros(to.height * to.width, bool)
     image = _Image(values, mask)
-    for part in row_parts(to):
-        rows, columns = (at.ravel() for at in places(to.crop(part), of))
-        inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
-        # 0 is the first pixel's centre
-        at = rows[_chosen(inside)] - 0.5, columns[_chosen(inside)] - 0.5
+    for part, at, inside, widths in _placed(to, of):
         result, there = np.empty((len(values), len(at[0])), np.float32), np.ones(len(at[0]), bool)
-        widths = _widths(to.crop(part), of, inside)
         narrow = np.ones_like(there) if widths is None else (widths == 1.0).all(axis=0)
         quick = narrow & image.is_whole(*at)
         result[:, _chosen(quick)] = image.cubic(*(a[_chosen(quick)] for a in at))
@@ -80,6 +76,30 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
         valid[own] = inside
     shape = to.height, to.width
     return made.reshape(-1, *shape), valid.reshape(shape)
+
+
+def _placed(to: Grid, of: Grid) -> Iterator[tuple[Box, tuple[Array, Array], Mask, Array | None]]:
+    """Yield parts of a grid, and where their pixels lie on another one.
+
+    These are rows and columns of those within it, counted from its first pixel's centre, which ones
+    these are, and their sizes, see `_widths`. Another thread finds those of the next part.
+    """
+
+    def place(part: Box) -> tuple[Box, tuple[Array, Array], Mask, Array | None]:
+        own = to.crop(part)
+        rows, columns = (at.ravel() for at in places(own, of))
+        inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
+        at = rows[_chosen(inside)] - 0.5, columns[_chosen(inside)] - 0.5
+        return part, at, inside, _widths(own, of, inside)
+
+    first, *others = row_parts(to)
+    found = place(first)
+    with ThreadPoolExecutor(1) as pool:  # it starts its thread with the first task
+        for part in others:
+            ahead = pool.submit(place, part)
+            yield found
+            found = ahead.result()
+    yield found
 
 
 def _chosen(mask: Mask) -> Mask | slice:
