@@ -112,6 +112,26 @@ def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
     assert model.baselines["mean"](source).mean().item() == pytest.approx(0.21, abs=0.01)
 
 
+def test_a_runs_configuration_gives_its_baselines_again(pairs, quick, tmp_path):
+    """It states the default precision, where the recipe of the perceptron has one of its own."""
+    words = ["--method.max_steps=2", "--data.steps=2", f"--baselines=[{quick('mlp')}]"]
+    first = fit(RECIPE, options(pairs, *words, "--blend={mlp: 0.5}"), tmp_path / "a")
+    again = fit(tmp_path / "a" / "config.yaml", [], tmp_path / "b")
+    assert same_weights(again, first)
+    found = [
+        json.loads((tmp_path / run / "checkpoints/baselines/mlp/model.json").read_text())["about"]
+        for run in "ab"
+    ]
+    assert found[0] == found[1]
+    config = found[0]["fitted_from"]["config"]
+    assert config["precision"] == "fp32"
+    assert config["data"]["init_args"]["balance"] == ["group"]
+    stated = fit(RECIPE, options(pairs, *words, "--precision=bf16"), tmp_path / "c")
+    assert stated.is_dir()
+    kept = tmp_path / "c" / "checkpoints/baselines/mlp/model.json"
+    assert json.loads(kept.read_text())["about"]["fitted_from"]["config"]["precision"] == "bf16"
+
+
 def test_without_baselines_there_is_no_blend_and_the_end_says_what_to_type(
     line_pairs, tmp_path, capsys
 ):
@@ -444,9 +464,8 @@ def test_a_resumed_run_takes_the_baselines_that_are_finished(
     trained = []
     monkeypatch.setattr(TrainingRun, "train", lambda run, resume=False: trained.append(run.title))
     settings = recipe_parser.parse(recipe.load(tmp_path / "run" / "config.yaml"))
-    config = recipe.load(tmp_path / "run" / "config.yaml")
     kept = tmp_path / "run" / "checkpoints" / "baselines"
-    found = fit_baselines.fit_baselines(config, settings, False, StopRequest(), kept)
+    found = fit_baselines.fit_baselines(settings, False, StopRequest(), kept)
     assert not trained
     found["linear"].save(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == before

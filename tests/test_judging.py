@@ -207,6 +207,20 @@ def test_classes_of_a_column():
     texts, order = classify(many)
     assert order == ["0 to 24.75", "24.75 to 49.5", "49.5 to 74.25", "74.25 to 99"]
     assert [texts.count(name) for name in order] == [25, 25, 25, 25]
+    written = pd.Series([*map(str, range(100)), None])  # as a CSV has it
+    assert classify(written)[1] == [
+        "0 to 24.75",
+        "24.75 to 49.5",
+        "49.5 to 74.25",
+        "74.25 to 99",
+        "unknown",
+    ]
+    assert classify(pd.Series(["10", "2", None]))[1] == ["2", "10", "unknown"]
+    assert classify(pd.Series(["10.5", "-2"]))[1] == ["-2", "10.5"]
+    codes = [f"{n:03}" for n in range(20)]
+    assert classify(pd.Series(codes)) == (codes, codes)
+    assert classify(pd.Series([12345678, 9]))[1] == ["9", "12345678"]
+    assert classify(pd.Series([None, None], dtype=object)) == (["unknown"] * 2, ["unknown"])
 
 
 # ---- files that another tool made -------------------------------------------------------------

@@ -732,5 +732,5 @@ def test_a_pack_whose_shard_is_cut_off_says_so(packed):
     shard.write_bytes(shard.read_bytes()[:600])
     with pytest.raises((ManifestError, UnreadableError)) as error:
         reader(packed).read(0, Box(0, 0, 8, 8))
-    assert "its shards hold 600 bytes; is one cut off?" in str(error.value)
+    assert "its shards hold 600 bytes; is one cut off or missing?" in str(error.value)
     assert "CROSSBAND_MAX_ROWS" not in str(error.value)

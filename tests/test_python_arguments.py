@@ -88,6 +88,7 @@ def test_changed_weights_have_no_hash_and_no_calibration(folder, scene, tmp_path
     assert "save it first" in refused(lambda: export_stac(model, tmp_path / "item.json"))
     with rioxarray.open_rasterio(model.translate(scene, tmp_path / "b.tif")) as made:
         assert not made.attrs.get("CROSSBAND_WEIGHTS_SHA256")
+        assert made.attrs["CROSSBAND_MODEL"] == f"{model.name} (weights that are in no file)"
     with pytest.raises(ModelError, match="of other weights"):
         model.calibration = crossband.load(folder).calibration
     change(model, 1 / 1.5)

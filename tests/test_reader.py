@@ -335,3 +335,53 @@ def test_a_target_of_another_place_is_refused(left, lies, make_raster, tmp_path)
         return
     with pytest.raises(ManifestError, match=r"row 1: by their georeference, .* do not overlap"):
         reader.info(0)
+
+
+# A target with a radiometry of its own.
+
+
+@pytest.fixture
+def halves(tmp_path, make_raster):
+    """Write a source and a target of one sensor, without units in the files."""
+    make_raster("rgb.tif", values(1)[:3], names=NAMES[:3], unit=None)
+    make_raster("nir.tif", values(1)[3:], names=NAMES[3:], unit=None)
+    row = {"source": "rgb.tif", "target": "nir.tif", "sensor": "reflectance"}
+    return lambda **cells: PairReader(manifest.read(write(tmp_path, [row | cells])), SIGNATURE)
+
+
+def test_a_target_without_a_sensor_has_its_own_cells(halves):
+    plain = halves(scale=1e-4, offset=0.0).read(0, Box(0, 0, 8, 8))
+    other = halves(scale=1e-4, offset=0.0, target_scale=2e-4, target_offset=0.0)
+    found = other.read(0, Box(0, 0, 8, 8))
+    np.testing.assert_array_equal(found.source, plain.source)
+    np.testing.assert_allclose(found.target, 2 * plain.target, rtol=1e-6)
+    stored = round(float(plain.target[0, 2, 3]) * 1e4)
+    hole = halves(scale=1e-4, offset=0.0, target_nodata=stored).read(0, Box(0, 0, 8, 8))
+    np.testing.assert_array_equal(hole.mask.squeeze(), plain.target[0] != plain.target[0, 2, 3])
+    assert not hole.mask.squeeze()[2, 3]
+
+
+def test_a_target_of_unknown_unit_names_its_columns(halves):
+    with pytest.raises(ManifestError) as error:
+        halves(scale=1e-4, offset=0.0, target_sensor="naip").read(0, Box(0, 0, 8, 8))
+    assert "give the column target_scale and the column target_offset" in str(error.value)
+    with pytest.raises(ManifestError, match="declare them in the column sensor "):
+        halves(sensor=None).read(0, Box(0, 0, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("written", "groups"),
+    [
+        (["7.0", "8.0", ""], ["7", "8", None]),  # pandas wrote integers
+        (["1", "1.0", "2"], ["1", "1.0", "2"]),  # two groups
+        (["v1.0", "2.0", "3"], ["v1.0", "2.0", "3"]),
+    ],
+)
+def test_groups_keep_their_texts(halves, tmp_path, written, groups):
+    path = tmp_path / "groups.csv"
+    halves()
+    lines = [f"rgb.tif,nir.tif,{group}\n" for group in written]
+    path.write_text("source,target,group\n" + "".join(lines))
+    found = manifest.read(path)["group"].tolist()
+    assert found[:2] == groups[:2]
+    assert found[2] == (groups[2] or found[2])

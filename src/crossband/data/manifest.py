@@ -9,7 +9,7 @@ Columns (`source` and `target` are required, everything else may be missing or e
 | source_bands, target_bands | `red=3,green=2,blue=1`: band numbers, or names in the file |
 | sensor, target_sensor | name in the sensor table; the target's is the source's where empty |
 | scale, offset, nodata | physical = stored x scale + offset, over the file's and the sensor's own |
-| target_scale, target_offset, target_nodata | the same for the target; see `TARGET_OWN` |
+| target_scale, target_offset, target_nodata | the same for a target that differs; `TARGET_OWN` |
 | split | `train`, `val` or `test`; without the column a hash of the group decides |
 | split_by | origin of the split, as `split.json`: such a split may cut groups |
 | group | rows that a split keeps together: scene, flight, video; the file where empty |
@@ -81,8 +81,8 @@ NUMBERS = (
 )
 #: Sizes of numbers above which they are no place or no pixel on the Earth.
 LARGEST = {"lon": 360.0, "lat": 90.0, "gsd": 4e7}
-#: Columns of the radiometry of a target with a sensor of its own. Other targets share the
-#: radiometry of the source.
+#: Columns of a target's own radiometry. Without a sensor of its own, it has that of the source
+#: where these are empty; scale and offset belong together.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
 
 
@@ -304,8 +304,7 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
     """Convert the columns of the table above to their types, and add missing ones, empty."""
     for column in TEXT:
         if column in table.columns:
-            texts = [_without_fraction(_text(v)) for v in table[column]]
-            table[column] = pd.Series(texts, dtype=object)
+            table[column] = _texts(table[column])
         elif column != "split":
             table[column] = pd.Series([None] * len(table), dtype=object)
     for column in NUMBERS:
@@ -383,9 +382,16 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _without_fraction(text: str | None) -> str | None:
-    """Return 7 for 7.0, as pandas writes a group 7 in a column with empty cells."""
-    return None if text is None else re.sub(r"^(-?\d+)\.0$", r"\1", text)
+def _texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the texts of a column; 7 for 7.0, where pandas has written integers as floats.
+
+    It does so in a column with empty cells, and then in each cell.
+    """
+    texts = [_text(value) for value in column]
+    found = [re.fullmatch(r"(-?\d+)\.0", text) for text in texts if text is not None]
+    if all(found):
+        texts = [text and text.removesuffix(".0") for text in texts]
+    return pd.Series(texts, dtype=object)
 
 
 def _number(manifest: Path, row: int, column: str, value: Any) -> float:

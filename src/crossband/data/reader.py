@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from crossband.data.degrade import Degradation, coarse_mask, parse_degradation
 from crossband.data.open_scenes import OpenScenes
 from crossband.data.packed.read import Packs
 from crossband.data.rows import (
+    columns_in_words,
     explain_bands,
     guide_age,
     guide_options,
@@ -319,19 +320,20 @@ class PairReader:
             raise ManifestError(f"{name_of(row)}: {error}") from error
 
     def _with_target(self, row: Mapping[str, Any], use: Callable[[None, Scene], T]) -> T:
-        """Open only the target of a row; its own columns describe it, or those of the source."""
+        """Open only the target of a row."""
         if pd.isna(row["target"]):
             raise ManifestError("it has no target to make the source from")
         if self.degradation is None and pd.isna(row["degradation"]):
             self._check_alone("source")
-        with self._side(row, "target", alone=True) as two:
+        with self._side(row, "target") as two:
             return use(None, two)
 
-    def _side(
-        self, row: Mapping[str, Any], side: str, *, alone: bool = False
-    ) -> AbstractContextManager[Scene]:
+    @contextmanager
+    def _side(self, row: Mapping[str, Any], side: str) -> Iterator[Scene]:
         needed = self.signature.source if side == "source" else self.signature.target
-        return self.scenes(row[side], row_options(row, side, needed, alone=alone), needed)
+        options = row_options(row, side, needed)
+        with columns_in_words(side), self.scenes(row[side], options, needed) as scene:
+            yield scene
 
     def _one_file(self, row: Mapping[str, Any]) -> bool:
         """Return whether source and target can be read at once: one file, one radiometry.

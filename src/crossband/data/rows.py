@@ -7,7 +7,9 @@ them read the same pixels. It needs no torch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -16,7 +18,7 @@ from crossband.core.dates import Date, date_cell, days_apart
 from crossband.data.manifest import TARGET_OWN
 from crossband.data.packed.raster import PackedRaster
 from crossband.data.packed.read import Packs, is_packed
-from crossband.errors import BandError, InputError, ManifestError
+from crossband.errors import BandError, InputError, ManifestError, UnitError
 from crossband.raster.acquired import acquisition_date
 from crossband.raster.bands import parse_bands
 from crossband.raster.grid import Box
@@ -24,25 +26,26 @@ from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 
+#: Columns that map stored numbers to physical values.
+MAPPING = ("scale", "offset")
 
-def open_side(
-    row: Mapping[str, Any], side: str, needed: list[str], *, alone: bool = False
-) -> Scene:
+
+def open_side(row: Mapping[str, Any], side: str, needed: list[str]) -> Scene:
     """Open the source or the target of a row for reading the bands `needed`.
 
     Args:
         row: of the table that `manifest.read` returns.
         side: `source` or `target`.
         needed: common names, in the order in which they are read.
-        alone: the other side is not read.
 
     Raises:
         InputError, BandError, UnitError: see `open_scene`.
         ManifestError: a window that cannot be parsed.
     """
-    options = row_options(row, side, needed, alone=alone)
+    options = row_options(row, side, needed)
     try:
-        return open_scene(row[side], options, needed=needed, opened=packed_file(row, side))
+        with columns_in_words(side):
+            return open_scene(row[side], options, needed=needed, opened=packed_file(row, side))
     except BandError as error:
         raise BandError(explain_bands(error, row, {side: needed})) from error
 
@@ -71,11 +74,24 @@ def explain_bands(error: BandError, row: Mapping[str, Any], needed: Mapping[str,
     return words.replace("declare --sensor NAME", f"declare the sensor in the column {sensor}")
 
 
+@contextmanager
+def columns_in_words(side: str) -> Iterator[None]:
+    """Name the columns of a side in messages about units; a manifest has no options."""
+    try:
+        yield
+    except UnitError as error:
+        prefix = {"source": "", "target": "target_", "guide": "guide_"}[side]
+        words = re.sub(r"--(sensor|scale|offset|nodata)\b", rf"the column {prefix}\1", str(error))
+        raise UnitError(words.replace("declare them: ", "declare them in ")) from error
+
+
 def open_guide(row: Mapping[str, Any], needed: list[str]) -> Scene:
     """Open the guide of a row for reading the bands `needed`; see `open_side`."""
     options = guide_options(row, needed)
     try:
-        return open_scene(row["guide"], options, needed=needed, opened=packed_file(row, "guide"))
+        with columns_in_words("guide"):
+            file = packed_file(row, "guide")
+            return open_scene(row["guide"], options, needed=needed, opened=file)
     except BandError as error:
         raise BandError(explain_bands(error, row, {"guide": needed})) from error
 
@@ -120,29 +136,16 @@ def _date_of(path: str) -> Date | None:
     return None if is_packed(path) else acquisition_date(path)
 
 
-def row_options(
-    row: Mapping[str, Any], side: str, needed: list[str], *, alone: bool = False
-) -> ReadOptions:
+def row_options(row: Mapping[str, Any], side: str, needed: list[str]) -> ReadOptions:
     """Return how the source or the target of a row is read; see `open_side`."""
     bands = _bands(row, f"{side}_bands", needed)
-    return _options(row, side, bands, prefix_of(row, side, alone=alone))
+    return _options(row, side, bands)
 
 
 def joint_options(row: Mapping[str, Any], side: str, needed: list[str]) -> ReadOptions:
     """Return how a file that is both source and target is read, with the bands of both columns."""
     bands = _bands(row, "source_bands", needed) | _bands(row, "target_bands", needed)
-    return _options(row, side, bands, "")
-
-
-def prefix_of(row: Mapping[str, Any], side: str, *, alone: bool = False) -> str:
-    """Return the prefix of the columns that describe a side: `target_` or nothing.
-
-    A target has columns of its own if it has a sensor of its own.
-    """
-    if side == "source":
-        return ""
-    own = has_own(row) if alone else pd.notna(row["target_sensor"])
-    return "target_" if own else ""
+    return _options(row, side, bands)
 
 
 def has_own(row: Mapping[str, Any]) -> bool:
@@ -174,18 +177,28 @@ def _bands(row: Mapping[str, Any], column: str, needed: list[str]) -> dict[str, 
     return {k: v for k, v in parse_bands(row[column]).items() if k in needed}
 
 
-def _options(
-    row: Mapping[str, Any], side: str, bands: Mapping[str, int | str], prefix: str
-) -> ReadOptions:
+def _options(row: Mapping[str, Any], side: str, bands: Mapping[str, int | str]) -> ReadOptions:
+    """Return how a side is read.
+
+    A target with a sensor of its own has all its radiometry from the columns `target_...`. Any
+    other has that of the source where these are empty; scale and offset belong together.
+    """
+
     def stated(name: str) -> Any:
-        value = row[f"{prefix}{name}"]
+        value = row[name]
         return None if pd.isna(value) else value
 
+    def is_own(*columns: str) -> bool:
+        return side == "target" and any(pd.notna(row[f"target_{c}"]) for c in columns)
+
+    sensor, mapping, nodata = (
+        "target_" if is_own("sensor", *columns) else "" for columns in ((), MAPPING, ("nodata",))
+    )
     return ReadOptions(
         bands,
-        stated("sensor"),
-        stated("scale"),
-        stated("offset"),
-        stated("nodata"),
+        stated(f"{sensor}sensor"),
+        stated(f"{mapping}scale"),
+        stated(f"{mapping}offset"),
+        stated(f"{nodata}nodata"),
         parse_window(row, side),
     )

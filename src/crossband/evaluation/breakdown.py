@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,8 @@ from crossband.metrics import Score
 #: A numeric column with more than `MAX_VALUES` different values is cut into `QUANTILES` classes of
 #: equal size. Any other column has one class for each value.
 MAX_VALUES, QUANTILES = 8, 4
+#: A number as a CSV has it; a code such as 007 is none.
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)?(\.\d+)?(?<=\d)([eE][+-]?\d+)?")
 UNKNOWN = "unknown"
 
 
@@ -74,6 +77,8 @@ def classify(column: pd.Series[Any]) -> tuple[list[str], list[str]]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         rows = [UNKNOWN if pd.isna(v) else str(v) for v in column]
         return rows, [c for c in (*map(str, column.cat.categories), UNKNOWN) if c in rows]
+    if all(isinstance(v, str) and NUMBER.fullmatch(v.strip()) for v in column if not pd.isna(v)):
+        column = pd.to_numeric(column.str.strip() if column.notna().any() else column)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and column.nunique() > MAX_VALUES:
         return _quantile_classes(column)
@@ -84,7 +89,9 @@ def classify(column: pd.Series[Any]) -> tuple[list[str], list[str]]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 2**53 else f"{value:g}"
+    return str(value)
 
 
 def _quantile_classes(column: pd.Series[Any]) -> tuple[list[str], list[str]]:

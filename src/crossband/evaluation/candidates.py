@@ -213,7 +213,7 @@ class FilesCandidate(Candidate):
             count = dataset.count
         in_order = count == len(needed)
         bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
-        options = row_options(cells, "target", needed, alone=pd.isna(row["source"]))
+        options = row_options(cells, "target", needed)
         try:
             with self._open_files(str(path), replace(options, bands=bands), needed) as scene:
                 return self._read(scene, row, source, grid)

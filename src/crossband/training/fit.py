@@ -108,7 +108,7 @@ def fit(
                 model.about["licence"] = settings.licence
             model.save(folder / MODEL)
             model.baselines = fit_baselines.fit_baselines(
-                config, settings, fast_run, stop_request, folder / CHECKPOINTS / BASELINES
+                settings, fast_run, stop_request, folder / CHECKPOINTS / BASELINES
             )
             model = _with_start(_blended(model, run), run, begun)
             if model.baselines or begun:

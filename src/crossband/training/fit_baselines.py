@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from crossband.core.messages import say
@@ -24,6 +25,7 @@ from crossband.networks.generators.local_pyramid import LocalPyramid
 from crossband.training import recipe, recipe_parser
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.batches import normalise_batch
+from crossband.training.recipe_keys import KEYS
 from crossband.training.run import TrainingRun, describe, trained_model
 
 #: Data options that a baseline takes from the main run: which pairs it uses, not their crops.
@@ -73,16 +75,11 @@ def leave_out(config: dict[str, Any], given: Collection[str]) -> None:
 
 
 def fit_baselines(
-    config: dict[str, Any],
-    settings: Any,
-    fast_run: bool,
-    stop_request: StopRequest,
-    kept: Path,
+    settings: Any, fast_run: bool, stop_request: StopRequest, kept: Path
 ) -> dict[str, Model]:
     """Return the baselines of a recipe by name, each fitted in a phase of its own.
 
     Args:
-        config: the recipe.
         settings: the parsed recipe.
         fast_run: two steps each.
         stop_request: made by signals.
@@ -93,24 +90,21 @@ def fit_baselines(
     for number, name in enumerate(names, start=1):
         title = f"fitting baseline {Path(name).stem} ({number} of {len(names)})"
         fitted[Path(name).stem] = _fit_baseline(
-            name, title, config, settings, fast_run, stop_request, kept / Path(name).stem
+            name, title, settings, fast_run, stop_request, kept / Path(name).stem
         )
     return fitted
 
 
 def _fit_baseline(
-    name: str,
-    title: str,
-    config: dict[str, Any],
-    settings: Any,
-    fast_run: bool,
-    stop_request: StopRequest,
-    kept: Path,
+    name: str, title: str, settings: Any, fast_run: bool, stop_request: StopRequest, kept: Path
 ) -> Model:
     """Fit a baseline on the same pairs, with the same inputs, normalisation and seed.
 
-    One that lies in `kept` and was fitted with the same options on the same pairs is taken.
+    Its recipe has a precision and a balance of its own, unless those of the run are stated: they
+    are not their defaults, as a run's `config.yaml` states these, too. One that lies in `kept` and
+    was fitted with the same options on the same pairs is taken.
     """
+    config = yaml.safe_load(recipe_parser.dump(settings))
     own = recipe.load(name)
     arguments = own["method"].setdefault("init_args", {})
     signature = settings.method.init_args.signature
@@ -121,12 +115,14 @@ def _fit_baseline(
         recipe.set_option(own, "method.generator.scale", _scale(config))
     data = config["data"]
     if data["class_path"].rpartition(".")[2] == Pairs.__name__:
-        same = {k: v for k, v in (data.get("init_args") or {}).items() if k in SHARED_DATA_OPTIONS}
+        same = {k: v for k, v in data["init_args"].items() if k in SHARED_DATA_OPTIONS}
+        if same["balance"] is None:
+            del same["balance"]
         own["data"]["init_args"] = (own["data"].get("init_args") or {}) | same
     else:
         own["data"] = data
     for key in ("seed", "device", "precision"):
-        if key in config:
+        if config[key] != KEYS[key][1]:
             own[key] = config[key]
     if fast_run:
         shorten(own)

@@ -38,14 +38,16 @@ _AT_ONCE = 8
 
 def synthetic_tags(model: Model, source: str) -> dict[str, str]:
     """Return the tags that name a result's model and source, and mark it as synthetic."""
+    weights = model.weights_hash
+    name = model.name if weights else f"{model.name} (weights that are in no file)"
     return {
         SYNTHETIC_TAG: "YES",
-        "CROSSBAND_MODEL": model.name,
-        "CROSSBAND_WEIGHTS_SHA256": model.weights_hash,
+        "CROSSBAND_MODEL": name,
+        "CROSSBAND_WEIGHTS_SHA256": weights,
         "CROSSBAND_VERSION": __version__,
         "CROSSBAND_SOURCE": remote.name_of(source),
         "TIFFTAG_SOFTWARE": f"Crossband {__version__}",
-        DESCRIPTION_TAG: synthetic_description(model.signature.target, model.name),
+        DESCRIPTION_TAG: synthetic_description(model.signature.target, name),
     }
 
 

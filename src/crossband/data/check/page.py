@@ -101,7 +101,7 @@ def _pictures(row: Mapping[str, Any], bands: Bands) -> list[dict[str, str]]:
         with gdal():
             needed = bands.of(row)
             for side, names in needed.items():
-                scenes[side] = scene = open_as_training(row, side, names, alone=len(needed) == 1)
+                scenes[side] = scene = open_as_training(row, side, names)
                 values, mask = preview(scene, PICTURE)
                 out.append(
                     {

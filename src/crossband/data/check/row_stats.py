@@ -154,7 +154,7 @@ class Bands:
                     given = parse_bands(column)
                 out[side] = list(given) if given is not None else []
         for side in [s for s in out if not out[s]]:
-            sensor = row_options(row, side, [], alone=len(out) == 1).sensor
+            sensor = row_options(row, side, []).sensor
             opened = packed_file(row, side)
             names = list(known_bands(row[side], sensor, opened=opened))
             other = {"source": "target", "target": "source"}[side]
@@ -218,10 +218,9 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
         step = None
         for side, names in needed.items():
             try:
-                alone = len(needed) == 1
-                scenes[side] = scene = open_as_training(row, side, names, alone=alone)
+                scenes[side] = scene = open_as_training(row, side, names)
                 step = _step(scene.grid, step, sides.get("source"))
-                sensor = row_options(row, side, names, alone=alone).sensor
+                sensor = row_options(row, side, names).sensor
                 sides[side], samples[side] = _side(scene, sensor, step)
             except CrossbandError as error:
                 refused[side] = _refusal(error, row, side)
@@ -238,7 +237,7 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
             scene.close()
 
 
-def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alone: bool) -> Scene:
+def open_as_training(row: Mapping[str, Any], side: str, names: list[str]) -> Scene:
     """Open the source or target of a row as training does.
 
     Where one file is both, the columns of both sides say which band is which.
@@ -247,11 +246,11 @@ def open_as_training(row: Mapping[str, Any], side: str, names: list[str], *, alo
         CrossbandError: see `open_side`; also bands of different data types, which training
             cannot read.
     """
-    if not alone and row["source"] == row["target"] and not has_own(row):
+    if row["source"] == row["target"] and not has_own(row):
         options = joint_options(row, side, names)
         scene = open_scene(row[side], options, needed=names, opened=packed_file(row, side))
     else:
-        scene = open_side(row, side, names, alone=alone)
+        scene = open_side(row, side, names)
     kinds = dict.fromkeys(scene.dtypes)
     if len(kinds) > 1:
         scene.close()
