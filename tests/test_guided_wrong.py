@@ -76,6 +76,20 @@ def test_a_guide_that_lies_is_warned_of(
         load(name).translate(source, tmp_path / "out.tif", guide=path)
 
 
+@pytest.mark.parametrize("method", ["linear", "histogram"])
+@pytest.mark.parametrize("lie", [None, *LIES])
+def test_a_curve_of_a_guide_that_lies_is_warned_of(
+    scene: Array, guide: Array, method: str, lie: str | None, tmp_path: Path
+) -> None:
+    """It was fitted without a word: no pixel of the curve's result shows where the guide lies."""
+    source = write(tmp_path / "source.tif", scene[:3], 10.0)
+    path = write(tmp_path / "guide.tif", LIES[lie][0](guide) if lie else guide, 10.0 * COARSER)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", CrossbandWarning)
+        load("rgb2nir").translate(source, tmp_path / "o.tif", guide=path, guide_method=method)
+    assert any("Is it of another place" in str(w.message) for w in heard) == (lie is not None)
+
+
 @pytest.mark.parametrize("name", ["rgb2nir-guided", "rgb2nir"])
 def test_the_right_guide_is_not_warned_of_and_helps(
     scene: Array, guide: Array, name: str, tmp_path: Path

@@ -7,7 +7,7 @@ different distributions of values, and a mapping fitted between them would remov
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,21 @@ class Overlap:
         )
 
     def pixels(
-        self, first: Readable, second: Readable
+        self, first: Readable, second: Readable, see: Callable[[Window, Window], None] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the values [C, N] of both scenes at the pixels that are valid in both."""
+        """Return the values [C, N] of both scenes at the pixels that are valid in both.
+
+        Args:
+            first: a scene.
+            second: the other one.
+            see: called with each window of both, of which these are all pixels or every k-th.
+        """
         found: list[list[NDArray[np.float32]]] = [[], []]
         for part in self.blocks():
             at = self.thinned(part)
             windows = [self.window(s, i, part) for i, s in enumerate((first, second))]
+            if see is not None:
+                see(*windows)
             valid = windows[0].mask[at] & windows[1].mask[at]
             for values, window in zip(found, windows, strict=True):
                 values.append(window.values[:, *at][:, valid])

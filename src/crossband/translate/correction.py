@@ -41,6 +41,7 @@ from crossband.raster.open import open_scene
 from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.warp import BandView, Readable, check_georeference, same_grid
+from crossband.translate.agreement import Agreement
 from crossband.translate.guide_file import (
     POOR,
     check_numbers,
@@ -278,15 +279,19 @@ class GuideCorrection:
         words.append(f"{residual.count} pixels")
         if self.given != self.unit:
             words.append(f"{self.given} to {self.unit}")
-        words.append(f"agreement {residual.agreement:.2f}")
+        words.append(self._agreement_words(residual.agreement))
         words.append(residual.remaining_words(corrected))
-        if not residual.agreement >= POOR:  # NaN where one of them is constant
+        return corrected, ", ".join(words)
+
+    def _agreement_words(self, correlation: float) -> str:
+        """Return the words of the tag for an agreement, and warn of a poor one."""
+        if not correlation >= POOR:  # NaN where one of them is constant
             warn(
                 f"{self._what}: the correlation of its structure with the result's is "
-                f"{correlation_words(residual.agreement)}; a guide of the same place and band has "
+                f"{correlation_words(correlation)}; a guide of the same place and band has "
                 f"mostly more than 0.2. Is it of another place, shifted, cloudy, or another band?",
             )
-        return corrected, ", ".join(words)
+        return f"agreement {correlation:.2f}"
 
     def _too_few(self, count: int) -> GuideError:
         return GuideError(
@@ -296,7 +301,10 @@ class GuideCorrection:
 
     def _mapping(self, result: Readable, method: str) -> tuple[Match, str]:
         """Fit the mapping; return it and the words of the tag."""
-        x, y = self.ground.pixels(result, self.guide)
+        agreement = Agreement()
+        x, y = self.ground.pixels(
+            result, self.guide, lambda a, b: agreement.add(a.values, b.values, a.mask & b.mask)
+        )
         if x.shape[1] < FEWEST[self._method]:
             raise self._too_few(x.shape[1])
         for of, values in ((f"of the result of {self._name}", x), ("of it", y)):
@@ -315,6 +323,8 @@ class GuideCorrection:
                 gain = mapping.slope[i]
                 offset = mapping.reference[i][0] - gain * mapping.image[i][0]
                 words.append(f"{name}: gain {gain:.6g} offset {offset:.6g}")
+        if self._method in METHODS:
+            words.append(self._agreement_words(agreement.correlation))
         return mapping, ", ".join(words)
 
 
