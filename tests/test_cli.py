@@ -17,6 +17,8 @@ import torch
 from commands import PATIENCE, one_line, wait_until
 from conftest import random_values
 
+from crossband.cli.demo import sample
+
 
 @pytest.fixture
 def source(make_raster):
@@ -436,6 +438,7 @@ def test_demo_with_the_bundled_model(crossband_command, tmp_path):
     done = crossband_command("demo", "--out", tmp_path / "d", cwd=tmp_path, fresh=True)
     assert done.returncode == 0, done.stderr
     names = {"scene.tif", "nir.tif", "ndvi.tif", "comparison.png", "metrics.json"}
+    names |= {"nir.interval.tif", "ndvi.interval.tif"}
     assert {p.name for p in (tmp_path / "d").iterdir()} == names
     assert f"look at {tmp_path / 'd' / 'comparison.png'}" in done.stderr
     lines = done.stdout.splitlines()
@@ -445,7 +448,16 @@ def test_demo_with_the_bundled_model(crossband_command, tmp_path):
         "per-pixel MLP",
         "mean",
     ]
-    scores = json.loads((tmp_path / "d" / "metrics.json").read_text())["scores"]
+    metrics = json.loads((tmp_path / "d" / "metrics.json").read_text())
+    with rasterio.open(tmp_path / "d" / "nir.interval.tif") as bounds:
+        low, high = bounds.read()
+    sure = metrics["interval"]["bands"]["nir"]
+    true = sample()["nir"] / 1e4
+    assert sure["covered"] == pytest.approx(((low <= true) & (true <= high)).mean(), abs=1e-3)
+    assert sure["mean_width"] == pytest.approx((high - low).mean(), rel=1e-5)
+    said = f"nir {sure['mean_width']:.3f} ({sure['covered']:.0%})"
+    assert lines[6].startswith(f"90% interval, mean width (true values inside): {said}, NDVI ")
+    scores = metrics["scores"]
     # The model must be worth its name on this scene: better than a constant and than a line.
     for baseline in ("mean", "linear"):
         for metric in ("mae", "rmse", "NDVI_mae"):

@@ -122,6 +122,8 @@ def test_table(result):
     assert lines[0].split() == ["reflectance", "MAE", "RMSE", "PSNR", "SSIM", "r", "NDVI", "MAE"]
     assert f"{result[1]['scores'][MODEL]['mae']:.4f}" in lines[1]
     assert "*" not in lines[1]
+    assert result[1]["interval"] is None  # it is not calibrated
+    assert not any("interval" in line for line in lines)
     better = result[1]["scores"]["linear"]["mae"] < result[1]["scores"][MODEL]["mae"]
     assert (f"{result[1]['scores']['linear']['mae']:.4f}*" in lines[2]) == better
     assert len({len(line.rstrip("* ")) > 60 for line in lines[:4]}) == 1

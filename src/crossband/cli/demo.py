@@ -17,7 +17,7 @@ import numpy as np
 from crossband.core.atomic import write_text_atomically
 from crossband.core.sensors import REFLECTANCE
 from crossband.core.version import __version__
-from crossband.errors import ModelError
+from crossband.errors import CrossbandError, ModelError
 from crossband.raster.grid import Grid, Window
 from crossband.translate.options import TileOptions
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SCENE, NIR, NDVI = "scene.tif", "nir.tif", "ndvi.tif"
 PICTURE, METRICS = "comparison.png", "metrics.json"
+#: Level of the intervals.
+LEVEL = 0.9
 #: Columns of the table, and the order of its rows.
 COLUMNS = ("mae", "rmse", "psnr", "ssim", "r", "NDVI_mae")
 ORDER = ("linear", "mlp", "mean")
@@ -44,7 +46,8 @@ def run(
     """Translate the demo scene to near infrared and NDVI, and compare both with the true values.
 
     Writes `scene.tif` (red, green, blue), `nir.tif`, `ndvi.tif`, `comparison.png`, `metrics.json`
-    into the folder, replacing files of these names. Needs no network.
+    into the folder, replacing files of these names. Of a calibrated model also the 90 % intervals:
+    `nir.interval.tif`, `ndvi.interval.tif`. Needs no network.
 
     Args:
         output: folder, created if it does not exist.
@@ -69,12 +72,14 @@ def run(
     make_folder(output)
     stored = sample()
     write_scene(output / SCENE, stored)
+    level = LEVEL if _is_calibrated(model) else None
     model.translate(
         output / SCENE,
         output / NIR,
         indices={"NDVI": output / NDVI},
         device=device,
         precision=precision,
+        interval=level,
         overwrite=True,
     )
     with open_scene(output / SCENE, needed=model.signature.source) as scene:
@@ -92,15 +97,22 @@ def run(
         name: score_windows(result, source, truth, ["NDVI"]).numbers()
         for name, result in results.items()
     }
-    metrics = _report(model, numbers)
+    interval = _covered(output, stored) if level else None
+    metrics = _report(model, numbers, interval)
     own = numbers["model"]
+    title = (
+        f"{model.name} on the Sentinel-2 sample: NIR MAE {own['mae']:.4f} reflectance, "
+        f"NDVI MAE {own['NDVI_mae']:.4f}"
+    )
+    if interval is not None:
+        covered = interval["bands"]["nir"]["covered"]
+        title += f"; {covered:.0%} of the true NIR inside its {LEVEL:.0%} interval"
     draw_comparison(
         output / PICTURE,
         source,
         truth,
         made,
-        title=f"{model.name} on the Sentinel-2 sample: NIR MAE {own['mae']:.4f} "
-        f"reflectance, NDVI MAE {own['NDVI_mae']:.4f}",
+        title=title,
     )
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     write_text_atomically(output / METRICS, text)
@@ -120,6 +132,13 @@ def scores_table(metrics: Mapping[str, Any]) -> str:
     ]
     if any(BETTER in line for line in lines):
         notes.append(f"{BETTER} better than the model")
+    if metrics["interval"] is not None:
+        widths = ", ".join(
+            f"{name} {found['mean_width']:.3f} ({found['covered']:.0%})"
+            for name, found in metrics["interval"]["bands"].items()
+        )
+        level = metrics["interval"]["level"]
+        notes.append(f"{level:.0%} interval, mean width (true values inside): {widths}")
     return "\n".join([*lines, *notes])
 
 
@@ -166,7 +185,39 @@ def _check(model: Model) -> None:
         )
 
 
-def _report(model: Model, numbers: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _is_calibrated(model: Model) -> bool:
+    """Return whether the model has intervals of near infrared and NDVI."""
+    known = model.calibration
+    try:
+        return known is not None and all(
+            known.factor(name, REFLECTANCE, LEVEL) for name in ("nir", "NDVI")
+        )
+    except CrossbandError:  # not of these, or of too few places
+        return False
+
+
+def _covered(folder: Path, stored: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return how wide the written intervals are, and which share of the truth lies in them."""
+    import rasterio
+
+    from crossband.core import indices
+
+    reflectance = {name: numbers * np.float32(_SCALE) for name, numbers in stored.items()}
+    truth = {"nir": reflectance["nir"], "NDVI": indices.compute("NDVI", reflectance)}
+    found = {}
+    for name, file in (("nir", NIR), ("NDVI", NDVI)):
+        with rasterio.open(folder / Path(file).with_suffix(".interval.tif")) as bounds:
+            low, high = bounds.read()
+        found[name] = {
+            "mean_width": float(np.mean(high - low)),
+            "covered": float(np.mean((low <= truth[name]) & (truth[name] <= high))),
+        }
+    return {"level": LEVEL, "bands": found}
+
+
+def _report(
+    model: Model, numbers: Mapping[str, Mapping[str, float]], interval: dict[str, Any] | None
+) -> dict[str, Any]:
     from crossband.metrics import DATA_RANGE, GUARD, as_json
 
     order = ["model", *(b for b in ORDER if b in numbers)]
@@ -182,6 +233,7 @@ def _report(model: Model, numbers: Mapping[str, Mapping[str, float]]) -> dict[st
             "n_pixels": numbers["model"]["n_valid"],
             "model": {"name": model.name, "weights_hash": model.weights_hash},
             "scores": {name: dict(numbers[name]) for name in order},
+            "interval": interval,
         }
     )
     return out
