@@ -16,6 +16,8 @@ from crossband import Model
 from crossband.errors import CrossbandError
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
+from crossband.networks.generators.familiar_blend import FamiliarBlend
+from crossband.networks.generators.guided_detail import GuidedDetail, by_rows
 from crossband.networks.generators.resnet import ResNet
 from crossband.raster.grid import Grid, Window
 from crossband.translate.blend import Blender, blended_plan, default_overlap, spans
@@ -155,3 +157,32 @@ def test_a_scene_of_one_tile_is_run_whole(seeing_all, window):
     whole = translate_window(seeing_all, window, TileOptions(tile=420, precision="fp32"))
     again = translate_window(seeing_all, window, TileOptions(tile=1024, precision="fp32"))
     np.testing.assert_array_equal(whole.values, again.values)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_products_and_powers_do_not_depend_on_the_rows_beside_them(precision):
+    """The last ones of an array had another last bit, so that tiles differed from the whole."""
+    torch.manual_seed(0)
+    network = GuidedDetail(hidden=128)
+    torch.nn.init.normal_(network.last.weight)
+    rows = torch.randn(70_001, network.gains[0].in_features)
+    halved = precision == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=halved):
+        whole = by_rows(network._perceptron, rows)
+        for count in (1, 33, 999, 33_331):
+            for start in (0, 7, 70_001 - count):
+                some = by_rows(network._perceptron, rows[start : start + count])
+                assert torch.equal(some, whole[start : start + count])
+
+
+def test_the_weight_of_a_cell_does_not_depend_on_the_cells_beside_it():
+    torch.manual_seed(0)
+    network = FamiliarBlend(**FamiliarBlend.examples[0])
+    description = torch.randn(1, 31, 37, network.centres.shape[1])
+    network.fit_centres(description.flatten(0, 2))
+    with torch.inference_mode():
+        whole = network.weights(description)
+        assert 0.1 < whole.mean() < 0.9
+        for height, width in ((1, 1), (3, 5), (23, 16), (23, 25), (7, 33)):
+            some = network.weights(description[:, -height:, :width].contiguous())
+            assert torch.equal(some, whole[:, -height:, :width])

@@ -6,6 +6,7 @@ import json
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -26,6 +27,7 @@ from crossband.errors import (
     TrainingError,
 )
 from crossband.evaluation.evaluate import evaluate
+from crossband.evaluation.rows import select_split
 from crossband.model.training_data import read_training_data
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.training import fit_baselines, recipe, recipe_parser, training_pairs
@@ -110,6 +112,17 @@ def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
     torch.testing.assert_close(model.baselines["linear"](source), expected, atol=1e-4, rtol=0)
     assert model.baselines["mean"](source).unique().numel() == 1
     assert model.baselines["mean"](source).mean().item() == pytest.approx(0.21, abs=0.01)
+
+
+def test_a_run_keeps_the_rows_that_judge_it(make_pairs, tmp_path):
+    """They were left out of its `pairs.csv`, so that `evaluate` judged by those of validation."""
+    path = make_pairs(tmp_path)
+    table = pd.read_csv(path).assign(split=["train", "train", "val", "test"])
+    table.to_csv(path, index=False)
+    fit(RECIPE, options(path, "--method.max_steps=2", "--data.steps=2"), tmp_path / "run")
+    kept = manifest.read(tmp_path / "run" / "pairs.csv")
+    assert kept["split"].tolist() == ["train", "train", "val", "test"]
+    assert select_split(kept, None)[1] == "test"
 
 
 def test_a_runs_configuration_gives_its_baselines_again(pairs, quick, tmp_path):

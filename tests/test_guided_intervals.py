@@ -161,7 +161,7 @@ def test_a_class_with_few_places_takes_the_next_coarser_one(folder: Path) -> Non
         ("plain", {"guide_days": None}, "not known; --guide-days of translate"),
         ("plain", {"guide_days": -1.0}, "--guide-days -1: 0 to 36,525"),
         ("plain", {"guide_days": float("inf")}, "--guide-days inf: 0 to 36,525"),
-        ("plain", {"guide_method": "difference", "guide_days": 5}, "has not all bands"),
+        ("plain", {"guide_method": "difference", "guide_days": 5}, "its colours are not"),
         ("trained", {"guide_days": 5}, "another date.* were not calibrated"),
         ("trained", {"interval": 0.99}, "40 places .* at most 0.97"),
     ],

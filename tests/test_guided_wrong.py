@@ -16,6 +16,8 @@ from scipy.ndimage import gaussian_filter
 from crossband import load
 from crossband.cli.demo import sample
 from crossband.errors import CrossbandWarning, UnitError
+from crossband.raster.open import open_scene
+from crossband.translate.guide_file import check_numbers
 
 SIDE, COARSER, SHIFT = 296, 8, 20
 BANDS = ("red", "green", "blue", "nir")
@@ -116,3 +118,24 @@ def test_numbers_that_are_no_reflectance_are_refused(
     with pytest.raises(UnitError, match=r"half of its red is above .*, and reflectance is 0 to 2"):
         load(name).translate(source, tmp_path / "out.tif", guide=path)
     assert not (tmp_path / "out.tif").exists()
+
+
+def test_a_guide_in_degrees_celsius_is_no_guide_in_kelvin(tmp_path: Path) -> None:
+    """Kelvin begin at 0, so that 20 degrees were taken for 20 kelvin."""
+    path = tmp_path / "guide.tif"
+    for low, words in (
+        (20.0, "half of its thermal is below .*, and kelvin is 150 to 500"),
+        (293, ""),
+    ):
+        values = low + np.random.default_rng(0).uniform(0, 9, (1, 40, 40)).astype(np.float32)
+        profile = {"driver": "GTiff", "count": 1, "height": 40, "width": 40, "dtype": "float32"}
+        grid = {"crs": "EPSG:32633", "transform": Affine(100, 0, 400000, 0, -100, 5000000)}
+        with rasterio.open(path, "w", **profile, **grid) as file:
+            file.write(values)
+            file.descriptions, file.units = ("thermal",), ("K",)
+        with open_scene(path, needed=["thermal"]) as guide:
+            if words:
+                with pytest.raises(UnitError, match=words):
+                    check_numbers(guide, "--guide g.tif")
+            else:
+                check_numbers(guide, "--guide g.tif")

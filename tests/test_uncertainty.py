@@ -405,6 +405,15 @@ def test_a_fleet_says_which_scenes_are_unfamiliar(
     assert "other_nir.tif: 100% of the scene is unlike" in said
     assert "likely: a missing --scale" in said
     assert "of 2 scenes are unlike what the model was trained on" in said
+    command[4] = f"{tmp_path}/again/"
+    assert main([*command, "--sensor", "reflectance", "--quiet"]) == 0
+    heard = capsys.readouterr()  # a warning is no summary
+    assert heard.out == ""
+    assert "other_nir.tif: 100% of the scene is unlike" in heard.err
+    assert "of 2 scenes are unlike" in heard.err
+    one = ["translate", str(other), "-o", f"{tmp_path}/one.tif", *command[5:]]
+    assert main([*one, "--sensor", "reflectance", "--quiet"]) == 0
+    assert "100% of the scene is unlike" in capsys.readouterr().err
 
 
 def test_what_looks_wrong_is_unfamiliar_in_its_unit_only(model: Model) -> None:

@@ -54,9 +54,9 @@ def translate_fleet(a: argparse.Namespace, options: TranslateOptions) -> int:
     if not a.quiet:
         words = ", ".join(f"{counts[name]} {name}" for name in (DONE, SKIPPED, FAILED))
         say(f"{words}; {status.summary}")
-        if printer.unfamiliar:
-            of = f"{printer.unfamiliar} of {counts[DONE]} scenes"
-            say_warning(f"{of} are unlike what the model was trained on")
+    if printer.unfamiliar:
+        of = f"{printer.unfamiliar} of {counts[DONE]} scenes"
+        say_warning(f"{of} are unlike what the model was trained on")
     if counts[FAILED]:
         raise SomeFailed(
             f"{counts[FAILED]} of {status.total} scenes failed; {status.summary} says which and why"
@@ -101,9 +101,13 @@ class Printer(FleetObserver):
         if line.status == FAILED:
             say(f"crossband: {where} {name}: {printable_line(line.reason)}", error=True)
             return
-        if self._quiet:
-            return
-        words = f"{where} {name}  {line.status}"
+        if not self._quiet:
+            self._say_outcome(line, status, f"{where} {name}  {line.status}")
+        if line.unfamiliar_line:
+            self.unfamiliar += 1
+            say_warning(f"{where} {name}: {line.unfamiliar_line}")
+
+    def _say_outcome(self, line: SummaryLine, status: FleetStatus, words: str) -> None:
         if line.status == DONE:
             words += f", {mpix(line.pixels)} in {duration(line.seconds)}"
             words += "" if line.guide is None else f", guide {printable_line(name_of(line.guide))}"
@@ -112,9 +116,6 @@ class Printer(FleetObserver):
         if worked and rest:
             words += f"; about {duration((time.monotonic() - self._start) / worked * rest)} left"
         say(words)
-        if line.unfamiliar_line:
-            self.unfamiliar += 1
-            say_warning(f"{where} {name}: {line.unfamiliar_line}")
 
 
 def _tell(line: SummaryLine, status: FleetStatus, how: str) -> bool:

@@ -60,7 +60,9 @@ def add_translate(sub: Any) -> None:
         action="store_true",
         help="also write a STAC item of the result beside it, that names model and source",
     )
-    p.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    p.add_argument(
+        "--quiet", action="store_true", help="no progress, no summary; warnings are printed"
+    )
     add_progress_option(p)
 
     g = p.add_argument_group("many scenes")
@@ -164,6 +166,6 @@ def _translate_one(a: argparse.Namespace, source: str, out: Path, options: Trans
             say(f"{path}  is done already")
         return 0
     bar.finish(path, [file for file in statistics.files if file != path])
-    if statistics.unfamiliar_line and not a.quiet:
+    if statistics.unfamiliar_line:
         say_warning(f"{source}: {statistics.unfamiliar_line}")
     return 0

@@ -198,10 +198,13 @@ class Pairs(lightning.LightningDataModule):
         return [f"the given split leaks: {leak}" for leak in leaks if leak.cut]
 
     def manifest_with_split(self, run_seed: int) -> pd.DataFrame:
-        """Return training and validation rows with a column `split`."""
+        """Return all rows with a column `split`: those of `test` are kept for judging."""
         train, val = self.split(self.seed_of(run_seed))
-        both = pd.concat([train.assign(split="train"), val.assign(split="val")])
-        return both.sort_values("row").drop(columns=["row"])
+        parts = [train.assign(split="train"), val.assign(split="val")]
+        table = self._table()
+        if "split" in table.columns:
+            parts.append(table[table["split"] == "test"])
+        return pd.concat(parts).sort_values("row").drop(columns=["row"])
 
     def seed_of(self, run: int) -> int:
         """Return the seed of the split and the crops: of this module, or of the run."""

@@ -115,6 +115,7 @@ class GuideCorrection:
             # A model of a band that it takes, as one that makes it finer, cannot be judged so.
             own = tuple(model.signature.source)
             alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
+            self._blind = bool(alone)
             wanted = () if alone or options.beside is not None else own
             opened = stack.enter_context(open_guide_file(options, bands, own, wanted))
             self.days = days_between(options, source)
@@ -202,11 +203,18 @@ class GuideCorrection:
         if self._method == DIFFERENCE and self.days != 0:
             when = "not known to be of the same date"
             when = when if math.isnan(self.days) else "of another date"
+            lack, advice = (
+                ("its colours are not compared", "")
+                if self._blind
+                else (
+                    "has not all bands that the model takes",
+                    "give a guide with these bands, or ",
+                )
+            )
             raise CrossbandError(
-                f"--interval: {self._what} is {when}, and has not all bands that the model takes, "
-                "so the result is not calibrated; give a guide with these bands, or say that "
-                "it is of the same date: --guide-days 0 of translate, or the columns date and "
-                "guide_datetime of a manifest"
+                f"--interval: {self._what} is {when}, and {lack}, so the result is not "
+                f"calibrated; {advice}say that it is of the same date: --guide-days 0 of "
+                "translate, or the columns date and guide_datetime of a manifest"
             )
         return self.ratio, self.days
 

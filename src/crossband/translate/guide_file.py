@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from crossband.core.dates import Date, days_apart
-from crossband.core.sensors import VALID_RANGE
+from crossband.core.sensors import KELVIN, VALID_RANGE
 from crossband.core.warned import warn
 from crossband.errors import BandError, CrossbandError, InputError, UnitError
 from crossband.raster.acquired import acquisition_date
@@ -33,6 +33,8 @@ FINER = 2 / 3
 _SCALE = re.compile(r"give --(scale|offset)( and --offset)?(, too)?")
 #: A value further beyond the range of its unit than this part of the range is a fill value.
 _BEYOND = 0.25
+#: No place on the Earth is mostly colder than this, in kelvin; degrees Celsius are.
+_COLDEST = 150.0
 
 
 def open_guide_file(
@@ -115,6 +117,8 @@ def check_numbers(guide: Scene, what: str) -> None:
     low, high = VALID_RANGE[guide.unit]
     beyond = _BEYOND * (high - low)
     limits = low - beyond, high + beyond
+    if guide.unit == KELVIN:
+        low = _COLDEST
     if is_remote(guide.path):
         guide.limits = limits
         return

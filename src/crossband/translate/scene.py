@@ -21,6 +21,7 @@ from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.core.warned import warn
 from crossband.errors import (
     BandError,
+    CrossbandError,
     FinishError,
     MaskedError,
     ModelError,
@@ -218,6 +219,12 @@ def guided_model(
         guided(options.guide, model, options.tile, scene, sure=sure.wanted)
     )
     if sure.interval is not None:
+        factors = calibration_of(model).factors
+        if options.guide.guide and all(of.guide is None for of in factors):
+            raise CrossbandError(
+                f"--interval: {model.name} has no calibration of guided results; leave out "
+                "--guide, or calibrate it with pairs that have guides"
+            )
         seen = correction.calibrated_as()
         guide = guide_class(model, sure, seen, scene.unit, options.read.sensor, extra)
     ready = ready_model(model, sure, scene.unit, guide, extra)

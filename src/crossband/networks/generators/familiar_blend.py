@@ -16,8 +16,6 @@ from crossband.networks.k_means import k_means, squared_distances
 
 #: Share of the training samples that are closer to a centre than `reach`.
 INSIDE = 0.5
-#: The weight is 1 / (1 + (distance / reach)^STEEPNESS), which is 1/2 at `reach`.
-STEEPNESS = 6
 #: Smallest reach, in standard deviations of the features.
 LEAST = 0.1
 #: Smallest number of samples for each centre.
@@ -100,8 +98,10 @@ class FamiliarBlend(Blend):
 
     def weights(self, description: Tensor) -> Tensor:
         """Return the first generator's weight in each cell: [B, h, w, F] -> [B, h, w, 1]."""
-        far = self._distances(description) / self.reach
-        return 1.0 / (1.0 + far[..., None] ** STEEPNESS)
+        far = (self._distances(description) / self.reach)[..., None]
+        # By products: the last numbers of `torch.pow` differ in their last bit from those within,
+        # so that a tile would not equal the whole scene.
+        return 1.0 / (1.0 + (far * far * far).square())
 
     def _distances(self, features: Tensor) -> Tensor:
         """Return the distance of features to the nearest centre: [..., F] -> [...]."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from crossband.networks.cells import CELL, interpolate_cells, strips_of
 from crossband.networks.conditions import FACTS
 from crossband.networks.generators.guided import logarithm
 from crossband.networks.generators.guided_correction import Logs, _CorrectedGenerator
+from crossband.networks.tracing import is_traced
 
 #: Standard deviations, in cells, of the Gaussians in which spreads and regressions are computed. A
 #: pixel is compared with their means and with that of the cell itself.
@@ -26,6 +28,8 @@ LOGS, DIFFERENCES = 1.5, 6.0
 RIDGE, LARGEST_CHANGE = 2e-4, 2.0
 #: Smallest share of valid pixels that is used as a divisor.
 FEWEST = 1e-3
+#: Rows of a block of a product of matrices, at least those of any library.
+ROWS = 64
 
 
 class GuidedDetail(_CorrectedGenerator):
@@ -108,12 +112,16 @@ class GuidedDetail(_CorrectedGenerator):
             with torch.autocast(of.now.device.type, enabled=False):
                 around = interpolate_cells(cells, rows, slice(0, width))
                 features = self._features(some, then[..., rows, :], around)
-            hidden = self.gains(features)
-            # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
-            with torch.autocast(of.now.device.type, enabled=False):
-                found.append(self.last(hidden.float()))
+            found.append(by_rows(self._perceptron, features))
         trust, gain = torch.cat(found, dim=1).permute(0, 3, 1, 2).chunk(2, dim=1)
         return trust + 1.0, gain * of.facts[:, :1]
+
+    def _perceptron(self, features: Tensor) -> Tensor:
+        """[N, F] -> [N, 2 Ct]."""
+        hidden = self.gains(features)
+        # In fp32: bfloat16 outputs have steps of 1/256 of their value, visible in flat areas.
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(Tensor, self.last(hidden.float()))
 
     def _then(self, of: Logs) -> Tensor:
         """Return the guide; beyond it its bands are the source's, so that its border is no edge."""
@@ -183,6 +191,22 @@ class GuidedDetail(_CorrectedGenerator):
             change = stated.sum(dim=-1).clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
             features += [spreads, DIFFERENCES * change, explained]
         return torch.cat([*features, of.facts.permute(0, 2, 3, 1)], dim=-1)
+
+
+def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply layers to each row of [..., F], with the same result whatever rows are beside it.
+
+    Libraries compute the last rows of a product of matrices in another order, so that a pixel of a
+    tile would differ in its last bit from that of the whole scene. Full blocks have no such rows.
+    """
+    rows = x.flatten(0, -2)
+    full = len(rows) - len(rows) % ROWS
+    if full == len(rows) or is_traced():
+        return layers(x)
+    rest = functional.pad(rows[full:], (0, 0, 0, ROWS - (len(rows) - full)))
+    found = [layers(rows[:full])] if full else []
+    made = torch.cat([*found, layers(rest)[: len(rows) - full]])
+    return made.view(*x.shape[:-1], -1)
 
 
 def reach_of(width: float) -> int:
