@@ -19,6 +19,7 @@ from crossband.networks.conditions import Conditions
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.networks.generators.guided_detail import GuidedDetail, by_rows
 from crossband.networks.generators.resnet import ResNet
+from crossband.networks.layers.convolution import Head
 from crossband.raster.grid import Grid, Window
 from crossband.translate.blend import Blender, blended_plan, default_overlap, spans
 from crossband.translate.options import TileOptions
@@ -173,6 +174,20 @@ def test_products_and_powers_do_not_depend_on_the_rows_beside_them(precision):
             for start in (0, 7, 70_001 - count):
                 some = by_rows(network._perceptron, rows[start : start + count])
                 assert torch.equal(some, whole[start : start + count])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_an_activation_does_not_depend_on_the_pixels_beside_it(activation):
+    head = Head([torch.nn.Identity()], activation).eval()
+    y = 20 * torch.randn(1, 1, 301, 333, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = head(y)
+        torch.testing.assert_close(whole, head.train()(y), rtol=1e-6, atol=1e-7)
+        head.eval()
+        assert head(torch.tensor([-1e4, 1e4])).tolist() == [0.0, 1.0]
+        for height, width in ((1, 3), (7, 13), (300, 331)):
+            some = head(y[..., :height, :width].contiguous())
+            assert torch.equal(some, whole[..., :height, :width])
 
 
 def test_the_weight_of_a_cell_does_not_depend_on_the_cells_beside_it():

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from crossband.core.resample import bicubic, bicubic_axis
 from crossband.networks.base import LARGEST_STRIDE
-from crossband.networks.tracing import is_traced
+from crossband.networks.tracing import infers_on_cpu, is_traced
 
 Norm = Literal["batch", "instance", "affine", "none"]
 Upsample = Literal["transpose", "resize", "bilinear", "bicubic"]
@@ -181,10 +181,15 @@ class Head(nn.Module):
         else:
             with torch.autocast(x.device.type, enabled=False):
                 y = self.layers(x.float())
-        if self.activation == "tanh":
-            return torch.sigmoid(2.0 * y)
-        # Also without an activation -1..1 becomes 0..1, so that a new network returns about 0.5.
-        return torch.sigmoid(y) if self.activation == "sigmoid" else 0.5 + 0.5 * y
+        if self.activation == "none":
+            # Also so -1..1 becomes 0..1, so that a new network returns about 0.5.
+            return 0.5 + 0.5 * y
+        y = 2.0 * y if self.activation == "tanh" else y
+        if infers_on_cpu(y):
+            # The last numbers of `torch.sigmoid` differ in their last bit from those within, so
+            # that a tile would not equal the whole scene.
+            return 1.0 / (1.0 + torch.exp(-y))
+        return torch.sigmoid(y)
 
 
 def initialise(network: nn.Module, initial: Initial = "dcgan") -> None:
