@@ -492,3 +492,17 @@ def test_a_scene_of_another_unit_is_told(
     lines = [str(w.message) for w in found if issubclass(w.category, CrossbandWarning)]
     assert len(lines) == bool(said)
     assert not said or said in lines[0]
+
+
+def test_tiles_that_are_mostly_margin_are_warned_of(make_raster, tmp_path):
+    """They took minutes for a scene of a million pixels, without a word."""
+    source = make_raster(values=0.3 * random_values(3, 120, 150))
+    model = crossband.load("rgb2nir")
+    with pytest.warns(CrossbandWarning, match="128: rgb2nir sees 58 pixels far"):
+        model.translate(source, tmp_path / "a.tif", tile=128)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", CrossbandWarning)
+        model.translate(source, tmp_path / "b.tif", tile=256)
+    assert not any("pixels far" in str(one.message) for one in heard)
+    with rasterio.open(tmp_path / "a.tif") as a, rasterio.open(tmp_path / "b.tif") as b:
+        np.testing.assert_array_equal(a.read(), b.read())

@@ -75,6 +75,9 @@ from crossband.translate.uncertain_files import (
 from crossband.translate.unit_check import unit_suspicion
 from crossband.translate.window import check_source
 
+#: Pixels computed for each one of the result above which tiles are too small to say nothing.
+MOST_MARGIN = 20
+
 
 def translate_scene(
     model: Model,
@@ -305,7 +308,23 @@ def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
     columns = ChunkShape.of(scene).columns(scene, halo(network.margin or 0, network.stride))
     guided = options.guide.guide is not None  # a guide is read within the grid
     around = None if guided else with_surroundings(scene, network)
-    return Tiling.of(model, scene.grid, options.tile, columns, around=around)
+    tiling = Tiling.of(model, scene.grid, options.tile, columns, around=around)
+    if options.tile.tile is not None and network.margin is not None:
+        _warn_of_margins(model, scene, tiling)
+    return tiling
+
+
+def _warn_of_margins(model: Model, scene: Scene, tiling: Tiling) -> None:
+    """Warn of tiles that are mostly margin, which take many times as long."""
+    tiles = [tile for batch in tiling.batches for tile in batch.tiles]
+    computed = sum(tile.source.height * tile.source.width for tile in tiles)
+    ratio = computed / (scene.grid.height * scene.grid.width)
+    if ratio > MOST_MARGIN:
+        warn(
+            f"--tile {tiling.tile}: {model.name} sees {model.network.margin} pixels far, so that "
+            f"{ratio:.0f} pixels are computed for each one of the result; larger tiles, as the "
+            "default, take less time"
+        )
 
 
 @contextmanager
