@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -20,12 +21,14 @@ from crossband.core.hidden_folder import HiddenFolder
 from crossband.data import manifest
 from crossband.errors import (
     CrossbandError,
+    CrossbandWarning,
     Interrupted,
     ManifestError,
     OutputError,
     RecipeError,
     TrainingError,
 )
+from crossband.evaluation.calibrate import calibrate
 from crossband.evaluation.evaluate import evaluate
 from crossband.evaluation.rows import select_split
 from crossband.model.training_data import read_training_data
@@ -112,6 +115,18 @@ def test_baselines_are_fitted_on_the_same_pairs(pairs, quick, tmp_path):
     torch.testing.assert_close(model.baselines["linear"](source), expected, atol=1e-4, rtol=0)
     assert model.baselines["mean"](source).unique().numel() == 1
     assert model.baselines["mean"](source).mean().item() == pytest.approx(0.21, abs=0.01)
+
+
+def test_calibrating_on_the_training_pairs_is_warned_of(pairs, tmp_path):
+    """It was done without a word, and promised what does not hold."""
+    fit(RECIPE, options(pairs, "--method.max_steps=2", "--data.steps=2"), tmp_path / "run")
+    model, kept = load(tmp_path / "run" / "model"), tmp_path / "run" / "pairs.csv"
+    with pytest.warns(CrossbandWarning, match=r"was trained on (\d) of \1 pairs"):
+        calibrate(model, kept, split="train")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        calibrate(model, kept, split="val")
+    assert not any("was trained on" in str(one.message) for one in heard)
 
 
 def test_a_run_keeps_the_rows_that_judge_it(make_pairs, tmp_path):

@@ -54,6 +54,7 @@ CSV = {
     "more cells later": (b"source,target\na,b\na,b,c\n", "Expected 2 fields in line 3, saw 3"),
     "an open quote": (b'source,target\n"a,b\n', "not a table that can be read"),
     "a long line": (b"source,target\n" + b"x" * (2**20 + 1), "line 2 is longer than 1 MiB"),
+    "a long line with an end": (b"source,target\n" + b"x" * 2**21 + b"\na,b\n", "line 2 is longer"),
     "a line of commas": (b"source,target\n" + b"," * (3 * 2**20), "line 2 is longer than 1 MiB"),
     "columns without end": (b"c," * 400_000 + b"\n", "400,001 columns, more than 1,000"),
     "rows without end": (

@@ -252,6 +252,7 @@ def test_events_become_progress_and_messages(plugin, monkeypatch):
     listener = run.Listener(feedback, 2)
     for event in (
         {"event": "start", "protocol": 1, "crossband": crossband.__version__},
+        *({"event": name} for name in ("finished", "scenes", "of_a_later_version")),
         {"event": "progress", "name": "a", "done": 1, "total": 2, "unit": "pixels"},
         {
             "event": "scene",

@@ -104,9 +104,9 @@ class Listener:
 
     def hear(self, event: dict[str, Any]) -> None:
         """Take an event; those of later versions are ignored."""
-        hear = getattr(self, f"_{event['event']}", None)
-        if hear is not None:
-            hear(event)
+        hear = getattr(type(self), f"_{event['event']}", None)  # no attribute of the listener
+        if callable(hear):
+            hear(self, event)
 
     def _start(self, event: dict[str, Any]) -> None:
         self.started = True

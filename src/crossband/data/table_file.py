@@ -208,9 +208,11 @@ def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[
         if len(beginning) < 2 * MOST_LINE:
             beginning += text
         last = max(block.rfind(b"\n"), block.rfind(b"\r"))
-        line = line + len(block) if last < 0 else len(block) - last
+        ends = [at for at in (block.find(b"\n"), block.find(b"\r")) if at >= 0]
+        line += min(ends, default=len(block))  # of the line that an earlier block began
         if line > MOST_LINE:
             raise ValueError(f"line {lines + 1} is longer than {MOST_LINE / 2**20:g} MiB")
+        line = line if last < 0 else len(block) - last
         lines += max(block.count(b"\n"), block.count(b"\r"))
     rows = csv.reader(io.StringIO(beginning, newline=""))
     found: list[list[str]] = []

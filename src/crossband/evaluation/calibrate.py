@@ -9,11 +9,13 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,7 +25,8 @@ from crossband.core.conformal import worst
 from crossband.core.python_words import public
 from crossband.core.warned import warn
 from crossband.data import manifest as manifests
-from crossband.errors import ManifestError
+from crossband.data.rows import open_side
+from crossband.errors import CrossbandError, ManifestError
 from crossband.evaluation.fit_familiarity import fit_familiar
 from crossband.evaluation.fit_widths import arrays, fit_head
 from crossband.evaluation.fit_widths import scores as scores_of
@@ -39,6 +42,7 @@ from crossband.model.calibration import (
     GuideClass,
     Head,
 )
+from crossband.model.training_data import read_training_data, target_hash
 
 #: Columns that say which pixels a pair has.
 PAIR = ("source", "target", "source_window", "target_window", "degradation")
@@ -276,7 +280,9 @@ def calibrate(
         indices.required_bands(name)
     pair = [name for name in PAIR if name in rows]
     alone = rows.drop(columns=[name for name in columns.GUIDE if name in rows])
-    places = collect(model, alone.drop_duplicates(pair, ignore_index=True), quantities, by)
+    pairs = alone.drop_duplicates(pair, ignore_index=True)
+    _warn_of_training_pairs(model, pairs)
+    places = collect(model, pairs, quantities, by)
     if not places:
         raise ManifestError(f"{manifest}: no valid pixel")
     known = [np.isfinite(np.stack(place.samples[1].errors)).any(axis=0) for place in places]
@@ -307,6 +313,22 @@ def calibrate(
         guided=with_guide,
         alone=not model.signature.guide,
     )
+
+
+def _warn_of_training_pairs(model: Model, pairs: pd.DataFrame) -> None:
+    """Warn of pairs that the model is known to have been trained on: its errors there are small."""
+    known, count = read_training_data(model.folder), 0
+    for _, row in pairs.iterrows() if known else ():
+        with suppress(CrossbandError):  # `collect` says what is wrong
+            cells = {str(column): value for column, value in row.items()}
+            with open_side(cells, "target", list(model.signature.target)) as target:
+                window = target.read(target.grid.box)
+                count += target_hash(window.values, window.mask) in known
+    if count:
+        warn(
+            f"{model.name} was trained on {count:,} of {len(pairs):,} pairs that it is calibrated "
+            "on, so its intervals are too narrow"
+        )
 
 
 def summary(calibration: Calibration) -> Mapping[str, Any]:
