@@ -493,3 +493,21 @@ def test_real_pairs_through_the_command(name, real_data, tmp_path, command):
         assert out.shape == (given.height * scale, given.width * scale)
         assert list(out.descriptions) == model.signature.target
         assert np.isfinite(out.read()).all()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--method.generator.init_args=5"],
+        ["--method.schedule={class_path: Cosine, init_args: 3}"],
+        ["--data.init_args=text"],
+        ["--method.init_args=1.5", "--method.max_steps=2"],
+        ["--trainer=5"],
+        ["--method.losses.\u00b2=2"],
+    ],
+)
+def test_options_that_are_no_mapping_are_refused_in_one_line(words):
+    with pytest.raises(RecipeError) as error:
+        recipe.load("rgb2nir/mlp", words)
+    assert str(error.value).startswith("--")
+    assert "\n" not in str(error.value)

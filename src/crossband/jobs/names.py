@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,10 +82,19 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 
 def _check(pattern: str) -> None:
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+        parts = [
+            (name, width, conversion)
+            for _, name, width, conversion in string.Formatter().parse(pattern)
+            if name is not None
+        ]
     except ValueError as error:
         raise OutputError(f"--name {pattern}: {error}") from error
-    for name in fields:
+    for name, width, conversion in parts:
+        # A width could be as large as the memory.
+        if conversion or not re.fullmatch(r"0?[0-9]{0,2}d?", width or ""):
+            raise OutputError(
+                f"--name {pattern}: a field is its name in braces, as {{stem}} or {{number:03d}}"
+            )
         if name not in FIELDS:
             raise OutputError(f"--name {pattern}: unknown field {name!r}: {nearest(name, FIELDS)}")
 

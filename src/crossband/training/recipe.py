@@ -69,6 +69,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if value is None and KEYS[key][1] is not None:
             raise RecipeError(f"--{key} is null; leave it out for {KEYS[key][1]!r}")
         _check_plain(value, str(key))
+        if key == "trainer" and not isinstance(value, dict):
+            raise RecipeError(f"--trainer {value!r:.40} is no mapping; give its options by name")
         check_names(value, KEYS[key][0], str(key))
     changed = [key for key, _ in _pairs(overrides) if key.partition(".")[0] != "reference"]
     if not changed:  # its options are of the recipe as it stands
@@ -126,13 +128,17 @@ def set_option(config: dict[str, Any], key: str, value: Any) -> None:
 def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
     """Return the container and the key that one part of a dotted name refers to."""
     if isinstance(node, list):
-        if not part.isdigit() or int(part) >= len(node):
+        if not (part.isascii() and part.isdigit()) or int(part) >= len(node):
             raise RecipeError(f"--{key}: {part!r} is none of the {len(node)} numbered from 0")
         return node, int(part)
     if not isinstance(node, dict):
         raise RecipeError(f"--{key}: {node!r} has no option {part!r}")
     if "class_path" in node and part not in ("class_path", "init_args"):
         node["init_args"] = node.get("init_args") or {}
+        if not isinstance(node["init_args"], dict):
+            raise RecipeError(
+                f"--{key}: init_args {node['init_args']!r:.40} are no options by name"
+            )
         return node["init_args"], part
     return node, part
 

@@ -100,6 +100,8 @@ def _class_name(name: str) -> str:
 def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
     if not inspect.isclass(cls):
         raise RecipeError(f"--{path}: {getattr(cls, '__name__', cls)!r} is not a class")
+    if not isinstance(arguments, dict):
+        raise RecipeError(f"--{path}: init_args {arguments!r:.40} are no options by name")
     hints = _hints(cls)
     known = [n for n in hints if n not in ("args", "kwargs", "params")]
     for key, value in arguments.items():
