@@ -27,7 +27,7 @@ import pandas as pd
 from check_doc import page
 
 from crossband.data.check import Report, check
-from crossband.data.check.row_stats import Bands
+from crossband.data.check.bands import Bands
 
 DATA = Path(os.environ.get("CROSSBAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RGB = ("red", "green", "blue")

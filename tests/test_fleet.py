@@ -23,7 +23,7 @@ from crossband.cli.fleet import Printer
 from crossband.cli.main import main
 from crossband.core.hidden_folder import folder_of
 from crossband.errors import CrossbandError, InputError, Interrupted, ManifestError, OutputError
-from crossband.jobs import fleet_executor, names, summary
+from crossband.jobs import fleet_executor, summary
 from crossband.jobs.inputs import SceneInput, expand_inputs, stands_for_many
 from crossband.jobs.names import output_paths
 from crossband.jobs.run import translate_many
@@ -752,4 +752,6 @@ def test_folders_and_files_as_outputs(scenes, tiny_model, tmp_path, crossband_co
 def test_fields_of_a_name_have_no_widths(pattern):
     """One of ten thousand million characters ended the process for want of memory."""
     with pytest.raises(OutputError, match="a field is its name in braces"):
-        names._check(pattern)
+        output_paths(
+            [SceneInput("a.tif", "a", "a")], OUT, model="m", target=["nir"], pattern=pattern
+        )

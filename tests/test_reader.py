@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
+from crossband.data.check.row_stats import row_stats
 from crossband.data.degrade.blind import Blind
 from crossband.data.degrade.sensor import Bicubic, SensorMTF
 from crossband.data.reader import PairReader
@@ -369,10 +370,20 @@ def test_a_target_of_unknown_unit_names_its_columns(halves):
         halves(sensor=None).read(0, Box(0, 0, 8, 8))
 
 
+def test_one_file_of_unknown_unit_names_its_columns(tmp_path, make_raster):
+    make_raster("both.tif", values(1), names=NAMES, unit=None)
+    row = {"source": "both.tif", "target": "both.tif"}
+    table = manifest.read(write(tmp_path, [row]))
+    with pytest.raises(ManifestError, match="declare them in the column sensor "):
+        PairReader(table, SIGNATURE).read(0, Box(0, 0, 8, 8))
+    refused = row_stats(table.iloc[0]).refused["source"]
+    assert "declare them in the column sensor " in refused[2]
+
+
 @pytest.mark.parametrize(
     ("written", "groups"),
     [
-        (["7.0", "8.0", ""], ["7", "8", None]),  # pandas wrote integers
+        (["7.0", "8.0", "9.0"], ["7", "8", "9"]),  # pandas wrote integers
         (["1", "1.0", "2"], ["1", "1.0", "2"]),  # two groups
         (["v1.0", "2.0", "3"], ["v1.0", "2.0", "3"]),
     ],
@@ -382,6 +393,4 @@ def test_groups_keep_their_texts(halves, tmp_path, written, groups):
     halves()
     lines = [f"rgb.tif,nir.tif,{group}\n" for group in written]
     path.write_text("source,target,group\n" + "".join(lines))
-    found = manifest.read(path)["group"].tolist()
-    assert found[:2] == groups[:2]
-    assert found[2] == (groups[2] or found[2])
+    assert manifest.read(path)["group"].tolist() == groups

@@ -201,12 +201,15 @@ def _covered(folder: Path, stored: Mapping[str, np.ndarray]) -> dict[str, Any]:
     import rasterio
 
     from crossband.core import indices
+    from crossband.translate.options import IntervalOptions
+    from crossband.translate.uncertain_files import uncertain_paths
 
     reflectance = {name: numbers * np.float32(_SCALE) for name, numbers in stored.items()}
     truth = {"nir": reflectance["nir"], "NDVI": indices.compute("NDVI", reflectance)}
+    paths = uncertain_paths(folder / NIR, {"NDVI": folder / NDVI}, IntervalOptions(LEVEL))
     found = {}
-    for name, file in (("nir", NIR), ("NDVI", NDVI)):
-        with rasterio.open(folder / Path(file).with_suffix(".interval.tif")) as bounds:
+    for name, path in zip(truth, paths, strict=True):
+        with rasterio.open(path) as bounds:
             low, high = bounds.read()
         found[name] = {
             "mean_width": float(np.mean(high - low)),

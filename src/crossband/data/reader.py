@@ -290,7 +290,10 @@ class PairReader:
             if self._one_file(row):
                 needed = [*self.signature.source, *self.signature.target]
                 options = joint_options(row, "source", needed)
-                with self.scenes(row["source"], options, needed) as scene:
+                with (
+                    columns_in_words("source"),
+                    self.scenes(row["source"], options, needed) as scene,
+                ):
                     self._check_units(scene.unit, scene.unit)
                     return use(scene, scene)
             if self.degradation is not None or pd.isna(row["source"]):

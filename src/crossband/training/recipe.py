@@ -18,7 +18,7 @@ from typing import Any
 from crossband.core.yaml_text import TooMuchError, parse_yaml, read_yaml
 from crossband.errors import RecipeError, nearest
 from crossband.model.description import check_line
-from crossband.training.recipe_classes import check_names
+from crossband.training.recipe_classes import check_mapping, check_names
 from crossband.training.recipe_keys import KEYS
 
 #: Keys of a recipe whose options its reference run may set.
@@ -69,8 +69,6 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if value is None and KEYS[key][1] is not None:
             raise RecipeError(f"--{key} is null; leave it out for {KEYS[key][1]!r}")
         _check_plain(value, str(key))
-        if key == "trainer" and not isinstance(value, dict):
-            raise RecipeError(f"--trainer {value!r:.40} is no mapping; give its options by name")
         check_names(value, KEYS[key][0], str(key))
     changed = [key for key, _ in _pairs(overrides) if key.partition(".")[0] != "reference"]
     if not changed:  # its options are of the recipe as it stands
@@ -135,10 +133,7 @@ def _place(node: Any, part: str, key: str) -> tuple[Any, Any]:
         raise RecipeError(f"--{key}: {node!r} has no option {part!r}")
     if "class_path" in node and part not in ("class_path", "init_args"):
         node["init_args"] = node.get("init_args") or {}
-        if not isinstance(node["init_args"], dict):
-            raise RecipeError(
-                f"--{key}: init_args {node['init_args']!r:.40} are no options by name"
-            )
+        check_mapping(node["init_args"], key)
         return node["init_args"], part
     return node, part
 

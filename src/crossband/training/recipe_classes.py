@@ -72,7 +72,7 @@ def check_names(value: Any, hint: Any, path: str) -> None:
     elif kind == "dict" and isinstance(value, dict):
         for key, item in value.items():
             check_names(item, inner, f"{path}.{key}")
-    elif kind == "dataclass" and isinstance(value, dict):
+    elif kind == "dataclass" and value is not None:
         _check_arguments(inner, value, path)
     elif kind == "class" and isinstance(value, str):
         _check_arguments(_resolve(inner, value, path), {}, path)
@@ -92,6 +92,12 @@ def check_names(value: Any, hint: Any, path: str) -> None:
         _check_arguments(cls, value.get("init_args") or {}, path)
 
 
+def check_mapping(options: Any, path: str) -> None:
+    """Raise RecipeError for options that are not given by name."""
+    if not isinstance(options, dict):
+        raise RecipeError(f"--{path}: {options!r:.40} is no mapping; give its options by name")
+
+
 def _class_name(name: str) -> str:
     """Leave out the module of our own classes: that in `config.yaml` of older runs has moved."""
     return name.rpartition(".")[2] if name.startswith("crossband.") else name
@@ -100,8 +106,7 @@ def _class_name(name: str) -> str:
 def _check_arguments(cls: Any, arguments: dict[str, Any], path: str) -> None:
     if not inspect.isclass(cls):
         raise RecipeError(f"--{path}: {getattr(cls, '__name__', cls)!r} is not a class")
-    if not isinstance(arguments, dict):
-        raise RecipeError(f"--{path}: init_args {arguments!r:.40} are no options by name")
+    check_mapping(arguments, path)
     hints = _hints(cls)
     known = [n for n in hints if n not in ("args", "kwargs", "params")]
     for key, value in arguments.items():

@@ -115,7 +115,7 @@ class GuideCorrection:
             # A model of a band that it takes, as one that makes it finer, cannot be judged so.
             own = tuple(model.signature.source)
             alone = self._method != RESIDUAL or set(bands) & set(own) or model.network.scale != 1
-            self._blind = bool(alone)
+            self._compares_colours = not alone
             wanted = () if alone or options.beside is not None else own
             opened = stack.enter_context(open_guide_file(options, bands, own, wanted))
             self.days = days_between(options, source)
@@ -204,12 +204,9 @@ class GuideCorrection:
             when = "not known to be of the same date"
             when = when if math.isnan(self.days) else "of another date"
             lack, advice = (
-                ("its colours are not compared", "")
-                if self._blind
-                else (
-                    "has not all bands that the model takes",
-                    "give a guide with these bands, or ",
-                )
+                ("has not all bands that the model takes", "give a guide with these bands, or ")
+                if self._compares_colours
+                else ("its colours are not compared", "")
             )
             raise CrossbandError(
                 f"--interval: {self._what} is {when}, and {lack}, so the result is not "

@@ -75,7 +75,7 @@ from crossband.translate.uncertain_files import (
 from crossband.translate.unit_check import unit_suspicion
 from crossband.translate.window import check_source
 
-#: Pixels computed for each one of the result above which tiles are too small to say nothing.
+#: Tiles of which more pixels than this are computed for each pixel of the result are warned of.
 MOST_MARGIN = 20
 
 

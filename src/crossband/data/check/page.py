@@ -16,9 +16,11 @@ from rasterio.io import MemoryFile
 
 from crossband.core.html import render
 from crossband.core.version import __version__
+from crossband.data.check.bands import Bands
 from crossband.data.check.findings import KINDS, Finding
+from crossband.data.check.opening import open_as_training
 from crossband.data.check.registration import edges
-from crossband.data.check.row_stats import DAMAGED, Bands, open_as_training
+from crossband.data.check.row_stats import DAMAGED
 from crossband.data.check.run import Report
 from crossband.data.check.strips import preview
 from crossband.data.spectra import VISIBLE

@@ -15,7 +15,8 @@ import numpy as np
 from crossband.core.sensors import REFLECTANCE, VALID_RANGE
 from crossband.data import unit_suspicions as suspicions
 from crossband.data.check.findings import Finding, make_finding
-from crossband.data.check.row_stats import RowStats, SideStats
+from crossband.data.check.row_stats import RowStats
+from crossband.data.check.side_stats import SideStats
 from crossband.data.spectra import VISIBLE
 from crossband.data.unit_suspicions import EIGHT_BITS, UPPER_HALF
 from crossband.errors import CrossbandError

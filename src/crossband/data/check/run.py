@@ -20,8 +20,9 @@ from crossband.core.processors import processors
 from crossband.core.python_words import public
 from crossband.data import manifest
 from crossband.data.check import across_rows
+from crossband.data.check.bands import Bands
 from crossband.data.check.findings import KINDS, Finding, make_finding
-from crossband.data.check.row_stats import DAMAGED, Bands, RowStats, row_stats
+from crossband.data.check.row_stats import DAMAGED, RowStats, row_stats
 from crossband.data.check.rules import Limits, check_row
 from crossband.data.column_names import misspelt_columns
 from crossband.errors import CrossbandError, ManifestError, nearest
