@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from crossband import load
@@ -131,6 +132,38 @@ def test_a_result_names_its_model_and_its_source(item, make_raster, tmp_path):
     validate(data)
 
 
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("2024-05-01T10:30:00Z", ("2024-05-01T10:30:00Z", None, None)),
+        ("2024-05-01", (None, "2024-05-01T00:00:00Z", "2024-05-01T23:59:59Z")),
+        ("2024-02", (None, "2024-02-01T00:00:00Z", "2024-02-29T23:59:59Z")),
+    ],
+)
+def test_a_result_is_of_the_time_of_its_source(item, make_raster, tmp_path, stated, said):
+    scene = make_raster(values=np.full((3, 20, 30), 0.2, np.float32))
+    with rasterio.open(scene, "r+") as file:
+        file.update_tags(ACQUISITION_DATETIME=stated)
+    given = ["translate", str(scene), "-o", str(tmp_path / "nir.tif"), "--model", str(item)]
+    assert main([*given, "--stac-item", "--quiet"]) == 0
+    data = json.loads((tmp_path / "nir.json").read_text())
+    properties = data["properties"]
+    keys = ("datetime", "start_datetime", "end_datetime")
+    assert tuple(properties.get(key) for key in keys) == said
+    assert properties["created"] > "2026"
+    validate(data)
+
+
+def test_a_time_that_is_none_does_not_fail_a_finished_result(item, make_raster, tmp_path):
+    scene = make_raster(values=np.full((3, 20, 30), 0.2, np.float32))
+    with rasterio.open(scene, "r+") as file:
+        file.update_tags(ACQUISITION_DATETIME="in spring")
+    given = ["translate", str(scene), "-o", str(tmp_path / "nir.tif"), "--model", str(item)]
+    assert main([*given, "--stac-item", "--quiet"]) == 0
+    properties = json.loads((tmp_path / "nir.json").read_text())["properties"]
+    assert properties["datetime"] == properties["created"]
+
+
 def test_a_result_of_a_graph_names_what_the_graph_was_made_of(tiny_model, make_raster, tmp_path):
     scene = make_raster(values=np.full((3, 20, 30), 0.2, np.float32))
     model = load(tiny_model)
@@ -185,6 +218,12 @@ FAULTS = {
     "elsewhere": (_asset("model.json", href="https://x.org/model.json"), "lies elsewhere"),
     "outside": (_asset("model.json", href="../../etc/passwd"), "outside of the folder"),
     "absolute": (_asset("model.json", href="/etc/passwd"), "outside of the folder"),
+    "no-properties": (lambda d: d.update(properties=7), "no STAC item: it has no properties"),
+    "weights-outside": (
+        _asset("model.safetensors", href="../../etc/passwd"),
+        "lies outside of the folder",
+    ),
+    "weights-of-a-list": (_asset("model.safetensors", href=["a"]), "has no address"),
     "no-address": (_asset("model.json", href=None), "has no address"),
 }
 

@@ -7,6 +7,7 @@ import signal
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import rasterio
@@ -18,6 +19,7 @@ from tiers import slow
 from crossband import load
 from crossband.cli.main import main
 from crossband.core.hidden_folder import HiddenFolder
+from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest
 from crossband.errors import (
     CrossbandError,
@@ -31,7 +33,7 @@ from crossband.errors import (
 from crossband.evaluation.calibrate import calibrate
 from crossband.evaluation.evaluate import evaluate
 from crossband.evaluation.rows import select_split
-from crossband.model.training_data import read_training_data
+from crossband.model.training_data import read_training_data, trained_units
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.training import fit_baselines, recipe, recipe_parser, training_pairs
 from crossband.training.callbacks.stopping import StopRequest
@@ -60,6 +62,47 @@ def test_a_model_lists_the_pairs_that_it_was_trained_on(pairs, tmp_path):
         assert report.metrics["models"][0]["trained_on"] == count
     assert load(folder).about["licence"] == "CC-BY-4.0"
     assert "Licence of the weights: CC-BY-4.0." in (folder / "README.md").read_text()
+
+
+def test_a_scene_of_a_unit_that_nothing_trained_is_told(pairs, tmp_path, make_raster):
+    def trained(name, *more):
+        words = options(pairs, "--data.crop=16", *more)
+        return fit("rgb2nir/mlp", words, tmp_path / name, fast_run=True, baselines=False)
+
+    folder = trained("run")
+    model = load(folder)
+    assert {"reflectance", "display"} <= set(model.signature.units)
+    assert list(model.about["training"]["data"]["units"]) == ["reflectance"]
+    scene = make_raster(values=np.full((3, 40, 40), 90, np.uint8), unit=None)
+    with pytest.warns(CrossbandWarning, match="trained on reflectance alone, and these are values"):
+        model.translate(scene, tmp_path / "nir.tif", sensor="display")
+    again = load(trained("again", "--start", str(folder)))
+    assert again.about["training"]["start"]["units"] == ["reflectance"]
+    assert trained_units(again.about, again.signature) == {"reflectance"}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "units"),
+    [
+        ({"data": {"units": {"display": 4}}, "start": None}, {"display"}),
+        ({"data": {"units": {"display": 4}}, "start": {"units": ["display"]}}, {"display"}),
+        ({"data": {"units": {"display": 4}}, "start": {}}, {"reflectance", "display"}),
+        ({"data": {"units": ["display"]}}, {"reflectance", "display"}),
+        ({"data": {"units": {"sunshine": 1}}}, {"reflectance", "display"}),
+        (7, {"reflectance", "display"}),
+    ],
+)
+def test_units_of_the_training_are_those_recorded(recorded, units):
+    known = {unit: UnitRange([(0, 1)], [(0, 1)]) for unit in ("reflectance", "display")}
+    assert trained_units({"training": recorded}, Signature(["red"], ["nir"], known)) == units
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".."])
+def test_a_name_that_is_no_folder_of_runs_is_refused(pairs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="is no name of a folder in runs/: give --output"):
+        fit(RECIPE, options(pairs, f"--name={json.dumps(name)}"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_targets_too_large_to_hash_are_counted(pairs, tmp_path, capsys, monkeypatch):
@@ -345,6 +388,8 @@ def test_a_checkpoint_of_another_network_is_one_line(pairs, tmp_path):
     with pytest.raises(TrainingError, match=r"last\.ckpt: does not fit this recipe") as error:
         fit(RECIPE, other, tmp_path / "run", resume=True)
     assert "\n" not in str(error.value)
+    assert str(error.value).endswith(": method.generator.width was 8, and now is 12")
+    assert "width: 8" in (tmp_path / "run/config.yaml").read_text()
     (tmp_path / "run/checkpoints/best.ckpt").unlink()
     (tmp_path / "run/checkpoints/last.ckpt").write_bytes(b"half a file")
     with pytest.raises(TrainingError, match=r"last\.ckpt: cannot be read"):

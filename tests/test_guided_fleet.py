@@ -178,8 +178,12 @@ def test_one_wrong_guide_does_not_end_the_list(scenes, model, tmp_path):
     assert "no such file" in reasons[0]
     assert "overlap" in reasons[1]
     assert all("\n" not in reason for reason in reasons)
-    for wrong in ({"guide_method": "linar"}, {"guide_sensor": "naips"}):
-        with pytest.raises(CrossbandError, match="did you mean"):
+    for wrong, words in (
+        ({"guide_method": "linar"}, "did you mean"),
+        ({"guide_sensor": "naips"}, "did you mean"),
+        ({"guide": tmp_path / "none.tif"}, "none.tif: no such file"),
+    ):
+        with pytest.raises(CrossbandError, match=words):
             translate_many(model, [tmp_path / "list.csv"], tmp_path / "new", **wrong)
     assert not (tmp_path / "new").exists()
     (tmp_path / "list.csv").write_text("source,guide\nin/0.tif,out/1_nir.tif\nin/1.tif,\n")

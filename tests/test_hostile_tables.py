@@ -40,9 +40,15 @@ def refused(tmp_path):
 
 CSV = {
     "empty": (b"", "not a table that can be read"),
-    "NUL": (b"source,target\na\0b,c\n", "line 1 or later holds a NUL byte"),
+    "NUL": (b"source,target\na\0b,c\n", "line 2 holds a NUL byte"),
     "NUL alone": (b"\0" * 100, "holds a NUL byte"),
-    "Latin-1": (b"source,target\ngr\xe9en,c\n", "line 1 or later is not in UTF-8"),
+    "Latin-1": (b"source,target\ngr\xe9en,c\n", "line 2 is not in UTF-8"),
+    "Latin-1 late": (b"source,target\n" + b"a,b\n" * 400_000 + b"\xe9,c\n", "line 400002 is not"),
+    "semicolons": (b"source;target\na;b\n", "its cells are separated by ';', and not by commas"),
+    "a long cell": (
+        b"source,target,x\na,b," + b"x" * 2**18 + b"\n",
+        "line 2 has a cell of over 131,072 characters",
+    ),
     "UTF-16": ("source,target\na,b\n".encode("utf-16"), "not in UTF-8; save it as CSV in UTF-8"),
     "UTF-32": ("source,target\na,b\n".encode("utf-32"), "not in UTF-8; save it as CSV in UTF-8"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not in UTF-8"),

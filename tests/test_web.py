@@ -598,6 +598,7 @@ def test_a_guide_corrects_the_file(client, scene, make_raster, tmp_path):
         ({"interval": "0.9"}, "no calibration"),
         ({"interval": "nan"}, "a share between 0 and 1"),
         ({"interval": "2"}, "a share between 0 and 1"),
+        ({"dtype": "int8", "scale": "0.0001"}, "int8"),
         ({"guide": "root:s.tif", "guide_bands": "nir=9"}, "9"),
         ({"guide": "root:s.tif", "guide_sensor": "none"}, "none"),
     ],
@@ -607,6 +608,26 @@ def test_an_order_that_cannot_be_carried_out_is_refused(client, scene, tmp_path,
     assert answer.status_code == 400
     assert words in answer.json()["error"]
     assert str(tmp_path) not in answer.json()["error"]
+
+
+def test_a_level_that_cannot_be_promised_is_refused(settings, scene):
+    known = create_app(replace(settings, models=("rgb2nir",)))
+    order = {**scene, "model": "rgb2nir", "interval": "0.999"}
+    with TestClient(known, base_url="http://127.0.0.1:8000") as client:
+        answer = client.post("/api/jobs", json=order, headers=OWN)
+        assert answer.status_code == 400
+        assert "promise at most 0.99 (no higher level is calibrated)" in answer.json()["error"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tile_of_half_the_world_has_no_scene_to_show(client, make_raster):
+    # Most of it has no place in the scene's CRS.
+    values = np.full((4, 3000, 30), 2000, np.uint16)
+    make_raster("root/long.tif", values, names=NAMES, scale=1e-4, crs="EPSG:32632")
+    query = {"scene": "root:long.tif", "model": "tiny"}
+    for z in (-3, 0):
+        answer = get(client, f"/api/tile/source/{z}/0/0", query)
+        assert not pixels(answer)[..., 3].any()
 
 
 @pytest.mark.parametrize(

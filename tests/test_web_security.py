@@ -310,11 +310,18 @@ def test_a_token_is_needed_and_kept_in_a_cookie(client):
         ({"keep": 0.0}, "more than 0"),
         ({"port": 70000}, "between"),
         ({"prefix": "x"}, "a path as"),
+        ({"allow_host": ("http://example.org",)}, "a name as example.org"),
+        ({"allow_host": ("example.org:80",)}, "a name as example.org"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, options, words):
     with pytest.raises(CrossbandError, match=words):
         Settings.of(ServeOptions(folder=str(tmp_path), **options), (), Settings.tile)
+
+
+def test_a_tile_without_pixels_is_refused_at_the_start(capsys, tmp_path):
+    assert main(["serve", "--port", "0", "--tile", "0", "--folder", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "crossband: --tile 0: must be at least 1\n"
 
 
 def test_the_command_refuses_an_open_address_without_a_token(capsys, tmp_path):

@@ -56,7 +56,10 @@ def _calibrate(a: argparse.Namespace) -> int:
     if not own:
         assert model.folder is not None
         with atomic_folder(output, a.overwrite, DESCRIPTION, names=OWN) as folder:
-            shutil.copytree(model.folder, folder, dirs_exist_ok=True)
+            try:
+                shutil.copytree(model.folder, folder, dirs_exist_ok=True)
+            except shutil.Error as error:  # a list of all files that could not be copied
+                raise OutputError(f"{output}: {error.args[0][0][2]}") from error
             calibration.save(folder)
     else:
         calibration.save(output)

@@ -68,6 +68,8 @@ class Signature:
                 )
             if not all(0 < len(band) <= 80 and band.isprintable() for band in bands):
                 raise ModelError(f"a {what} band needs a name of 1 to 80 characters in one line")
+            if len(set(bands)) < len(bands):
+                raise ModelError(f"one of the {what} bands is named twice: {', '.join(bands)}")
         for unit, r in self.units.items():
             for known in (unit, self.target_unit(unit)):
                 if known not in VALID_RANGE:
@@ -148,8 +150,13 @@ class Signature:
                 for unit, r in data["units"].items()
             }
             source, target, guide = data["source"], data["target"], data.get("guide", [])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"the signature is malformed: {error!r}") from error
+        except KeyError as error:
+            raise ModelError(f"the signature is malformed: the key {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                "the signature is malformed: it needs units, and for each one a source and a "
+                "target with a low and a high number for each band"
+            ) from error
         for bands in (source, target, guide):
             if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
                 raise ModelError("the signature is malformed: its bands are no list of names")

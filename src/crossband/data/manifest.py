@@ -48,7 +48,8 @@ from crossband.core.file_names import not_text
 from crossband.core.made_from import make_fingerprint
 from crossband.data.splits import SPLITS
 from crossband.data.table_file import PARQUET, TableLimits, read_table
-from crossband.errors import InputError, ManifestError, OutputError, nearest
+from crossband.errors import BandError, InputError, ManifestError, OutputError, nearest
+from crossband.raster.bands import parse_bands
 from crossband.raster.source import split_item_id
 
 TEXT = (
@@ -124,6 +125,8 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
     Raises:
         ManifestError: see `read`; also two manifests with one name, or invalid shares.
     """
+    if not paths:
+        raise ManifestError("no manifest is given: the list of them is empty")
     shares = [1.0] * len(paths) if shares is None else list(shares)
     if len(shares) != len(paths):
         raise ManifestError(f"{len(paths)} manifests, but {len(shares)} shares")
@@ -288,6 +291,8 @@ def _read(
     if empty.any():
         raise ManifestError(f"{path}: row {_first(table, empty)}: source and target are empty")
     _fill(path, table)
+    if not lenient:
+        _check_bands(path, table)
     # Relative, so that a split by hash is the same on every machine.
     file = table["source"].where(table["source"].notna(), table["target"])
     relative = file.map(lambda name: prefix + _relative(name, path.parent))
@@ -319,6 +324,16 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
     for _, own in table[table["guide"].notna()].iterrows():  # whose age is asked for
         if (stated := date_cell({str(column): value for column, value in own.items()})) is not None:
             _date(path, int(own["row"]), *stated)
+
+
+def _check_bands(path: Path, table: pd.DataFrame) -> None:
+    """Raise ManifestError for a cell of bands that cannot be read."""
+    for column in ("source_bands", "target_bands", "guide_bands"):
+        for text, row in table.groupby(column, sort=False)["row"].min().items():
+            try:
+                parse_bands(str(text))
+            except BandError as error:
+                raise ManifestError(f"{path}: row {row}: {column}: {error}") from error
 
 
 def load_table(path: Path) -> pd.DataFrame:

@@ -201,10 +201,11 @@ def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[
         limits.check(bytes=total)
         try:
             text = decoder.decode(block)
-        except UnicodeDecodeError:
-            raise ValueError(f"line {lines + 1} or later is not in UTF-8") from None
-        if b"\0" in block:
-            raise ValueError(f"line {lines + 1} or later holds a NUL byte")
+        except UnicodeDecodeError as error:
+            before = _line_ends(error.object[: error.start])
+            raise ValueError(f"line {lines + before + 1} is not in UTF-8") from None
+        if (at := block.find(b"\0")) >= 0:
+            raise ValueError(f"line {lines + _line_ends(block[:at]) + 1} holds a NUL byte")
         if len(beginning) < 2 * MOST_LINE:
             beginning += text
         last = max(block.rfind(b"\n"), block.rfind(b"\r"))
@@ -213,7 +214,7 @@ def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[
         if line > MOST_LINE:
             raise ValueError(f"line {lines + 1} is longer than {MOST_LINE / 2**20:g} MiB")
         line = line if last < 0 else len(block) - last
-        lines += max(block.count(b"\n"), block.count(b"\r"))
+        lines += _line_ends(block)
     rows = csv.reader(io.StringIO(beginning, newline=""))
     found: list[list[str]] = []
     try:
@@ -222,10 +223,18 @@ def _look_through(file: BinaryIO, limits: TableLimits) -> tuple[list[str], list[
                 found.append(row)
             if len(found) == 2:
                 break
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
+    except csv.Error:
+        most = csv.field_size_limit()
+        raise ValueError(f"line {rows.line_num} has a cell of over {most:,} characters") from None
     header, first = [*found, [], []][:2]
+    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise ValueError(f"its cells are separated by {other!r}, and not by commas")
     return header, first, lines + 1
+
+
+def _line_ends(block: bytes) -> int:
+    return max(block.count(b"\n"), block.count(b"\r"))
 
 
 def _check_names(names: Sequence[Any]) -> None:

@@ -209,8 +209,8 @@ def image_intervals(groups: Sequence[Mapping[str, tuple[float, int]]]) -> dict[s
     weights = bootstrap_weights(len(groups))
     means = {}
     for name in dict.fromkeys(name for g in groups for name in g):
-        sums = weights @ np.array([g.get(name, (0.0, 0)) for g in groups], np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # the PSNR of equal images is infinite
+            sums = weights @ np.array([g.get(name, (0.0, 0)) for g in groups], np.float64)
             means[name] = sums[:, 0] / sums[:, 1]
     return _defined_intervals(means)
 

@@ -17,6 +17,7 @@ from crossband.jobs.summary import DONE, FAILED, SKIPPED, SummaryFile, summary_p
 from crossband.jobs.task import FleetObserver, FleetStatus, Task, plan_tasks
 from crossband.model import Model
 from crossband.raster.cog import Cog
+from crossband.raster.dataset import check_exists
 from crossband.raster.encoding import check_dtype
 from crossband.raster.grid import Grid
 from crossband.raster.output_paths import make_folder
@@ -125,6 +126,8 @@ def check_options(model: Model, options: TranslateOptions) -> None:
     if options.read.sensor is not None:
         sensors.get(options.read.sensor)
     check_guide_options(options.guide)
+    if options.guide.guide is not None:
+        check_exists(options.guide.guide)
     if write.dtype is not None:
         check_dtype(write.dtype)
     Cog.of(write.compress, write.blocksize)

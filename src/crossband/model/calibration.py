@@ -141,9 +141,14 @@ class Factors:
         of = "" if self.guide is None else f" ({self.guide.words})"
         raise CrossbandError(
             f"--interval {level:g}: the calibration has {self.places} places of {self.quantity} in "
-            f"{self.unit}{of}, which promise at most {best:g}"
-            + (f" (level <= K / (K + 1) = {highest_level(self.places):.3f})" if best else "")
+            f"{self.unit}{of}, which promise at most {best:g}{self._why(best)}"
         )
+
+    def _why(self, best: float) -> str:
+        """Return why no level above the best one can be promised, in brackets."""
+        if best == max(LEVELS):
+            return " (no higher level is calibrated)"
+        return f" (level <= K / (K + 1) = {highest_level(self.places):.3f})" if best else ""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def _is_hash(value: Any) -> bool:
 #: What each value must be: a test of it, and its words.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "text": (_is_text, _LINE),
+    "name": (lambda v: _is_text(v) and v.strip() != "", f"{_LINE}, and not empty"),
     "number": (_is_count, "a whole number of at least 0"),
     "size": (lambda v: _is_count(v) and v > 0, "a whole number of at least 1"),
     "margin": (lambda v: v is None or _is_count(v), "a whole number of at least 0, or null"),
@@ -50,7 +51,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 #: The keys, each after the mapping that it is in.
 _SCHEMA = {
-    "name": "text",
+    "name": "name",
     "task": "text",
     "crossband": "text",
     "network": "mapping",
@@ -101,6 +102,13 @@ def check_line(what: str, text: Any, error: type[CrossbandError] = ModelError) -
     """Raise an error for a name or task that a model cannot have: no text, or not of one line."""
     if not _is_text(text):
         raise error(f"{what} must be {_LINE}, not {text!r:.60}")
+
+
+def check_name(text: Any, error: type[CrossbandError] = ModelError) -> None:
+    """Raise an error for a name that a model cannot have."""
+    check_line("the name of a model", text, error)
+    if not text.strip():
+        raise error("a model needs a name, which is not empty")
 
 
 def _check(data: Any) -> None:

@@ -24,7 +24,7 @@ from crossband.core.warned import warn
 from crossband.errors import CrossbandError, ModelError, OutputError
 from crossband.model.calibration import Calibration
 from crossband.model.card import make_card
-from crossband.model.description import DTYPES, check_line
+from crossband.model.description import DTYPES, check_line, check_name
 from crossband.model.files import BASELINES, CARD, DESCRIPTION, FORMAT, OWN, WEIGHTS
 from crossband.model.training_data import take_over_training_data
 from crossband.networks import Generator, parameter_count
@@ -62,7 +62,7 @@ class Model(nn.Module):
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_line("the name of a model", name)
+        check_name(name)
         check_line("the task of a model", task)
         fault = network.fault(len(signature.source), len(signature.target), len(signature.guide))
         if fault is not None:

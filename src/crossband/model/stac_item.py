@@ -33,6 +33,8 @@ def model_of_item(path: Path) -> Path:
     assets = data.get("assets") if isinstance(data, dict) else None
     if not isinstance(assets, dict) or not all(isinstance(a, dict) for a in assets.values()):
         raise ModelError(f"{path}: no STAC item: it has no assets")
+    if not isinstance(data.get("properties"), dict):
+        raise ModelError(f"{path}: no STAC item: it has no properties")
     described = [a for a in assets.values() if DESCRIPTION_ROLE in _roles(a)]
     models = [a for a in assets.values() if _MODEL_ROLE in _roles(a)]
     if not models:
@@ -45,6 +47,8 @@ def model_of_item(path: Path) -> Path:
                 if _name(asset) in (CALIBRATION, TRAINING):
                     _checked(path, asset)
             return folder
+    for asset in models:
+        _place(path, asset)  # of all, whichever is used
     for asset in models:
         if _name(asset).endswith(".onnx"):
             return _checked(path, asset)
@@ -63,8 +67,8 @@ def _name(asset: dict[str, Any]) -> str:
     return str(asset.get("href", "")).rpartition("/")[2]
 
 
-def _checked(item: Path, asset: dict[str, Any]) -> Path:
-    """Return the file of an asset, whose hash is the one that the item states."""
+def _place(item: Path, asset: dict[str, Any]) -> Path:
+    """Return where an asset lies: in the folder of the item, or below it."""
     href = asset.get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise ModelError(f"{item}: an asset has no address")
@@ -76,6 +80,12 @@ def _checked(item: Path, asset: dict[str, Any]) -> Path:
     file = Path(os.path.realpath(base / unquote(href)))
     if not file.is_relative_to(base):
         raise ModelError(f"{item}: its asset {href!r:.80} lies outside of the folder of the item")
+    return file
+
+
+def _checked(item: Path, asset: dict[str, Any]) -> Path:
+    """Return the file of an asset, whose hash is the one that the item states."""
+    file, href = _place(item, asset), asset["href"]
     check_regular_file(file, ModelError)
     if not file.is_file():
         raise ModelError(f"{item}: its asset {href!r:.80} is missing")

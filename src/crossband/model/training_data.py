@@ -11,14 +11,16 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core.atomic import write_text_atomically
 from crossband.core.regular_file import read_text
+from crossband.core.signature import Signature
 from crossband.errors import ModelError
 from crossband.model.files import TRAINING
 
@@ -56,6 +58,29 @@ def read_training_data(folder: Path | None) -> dict[str, str]:
         if len(row) != len(COLUMNS) or not _HASH.fullmatch(row[1]):
             raise ModelError(f"{path}: row {number} is not a name and a hash of 16 digits")
     return {value: name for name, value in rows[1:]}
+
+
+def trained_units(about: Mapping[str, Any], signature: Signature) -> frozenset[str]:
+    """Return the units of the sources that a model was trained on.
+
+    Args:
+        about: data for people of a model.json, which nobody has checked.
+        signature: of the model; all of its units count where nothing is recorded.
+    """
+    every = frozenset(signature.units)
+    training = _mapping(about.get("training"))
+    own = _mapping(training.get("data")).get("units")
+    if not isinstance(own, dict):
+        return every
+    found = frozenset(own)
+    if training.get("start") is not None:
+        began = _mapping(training["start"]).get("units")
+        found |= frozenset(map(str, began)) if isinstance(began, list) else every
+    return found & every or every
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def take_over_training_data(

@@ -348,7 +348,7 @@ def _before_and_now(before: str | None, now: str | None) -> str:
     >>> _before_and_now("128", "512"), _before_and_now("9 bytes, " + "ab" * 12, None)
     (' (128 before, 512 now)', '')
     """
-    texts = ["nothing" if value is None else str(value) for value in (before, now)]
+    texts = [str(value) if value not in (None, "") else "nothing" for value in (before, now)]
     if any(map(_HASH.search, texts)):
         return ""
     if all(len(text) > _SHOWN for text in texts):

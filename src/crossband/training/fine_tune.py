@@ -14,7 +14,7 @@ from crossband.errors import ModelError, RecipeError
 from crossband.model import Model
 from crossband.model import folder as models
 from crossband.model.adapt import ModelBands, adapt, architecture_difference
-from crossband.model.training_data import take_over_training_data
+from crossband.model.training_data import take_over_training_data, trained_units
 from crossband.networks import Generator
 from crossband.networks.generators.blend import Blend
 from crossband.training.callbacks.checkpoints import newest
@@ -70,6 +70,7 @@ def load_start(
         begun["member"] = member
     begun["source"] = [b for b in new.source if b in old.source]
     begun["target"] = [b for b in new.target if b in old.target]
+    begun["units"] = sorted(trained_units(model.about, model.signature))
     if not quiet:
         say(_line(begun, model, method.signature), error=True)
     return begun

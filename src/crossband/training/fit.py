@@ -15,7 +15,9 @@ from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.messages import say
 from crossband.core.python_words import public
 from crossband.data.module import Pairs
+from crossband.errors import RecipeError
 from crossband.model import Model
+from crossband.model.description import check_line
 from crossband.model.files import BASELINES
 from crossband.training import fine_tune as start
 from crossband.training import fit_baselines, loggers, recipe, recipe_parser, run_folder
@@ -73,7 +75,7 @@ def fit(
     if fast_run:
         fit_baselines.shorten(config)
     fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
-    folder = Path(output or Path("runs") / str(config.get("name", "model")))
+    folder = Path(output or run_folder.default(str(config.get("name", "model"))))
     if resume and config.get("start") is None:
         config["start"] = start.begun_from(folder / CHECKPOINTS)
     unguided = set_unguided_network(config)
@@ -81,8 +83,7 @@ def fit(
     # A file that names a start has rates for it; a run's own config.yaml is such a file.
     if settings.start and not fast_run and not recipe.load(name).get("start"):
         settings = _for_fine_tuning(config, given, settings, folder / CHECKPOINTS, resume)
-    fit_baselines.check_blend(settings)
-    loggers.check(settings.trainer.logger)
+    _check(settings)
     run_folder.check(folder, resume, overwrite)
     stop_request = StopRequest()
     run = TrainingRun(settings, str(settings.name), folder, stop_request, callbacks)
@@ -92,13 +93,11 @@ def fit(
             run.prepare()
             if is_first_process():
                 stack.enter_context(run_folder.run_folder(folder, resume, overwrite))
-                write_text_atomically(folder / CONFIG, recipe_parser.dump(settings))
-                start.write_start(begun, folder / CHECKPOINTS)
-                if isinstance(run.data, Pairs):
-                    split = run.data.manifest_with_split(run.method.seed)
-                    with atomic_file(folder / PAIRS) as part:
-                        split.to_csv(part, index=False)
-            trained = run.train(resume)
+            if resume:
+                run.load_newest()  # before its recipe is replaced
+            if is_first_process():
+                _write_inputs(run, begun, folder)
+            trained = run.train()
             if not run.is_first_process:
                 return folder / MODEL
             model = trained_model(run, settings, trained)
@@ -119,6 +118,24 @@ def fit(
     except KeyboardInterrupt:
         raise stop_request.error() from None
     return folder / MODEL
+
+
+def _check(settings: Any) -> None:
+    """Raise RecipeError for settings of the run's end, before it begins."""
+    fit_baselines.check_blend(settings)
+    loggers.check(settings.trainer.logger)
+    if settings.licence:
+        check_line("licence", settings.licence, RecipeError)
+
+
+def _write_inputs(run: TrainingRun, begun: dict[str, Any] | None, folder: Path) -> None:
+    """Write the recipe, the record of the start and the manifest into the run folder."""
+    write_text_atomically(folder / CONFIG, recipe_parser.dump(run.settings))
+    start.write_start(begun, folder / CHECKPOINTS)
+    if isinstance(run.data, Pairs):
+        split = run.data.manifest_with_split(run.method.seed)
+        with atomic_file(folder / PAIRS) as part:
+            split.to_csv(part, index=False)
 
 
 def _blended(model: Model, run: TrainingRun) -> Model:

@@ -17,7 +17,7 @@ from typing import Any
 
 from crossband.core.yaml_text import TooMuchError, parse_yaml, read_yaml
 from crossband.errors import RecipeError, nearest
-from crossband.model.description import check_line
+from crossband.model.description import check_line, check_name
 from crossband.training.recipe_classes import check_mapping, check_names
 from crossband.training.recipe_keys import KEYS
 
@@ -75,6 +75,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         reference_options(config)
     for key in ("name", "task"):
         check_line(f"--{key}", config.get(key, ""), RecipeError)
+    check_name(config.get("name", "model"), RecipeError)
     seed = config.get("seed", 0)
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise RecipeError(f"--seed must be 0 to {2**32 - 1}")

@@ -50,7 +50,7 @@ def instantiate(config: Any) -> Any:
         with size_limit(most // BYTES_OF_WEIGHT, MOST_PARTS):
             built = _parser().instantiate(config)
         if isinstance(built.method, Method):
-            built.method.configure_optimizers()
+            _check_optimizers(built.method)
         return built
     except TooLargeError as error:
         raise RecipeError(
@@ -61,6 +61,13 @@ def instantiate(config: Any) -> Any:
         raise
     except (jsonargparse.ArgumentError, *REFUSALS) as error:
         raise RecipeError(_plain(str(error) or type(error).__name__)) from error
+
+
+def _check_optimizers(method: Method) -> None:
+    try:
+        method.configure_optimizers()
+    except (ValueError, TypeError) as error:  # in the words of torch, which name no option
+        raise RecipeError(f"an optimizer of the method: {_plain(str(error))}") from error
 
 
 def dump(config: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from crossband.core.messages import say
 from crossband.core.version import __version__
 from crossband.data import manifest as manifests
 from crossband.data.module import Pairs
+from crossband.data.reader import PairReader
 from crossband.data.workers import is_lost_worker, original
 from crossband.errors import (
     Interrupted,
@@ -36,8 +38,8 @@ from crossband.training.callbacks.skipped import SkippedFiles
 from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_launched
 from crossband.training.methods.base import Method
 from crossband.training.methods.parallel import UnwrappedDDPStrategy
-from crossband.training.run_folder import CHECKPOINTS, is_first_process
-from crossband.training.training_pairs import hash_pairs
+from crossband.training.run_folder import CHECKPOINTS, is_first_process, method_difference
+from crossband.training.training_pairs import hash_pairs, units_of
 
 
 class TrainingRun:
@@ -88,6 +90,7 @@ class TrainingRun:
         )
         self.skipped = SkippedFiles()
         self.is_first_process = True
+        self._begun: Path | None = None  # checkpoint to go on from
 
     def prepare(self) -> None:
         """Read the manifest, before anything is written; print what a split lacks."""
@@ -103,19 +106,26 @@ class TrainingRun:
                         error=True,
                     )
 
-    def train(self, resume: bool = False) -> dict[str, Any]:
-        """Train to the last step and return the weights of the model."""
-        found = None
+    def load_newest(self) -> None:
+        """Load the newest checkpoint of the run folder, from which `train` then goes on.
+
+        Raises:
+            TrainingError: it does not fit the recipe.
+        """
+        assert self.checkpoints.folder is not None
         if is_first_process():
             self.checkpoints.remove_temporary_files()
-        if self.checkpoints.folder and resume:
-            quiet = not is_first_process()
-            found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
+        quiet = not is_first_process()
+        found = checkpoints.newest(self.checkpoints.folder, quiet=quiet)
         if found is not None:
             self._load_weights(*found)
             self.method.on_load_checkpoint(found[1])
+            self._begun = found[0]
+
+    def train(self) -> dict[str, Any]:
+        """Train to the last step and return the weights of the model."""
         if not self.method.finished:
-            self._fit(found[0] if found else None, validate=found is None and self._has_start)
+            self._fit(self._begun, validate=self._begun is None and self._has_start)
         best = self.checkpoints.folder / BEST if self.checkpoints.folder else None
         if self.settings.weights == "best" and best and best.is_file():
             self._load_weights(best, checkpoints.read(best))
@@ -123,9 +133,19 @@ class TrainingRun:
 
     def training_pairs(self) -> list[tuple[str, str]]:
         """Return name and hash of each training pair; see `hash_pairs`."""
+        reader = self._training_reader
+        return [] if reader is None else hash_pairs(reader)
+
+    def training_units(self) -> dict[str, int]:
+        """Return the number of training pairs of each unit; see `units_of`."""
+        reader = self._training_reader
+        return {} if reader is None else units_of(reader)
+
+    @cached_property
+    def _training_reader(self) -> PairReader | None:
         if not isinstance(self.data, Pairs):
-            return []
-        return hash_pairs(self.data.training_reader(self.method.signature, self.method.seed))
+            return None
+        return self.data.training_reader(self.method.signature, self.method.seed)
 
     @property
     def _has_start(self) -> bool:
@@ -170,8 +190,13 @@ class TrainingRun:
         try:
             self.method.load_state_dict(state["state_dict"])
         except (RuntimeError, KeyError) as error:
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise TrainingError(f"{path}: does not fit this recipe: {first}") from error
+            why = self._difference() or "its weights have other names or shapes"
+            raise TrainingError(f"{path}: does not fit this recipe: {why}") from error
+
+    def _difference(self) -> str:
+        """Return what the recipe changes of that of the run folder, in words; empty if nothing."""
+        assert self.folder is not None
+        return method_difference(self.folder, yaml.safe_load(recipe_parser.dump(self.settings)))
 
     def _trainer(self, memory: OutOfMemoryAdvice) -> lightning.Trainer:
         several = self.options.devices * self.options.num_nodes > 1
@@ -239,6 +264,7 @@ def describe(run: TrainingRun, settings: Any) -> dict[str, Any]:
             "manifest": " + ".join(path.name for path in run.data.manifests),
             "fingerprint": manifests.fingerprint(train),
             "pairs": len(train),
+            "units": run.training_units(),
             "groups": int(train["group"].nunique()),
             "val_groups": sorted(map(str, val["group"].unique())),
             "leakage": run.data.leaks(run.method.seed),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -29,6 +30,13 @@ LOCK = ".lock"
 #: Where launchers say which process this is: the first that is there counts. Lightning, too, reads
 #: them, but when it is imported.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+def default(name: str) -> Path:
+    """Return the folder of a run where none is named; RecipeError where it lies elsewhere."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise RecipeError(f"name {name!r:.60} is no name of a folder in runs/: give --output")
+    return Path("runs") / name
 
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -75,6 +83,32 @@ def is_recipe(path: Path) -> bool:
     except CrossbandError:
         return False
     return isinstance(config, dict) and {"method", "data"} <= set(config)
+
+
+def method_difference(folder: Path, recipe: Mapping[str, Any]) -> str:
+    """Return the first option of the method that a recipe changes, in words; empty if none.
+
+    Args:
+        folder: of the run, whose recipe counts as the one before.
+        recipe: the new one.
+    """
+    try:
+        before = read_yaml(folder / CONFIG)
+    except CrossbandError:
+        return ""
+    return _difference(before.get("method"), recipe.get("method"), "method")
+
+
+def _difference(before: Any, now: Any, name: str) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        # Networks, which are mappings, decide whether weights fit, and numbers of steps do not.
+        keys = dict.fromkeys([*before, *now])
+        for key in sorted(keys, key=lambda k: (k != "class_path", type(before.get(k)) is not dict)):
+            inner = name if key in ("init_args", "arguments") else f"{name}.{key}"
+            if found := _difference(before.get(key), now.get(key), inner):
+                return found
+        return ""
+    return "" if before == now else f"{name} was {before!s:.100}, and now is {now!s:.100}"
 
 
 @contextmanager

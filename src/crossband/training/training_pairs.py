@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -48,6 +50,19 @@ def hash_pairs(reader: PairReader) -> list[tuple[str, str]]:
             error=True,
         )
     return found
+
+
+def units_of(reader: PairReader) -> dict[str, int]:
+    """Return unit of the source -> number of rows that have it; rows that cannot be read are none.
+
+    Args:
+        reader: of the training rows; their headers are read.
+    """
+    found: Counter[str] = Counter()
+    for position in range(len(reader.rows)):
+        with suppress(UnreadableError):
+            found[reader.info(position).unit] += 1
+    return dict(sorted(found.items()))
 
 
 def _name(row: Mapping[str, Any]) -> str:

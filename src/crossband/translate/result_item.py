@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from rasterio.warp import transform_bounds
 from crossband.core.atomic import write_text_atomically
 from crossband.core.file_hash import sha256
 from crossband.core.version import __version__
+from crossband.errors import InputError
 from crossband.model import Model
 from crossband.model.exporting.onnx_file import one_unit
 from crossband.model.exporting.stac import mlm_properties
 from crossband.raster import remote
+from crossband.raster.acquired import acquisition_date
 from crossband.raster.gdal import READ_ERRORS
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
@@ -73,7 +76,7 @@ def _item(model: Model, source: str, result: Path) -> dict[str, Any]:
         "geometry": None if box is None else _polygon(*box),
         **({} if box is None else {"bbox": box}),
         "properties": {
-            "datetime": now,
+            **_when(source, now),
             "created": now,
             "processing:lineage": lineage,
             "processing:software": {"crossband": __version__},
@@ -93,6 +96,23 @@ def _item(model: Model, source: str, result: Path) -> dict[str, Any]:
             }
         },
     }
+
+
+def _when(source: str, now: str) -> dict[str, str | None]:
+    """Return when the source was taken, as STAC says it; where nothing states it, the time now."""
+    try:
+        taken = acquisition_date(source)
+    except InputError:  # the result is there, and is not failed by what a tag says
+        taken = None
+    if taken is None:
+        return {"datetime": now}
+    if not (taken.day or taken.month):
+        return {"datetime": str(taken)}
+    first = taken.time.replace(day=1) if taken.month else taken.time
+    days = calendar.monthrange(first.year, first.month)[1] if taken.month else 1
+    last = first + timedelta(days=days, seconds=-1)
+    ends = {"start_datetime": first, "end_datetime": last}
+    return {"datetime": None, **{key: f"{end:%Y-%m-%dT%H:%M:%SZ}" for key, end in ends.items()}}
 
 
 def _href(address: str, result: Path) -> str:

@@ -29,6 +29,7 @@ from crossband.errors import (
 )
 from crossband.model import Model
 from crossband.model.calibration import GuideClass
+from crossband.model.training_data import trained_units
 from crossband.model.uncertain import calibration_of, channel_names
 from crossband.raster.blocks import ChunkShape
 from crossband.raster.cog import Cog
@@ -51,7 +52,7 @@ from crossband.translate.familiarity import (
 )
 from crossband.translate.guiding import ENCODING, ResultFiles, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
-from crossband.translate.options import IntervalOptions, TranslateOptions
+from crossband.translate.options import IntervalOptions, TranslateOptions, WriteOptions
 from crossband.translate.provenance import (
     FACTS_TAG,
     is_up_to_date,
@@ -126,7 +127,7 @@ def translate_scene(
         scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
         check_not_source(paths, member_files(scene.files))
         check_source(model, scene.unit, scene.bands)
-        correction, ready, calibrated = guided_model(model, scene, options, list(extra), stack)
+        correction, ready, calibrated = _guided_model(model, scene, options, list(extra), stack)
         tiling = _tiling(ready, scene, options)
         computer = (executor or LocalExecutor()).ready(ready, tile)
         grid, target = scene.grid.zoom(ready.network.scale), tuple(ready.signature.target)
@@ -140,14 +141,7 @@ def translate_scene(
             correction.guide_datetime,
         )
         check_indices(model, scene, extra, correction.unit)
-        encoding = Encoding.of_scene(
-            scene,
-            write.dtype,
-            unit=correction.unit,
-            scale=write.scale,
-            offset=write.offset,
-            nodata=write.nodata,
-        )
+        encoding = _encoding(scene, write, correction.unit)
         seed = conditions.seed if conditions.draws else None
         tags = translation_tags(model, scene.path, exact=tiling.exact, seed=seed)
         result = OutputFile(output, grid, target, correction.unit, encoding, tags, cog)
@@ -200,7 +194,47 @@ def translate_scene(
     return output
 
 
-def guided_model(
+def check_scene(model: Model, source: str | Path, options: TranslateOptions) -> None:
+    """Raise the error with which `translate_scene` would refuse a scene before its first window.
+
+    Nothing is written, and what the caller says of outputs is not looked at.
+
+    Args:
+        model: loaded model.
+        source: see `translate_scene`.
+        options: see `translate_scene`.
+
+    Raises:
+        InputError, BandError, UnitError, CrossbandError: as `translate_scene`.
+    """
+    read, write, target = options.read, options.write, tuple(model.signature.target)
+    extra = index_paths(Path("result.tif"), write.indices)
+    with ExitStack() as stack:
+        scene = stack.enter_context(open_scene(source, read, needed=model.signature.source))
+        check_source(model, scene.unit, scene.bands)
+        correction, ready, calibrated = _guided_model(model, scene, options, list(extra), stack)
+        check_indices(model, scene, extra, correction.unit)
+        encoding = _encoding(scene, write, correction.unit)
+        result = OutputFile(
+            Path("result.tif"), scene.grid, target, correction.unit, encoding, tags={}
+        )
+        how = (scene.unit, read.sensor, calibrated)
+        uncertain_outputs(ready, result, extra, options.interval, *how)
+
+
+def _encoding(scene: Scene, write: WriteOptions, unit: str) -> Encoding:
+    """Return how the values of a result are stored."""
+    return Encoding.of_scene(
+        scene,
+        write.dtype,
+        unit=unit,
+        scale=write.scale,
+        offset=write.offset,
+        nodata=write.nodata,
+    )
+
+
+def _guided_model(
     model: Model, scene: Scene, options: TranslateOptions, extra: Sequence[str], stack: ExitStack
 ) -> tuple[ResultFiles, Model, GuideClass | None]:
     """Open the guide, and return the model that computes what the options ask for.
@@ -258,11 +292,17 @@ def _tell_what_is_unlike(
 ) -> Callable[..., None]:
     """Tell how familiar a scene is, for a model that knows; return what tells it at the end.
 
-    Warn in one line where the file names a band otherwise than the caller, and where the numbers of
-    the scene look unlike its declared unit. A remote scene is not looked at for the latter, as that
+    Warn in one line where the model was not trained on the scene's unit, where the file names a
+    band otherwise than the caller, and where the numbers of the scene look unlike its declared
+    unit. A remote scene is not looked at for the latter, as that
     would fetch its blocks twice.
     """
     scene.warn_of_bands()
+    if scene.unit not in (known := trained_units(model.about, model.signature)):
+        warn(
+            f"{scene.path}: {model.name} was trained on {' and '.join(sorted(known))} alone, and "
+            f"these are values of {scene.unit}"
+        )
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
         warn(f"{scene.path}: {words}")

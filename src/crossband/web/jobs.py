@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from crossband.errors import CrossbandError, InputError, OutputError
 from crossband.jobs.run import check_options
 from crossband.model import Model
 from crossband.model.calibration import check_level
-from crossband.raster.open import open_scene
-from crossband.translate.index_files import check_indices, index_paths
 from crossband.translate.options import (
     GuideOptions,
     IntervalOptions,
@@ -35,9 +32,8 @@ from crossband.translate.options import (
     TranslateOptions,
     WriteOptions,
 )
-from crossband.translate.scene import guided_model, translate_scene
+from crossband.translate.scene import check_scene, translate_scene
 from crossband.translate.statistics import Statistics
-from crossband.translate.window import check_source
 from crossband.web.places import ID, Place, Places, new_id
 from crossband.web.previews import Models
 from crossband.web.scenes import Choice, number_of, own_words, visitors_words
@@ -218,12 +214,8 @@ class Jobs:
         check_options(model, options)
         if (level := order.intervals.interval) is not None:
             check_level(level, order.intervals.promise)
-        with ExitStack() as stack, collected_warnings():
-            scene = open_scene(place.path, options.read, needed=model.signature.source)
-            stack.enter_context(scene)
-            check_source(model, scene.unit, scene.bands)
-            files, _, _ = guided_model(model, scene, options, order.indices, stack)
-            check_indices(model, scene, index_paths(Path("x.tif"), order.indices), files.unit)
+        with collected_warnings():
+            check_scene(model, place.path, options)
 
     def get(self, text: str) -> Job:
         """Return a job.

@@ -170,6 +170,11 @@ class Settings:
             raise CrossbandError(f"--keep {options.keep:g}: must be more than 0 hours")
         if not 0 <= options.port < 65536:
             raise CrossbandError(f"--port {options.port}: must be between 0 and 65535")
+        if tile.tile is not None and tile.tile < 1:
+            raise CrossbandError(f"--tile {tile.tile}: must be at least 1")
+        for name in options.allow_host:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", name):
+                raise CrossbandError(f"--allow-host {name}: a name as example.org, without a port")
         if options.prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", options.prefix):
             raise CrossbandError(f"--prefix {options.prefix}: a path as /crossband is needed")
         root = None

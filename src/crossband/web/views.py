@@ -114,7 +114,10 @@ class View:
         """Bring values [C, h, w] of a box onto a tile, by the nearest pixel; NaN beside them."""
         source = self.placed.crop(box).resized(*values.shape[1:])
         out = np.full((len(values), tile.height, tile.width), np.nan, np.float32)
-        rows, columns = places(tile, source)
+        try:
+            rows, columns = places(tile, source)
+        except InputError:  # a part of the tile has no place in the scene's CRS
+            return out
         inside = (rows >= 0) & (rows < source.height) & (columns >= 0) & (columns < source.width)
         out[:, inside] = values[:, rows[inside].astype(int), columns[inside].astype(int)]
         return out
@@ -180,8 +183,9 @@ class View:
                 return nowhere, nowhere
             x, y = np.array(xs), np.array(ys)
         inverse = ~grid.transform
-        columns = inverse.a * x + inverse.b * y + inverse.c
-        rows = inverse.d * x + inverse.e * y + inverse.f
+        with np.errstate(invalid="ignore"):  # places outside of the CRS are infinite
+            columns = inverse.a * x + inverse.b * y + inverse.c
+            rows = inverse.d * x + inverse.e * y + inverse.f
         return rows, columns
 
 

@@ -16,6 +16,7 @@ from crossband.core.python_words import public
 from crossband.core.regular_file import read_text
 from crossband.errors import ModelError
 from crossband.model.card import make_card, overall_ratios
+from crossband.model.description import check_line
 from crossband.model.exporting.measured import read_ratios
 from crossband.model.files import BASELINES, CALIBRATION, CARD, DESCRIPTION, TRAINING, WEIGHTS
 from crossband.model.hub import PREFIX, WANTED, check_name, endpoint, hub_line
@@ -96,6 +97,7 @@ def _stating(model: Model, licence: str | None, report: str | Path | None) -> Mo
     """Return a model that states another licence, and the ratios of a report."""
     about = dict(model.about)
     if licence is not None:
+        check_line("--licence", licence)
         about["licence"] = licence
     if report is not None:
         about["metrics"] = read_ratios(report, model)

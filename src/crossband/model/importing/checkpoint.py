@@ -17,6 +17,7 @@ from crossband.core.tensor_files import NamedTensors, state_dicts, with_prefix
 from crossband.errors import CrossbandError, ModelError, UnitError, nearest
 from crossband.model import Model
 from crossband.model.card import make_card
+from crossband.model.description import check_line
 from crossband.model.files import DESCRIPTION
 from crossband.model.importing.convert import Conversion, ImportOptions, convert
 from crossband.model.importing.formats import FORMATS, CheckpointFormat, is_discriminator, known
@@ -46,7 +47,7 @@ class BandSpec:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint comes from, for the model card; not checked.
+    """Where a checkpoint comes from, for the model card; what it says is not checked.
 
     Attributes:
         licence: of the weights.
@@ -55,6 +56,12 @@ class Origin:
 
     licence: str | None = None
     url: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ModelError for a text of several lines."""
+        for what, text in (("--licence", self.licence), ("--source-url", self.url)):
+            if text is not None:
+                check_line(what, text)
 
 
 @public()

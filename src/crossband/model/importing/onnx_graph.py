@@ -15,7 +15,7 @@ from crossband.core.sensors import VALID_RANGE
 from crossband.core.signature import Signature, UnitRange
 from crossband.core.version import __version__
 from crossband.errors import OutputError, UnitError, nearest
-from crossband.model.description import check_line
+from crossband.model.description import check_line, check_name
 from crossband.model.files import FORMAT, WEIGHTS
 from crossband.model.importing.checkpoint import BandSpec, Origin
 from crossband.model.model import Model
@@ -76,7 +76,7 @@ def describe_onnx(
         raise OutputError(f"{output}: give the file the suffix {SUFFIX}")
     check_file(output, overwrite)
     name = name or output.stem
-    check_line("the name of a model", name)
+    check_name(name)
     check_line("the task of a model", task)
     for unit in (source.unit, target.unit):
         if unit not in VALID_RANGE:

@@ -45,7 +45,10 @@ class _Sampler(Generator):
         super().__init__()
         parts = {"class": "VectorFieldUNet", "arguments": {}} | (field or {})
         if set(parts) != {"class", "arguments"} or not isinstance(parts["arguments"], dict):
-            raise CrossbandError(f"a field has a class and arguments, not {', '.join(parts)}")
+            raise CrossbandError(
+                f"a field has a class and arguments, not {', '.join(parts)}; give the arguments of "
+                "its network as field.arguments.NAME"
+            )
         bands = {"source_channels": in_channels, "target_channels": out_channels}
         self.in_channels, self.out_channels = in_channels, out_channels
         self.field: Field = build(Field, str(parts["class"]), parts["arguments"] | bands)
