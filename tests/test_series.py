@@ -790,6 +790,8 @@ def test_items_of_a_collection(scenes, model, tmp_path):
     [
         {"type": "Polygon", "coordinates": [[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]},
         {"type": "Polygon", "coordinates": [15, 45]},
+        {"type": "Polygon", "coordinates": [[[15, 45], [15.1, 45]]]},
+        {"type": "Polygon", "coordinates": [[[15, 45], [15.1, 45], [15, 45]]]},
         {"type": "MultiPolygon", "coordinates": [[[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]]},
         {"type": "Polygon", "coordinates": [[[[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]]]},
         {"type": "Point", "coordinates": [[15, 45]]},
@@ -805,6 +807,16 @@ def test_coordinates_of_another_depth_are_refused_before_any_work(geometry, tmp_
     path.write_text(json.dumps(geometry))
     with pytest.raises(InputError, match=r"coordinates are not as|give points or polygons"):
         places.read_places(path)
+
+
+@pytest.mark.parametrize("property_name", [None, "name"])
+def test_a_name_that_is_no_text(property_name, tmp_path):
+    path = tmp_path / "fields.geojson"
+    point = {"type": "Point", "coordinates": [1, 2]}
+    feature = {"type": "Feature", "properties": {"name": {"a": 1}}, "geometry": point}
+    path.write_text(json.dumps(feature))
+    with pytest.raises(InputError, match="its name must be a text or a number"):
+        places.read_places(path, property_name)
 
 
 @pytest.mark.parametrize("properties", ["abc", [1]])

@@ -619,6 +619,14 @@ def test_a_level_that_cannot_be_promised_is_refused(settings, scene):
         assert "promise at most 0.99 (no higher level is calibrated)" in answer.json()["error"]
 
 
+def test_an_order_of_everything_is_taken(settings, scene):
+    known = create_app(replace(settings, models=("rgb2nir",)))
+    sure = {"indices": ["NDVI"], "interval": "0.8", "promise": "places", "familiarity": True}
+    with TestClient(known, base_url="http://127.0.0.1:8000") as client:
+        about = finished(client, order(client, {**scene, "model": "rgb2nir", **sure}))
+    assert [name for name in about["files"] if "interval" in name or "familiarity" in name]
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_tile_of_half_the_world_has_no_scene_to_show(client, make_raster):
     # Most of it has no place in the scene's CRS.

@@ -39,7 +39,7 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
         InputError: the CRS of one grid cannot be transformed into that of the other; or the values
             are too large to be averaged over so many pixels.
     """
-    from crossband.raster.loops import box_sums  # Numba takes a while
+    from crossband.raster.loops import box_sums, summed  # Numba takes a while
 
     made = np.full((len(values), to.height, to.width), np.nan, np.float32)
     share = np.zeros((to.height, to.width), np.float32)
@@ -47,6 +47,12 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
     largest = float(np.abs(values).max(initial=0.0))
     if largest > _LARGEST:
         raise InputError(f"values up to {largest:.4g} cannot be averaged: is a scale missing?")
+    one_more = mask.shape[0] + 1, mask.shape[1] + 1
+    table = np.empty((len(values), *one_more), np.int64)
+    summed(values, float(_UNITS), table)
+    valid = np.empty((0, 0, 0) if mask.all() else (1, *one_more), np.int64)
+    if len(valid):
+        summed(mask[None].astype(np.float32), 1.0, valid)  # faster than truth values
     sides = np.array(mask.shape, dtype=float)[:, None]
     for part in row_parts(to):
         corners = np.stack(places(to.crop(part), of, corners=True))  # rows, columns
@@ -63,7 +69,7 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
                 f"times larger: is a scale missing?"
             )
         sums, area = np.empty((len(values), len(whole))), np.empty(len(whole))
-        box_sums(values, mask, low, high, float(_UNITS), sums, area)
+        box_sums(table, valid, low, high, sums, area)
         at = part.slices()
         with np.errstate(divide="ignore", invalid="ignore"):
             made[:, *at][:, met] = sums / _UNITS / area

@@ -20,40 +20,42 @@ def _pieces(begin: Any, end: Any) -> Any:
     return (first, first + 1, last, last + 1), (first + 1 - begin, 1.0, end - last)
 
 
-def _box_sums(
-    values: Any, mask: Any, low: Any, high: Any, units: Any, sums: Any, area: Any
-) -> None:
-    """Sum an image over upright rectangles, as integers of fixed point.
+def _summed(values: Any, units: Any, table: Any) -> None:
+    """Sum an image from its upper left corner, as integers of fixed point.
 
-    Sums over whole pixels are then exact, so that they do not depend on the window. They are
-    differences of sums from the upper left corner (Crow 1984, "Summed-area tables"). These may wrap
-    around, and so may the differences, back to what they are.
+    Sums over whole pixels are then exact, so that they do not depend on the window. They may wrap
+    around, and so may their differences, back to what they are.
 
     Args:
         values: [C, H, W], finite.
-        mask: [H, W]; other pixels do not count.
+        units: parts of one in the integers.
+        table: receives the sums over what lies above and left of a pixel, [C, H + 1, W + 1].
+    """
+    bands, height, width = values.shape
+    table[:, 0], table[:, :, 0] = 0, 0
+    for band in range(bands):
+        for r in range(height):
+            line = np.int64(0)
+            for c in range(width):
+                line += np.int64(np.rint(values[band, r, c] * units))
+                table[band, r + 1, c + 1] = table[band, r, c + 1] + line
+
+
+summed = compiled(_summed)
+
+
+def _box_sums(table: Any, valid: Any, low: Any, high: Any, sums: Any, area: Any) -> None:
+    """Sum an image over upright rectangles (Crow 1984, "Summed-area tables").
+
+    Args:
+        table: of the image, see `_summed`.
+        valid: the same of its mask, [1, H + 1, W + 1]; [0, 0, 0] where all pixels are valid.
         low: upper left corners, rows and columns [2, n], inside of the image.
         high: lower right corners, likewise.
-        units: parts of one in the integers.
         sums: receives the sums, [C, n].
         area: receives the valid area, [n].
     """
-    bands, height, width = values.shape
-    full = mask.all()
-    table = np.empty((bands, height + 1, width + 1), np.int64)
-    valid = np.empty((0, 0) if full else (height + 1, width + 1), np.int32)
-    table[:, 0], table[:, :, 0], valid[:1], valid[:, :1] = 0, 0, 0, 0
-    for r in range(height):
-        for band in range(bands):
-            line = np.int64(0)
-            for c in range(width):
-                if mask[r, c]:
-                    line += np.int64(np.rint(values[band, r, c] * units))
-                table[band, r + 1, c + 1] = table[band, r, c + 1] + line
-        count = np.int32(0)
-        for c in range(0 if full else width):
-            count += mask[r, c]
-            valid[r + 1, c + 1] = valid[r, c + 1] + count
+    bands, height, width = table.shape[0], table.shape[1] - 1, table.shape[2] - 1
     for n in range(low.shape[1]):
         rows, down = _pieces(low[0, n], high[0, n])
         columns, across = _pieces(low[1, n], high[1, n])
@@ -66,9 +68,9 @@ def _box_sums(
                 if share == 0:
                     continue
                 count = (bottom - top) * (east - west)
-                if not full:
-                    count = valid[bottom, east] - valid[top, east]
-                    count += valid[top, west] - valid[bottom, west]
+                if len(valid):
+                    count = valid[0, bottom, east] - valid[0, top, east]
+                    count += valid[0, top, west] - valid[0, bottom, west]
                 area[n] += share * count
                 for band in range(bands):
                     found = table[band, bottom, east] - table[band, top, east]

@@ -226,9 +226,13 @@ def _named(feature: Mapping[str, Any], number: int, name: str | None, path: str 
         if properties.get(name) in (None, ""):
             known = ", ".join(map(str, properties)) or "none"
             raise InputError(f"{path}: place {number} has no property {name!r}, only: {known}")
-        return str(properties[name])
-    stated = properties.get("name"), feature.get("id"), properties.get("id")
-    return next((str(words) for words in stated if words not in (None, "")), str(number))
+        stated: tuple[Any, ...] = (properties[name],)
+    else:
+        stated = properties.get("name"), feature.get("id"), properties.get("id")
+    found = next((words for words in stated if words not in (None, "")), number)
+    if not isinstance(found, str | int | float):
+        raise InputError(f"{path}: place {number}: its name must be a text or a number")
+    return str(found)
 
 
 def _geometry(geometry: Any, label: str) -> Mapping[str, Any]:
@@ -268,13 +272,17 @@ def _flat(coordinates: Any, depth: int) -> list[Any]:
         depth: of the lists in which positions lie.
 
     Raises:
-        ValueError: lists of another depth, empty ones, or a position that is none.
+        ValueError: lists of another depth, empty ones, a ring of fewer than three positions, or a
+            position that is none.
         OverflowError: a number beyond all floats.
     """
     if not isinstance(coordinates, list) or not coordinates:
         raise ValueError("no list")
     if depth:
-        return [_flat(part, depth - 1) for part in coordinates]
+        parts = [_flat(part, depth - 1) for part in coordinates]
+        if depth == 1 and len(set(map(tuple, parts))) < 3:
+            raise ValueError("no ring")
+        return parts
     numbers = [float(c) for c in coordinates[:2] if type(c) in (int, float)]
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         raise ValueError("no position")

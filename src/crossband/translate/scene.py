@@ -58,6 +58,7 @@ from crossband.translate.provenance import (
     is_up_to_date,
     read_facts,
     scene_facts,
+    synthetic_tags,
     translation_tags,
 )
 from crossband.translate.resume import keep_or_remove, open_store, remove_leftovers
@@ -215,8 +216,9 @@ def check_scene(model: Model, source: str | Path, options: TranslateOptions) -> 
         correction, ready, calibrated = _guided_model(model, scene, options, list(extra), stack)
         check_indices(model, scene, extra, correction.unit)
         encoding = _encoding(scene, write, correction.unit)
+        tags = synthetic_tags(model, scene.path)
         result = OutputFile(
-            Path("result.tif"), scene.grid, target, correction.unit, encoding, tags={}
+            Path("result.tif"), scene.grid, target, correction.unit, encoding, tags=tags
         )
         how = (scene.unit, read.sensor, calibrated)
         uncertain_outputs(ready, result, extra, options.interval, *how)
