@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from crossband.networks.layers.by_rows import by_rows
+
+#: Columns of a product whose rows are computed alike by any library.
+COLUMNS = 16
 
 
 def squared_distances(features: Tensor, centres: Tensor) -> Tensor:
@@ -11,7 +17,10 @@ def squared_distances(features: Tensor, centres: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         features, centres = features.float(), centres.float()
         own = features.square().sum(dim=-1, keepdim=True)
-        both = centres.square().sum(dim=1) - 2.0 * (features @ centres.T)
+        # A product with fewer columns depends on where its rows lie in memory.
+        more = functional.pad(centres, (0, 0, 0, max(COLUMNS - len(centres), 0)))
+        products = by_rows(lambda rows: rows @ more.T, features)[..., : len(centres)]
+        both = centres.square().sum(dim=1) - 2.0 * products
         return (own + both).clamp_min(0.0)
 
 

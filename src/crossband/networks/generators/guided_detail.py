@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -14,7 +13,7 @@ from crossband.networks.cells import CELL, interpolate_cells, strips_of
 from crossband.networks.conditions import FACTS
 from crossband.networks.generators.guided import logarithm
 from crossband.networks.generators.guided_correction import Logs, _CorrectedGenerator
-from crossband.networks.tracing import is_traced
+from crossband.networks.layers.by_rows import by_rows
 
 #: Standard deviations, in cells, of the Gaussians in which spreads and regressions are computed. A
 #: pixel is compared with their means and with that of the cell itself.
@@ -28,8 +27,6 @@ LOGS, DIFFERENCES = 1.5, 6.0
 RIDGE, LARGEST_CHANGE = 2e-4, 2.0
 #: Smallest share of valid pixels that is used as a divisor.
 FEWEST = 1e-3
-#: Rows of a block of a product of matrices, at least those of any library.
-ROWS = 64
 
 
 class GuidedDetail(_CorrectedGenerator):
@@ -191,22 +188,6 @@ class GuidedDetail(_CorrectedGenerator):
             change = stated.sum(dim=-1).clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
             features += [spreads, DIFFERENCES * change, explained]
         return torch.cat([*features, of.facts.permute(0, 2, 3, 1)], dim=-1)
-
-
-def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply layers to each row of [..., F], with the same result whatever rows are beside it.
-
-    Libraries compute the last rows of a product of matrices in another order, so that a pixel of a
-    tile would differ in its last bit from that of the whole scene. Full blocks have no such rows.
-    """
-    rows = x.flatten(0, -2)
-    full = len(rows) - len(rows) % ROWS
-    if full == len(rows) or is_traced():
-        return layers(x)
-    rest = functional.pad(rows[full:], (0, 0, 0, ROWS - (len(rows) - full)))
-    found = [layers(rows[:full])] if full else []
-    made = torch.cat([*found, layers(rest)[: len(rows) - full]])
-    return made.view(*x.shape[:-1], -1)
 
 
 def reach_of(width: float) -> int:
