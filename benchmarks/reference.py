@@ -84,14 +84,7 @@ def run(name: str, a: argparse.Namespace) -> int:
     manifest = folder / "pairs.csv"
     if not manifest.is_file():
         part = manifest.with_suffix(".part")
-        if a.manifest:
-            found = pd.read_csv(a.manifest)
-        else:
-            task = name.split("/", maxsplit=1)[0]
-            located = name.endswith("satclip")
-            found = (
-                radar_pictures(a.data) if name == PICTURES else pairs(task, a.data, located=located)
-            )
+        found = pd.read_csv(a.manifest) if a.manifest else pairs_of(name, a.data)
         found.to_csv(part, index=False)
         part.replace(manifest)
     fitted = folder / "run"

@@ -272,6 +272,10 @@ def test_a_folder_gives_each_scene_the_guide_of_its_place(scenes, model, tmp_pat
         tmp_path / "in/1.tif", tmp_path / "a.tif", guide=tmp_path / "guides/one.tif", **OPTIONS
     )
     assert alone.read_bytes() == (tmp_path / "out" / "1_nir.tif").read_bytes()
+    (tmp_path / "guides/gone.tif").symlink_to(tmp_path / "nothing.tif")
+    with pytest.raises(InputError, match=r"gone\.tif: No such file"):
+        model.translate(tmp_path / "in/1.tif", tmp_path / "b.tif", **options)
+    (tmp_path / "guides/gone.tif").unlink()
     # One scene takes a folder, too, and a guide is not replaced by what is made from it.
     with pytest.raises(OutputError, match="the output is its guide"):
         model.translate(

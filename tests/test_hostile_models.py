@@ -328,10 +328,6 @@ def edited(folder):
     return edit
 
 
-def first_name(tensors):
-    return next(iter(tensors))
-
-
 def test_tensors_of_another_network_are_named(edited, folder):
     edited(lambda tensors: tensors.update(more=torch.zeros(2)))
     assert "more is [2], and LocalUNet has no such tensor" in refusal(folder)

@@ -158,7 +158,8 @@ def test_what_a_cancelled_child_has_started_has_ended_too(pure, tmp_path):
 def test_what_a_killed_run_leaves_is_removed_and_nothing_else(pure, tmp_path):
     leftovers = pure("child").Leftovers
     (tmp_path / "old" / "scenes" / ".before.tif.crossband").mkdir(parents=True)
-    outputs = [tmp_path / "nir.tif", tmp_path / "old", tmp_path / "new"]
+    (tmp_path / ".begun.tif.crossband").mkdir()
+    outputs = [tmp_path / name for name in ("nir.tif", "begun.tif", "old", "new")]
     left = leftovers([str(path) for path in outputs])
     inside = ("old/.NDVI.tif.crossband", "old/scenes/.a.tif.crossband", "old/scenes/whole")
     for name in (".nir.tif.crossband", ".old.crossband", "new", ".other.tif.crossband", *inside):
@@ -168,7 +169,8 @@ def test_what_a_killed_run_leaves_is_removed_and_nothing_else(pure, tmp_path):
     kept = sorted(path.name for path in (tmp_path / "old" / "scenes").iterdir())
     assert kept == [".before.tif.crossband", "whole"]
     assert not (tmp_path / "old" / ".NDVI.tif.crossband").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tif.crossband", "old"]
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [".begun.tif.crossband", ".other.tif.crossband", "old"]
 
 
 def test_where_the_command_is_found(pure, tmp_path, monkeypatch):

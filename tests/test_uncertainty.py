@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -619,6 +621,29 @@ def test_another_interval_of_a_result_is_named(model: Model, scene: Path, tmp_pa
     ):
         with pytest.raises(CrossbandError, match=words):
             model.translate(scene, tmp_path / "nir.tif", skip=True, **now, **options)
+    assert model.calibration is not None
+    again = load(tmp_path / "model")
+    again.calibration = replace(model.calibration, fitted="another way")
+    with pytest.raises(CrossbandError, match="the calibration changed"):
+        again.translate(scene, tmp_path / "nir.tif", skip=True, interval=0.9, **options)
+
+
+def test_a_calibration_stays_until_the_next_is_whole(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.calibration is not None
+    folder = tmp_path / "model"
+    before = (folder / "calibration.json").read_bytes()
+    names = sorted(path.name for path in folder.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CrossbandError, match="No space left on device"):
+        replace(model.calibration, fitted="another way").save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "calibration.json").read_bytes() == before
 
 
 def test_the_interval_of_an_index_is_where_the_index_is(model: Model) -> None:

@@ -28,6 +28,7 @@ from calibrated import calibration, finer_model
 from starlette.testclient import TestClient
 
 from crossband import load, web
+from crossband.errors import OutputError
 from crossband.raster.gdal import gdal
 from crossband.raster.grid import Box, Grid
 from crossband.translate.engine import Engine
@@ -483,8 +484,43 @@ def test_a_job_is_cancelled_and_resumed(client, scene, monkeypatch, tmp_path):
     held.go.set()
     about = finished(client, job, ("cancelled",))
     assert about["total"] == 300 * 340
+    with monkeypatch.context() as busy:
+        busy.setattr(job_module, "WAITING", 0)
+        answer = client.post(f"/api/jobs/{job}/resume", headers=OWN)
+        assert "too many jobs wait" in answer.json()["error"]
     client.post(f"/api/jobs/{job}/resume", headers=OWN)
     assert finished(client, job)["resumed"] > 0
+
+
+def test_a_full_disk_ends_no_server(client, scene, monkeypatch):
+    def full(*_):
+        raise OutputError("job.json: No space left on device")
+
+    held = Held(monkeypatch)
+    job = order(client, scene)
+    assert held.reached.wait(60)
+    with monkeypatch.context() as disk:
+        disk.setattr(job_module.Jobs, "_store", full)
+        held.go.set()
+        finished(client, job)
+    finished(client, order(client, scene))
+
+
+def test_a_job_is_as_old_as_its_end(settings, scene):
+    jobs = Server(settings).jobs
+    order_of = job_module.Order(Choice("root:s.tif", "tiny"))
+    long_ago = time.time() - 200 * 3600
+    job = job_module.Job(job_module.new_id(), order_of, "s", "done", created=long_ago)
+    folder = settings.folder / "jobs" / job.id
+    folder.mkdir()
+    jobs._jobs[job.id] = job
+    jobs._store(job)
+    jobs.remove_old()
+    assert folder.exists()
+    os.utime(folder / "job.json", (long_ago, long_ago))
+    jobs.remove_old()
+    assert not folder.exists()
+    jobs.close()
 
 
 @pytest.mark.slow

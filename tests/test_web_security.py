@@ -30,6 +30,7 @@ from crossband.web import addresses, scenes
 from crossband.web.addresses import check_address, filtered_requests, public_addresses
 from crossband.web.app import create_app
 from crossband.web.scenes import BusyError
+from crossband.web.server import Server
 from crossband.web.settings import ServeOptions, Settings
 
 OWN = {"x-crossband": "1"}
@@ -172,6 +173,20 @@ def test_uploads_together_have_a_limit(client, root, tmp_path):
     assert upload(page, content).status_code == 413
     (tmp_path / "served" / "uploads" / "junk").mkdir()
     assert upload(client(max_stored=len(content)), content).status_code == 400
+
+
+def test_uploads_that_come_at_once_share_the_limit(root, tmp_path):
+    places = Server(Settings(tmp_path / "served", root, max_stored=1000)).places
+    one, two = places.new_upload("a.tif"), places.new_upload("b.tif")
+    assert one.write(bytes(600))
+    assert two.write(bytes(400))
+    assert not two.write(bytes(1))
+    assert not one.write(bytes(1))
+    for came in (one, two):
+        came.discard()
+    last = places.new_upload("c.tif")
+    assert last.write(bytes(1000))
+    last.discard()
 
 
 VRT = (

@@ -163,24 +163,24 @@ class Leftovers:
     def __init__(self, outputs: Sequence[str]) -> None:
         self._new = [path for path in outputs if not os.path.exists(path)]
         self._outputs = list(outputs)
-        self._before = {inside for path in outputs for inside in _unfinished(path)}
+        self._before = {hidden for path in outputs for hidden in _hidden(path)}
 
     def remove(self) -> None:
-        """Remove hidden folders of Crossband, and folders that did not exist before."""
+        """Remove hidden folders of Crossband and folders, where they did not exist before."""
         for path in self._outputs:
-            folder, name = os.path.split(os.path.abspath(path))
-            _remove_folder(os.path.join(folder, f".{name}.crossband"))
-            for inside in set(_unfinished(path)) - self._before:
-                _remove_folder(inside)
+            for hidden in set(_hidden(path)) - self._before:
+                _remove_folder(hidden)
         for path in self._new:
             if os.path.isdir(path):
                 _remove_folder(path)
 
 
-def _unfinished(folder: str) -> list[str]:
-    """Return the hidden folders of unfinished files in a folder, and in the folders in it."""
-    inside = glob.escape(folder)
-    return [
+def _hidden(output: str) -> list[str]:
+    """Return the hidden folders of an unfinished output, and of unfinished files below it."""
+    folder, name = os.path.split(os.path.abspath(output))
+    own = os.path.join(folder, f".{name}.crossband")
+    inside = glob.escape(output)
+    return [own] * os.path.isdir(own) + [
         path
         for below in ("", "*")
         for path in glob.glob(os.path.join(inside, below, ".*.crossband"))

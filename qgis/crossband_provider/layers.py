@@ -18,14 +18,15 @@ from .styling import style
 
 #: Tags of a file that its layer's metadata repeat.
 _TOLD = (
-    *("CROSSBAND_MODEL", "CROSSBAND_WEIGHTS_SHA256", "CROSSBAND_SOURCE", "CROSSBAND_VERSION"),
-    *(
-        "CROSSBAND_EXACT",
-        "CROSSBAND_SEED",
-        "CROSSBAND_UNFAMILIAR",
-        "CROSSBAND_GUIDED",
-        "CROSSBAND_INTERVAL",
-    ),
+    "CROSSBAND_MODEL",
+    "CROSSBAND_WEIGHTS_SHA256",
+    "CROSSBAND_SOURCE",
+    "CROSSBAND_VERSION",
+    "CROSSBAND_EXACT",
+    "CROSSBAND_SEED",
+    "CROSSBAND_UNFAMILIAR",
+    "CROSSBAND_GUIDED",
+    "CROSSBAND_INTERVAL",
 )
 
 

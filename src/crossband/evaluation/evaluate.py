@@ -168,6 +168,7 @@ def evaluate(
             *((Path(p).name, str(p)) for p in predictions),
         ]
     )
+    calibrations = [m.calibration.fact() for m in loaded if m.calibration is not None]
     made_from = make_fingerprint(
         {
             "models": [identity(m) for m in loaded],
@@ -175,7 +176,7 @@ def evaluate(
             "rows": manifests.input_fingerprint(full, {"split": split}),
             "options": (*map(tuple, (indices, by, feature_bands or ())), device, precision),
             "pictures": pictures,
-            **({} if interval is None else {"interval": (interval, promise)}),
+            **({} if interval is None else {"interval": (interval, promise, *calibrations)}),
         },
         [*predictions, *([] if features is None else [features])],
     )

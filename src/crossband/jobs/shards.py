@@ -64,7 +64,7 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
 def _slurm(environment: Mapping[str, str]) -> Shard:
     """Return the part of this task of a job array, of `srun`, or of both.
 
-    SceneInput: the environment variables in the manuals of sbatch (SLURM_ARRAY_TASK_*) and srun
+    Source: the environment variables in the manuals of sbatch (SLURM_ARRAY_TASK_*) and srun
     (SLURM_PROCID, SLURM_NTASKS, SLURM_STEP_ID).
     """
     read = _Numbers(environment)

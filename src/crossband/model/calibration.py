@@ -7,6 +7,7 @@ file is read in `calibration_file`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossband.core import indices
+from crossband.core.atomic import write_text_atomically
 from crossband.core.conformal import PROMISES, Scores, highest_level, thresholds
 from crossband.core.sensors import VALID_RANGE
 from crossband.errors import CrossbandError
@@ -358,15 +360,22 @@ class Calibration:
         )
 
     def save(self, folder: Path) -> Path:
-        """Write `calibration.json`."""
+        """Write `calibration.json`; an older one stays until this is whole."""
+        path = folder / CALIBRATION
+        write_text_atomically(path, self._text())
+        return path
+
+    def fact(self) -> str:
+        """Return words that change with any number of it."""
+        return hashlib.blake2b(self._text().encode(), digest_size=12).hexdigest()
+
+    def _text(self) -> str:
         own = asdict(self)
         for factors in own["factors"]:  # a smaller factor would cover less than was promised
             for promise in ("mean", "strict"):
                 factors[promise] = [_not_below(value) for value in factors[promise]]
         data = {"format": FORMAT, "guarantee": GUARANTEE, **_plain(own)}
-        path = folder / CALIBRATION
-        path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
-        return path
+        return json.dumps(data, separators=(",", ":")) + "\n"
 
 
 def check_level(level: float, promise: str) -> None:

@@ -15,6 +15,7 @@ from crossband.series.options import SeriesOptions
 from crossband.series.places import Place
 from crossband.series.preparation import DatedTask
 from crossband.translate.options import TranslateOptions
+from crossband.translate.uncertain_files import interval_facts
 
 SCENES, TABLE, PICTURE, RECORD = "scenes", "series.csv", "series.png", "series.json"
 #: Of the hidden folder that a running series locks.
@@ -83,4 +84,5 @@ def facts_of(
         "--index": repr(list(indices)),
         "--places": str(places) if isinstance(places, str | Path) else repr(places),
         "the options": repr((options, series_options)),
+        **interval_facts(model, options.interval),
     }

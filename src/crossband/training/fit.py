@@ -199,9 +199,9 @@ def _for_fine_tuning(
 def _quiet() -> Iterator[None]:
     """Silence messages and warnings of Lightning that do not concern users."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [log.level for log in loggers]
-    for log in loggers:
+    silenced = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in silenced]
+    for log in silenced:
         log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -212,5 +212,5 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
-        for log, level in zip(loggers, levels, strict=True):
+        for log, level in zip(silenced, levels, strict=True):
             log.setLevel(level)

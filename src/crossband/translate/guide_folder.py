@@ -141,7 +141,10 @@ def _is_product(path: str) -> bool:
 
 def _seen(path: str, bands: tuple[str, ...], read: ReadOptions) -> FolderGuide | str:
     """Return a raster as a guide, or why it is none; kept until its file changes."""
-    state = os.stat(path)
+    try:
+        state = os.stat(path)
+    except OSError as error:  # a link that leads nowhere
+        raise InputError(f"{path}: {error.strerror}") from error
     named = tuple((read.bands or {}).items())
     return _looked_at(path, (state.st_mtime_ns, state.st_size), bands, named, read.sensor)
 

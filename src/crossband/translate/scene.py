@@ -158,7 +158,7 @@ def translate_scene(
             "--index": ", ".join(sorted(extra)),
         }
         # First, as the model that computes intervals is another one: messages name what was asked.
-        known = interval_facts(sure, calibrated) | scene_facts(
+        known = interval_facts(model, sure, calibrated) | scene_facts(
             computer.key.identity, scene, {**dependencies, **correction.facts}
         )
         layout = {"--compress": cog.compress, "--blocksize": str(cog.blocksize)}

@@ -25,7 +25,6 @@ class Statistics:
         waiting_for_reading: seconds in which the network waited for a window.
         waiting_for_writing: seconds in which the network waited for the writer.
         windows: seconds from the start until the last window was computed.
-        draining: seconds from then until all windows were on disk.
         finishing: seconds for making the final file.
         guide: path of the guide that the result was corrected by; None without one.
         guide_datetime: when it was taken, where that was stated or looked for.
@@ -47,7 +46,6 @@ class Statistics:
     waiting_for_reading: float = 0.0
     waiting_for_writing: float = 0.0
     windows: float = 0.0
-    draining: float = 0.0
     finishing: float = 0.0
     guide: str | None = None
     guide_datetime: str | None = None

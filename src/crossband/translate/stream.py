@@ -125,7 +125,6 @@ class SceneStream:
                 self._store.flush()
             except OSError as error:
                 raise write_error(self._outputs[0].path, error) from error
-        statistics.draining = time.perf_counter() - start - statistics.windows
 
     def _prepared(self) -> Generator[PreparedBatch, None, None]:
         reader = BlockReader(self._scene, self._statistics.reads)

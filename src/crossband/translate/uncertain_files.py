@@ -119,7 +119,9 @@ def guide_class(
     return guide
 
 
-def interval_facts(options: IntervalOptions, guide: GuideClass | None = None) -> dict[str, str]:
+def interval_facts(
+    model: Model, options: IntervalOptions, guide: GuideClass | None = None
+) -> dict[str, str]:
     """Return what files depend on by these options; nothing where they ask for nothing."""
     if not options.wanted:
         return {}
@@ -131,7 +133,7 @@ def interval_facts(options: IntervalOptions, guide: GuideClass | None = None) ->
         parts.append("widths")
     if guide is not None:
         parts.append(guide.words)
-    return {"--interval": ", ".join(parts)}
+    return {"--interval": ", ".join(parts), "the calibration": calibration_of(model).fact()}
 
 
 def uncertain_paths(

@@ -42,7 +42,7 @@ def create_app(settings: Settings, prefix: str | None = None, server: Server | N
     @asynccontextmanager
     async def running(_: Starlette) -> AsyncIterator[None]:
         with filtered_requests(settings.networks) if settings.allow_remote else nullcontext():
-            jobs, previews = server.jobs, server.previews
+            jobs, previews = server.start()
             cleaner = asyncio.create_task(clean(server))
             yield
             cleaner.cancel()

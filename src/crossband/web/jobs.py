@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -199,14 +200,17 @@ class Jobs:
             raise own_words(error, place, *named) from error
         job = Job(new_id(), order, place.name, created=time.time())
         with self._changed:
-            if len(self._queue) >= WAITING:
-                raise OutputError("too many jobs wait; try again later")
+            self._check_room()
             (self._folder / job.id / "out").mkdir(parents=True)
             self._store(job)
             self._jobs[job.id] = job
             self._queue.append(job.id)
             self._changed.notify()
         return job
+
+    def _check_room(self) -> None:
+        if len(self._queue) >= WAITING:
+            raise OutputError("too many jobs wait; try again later")
 
     def _check(self, order: Order, model: Model, place: Place) -> None:
         """Raise CrossbandError for an order that would fail as soon as its turn comes."""
@@ -241,10 +245,15 @@ class Jobs:
         return job
 
     def resume(self, text: str) -> Job:
-        """Go on with a job that was cancelled or has failed."""
+        """Go on with a job that was cancelled or has failed.
+
+        Raises:
+            OutputError: too many wait.
+        """
         job = self.get(text)
         with self._changed:
             if job.state in ("cancelled", "failed"):
+                self._check_room()
                 job.state, job.error = "waiting", ""
                 self._store(job)
                 self._queue.append(job.id)
@@ -273,7 +282,7 @@ class Jobs:
         oldest = time.time() - self._keep * 3600
         with self._changed:
             for job in list(self._jobs.values()):
-                if job.state not in OPEN and job.created < oldest:
+                if job.state not in OPEN and self._ended(job) < oldest:
                     del self._jobs[job.id]
                     shutil.rmtree(self._folder / job.id, ignore_errors=True)
             for path in self._folder.iterdir():
@@ -296,7 +305,7 @@ class Jobs:
                     return
                 job = self._jobs[self._queue.popleft()]
                 job.state = "running"
-                self._store(job)
+                self._remember(job)
             self._run(job)
 
     def _run(self, job: Job) -> None:
@@ -349,7 +358,7 @@ class Jobs:
             job.warnings = [told(line) for line in heard]
             job.resumed = max(job.resumed, statistics.resumed)
             job.seconds = before + time.time() - started
-            self._store(job)
+            self._remember(job)
 
     def _options(self, order: Order) -> TranslateOptions:
         place = self._places.find(order.choice.scene)
@@ -375,6 +384,18 @@ class Jobs:
                 continue  # of another version, or half of one: it is deleted with the others
             if job.id == path.parent.name:
                 yield job
+
+    def _remember(self, job: Job) -> None:
+        """Store a job where the disk has room; on a full one the thread goes on all the same."""
+        with suppress(CrossbandError):
+            self._store(job)
+
+    def _ended(self, job: Job) -> float:
+        """Return when a job ended, which is when it was last stored, in seconds since 1970."""
+        try:
+            return (self._folder / job.id / "job.json").stat().st_mtime
+        except OSError:
+            return job.created
 
     def _store(self, job: Job) -> None:
         write_text_atomically(

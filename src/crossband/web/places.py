@@ -69,6 +69,7 @@ class Places:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.uploads = settings.folder / "uploads"
+        self._received = Received()
 
     def find(self, text: str) -> Place:
         """Return what a page names.
@@ -206,7 +207,9 @@ class Places:
         room = self._settings.max_stored - sum(_sizes(self.uploads))
         if room <= 0:
             raise OutputError("the server keeps no further uploads at present; try again later")
-        return Upload(self.uploads / new_id(), name, min(self._settings.max_upload, room))
+        return Upload(
+            self.uploads / new_id(), name, self._settings.max_upload, room, self._received
+        )
 
     def finish_upload(self, upload: Upload, modified: float | None) -> dict[str, Any]:
         """Open an upload, and offer it where it is a raster that may be opened.
@@ -247,6 +250,13 @@ class Places:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass
+class Received:
+    """Bytes that have come in all uploads since the start."""
+
+    size: int = 0
+
+
 class Upload:
     """A file that a visitor sends; it is limited while it comes.
 
@@ -254,10 +264,13 @@ class Upload:
         folder: is made for it.
         name: of the visitor's file.
         most: bytes that it may have.
+        room: bytes that all uploads may have from now on.
+        received: is shared by all uploads.
     """
 
-    def __init__(self, folder: Path, name: str, most: int) -> None:
+    def __init__(self, folder: Path, name: str, most: int, room: int, received: Received) -> None:
         self.folder, self.name, self.most = folder, _file_name(name, ""), most
+        self._received, self._last = received, received.size + room
         self.path = folder / "file" / "upload.part"
         self.path.parent.mkdir(parents=True)
         self._file = open(self.path, "xb")  # noqa: SIM115 (closed by finish or discard)
@@ -266,8 +279,9 @@ class Upload:
     def write(self, part: bytes) -> bool:
         """Write the next bytes; False where they are too many."""
         self.size += len(part)
-        if self.size > self.most:
+        if self.size > self.most or self._received.size + len(part) > self._last:
             return False
+        self._received.size += len(part)
         self._file.write(part)
         return True
 

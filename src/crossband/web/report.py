@@ -34,7 +34,8 @@ def report_page(job: Job, shown: Shown, path: Path, guide: str) -> str:
         path: of the result.
         guide: its name for people; nothing without one.
     """
-    layers = layers_of(shown)
+    # What is computed while somebody looks at it is in no file of the job.
+    layers = {name: of for name, of in layers_of(shown).items() if not of.computed}
     with gdal(), rasterio.open(path) as file:
         tags = {k: v for k, v in sorted(file.tags().items()) if k.startswith("CROSSBAND")}
         tags.pop("CROSSBAND_FACTS", None)
@@ -125,22 +126,19 @@ def _agreement(layers: dict[str, Layer]) -> dict[str, Any] | None:
         return None
     one, other = layers["measured"], layers["synthetic"]
     whole = one.view.grid.box
-    side, steps = 256, 4
-    found: list[Any] = []
+    side, last = 256, 3
     boxes = {
         Box(
-            max((whole.height - side) * i // max(steps - 1, 1), 0),
-            max((whole.width - side) * j // max(steps - 1, 1), 0),
+            max((whole.height - side) * i // last, 0),
+            max((whole.width - side) * j // last, 0),
             side,
             side,
         ).intersection(whole)
-        for i in range(steps)
-        for j in range(steps)
+        for i in range(last + 1)
+        for j in range(last + 1)
     }
-    for box in boxes:
-        pair = one.read(box, 1), other.read(box, 1)
-        if pair[0] is not None and pair[1] is not None:
-            found.append(np.stack([p[0].ravel() for p in pair if p is not None]))
+    pairs: list[Any] = [(one.read(box, 1), other.read(box, 1)) for box in boxes]
+    found = [np.stack([of[0].ravel() for of in pair]) for pair in pairs]
     values = np.concatenate(found, axis=1)
     about = pictures.scatter(values[0][None], values[1][None])
     if "mae" not in about:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -32,9 +33,11 @@ class Server:
 
     Attributes:
         settings: of the server.
+        results: open files of finished jobs.
     """
 
     settings: Settings
+    results: dict[str, OpenResult] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> Places:
@@ -67,10 +70,10 @@ class Server:
         s = self.settings
         return Jobs(s.folder / "jobs", self.places, self.models, s.tile, s.keep)
 
-    @cached_property
-    def results(self) -> dict[str, OpenResult]:
-        """Open files of finished jobs."""
-        return {}
+    def start(self) -> tuple[Jobs, Previews]:
+        """Make all parts, before two threads ask for them; return those that are to be closed."""
+        _ = self.scenes, self.guides
+        return self.jobs, self.previews
 
     def shown(self, choice: Choice) -> Shown:
         """Return a scene with its model, and the result of a job where one is chosen."""
@@ -141,8 +144,12 @@ async def in_thread(call: Callable[[], T]) -> T:
 async def clean(server: Server) -> None:
     """Delete what is too old, at the start and every ten minutes."""
     while True:
-        await in_thread(server.jobs.remove_old)
-        await in_thread(lambda: server.places.remove_old(server.jobs.used_scenes()))
+        for remove in (
+            server.jobs.remove_old,
+            lambda: server.places.remove_old(server.jobs.used_scenes()),
+        ):
+            with suppress(OSError):  # somebody else has deleted it at this moment
+                await in_thread(remove)
         await asyncio.sleep(600)
 
 
