@@ -18,7 +18,7 @@ help:
 	@echo "make lock        write requirements.lock: the hashes of what constraints.txt pins"
 	@echo "make soak        run the long checks and write docs/soak.md (needs 12 GB of disk)"
 	@echo "make fuzz        run 20,000 hostile inputs and write docs/robustness.md (10 minutes)"
-	@echo "make benchmarks  print every table of the README again (three hours)"
+	@echo "make benchmarks  print tables of docs/performance.md, and folds of rgb2nir (three hours)"
 
 demo: $(VENV)/.ready
 	$(BIN)/crossband demo --out out/demo

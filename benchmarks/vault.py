@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,10 @@ def read(
     Raises:
         ValueError: a look without a reason or a model.
     """
-    rows = pd.read_csv(folder / f"{task}.csv", dtype={"date": str}, keep_default_na=True)
+    path = folder / f"{task}.csv"
+    if not path.is_file():
+        sys.exit(f"{path} is not there; write it: python benchmarks/manifests.py write")
+    rows = pd.read_csv(path, dtype={"date": str}, keep_default_na=True)
     rows = rows.reindex(columns=COLUMNS)
     rows = rows[rows["left_out"].isna()]
     if shipped:

@@ -485,7 +485,7 @@ def test_a_job_is_cancelled_and_resumed(client, scene, monkeypatch, tmp_path):
     about = finished(client, job, ("cancelled",))
     assert about["total"] == 300 * 340
     with monkeypatch.context() as busy:
-        busy.setattr(job_module, "WAITING", 0)
+        busy.setattr(job_module, "MOST_JOBS", 0)
         answer = client.post(f"/api/jobs/{job}/resume", headers=OWN)
         assert "too many jobs wait" in answer.json()["error"]
     client.post(f"/api/jobs/{job}/resume", headers=OWN)

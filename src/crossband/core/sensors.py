@@ -325,9 +325,9 @@ COMMON_NAMES = frozenset(
 )
 
 
-def wavelength(name: str, sensors: Iterable[Sensor] = SENSORS.values()) -> float | None:
+def wavelength(name: str) -> float | None:
     """Return a typical centre wavelength in nanometres of a common name."""
-    for sensor in sensors:
+    for sensor in SENSORS.values():
         for band in sensor.bands:
             if band.name == name and band.wavelength:
                 return band.wavelength

@@ -15,7 +15,7 @@ HIDDEN, STEPS, BATCH, RATE, DECAY = 16, 400, 2048, 0.01, 1e-3
 MISSED = 0.1
 
 
-def fit_head(table: SampleTable, weights: Tensor, seed: int = 0) -> WidthHead:
+def fit_head(table: SampleTable, weights: Tensor) -> WidthHead:
     """Fit the head by the interval score of each quantity; its standardisation is folded in."""
     cells, pixels, errors = table.cells[:, 0], table.pixels[:, 0], table.errors
     quantities = errors.shape[1]
@@ -26,7 +26,7 @@ def fit_head(table: SampleTable, weights: Tensor, seed: int = 0) -> WidthHead:
     spread = [part.std(dim=0) + 1e-3 for part in (cells, pixels)]
     cells, pixels = ((p - u) / s for p, u, s in zip((cells, pixels), usual, spread, strict=True))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         head = WidthHead(cells.shape[1], pixels.shape[1], HIDDEN, 2 * quantities)
         known = torch.isfinite(errors)
         typical = [

@@ -41,10 +41,10 @@ def about() -> dict[str, Any]:
     }
 
 
-def bootstrap_weights(n: int, samples: int = SAMPLES, seed: int = SEED) -> Array:
-    """Return how often each of n groups is in each sample: [samples, n]; rows sum to n."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1.0 / n), size=samples).astype(np.float64)
+def bootstrap_weights(n: int) -> Array:
+    """Return how often each of n groups is in each sample: [SAMPLES, n]; rows sum to n."""
+    rng = np.random.default_rng(SEED)
+    return rng.multinomial(n, np.full(n, 1.0 / n), size=SAMPLES).astype(np.float64)
 
 
 def percentile_interval(values: Array) -> Interval | None:

@@ -38,6 +38,8 @@ from crossband.raster.grid import Window
 #: Pixels of a row that are looked at, and windows of each size with pixels of each: of few windows
 #: the share that an interval covers is mostly chance.
 PIXELS, WINDOWS_EACH, PIXELS_OF_WINDOW = 256, 32, 8
+#: Of the choice of pixels.
+SEED = 0
 
 
 @dataclass
@@ -88,7 +90,7 @@ class PlaceErrors:
 
 
 def collect(
-    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor", seed: int = 0
+    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor"
 ) -> list[PlaceErrors]:
     """Return the errors of a model without a guide at places that it was not trained on.
 
@@ -97,11 +99,10 @@ def collect(
         rows: of a manifest.
         quantities: target bands, then indices.
         by: column by which calibrations are told apart.
-        seed: of the choice of pixels.
     """
     evaluation = Evaluation(ModelCandidate(model, model.name, "cpu", "fp32"), rows, ())
-    rng, found = np.random.default_rng(seed), dict[tuple[str, str, str], PlaceErrors]()
-    other = np.random.default_rng([seed, 1])
+    rng, found = np.random.default_rng(SEED), dict[tuple[str, str, str], PlaceErrors]()
+    other = np.random.default_rng([SEED, 1])
     for position, row in enumerate(evaluation.rows):
         source, target, output = evaluation.triple(position)
         sensor = sensor_name(row)
@@ -119,7 +120,7 @@ def collect(
 
 
 def collect_guided(
-    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor", seed: int = 0
+    model: Model, rows: pd.DataFrame, quantities: Sequence[str], by: str = "sensor"
 ) -> list[PlaceErrors]:
     """Return the errors of guided results at places that the model was not trained on.
 
@@ -131,11 +132,10 @@ def collect_guided(
         rows: of a manifest, with guides.
         quantities: target bands, then indices.
         by: column by which calibrations are told apart.
-        seed: of the choice of pixels.
     """
     candidate = GuidedCandidate(model, model.name, "cpu", "fp32")
     evaluation = Evaluation(candidate, rows, ())
-    rng, found = np.random.default_rng(seed), dict[tuple[str, str, GuideClass], PlaceErrors]()
+    rng, found = np.random.default_rng(SEED), dict[tuple[str, str, GuideClass], PlaceErrors]()
     for position, row in enumerate(evaluation.rows):
         source, target, output = evaluation.triple(position)
         seen = candidate.seen

@@ -33,7 +33,6 @@ from crossband.core.regular_file import read_bytes, read_text
 from crossband.errors import CrossbandError, InputError, ManifestError
 from crossband.raster import products
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
 from crossband.raster.options import ReadOptions
 from crossband.raster.remote import is_remote, name_of
 from crossband.raster.source import LARGEST
@@ -201,18 +200,15 @@ def _read_options(row: dict[str, Any]) -> ReadOptions:
     Args:
         row: its cells by column, without empty ones.
     """
+    from crossband.data.rows import parse_window
+
     stated: dict[str, Any] = {
         name: row[name] for name in ("sensor", "scale", "offset", "nodata") if name in row
     }
     if "source_bands" in row:
         stated["bands"] = parse_bands(row["source_bands"])
     if "source_window" in row:
-        try:
-            stated["window"] = Box.parse(row["source_window"])
-        except ValueError:
-            raise ManifestError(
-                f"source_window {row['source_window']!r} is not column,row,width,height in pixels"
-            ) from None
+        stated["window"] = parse_window(row, "source")
     return ReadOptions(**stated)
 
 

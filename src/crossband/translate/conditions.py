@@ -78,13 +78,14 @@ class SceneConditions:
         return Conditions(noise, style, places, self._whole, guide)
 
 
-def lattice(grid: Grid, step: int = LATTICE_STEP) -> NDArray[np.float32]:
-    """Return longitude and latitude at every `step` pixels from the scene's origin.
+def lattice(grid: Grid) -> NDArray[np.float32]:
+    """Return longitude and latitude at every `LATTICE_STEP` pixels from the scene's origin.
 
     Returns:
         Degrees [2, n, m]; the last nodes lie on the scene's edge or beyond it. NaN where the place
         is unknown.
     """
+    step = LATTICE_STEP
     rows = np.arange(max(-(-grid.height // step), 1) + 1) * step
     cols = np.arange(max(-(-grid.width // step), 1) + 1) * step
     out = np.full((2, len(rows), len(cols)), np.nan, np.float32)

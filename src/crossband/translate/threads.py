@@ -112,12 +112,11 @@ class BackgroundWriter(Generic[T]):
 
     Args:
         consume: called with each item; after it raises, no further item is consumed.
-        depth: items that may wait in the queue.
     """
 
-    def __init__(self, consume: Callable[[T], None], depth: int = 1) -> None:
+    def __init__(self, consume: Callable[[T], None]) -> None:
         self._consume = consume
-        self._queue: queue.Queue[Any] = queue.Queue(depth)
+        self._queue: queue.Queue[Any] = queue.Queue(1)  # one item waits while one is consumed
         self._failed = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="crossband-write", daemon=True)

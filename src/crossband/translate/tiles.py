@@ -129,15 +129,3 @@ def column_groups(tiles: Iterable[Tile], columns: int) -> list[list[Tile]]:
     for tile in tiles:
         groups.setdefault(tile.core.col // columns, []).append(tile)
     return [groups[key] for key in sorted(groups)]
-
-
-def overhead(height: int, width: int, tile: int, margin: int, stride: int) -> float:
-    """Return the cost of the halo: source pixels computed per pixel kept, minus one.
-
-    >>> round(overhead(8192, 8192, 1024, 32, 4), 3)
-    0.129
-    """
-    computed = sum(
-        t.source.height * t.source.width for t in plan_tiles(height, width, tile, margin, stride)
-    )
-    return computed / (height * width) - 1.0

@@ -45,14 +45,12 @@ async def offer(server: Server, request: Request) -> dict[str, Any]:
                     "target": list(signature.target),
                     "guide": list(signature.guide),
                     "units": list(signature.units),
-                    "scale": network.scale,
                     "windows": network.margin is not None,
                 }
             )
         return out
 
     return {
-        "version": __version__,
         "models": await in_thread(models),
         "sensors": [{"name": s.name, "title": s.title} for s in SENSORS.values()],
         "root": settings.root is not None,

@@ -42,7 +42,7 @@ from crossband.web.scenes import Choice, number_of, own_words, visitors_words
 #: Characters of a text, and indices of a job, at most.
 LONGEST, MOST_INDICES = 4000, 20
 #: Jobs that may wait.
-WAITING = 20
+MOST_JOBS = 20
 #: States of a job; those of `OPEN` are taken up after a restart.
 OPEN = ("waiting", "running")
 
@@ -209,7 +209,7 @@ class Jobs:
         return job
 
     def _check_room(self) -> None:
-        if len(self._queue) >= WAITING:
+        if len(self._queue) >= MOST_JOBS:
             raise OutputError("too many jobs wait; try again later")
 
     def _check(self, order: Order, model: Model, place: Place) -> None:

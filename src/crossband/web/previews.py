@@ -38,11 +38,11 @@ from crossband.web.scenes import BusyError, OpenScene
 
 Array = NDArray[np.float32]
 #: Side of a cell in pixels of the result, about; bytes of cells that are kept; cells that may wait.
-SIDE, KEPT, WAITING = 256, 256 * 2**20, 512
+SIDE, KEPT, MOST_WAITING = 256, 256 * 2**20, 512
 #: Cells that are computed at once on a CPU, at most, each by one thread of torch.
 AT_ONCE = 4
 #: Seconds after which a cell that nobody has asked for again is not computed any more.
-PATIENCE = 10.0
+WANTED_FOR = 10.0
 #: Scene with options and model, first row, first column.
 CellKey: TypeAlias = tuple[tuple[str, ...], int, int]
 
@@ -174,7 +174,7 @@ class Previews:
                     continue
                 known = self._running.get(cell.key) or self._waiting.get(cell.key)
                 if known is None or known.future.cancelled():
-                    if len(self._waiting) >= WAITING:
+                    if len(self._waiting) >= MOST_WAITING:
                         raise BusyError("many visitors look at new places now; asking again ...")
                     known = _Waiting(scene, cell, Future(), now)
                     self._waiting[cell.key] = known
@@ -213,7 +213,7 @@ class Previews:
                 if self._closed or key is None:
                     return
                 item = self._waiting.pop(key)
-                if time.monotonic() - item.asked > PATIENCE:
+                if time.monotonic() - item.asked > WANTED_FOR:
                     item.future.cancel()
                     continue
                 if not item.future.set_running_or_notify_cancel():

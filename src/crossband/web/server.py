@@ -24,7 +24,7 @@ from crossband.web.shown import Layer, Shown
 
 T = TypeVar("T")
 #: Seconds that a request waits for cells.
-PATIENCE = 4.0
+LONGEST_WAIT = 4.0
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Server:
         if not futures:
             return True
         waiting = [asyncio.wrap_future(future) for future in futures]
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LONGEST_WAIT
         while waiting:
             done, left = await asyncio.wait(waiting, timeout=max(end - time.monotonic(), 0.01))
             for one in done:
