@@ -254,6 +254,30 @@ def test_guides_that_say_nothing_about_their_row(scene, pairs):
     assert report.files == 7
 
 
+def test_degradations_that_cannot_be_read(scene, pairs):
+    target = scene("one.tif", stored())
+    stated = {"SensorMTF(mtf=0.3)": None, "Blur(3)": "no degradation", "SensorMTF(mtf=7)": "mtf"}
+    rows = [
+        {"source": None, "target": target, "degradation": text, "target_bands": "nir=4"}
+        for text in stated
+    ]
+    rows.append({**rows[1], "source": target})  # which has a source, so that none is made
+    report = check(pairs(*rows), ignore=("duplicate", "one-group"))
+    found = {f.rows: f for f in report.findings}
+    assert [*found] == [(2,), (3,)]
+    for finding, words in zip(report.findings, [*stated.values()][1:], strict=True):
+        assert finding.kind == "degradation"
+        assert words in finding.text
+
+
+def test_the_page_is_named_as_one(scene, pairs, capsys):
+    path = pairs({"source": None, "target": scene("one.tif", stored()), "target_bands": "nir=4"})
+    output = path.with_name("c.pdf")
+    assert main(["data", "check", str(path), "-o", str(output)]) == 2
+    assert "c.pdf: the page needs the ending .html" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_featureless_ground_is_no_misregistration(scene, pairs):
     rng = np.random.default_rng(0)
     one, two = (rng.normal(0.05, 0.001, (SIZE, SIZE)).astype("f4") for _ in range(2))

@@ -86,10 +86,10 @@ def _parsed(data: Any) -> Calibration:
 def _factors(data: Any, quantities: Sequence[str]) -> Factors:
     numbers = [[math.inf if v is None else _number(v) for v in _list(data[key], len(LEVELS))]
                for key in ("mean", "strict")]  # fmt: skip
-    window, places = data["window"], data["places"]
+    window, places = _whole(data["window"]), _whole(data["places"])
     if data["quantity"] not in quantities:
         raise ValueError(f"factors of {data['quantity']!r:.60}, which is no quantity")
-    if window not in WINDOWS or not isinstance(places, int) or not 0 <= places < 10**9:
+    if window not in WINDOWS or not 0 <= places < 10**9:
         raise ValueError("a window or a number of places that is not possible")
     for values in numbers:
         if len(values) != len(LEVELS) or values != sorted(values) or values[0] < 0:
@@ -142,10 +142,7 @@ def _familiar(data: Any) -> Familiar:
         raise ValueError(f"distances that are not between 0 and {_LARGEST:g}")
     if not isinstance(data["bands"], dict):
         raise ValueError("no quantiles of the bands")
-    bands = {
-        _text(unit): {_text(name): _three(q) for name, q in dict(of).items()}
-        for unit, of in data["bands"].items()
-    }
+    bands = {_text(unit): _quantiles(of) for unit, of in data["bands"].items()}
     wrong = data.get("wrong")
     of = None if wrong is None else _wrong(wrong, len(usual))
     return Familiar(turn, usual, centres, distance, limit, bands, of)
@@ -164,6 +161,12 @@ def _wrong(data: Any, features: int) -> Wrong:
     if spread <= 0:
         raise ValueError("a spread that is not positive")
     return Wrong(_text(data["unit"]), kinds, cells, bias, out, out_bias, limit, spread)
+
+
+def _quantiles(value: Any) -> dict[str, tuple[float, float, float]]:
+    if not isinstance(value, dict):
+        raise ValueError("no quantiles of the bands")
+    return {_text(name): _three(q) for name, q in value.items()}
 
 
 def _three(value: Any) -> tuple[float, float, float]:
@@ -186,6 +189,12 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise ValueError(f"{value!r:.60} is no number of this file")
     return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r:.60} is no whole number")
+    return value
 
 
 def _text(value: Any) -> str:

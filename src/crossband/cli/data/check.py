@@ -100,6 +100,8 @@ def _check_outputs(a: argparse.Namespace, files: Iterable[str]) -> None:
     """Raise OutputError for a result that would be written over an input, or over another one."""
     from crossband.raster.output_paths import check_not_read
 
+    if a.output and Path(a.output).suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{a.output}: the page needs the ending .html")
     named = [Path(name) for name in (a.output, a.json, a.fix) if name]
     check_not_read(named, files)
     # A manifest may be replaced by its own rows that are usable.

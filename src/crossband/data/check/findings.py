@@ -87,6 +87,13 @@ KINDS: dict[str, FindingKind] = {
             "name another guide, or leave the cell empty",
         ),
         FindingKind(
+            "degradation",
+            FINDING,
+            True,
+            "degradation cannot be used",
+            "write it as in SensorMTF(mtf=0.2, noise=0.001), or name a source",
+        ),
+        FindingKind(
             "empty",
             FINDING,
             True,

@@ -19,6 +19,7 @@ from crossband.data.check.edge_patterns import edge_pattern
 from crossband.data.check.opening import check_guide, open_as_training, refusal
 from crossband.data.check.registration import Shift, measure
 from crossband.data.check.side_stats import Sample, SideStats, side_stats
+from crossband.data.degrade import parse_degradation
 from crossband.data.rows import has_own, row_options
 from crossband.data.spectra import Spectra, spectra
 from crossband.errors import CrossbandError
@@ -39,8 +40,8 @@ class RowStats:
         row: its number in the manifest.
         source: None if the row has no source, or it cannot be read.
         target: the same.
-        refused: `source`, `target` or `guide` -> kind of finding, file and message, if it cannot be
-            read.
+        refused: `source`, `target`, `guide` or `degradation` -> kind of finding, file and message,
+            if it cannot be read.
         blank: share of pixels where source and target both hold their most frequent value.
         shift: of the target against the source; None if it cannot be measured.
         spectra: statistics of each set of bands that share a radiometry.
@@ -102,6 +103,11 @@ def row_stats(row: Mapping[str, Any], bands: Bands | None = None) -> RowStats:
                 check_guide(row, scenes["target"])
             except CrossbandError as error:
                 refused["guide"] = "guide", *refusal(error, row, "guide")[1:]
+        if pd.isna(row["source"]) and pd.notna(row["degradation"]):
+            try:
+                parse_degradation(str(row["degradation"]))
+            except CrossbandError as error:
+                refused["degradation"] = "degradation", str(row["target"]), str(error)
         own = has_own(row)
         one = RowStats(number, sides.get("source"), sides.get("target"), refused, own=own)
         return _add_relations(one, scenes, samples)
