@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+import xarray as xr
 import yaml
 from fitting import RECIPE, options, same_weights
 from tiers import slow
@@ -74,8 +75,15 @@ def test_a_scene_of_a_unit_that_nothing_trained_is_told(pairs, tmp_path, make_ra
     assert {"reflectance", "display"} <= set(model.signature.units)
     assert list(model.about["training"]["data"]["units"]) == ["reflectance"]
     scene = make_raster(values=np.full((3, 40, 40), 90, np.uint8), unit=None)
-    with pytest.warns(CrossbandWarning, match="trained on reflectance alone, and these are values"):
+    said = "trained on reflectance alone, and these are values of display"
+    with pytest.warns(CrossbandWarning, match=said):
         model.translate(scene, tmp_path / "nir.tif", sensor="display")
+    with pytest.warns(CrossbandWarning, match=said):
+        model.translate(scene, sensor="display")
+    array = xr.DataArray(np.full((3, 40, 40), 90, np.uint8), dims=("band", "y", "x"))
+    named = array.assign_coords(band=["red", "green", "blue"])
+    with pytest.warns(CrossbandWarning, match=f"the array: .*{said}"):
+        model.translate(named.chunk(), sensor="display")
     again = load(trained("again", "--start", str(folder)))
     assert again.about["training"]["start"]["units"] == ["reflectance"]
     assert trained_units(again.about, again.signature) == {"reflectance"}

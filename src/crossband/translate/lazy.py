@@ -34,6 +34,7 @@ from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling
 from crossband.translate.uncertain_bands import SureBands
 from crossband.translate.uncertain_files import ready_model
+from crossband.translate.unit_check import warn_of_unit
 from crossband.translate.window import compute_windows, translate_window
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def translate_array(
     model.check_unguided("a DataArray has")
     reader = ArrayReader.of(array, model.signature.source, read)
     model.signature.check_unit(reader.radiometry.unit)
+    warn_of_unit(model, reader.radiometry.unit, "the array")
     conditions = SceneConditions(model.network, reader.grid, tile.seed)
     plain, model = model, ready_model(model, sure, reader.radiometry.unit, extra=widths)
     bands = SureBands.of(model, sure, reader.radiometry.unit, read.sensor, widths)

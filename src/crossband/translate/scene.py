@@ -29,7 +29,6 @@ from crossband.errors import (
 )
 from crossband.model import Model
 from crossband.model.calibration import GuideClass
-from crossband.model.training_data import trained_units
 from crossband.model.uncertain import calibration_of, channel_names
 from crossband.raster.blocks import ChunkShape
 from crossband.raster.cog import Cog
@@ -74,7 +73,7 @@ from crossband.translate.uncertain_files import (
     uncertain_outputs,
     uncertain_paths,
 )
-from crossband.translate.unit_check import unit_suspicion
+from crossband.translate.unit_check import unit_suspicion, warn_of_unit
 from crossband.translate.window import check_source
 
 #: Tiles of which more pixels than this are computed for each pixel of the result are warned of.
@@ -300,11 +299,7 @@ def _tell_what_is_unlike(
     would fetch its blocks twice.
     """
     scene.warn_of_bands()
-    if scene.unit not in (known := trained_units(model.about, model.signature)):
-        warn(
-            f"{scene.path}: {model.name} was trained on {' and '.join(sorted(known))} alone, and "
-            f"these are values of {scene.unit}"
-        )
+    warn_of_unit(model, scene.unit, scene.path)
     looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
     if looked_at and (words := unit_suspicion(scene, sensor)):
         warn(f"{scene.path}: {words}")

@@ -21,6 +21,7 @@ from crossband.translate.provenance import translation_tags
 from crossband.translate.tiling import Tiling, with_surroundings
 from crossband.translate.uncertain_bands import SureBands
 from crossband.translate.uncertain_files import ready_model
+from crossband.translate.unit_check import warn_of_unit
 from crossband.translate.window import check_source, translate_window
 
 
@@ -52,6 +53,7 @@ def translate_to_array(
     with open_scene(source, read, needed=model.signature.source) as scene:
         scene.warn_of_bands()
         check_source(model, scene.unit, scene.bands)
+        warn_of_unit(model, scene.unit, scene.path)
         found = scene_familiarity(model, scene)
         model = ready_model(model, sure, scene.unit)
         bands = SureBands.of(model, sure, scene.unit, read.sensor)

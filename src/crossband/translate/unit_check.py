@@ -1,4 +1,4 @@
-"""Suspicions of `crossband data check` on the unit of a scene that is translated."""
+"""Whether a scene is in a unit of the training, and its numbers look like it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossband.core.warned import warn
 from crossband.data import unit_suspicions
 from crossband.data.spectra import spectra
+from crossband.model import Model
+from crossband.model.training_data import trained_units
 from crossband.raster.scene import Scene
 from crossband.translate.familiarity import sample_boxes
 
@@ -22,6 +25,21 @@ class _Declared:
     offset: float
     dtypes: tuple[str, ...]
     path: str
+
+
+def warn_of_unit(model: Model, unit: str, name: str) -> None:
+    """Warn of a source in a unit that the model has a range for, and was not trained on.
+
+    Args:
+        model: that translates it.
+        unit: of the source.
+        name: of the source, for people.
+    """
+    if unit not in (known := trained_units(model.about, model.signature)):
+        warn(
+            f"{name}: {model.name} was trained on {' and '.join(sorted(known))} alone, and "
+            f"these are values of {unit}"
+        )
 
 
 def unit_suspicion(scene: Scene, sensor: str | None) -> str:
