@@ -110,15 +110,14 @@ def test_a_whole_mask_gives_the_bits_that_a_mask_with_a_hole_elsewhere_gives():
     assert np.array_equal(whole[1], holed[1])
 
 
-def test_means_are_right_where_the_sum_of_the_window_is_larger_than_an_integer():
-    of, to = Grid(2800, 2800, HERE, UTM), there(500.0, 8)
-    values = np.full((1, 2800, 2800), 300.0, np.float32)  # kelvin: the sum is 1.1 times 2**63 parts
+@pytest.mark.parametrize("value", [300.0, 3e4, 3e37, 1e-30])
+def test_means_over_many_pixels_are_right(value):
+    of, to = Grid(2800, 2800, HERE, UTM), there(9000.0, 3)
+    values = np.full((1, 2800, 2800), value, np.float32)
     made, share = average(values, np.ones((2800, 2800), bool), of, to)
-    assert (made[0][share > 0.9] == 300.0).all()
-    with pytest.raises(InputError, match=r"values up to 3e\+04 cannot .* so many times larger"):
-        average(values * 100, np.ones((2800, 2800), bool), of, there(9000.0, 3))
-    with pytest.raises(InputError, match=r"values up to 3e\+32 cannot be averaged: is a scale"):
-        average(values * 1e30, np.ones((2800, 2800), bool), of, to)
+    known = share > 0.9
+    assert known.any()
+    np.testing.assert_allclose(made[0][known], value, rtol=1e-6)
 
 
 def test_the_mean_of_a_ramp_is_its_value_in_the_middle():

@@ -6,76 +6,38 @@ from typing import Any
 
 import numpy as np
 
-from crossband.core.compiled import compiled, inlined
+from crossband.core.compiled import compiled
 
 
-@inlined
-def _pieces(begin: Any, end: Any) -> Any:
-    """Return the pixels before which the pieces of an interval end, and the weights of the pieces.
-
-    The pieces are a part of its first pixel, whole pixels, and a part of its last one. Where these
-    are one, there is a whole one too many, and the whole pixels between them are -1.
-    """
-    first, last = int(np.floor(begin)), int(np.floor(end))
-    return (first, first + 1, last, last + 1), (first + 1 - begin, 1.0, end - last)
-
-
-def _summed(values: Any, units: Any, table: Any) -> None:
-    """Sum an image from its upper left corner, as integers of fixed point.
-
-    Sums over whole pixels are then exact, so that they do not depend on the window. They may wrap
-    around, and so may their differences, back to what they are.
+def _box_sums(values: Any, mask: Any, low: Any, high: Any, sums: Any, area: Any) -> None:
+    """Sum the valid pixels of an image over upright rectangles, by the shares of their pixels.
 
     Args:
-        values: [C, H, W], finite.
-        units: parts of one in the integers.
-        table: receives the sums over what lies above and left of a pixel, [C, H + 1, W + 1].
-    """
-    bands, height, width = values.shape
-    table[:, 0], table[:, :, 0] = 0, 0
-    for band in range(bands):
-        for r in range(height):
-            line = np.int64(0)
-            for c in range(width):
-                line += np.int64(np.rint(values[band, r, c] * units))
-                table[band, r + 1, c + 1] = table[band, r, c + 1] + line
-
-
-summed = compiled(_summed)
-
-
-def _box_sums(table: Any, valid: Any, low: Any, high: Any, sums: Any, area: Any) -> None:
-    """Sum an image over upright rectangles (Crow 1984, "Summed-area tables").
-
-    Args:
-        table: of the image, see `_summed`.
-        valid: the same of its mask, [1, H + 1, W + 1]; [0, 0, 0] where all pixels are valid.
+        values: [C, H, W].
+        mask: [H, W].
         low: upper left corners, rows and columns [2, n], inside of the image.
         high: lower right corners, likewise.
         sums: receives the sums, [C, n].
         area: receives the valid area, [n].
     """
-    bands, height, width = table.shape[0], table.shape[1] - 1, table.shape[2] - 1
     for n in range(low.shape[1]):
-        rows, down = _pieces(low[0, n], high[0, n])
-        columns, across = _pieces(low[1, n], high[1, n])
+        top, left, bottom, right = low[0, n], low[1, n], high[0, n], high[1, n]
         sums[:, n], area[n] = 0.0, 0.0
-        for j in range(3):
-            west, east = min(columns[j], width), min(columns[j + 1], width)
-            for i in range(3):
-                top, bottom = min(rows[i], height), min(rows[i + 1], height)
-                share = across[j] * down[i]
-                if share == 0:
-                    continue
-                count = (bottom - top) * (east - west)
-                if len(valid):
-                    count = valid[0, bottom, east] - valid[0, top, east]
-                    count += valid[0, top, west] - valid[0, bottom, west]
-                area[n] += share * count
-                for band in range(bands):
-                    found = table[band, bottom, east] - table[band, top, east]
-                    found += table[band, top, west] - table[band, bottom, west]
-                    sums[band, n] += share * found
+        first, last = int(np.floor(left)), int(np.ceil(right))
+        for r in range(int(np.floor(top)), int(np.ceil(bottom))):
+            down = min(bottom, r + 1.0) - max(top, float(r))
+            count = 0.0
+            for c in range(first, last):
+                if mask[r, c]:
+                    count += min(right, c + 1.0) - max(left, float(c))
+            area[n] += down * count
+            for band in range(len(values)):
+                line = 0.0
+                for c in range(first, last):
+                    if mask[r, c]:
+                        share = min(right, c + 1.0) - max(left, float(c))
+                        line += share * values[band, r, c]
+                sums[band, n] += down * line
 
 
 box_sums = compiled(_box_sums)

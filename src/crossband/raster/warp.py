@@ -174,9 +174,11 @@ def around(scene: Grid, reference: Grid, edge: int) -> Box:
 
 def read_padded(scene: Readable, box: Box) -> Window:
     """Read a rectangle that may lie partly or wholly outside the scene; outside is masked."""
+    inside = box.intersection(scene.grid.box)
+    if inside == box:
+        return scene.read(box)
     values = np.zeros((len(scene.bands), box.height, box.width), dtype=np.float32)
     mask = np.zeros((box.height, box.width), dtype=bool)
-    inside = box.intersection(scene.grid.box)
     if inside.height > 0 and inside.width > 0:
         seen, here = scene.read(inside), inside.relative_to(box).slices()
         values[:, *here], mask[here] = seen.values, seen.mask
@@ -246,11 +248,18 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
     if np.isfinite(columns).all() and np.isfinite(rows).all():
         top, left = math.floor(rows.min()) - 1, math.floor(columns.min()) - 1
         size = math.ceil(rows.max()) + 1 - top, math.ceil(columns.max()) + 1 - left
-        seen, power = read_padded(scene, Box(top, left, *size)), scene.unit == DECIBEL
-        if seen.mask.any():
+        box, power = Box(top, left, *size), scene.unit == DECIBEL
+        axes = axes_of(grid, scene.grid.crop(box))
+        if axes is not None and min(axes[0].step, axes[1].step) < 1.0:
+            axes = None
+        inside = box.intersection(scene.grid.box)
+        seen = None
+        if min(inside.height, inside.width) > 0:
+            # `separable` needs all of the pixels, beyond the edge, too.
+            seen = read_padded(scene, box) if axes else scene.read(inside)
+        if seen is not None and seen.mask.any():
             linear = 10.0 ** (seen.values / 10.0) if power else seen.values
-            axes = axes_of(grid, seen.grid)
-            if axes is not None and min(axes[0].step, axes[1].step) >= 1.0:
+            if axes is not None:
                 values, share = average(linear, seen.mask, *axes)
             else:
                 values, share = box_means.average(linear, seen.mask, seen.grid, grid)

@@ -64,8 +64,9 @@ _CARRIED = 0.5
 #: A guide whose pixels are smaller than this, in pixels of the result, is as sharp as the result.
 #: It is below 1.5, the ratio of 15 m and 10 m, which is a little less between two zones.
 _COARSE = 1.45
-#: Blocks on which it is measured how well the corrected result agrees with the guide.
-_CHECKED = 8
+#: Blocks in whose middle it is measured how well the corrected result agrees with the guide, and
+#: the largest side of a middle in pixels of the guide.
+_CHECKED, _MIDDLE = 8, 64
 
 
 class Corrected:
@@ -301,8 +302,8 @@ class Residual(Difference):
 
 
 def _middle(box: Box) -> Box:
-    """Return the middle of a box, half as high and half as wide."""
-    height, width = -(-box.height // 2), -(-box.width // 2)
+    """Return the middle of a box, half as high and half as wide, or smaller."""
+    height, width = (min(-(-side // 2), _MIDDLE) for side in (box.height, box.width))
     return Box(
         box.row + (box.height - height) // 2, box.col + (box.width - width) // 2, height, width
     )
