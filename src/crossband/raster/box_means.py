@@ -10,11 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crossband.raster.grid import Grid
-from crossband.raster.places import places, row_parts
+from crossband.raster.grid import Box, Grid
+from crossband.raster.places import make_parts, places
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+#: Coarse pixels that are averaged at a time, about.
+_PART = 2**16
 
 
 def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Values]:
@@ -40,7 +43,8 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
     made = np.full((len(values), to.height, to.width), np.nan, np.float32)
     share = np.zeros((to.height, to.width), np.float32)
     sides = np.array(mask.shape, dtype=float)[:, None]
-    for part in row_parts(to):
+
+    def make(part: Box) -> None:
         corners = np.stack(places(to.crop(part), of, corners=True))  # rows, columns
         four = [corners[:, i : i + part.height, j : j + part.width] for i in (0, 1) for j in (0, 1)]
         low, high = np.minimum.reduce(four), np.maximum.reduce(four)
@@ -54,4 +58,6 @@ def average(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values, Val
         with np.errstate(divide="ignore", invalid="ignore"):
             made[:, *at][:, met] = sums / area
         share[at][met] = area / np.maximum(whole, 1e-9)
+
+    make_parts(to, make, _PART)
     return made, share

@@ -8,13 +8,15 @@ eight pixels of the CRS, interpolated between them, and rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
+from crossband.core.processors import processors
 from crossband.errors import InputError
 from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Box, Grid
@@ -28,8 +30,6 @@ KNOT = 8
 #: Where four knots and those beside them do not lie in a plane by this part of a pixel, every pixel
 #: between them is projected: at the antimeridian, or in a very coarse grid.
 BENT = 0.02
-#: Pixels that are placed at a time, about.
-_PLACED = 2**18
 
 
 def places(to: Grid, of: Grid, corners: bool = False) -> tuple[Array, Array]:
@@ -139,8 +139,23 @@ def _apply(affine: Affine, x: Array, y: Array) -> tuple[Array, Array]:
         return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
-def row_parts(grid: Grid) -> Iterator[Box]:
-    """Return bands of whole rows of a grid, each with a number of pixels that fits in memory."""
-    height = max(_PLACED // grid.width, 1)
-    for top in range(0, grid.height, height):
-        yield Box(top, 0, min(height, grid.height - top), grid.width)
+def make_parts(grid: Grid, make: Callable[[Box], None], pixels: int = 2**18) -> None:
+    """Make bands of whole rows of a grid, in two threads.
+
+    Args:
+        grid: its rectangle is split.
+        make: makes a part, beside which another one is made.
+        pixels: of a part, about.
+    """
+    height = max(pixels // grid.width, 1)
+    parts = [
+        Box(top, 0, min(height, grid.height - top), grid.width)
+        for top in range(0, grid.height, height)
+    ]
+    if len(parts) == 1 or processors() == 1:
+        for part in parts:
+            make(part)
+        return
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(make, parts):
+            pass

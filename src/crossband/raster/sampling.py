@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.sparse import csr_array
 
 from crossband.core.cubic import cubic_weights
 from crossband.raster.grid import Box, Grid
-from crossband.raster.places import KNOT, places, row_parts
+from crossband.raster.places import KNOT, make_parts, places
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -58,7 +57,9 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
     made = np.zeros((len(values), to.height * to.width), np.float32)
     valid = np.zeros(to.height * to.width, bool)
     image = _Image(values, mask)
-    for part, at, inside, widths in _placed(to, of):
+
+    def make(part: Box) -> None:
+        at, inside, widths = _placed(to.crop(part), of)
         result, there = np.empty((len(values), len(at[0])), np.float32), np.ones(len(at[0]), bool)
         narrow = np.ones_like(there) if widths is None else (widths == 1.0).all(axis=0)
         quick = narrow & image.is_whole(*at)
@@ -74,32 +75,22 @@ def interpolate(values: Values, mask: Mask, of: Grid, to: Grid) -> tuple[Values,
         own = slice(part.row * to.width, (part.row + part.height) * to.width)  # whole rows
         made[:, own][:, _chosen(inside)] = result[:, _chosen(there)]
         valid[own] = inside
+
+    make_parts(to, make)
     shape = to.height, to.width
     return made.reshape(-1, *shape), valid.reshape(shape)
 
 
-def _placed(to: Grid, of: Grid) -> Iterator[tuple[Box, tuple[Array, Array], Mask, Array | None]]:
-    """Yield parts of a grid, and where their pixels lie on another one.
+def _placed(to: Grid, of: Grid) -> tuple[tuple[Array, Array], Mask, Array | None]:
+    """Return where the pixels of a grid lie on another one.
 
     These are rows and columns of those within it, counted from its first pixel's centre, which ones
-    these are, and their sizes, see `_widths`. Another thread finds those of the next part.
+    these are, and their sizes, see `_widths`.
     """
-
-    def place(part: Box) -> tuple[Box, tuple[Array, Array], Mask, Array | None]:
-        own = to.crop(part)
-        rows, columns = (at.ravel() for at in places(own, of))
-        inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
-        at = rows[_chosen(inside)] - 0.5, columns[_chosen(inside)] - 0.5
-        return part, at, inside, _widths(own, of, inside)
-
-    first, *others = row_parts(to)
-    found = place(first)
-    with ThreadPoolExecutor(1) as pool:  # it starts its thread with the first task
-        for part in others:
-            ahead = pool.submit(place, part)
-            yield found
-            found = ahead.result()
-    yield found
+    rows, columns = (at.ravel() for at in places(to, of))
+    inside = (rows >= 0) & (rows <= of.height) & (columns >= 0) & (columns <= of.width)
+    at = rows[_chosen(inside)] - 0.5, columns[_chosen(inside)] - 0.5
+    return at, inside, _widths(to, of, inside)
 
 
 def _chosen(mask: Mask) -> Mask | slice:
