@@ -73,6 +73,18 @@ def test_calibrate_writes_what_translate_reads(
     assert list(made.band.values) == ["nir", "nir_lower", "nir_upper"]
     assert main([*command, "-o", str(folder / "model")]) == 2  # --overwrite replaces it
     assert main([*command, "-o", str(folder / "other")]) == 0
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").touch()
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patched:  # refused before the work
+        patched.setattr("crossband.evaluation.calibrate.calibrate", None)
+        for output, words in (
+            ("model/sub", "is inside of"),
+            ("notes", "there is no model.json in it"),
+            ("0.tif", "there is no model.json in it"),
+        ):
+            assert main([*command, "-o", str(folder / output), "--overwrite"]) == 2
+            assert words in capsys.readouterr().err
     weights = [(folder / name / "model.safetensors").read_bytes() for name in ("model", "other")]
     assert weights[0] == weights[1]
 

@@ -14,7 +14,14 @@ from rasterio.warp import calculate_default_transform, reproject
 
 import crossband
 from crossband.cli.fleet import Printer
-from crossband.errors import CrossbandError, InputError, Interrupted, OutputError
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    Interrupted,
+    OutputError,
+    UnitError,
+)
 from crossband.jobs import summary
 from crossband.jobs.inputs import expand_inputs
 from crossband.jobs.run import translate_many
@@ -281,6 +288,34 @@ def test_a_folder_gives_each_scene_the_guide_of_its_place(scenes, model, tmp_pat
         model.translate(
             tmp_path / "in/1.tif", tmp_path / "guides/one.tif", overwrite=True, **options
         )
+
+
+def test_two_guides_of_one_date_are_told(scenes, model, tmp_path):
+    scenes("one", 1, "2024-05-01")
+    scenes("two", 1, "2024-05-01")
+    options = OPTIONS | {"guide": tmp_path / "guides"}
+    with rasterio.open(tmp_path / "in/1.tif", "r+") as file:
+        file.update_tags(ACQUISITION_DATE="2024-05-02")
+    with pytest.warns(
+        CrossbandWarning, match=r"2 rasters there of 2024-05-01 .* one\.tif is taken"
+    ):
+        status = translate_many(model, [tmp_path / "in/1.tif"], tmp_path / "out", **options)
+    assert status.counts["done"] == 1
+    line = summary.read(tmp_path / "out")["1_nir.tif"]
+    assert line.guide_datetime == "2024-05-01"
+    # The date of a guide that is named is told, too.
+    named = OPTIONS | {"guide": tmp_path / "guides/two.tif"}
+    translate_many(model, [tmp_path / "in/1.tif"], tmp_path / "two", **named)
+    assert summary.read(tmp_path / "two")["1_nir.tif"].guide_datetime == "2024-05-01"
+
+
+def test_an_undeclared_raster_of_a_folder_names_the_options_of_guides(scenes, model, tmp_path):
+    scenes("none", 1, unit=None)
+    with pytest.raises(UnitError, match=r"none\.tif.*--guide-sensor") as error:
+        model.translate(
+            tmp_path / "in/1.tif", tmp_path / "a.tif", guide=tmp_path / "guides", **OPTIONS
+        )
+    assert "--scale" not in str(error.value)
 
 
 @pytest.mark.parametrize(

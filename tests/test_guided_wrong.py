@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from crossband import load
 from crossband.cli.demo import sample
-from crossband.errors import CrossbandWarning, UnitError
+from crossband.errors import BandError, CrossbandWarning, UnitError
 from crossband.raster.open import open_scene
 from crossband.translate.guide_file import check_numbers
 
@@ -63,6 +63,30 @@ LIES: dict[str, tuple[Callable[[Array], Array], str, str]] = {
     "red and nir swapped": (lambda g: g[[3, 1, 2, 0]], "Is its nir another band", "another band"),
     "red for nir": (lambda g: g[[0, 1, 2, 0]], "Is its nir another band", "another band"),
 }
+
+
+def test_dark_water_is_a_measurement(scene: Array, guide: Array, tmp_path: Path) -> None:
+    """An atmospheric correction leaves numbers a little below 0 there."""
+    path = write(tmp_path / "guide.tif", np.where(np.arange(37) > 3, guide * 0 - 0.002, guide), 80)
+    with open_scene(path, needed=BANDS) as opened:
+        check_numbers(opened, "it")
+
+
+def test_bands_of_a_guide_that_are_named_must_be_there(
+    scene: Array, guide: Array, tmp_path: Path
+) -> None:
+    """They were left out without a word, and an old guide was taken as one of the same date."""
+    source = write(tmp_path / "source.tif", scene[:3], 10.0)
+    path = write(tmp_path / "guide.tif", guide, 10.0 * COARSER)
+    named: dict[str, Any] = {"nir": "nir", "red": "red", "green": "green"}
+    for wrong in (9, "BLUEE"):
+        with pytest.raises(BandError, match=str(wrong)):
+            load("rgb2nir").translate(
+                source, tmp_path / "out.tif", guide=path, guide_bands={**named, "blue": wrong}
+            )
+    load("rgb2nir").translate(
+        source, tmp_path / "out.tif", guide=path, guide_bands={"nir": 4}, guide_days=0
+    )
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import dask.array as da
 import numpy as np
 import pytest
 import rasterio
@@ -16,7 +19,14 @@ from torch import nn
 
 import crossband
 from crossband import Model
-from crossband.errors import BandError, CrossbandError, InputError, UnitError
+from crossband.errors import (
+    BandError,
+    CrossbandError,
+    CrossbandWarning,
+    InputError,
+    ModelError,
+    UnitError,
+)
 from crossband.networks.base import Generator
 from crossband.networks.conditions import Conditions
 from crossband.networks.generators.local_unet import LocalUNet
@@ -80,7 +90,7 @@ def test_an_array_in_memory_equals_the_file(source, local):
 def test_an_array_in_chunks_equals_the_file(source, local, scheduler):
     straight = local.translate(source, precision="fp32")
     made = local.translate(opened(source, y=50, x=60), precision="fp32", tile=64)
-    assert made.chunks == ((1,), (52, 48, 50), (60, 60, 50))
+    assert made.chunks == ((1,), (52, 52, 46), (60, 60, 50))
     with dask.config.set(scheduler=scheduler):
         same(made.compute(), straight)
         part = made.isel(x=slice(90, 140), y=slice(60, 110))
@@ -131,6 +141,50 @@ def test_borders_move_to_the_stride(chunks, stride, least):
     assert sum(made) == sum(chunks)
     assert not any(at % stride for at in np.cumsum(made)[:-1])
     assert len(made) == 1 or min(made) >= least
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 16), st.integers(1, 40))
+def test_chunks_of_one_length_stay_so(length, chunk, stride, least):
+    """Zarr takes no others."""
+    chunks = (chunk,) * (length // chunk) + ((length % chunk,) if length % chunk else ())
+    first, *others = align_chunks(chunks, stride, least)
+    assert all(other == first for other in others[:-1])
+    assert not others or others[-1] <= first
+
+
+def test_fill_values_of_an_array_are_masked_as_those_of_a_file(local, tmp_path):
+    values = random_values(3, 40, 50) * 0.3
+    values[:, 10:15, 10:15] = -9999
+    array = named(values)
+    clean = local.translate(array.where(array > -9), precision="fp32")
+    said = "the array: numbers that are far from reflectance, as -9999, are taken as no data"
+    with pytest.warns(CrossbandWarning, match=said):
+        made = local.translate(array, precision="fp32")
+    same(made, clean)
+    lazy = local.translate(array.chunk({"x": 20}), precision="fp32")
+    same(lazy.compute(scheduler="synchronous"), clean)
+
+
+@pytest.mark.parametrize("places", [[0, 1, np.nan], [np.nan, 1, 2], [-np.inf, 1, 2]])
+def test_coordinates_that_are_not_finite_are_refused(local, places):
+    array = named(random_values(3, 3, 3)).assign_coords(x=np.array(places, float), y=[0.0, 1, 2])
+    with pytest.raises(InputError, match="its x are not finite"):
+        local.translate(array)
+
+
+def test_chunks_without_sizes_are_refused(local):
+    array = named(random_values(3, 8, 8)).chunk({"y": 4})
+    data = array.data[:, da.from_array(np.ones(8, bool), 4)]
+    unknown = xr.DataArray(data, dims=array.dims, coords=array.coords, attrs=array.attrs)
+    with pytest.raises(InputError, match="compute_chunk_sizes"):
+        local.translate(unknown)
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16"])
+def test_weights_of_half_precision_are_refused(local, kind):
+    model = getattr(copy.deepcopy(local), kind)()
+    with pytest.raises(ModelError, match=r"scenes are translated with float32 ones: model.float"):
+        model.translate(named(random_values(3, 8, 8)))
 
 
 def named(values, unit="reflectance", names=("red", "green", "blue")):

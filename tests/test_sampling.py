@@ -12,9 +12,11 @@ from scipy.ndimage import gaussian_filter
 from crossband.errors import InputError
 from crossband.raster.box_means import average
 from crossband.raster.grid import Box, Grid, Window
+from crossband.raster.holes import repeat_edges
 from crossband.raster.places import located, places
+from crossband.raster.point_spread import read_as_seen
 from crossband.raster.sampling import interpolate
-from crossband.raster.warp import WindowRaster, read_averaged, read_warped
+from crossband.raster.warp import WindowRaster, read_averaged, read_extended, read_warped
 
 UTM, NEXT = CRS.from_epsg(32632), CRS.from_epsg(32633)
 #: 3 degrees east of the middle of its zone: north of the next zone leans by 4 degrees.
@@ -53,6 +55,57 @@ def test_enlarging_equals_gdal_across_zones(pixel):
     assert mask.all()
     # GDAL's kernel is computed in single precision.
     np.testing.assert_allclose(made, by_gdal(values, of, to, Resampling.cubic), atol=1e-4)
+
+
+def test_pixels_are_repeated_into_holes_as_beyond_the_edge():
+    values, mask = image(12)[:, :6, :8], np.zeros((6, 8), bool)
+    mask[1:5, 2:6] = True
+    kept = values * mask, mask.copy()
+    made, valid = repeat_edges(*kept, 2)
+    rows, columns = np.arange(6).clip(1, 4)[:, None], np.arange(8).clip(2, 5)
+    np.testing.assert_allclose(made[:, valid], values[:, rows, columns][:, valid], atol=1e-7)
+    assert valid[0, 0:8].tolist() == [True] * 8
+    assert np.array_equal(kept[1], mask)
+    assert not kept[0][:, ~mask].any()
+
+
+@pytest.mark.parametrize("zone", [UTM, NEXT])
+def test_a_hole_around_a_raster_is_like_its_edge(zone):
+    """Half a pixel around a hole, even one outside of the scene, was without the guide."""
+    to = Grid(200, 200, HERE, UTM)
+    of = there(80.0, 20) if zone == NEXT else Grid(20, 20, HERE @ Affine.scale(8), UTM)
+    values, whole = image(20), np.ones((20, 20), bool)
+    alone = read_extended(WindowRaster(Window(values, whole, of, ("a", "b"), "db")), to)
+    framed, mask = np.pad(values, ((0, 0), (5, 5), (5, 5))), np.pad(whole, 5)
+    around = of.crop(Box(-5, -5, 30, 30))
+    found = read_extended(WindowRaster(Window(framed, mask, around, ("a", "b"), "db")), to)
+    assert np.array_equal(found.mask, alone.mask)
+    np.testing.assert_allclose(found.values, alone.values, atol=1e-5)
+    # A part of it is the same.
+    part = Box(40, 60, 80, 70)
+    inside = read_extended(
+        WindowRaster(Window(framed, mask, around, ("a", "b"), "db")), to.crop(part)
+    )
+    assert np.array_equal(inside.values, found.values[:, *part.slices()])
+    assert np.array_equal(inside.mask, found.mask[part.slices()])
+
+
+@pytest.mark.parametrize("ratio", [4, 8, 16])
+def test_a_scene_with_gaps_is_seen_where_half_of_it_is_valid(ratio):
+    """A third of the columns, as of a broken scanner, or scattered pixels: nothing was left."""
+    of = Grid(192, 192, HERE, UTM)
+    values = gaussian_filter(np.random.default_rng(0).random((1, 192, 192)), (0, 8, 8))
+    values = values.astype(np.float32)
+    to = of.shrink(ratio)
+    whole = read_as_seen(
+        WindowRaster(Window(values, np.ones((192, 192), bool), of, ("a",), "db")), to, ratio
+    )
+    scattered = np.random.default_rng(1).random((192, 192)) > 0.3
+    for mask in (np.broadcast_to(np.arange(192) % 3 > 0, (192, 192)), scattered):
+        gaps = Window(values * mask, mask, of, ("a",), "power")
+        seen = read_as_seen(WindowRaster(gaps), to, ratio)
+        assert seen.mask[1:-1, 1:-1].mean() > 0.9
+        assert abs(seen.values - whole.values)[:, seen.mask].max() < 0.02
 
 
 def test_a_mask_is_that_of_the_four_pixels_around():

@@ -682,6 +682,22 @@ def test_a_sensor_means_pairs_whose_source_is_of_it() -> None:
     assert factors["another"] == factors[None] == factors["aerial"]
 
 
+def test_the_stricter_promise_is_never_narrower() -> None:
+    rng = np.random.default_rng(0)
+    for places in (5, 12, 40):
+        found = Factors.of(
+            "nir", "reflectance", 1, "", (), [rng.gamma(1, 1, 4) for _ in range(places)]
+        )
+        for level in LEVELS:
+            try:
+                strict = found.at(level, "places")
+            except CrossbandError:
+                continue
+            assert strict >= found.at(level, "mean")
+    made = replace(found, mean=tuple(np.linspace(1, 2, len(LEVELS))), strict=(1.5,) * len(LEVELS))
+    assert made.at(LEVELS[-1], "places") == 2.0
+
+
 def test_negative_factors_are_refused(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "model" / CALIBRATION
     data = json.loads(path.read_text())

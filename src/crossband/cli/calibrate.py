@@ -39,7 +39,7 @@ def add_calibrate(sub: Any) -> None:
 def _calibrate(a: argparse.Namespace) -> int:
     import shutil
 
-    from crossband.core.atomic import atomic_folder
+    from crossband.core.atomic import atomic_folder, check_folder
     from crossband.evaluation.calibrate import calibrate, summary
     from crossband.model import load
     from crossband.model.files import CALIBRATION, DESCRIPTION, OWN
@@ -48,8 +48,12 @@ def _calibrate(a: argparse.Namespace) -> int:
     own = model.folder is not None and output.exists() and output.samefile(model.folder)
     if own and model.calibration is not None and not a.overwrite:
         raise OutputError(f"{output / CALIBRATION}: is there already; --overwrite replaces it")
-    if not own and output.exists() and not a.overwrite:
-        raise OutputError(f"{output}: is there already; --overwrite replaces it")
+    if not own:
+        if model.folder is not None and output.resolve().is_relative_to(model.folder.resolve()):
+            raise OutputError(f"{output}: is inside of {model.folder}, which is copied to it")
+        if output.exists() and not a.overwrite:
+            raise OutputError(f"{output}: is there already; --overwrite replaces it")
+        check_folder(output, a.overwrite, DESCRIPTION)
     calibration = calibrate(
         model, a.manifest, split=a.split, index=a.index or _indices(model), by=a.by
     )

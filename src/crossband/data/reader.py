@@ -36,7 +36,7 @@ from crossband.errors import (
 )
 from crossband.raster.grid import Box, Grid
 from crossband.raster.scene import Scene
-from crossband.raster.warp import lie_apart, read_warped, resolution_ratio, same_grid
+from crossband.raster.warp import lie_apart, read_extended, resolution_ratio, same_grid
 
 T = TypeVar("T")
 #: A resized pixel is valid if this share of the weight of its input pixels is.
@@ -197,7 +197,7 @@ class PairReader:
                 if same_grid(guide.grid, info.grid):
                     seen, ratio = guide.read(box), 1.0
                 else:
-                    seen = read_warped(guide, info.grid.crop(box))
+                    seen = read_extended(guide, info.grid.crop(box))
                     ratio = resolution_ratio(info.grid, guide.grid, guide.grid.box)
             return Then(seen.values, seen.mask, guide_age(row), ratio)
         except InputError as error:

@@ -135,7 +135,9 @@ class Factors:
             CrossbandError: the level is outside of 0 to 1, or these places cannot promise it.
         """
         check_level(level, promise)
-        factors = self.mean if promise == PROMISES[0] else self.strict
+        factors = self.mean
+        if promise != PROMISES[0]:  # of few places chance may make it smaller
+            factors = tuple(map(max, self.mean, self.strict))
         for stored, factor in zip(LEVELS, factors, strict=True):
             if stored >= level - 1e-9 and math.isfinite(factor):
                 return factor

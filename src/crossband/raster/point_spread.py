@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crossband.core.sensors import DECIBEL
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.warp import Readable, read_averaged, read_warped
+from crossband.raster.warp import Readable, read_shares, read_warped
 
 #: MTF at the Nyquist frequency, where nothing is known of the sensor.
 MTF = 0.3
@@ -51,13 +51,17 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
     half = grid.zoom(2).crop(
         Box(-edge, -edge, 2 * grid.height + 2 * edge, 2 * grid.width + 2 * edge)
     )
-    seen = (read_averaged if ratio >= _SQUARES else read_warped)(scene, half)
-    weight = _sampled(seen.mask.astype(np.float32))
-    total = _sampled(np.where(seen.mask, seen.values, np.float32(0.0)))
+    if ratio >= _SQUARES:
+        values, share = read_shares(scene, half)
+    else:
+        seen = read_warped(scene, half)
+        values, share = seen.values, seen.mask.astype(np.float32)
+    weight = _sampled(share)
+    total = _sampled(np.where(share > 0, values * share, np.float32(0.0)))
     mask = weight >= _COVER
-    values = np.zeros_like(total)
-    np.divide(total, weight, out=values, where=mask)
-    return Window(values, mask, grid, seen.bands, seen.unit)
+    made = np.zeros_like(total)
+    np.divide(total, weight, out=made, where=mask)
+    return Window(made, mask, grid, scene.bands, scene.unit)
 
 
 class _Power:

@@ -32,6 +32,25 @@ _UNITS = {
 }
 
 
+def leave_out_fill(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], limits: tuple[float, float]
+) -> float | None:
+    """Mask pixels beyond the limits; return the first such value, None where there is none.
+
+    Args:
+        values: physical, [C, H, W].
+        mask: [H, W]; is changed.
+        limits: the lowest and the highest value that is a measurement.
+    """
+    far = (values < limits[0]) | (values > limits[1])
+    if not far.any():
+        return None
+    far &= mask
+    found = float(values[far][0]) if far.any() else None
+    mask &= ~far.any(axis=0)
+    return found
+
+
 @dataclass(frozen=True)
 class Radiometry:
     """How the stored numbers of the chosen bands become physical values.

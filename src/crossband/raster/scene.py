@@ -14,7 +14,7 @@ from crossband.core.warned import warn
 from crossband.errors import InputError
 from crossband.raster.file_reader import FileReader
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.radiometry import Radiometry
+from crossband.raster.radiometry import Radiometry, leave_out_fill
 
 
 class WindowReader(Protocol):
@@ -213,20 +213,11 @@ class Scene:
             values[:, part], valid = self.radiometry.physical(stored[:, part], self.marked)
             mask[part] &= valid
             if self.limits is not None:
-                self._leave_out_fill(values[:, part], mask[part], self.limits)
+                fill = leave_out_fill(values[:, part], mask[part], self.limits)
+                self.fill = fill if self.fill is None else self.fill
             if not mask[part].all():
                 values[:, part][:, ~mask[part]] = 0.0
         return Window(values, mask, self.grid.crop(box), self.bands, self.unit)
-
-    def _leave_out_fill(
-        self, values: NDArray[np.float32], mask: NDArray[np.bool_], limits: tuple[float, float]
-    ) -> None:
-        far = (values < limits[0]) | (values > limits[1])
-        if far.any():
-            far &= mask
-            if self.fill is None and far.any():
-                self.fill = float(values[far][0])
-            mask &= ~far.any(axis=0)
 
     def _placed(self, box: Box) -> Box:
         """Return the rectangle of the file for a rectangle of the scene."""

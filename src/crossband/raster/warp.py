@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,8 @@ from crossband.core.sensors import DECIBEL
 from crossband.errors import InputError
 from crossband.raster import box_means
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.places import located
+from crossband.raster.holes import repeat_edges
+from crossband.raster.places import located, places
 from crossband.raster.sampling import interpolate
 from crossband.raster.separable import average, axes_of, enlarge
 
@@ -29,6 +31,8 @@ _SAMPLES = 64
 #: Share of a coarse pixel that must be valid for its mean to be valid. Less than 1, because a few
 #: scattered masked pixels would otherwise mask most of a fine scene.
 COVER = 0.9
+#: Pixels that are repeated into a hole: as many as the kernel reaches.
+_REPEATED = 2
 
 
 class Readable(Protocol):
@@ -208,25 +212,80 @@ def read_warped(scene: Readable, grid: Grid) -> Window:
     Raises:
         InputError: coordinates outside the domain of the other CRS.
     """
+    seen = _read_around(scene, grid)
+    return _empty(scene, grid) if seen is None else _resampled(seen, grid)
+
+
+def read_extended(scene: Readable, grid: Grid) -> Window:
+    """Read a scene on another grid as `read_warped`, beside its holes as at its edge.
+
+    There the last valid pixels are repeated. So a pixel is valid if the pixel of the scene on which
+    its centre lies is.
+
+    Args:
+        scene: an open scene with CRS and affine transform.
+        grid: the output grid, with finer pixels; it may lie partly or wholly outside the scene.
+
+    Raises:
+        InputError: coordinates outside the domain of the other CRS.
+    """
+    seen = _read_around(scene, grid, also=_REPEATED)
+    if seen is None:
+        return _empty(scene, grid)
+    if seen.mask.all() or not seen.mask.any():
+        return _resampled(seen, grid)
+    values, mask = repeat_edges(seen.values, seen.mask, _REPEATED)
+    made = _resampled(replace(seen, values=values, mask=mask), grid)
+    there = made.mask & _on_valid(seen, grid)
+    return replace(made, values=np.where(there, made.values, np.float32(0.0)), mask=there)
+
+
+def _empty(scene: Readable, grid: Grid) -> Window:
     values = np.zeros((len(scene.bands), grid.height, grid.width), dtype=np.float32)
     mask = np.zeros((grid.height, grid.width), dtype=bool)
-    empty = Window(values, mask, grid, scene.bands, scene.unit)
+    return Window(values, mask, grid, scene.bands, scene.unit)
+
+
+def _read_around(scene: Readable, grid: Grid, also: int = 0) -> Window | None:
+    """Read what the pixels of a grid are interpolated from; None where there is nothing.
+
+    Args:
+        scene: an open scene.
+        grid: the other grid.
+        also: pixels of the scene further around.
+    """
     columns, rows = _outline(grid, grid.box, scene.grid)
     if not (np.isfinite(columns).all() and np.isfinite(rows).all()):
-        return empty
+        return None
     coarser = max(np.ptp(columns) / grid.width, np.ptp(rows) / grid.height, 1.0)
-    pad = math.ceil(2 * coarser) + 2  # reach of the kernel, and rounding
+    pad = math.ceil(2 * coarser) + 2 + also  # reach of the kernel, and rounding
     top, left = max(math.floor(rows.min()) - pad, 0), max(math.floor(columns.min()) - pad, 0)
     bottom = min(math.ceil(rows.max()) + pad, scene.grid.height)
     right = min(math.ceil(columns.max()) + pad, scene.grid.width)
     if bottom <= top or right <= left:
-        return empty
-    seen = scene.read(Box(top, left, bottom - top, right - left))
+        return None
+    return scene.read(Box(top, left, bottom - top, right - left))
+
+
+def _resampled(seen: Window, grid: Grid) -> Window:
     axes = axes_of(grid, seen.grid)
     if axes is not None and max(axes[0].step, axes[1].step) <= 1.0:
-        return Window(*enlarge(seen.values, seen.mask, *axes), grid, scene.bands, scene.unit)
-    made = interpolate(seen.values, seen.mask, seen.grid, grid)
-    return Window(*made, grid, scene.bands, scene.unit)
+        made = enlarge(seen.values, seen.mask, *axes)
+    else:
+        made = interpolate(seen.values, seen.mask, seen.grid, grid)
+    return Window(*made, grid, seen.bands, seen.unit)
+
+
+def _on_valid(seen: Window, grid: Grid) -> NDArray[np.bool_]:
+    """Return which pixels of a grid have their centre on a valid pixel of a window."""
+    at = []
+    for place, length in zip(places(grid, seen.grid), seen.mask.shape, strict=True):
+        known = np.where(np.isfinite(place), place, -1.0)
+        at.append((np.floor(known).astype(np.int64), length))
+    (rows, height), (columns, width) = at
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    found = seen.mask[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    return np.asarray(found & inside)
 
 
 def read_averaged(scene: Readable, grid: Grid) -> Window:
@@ -241,6 +300,22 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
 
     Returns:
         A window whose pixels are valid if nine tenths of their area are.
+    """
+    values, share = read_shares(scene, grid)
+    mask = (share >= COVER) & np.isfinite(values).all(axis=0)
+    values[:, ~mask] = 0.0
+    return Window(values, mask, grid, scene.bands, scene.unit)
+
+
+def read_shares(scene: Readable, grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the means of `read_averaged`, and of how much of a pixel each is.
+
+    Args:
+        scene: an open scene with CRS and affine transform.
+        grid: the output grid; it may lie partly or wholly outside the scene.
+
+    Returns:
+        Means [C, h, w], NaN where nothing is valid; and the share of the valid area [h, w].
     """
     values = np.full((len(scene.bands), grid.height, grid.width), np.nan, dtype=np.float32)
     share = np.zeros((grid.height, grid.width), dtype=np.float32)
@@ -266,9 +341,7 @@ def read_averaged(scene: Readable, grid: Grid) -> Window:
             if power:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = np.float32(10.0) * np.log10(values)
-    mask = (share >= COVER) & np.isfinite(values).all(axis=0)
-    values[:, ~mask] = 0.0
-    return Window(values, mask, grid, scene.bands, scene.unit)
+    return values, share
 
 
 def _outline(grid: Grid, box: Box, other: Grid) -> tuple[Array, Array]:

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from rioxarray.exceptions import RioXarrayError
 
 from crossband.core import sensors
+from crossband.core.warned import warn
 from crossband.errors import BandError, InputError, UnitError
 from crossband.model import Model
 from crossband.raster.bands import find_bands
 from crossband.raster.gdal import READ_ERRORS, gdal, reason
 from crossband.raster.grid import Grid, Window
 from crossband.raster.options import ReadOptions
-from crossband.raster.radiometry import Radiometry, radiometry_of
+from crossband.raster.radiometry import Radiometry, leave_out_fill, radiometry_of
 from crossband.translate.provenance import synthetic_tags
 
 #: Distance of a coordinate from its evenly spaced place, in pixels, at most.
@@ -112,6 +113,13 @@ class ArrayReader:
     def window(self, stored: NDArray[Any], grid: Grid) -> Window:
         """Convert stored numbers [C, h, w] to physical units, 0 where masked."""
         values, mask = self.radiometry.physical(stored)
+        if np.issubdtype(stored.dtype, np.floating):
+            fill = leave_out_fill(values, mask, sensors.POSSIBLE)
+            if fill is not None:
+                warn(
+                    f"the array: numbers that are far from {self.radiometry.unit}, as {fill:.4g}, "
+                    "are taken as no data; array.rio.write_nodata declares them"
+                )
         values[:, ~mask] = 0.0
         return Window(values, mask, grid, self.bands, self.radiometry.unit)
 
@@ -152,7 +160,7 @@ def result_array(
         name=target[0] if len(target) == 1 else model.name,
         attrs={
             **attrs,
-            "long_name": target,
+            "long_name": long_name(target),
             **synthetic_tags(model, str(name)),
             **attributes,
         },
@@ -161,6 +169,11 @@ def result_array(
         result = _georeference_finer(result, array, reader, scale)
     labelled: xr.DataArray = result.rio.write_nodata(float("nan"))
     return labelled
+
+
+def long_name(bands: Sequence[str]) -> str | list[str]:
+    """Return the names of bands as rioxarray has them: a text for one, which NetCDF 3 can hold."""
+    return bands[0] if len(bands) == 1 else list(bands)
 
 
 def _georeference_finer(
@@ -315,6 +328,11 @@ def _dimensions(array: xr.DataArray) -> tuple[str, str, str]:
 
 def _grid(array: xr.DataArray, y: str, x: str) -> Grid:
     height, width = array.sizes[y], array.sizes[x]
+    if not (height >= 0 and width >= 0):  # NaN: dask does not know it
+        raise InputError(
+            f"{_NAME}: its chunks have no sizes; dask computes them: "
+            "array.data.compute_chunk_sizes()"
+        )
     if not height or not width:
         raise InputError(f"{_NAME}: it has no pixels")
     try:
@@ -371,6 +389,10 @@ def _transform(array: xr.DataArray, y: str, x: str) -> Affine:
     They disagree where the array was cropped. A rotated affine cannot be compared with coordinates.
     """
     written: Affine = array.rio.transform()
+    if not np.isfinite(tuple(written)).all():
+        for name in (y, x):
+            _check_even(array, name)
+        raise InputError(f"{_NAME}: its affine transform is not finite")
     if not abs(written.determinant):
         raise InputError(f"{_NAME}: its affine transform has no inverse")
     if not written.is_rectilinear:

@@ -69,10 +69,19 @@ class Engine:
 
     Attributes:
         gate: entered while the network computes; see `engine_cache`.
+
+    Raises:
+        ModelError: weights of half precision.
     """
 
     def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
         limit_kernel_caches()
+        for parameter in model.network.parameters():
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                raise ModelError(
+                    f"{model.name}: its weights are {str(parameter.dtype).removeprefix('torch.')}; "
+                    "scenes are translated with float32 ones: model.float()"
+                )
         self.model = model
         self.gate: AbstractContextManager[object] = nullcontext()
         self.device, self.precision = resolve_for(model.network.runtime, device, precision)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import is_one_unnamed_band, open_scene
 from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
-from crossband.raster.warp import Readable, read_averaged, read_padded, read_warped
+from crossband.raster.warp import Readable, read_averaged, read_extended, read_padded
 from crossband.translate.familiarity import sample_boxes
 from crossband.translate.options import GuideOptions
 from crossband.translate.provenance import SYNTHETIC_TAG
@@ -33,6 +34,8 @@ FINER = 2 / 3
 _SCALE = re.compile(r"give --(scale|offset)( and --offset)?(, too)?")
 #: A value further beyond the range of its unit than this part of the range is a fill value.
 _BEYOND = 0.25
+#: Over water an atmospheric correction may leave numbers below the range, by this part of it.
+_SLACK = 0.01
 #: No place on the Earth is mostly colder than this, in kelvin; degrees Celsius are.
 _COLDEST = 150.0
 
@@ -77,16 +80,25 @@ def open_guide_file(
         if len(wanted) > len(target):
             try:
                 return opened(wanted)
-            except BandError:
-                pass  # without the model's own bands
+            except BandError:  # without the model's own bands; those that are named must be there
+                named = [band for band in also if band in (read.bands or {})]
+                if named:
+                    opened(tuple(dict.fromkeys((*named, *target)))).close()
         return opened_alone()
 
-    try:
+    with options_of_the_guide():
         guide = opened_with_own_bands()
         if guide.tag(SYNTHETIC_TAG) == "YES":
             guide.close()
             raise InputError(f"{path} was made by a model, and a guide is a measurement")
         return guide
+
+
+@contextmanager
+def options_of_the_guide() -> Iterator[None]:
+    """Name the options of the guide in errors of its file, as --guide-sensor."""
+    try:
+        yield
     except (BandError, UnitError) as error:
         words = str(error).replace("--sensor", "--guide-sensor").replace("--bands", "--guide-bands")
         words = words.replace(", or --guide-sensor reflectance with --scale and --offset", "")
@@ -117,6 +129,7 @@ def check_numbers(guide: Scene, what: str) -> None:
     low, high = VALID_RANGE[guide.unit]
     beyond = _BEYOND * (high - low)
     limits = low - beyond, high + beyond
+    slack = _SLACK * (high - low)
     if guide.unit == KELVIN:
         low = _COLDEST
     if is_remote(guide.path):
@@ -127,7 +140,7 @@ def check_numbers(guide: Scene, what: str) -> None:
     values = np.concatenate([w.values[:, w.mask] for w in windows], axis=1)
     for name, band in zip(guide.bands, values, strict=True):
         usual = float(np.median(band)) if band.size else low
-        if not low <= usual <= high:
+        if not low - slack <= usual <= high:
             side = "above" if usual > high else "below"
             raise UnitError(
                 f"{what}: half of its {name} is {side} {usual:.4g}, and {guide.unit} is {low:g} to "
@@ -156,7 +169,16 @@ def on_pixels_of(guide: Readable, grid: Grid, ratio: float) -> Window:
         return read_averaged(guide, grid)
     if (grid.crs, grid.transform) == (guide.grid.crs, guide.grid.transform):
         return read_padded(guide, Box(0, 0, grid.height, grid.width))
-    return read_warped(guide, grid)
+    return read_extended(guide, grid)
+
+
+def date_of(options: GuideOptions) -> str | None:
+    """Return when a guide was taken, as the options or its metadata say; None where neither do."""
+    if options.datetime or options.guide is None:
+        return options.datetime
+    with suppress(InputError):  # what is no date is refused where days are needed
+        return None if (found := acquisition_date(options.guide)) is None else str(found)
+    return None
 
 
 def days_between(options: GuideOptions, source: Readable) -> float:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from crossband.core.dates import Date
+from crossband.core.warned import warn
 from crossband.errors import BandError, InputError
 from crossband.raster import products
 from crossband.raster.acquired import acquisition_date
@@ -27,6 +28,7 @@ from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
 from crossband.raster.source import RASTERS
 from crossband.raster.warp import check_georeference, coverage
+from crossband.translate.guide_file import options_of_the_guide
 from crossband.translate.provenance import SYNTHETIC_TAG
 
 #: Share of a scene that its guide covers at least: a neighbour's edge is no guide.
@@ -85,8 +87,8 @@ def choose_guide(
         taken: when the scene was taken; by default from its metadata.
 
     Raises:
-        InputError: no raster of the folder is a guide of the scene; several are, and dates do not
-            tell which of them; a raster that cannot be read.
+        InputError: no raster of the folder is a guide of the scene; several are, and there are no
+            dates that would tell which of them; a raster that cannot be read.
         UnitError: a raster whose unit is not declared.
     """
     check_georeference(scene.grid, scene.path)
@@ -120,7 +122,15 @@ def choose_guide(
             f"and {'the scene does not say' if when is None else 'they do not say'} when it was "
             f"taken; name one"
         )
-    return min(dated, key=lambda g: (g.apart(when), g.date, -shares[g.path], g.path))
+    ordered = sorted(dated, key=lambda g: (g.apart(when), g.date, -shares[g.path], g.path))
+    first, *more = ordered
+    alike = [g for g in more if (g.date, shares[g.path]) == (first.date, shares[first.path])]
+    if alike:
+        warn(
+            f"{folder}: {1 + len(alike)} rasters there of {first.date} are of the place of "
+            f"{scene.path}; {Path(first.path).name} is taken, the first by name"
+        )
+    return first
 
 
 def _rasters(folder: str | Path) -> Iterator[str]:
@@ -164,8 +174,9 @@ def _looked_at(
                 return "made by a model"
             if dataset.crs is None or dataset.transform.is_identity:
                 return "without georeference"
+    read = ReadOptions(dict(named) or None, sensor)
     try:
-        with open_scene(path, ReadOptions(dict(named) or None, sensor), needed=bands) as scene:
+        with options_of_the_guide(), open_scene(path, read, needed=bands) as scene:
             return FolderGuide(path, scene.grid, acquisition_date(path))
     except BandError:
         return f"without {', '.join(bands)}"

@@ -38,6 +38,7 @@ from crossband.raster.remote import name_of
 from crossband.raster.scene import Scene
 from crossband.raster.vrt import OPTIONS, vrt
 from crossband.translate.correction import GuideCorrection, check_guide_options
+from crossband.translate.guide_file import date_of
 from crossband.translate.guide_folder import choose_guide, is_guide_folder
 from crossband.translate.options import GuideOptions, TileOptions
 from crossband.translate.residual import Corrected
@@ -180,7 +181,7 @@ class GuidedByNetwork(ResultFiles):
         super().__init__(guide.unit)
         self._guide, self._measured = guide, guide.measured
         self.inputs = guide.at
-        self.guide, self.guide_datetime = str(options.guide), options.datetime
+        self.guide, self.guide_datetime = str(options.guide), date_of(options)
         self.guide_files = guide.files
         self.facts = {"--guide": guide.fact}
 
@@ -298,7 +299,7 @@ class Guided(_Corrected):
         self._correction = GuideCorrection(options, model, tile, source, name_of(source.path))
         super().__init__(self._correction.unit)
         self.given, self._measured = self._correction.given, self._correction.measured
-        self.guide, self.guide_datetime = str(options.guide), options.datetime
+        self.guide, self.guide_datetime = str(options.guide), date_of(options)
         self.guide_files = self._correction.files
         self.facts = {
             "how windows are kept": "as computed, for --guide",
@@ -309,6 +310,8 @@ class Guided(_Corrected):
         try:
             return self._correction.corrected(result, stack, folder)
         except GuideError as error:
+            if "--guide" not in self.may_change:
+                raise
             raise GuideError(
                 f"{error}; the windows are kept: --resume with another --guide goes on"
             ) from error

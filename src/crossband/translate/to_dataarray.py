@@ -15,6 +15,7 @@ from crossband.model.uncertain import DISSIMILARITY
 from crossband.raster.open import open_scene
 from crossband.raster.options import ReadOptions
 from crossband.translate.conditions import SceneConditions
+from crossband.translate.dataarray import long_name
 from crossband.translate.familiarity import UNFAMILIAR_TAG, counted, scene_familiarity
 from crossband.translate.options import NO_INTERVALS, IntervalOptions, TileOptions
 from crossband.translate.provenance import translation_tags
@@ -81,7 +82,7 @@ def translate_to_array(
         dims=("band", "y", "x"),
         coords={"band": list(bands.names)},
         name=bands.names[0] if len(bands.names) == 1 else model.name,
-        attrs={"long_name": list(bands.names), **tags, **bands.attributes(result.unit)},
+        attrs={"long_name": long_name(bands.names), **tags, **bands.attributes(result.unit)},
     )
     if not grid.transform.is_identity and grid.transform.is_rectilinear:
         cols, rows = np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5
