@@ -90,7 +90,7 @@ def test_a_hole_around_a_raster_is_like_its_edge(zone):
     assert np.array_equal(inside.mask, found.mask[part.slices()])
 
 
-@pytest.mark.parametrize("ratio", [4, 8, 16])
+@pytest.mark.parametrize("ratio", [2, 4, 8, 16])
 def test_a_scene_with_gaps_is_seen_where_half_of_it_is_valid(ratio):
     """A third of the columns, as of a broken scanner, or scattered pixels: nothing was left."""
     of = Grid(192, 192, HERE, UTM)

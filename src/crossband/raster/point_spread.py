@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crossband.core.sensors import DECIBEL
 from crossband.raster.grid import Box, Grid, Window
-from crossband.raster.warp import Readable, read_shares, read_warped
+from crossband.raster.warp import Readable, read_extended, read_shares
 
 #: MTF at the Nyquist frequency, where nothing is known of the sensor.
 MTF = 0.3
@@ -36,13 +36,13 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
         scene: the fine image, with CRS and affine transform; physical units.
         grid: the coarse pixels; they may lie partly or wholly outside the scene.
         ratio: size of a coarse pixel in pixels of the scene, about. Below 1.45 the scene is
-            interpolated (see `read_warped`): there is nothing to average.
+            interpolated (see `read_extended`): there is nothing to average.
 
     Returns:
         A window in which a pixel is valid where half of its kernel lies on valid pixels.
     """
     if ratio < _SQUARES / 2:
-        return read_warped(scene, grid)
+        return read_extended(scene, grid)
     if scene.unit == DECIBEL:  # a sensor adds up power
         seen = read_as_seen(_Power(scene), grid, ratio)
         decibels = 10 * np.log10(np.where(seen.mask, seen.values, np.float32(1)))
@@ -54,7 +54,7 @@ def read_as_seen(scene: Readable, grid: Grid, ratio: float) -> Window:
     if ratio >= _SQUARES:
         values, share = read_shares(scene, half)
     else:
-        seen = read_warped(scene, half)
+        seen = read_extended(scene, half)
         values, share = seen.values, seen.mask.astype(np.float32)
     weight = _sampled(share)
     total = _sampled(np.where(share > 0, values * share, np.float32(0.0)))

@@ -36,7 +36,14 @@ from crossband.raster.float_raster import FloatRaster
 from crossband.raster.grid import Box, Window
 from crossband.raster.output import write_error
 from crossband.raster.point_spread import MTF, gaussian_width, read_as_seen
-from crossband.raster.warp import Readable, around, read_averaged, read_padded, read_warped
+from crossband.raster.warp import (
+    Readable,
+    around,
+    read_averaged,
+    read_extended,
+    read_padded,
+    read_warped,
+)
 from crossband.translate.agreement import Agreement
 from crossband.translate.difference import OVERSHOOT, add, subtract
 
@@ -218,7 +225,7 @@ class Difference:
             return result.read(box)
         grid = self.grid.crop(box)
         if not self._coarse:
-            return read_warped(result, grid)
+            return read_extended(result, grid)
         return read_as_seen(result, grid, self._ratio)
 
     def _measured(self, of_guide: Readable, box: Box) -> Window:
