@@ -224,8 +224,8 @@ def align_chunks(chunks: Sequence[int], stride: int, least: int) -> tuple[int, .
 
     >>> align_chunks((10, 10, 10, 3), 4, 5)
     (12, 12, 9)
-    >>> align_chunks((10, 6, 10), 4, 5)
-    (8, 8, 10)
+    >>> align_chunks((20, 10, 14), 4, 5)
+    (20, 12, 12)
 
     Args:
         chunks: lengths.

@@ -100,14 +100,14 @@ def _check_outputs(a: argparse.Namespace, files: Iterable[str]) -> None:
     """Raise OutputError for a result that would be written over an input, or over another one."""
     from crossband.raster.output_paths import check_not_read
 
-    if a.output and Path(a.output).suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"{a.output}: the page needs the ending .html")
     named = [Path(name) for name in (a.output, a.json, a.fix) if name]
     check_not_read(named, files)
     # A manifest may be replaced by its own rows that are usable.
     check_not_read([path for path in named if str(path) != a.fix], [a.manifest])
     if len({path.resolve() for path in named}) < len(named):
         raise OutputError("-o, --json and --fix must be different files")
+    if a.output and Path(a.output).suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{a.output}: the page needs the ending .html")
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
