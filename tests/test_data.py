@@ -152,12 +152,23 @@ def test_a_mixture_draws_by_shares_and_keeps_groups_together(pairs, tmp_path):
     table = manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
     assert table["manifest"].tolist() == ["a"] * 4 + ["b"] * 2
     assert table["group"].nunique() == 6
+    table = manifest.with_shares(table, [tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
     share = table.groupby("manifest")["weight"].mean()
     assert share["a"] == pytest.approx(3 * share["b"])
     deal = Balance.of(table, ["manifest", "group"])
     rows = [deal.draw(0, i) for i in range(6000)]
     assert np.mean([r < 4 for r in rows]) == pytest.approx(0.75, abs=0.02)
     assert rows.count(3) / rows.count(0) == pytest.approx(4, rel=0.25)
+
+    # Rows that are not drawn, by weight or by split, do not count.
+    one.assign(weight=[1, 0, 0, 1]).to_csv(tmp_path / "a.csv", index=False)
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    mixed = manifest.mixture(paths)
+    deal = Balance.of(manifest.with_shares(mixed, paths, [3, 1]), ["manifest", "group"])
+    assert np.mean([deal.draw(0, i) < 4 for i in range(2000)]) == pytest.approx(0.75, abs=0.03)
+    train = mixed.drop(index=0)
+    deal = Balance.of(manifest.with_shares(train, paths, [1, 0]), ["manifest", "group"])
+    assert {int(train.index[deal.draw(0, i)]) for i in range(50)} == {3}
 
     one.assign(group=[*"xyzx"], split="train").to_csv(tmp_path / "c.csv", index=False)
     one.assign(group=[*"uvwx"], split="test").to_csv(tmp_path / "d.csv", index=False)

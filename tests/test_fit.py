@@ -35,6 +35,7 @@ from crossband.evaluation.calibrate import calibrate
 from crossband.evaluation.evaluate import evaluate
 from crossband.evaluation.rows import select_split
 from crossband.model.training_data import read_training_data, trained_units
+from crossband.networks.base import Generator
 from crossband.networks.generators.familiar_blend import FamiliarBlend
 from crossband.training import fit_baselines, recipe, recipe_parser, training_pairs
 from crossband.training.callbacks.stopping import StopRequest
@@ -111,6 +112,112 @@ def test_a_name_that_is_no_folder_of_runs_is_refused(pairs, tmp_path, monkeypatc
     with pytest.raises(RecipeError, match="is no name of a folder in runs/: give --output"):
         fit(RECIPE, options(pairs, f"--name={json.dumps(name)}"))
     assert not (tmp_path / "runs").exists()
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_a_run_goes_on_with_its_own_pairs_and_steps(pairs, tmp_path):
+    """Its files would say that the weights were trained on others."""
+    fit(RECIPE, options(pairs, "--seed=3"), tmp_path / "run", baselines=False)
+    before = contents(tmp_path / "run")
+    table = manifest.read(tmp_path / "run/pairs.csv")
+    table["split"] = ["train", *table["split"][:-1]]
+    table.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(RecipeError, match=r"trained on other pairs: \d of \d are new"):
+        fit(
+            RECIPE, options(tmp_path / "other.csv", "--seed=3"), tmp_path / "run", resume=True,
+            baselines=False,
+        )  # fmt: skip
+    with pytest.raises(RecipeError, match=r"the run is at step \d+ already, and max_steps is 1"):
+        fit(
+            RECIPE, options(pairs, "--seed=3", "--method.max_steps=1"), tmp_path / "run",
+            resume=True, baselines=False,
+        )  # fmt: skip
+    with pytest.raises(RecipeError, match="--resume and --fast-run exclude each other"):
+        fit(RECIPE, options(pairs), tmp_path / "run", resume=True, fast_run=True)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("wrong", ["--trainer.monitor=val/foo", "--method.optimizer.lr=1e30"])
+def test_a_run_that_fails_at_once_leaves_the_earlier_one(pairs, tmp_path, wrong):
+    given = options(pairs, "--seed=3", "--method.max_steps=4", "--data.steps=4")
+    fit(RECIPE, given, tmp_path / "run", baselines=False)
+    before = contents(tmp_path / "run")
+    with pytest.raises(CrossbandError):
+        fit(RECIPE, [*given, wrong], tmp_path / "run", overwrite=True, baselines=False)
+    assert contents(tmp_path / "run") == before
+    fit(RECIPE, [*given, "--seed=4"], tmp_path / "run", overwrite=True, baselines=False)
+    assert not (tmp_path / "run" / ".before").exists()
+    assert contents(tmp_path / "run") != before
+
+
+def test_time_is_counted_from_where_a_run_goes_on(pairs, tmp_path, capsys):
+    given = options(pairs, "--method.max_steps=100000", "--trainer.max_time=00:00:00:01")
+    steps = []
+    for resume in (False, True):
+        folder = fit(RECIPE, given, tmp_path / "run", resume=resume, baselines=False)
+        steps.append(load(folder).about["training"]["steps"])
+        said = capsys.readouterr().err
+        assert f"trainer.max_time is over at step {steps[-1]} of 100000: --resume goes on" in said
+    assert steps[1] > steps[0] > 0
+
+
+def test_names_and_files_are_no_yaml(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs #1.csv", "a: b.csv"):
+        (tmp_path / name).touch()
+        config = recipe.load(RECIPE, ["--data.manifest", name, "--name", "2024"])
+        assert config["data"]["init_args"]["manifest"] == name
+        assert config["name"] == "2024"
+    assert recipe.load(RECIPE, ["--licence", "1.0"])["licence"] == "1.0"
+
+
+def test_columns_to_stratify_by_are_for_a_new_split(pairs, tmp_path):
+    manifest.read(pairs).assign(split=["train", "train", "val", "test"]).to_csv(
+        tmp_path / "split.csv", index=False
+    )
+    with pytest.raises(ManifestError, match=r"data\.stratify is for a new split"):
+        fit(RECIPE, options(tmp_path / "split.csv", "--data.stratify=[sensor]"), tmp_path / "run")
+
+
+def test_a_loss_of_negative_weight_is_refused(pairs, tmp_path):
+    with pytest.raises(RecipeError, match=r"L1: weight must be 0 or more, not -1"):
+        fit(RECIPE, options(pairs, "--method.losses.0.weight=-1"), tmp_path / "run")
+
+
+def test_fit_alone_lists_recipes_and_with_options_wants_one(capsys):
+    for words in (["--resume"], ["-o", "x"], ["--fast-run"]):
+        assert main(["fit", *words]) == 2
+        assert "name a recipe first" in capsys.readouterr().err
+    assert main(["fit"]) == 0
+
+
+class _Halving(Generator):
+    """Makes half of the rows."""
+
+    in_channels, out_channels, margin = 3, 1, 0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 1, 1)
+
+    def forward(self, x):
+        return self.layer(x)[:, :, ::2]
+
+
+def test_a_network_of_ones_own_is_told_of_and_checked(pairs, tmp_path):
+    given = options(pairs, f"--method.generator={__name__}._Halving")
+    with (
+        pytest.warns(CrossbandWarning, match="found by no entry point crossband.generator"),
+        pytest.raises(RecipeError, match=r"_Halving made \[2, 1, 8, 16\] for a target of"),
+    ):
+        fit(RECIPE, given, tmp_path / "run", baselines=False)
 
 
 def test_targets_too_large_to_hash_are_counted(pairs, tmp_path, capsys, monkeypatch):

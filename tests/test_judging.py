@@ -14,7 +14,7 @@ from crossband.errors import InputError, ManifestError
 from crossband.evaluation import intervals
 from crossband.evaluation.baselines import fit_baselines, infer_signature, untrained_baselines
 from crossband.evaluation.breakdown import classify
-from crossband.evaluation.comparison import compare_models, difference, ratio
+from crossband.evaluation.comparison import _compare_two, compare_models, difference, ratio
 from crossband.evaluation.evaluate import evaluate, report_text
 from crossband.evaluation.report.comparison_tables import rank_text, undecided
 from crossband.evaluation.report.verdicts import verdicts
@@ -277,6 +277,73 @@ class Made:
         return evaluate(
             [], self.manifest(), self.folder / "out", predictions=[self.tool], pictures=0, **options
         )
+
+
+def test_bands_of_another_tool_are_found_by_their_names(tmp_path):
+    """A file with as many bands as the target was read in the target's order."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "tool").mkdir()
+    true = rng.uniform(1000, 3000, (5, 24, 24)).astype("uint16")
+    Made.write(tmp_path / "a.tif", true)
+    Made.write(tmp_path / "tool" / "a.tif", true[[4, 3]].astype(np.float32) * np.float32(1e-4))
+    with rasterio.open(tmp_path / "tool" / "a.tif", "r+") as file:
+        file.descriptions, file.units = ("swir16", "nir"), ("reflectance",) * 2
+    row = {"source": "a.tif", "target": "a.tif", "source_bands": "red=1,green=2,blue=3"}
+    row |= {"target_bands": "nir=4,swir16=5", "sensor": "reflectance", "scale": 1e-4, "offset": 0.0}
+    pd.DataFrame([row]).to_csv(tmp_path / "pairs.csv", index=False)
+    given = {"predictions": [tmp_path / "tool"], "pictures": 0}
+    report = evaluate([], tmp_path / "pairs.csv", tmp_path / "out", **given)
+    (sensor,) = report.metrics["models"][0]["sensors"]
+    assert sensor["scores"][MODEL]["pixels"]["mae"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_file_of_another_tool_is_of_the_window_or_of_the_whole_target(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "tool").mkdir()
+    true = rng.uniform(1000, 3000, (4, 50, 50)).astype("uint16")
+    Made.write(tmp_path / "a.tif", true)
+    row = {"source": "a.tif", "target": "a.tif", "source_bands": "red=1,green=2,blue=3"}
+    row |= {"target_bands": "nir=4", "sensor": "reflectance", "scale": 1e-4, "offset": 0.0}
+    row |= {"source_window": "20,20,16,16", "target_window": "20,20,16,16"}
+    pd.DataFrame([row]).to_csv(tmp_path / "pairs.csv", index=False)
+    given = {"predictions": [tmp_path / "tool"], "pictures": 0}
+    for values, right in (
+        (true[3:], True),
+        (true[3:, 20:36, 20:36], True),
+        (np.repeat(np.repeat(true[3:], 2, 1), 2, 2), False),
+    ):
+        (tmp_path / "tool" / "a.tif").unlink(missing_ok=True)
+        Made.write(tmp_path / "tool" / "a.tif", values)
+        output = tmp_path / f"out{values.shape[1]}"
+        if not right:
+            with pytest.raises(ManifestError, match="100 x 100 pixels, and the target has 16 x 16"):
+                evaluate([], tmp_path / "pairs.csv", output, **given)
+            return
+        report = evaluate([], tmp_path / "pairs.csv", output, **given)
+        (sensor,) = report.metrics["models"][0]["sensors"]
+        assert sensor["scores"][MODEL]["pixels"]["mae"] == pytest.approx(0, abs=1e-6)
+
+
+def test_quartiles_of_large_numbers_are_told_apart():
+    days = pd.Series(20240101 + 7 * np.arange(12))
+    rows, classes = classify(days)
+    assert len(classes) == 4
+    assert [rows.count(one) for one in classes] == [3, 3, 3, 3]
+
+
+def test_a_place_with_a_part_that_is_not_finite_is_compared_by_nothing():
+    def groups(*errors):
+        keys = [("s2", "reflectance", "g1"), ("hls", "reflectance", "g1")]
+        keys += [("s2", "reflectance", f"g{n}") for n in range(2, 8)]
+        return {key: {"mae": error} for key, error in zip(keys, errors, strict=True)}
+
+    one, other = groups(np.nan, *[0.01] * 7), groups(*[0.02] * 8)
+    (ratio, difference) = _compare_two(
+        "one", "other", {"one": one, "other": other}, [*one], {"mae": "less"}
+    )
+    for found in (ratio, difference):
+        assert found["n_groups"] == 6
+        assert found["n_undefined"] == 2
 
 
 def test_files_of_another_tool_are_judged_beside_baselines(tmp_path):

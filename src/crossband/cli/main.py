@@ -30,7 +30,13 @@ from crossband.core.signals import (
     preempted,
 )
 from crossband.core.version import __version__
-from crossband.errors import CrossbandError, CrossbandWarning, Interrupted, UpToDate
+from crossband.errors import (
+    CrossbandError,
+    CrossbandWarning,
+    Interrupted,
+    RecipeError,
+    UpToDate,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -306,6 +312,9 @@ def _fit(a: argparse.Namespace) -> int:
     if a.sweep is not None:
         return _sweep(a)
     if a.recipe is None:
+        given = (a.overrides, a.output, a.resume, a.overwrite, a.fast_run, a.no_baselines)
+        if any(given):
+            raise RecipeError("name a recipe first; crossband fit alone lists them")
         return _recipes()
     from crossband.training.fit import fit
 

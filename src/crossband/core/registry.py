@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
+from crossband.core.warned import warn
 from crossband.errors import CrossbandError, nearest
 
 T = TypeVar("T", bound="Registered")
@@ -135,7 +136,10 @@ def find(base: type[T], name: str) -> type[T]:
         load_entry_points(base.family, name)
     if name not in base.known:
         known = available(base)
-        raise CrossbandError(f"unknown {base.family} {name!r:.80}: {nearest(name, known)}")
+        raise CrossbandError(
+            f"unknown {base.family} {name!r:.80}: {nearest(name, known)}; a class of your own is "
+            f"found by an entry point crossband.{base.family.lower()}, or once it is imported"
+        )
     return base.known[name]
 
 
@@ -154,6 +158,18 @@ def load_entry_points(family: str, name: str | None = None) -> None:
                     f"the {family} {entry.name!r} of another package ({entry.value}) cannot be "
                     f"imported: {error}"
                 ) from error
+
+
+def warn_of_unknown_class(instance: Registered) -> None:
+    """Warn of an instance whose class will not be found by its name in another process."""
+    cls = type(instance)
+    offered = {entry.name for entry in entry_points(group=f"crossband.{cls.family.lower()}")}
+    if not cls.__module__.startswith("crossband.") and cls.__name__ not in offered:
+        warn(
+            f"{cls.__module__}.{cls.__name__} is found by no entry point "
+            f"crossband.{cls.family.lower()}: the model can be loaded only in Python, once "
+            f"{cls.__module__} is imported; see CONTRIBUTING.md"
+        )
 
 
 @functools.cache

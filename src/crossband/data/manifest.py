@@ -66,6 +66,8 @@ TEXT = (
     "guide_bands",
     "guide_sensor",
 )
+#: What a manifest's own column `row` is called in its table, where `row` numbers the rows.
+_OWN_ROW = "manifest_row"
 #: Columns of paths.
 PATHS = ("source", "target", "guide")
 NUMBERS = (
@@ -114,7 +116,8 @@ def read(
 def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
     """Read several manifests as one table.
 
-    The column `manifest` has the name of each row's manifest; `balance` begins with it. Groups with
+    The column `manifest` has the name of each row's manifest; `balance` begins with it, and
+    `with_shares` gives the rows that are drawn from their weights. Groups with
     one name are one group, even in different manifests. Rows without a group get one that begins
     with the name of their manifest.
 
@@ -137,10 +140,8 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
     if twice is not None:
         raise ManifestError(f"two manifests are called {twice!r}: rename one")
     tables = []
-    for path, name, share in zip(map(Path, paths), names, shares, strict=True):
+    for path, name in zip(map(Path, paths), names, strict=True):
         table = _read(path, f"{name}/")
-        mean = float(table["weight"].mean()) or 1.0
-        table["weight"] = table["weight"] * (share / mean)
         tables.append(table.assign(manifest=name))
     given = [t for t in tables if "split" in t.columns]
     if given and len(given) < len(tables):
@@ -153,6 +154,22 @@ def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) 
     if given:
         _check_split("the manifests together", whole)
     return whole
+
+
+def with_shares(
+    table: pd.DataFrame, paths: Sequence[str | Path], shares: Sequence[float] | None
+) -> pd.DataFrame:
+    """Return rows of a mixture with weights by which each manifest is drawn at its share.
+
+    Args:
+        table: the rows that are drawn from.
+        paths: see `mixture`.
+        shares: likewise.
+    """
+    share = dict(zip((Path(p).stem for p in paths), shares or [1.0] * len(paths), strict=True))
+    drawn = table["weight"].where(table["weight"] > 0)
+    mean = drawn.groupby(table["manifest"]).transform("mean").fillna(1.0)
+    return table.assign(weight=table["weight"] * table["manifest"].map(share) / mean)
 
 
 def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> None:
@@ -280,6 +297,8 @@ def _read(
     if table.empty:
         raise ManifestError(f"{path}: it has no rows")
     table = table.reset_index(drop=True)
+    if "row" in table.columns:
+        table = table.rename(columns={"row": _OWN_ROW})
     table["row"] = range(1, len(table) + 1)
     if "guide" not in table.columns:
         table["guide"] = None
@@ -343,7 +362,10 @@ def load_table(path: Path) -> pd.DataFrame:
 
         if packs.is_pack(path):
             return packs.read_pairs(path)
-        raise ManifestError(f"{path}: no such manifest")
+        what = "a folder that is no pack" if path.is_dir() else "no such manifest"
+        raise ManifestError(f"{path}: {what}")
+    if path.suffix.lower() in (".json", ".geojson"):
+        raise ManifestError(f"{path}: a manifest is CSV, parquet or a pack")
     return read_table(path)
 
 

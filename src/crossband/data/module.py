@@ -170,13 +170,18 @@ class Pairs(lightning.LightningDataModule):
         table = self._table()
         if self.fold is None:
             split = splits.assign(table, self.val_fraction, seed, self.stratify)
-            return table[split == "train"], table[split == "val"]
+            return self._weighed(table[split == "train"]), table[split == "val"]
         if "split" in table.columns:
             table = table[table["split"] != "test"]
         held_out = splits.assign_folds(table, self.folds, seed) == self.fold
         if held_out.all() or not held_out.any():
             raise ManifestError(f"{self.manifests[0]}: fold {self.fold} holds out all rows or none")
-        return table[~held_out], table[held_out]
+        return self._weighed(table[~held_out]), table[held_out]
+
+    def _weighed(self, train: pd.DataFrame) -> pd.DataFrame:
+        if len(self.manifests) == 1 and self.shares is None:
+            return train
+        return manifests.with_shares(train, self.manifests, self.shares)
 
     @property
     def manifests(self) -> list[Path]:

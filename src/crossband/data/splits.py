@@ -34,6 +34,11 @@ def assign(
         ManifestError: no row to train on, or a single group though validation is asked for.
     """
     if "split" in table.columns:
+        if stratify:
+            raise ManifestError(
+                "data.stratify is for a new split, and the manifest has a column 'split', which is "
+                "kept: leave one of them out"
+            )
         split = table["split"]
         if not (split == "train").any():
             raise ManifestError("the manifest has no row with split 'train'")
@@ -223,10 +228,15 @@ def regions(table: pd.DataFrame, degrees: float) -> pd.Series:
             f"{int(table.loc[unknown, 'row'].iloc[0])}: they lie in no region"
         )
     cell = [
-        f"region_{math.floor(lon / degrees):+d}_{math.floor(lat / degrees):+d}"
+        f"region_{math.floor(_wrapped(lon) / degrees):+d}_{math.floor(lat / degrees):+d}"
         for lon, lat in zip(table["lon"], table["lat"], strict=True)
     ]
     return pd.Series(cell, index=table.index, dtype=object)
+
+
+def _wrapped(longitude: float) -> float:
+    """Return a longitude between -180 and 180: 359.9 is -0.1."""
+    return (longitude + 180.0) % 360.0 - 180.0 if not -180 <= longitude <= 180 else longitude
 
 
 @dataclass(frozen=True)

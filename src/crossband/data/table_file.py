@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from crossband.core.limits import Limit
 from crossband.core.regular_file import open_regular_file
+from crossband.core.warned import warn
 from crossband.errors import CrossbandError, ManifestError
 
 PARQUET = (".parquet", ".pq")
@@ -84,7 +85,7 @@ def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.Da
     with open_regular_file(path, error) as file:
         try:
             if path.suffix.lower() in PARQUET:
-                return to_pandas(read_arrow(file))
+                return to_pandas(read_arrow(file, others=True))
             return _read_csv(file)
         except DAMAGED as problem:
             reason = str(problem) or type(problem).__name__
@@ -92,7 +93,11 @@ def read_table(path: Path, error: type[CrossbandError] = ManifestError) -> pd.Da
 
 
 def read_arrow(
-    file: BinaryIO, limits: TableLimits | None = None, lists: Collection[str] = ()
+    file: BinaryIO,
+    limits: TableLimits | None = None,
+    lists: Collection[str] = (),
+    *,
+    others: bool = False,
 ) -> pa.Table:
     """Read a table of parquet; its texts stay a dictionary and the numbers of its entries.
 
@@ -100,6 +105,8 @@ def read_arrow(
         file: opened.
         limits: how large it may be; by default those of manifests.
         lists: columns that may hold lists of numbers.
+        others: columns of dates, times of the day and decimals become texts, and any others, as of
+            structures, are left out with a warning.
 
     Raises:
         ValueError: it is too large, two columns have one name, or one holds no texts or numbers.
@@ -118,19 +125,38 @@ def read_arrow(
     )
     schema = about.schema.to_arrow_schema()
     _check_names(schema.names)
+    written, left = list[str](), list[str]()
     for field in schema:
         kind = field.type
         if field.name in lists and pa.types.is_list(kind):
             kind = kind.value_type
-        if not _is_plain(kind):
+        if _is_plain(kind):
+            continue
+        if not others or field.name in ("source", "target"):
             raise ValueError(f"its column {field.name!r:.80} holds {field.type}")
+        (written if _is_written(kind) else left).append(field.name)
+    if left:
+        warn(
+            f"{getattr(file, 'name', 'the table')}: of a manifest texts, numbers and dates are "
+            f"read, and its columns {', '.join(left):.200} are left out"
+        )
+    kept = [name for name in schema.names if name not in left]
     texts = [field.name for field in schema if _is_text(field.type)]
     opened = parquet.ParquetFile(file, metadata=about, read_dictionary=texts)
-    tables = [opened.schema_arrow.empty_table()]
+    tables = [opened.schema_arrow.empty_table().select(kept)]
     for i in range(len(groups)):
-        tables.append(opened.read_row_group(i, use_threads=False))
+        tables.append(opened.read_row_group(i, kept, use_threads=False))
         limits.check(bytes=sum(table.nbytes for table in tables))
-    return pa.concat_tables(tables)
+    found = pa.concat_tables(tables)
+    for name in written:
+        found = found.set_column(kept.index(name), name, found[name].cast(pa.string()))
+    return found
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    """Return whether cells of this type become texts: dates, times of the day, decimals."""
+    tests = (pa.types.is_date, pa.types.is_time, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
 
 
 def _is_text(kind: pa.DataType) -> bool:

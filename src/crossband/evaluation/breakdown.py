@@ -98,7 +98,11 @@ def _quantile_classes(column: pd.Series[Any]) -> tuple[list[str], list[str]]:
     values = column.to_numpy(float, na_value=np.nan)
     known = values[np.isfinite(values)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, QUANTILES + 1)))
-    classes = [f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges)]
+    for digits in range(4, 18):  # as many as tell the edges apart
+        texts = [f"{edge:.{digits}g}" for edge in edges]
+        if len(set(texts)) == len(texts):
+            break
+    classes = [f"{a} to {b}" for a, b in pairwise(texts)]
     at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(classes) - 1)
     rows = [classes[i] if np.isfinite(v) else UNKNOWN for i, v in zip(at, values, strict=True)]
     return rows, [*classes, *([UNKNOWN] if UNKNOWN in rows else [])]

@@ -24,6 +24,7 @@ from crossband.model import Model
 from crossband.model.training_data import read_training_data
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_raster
+from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
@@ -209,11 +210,14 @@ class FilesCandidate(Candidate):
         path = self.path_of(row)
         cells = {**row, "target_bands": None, "target_window": None}
         needed = list(self.signature.target)
-        with open_raster(path) as dataset:
-            count = dataset.count
-        in_order = count == len(needed)
-        bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
         options = row_options(cells, "target", needed)
+        with open_raster(path) as dataset:
+            count, named = dataset.count, {str(name).lower() for name in dataset.descriptions}
+            floats = all(np.issubdtype(np.dtype(kind), np.floating) for kind in dataset.dtypes)
+            if floats and any(dataset.units):  # it says all; the columns are of stored numbers
+                options = ReadOptions(nodata=options.nodata)
+        in_order = count == len(needed) and not named >= {name.lower() for name in needed}
+        bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
         try:
             with self._open_files(str(path), replace(options, bands=bands), needed) as scene:
                 return self._read(scene, row, source, grid)
@@ -224,7 +228,10 @@ class FilesCandidate(Candidate):
                 f"this order"
             ) from error
         except CrossbandError as error:
-            raise ManifestError(f"manifest row {row['row']}: {error}") from error
+            words = str(error)
+            if "give --scale" in words:  # an option that evaluate does not have
+                words = f"{path}: its numbers have no unit: write it into its bands, as reflectance"
+            raise ManifestError(f"manifest row {row['row']}: {words}") from error
 
     def _read(self, scene: Scene, row: Mapping[str, Any], source: Window, grid: Grid) -> Window:
         unit = self.signature.target_unit(source.unit)
@@ -235,7 +242,7 @@ class FilesCandidate(Candidate):
         if shape != (grid.height, grid.width):
             window = row["target_window"]
             at = None if pd.isna(window) else Box.parse(str(window))
-            if at is None or at.row + at.height > shape[0] or at.col + at.width > shape[1]:
+            if at is None or shape != _whole_shape(str(row["target"]), at):
                 raise InputError(
                     f"{scene.path}: {shape[0]} x {shape[1]} pixels, and the target has "
                     f"{grid.height} x {grid.width}"
@@ -264,6 +271,14 @@ class FilesCandidate(Candidate):
                 "n_used": len(self._used),
             },
         }
+
+
+def _whole_shape(target: str, part: Box) -> tuple[int, int]:
+    """Return rows and columns of a target; of a packed one those of its part, which lies alone."""
+    if target.startswith("pack://"):
+        return part.height, part.width
+    with open_raster(target) as dataset:
+        return dataset.height, dataset.width
 
 
 def _prefixes(stem: str) -> tuple[str, ...]:

@@ -278,8 +278,11 @@ def _compare_two(
     a, b = by_label[first], by_label[second]
     out = []
     for metric in dict.fromkeys(m for k in common for m in a[k] if m in better):
-        defined = [k for k in common if _finite(a[k].get(metric)) and _finite(b[k].get(metric))]
-        n_undefined = sum(metric in a[k] and metric in b[k] for k in common) - len(defined)
+        both = [k for k in common if metric in a[k] and metric in b[k]]
+        # A place whose part has no number is left out whole: else it would count by its others.
+        unknown = {k[2] for k in both if not (_finite(a[k][metric]) and _finite(b[k][metric]))}
+        defined = [k for k in both if k[2] not in unknown]
+        n_undefined = len(both) - len(defined)
         compared: list[tuple[str | None, str, PairedComparison]] = []
         if metric == RANKING_METRIC or metric.endswith("_mae"):
             positive = [k for k in defined if a[k][metric] > 0 and b[k][metric] > 0]

@@ -365,7 +365,14 @@ def _labels(names: Sequence[tuple[str, str]]) -> list[str]:
 def _per_image(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Join all columns of the manifest with the numbers of each pair."""
     numbers = pd.DataFrame(rows)
-    clash = {c: f"manifest_{c}" for c in table.columns if c in numbers.columns}
+    taken, clash = {*table.columns, *numbers.columns}, dict[str, str]()
+    for column in table.columns:
+        if column in numbers.columns:
+            name = f"manifest_{column}"
+            while name in taken:
+                name = f"manifest_{name}"
+            clash[column] = name
+            taken.add(name)
     kept = table.rename(columns=clash).iloc[numbers["position"]].reset_index(drop=True)
     for column in kept.columns:
         if kept[column].dtype == object:  # parquet has no columns of mixed types

@@ -24,6 +24,8 @@ Mask = NDArray[np.bool_]
 QUANTILES = np.linspace(0.001, 0.999, 257)
 #: Least number of pixels that are valid in both images.
 FEWEST = 16
+#: A spread below this part of the largest value is of the rounding of single precision.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def linear(image: Image, reference: Image, mask: Mask | None = None) -> Match:
     """
     knots, levels, slopes = [], [], []
     for x, y in _pairs(image, reference, mask):
-        gain = _spread(y.std(), x.std())
+        gain = _spread(y.std(), x.std(), np.abs(x).max())
         knots.append(np.array([x.mean()]))
         levels.append(np.array([y.mean()]))
         slopes.append(gain)
@@ -104,7 +106,9 @@ def histogram(image: Image, reference: Image, mask: Mask | None = None) -> Match
     knots, levels, slopes = [], [], []
     for x, y in _pairs(image, reference, mask):
         at, becomes = np.quantile(x, QUANTILES), np.quantile(y, QUANTILES)
-        slopes.append(_spread(becomes[-1] - becomes[0], at[-1] - at[0]))
+        slopes.append(_spread(becomes[-1] - becomes[0], at[-1] - at[0], np.abs(x).max()))
+        if at[-1] - at[0] <= _ROUNDING * np.abs(x).max():  # differences are of rounding
+            at = np.full_like(at, x.mean())
         # Equal values of the image map to the mean of their quantiles of the reference.
         unique, inverse = np.unique(at, return_inverse=True)
         knots.append(unique)
@@ -125,9 +129,15 @@ def fit(method: str, image: Image, reference: Image, mask: Mask | None = None) -
     return METHODS[method](image, reference, mask)
 
 
-def _spread(reference: float, image: float) -> float:
-    """Return the ratio of two spreads; 1 for a constant band, which is only shifted."""
-    return float(reference / image) if image > 1e-12 else 1.0
+def _spread(reference: float, image: float, largest: float) -> float:
+    """Return the ratio of two spreads; 1 for a constant band, which is only shifted.
+
+    Args:
+        reference: spread of the reference.
+        image: of the image.
+        largest: absolute value of the image.
+    """
+    return float(reference / image) if image > max(_ROUNDING * largest, 1e-12) else 1.0
 
 
 def _pairs(image: Image, reference: Image, mask: Mask | None) -> Sequence[tuple[Array, Array]]:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from crossband.core.atomic import atomic_file, write_text_atomically
 from crossband.core.messages import say
 from crossband.core.python_words import public
+from crossband.core.registry import warn_of_unknown_class
 from crossband.data.module import Pairs
 from crossband.errors import RecipeError
 from crossband.model import Model
@@ -73,7 +74,7 @@ def fit(
     if not baselines:
         fit_baselines.leave_out(config, given)
     if fast_run:
-        fit_baselines.shorten(config)
+        fit_baselines.shorten(config, resume)
     fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
     folder = Path(output or run_folder.default(str(config.get("name", "model"))))
     if resume and config.get("start") is None:
@@ -95,6 +96,7 @@ def fit(
                 stack.enter_context(run_folder.run_folder(folder, resume, overwrite))
             if resume:
                 run.load_newest()  # before its recipe is replaced
+                run.check_same_pairs()
             if is_first_process():
                 _write_inputs(run, begun, folder)
             trained = run.train()
@@ -177,6 +179,7 @@ def _begin(
     take_unguided(run.method, unguided)
     quiet = not is_first_process()
     if not quiet:
+        warn_of_unknown_class(run.method.generator)
         _say_what_follows(run.settings)
     return start.load_start(run.method, run.settings.start, checkpoints, resume=resume, quiet=quiet)
 

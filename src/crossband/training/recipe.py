@@ -156,10 +156,20 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[str, Any]]:
                 raise RecipeError(f"--{key} needs a value")
             text = rest.pop(0)
         try:
-            found.append((key, _value(text)))
+            found.append((key, _option(key, text)))
         except TooMuchError as error:
             raise RecipeError(f"--{key}: {error}") from error
     return found
+
+
+def _option(key: str, text: str) -> Any:
+    """Return the value of an option: YAML, but for names of files that are there, and for names."""
+    if key == "data.manifest" and os.path.exists(text):
+        return text
+    value = _value(text)
+    if key in ("name", "licence") and not isinstance(value, str | list | dict):
+        return text  # as 2024 and 1.0
+    return value
 
 
 def _number(text: str) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pandas as pd
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from crossband.core.devices import keep_freed_memory, resolve_device, resolve_precision
 from crossband.core.messages import say
@@ -38,7 +40,12 @@ from crossband.training.callbacks.skipped import SkippedFiles
 from crossband.training.callbacks.stopping import StopRequest, no_requeue, was_launched
 from crossband.training.methods.base import Method
 from crossband.training.methods.parallel import UnwrappedDDPStrategy
-from crossband.training.run_folder import CHECKPOINTS, is_first_process, method_difference
+from crossband.training.run_folder import (
+    CHECKPOINTS,
+    PAIRS,
+    is_first_process,
+    method_difference,
+)
 from crossband.training.training_pairs import hash_pairs, units_of
 
 
@@ -121,6 +128,11 @@ class TrainingRun:
             self._load_weights(*found)
             self.method.on_load_checkpoint(found[1])
             self._begun = found[0]
+            if self.method.step > self.method.max_steps:
+                raise RecipeError(
+                    f"the run is at step {self.method.step} already, and max_steps is "
+                    f"{self.method.max_steps}"
+                )
 
     def train(self) -> dict[str, Any]:
         """Train to the last step and return the weights of the model."""
@@ -130,6 +142,24 @@ class TrainingRun:
         if self.settings.weights == "best" and best and best.is_file():
             self._load_weights(best, checkpoints.read(best))
         return self.method.model_network.state_dict()
+
+    def check_same_pairs(self) -> None:
+        """Raise RecipeError where a run that goes on would be trained on other pairs than before.
+
+        The files of a run say what its weights were trained on.
+        """
+        assert self.folder is not None
+        if not isinstance(self.data, Pairs) or not (self.folder / PAIRS).is_file():
+            return
+        before = manifests.read(self.folder / PAIRS, lenient=True)
+        now = self.data.manifest_with_split(self.method.seed)
+        old, new = (_trained_on(table) for table in (before, now))
+        if old != new:
+            raise RecipeError(
+                f"{self.folder}: it was trained on other pairs: {(new - old).total()} of "
+                f"{new.total()} are new, and {(old - new).total()} of {old.total()} are not there; "
+                "begin a new run, with --start to go on from its weights"
+            )
 
     def training_pairs(self) -> list[tuple[str, str]]:
         """Return name and hash of each training pair; see `hash_pairs`."""
@@ -184,6 +214,12 @@ class TrainingRun:
         finally:
             loggers.close(trainer.loggers)
         self.is_first_process = trainer.is_global_zero
+        if self.options.max_time and not self.method.finished and self.is_first_process:
+            say(
+                f"crossband: trainer.max_time is over at step {self.method.step} of "
+                f"{self.method.max_steps}: --resume goes on",
+                error=True,
+            )
 
     def _load_weights(self, path: Path, state: dict[str, Any]) -> None:
         """Load a checkpoint into the method; TrainingError if it does not fit."""
@@ -207,7 +243,6 @@ class TrainingRun:
             strategy=UnwrappedDDPStrategy() if several else "auto",
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_epochs=-1,
-            max_time=self.options.max_time,
             logger=loggers.make(self.options.logger, self.folder, self.title),
             callbacks=[
                 memory,
@@ -215,6 +250,7 @@ class TrainingRun:
                 TrainingProgress(f"training {self.title}" if self.folder else self.title),
                 Health(),
                 self.skipped,
+                *([_TimeLimit(self.options.max_time)] if self.options.max_time else ()),
                 *self.callbacks,
             ],
             plugins=no_requeue(),
@@ -226,6 +262,31 @@ class TrainingRun:
             enable_model_summary=False,
             default_root_dir=self.folder,
         )
+
+
+def _trained_on(table: pd.DataFrame) -> Counter[tuple[str, ...]]:
+    """Return what tells the training rows of a manifest apart, wherever its files lie."""
+    rows = table[table["split"] == "train"]
+    files = [[Path(str(v).rpartition("#")[2]).name for v in rows[s]] for s in ("source", "target")]
+    parts = [rows[f"{side}_window"].map(str) for side in ("source", "target")]
+    return Counter(zip(*files, *parts, strict=True))
+
+
+class _TimeLimit(Timer):
+    """Ends a training after some time, counted from its start or from where it goes on.
+
+    Lightning's own takes the time of a checkpoint into account: one that ended by it ends at once.
+    """
+
+    def __init__(self, duration: str) -> None:
+        super().__init__(duration=duration, verbose=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing that a checkpoint would keep."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing from a checkpoint."""
 
 
 def trained_model(run: TrainingRun, settings: Any, weights: dict[str, Any]) -> Model:

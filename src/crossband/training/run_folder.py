@@ -27,6 +27,8 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
 )
 #: Locked by the process that writes the folder.
 LOCK = ".lock"
+#: Where an earlier run lies until the one that replaces it has a checkpoint.
+ASIDE = ".before"
 #: Where launchers say which process this is: the first that is there counts. Lightning, too, reads
 #: them, but when it is imported.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -127,25 +129,56 @@ def run_folder(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold the lock of a run folder, which is empty at first, or that of the run to resume."""
     with locked_folder(folder):
         check(folder, resume, overwrite)  # another process may have written to it meanwhile
+        _settle(folder)
         if not resume:
-            _clear(folder)
-        yield
+            try:
+                _set_aside(folder)
+            except OSError as error:
+                raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            _settle(folder)
 
 
-def _clear(folder: Path) -> None:
-    """Delete the folders of an existing run, and nothing else.
+def _set_aside(folder: Path) -> None:
+    """Put an existing run aside, for the case that the new one fails at once.
 
     What names it as a run stays until the new run replaces it, so that a kill leaves a run.
     """
-    if (folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
+        return
+    aside = folder / ASIDE
+    aside.mkdir()
+    for name in (CONFIG, PAIRS):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, aside / name)
+    for part in (CHECKPOINTS, LOGS, MODEL):
+        if (folder / part).is_dir():
+            (folder / part).rename(aside / part)
+
+
+def _settle(folder: Path) -> None:
+    """Delete a run that was put aside, or put it back where the new one has no checkpoint."""
+    aside = folder / ASIDE
+    if not aside.is_dir():
+        return
+    begun = any((folder / CHECKPOINTS).glob("*.ckpt")) or (folder / MODEL).is_dir()
+    if not begun and (aside / CONFIG).is_file():
         for part in (CHECKPOINTS, LOGS, MODEL):
-            shutil.rmtree(folder / part, ignore_errors=True)
+            if (aside / part).is_dir():
+                shutil.rmtree(folder / part, ignore_errors=True)
+                (aside / part).rename(folder / part)
+        for name in (PAIRS, CONFIG):
+            if (aside / name).is_file():
+                (aside / name).replace(folder / name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _check_parts(folder: Path) -> None:
     """Raise OutputError where a link, or a file of somebody else, has the name of one of ours."""
     check_own_files(folder / name for name in (CONFIG, PAIRS, LOCK))
-    for part in (CHECKPOINTS, LOGS, MODEL):
+    for part in (CHECKPOINTS, LOGS, MODEL, ASIDE):
         check_own_folder(folder / part)
     if (folder / LOGS).is_dir():
         check_own_files((folder / LOGS).iterdir())

@@ -177,6 +177,10 @@ def _measure(
     left = set(range(len(rows)))
     while left:
         suspects = yield from _pool(rows, left, bands, workers)
+        if suspects and len(left) == len(rows) and not _can_start_processes():
+            for i in sorted(left):
+                yield i, _row_stats(rows[i], bands)
+            return
         # A process died, and which of the running rows killed it is unknown: try them one by one.
         for i in sorted(suspects):
             if (yield from _pool(rows, {i}, bands, 1)):
@@ -184,6 +188,16 @@ def _measure(
                 left.discard(i)
                 yield i, RowStats(int(rows[i]["row"]), refused={"source": reason})
         left -= suspects
+
+
+def _can_start_processes() -> bool:
+    """Return whether a process starts: none does for a script without a guard of its main part."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(processors).result() > 0
+    except (BrokenProcessPool, RuntimeError):
+        return False
 
 
 def _pool(

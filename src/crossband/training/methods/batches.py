@@ -127,4 +127,9 @@ def predict(
             output = generator.forward_conditioned(source, conditions or Conditions()).float()
         else:
             output = generator.forward_cropped(source, context, wanted).float()
+    if output.shape != target.shape:
+        raise RecipeError(
+            f"{type(generator).__name__} made {list(output.shape)} for a target of "
+            f"{list(target.shape)}: batch, bands, rows, columns"
+        )
     return Prediction(output, target, crop_border(source, context), mask, signature, units)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,6 +148,9 @@ class PairedGAN(Method):
                 "method.adversarial_weight is above 0, but there is no discriminator: give "
                 "method.discriminator, as in PatchGAN"
             )
+        for loss in losses:
+            if not (math.isfinite(loss.weight) and loss.weight >= 0):
+                raise RecipeError(f"{loss.label}: weight must be 0 or more, not {loss.weight}")
         if not losses and not adversarial_weight:
             raise RecipeError("method.losses is empty and adversarial_weight is 0")
         if mismatched and discriminator is not None and not discriminator.conditional:

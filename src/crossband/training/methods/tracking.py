@@ -102,8 +102,11 @@ class TrackedModule(lightning.LightningModule):
     def record_spread(self, output: Tensor, target: Tensor) -> None:
         """Record the mean standard deviation over the pixels of each sample: shows a collapse."""
         with torch.no_grad():
-            self.record_value("spread/output", output.flatten(2).std(dim=2).mean())
-            self.record_value("spread/target", target.flatten(2).std(dim=2).mean())
+            for name, values in (("output", output), ("target", target)):
+                pixels = values.flatten(2)
+                correction = min(pixels.shape[2] - 1, 1)  # of one pixel it is 0
+                spread = pixels.std(dim=2, correction=correction).mean()
+                self.record_value(f"spread/{name}", spread)
 
     def log_line(self, optimizers: dict[str, Any]) -> None:
         """Log the steps since the last line; the only place that waits for the device.
