@@ -303,6 +303,12 @@ def test_a_manifest_column_with_a_name_of_ours_is_kept(scenes, model, tmp_path):
     own = report.per_image[report.per_image["by"] == "model"]
     assert list(own["manifest_mae"]) == ["0", "1", "2", "3", "4"]
     assert own["mae"].max() < 1
+    # A report's table is a manifest, too, and so is the next one's.
+    for row in scenes.rows:
+        row["manifest_mae"] = "before"
+    again = ev.evaluate([model], scenes.manifest(), tmp_path / "again", pictures=0).per_image
+    assert set(again["manifest_mae"]) == {"before"}
+    assert set(again["manifest_manifest_mae"]) == {"0", "1", "2", "3", "4"}
 
 
 def test_table_marks_where_the_model_loses(scenes, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import os
 import resource
 import struct
@@ -14,7 +16,7 @@ from pyarrow import parquet
 
 from crossband.cli.main import main
 from crossband.data import manifest, table_file
-from crossband.errors import ManifestError, OutputError
+from crossband.errors import CrossbandWarning, ManifestError, OutputError
 
 LONG = "x" * 100_000
 
@@ -161,7 +163,7 @@ PARQUET = {
     ),
     "lists": (pa.table({"source": [["a"]], "target": ["b"]}), "its column 'source' holds list"),
     "records": (pa.table({"source": [{"a": 1}]}), "its column 'source' holds struct"),
-    "times": (pa.table({"source": pa.array([1], pa.time64("us"))}), "holds time64"),
+    "times": (pa.table({"source": pa.array([1], pa.time64("us"))}), "'source' holds time64"),
     "NUL": (pa.table({"source": ["a\0b"], "target": ["b"]}), "holds a NUL byte"),
     "NUL in bands": (
         pa.table({"source": ["a"], "target": ["b"], "source_bands": ["red=\0.tif"]}),
@@ -182,6 +184,41 @@ PARQUET = {
 @pytest.mark.parametrize(("content", "words"), PARQUET.values(), ids=PARQUET)
 def test_a_parquet_that_is_none(refused, content, words):
     assert words in refused(content, "pairs.parquet")
+
+
+def test_ordinary_columns_of_parquet_are_kept_or_left_out(tmp_path):
+    columns = {
+        "source": ["a.tif"],
+        "target": ["b.tif"],
+        "day": [datetime.date(2024, 5, 1)],
+        "price": [decimal.Decimal("1.50")],
+        "bbox": [{"west": 1.0}],
+        "tags": [["x", "y"]],
+    }
+    path = tmp_path / "pairs.parquet"
+    parquet.write_table(pa.table(columns), path)
+    with pytest.warns(CrossbandWarning, match="its columns bbox, tags are left out"):
+        table = manifest.read(path, lenient=True)
+    assert (table["day"].item(), table["price"].item()) == ("2024-05-01", "1.50")
+    assert not {"bbox", "tags"} & set(table)
+
+
+def test_a_column_called_row_is_kept(tmp_path):
+    pd.DataFrame({"source": ["a.tif"] * 2, "target": ["b.tif"] * 2, "row": ["A0", "A1"]}).to_csv(
+        tmp_path / "pairs.csv", index=False
+    )
+    table = manifest.read(tmp_path / "pairs.csv", lenient=True)
+    assert table["row"].tolist() == [1, 2]
+    assert table["manifest_row"].tolist() == ["A0", "A1"]
+    manifest.write(table, tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["manifest_row"].tolist() == ["A0", "A1"]
+
+
+@pytest.mark.parametrize("name", ["pairs.geojson", "pairs.json"])
+def test_a_geojson_is_no_manifest(tmp_path, name):
+    (tmp_path / name).write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(ManifestError, match="a manifest is CSV, parquet or a pack"):
+        manifest.read(tmp_path / name)
 
 
 def test_what_pandas_wrote_comes_back(tmp_path):

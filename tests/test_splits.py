@@ -2,9 +2,10 @@ import re
 
 import pandas as pd
 import pytest
+from affine import Affine
 
 from crossband.cli.main import main
-from crossband.data import manifest, splits
+from crossband.data import manifest, rows, splits
 from crossband.errors import ManifestError
 
 
@@ -107,8 +108,12 @@ def test_regions_are_cells_of_a_grid():
     table = pd.DataFrame({"lon": [0.1, 0.4, 0.6, -0.1], "lat": [50.0] * 4, "row": [1, 2, 3, 4]})
     found = splits.regions(table, 0.5).tolist()
     assert found == ["region_+0_+100", "region_+0_+100", "region_+1_+100", "region_-1_+100"]
-    with pytest.raises(ManifestError, match="1 of 4 rows have no lon and lat, as row 3"):
-        splits.regions(table.assign(lat=[1, 1, float("nan"), 1]), 0.5)
+    # One place has two longitudes.
+    other = table.assign(lon=[359.9, -0.1, 180.1, -179.9])
+    assert splits.regions(other, 0.5).tolist() == ["region_-1_+100"] * 2 + ["region_-360_+100"] * 2
+    nowhere = table.assign(lat=[1, 1, float("nan"), 1], source="no.tif", target=None)
+    with pytest.raises(ManifestError, match=r"1 of 4 rows have no lon and lat, nor a .* as row 3"):
+        splits.regions(nowhere, 0.5)
     with pytest.raises(ManifestError, match="above 0 degrees"):
         splits.regions(table, 0.0)
 
@@ -175,6 +180,16 @@ def test_what_the_command_refuses(tmp_path, capsys, more, message):
     assert main(["data", "split", str(write_pairs(tmp_path)), "-o", str(out), *more]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_regions_are_of_the_files_where_no_column_says_them(make_raster, tmp_path):
+    for n, x in enumerate((500_000, 500_400, 900_000)):
+        make_raster(f"{n}.tif", transform=Affine(10, 0, x, 0, -10, 5_000_000))
+    row = {"source": [f"{n}.tif" for n in range(3)], "target": [f"{n}.tif" for n in range(3)]}
+    pd.DataFrame(row).to_csv(tmp_path / "pairs.csv", index=False)
+    table = manifest.read(tmp_path / "pairs.csv")
+    first, second, third = splits.regions(table, 0.5, rows.place_of)
+    assert first == second != third
 
 
 def test_the_command_splits_by_regions(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pandas as pd
@@ -21,8 +21,9 @@ from crossband.data.packed.read import Packs, is_packed
 from crossband.errors import BandError, InputError, ManifestError, UnitError
 from crossband.raster.acquired import acquisition_date
 from crossband.raster.bands import parse_bands
-from crossband.raster.grid import Box
-from crossband.raster.open import open_scene
+from crossband.raster.gdal import gdal
+from crossband.raster.grid import Box, Grid
+from crossband.raster.open import open_raster, open_scene
 from crossband.raster.options import ReadOptions
 from crossband.raster.scene import Scene
 
@@ -100,6 +101,19 @@ def guide_options(row: Mapping[str, Any], needed: list[str]) -> ReadOptions:
     """Return how the guide of a row is read; see `open_side`."""
     sensor = None if pd.isna(row["guide_sensor"]) else row["guide_sensor"]
     return ReadOptions(_bands(row, "guide_bands", needed), sensor)
+
+
+def place_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return longitude and latitude of a row: its own, else those of its file; NaN if unknown."""
+    if pd.notna(row["lon"]) and pd.notna(row["lat"]):
+        return float(row["lon"]), float(row["lat"])
+    side = "source" if pd.notna(row["source"]) else "target"
+    with suppress(InputError), gdal():  # as of a product's folder, or of a pack
+        with open_raster(row[side]) as file:
+            grid = Grid(file.height, file.width, file.transform, file.crs)
+        window = parse_window(row, side)
+        return (grid if window is None else grid.crop(window)).lonlat()
+    return float("nan"), float("nan")
 
 
 def packed_file(row: Mapping[str, Any], side: str) -> PackedRaster | None:

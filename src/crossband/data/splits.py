@@ -91,6 +91,11 @@ def by_group(
     return table["group"].map(side)
 
 
+def stated_place(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return longitude and latitude of a row as its columns state them; NaN where they do not."""
+    return float(row["lon"]), float(row["lat"])
+
+
 def new_split(
     table: pd.DataFrame,
     val: float,
@@ -100,6 +105,7 @@ def new_split(
     by: str | None = None,
     region: float | None = None,
     stratify: Sequence[str] = (),
+    place: Callable[..., tuple[float, float]] = stated_place,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Replace the split of a manifest by a new one.
 
@@ -111,6 +117,7 @@ def new_split(
         by: column whose values are the groups; by default the column `group`.
         region: side in degrees of the cells that are the groups.
         stratify: see `by_group`.
+        place: returns longitude and latitude of a row, for regions; see `rows.place_of`.
 
     Returns:
         The rows with `group`, `split` and `split_by`, and lines with the size of each split.
@@ -123,7 +130,7 @@ def new_split(
     table = table.drop(columns=["split", "split_by"], errors="ignore")
     words = [f"seed {seed}"]
     if region is not None:
-        table = table.assign(group=regions(table, region))
+        table = table.assign(group=regions(table, region, place))
         words.append(f"regions of {region:g} degrees")
     if by is not None:
         table = table.assign(group=_values(table, by))
@@ -211,25 +218,28 @@ def assign_folds(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     return table["group"].map(fold)
 
 
-def regions(table: pd.DataFrame, degrees: float) -> pd.Series:
+def regions(
+    table: pd.DataFrame, degrees: float, place: Callable[..., tuple[float, float]] = stated_place
+) -> pd.Series:
     """Return the group of each row: its cell of a grid in degrees.
 
     Neighbouring cells touch, so cells should be much larger than the receptive field of a model.
 
     Raises:
-        ManifestError: a row without lon and lat.
+        ManifestError: a row whose place is not known.
     """
     if not degrees > 0:
         raise ManifestError(f"a region must have a side above 0 degrees, not {degrees}")
-    unknown = table["lon"].isna() | table["lat"].isna()
-    if unknown.any():
+    places = [place({str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
+    unknown = [n for n, place in enumerate(places) if not all(map(math.isfinite, place))]
+    if unknown:
         raise ManifestError(
-            f"{int(unknown.sum())} of {len(table)} rows have no lon and lat, as row "
-            f"{int(table.loc[unknown, 'row'].iloc[0])}: they lie in no region"
+            f"{len(unknown)} of {len(table)} rows have no lon and lat, nor a file with a "
+            f"georeference, as row {int(table['row'].iloc[unknown[0]])}: they lie in no region"
         )
     cell = [
         f"region_{math.floor(_wrapped(lon) / degrees):+d}_{math.floor(lat / degrees):+d}"
-        for lon, lat in zip(table["lon"], table["lat"], strict=True)
+        for lon, lat in places
     ]
     return pd.Series(cell, index=table.index, dtype=object)
 

@@ -40,12 +40,19 @@ def add_options(sub: Any) -> None:
 
 
 def _split(a: argparse.Namespace) -> int:
-    from crossband.data import manifest, splits
+    from crossband.data import manifest, rows, splits
 
     manifest.check_writable(a.output, a.overwrite)
     table = manifest.read(a.manifest, any_split=True)
     table, lines = splits.new_split(
-        table, a.val, a.test, a.seed, by=a.by, region=a.region, stratify=a.stratify
+        table,
+        a.val,
+        a.test,
+        a.seed,
+        by=a.by,
+        region=a.region,
+        stratify=a.stratify,
+        place=rows.place_of,
     )
     manifest.write(table, a.output, overwrite=a.overwrite)
     say("\n".join([*lines, a.output]))
