@@ -8,6 +8,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -268,6 +270,20 @@ def test_degradations_that_cannot_be_read(scene, pairs):
     for finding, words in zip(report.findings, [*stated.values()][1:], strict=True):
         assert finding.kind == "degradation"
         assert words in finding.text
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_checked_in_its_own_process(scene, pairs, tmp_path):
+    """Each process that it starts runs the script again, and dies of it: no row was readable."""
+    path = pairs(*({"source": scene(f"{n}.tif", stored()), "group": n} for n in range(16)))
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from crossband.data.check import check\nprint(check({str(path)!r}, workers=2).counts)"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=True
+    )
+    assert "unreadable" not in done.stdout.splitlines()[-1]
 
 
 def test_the_page_is_named_as_one(scene, pairs, capsys):
