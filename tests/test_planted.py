@@ -349,7 +349,7 @@ def test_a_link_in_the_place_of_a_run(precious, line_pairs, tmp_path):
         fit(RECIPE, options(line_pairs), tmp_path / "run", overwrite=True, fast_run=True)
     for more in ({"overwrite": True}, {"resume": True}):
         with pytest.raises(OutputError, match="exists and is no training run"):
-            fit(RECIPE, options(line_pairs), precious, fast_run=True, **more)
+            fit(RECIPE, options(line_pairs), precious, **more)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -359,6 +359,7 @@ def test_a_link_in_the_place_of_a_run(precious, line_pairs, tmp_path):
         ("checkpoints", "checkpoints"),
         ("logs", "."),
         ("model", "."),
+        (".before", "."),
         ("config.yaml", "config.yaml"),
         ("pairs.csv", "thesis.tex"),
         (".lock", "lock"),
