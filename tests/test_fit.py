@@ -37,7 +37,13 @@ from crossband.evaluation.rows import select_split
 from crossband.model.training_data import read_training_data, trained_units
 from crossband.networks.base import Generator
 from crossband.networks.generators.familiar_blend import FamiliarBlend
-from crossband.training import fit_baselines, recipe, recipe_parser, training_pairs
+from crossband.training import (
+    fit_baselines,
+    recipe,
+    recipe_parser,
+    run_folder,
+    training_pairs,
+)
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.fit import fit
 from crossband.training.methods.base import Method
@@ -155,6 +161,47 @@ def test_a_run_that_fails_at_once_leaves_the_earlier_one(pairs, tmp_path, wrong)
     fit(RECIPE, [*given, "--seed=4"], tmp_path / "run", overwrite=True, baselines=False)
     assert not (tmp_path / "run" / ".before").exists()
     assert contents(tmp_path / "run") != before
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_kill_while_a_run_is_put_aside_loses_nothing(pairs, tmp_path, stop):
+    given = options(pairs, "--seed=3", "--method.max_steps=4", "--data.steps=4")
+    fit(RECIPE, given, tmp_path / "run", baselines=False)
+    before, left = contents(tmp_path / "run"), [stop]
+
+    def killed(function):
+        def counted(*args, **more):
+            if not left[0]:
+                raise SystemExit("killed")
+            left[0] -= 1
+            return function(*args, **more)
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_folder.shutil, "copyfile", killed(run_folder.shutil.copyfile))
+        patched.setattr(Path, "rename", killed(Path.rename))
+        patched.setattr(Path, "touch", killed(Path.touch))
+        with pytest.raises(SystemExit), run_folder.run_folder(tmp_path / "run", False, True):
+            pass
+    for resume in (True, False):
+        with pytest.raises(KeyError), run_folder.run_folder(tmp_path / "run", resume, not resume):
+            raise KeyError
+        assert contents(tmp_path / "run") == before
+
+
+def test_a_run_that_was_killed_at_its_start_goes_on_without_the_earlier(pairs, tmp_path):
+    given = options(pairs, "--seed=3", "--method.max_steps=4", "--data.steps=4")
+    fit(RECIPE, given, tmp_path / "run", baselines=False)
+    weights = (tmp_path / "run/model/model.safetensors").read_bytes()
+    run_folder._set_aside(tmp_path / "run")  # and then it was killed
+    more = [*given, "--method.optimizer.lr=0.05"]
+    fit(RECIPE, more, tmp_path / "run", resume=True, baselines=False)
+    fit(RECIPE, more, tmp_path / "new", baselines=False)
+    made = (tmp_path / "run/model/model.safetensors").read_bytes()
+    assert made == (tmp_path / "new/model/model.safetensors").read_bytes()
+    assert made != weights
+    assert not (tmp_path / "run/.before").exists()
 
 
 def test_time_is_counted_from_where_a_run_goes_on(pairs, tmp_path, capsys):

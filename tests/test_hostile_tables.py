@@ -208,6 +208,11 @@ def test_a_column_called_row_is_kept(tmp_path):
         tmp_path / "pairs.csv", index=False
     )
     table = manifest.read(tmp_path / "pairs.csv", lenient=True)
+    twice = table.assign(row=["x", "y"])
+    twice.to_csv(tmp_path / "twice.csv", index=False)
+    again = manifest.read(tmp_path / "twice.csv", lenient=True)
+    assert again["manifest_manifest_row"].tolist() == ["x", "y"]
+    assert again["manifest_row"].tolist() == ["A0", "A1"]
     assert table["row"].tolist() == [1, 2]
     assert table["manifest_row"].tolist() == ["A0", "A1"]
     manifest.write(table, tmp_path / "out.csv")

@@ -297,6 +297,24 @@ def test_bands_of_another_tool_are_found_by_their_names(tmp_path):
     assert sensor["scores"][MODEL]["pixels"]["mae"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_file_that_names_one_band_of_two_is_refused(tmp_path):
+    (tmp_path / "tool").mkdir()
+    true = np.random.default_rng(0).uniform(1000, 3000, (5, 24, 24)).astype("uint16")
+    Made.write(tmp_path / "a.tif", true)
+    Made.write(tmp_path / "tool" / "a.tif", true[[4, 3]].astype(np.float32) * np.float32(1e-4))
+    with rasterio.open(tmp_path / "tool" / "a.tif", "r+") as file:
+        file.set_band_description(1, "swir16")
+        file.units = ("a unit of theirs",) * 2  # the columns count
+    row = {"source": "a.tif", "target": "a.tif", "source_bands": "red=1,green=2,blue=3"}
+    row |= {"target_bands": "nir=4,swir16=5", "sensor": "reflectance", "scale": 1e-4, "offset": 0.0}
+    pd.DataFrame([row]).to_csv(tmp_path / "pairs.csv", index=False)
+    given = {"predictions": [tmp_path / "tool"], "pictures": 0}
+    with pytest.raises(
+        ManifestError, match="its band 1 is called swir16, where the target has nir"
+    ):
+        evaluate([], tmp_path / "pairs.csv", tmp_path / "out", **given)
+
+
 def test_a_file_of_another_tool_is_of_the_window_or_of_the_whole_target(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "tool").mkdir()

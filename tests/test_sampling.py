@@ -90,6 +90,23 @@ def test_a_hole_around_a_raster_is_like_its_edge(zone):
     assert np.array_equal(inside.mask, found.mask[part.slices()])
 
 
+def test_a_hole_elsewhere_changes_no_pixel_at_the_edge():
+    """Centres of 10 m lie on the edges of 30 m that begin half of a pixel beside them."""
+    to = Grid(304, 304, HERE, UTM)
+    of = Grid(100, 100, HERE @ Affine.translation(0.5, 0.5) @ Affine.scale(3), UTM)
+    values, mask = image(100), np.ones((100, 100), bool)
+    whole = read_extended(WindowRaster(Window(values, mask, of, ("a", "b"), "db")), to)
+    mask[2:5, 2:5] = False
+    holed = WindowRaster(Window(values * mask, mask, of, ("a", "b"), "db"))
+    found = read_extended(holed, to)
+    assert np.array_equal(found.mask[40:], whole.mask[40:])
+    assert np.array_equal(found.mask[:, 40:], whole.mask[:, 40:])
+    for part in (Box(0, 0, 76, 76), Box(228, 228, 76, 76), Box(228, 0, 76, 152)):
+        tile = read_extended(holed, to.crop(part))
+        assert np.array_equal(tile.mask, found.mask[part.slices()])
+        assert np.array_equal(tile.values, found.values[:, *part.slices()])
+
+
 @pytest.mark.parametrize("ratio", [2, 4, 8, 16])
 def test_a_scene_with_gaps_is_seen_where_half_of_it_is_valid(ratio):
     """A third of the columns, as of a broken scanner, or scattered pixels: nothing was left."""

@@ -113,7 +113,7 @@ def test_regions_are_cells_of_a_grid():
     assert splits.regions(other, 0.5).tolist() == ["region_-1_+100"] * 2 + ["region_-360_+100"] * 2
     nowhere = table.assign(lat=[1, 1, float("nan"), 1], source="no.tif", target=None)
     with pytest.raises(ManifestError, match=r"1 of 4 rows have no lon and lat, nor a .* as row 3"):
-        splits.regions(nowhere, 0.5)
+        splits.regions(nowhere, 0.5, rows.place_of)
     with pytest.raises(ManifestError, match="above 0 degrees"):
         splits.regions(table, 0.0)
 

@@ -506,6 +506,26 @@ def test_a_full_disk_ends_no_server(client, scene, monkeypatch):
     finished(client, order(client, scene))
 
 
+def test_a_job_that_cannot_be_resumed_stays_as_it_is(client, scene, monkeypatch):
+    def full(*_):
+        raise OutputError("job.json: No space left on device")
+
+    held = Held(monkeypatch)
+    job = order(client, scene)
+    assert held.reached.wait(60)
+    client.post(f"/api/jobs/{job}/cancel", headers=OWN)
+    held.go.set()
+    finished(client, job, ("cancelled",))
+    with monkeypatch.context() as disk:
+        disk.setattr(job_module.Jobs, "_store", full)
+        for path in (f"/api/jobs/{job}/resume", "/api/jobs"):
+            answer = client.post(path, json=scene, headers=OWN)
+            assert "No space left" in answer.json()["error"]
+    finished(client, job, ("cancelled",))
+    client.post(f"/api/jobs/{job}/resume", headers=OWN)
+    finished(client, job)
+
+
 def test_a_job_is_as_old_as_its_end(settings, scene):
     jobs = Server(settings).jobs
     order_of = job_module.Order(Choice("root:s.tif", "tiny"))

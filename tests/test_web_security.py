@@ -170,7 +170,9 @@ def test_uploads_together_have_a_limit(client, root, tmp_path):
     content = (root / "inner/scene.tif").read_bytes()
     page = client(max_stored=len(content) + 10)
     assert upload(page, content).status_code == 201
-    assert upload(page, content).status_code == 413
+    answer = upload(page, content)
+    assert answer.status_code == 400
+    assert "keeps no further uploads" in answer.json()["error"]
     (tmp_path / "served" / "uploads" / "junk").mkdir()
     assert upload(client(max_stored=len(content)), content).status_code == 400
 
@@ -180,10 +182,12 @@ def test_uploads_that_come_at_once_share_the_limit(root, tmp_path):
     one, two = places.new_upload("a.tif"), places.new_upload("b.tif")
     assert one.write(bytes(600))
     assert two.write(bytes(400))
-    assert not two.write(bytes(1))
-    assert not one.write(bytes(1))
-    for came in (one, two):
-        came.discard()
+    for full in (one, two):
+        with pytest.raises(CrossbandError, match="keeps no further uploads"):
+            full.write(bytes(1))
+    two.discard()
+    assert one.write(bytes(400))
+    one.discard()
     last = places.new_upload("c.tif")
     assert last.write(bytes(1000))
     last.discard()

@@ -298,7 +298,10 @@ def _read(
         raise ManifestError(f"{path}: it has no rows")
     table = table.reset_index(drop=True)
     if "row" in table.columns:
-        table = table.rename(columns={"row": _OWN_ROW})
+        name = _OWN_ROW
+        while name in table.columns:
+            name = f"manifest_{name}"
+        table = table.rename(columns={"row": name})
     table["row"] = range(1, len(table) + 1)
     if "guide" not in table.columns:
         table["guide"] = None

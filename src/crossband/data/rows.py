@@ -108,12 +108,16 @@ def place_of(row: Mapping[str, Any]) -> tuple[float, float]:
     if pd.notna(row["lon"]) and pd.notna(row["lat"]):
         return float(row["lon"]), float(row["lat"])
     side = "source" if pd.notna(row["source"]) else "target"
-    with suppress(InputError), gdal():  # as of a product's folder, or of a pack
-        with open_raster(row[side]) as file:
-            grid = Grid(file.height, file.width, file.transform, file.crs)
-        window = parse_window(row, side)
+    with suppress(InputError):  # as of a product's folder, or of a pack
+        grid, window = _grid_of(row[side]), parse_window(row, side)
         return (grid if window is None else grid.crop(window)).lonlat()
     return float("nan"), float("nan")
+
+
+@functools.lru_cache(64)  # rows of one file mostly follow each other
+def _grid_of(path: str) -> Grid:
+    with gdal(), open_raster(path) as file:
+        return Grid(file.height, file.width, file.transform, file.crs)
 
 
 def packed_file(row: Mapping[str, Any], side: str) -> PackedRaster | None:

@@ -25,6 +25,7 @@ from crossband.model.training_data import read_training_data
 from crossband.raster.grid import Box, Grid, Window
 from crossband.raster.open import open_raster
 from crossband.raster.options import ReadOptions
+from crossband.raster.radiometry import is_unit
 from crossband.raster.scene import Scene
 from crossband.translate.options import TileOptions
 from crossband.translate.window import translate_window
@@ -212,11 +213,18 @@ class FilesCandidate(Candidate):
         needed = list(self.signature.target)
         options = row_options(cells, "target", needed)
         with open_raster(path) as dataset:
-            count, named = dataset.count, {str(name).lower() for name in dataset.descriptions}
+            count, names = dataset.count, [str(name).lower() for name in dataset.descriptions]
             floats = all(np.issubdtype(np.dtype(kind), np.floating) for kind in dataset.dtypes)
-            if floats and any(dataset.units):  # it says all; the columns are of stored numbers
+            if floats and all(map(is_unit, dataset.units)):  # the columns are of stored numbers
                 options = ReadOptions(nodata=options.nodata)
-        in_order = count == len(needed) and not named >= {name.lower() for name in needed}
+        wanted = [name.lower() for name in needed]
+        in_order = count == len(needed) and not set(names) >= set(wanted)
+        for number, (name, own) in enumerate(zip(names, wanted, strict=False), start=1):
+            if in_order and name in wanted and name != own:
+                raise ManifestError(
+                    f"manifest row {row['row']}: {path}: its band {number} is called {name}, where "
+                    f"the target has {own}: name all of its bands, or none"
+                )
         bands = {name: i for i, name in enumerate(needed, start=1)} if in_order else {}
         try:
             with self._open_files(str(path), replace(options, bands=bands), needed) as scene:
@@ -229,7 +237,7 @@ class FilesCandidate(Candidate):
             ) from error
         except CrossbandError as error:
             words = str(error)
-            if "give --scale" in words:  # an option that evaluate does not have
+            if "--scale" in words or "--sensor" in words:  # options that evaluate does not have
                 words = f"{path}: its numbers have no unit: write it into its bands, as reflectance"
             raise ManifestError(f"manifest row {row['row']}: {words}") from error
 
@@ -242,7 +250,7 @@ class FilesCandidate(Candidate):
         if shape != (grid.height, grid.width):
             window = row["target_window"]
             at = None if pd.isna(window) else Box.parse(str(window))
-            if at is None or shape != _whole_shape(str(row["target"]), at):
+            if at is None or shape != self._whole_shape(row, at):
                 raise InputError(
                     f"{scene.path}: {shape[0]} x {shape[1]} pixels, and the target has "
                     f"{grid.height} x {grid.width}"
@@ -251,6 +259,15 @@ class FilesCandidate(Candidate):
         output = scene.read(box)
         low, high = VALID_RANGE[unit]
         return Window(np.clip(output.values, low, high), output.mask, grid, output.bands, unit)
+
+    def _whole_shape(self, row: Mapping[str, Any], part: Box) -> tuple[int, int]:
+        """Return rows and columns of a target; of a packed one those of its part: it lies alone."""
+        path, needed = str(row["target"]), list(self.signature.target)
+        if path.startswith("pack://"):
+            return part.height, part.width
+        options = row_options({**row, "target_window": None}, "target", needed)
+        with self._open_files(path, options, needed) as scene:
+            return scene.grid.height, scene.grid.width
 
     def describe(self) -> dict[str, Any]:
         """Return the folder and how many of its files were used."""
@@ -271,14 +288,6 @@ class FilesCandidate(Candidate):
                 "n_used": len(self._used),
             },
         }
-
-
-def _whole_shape(target: str, part: Box) -> tuple[int, int]:
-    """Return rows and columns of a target; of a packed one those of its part, which lies alone."""
-    if target.startswith("pack://"):
-        return part.height, part.width
-    with open_raster(target) as dataset:
-        return dataset.height, dataset.width
 
 
 def _prefixes(stem: str) -> tuple[str, ...]:

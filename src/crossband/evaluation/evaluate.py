@@ -168,7 +168,7 @@ def evaluate(
             *((Path(p).name, str(p)) for p in predictions),
         ]
     )
-    calibrations = [m.calibration.fact() for m in loaded if m.calibration is not None]
+    calibrations = [m.calibration.fact for m in loaded if m.calibration is not None]
     made_from = make_fingerprint(
         {
             "models": [identity(m) for m in loaded],

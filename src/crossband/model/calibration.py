@@ -7,6 +7,7 @@ file is read in `calibration_file`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -367,8 +368,9 @@ class Calibration:
         write_text_atomically(path, self._text())
         return path
 
+    @functools.cached_property
     def fact(self) -> str:
-        """Return words that change with any number of it."""
+        """Words that change with any number of it."""
         return hashlib.blake2b(self._text().encode(), digest_size=12).hexdigest()
 
     def _text(self) -> str:

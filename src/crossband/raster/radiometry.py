@@ -32,6 +32,11 @@ _UNITS = {
 }
 
 
+def is_unit(text: str | None) -> bool:
+    """Return whether a band states a unit that is known."""
+    return text is not None and _UNITS.get(text.strip().lower()) is not None
+
+
 def leave_out_fill(
     values: NDArray[np.float32], mask: NDArray[np.bool_], limits: tuple[float, float]
 ) -> float | None:

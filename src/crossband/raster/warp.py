@@ -31,8 +31,8 @@ _SAMPLES = 64
 #: Share of a coarse pixel that must be valid for its mean to be valid. Less than 1, because a few
 #: scattered masked pixels would otherwise mask most of a fine scene.
 COVER = 0.9
-#: Pixels that are repeated into a hole: as many as the kernel reaches.
-_REPEATED = 2
+#: Pixels that are repeated into a hole: as many as the kernel reaches on pixels 1.5 times as large.
+_REPEATED = 3
 
 
 class Readable(Protocol):
@@ -224,7 +224,8 @@ def read_extended(scene: Readable, grid: Grid) -> Window:
 
     Args:
         scene: an open scene with CRS and affine transform.
-        grid: the output grid, with finer pixels; it may lie partly or wholly outside the scene.
+        grid: the output grid, with pixels at most 1.5 times as large; it may lie partly or wholly
+            outside the scene.
 
     Raises:
         InputError: coordinates outside the domain of the other CRS.
@@ -278,14 +279,12 @@ def _resampled(seen: Window, grid: Grid) -> Window:
 
 def _on_valid(seen: Window, grid: Grid) -> NDArray[np.bool_]:
     """Return which pixels of a grid have their centre on a valid pixel of a window."""
-    at = []
+    inside, at = np.ones((grid.height, grid.width), bool), []
     for place, length in zip(places(grid, seen.grid), seen.mask.shape, strict=True):
-        known = np.where(np.isfinite(place), place, -1.0)
-        at.append((np.floor(known).astype(np.int64), length))
-    (rows, height), (columns, width) = at
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    found = seen.mask[rows.clip(0, height - 1), columns.clip(0, width - 1)]
-    return np.asarray(found & inside)
+        inside &= (place >= 0) & (place <= length)  # as in resampling, the last edge included
+        known = np.where(np.isfinite(place), place, 0.0).clip(0, length - 1)
+        at.append(np.floor(known).astype(np.int64))
+    return np.asarray(seen.mask[at[0], at[1]] & inside)
 
 
 def read_averaged(scene: Readable, grid: Grid) -> Window:

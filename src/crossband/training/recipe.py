@@ -167,9 +167,8 @@ def _option(key: str, text: str) -> Any:
     if key == "data.manifest" and os.path.exists(text):
         return text
     value = _value(text)
-    if key in ("name", "licence") and not isinstance(value, str | list | dict):
-        return text  # as 2024 and 1.0
-    return value
+    plain = not isinstance(value, str | list | dict) and value is not None
+    return text if key in ("name", "licence") and plain else value  # as 2024 and 1.0
 
 
 def _number(text: str) -> bool:

@@ -268,8 +268,10 @@ def _trained_on(table: pd.DataFrame) -> Counter[tuple[str, ...]]:
     """Return what tells the training rows of a manifest apart, wherever its files lie."""
     rows = table[table["split"] == "train"]
     files = [[Path(str(v).rpartition("#")[2]).name for v in rows[s]] for s in ("source", "target")]
-    parts = [rows[f"{side}_window"].map(str) for side in ("source", "target")]
-    return Counter(zip(*files, *parts, strict=True))
+    names = ("group", "sensor", "scale", "offset", "degradation")
+    sides = [f"{side}_{what}" for side in ("source", "target") for what in ("window", "bands")]
+    others = [rows[name].map(lambda v: "" if pd.isna(v) else str(v)) for name in (*names, *sides)]
+    return Counter(zip(*files, *others, strict=True))
 
 
 class _TimeLimit(Timer):

@@ -29,6 +29,8 @@ CONFIG, PAIRS, CHECKPOINTS, LOGS, MODEL = (
 LOCK = ".lock"
 #: Where an earlier run lies until the one that replaces it has a checkpoint.
 ASIDE = ".before"
+#: Of this folder: all of the earlier run is there.
+_WHOLE = "whole"
 #: Where launchers say which process this is: the first that is there counts. Lightning, too, reads
 #: them, but when it is imported.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -129,16 +131,16 @@ def run_folder(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold the lock of a run folder, which is empty at first, or that of the run to resume."""
     with locked_folder(folder):
         check(folder, resume, overwrite)  # another process may have written to it meanwhile
-        _settle(folder)
-        if not resume:
-            try:
+        try:
+            _put_back(folder, whole=not resume)  # a run that was killed goes on without the earlier
+            if not resume:
                 _set_aside(folder)
-            except OSError as error:
-                raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
         try:
             yield
         finally:
-            _settle(folder)
+            _put_back(folder)
 
 
 def _set_aside(folder: Path) -> None:
@@ -156,23 +158,39 @@ def _set_aside(folder: Path) -> None:
     for part in (CHECKPOINTS, LOGS, MODEL):
         if (folder / part).is_dir():
             (folder / part).rename(aside / part)
+    (aside / _WHOLE).touch()
 
 
-def _settle(folder: Path) -> None:
-    """Delete a run that was put aside, or put it back where the new one has no checkpoint."""
+def _put_back(folder: Path, *, whole: bool = True) -> None:
+    """Put back a run that was put aside, unless the new one has a checkpoint or a model.
+
+    Args:
+        folder: of both.
+        whole: put it back where all of it is aside; else only what a kill has left there of a run
+            that was not put aside to the end.
+    """
     aside = folder / ASIDE
     if not aside.is_dir():
         return
+    is_whole = (aside / _WHOLE).exists()
+    if is_whole and not whole:
+        return
     begun = any((folder / CHECKPOINTS).glob("*.ckpt")) or (folder / MODEL).is_dir()
-    if not begun and (aside / CONFIG).is_file():
+    if not (is_whole and begun):
         for part in (CHECKPOINTS, LOGS, MODEL):
             if (aside / part).is_dir():
                 shutil.rmtree(folder / part, ignore_errors=True)
                 (aside / part).rename(folder / part)
-        for name in (PAIRS, CONFIG):
+        for name in (PAIRS, CONFIG) if is_whole else ():
             if (aside / name).is_file():
                 (aside / name).replace(folder / name)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def forget_earlier(folder: Path) -> None:
+    """Delete the run that was put aside: the new one has a checkpoint."""
+    if (folder / ASIDE / _WHOLE).exists():
+        shutil.rmtree(folder / ASIDE, ignore_errors=True)
 
 
 def _check_parts(folder: Path) -> None:

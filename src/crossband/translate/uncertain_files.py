@@ -133,7 +133,7 @@ def interval_facts(
         parts.append("widths")
     if guide is not None:
         parts.append(guide.words)
-    return {"--interval": ", ".join(parts), "the calibration": calibration_of(model).fact()}
+    return {"--interval": ", ".join(parts), "the calibration": calibration_of(model).fact}
 
 
 def uncertain_paths(

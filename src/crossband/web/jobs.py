@@ -201,8 +201,12 @@ class Jobs:
         job = Job(new_id(), order, place.name, created=time.time())
         with self._changed:
             self._check_room()
-            (self._folder / job.id / "out").mkdir(parents=True)
-            self._store(job)
+            try:
+                (self._folder / job.id / "out").mkdir(parents=True)
+                self._store(job)
+            except BaseException:
+                shutil.rmtree(self._folder / job.id, ignore_errors=True)
+                raise
             self._jobs[job.id] = job
             self._queue.append(job.id)
             self._changed.notify()
@@ -241,7 +245,7 @@ class Jobs:
             elif job.state == "waiting":
                 self._queue.remove(job.id)
                 job.state = "cancelled"
-                self._store(job)
+                self._remember(job)
         return job
 
     def resume(self, text: str) -> Job:
@@ -254,8 +258,8 @@ class Jobs:
         with self._changed:
             if job.state in ("cancelled", "failed"):
                 self._check_room()
+                self._store(replace(job, state="waiting", error=""))  # the disk may be full
                 job.state, job.error = "waiting", ""
-                self._store(job)
                 self._queue.append(job.id)
                 self._changed.notify()
         return job

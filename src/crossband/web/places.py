@@ -274,14 +274,21 @@ class Upload:
         self.path = folder / "file" / "upload.part"
         self.path.parent.mkdir(parents=True)
         self._file = open(self.path, "xb")  # noqa: SIM115 (closed by finish or discard)
-        self.size = 0
+        self.size = self._file_size = 0
 
     def write(self, part: bytes) -> bool:
-        """Write the next bytes; False where they are too many."""
+        """Write the next bytes; False where they are too many.
+
+        Raises:
+            OutputError: all uploads together are too many.
+        """
         self.size += len(part)
-        if self.size > self.most or self._received.size + len(part) > self._last:
+        if self.size > self.most:
             return False
+        if self._received.size + len(part) > self._last:
+            raise OutputError("the server keeps no further uploads at present; try again later")
         self._received.size += len(part)
+        self._file_size += len(part)
         self._file.write(part)
         return True
 
@@ -292,6 +299,7 @@ class Upload:
     def discard(self) -> None:
         """Delete what has come."""
         self._file.close()
+        self._received.size -= self._file_size
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -21,7 +21,7 @@ def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     stacked matrices, so that a pixel of a tile would differ in its last bit from that of the whole
     scene. Full blocks of rows of one matrix have no such rows.
     """
-    if is_traced():
+    if is_traced() or not x.numel():
         return layers(x)
     rows = x.flatten(0, -2)
     full = len(rows) - len(rows) % ROWS

@@ -22,6 +22,7 @@ from crossband.errors import OutputError, RecipeError, TrainingError, Unreadable
 from crossband.training.callbacks.base import MethodCallback, method_of
 from crossband.training.callbacks.stopping import StopRequest
 from crossband.training.methods.base import Method
+from crossband.training.run_folder import forget_earlier
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 #: Exceptions of torch.load for a truncated or altered file, or one that is no checkpoint.
@@ -184,6 +185,7 @@ class Checkpoints(MethodCallback):
             step = self.folder / f"step-{method.step:08d}.ckpt"
             self._write(step, lambda: _link_or_copy(temporary, step))
         self._write(last, lambda: rename_and_sync(temporary, last))
+        forget_earlier(self.folder.parent)
         if self.keep:
             for old in step_checkpoints(self.folder)[self.keep :]:
                 old.unlink(missing_ok=True)
