@@ -74,7 +74,7 @@ def fit(
     if not baselines:
         fit_baselines.leave_out(config, given)
     if fast_run:
-        fit_baselines.shorten(config, resume)
+        fit_baselines.shorten(config)
     fit_baselines.check_names(config.get("baselines"))  # before the training, not after it
     folder = Path(output or run_folder.default(str(config.get("name", "model"))))
     if resume and config.get("start") is None:
