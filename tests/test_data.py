@@ -16,6 +16,7 @@ from crossband.core.registry import build
 from crossband.core.signature import Signature, UnitRange
 from crossband.data import manifest, splits
 from crossband.data.balance import Balance
+from crossband.data.mixture import mixture, with_shares
 from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
 from crossband.data.samples import PairDataset, WindowDataset
@@ -149,10 +150,10 @@ def test_a_mixture_draws_by_shares_and_keeps_groups_together(pairs, tmp_path):
     one = pd.read_csv(path)
     one.assign(weight=[1, 2, 1, 4]).to_csv(tmp_path / "a.csv", index=False)
     one[:2].to_csv(tmp_path / "b.csv", index=False)
-    table = manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
+    table = mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
     assert table["manifest"].tolist() == ["a"] * 4 + ["b"] * 2
     assert table["group"].nunique() == 6
-    table = manifest.with_shares(table, [tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
+    table = with_shares(table, [tmp_path / "a.csv", tmp_path / "b.csv"], [3, 1])
     share = table.groupby("manifest")["weight"].mean()
     assert share["a"] == pytest.approx(3 * share["b"])
     deal = Balance.of(table, ["manifest", "group"])
@@ -163,27 +164,27 @@ def test_a_mixture_draws_by_shares_and_keeps_groups_together(pairs, tmp_path):
     # Rows that are not drawn, by weight or by split, do not count.
     one.assign(weight=[1, 0, 0, 1]).to_csv(tmp_path / "a.csv", index=False)
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    mixed = manifest.mixture(paths)
-    deal = Balance.of(manifest.with_shares(mixed, paths, [3, 1]), ["manifest", "group"])
+    mixed = mixture(paths)
+    deal = Balance.of(with_shares(mixed, paths, [3, 1]), ["manifest", "group"])
     assert np.mean([deal.draw(0, i) < 4 for i in range(2000)]) == pytest.approx(0.75, abs=0.03)
     train = mixed.drop(index=0)
-    deal = Balance.of(manifest.with_shares(train, paths, [1, 0]), ["manifest", "group"])
+    deal = Balance.of(with_shares(train, paths, [1, 0]), ["manifest", "group"])
     assert {int(train.index[deal.draw(0, i)]) for i in range(50)} == {3}
 
     one.assign(group=[*"xyzx"], split="train").to_csv(tmp_path / "c.csv", index=False)
     one.assign(group=[*"uvwx"], split="test").to_csv(tmp_path / "d.csv", index=False)
     with pytest.raises(ManifestError, match="together: group 'x' is in test and train"):
-        manifest.mixture([tmp_path / "c.csv", tmp_path / "d.csv"])
+        mixture([tmp_path / "c.csv", tmp_path / "d.csv"])
     with pytest.raises(ManifestError, match="'a' has none: split it first"):
-        manifest.mixture([tmp_path / "c.csv", tmp_path / "a.csv"])
+        mixture([tmp_path / "c.csv", tmp_path / "a.csv"])
     with pytest.raises(ManifestError, match="2 manifests, but 1 shares"):
-        manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [1.0])
+        mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [1.0])
     with pytest.raises(ManifestError, match="not all 0"):
-        manifest.mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [0.0, 0.0])
+        mixture([tmp_path / "a.csv", tmp_path / "b.csv"], [0.0, 0.0])
     (tmp_path / "e").mkdir()
     (tmp_path / "a.csv").rename(tmp_path / "e" / "b.csv")
     with pytest.raises(ManifestError, match="two manifests are called 'b'"):
-        manifest.mixture([tmp_path / "b.csv", tmp_path / "e" / "b.csv"])
+        mixture([tmp_path / "b.csv", tmp_path / "e" / "b.csv"])
 
 
 def test_where_the_files_lie_changes_neither_split_nor_fingerprint(pairs, tmp_path):

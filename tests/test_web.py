@@ -475,10 +475,16 @@ class Held:
         monkeypatch.setattr(job_module, "translate_scene", held)
 
 
-def test_a_job_is_cancelled_and_resumed(client, scene, monkeypatch, tmp_path):
+def held_job(client, scene, monkeypatch):
+    """Order a job that waits within its first window; return what lets it go, and the job."""
     held = Held(monkeypatch)
     job = order(client, scene)
     assert held.reached.wait(60)
+    return held, job
+
+
+def test_a_job_is_cancelled_and_resumed(client, scene, monkeypatch, tmp_path):
+    held, job = held_job(client, scene, monkeypatch)
     assert client.get(f"/api/jobs/{job}").json()["state"] == "running"
     client.post(f"/api/jobs/{job}/cancel", headers=OWN)
     held.go.set()
@@ -492,13 +498,12 @@ def test_a_job_is_cancelled_and_resumed(client, scene, monkeypatch, tmp_path):
     assert finished(client, job)["resumed"] > 0
 
 
-def test_a_full_disk_ends_no_server(client, scene, monkeypatch):
-    def full(*_):
-        raise OutputError("job.json: No space left on device")
+def full(*_):
+    raise OutputError("job.json: No space left on device")
 
-    held = Held(monkeypatch)
-    job = order(client, scene)
-    assert held.reached.wait(60)
+
+def test_a_full_disk_ends_no_server(client, scene, monkeypatch):
+    held, job = held_job(client, scene, monkeypatch)
     with monkeypatch.context() as disk:
         disk.setattr(job_module.Jobs, "_store", full)
         held.go.set()
@@ -507,12 +512,7 @@ def test_a_full_disk_ends_no_server(client, scene, monkeypatch):
 
 
 def test_a_job_that_cannot_be_resumed_stays_as_it_is(client, scene, monkeypatch):
-    def full(*_):
-        raise OutputError("job.json: No space left on device")
-
-    held = Held(monkeypatch)
-    job = order(client, scene)
-    assert held.reached.wait(60)
+    held, job = held_job(client, scene, monkeypatch)
     client.post(f"/api/jobs/{job}/cancel", headers=OWN)
     held.go.set()
     finished(client, job, ("cancelled",))

@@ -32,10 +32,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +41,22 @@ import pandas as pd
 
 from crossband.core import columns
 from crossband.core.atomic import atomic_file, check_file
-from crossband.core.dates import Date, cell_text, date_cell
-from crossband.core.file_names import not_text
+from crossband.core.dates import date_cell
 from crossband.core.made_from import make_fingerprint
+from crossband.data.manifest_cells import (
+    below,
+    date_of,
+    file_in,
+    named_path,
+    number_of,
+    relative_to,
+    text_of,
+    texts_of,
+)
 from crossband.data.splits import SPLITS
 from crossband.data.table_file import PARQUET, TableLimits, read_table
-from crossband.errors import BandError, InputError, ManifestError, OutputError, nearest
+from crossband.errors import BandError, ManifestError, OutputError, nearest
 from crossband.raster.bands import parse_bands
-from crossband.raster.source import split_item_id
 
 TEXT = (
     "source_bands",
@@ -82,8 +88,6 @@ NUMBERS = (
     "gsd",
     "weight",
 )
-#: Sizes of numbers above which they are no place or no pixel on the Earth.
-LARGEST = {"lon": 360.0, "lat": 90.0, "gsd": 4e7}
 #: Columns of a target's own radiometry. Without a sensor of its own, it has that of the source
 #: where these are empty; scale and offset belong together.
 TARGET_OWN = ("target_scale", "target_offset", "target_nodata")
@@ -110,66 +114,7 @@ def read(
             number; a split with an unknown name, or one that cuts a group without stating its
             origin.
     """
-    return _read(Path(path), "", any_split=any_split, lenient=lenient, sources=sources)
-
-
-def mixture(paths: Sequence[str | Path], shares: Sequence[float] | None = None) -> pd.DataFrame:
-    """Read several manifests as one table.
-
-    The column `manifest` has the name of each row's manifest; `balance` begins with it, and
-    `with_shares` gives the rows that are drawn from their weights. Groups with
-    one name are one group, even in different manifests. Rows without a group get one that begins
-    with the name of their manifest.
-
-    Args:
-        paths: manifests.
-        shares: relative frequency at which each manifest is drawn from; by default equal.
-
-    Raises:
-        ManifestError: see `read`; also two manifests with one name, or invalid shares.
-    """
-    if not paths:
-        raise ManifestError("no manifest is given: the list of them is empty")
-    shares = [1.0] * len(paths) if shares is None else list(shares)
-    if len(shares) != len(paths):
-        raise ManifestError(f"{len(paths)} manifests, but {len(shares)} shares")
-    if any(not (math.isfinite(s) and s >= 0) for s in shares) or not any(shares):
-        raise ManifestError(f"shares of manifests must be 0 or more, and not all 0: {shares}")
-    names = [Path(p).stem for p in paths]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise ManifestError(f"two manifests are called {twice!r}: rename one")
-    tables = []
-    for path, name in zip(map(Path, paths), names, strict=True):
-        table = _read(path, f"{name}/")
-        tables.append(table.assign(manifest=name))
-    given = [t for t in tables if "split" in t.columns]
-    if given and len(given) < len(tables):
-        without = next(t for t in tables if "split" not in t.columns)
-        raise ManifestError(
-            f"some manifests have a column 'split' and {without['manifest'].iloc[0]!r} has none: "
-            f"split it first (crossband data split)"
-        )
-    whole = pd.concat(tables, ignore_index=True)
-    if given:
-        _check_split("the manifests together", whole)
-    return whole
-
-
-def with_shares(
-    table: pd.DataFrame, paths: Sequence[str | Path], shares: Sequence[float] | None
-) -> pd.DataFrame:
-    """Return rows of a mixture with weights by which each manifest is drawn at its share.
-
-    Args:
-        table: the rows that are drawn from.
-        paths: see `mixture`.
-        shares: likewise.
-    """
-    share = dict(zip((Path(p).stem for p in paths), shares or [1.0] * len(paths), strict=True))
-    drawn = table["weight"].where(table["weight"] > 0)
-    mean = drawn.groupby(table["manifest"]).transform("mean").fillna(1.0)
-    return table.assign(weight=table["weight"] * table["manifest"].map(share) / mean)
+    return read_prefixed(Path(path), "", any_split=any_split, lenient=lenient, sources=sources)
 
 
 def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> None:
@@ -195,7 +140,7 @@ def write(table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> N
     folder = path.parent.resolve()
     out = table.drop(columns=["row"], errors="ignore").copy()
     for column in _paths(out):
-        out[column] = [None if pd.isna(v) else _below(str(v), folder) for v in out[column]]
+        out[column] = [None if pd.isna(v) else below(str(v), folder) for v in out[column]]
     empty = [c for c in out.columns if c not in ("source", "target") and out[c].isna().all()]
     out = out.drop(columns=empty)
     if "weight" in out.columns and (out["weight"] == 1.0).all():
@@ -277,7 +222,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
 
 
-def _read(
+def read_prefixed(
     path: Path,
     prefix: str,
     *,
@@ -306,8 +251,9 @@ def _read(
     if "guide" not in table.columns:
         table["guide"] = None
     for column in PATHS:
-        files = functools.cache(functools.partial(_file, path.parent, lenient))
-        named = [_named(path, row, column, files, _text(v)) for row, v in _rows(table, column)]
+        files = functools.cache(functools.partial(file_in, path.parent, lenient))
+        cells = ((row, text_of(value)) for row, value in _rows(table, column))
+        named = [named_path(path, row, column, files, text) for row, text in cells]
         table[column] = pd.Series(named, dtype=object)
     empty = table["source"].isna() & table["target"].isna()
     if empty.any():
@@ -317,13 +263,13 @@ def _read(
         _check_bands(path, table)
     # Relative, so that a split by hash is the same on every machine.
     file = table["source"].where(table["source"].notna(), table["target"])
-    relative = file.map(lambda name: prefix + _relative(name, path.parent))
+    relative = file.map(lambda name: prefix + relative_to(name, path.parent))
     table["group"] = table["group"].where(table["group"].notna(), relative).astype(object)
     table["weight"] = table["weight"].fillna(1.0)
     if (table["weight"] < 0).any():
         raise ManifestError(f"{path}: row {_first(table, table['weight'] < 0)}: weight below 0")
     if "split" in table.columns and not any_split:
-        _check_split(path, table, lenient)
+        check_split(path, table, lenient)
     return table
 
 
@@ -331,21 +277,21 @@ def _fill(path: Path, table: pd.DataFrame) -> None:
     """Convert the columns of the table above to their types, and add missing ones, empty."""
     for column in TEXT:
         if column in table.columns:
-            table[column] = _texts(table[column])
+            table[column] = texts_of(table[column])
         elif column != "split":
             table[column] = pd.Series([None] * len(table), dtype=object)
     for column in NUMBERS:
         if column in table.columns:
-            table[column] = [_number(path, row, column, v) for row, v in _rows(table, column)]
+            table[column] = [number_of(path, row, column, v) for row, v in _rows(table, column)]
         else:
             table[column] = float("nan")
     if "guide_datetime" not in table.columns:
         table["guide_datetime"] = None
-    dates = [_date(path, row, "guide_datetime", v) for row, v in _rows(table, "guide_datetime")]
+    dates = [date_of(path, row, "guide_datetime", v) for row, v in _rows(table, "guide_datetime")]
     table["guide_datetime"] = pd.Series(dates, dtype=object)
     for _, own in table[table["guide"].notna()].iterrows():  # whose age is asked for
         if (stated := date_cell({str(column): value for column, value in own.items()})) is not None:
-            _date(path, int(own["row"]), *stated)
+            date_of(path, int(own["row"]), *stated)
 
 
 def _check_bands(path: Path, table: pd.DataFrame) -> None:
@@ -380,93 +326,8 @@ def _first(table: pd.DataFrame, rows: pd.Series) -> int:
     return int(table.loc[rows, "row"].iloc[0])
 
 
-def _named(
-    manifest: Path, row: int, column: str, files: Callable[[str], str], name: str | None
-) -> str | None:
-    """Return the path of a cell; the error for a file that is not there names the row."""
-    try:
-        return None if name is None else files(name)
-    except InputError as error:
-        raise ManifestError(f"{manifest}: row {row}: {column} {error}") from error
-
-
-def _file(folder: Path, lenient: bool, name: str) -> str:
-    """Return the path of a file that a manifest in this folder names."""
-    if "://" in name or name.startswith("/vsi"):
-        return name
-    path = folder / name  # an absolute path stays as it is
-    if not lenient:
-        try:
-            os.stat(split_item_id(str(path))[0])
-        except (OSError, ValueError) as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            why = "no such file" if missing else getattr(error, "strerror", None)
-            raise InputError(f"{path}: {why or not_text(str(path)) or error}") from error
-    return os.path.realpath(path)
-
-
-def _relative(source: str, folder: Path) -> str:
-    if not Path(source).is_absolute() or source.startswith("/vsi"):
-        return source
-    try:
-        return Path(os.path.relpath(source, folder.resolve())).as_posix()
-    except ValueError:  # another drive on Windows
-        return source
-
-
-def _text(value: Any) -> str | None:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a group 7 beside an empty cell is read as 7.0
-    return str(value).strip() or None
-
-
-def _texts(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the texts of a column; 7 for 7.0, where pandas has written integers as floats.
-
-    It does so in a column with empty cells, and then in each cell.
-    """
-    texts = [_text(value) for value in column]
-    found = [re.fullmatch(r"(-?\d+)\.0", text) for text in texts if text is not None]
-    if all(found):
-        texts = [text and text.removesuffix(".0") for text in texts]
-    return pd.Series(texts, dtype=object)
-
-
-def _number(manifest: Path, row: int, column: str, value: Any) -> float:
-    text = _text(value)
-    if text is None:
-        return float("nan")
-    try:
-        number = float(text)
-    except ValueError:
-        raise ManifestError(f"{manifest}: row {row}: {column} {text!r} is not a number") from None
-    if column in LARGEST and abs(number) > LARGEST[column]:  # NaN: not known
-        raise ManifestError(f"{manifest}: row {row}: {column} {number:g} is not on the Earth")
-    infinite = math.isinf(number) and not column.endswith("nodata")  # floats may mark pixels by it
-    if infinite or (column == "gsd" and number <= 0):
-        raise ManifestError(f"{manifest}: row {row}: {column} {number:g} cannot be")
-    return number
-
-
-def _date(manifest: Path, row: int, column: str, value: Any) -> str | None:
-    text = cell_text(value)
-    try:
-        return str(Date.parse(text)) if text else None
-    except ValueError:
-        raise ManifestError(
-            f"{manifest}: row {row}: {column} {text!r} is no date as 2024-05-01 or "
-            f"2024-05-01T10:30:00Z"
-        ) from None
-
-
-def _below(name: str, folder: Path) -> str:
-    path = Path(name)
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else name
-
-
-def _check_split(path: Path | str, table: pd.DataFrame, lenient: bool = False) -> None:
+def check_split(path: Path | str, table: pd.DataFrame, lenient: bool = False) -> None:
+    """Raise ManifestError for names of splits that are none, and for groups that a split cuts."""
     for row, split in _rows(table, "split"):
         if split not in SPLITS:
             raise ManifestError(

@@ -17,6 +17,7 @@ from crossband.data import manifest as manifests
 from crossband.data import splits
 from crossband.data.degrade import Degradation
 from crossband.data.made_guide import MadeGuide
+from crossband.data.mixture import mixture, with_shares
 from crossband.data.packed.read import Packs
 from crossband.data.reader import PairReader
 from crossband.data.sampler import PositionSampler
@@ -181,7 +182,7 @@ class Pairs(lightning.LightningDataModule):
     def _weighed(self, train: pd.DataFrame) -> pd.DataFrame:
         if len(self.manifests) == 1 and self.shares is None:
             return train
-        return manifests.with_shares(train, self.manifests, self.shares)
+        return with_shares(train, self.manifests, self.shares)
 
     @property
     def manifests(self) -> list[Path]:
@@ -194,7 +195,7 @@ class Pairs(lightning.LightningDataModule):
             if len(self.manifests) == 1 and self.shares is None:
                 self._rows = manifests.read(self.manifests[0])
             else:
-                self._rows = manifests.mixture(self.manifests, self.shares)
+                self._rows = mixture(self.manifests, self.shares)
         return self._rows
 
     def leaks(self, run_seed: int) -> list[str]:

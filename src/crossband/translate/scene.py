@@ -6,21 +6,16 @@ a third one writes (`stream`). Finished windows survive a kill (`raster.journal`
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crossband.core.sensors import DISPLAY, REFLECTANCE
 from crossband.core.warned import warn
 from crossband.errors import (
-    BandError,
     CrossbandError,
     FinishError,
     MaskedError,
@@ -39,23 +34,16 @@ from crossband.raster.members import member_files
 from crossband.raster.open import open_scene
 from crossband.raster.output import OutputFile, finish_files
 from crossband.raster.output_paths import check_not_source, check_output, new_folders, same_file
-from crossband.raster.remote import is_remote
 from crossband.raster.scene import Scene
 from crossband.translate.conditions import SceneConditions
+from crossband.translate.earlier_files import earlier_files, tell_of_earlier
 from crossband.translate.executor import Executor, LocalExecutor, SceneJob
-from crossband.translate.familiarity import (
-    UNFAMILIAR_TAG,
-    SceneFamiliarity,
-    counted,
-    scene_familiarity,
-)
 from crossband.translate.guiding import ENCODING, ResultFiles, guided
 from crossband.translate.index_files import check_indices, index_outputs, index_paths
-from crossband.translate.options import IntervalOptions, TranslateOptions, WriteOptions
+from crossband.translate.options import TranslateOptions, WriteOptions
 from crossband.translate.provenance import (
     FACTS_TAG,
     is_up_to_date,
-    read_facts,
     scene_facts,
     synthetic_tags,
     translation_tags,
@@ -65,7 +53,6 @@ from crossband.translate.statistics import Statistics
 from crossband.translate.stream import Progress
 from crossband.translate.tiles import halo
 from crossband.translate.tiling import Tiling, with_surroundings
-from crossband.translate.uncertain_bands import FAMILIARITY_BAND
 from crossband.translate.uncertain_files import (
     guide_class,
     interval_facts,
@@ -73,7 +60,7 @@ from crossband.translate.uncertain_files import (
     uncertain_outputs,
     uncertain_paths,
 )
-from crossband.translate.unit_check import unit_suspicion, warn_of_unit
+from crossband.translate.unlike import tell_what_is_unlike
 from crossband.translate.window import check_source
 
 #: Tiles of which more pixels than this are computed for each pixel of the result are warned of.
@@ -176,7 +163,7 @@ def translate_scene(
             remove_leftovers(outputs, known, correction.may_change)
             statistics.skipped = True
             return output
-        tell = _tell_what_is_unlike(model, scene, read.sensor, outputs, statistics, told=asked)
+        tell = tell_what_is_unlike(model, scene, read.sensor, outputs, statistics, told=asked)
         check_disk_space(outputs, correction.intermediate(outputs))
         store = open_store(
             output, known, scene, resume=write.resume, may_change=correction.may_change
@@ -282,63 +269,6 @@ def _no_pixel(model: Model, scene: Scene, statistics: Statistics) -> ModelError 
     return MaskedError(f"{scene.path}: every pixel is masked (nodata, NaN or {far})")
 
 
-def _tell_what_is_unlike(
-    model: Model,
-    scene: Scene,
-    sensor: str | None,
-    outputs: Sequence[OutputFile],
-    statistics: Statistics,
-    *,
-    told: bool,
-) -> Callable[..., None]:
-    """Tell how familiar a scene is, for a model that knows; return what tells it at the end.
-
-    Warn in one line where the model was not trained on the scene's unit, where the file names a
-    band otherwise than the caller, and where the numbers of the scene look unlike its declared
-    unit. A remote scene is not looked at for the latter, as that
-    would fetch its blocks twice.
-    """
-    scene.warn_of_bands()
-    warn_of_unit(model, scene.unit, scene.path)
-    looked_at = scene.unit in (REFLECTANCE, DISPLAY) and not is_remote(scene.path)
-    if looked_at and (words := unit_suspicion(scene, sensor)):
-        warn(f"{scene.path}: {words}")
-    found = scene_familiarity(model, scene)
-    tell = functools.partial(_tell_familiarity, found, scene, outputs, statistics, told=told)
-    tell(finished=False)
-    return tell
-
-
-def _tell_familiarity(
-    found: SceneFamiliarity | None,
-    scene: Scene,
-    outputs: Sequence[OutputFile],
-    statistics: Statistics,
-    *,
-    told: bool,
-    finished: bool,
-) -> None:
-    """Write into tags and statistics how familiar a scene is.
-
-    Unless the caller tells of the statistics, an unfamiliar scene is warned of here. It is done
-    before the first window, or after the last one where the familiarity of every pixel is written.
-    """
-    of_all = outputs[-1].content is FAMILIARITY_BAND
-    if finished != of_all:
-        return
-    if of_all:
-        raw = outputs[-1].raw
-        assert raw is not None  # it was begun
-        found = counted(found, np.memmap(raw.path, raw.dtype, "r", shape=raw.shape)[0])
-    if found is None:
-        return
-    for output in outputs:
-        output.tags = {**output.tags, UNFAMILIAR_TAG: f"{found.share:.3f}"}
-    statistics.unfamiliar, statistics.unfamiliar_line = found.share, found.line
-    if found.line and not told:
-        warn(f"{scene.path}: {found.line}")
-
-
 def _tiling(model: Model, scene: Scene, options: TranslateOptions) -> Tiling:
     """Cut a scene in tiles, and in groups of columns whose blocks fit into memory."""
     network = model.network
@@ -409,7 +339,7 @@ def _finish(
 ) -> float:
     """Correct the result by its guide and make the files; return the seconds that it took."""
     start = time.perf_counter()
-    earlier = _earlier_files(outputs[0].path)
+    earlier = earlier_files(outputs[0].path)
     correction.finish(outputs, scene, store)
     tell(finished=True)
     try:
@@ -426,29 +356,8 @@ def _finish(
                 f"{file.path}: {share:.1%} of its numbers were cut to {low:g}..{high:g}, all that "
                 f"{file.encoding.dtype} holds here; --dtype float32 keeps them",
             )
-    _tell_of_earlier(outputs, earlier)
+    tell_of_earlier(outputs, earlier)
     return time.perf_counter() - start
-
-
-def _earlier_files(output: Path) -> list[Path]:
-    """Return the indices, intervals and familiarity that a result of this name may have left."""
-    extra: dict[str, Path] = {}
-    for name in str((read_facts(output) or {}).get("--index", "")).split(", "):
-        with suppress(BandError):  # a file may say anything
-            extra |= index_paths(output, [name])
-    both = IntervalOptions(interval=0.5, familiarity=True)  # any level: the names are the same
-    return [*extra.values(), *uncertain_paths(output, extra, both)]
-
-
-def _tell_of_earlier(outputs: Sequence[OutputFile], earlier: Sequence[Path]) -> None:
-    """Warn of files that lie beside a result and are not of it."""
-    made = {output.path for output in outputs}
-    for path in earlier:
-        if path not in made and path.exists():
-            warn(
-                f"{path}: it belongs to an earlier result, not to the new {outputs[0].path.name}; "
-                f"remove it",
-            )
 
 
 def _is_tiff(path: Path) -> bool:
