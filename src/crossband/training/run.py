@@ -214,7 +214,8 @@ class TrainingRun:
         finally:
             loggers.close(trainer.loggers)
         self.is_first_process = trainer.is_global_zero
-        if self.options.max_time and not self.method.finished and self.is_first_process:
+        ended = self.options.max_time and not self.method.finished
+        if self.folder and ended and self.is_first_process:
             say(
                 f"crossband: trainer.max_time is over at step {self.method.step} of "
                 f"{self.method.max_steps}: --resume goes on",

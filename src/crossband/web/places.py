@@ -274,7 +274,7 @@ class Upload:
         self.path = folder / "file" / "upload.part"
         self.path.parent.mkdir(parents=True)
         self._file = open(self.path, "xb")  # noqa: SIM115 (closed by finish or discard)
-        self.size = self._file_size = 0
+        self.size = 0
 
     def write(self, part: bytes) -> bool:
         """Write the next bytes; False where they are too many.
@@ -282,13 +282,12 @@ class Upload:
         Raises:
             OutputError: all uploads together are too many.
         """
-        self.size += len(part)
-        if self.size > self.most:
+        if self.size + len(part) > self.most:
             return False
         if self._received.size + len(part) > self._last:
             raise OutputError("the server keeps no further uploads at present; try again later")
         self._received.size += len(part)
-        self._file_size += len(part)
+        self.size += len(part)
         self._file.write(part)
         return True
 
@@ -299,7 +298,7 @@ class Upload:
     def discard(self) -> None:
         """Delete what has come."""
         self._file.close()
-        self._received.size -= self._file_size
+        self._received.size -= self.size
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -186,12 +186,12 @@ class Previews:
     def read(self, cells: Sequence[Cell], box: Box, scale: int, bands: int) -> Array | None:
         """Return the values [C, h, w] of a box of the result; None where a cell is not kept."""
         with self._changed:
-            kept = [self._kept.get(cell.key) for cell in cells]
-        out: Array | None = None  # a box of which cells are missing may be as large as the scene
-        if all(values is not None for values in kept):
-            out = np.full((bands, box.height, box.width), np.nan, np.float32)
-            for cell, values in zip(cells, kept, strict=True):
-                _paste(cast(Array, values), cell.core.scaled(scale), out, box)
+            kept = [(cell, self._kept[cell.key]) for cell in cells if cell.key in self._kept]
+        if len(kept) < len(cells):  # their box may be as large as the scene
+            return None
+        out = np.full((bands, box.height, box.width), np.nan, np.float32)
+        for cell, values in kept:
+            _paste(values, cell.core.scaled(scale), out, box)
         return out
 
     def close(self) -> None:
