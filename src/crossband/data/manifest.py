@@ -230,7 +230,18 @@ def read_prefixed(
     lenient: bool = False,
     sources: bool = False,
 ) -> pd.DataFrame:
-    """Read a manifest; `prefix` is put before the groups of rows that state none."""
+    """Read a manifest; see `read`.
+
+    Args:
+        path: of the manifest.
+        prefix: is put before the groups of rows that state none.
+        any_split: see `read`.
+        lenient: see `read`.
+        sources: see `read`.
+
+    Raises:
+        ManifestError: see `read`.
+    """
     table = load_table(path)
     if sources and "target" not in table.columns:
         table["target"] = None
